@@ -1,0 +1,297 @@
+//! Arrays that pass between steps beside the serialized header.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use bytes::Bytes;
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Arrays below this size, in bytes, are copied into the header: a frame of
+/// their own would cost more than the copy.
+const INLINE_BELOW: usize = 1024;
+
+/// An array of numbers in native byte order.
+///
+/// As a field of a message type it travels as a raw frame beside the serialized
+/// rest: made from a `Vec` without a copy, read as a slice without a copy.
+/// Cloning shares the memory; [`Buffer::to_mut`] copies only if it is shared.
+///
+/// ```
+/// use drpipe::prelude::*;
+///
+/// let mut counts = Buffer::from(vec![1.0_f32, 2.0, 3.0]);
+/// let raw = counts.clone();
+/// counts.to_mut()[0] = 10.0;
+/// assert_eq!(counts[..], [10.0, 2.0, 3.0]);
+/// assert_eq!(raw[..], [1.0, 2.0, 3.0]);
+/// ```
+#[derive(Clone)]
+pub struct Buffer<T: Pod> {
+    storage: Storage<T>,
+}
+
+#[derive(Clone)]
+enum Storage<T> {
+    Vec(Arc<Vec<T>>),
+    /// A received frame whose address and length suit `T`.
+    Frame(Bytes),
+}
+
+/// Lets a frame own the vector behind a `Buffer`.
+struct VecOwner<T>(Arc<Vec<T>>);
+
+impl<T: Pod> AsRef<[u8]> for VecOwner<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl<T: Pod> Buffer<T> {
+    /// The elements, for writing in place: copied first if another holder
+    /// (a clone, or the router that keeps the input for a retry) shares them.
+    pub fn to_mut(&mut self) -> &mut [T] {
+        if let Storage::Frame(bytes) = &self.storage {
+            self.storage = Storage::Vec(Arc::new(bytemuck::cast_slice(bytes).to_vec()));
+        }
+        match &mut self.storage {
+            Storage::Vec(vec) => Arc::make_mut(vec).as_mut_slice(),
+            Storage::Frame(_) => unreachable!("turned into a vector above"),
+        }
+    }
+
+    /// The elements as an owned vector: without a copy if nobody shares them.
+    pub fn into_vec(self) -> Vec<T> {
+        match self.storage {
+            Storage::Vec(vec) => Arc::unwrap_or_clone(vec),
+            Storage::Frame(bytes) => bytemuck::cast_slice(&bytes).to_vec(),
+        }
+    }
+}
+
+impl<T: Pod + Send + Sync> Buffer<T> {
+    fn to_frame(&self) -> Bytes {
+        match &self.storage {
+            Storage::Vec(vec) => Bytes::from_owner(VecOwner(Arc::clone(vec))),
+            Storage::Frame(bytes) => bytes.clone(),
+        }
+    }
+
+    /// Checks the length; an address that does not suit `T` (frames from other
+    /// processes arrive at any) costs one copy.
+    fn from_frame(bytes: Bytes) -> Result<Self, String> {
+        let size = size_of::<T>();
+        if !bytes.len().is_multiple_of(size) {
+            return Err(format!(
+                "a buffer of {} bytes cannot hold whole elements of {size} bytes",
+                bytes.len()
+            ));
+        }
+        if bytemuck::try_cast_slice::<u8, T>(&bytes).is_ok() {
+            return Ok(Self { storage: Storage::Frame(bytes) });
+        }
+        Ok(Self::from(bytemuck::pod_collect_to_vec::<u8, T>(&bytes)))
+    }
+}
+
+impl<T: Pod> From<Vec<T>> for Buffer<T> {
+    fn from(vec: Vec<T>) -> Self {
+        Self { storage: Storage::Vec(Arc::new(vec)) }
+    }
+}
+
+impl<T: Pod> Deref for Buffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match &self.storage {
+            Storage::Vec(vec) => vec,
+            Storage::Frame(bytes) => bytemuck::cast_slice(bytes),
+        }
+    }
+}
+
+impl<T: Pod> Default for Buffer<T> {
+    fn default() -> Self {
+        Self::from(Vec::new())
+    }
+}
+
+impl<T: Pod + PartialEq> PartialEq for Buffer<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl<T: Pod> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} x {})", self.len(), std::any::type_name::<T>())
+    }
+}
+
+thread_local! {
+    /// The frames of the value being encoded or decoded on this thread. Serde
+    /// has no other way to reach beyond the header from inside a field.
+    static FRAMES: RefCell<Option<Vec<Bytes>>> = const { RefCell::new(None) };
+}
+
+/// Runs `encode` and returns the frames of the buffers that it met.
+pub(crate) fn collect_frames<R>(encode: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
+    let (result, frames) = with_frames(Vec::new(), encode);
+    (result, frames)
+}
+
+/// Runs `decode` with `frames` within reach of the buffers that it makes.
+pub(crate) fn provide_frames<R>(frames: Vec<Bytes>, decode: impl FnOnce() -> R) -> R {
+    with_frames(frames, decode).0
+}
+
+fn with_frames<R>(frames: Vec<Bytes>, work: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
+    /// Puts the outer value's frames back, also when `work` panics.
+    struct Restore(Option<Vec<Bytes>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FRAMES.set(self.0.take());
+        }
+    }
+    let restore = Restore(FRAMES.replace(Some(frames)));
+    let result = work();
+    let frames = FRAMES.take().unwrap_or_default();
+    drop(restore);
+    (result, frames)
+}
+
+/// The header's side of a buffer: where the elements are.
+#[derive(Serialize, Deserialize)]
+struct Placed<'a> {
+    /// The number of the frame, or none if the bytes follow in `inline`.
+    frame: Option<u32>,
+    #[serde(with = "byte_string")]
+    inline: std::borrow::Cow<'a, [u8]>,
+}
+
+/// Bytes as one byte string: as a sequence each byte would be encoded alone.
+mod byte_string {
+    use serde::{Deserializer, Serializer, de};
+    use std::borrow::Cow;
+    use std::fmt;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, 'a, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Cow<'a, [u8]>, D::Error> {
+        struct Bytes;
+        impl<'de> de::Visitor<'de> for Bytes {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a byte string")
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(bytes)
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = seq.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(bytes)
+            }
+        }
+        deserializer.deserialize_byte_buf(Bytes).map(Cow::Owned)
+    }
+}
+
+impl<T: Pod + Send + Sync> Serialize for Buffer<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: &[u8] = bytemuck::cast_slice(self);
+        let frame = FRAMES.with_borrow_mut(|frames| match frames {
+            Some(frames) if bytes.len() >= INLINE_BELOW => {
+                frames.push(self.to_frame());
+                u32::try_from(frames.len() - 1).map(Some)
+            }
+            _ => Ok(None),
+        });
+        let frame = frame.map_err(S::Error::custom)?;
+        let inline = if frame.is_some() { &[][..] } else { bytes };
+        Placed { frame, inline: inline.into() }.serialize(serializer)
+    }
+}
+
+impl<'de, T: Pod + Send + Sync> Deserialize<'de> for Buffer<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let placed = Placed::deserialize(deserializer)?;
+        let bytes = match placed.frame {
+            None => Bytes::from(placed.inline.into_owned()),
+            Some(index) => FRAMES
+                .with_borrow(|frames| frames.as_ref()?.get(index as usize).cloned())
+                .ok_or_else(|| D::Error::custom(format!("frame {index} of a buffer is missing")))?,
+        };
+        Self::from_frame(bytes).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn a_large_buffer_travels_without_a_copy() {
+        let buffer = Buffer::from(vec![1.5_f32; 10_000]);
+        let address = buffer.as_ptr();
+        let payload = codec::encode(&buffer).unwrap();
+        drop(buffer);
+        assert_eq!(payload.buffers.len(), 1);
+        assert!(payload.header.len() < 64);
+        let received: Buffer<f32> = codec::decode(payload).unwrap();
+        assert_eq!(received.as_ptr(), address);
+    }
+
+    #[test]
+    fn a_small_buffer_stays_in_the_header() {
+        let payload = codec::encode(&Buffer::from(vec![7_u16; 10])).unwrap();
+        assert!(payload.buffers.is_empty());
+        assert_eq!(codec::decode::<Buffer<u16>>(payload).unwrap()[..], [7; 10]);
+    }
+
+    #[test]
+    fn a_misaligned_frame_is_copied() {
+        let bytes = Bytes::from(vec![0_u8; 4001]).slice(1..);
+        let odd =
+            if (bytes.as_ptr() as usize).is_multiple_of(4) { bytes.slice(..0) } else { bytes };
+        let buffer = Buffer::<f32>::from_frame(odd).unwrap();
+        assert!(buffer.iter().all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn a_frame_of_a_wrong_length_is_refused() {
+        let error = Buffer::<f64>::from_frame(Bytes::from_static(b"12345")).unwrap_err();
+        assert!(error.contains("5 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_frame_is_an_error() {
+        let mut payload = codec::encode(&Buffer::from(vec![0_u8; 5000])).unwrap();
+        payload.buffers.clear();
+        let error = codec::decode::<Buffer<u8>>(payload).unwrap_err();
+        assert!(error.to_string().contains("frame 0"), "{error}");
+    }
+
+    #[test]
+    fn writing_to_a_shared_buffer_leaves_the_other_holder_alone() {
+        let payload = codec::encode(&Buffer::from(vec![1_i32; 1000])).unwrap();
+        let mut first: Buffer<i32> = codec::decode(payload.clone()).unwrap();
+        first.to_mut()[0] = 9;
+        assert_eq!(codec::decode::<Buffer<i32>>(payload).unwrap()[0], 1);
+    }
+}

@@ -1,0 +1,3 @@
+//! From a JSON file to a checked plan.
+
+pub mod plan;

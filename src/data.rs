@@ -1,0 +1,95 @@
+//! Types that may travel between steps.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::error::Result;
+use crate::message::Payload;
+
+/// A type that may travel between steps.
+///
+/// `TYPE` is its stable name, `"group/Name/version"`: edges of the plan are
+/// checked by it before any work runs. Raise the version when the layout changes.
+///
+/// ```
+/// use drpipe::prelude::*;
+///
+/// /// Counts of one exposure, in ADU, row by row.
+/// #[derive(Serialize, Deserialize)]
+/// struct Exposure { width: u32, counts: Buffer<f32> }
+///
+/// impl Data for Exposure {
+///     const TYPE: &'static str = "lab/Exposure/1";
+/// }
+/// ```
+pub trait Data: Serialize + DeserializeOwned + 'static {
+    /// The stable name of the type.
+    const TYPE: &'static str;
+
+    /// What a person calls this item, for example the path of a raw frame.
+    /// Asked of what a producer emits; all that descends from it is logged and
+    /// quarantined under this name.
+    fn origin(&self) -> Option<String> {
+        None
+    }
+
+    /// The value in serialized form.
+    ///
+    /// # Errors
+    /// If the type refuses to be serialized.
+    fn to_payload(&self) -> Result<Payload> {
+        codec::encode(self)
+    }
+
+    /// The value back from its serialized form.
+    ///
+    /// # Errors
+    /// If the bytes are not those of a `Self`.
+    fn from_payload(payload: Payload) -> Result<Self> {
+        codec::decode(payload)
+    }
+}
+
+/// A whole number.
+impl Data for i64 {
+    const TYPE: &'static str = "drpipe/Integer/1";
+}
+
+/// A real number.
+impl Data for f64 {
+    const TYPE: &'static str = "drpipe/Real/1";
+}
+
+/// A text.
+impl Data for String {
+    const TYPE: &'static str = "drpipe/Text/1";
+}
+
+/// A message of any type, unopened: for stages that pass on, count or delay
+/// what they get. An edge into `Any` accepts every type, and what a stage
+/// emits as `Any` keeps the type that came in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Any(Payload);
+
+impl Any {
+    /// The size of the message in bytes.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Data for Any {
+    const TYPE: &'static str = ANY;
+
+    fn to_payload(&self) -> Result<Payload> {
+        Ok(self.0.clone())
+    }
+
+    fn from_payload(payload: Payload) -> Result<Self> {
+        Ok(Self(payload))
+    }
+}
+
+/// The name of the type that accepts all.
+pub(crate) const ANY: &str = "any";

@@ -1,0 +1,342 @@
+//! The contract between drpipe and the code behind a step.
+//!
+//! A stage is built from its parameters on the thread of its worker and never
+//! leaves it, so it need not be `Send`. Each worker of a step has an instance
+//! of its own; instances share nothing. The order of calls is `init` once,
+//! then `next` or `run` any number of times, then `finish` once, after the last
+//! message of the step.
+
+use std::time::Duration;
+
+use crate::data::Data;
+use crate::error::{Failure, Result};
+use crate::message::Output;
+use crate::nearest::nearest;
+
+/// Where a worker stands: its step, its number, the names of the next steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    pub(crate) run: String,
+    pub(crate) step: String,
+    pub(crate) worker: usize,
+    pub(crate) next_steps: Vec<String>,
+}
+
+impl Context {
+    /// The name of the run, unique on this machine.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// The name of the step in the configuration.
+    pub fn step(&self) -> &str {
+        &self.step
+    }
+
+    /// The number of this worker within its step, from 0.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// The names of the next steps; the first is the default. Empty at the end.
+    pub fn next_steps(&self) -> &[String] {
+        &self.next_steps
+    }
+}
+
+/// What a producer has to say after a call of [`Producer::next`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// There may be more: ask again.
+    More,
+    /// Nothing at the moment: ask again after this time.
+    Idle(Duration),
+    /// That was all.
+    Done,
+}
+
+/// Makes the messages that a pipeline works on.
+///
+/// ```
+/// use drpipe::prelude::*;
+///
+/// /// Counts from 0 to `last`.
+/// #[derive(Deserialize, JsonSchema)]
+/// #[serde(deny_unknown_fields)]
+/// struct Counter {
+///     last: i64,
+///     #[serde(skip)]
+///     next: i64,
+/// }
+///
+/// impl Producer for Counter {
+///     type Out = i64;
+///     fn next(&mut self, out: &mut Emitter<i64>) -> Result<Next> {
+///         if self.next > self.last {
+///             return Ok(Next::Done);
+///         }
+///         out.send(self.next)?;
+///         self.next += 1;
+///         Ok(Next::More)
+///     }
+/// }
+/// ```
+pub trait Producer {
+    /// The type of what it emits.
+    type Out: Data;
+
+    /// Checks what the parameters' schema cannot express. Called before any
+    /// work runs, without `init`; must not touch files.
+    ///
+    /// # Errors
+    /// A failure whose message names the parameter and what was expected.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once, before anything is asked for.
+    ///
+    /// # Errors
+    /// Any failure stops the run before it has begun, with exit code 3.
+    fn init(&mut self, context: &Context) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Emits the next item, or a few, and says whether there may be more. It is
+    /// called only when there is room for its output, so it need not limit itself.
+    ///
+    /// # Errors
+    /// A failure after which it is called again up to the step's `retries`
+    /// times; then production ends, what was made is processed to its end, and
+    /// the run's exit code is 3.
+    fn next(&mut self, out: &mut Emitter<'_, Self::Out>) -> Result<Next>;
+
+    /// Called once, when production has ended. May still emit.
+    ///
+    /// # Errors
+    /// A failure is reported, and the run's exit code is 1 at least.
+    fn finish(&mut self, out: &mut Emitter<'_, Self::Out>) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
+}
+
+/// Turns messages into messages.
+///
+/// ```
+/// use drpipe::prelude::*;
+///
+/// /// Lets numbers at or above `threshold` leave by the step's other way.
+/// #[derive(Deserialize, JsonSchema)]
+/// #[serde(deny_unknown_fields)]
+/// struct Split { threshold: i64 }
+///
+/// impl Stage for Split {
+///     type In = i64;
+///     type Out = i64;
+///     fn run(&mut self, number: i64, out: &mut Emitter<i64>) -> Result<()> {
+///         if number >= self.threshold { out.send_to("LARGE", number) } else { out.send(number) }
+///     }
+/// }
+/// ```
+pub trait Stage {
+    /// The type of its input.
+    type In: Data;
+    /// The type of what it emits.
+    type Out: Data;
+
+    /// True if a step may have only one worker of this class, because its
+    /// instances would write the same file, say.
+    const SINGLE: bool = false;
+
+    /// Checks what the parameters' schema cannot express. Called before any
+    /// work runs, without `init`; must not touch files.
+    ///
+    /// # Errors
+    /// A failure whose message names the parameter and what was expected.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once per worker, before its first message.
+    ///
+    /// # Errors
+    /// Any failure stops the run before it has begun, with exit code 3.
+    fn init(&mut self, context: &Context) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Processes one message; emits any number of messages, or none: then the
+    /// message counts as filtered. What was emitted before a failure or a panic
+    /// is dropped, so that a retry emits nothing twice.
+    ///
+    /// # Errors
+    /// A failure fails this message: the step's `retries` and `on_error` decide
+    /// what becomes of it.
+    fn run(&mut self, input: Self::In, out: &mut Emitter<'_, Self::Out>) -> Result<()>;
+
+    /// Called once per worker, after its last message. May still emit.
+    ///
+    /// # Errors
+    /// A failure is reported, and the run's exit code is 1 at least.
+    fn finish(&mut self, out: &mut Emitter<'_, Self::Out>) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
+}
+
+/// Takes messages and emits none: the end of the pipeline.
+///
+/// ```
+/// use drpipe::prelude::*;
+///
+/// /// Adds up what it gets.
+/// #[derive(Default, Deserialize, JsonSchema)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct Sum {
+///     #[serde(skip)]
+///     total: i64,
+/// }
+///
+/// impl Consumer for Sum {
+///     type In = i64;
+///     fn run(&mut self, number: i64) -> Result<()> {
+///         self.total = self.total.checked_add(number).ok_or(Failure::permanent("the sum overflows"))?;
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Consumer {
+    /// The type of its input.
+    type In: Data;
+
+    /// As [`Stage::SINGLE`].
+    const SINGLE: bool = false;
+
+    /// As [`Stage::validate`].
+    ///
+    /// # Errors
+    /// A failure whose message names the parameter and what was expected.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`Stage::init`].
+    ///
+    /// # Errors
+    /// Any failure stops the run before it has begun, with exit code 3.
+    fn init(&mut self, context: &Context) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Processes one message.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    fn run(&mut self, input: Self::In) -> Result<()>;
+
+    /// As [`Stage::finish`], without an emitter.
+    ///
+    /// # Errors
+    /// A failure is reported, and the run's exit code is 1 at least.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Sends what a stage makes to its next steps.
+///
+/// What is sent is delivered together with the message's completion, never
+/// before it: a stage that fails has emitted nothing. At the end of the
+/// pipeline, where there is no next step, what is sent ends too.
+pub struct Emitter<'a, T: Data> {
+    context: &'a Context,
+    origin: Option<&'a str>,
+    /// Whether each value is asked for its own origin (producers).
+    names_origins: bool,
+    gathered: &'a mut Vec<Output>,
+    marker: std::marker::PhantomData<fn(T)>,
+}
+
+impl<T: Data> Emitter<'_, T> {
+    /// Sends `value` to the default next step, the first in the configuration.
+    ///
+    /// # Errors
+    /// If the value refuses to be serialized.
+    pub fn send(&mut self, value: T) -> Result<()> {
+        if self.context.next_steps.is_empty() {
+            return Ok(());
+        }
+        self.push(0, &value)
+    }
+
+    /// Sends `value` to the next step of this name.
+    ///
+    /// # Errors
+    /// A permanent failure if `step` is not among the step's `next_steps`, or
+    /// if the value refuses to be serialized.
+    pub fn send_to(&mut self, step: &str, value: T) -> Result<()> {
+        match self.context.next_steps.iter().position(|name| name == step) {
+            Some(route) => self.push(route, &value),
+            None => Err(Failure::permanent(unknown_next_step(self.context, step))),
+        }
+    }
+
+    /// The names of the next steps; the first is the default. Empty at the end.
+    pub fn next_steps(&self) -> &[String] {
+        &self.context.next_steps
+    }
+
+    /// Where this worker stands.
+    pub fn context(&self) -> &Context {
+        self.context
+    }
+
+    /// What a person calls the producer's item that the current input descends
+    /// from, for example a raw frame's path; none in a producer and in `finish`.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin
+    }
+
+    fn push(&mut self, route: usize, value: &T) -> Result<()> {
+        let payload = value.to_payload()?;
+        let origin = if self.names_origins { value.origin().map(Into::into) } else { None };
+        self.gathered.push(Output { route: route as u32, payload, origin });
+        Ok(())
+    }
+}
+
+fn unknown_next_step(context: &Context, step: &str) -> String {
+    let names = context.next_steps.join(", ");
+    let hint = match nearest(step, context.next_steps.iter().map(String::as_str)) {
+        Some(name) => format!("; did you mean \"{name}\"?"),
+        None => format!("; add it to the next_steps of \"{}\" in the configuration", context.step),
+    };
+    let known = if names.is_empty() { "it has none".into() } else { format!("they are {names}") };
+    format!("\"{step}\" is not among the next steps of \"{}\": {known}{hint}", context.step)
+}
+
+/// Where emitted values gather until their input's completion is reported.
+pub(crate) struct Outputs<'a> {
+    pub(crate) context: &'a Context,
+    /// The origin of the current input.
+    pub(crate) origin: Option<&'a str>,
+    /// Whether each value is asked for its own origin (producers).
+    pub(crate) names_origins: bool,
+    pub(crate) gathered: &'a mut Vec<Output>,
+}
+
+impl Outputs<'_> {
+    pub(crate) fn emitter<T: Data>(&mut self) -> Emitter<'_, T> {
+        Emitter {
+            context: self.context,
+            origin: self.origin,
+            names_origins: self.names_origins,
+            gathered: self.gathered,
+            marker: std::marker::PhantomData,
+        }
+    }
+}

