@@ -4,9 +4,12 @@ mod codec;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod event;
+pub mod ledger;
 pub mod message;
 mod nearest;
 pub mod registry;
+mod router;
 pub mod stage;
 
 /// What a stage needs: `use drpipe::prelude::*;`.

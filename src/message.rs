@@ -39,3 +39,14 @@ pub struct Output {
     /// Set by producers only: descendants inherit it from their input.
     pub(crate) origin: Origin,
 }
+
+/// A payload on its way through the router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// Unique in the run, in the order of commitment.
+    pub(crate) id: u64,
+    /// 0 at first, 1 at the first retry.
+    pub(crate) attempt: u32,
+    pub(crate) origin: Origin,
+    pub(crate) payload: Payload,
+}

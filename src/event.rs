@@ -1,0 +1,150 @@
+//! What observers of a run see.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::plan::OnError;
+use crate::error::Failure;
+use crate::ledger::Counts;
+
+/// How one attempt on a message went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// The stage returned a failure.
+    Failed,
+    /// The stage panicked.
+    Panicked,
+    /// The worker died with the message in hand.
+    Lost,
+    /// The message was for a step that had already finished.
+    Late,
+}
+
+/// One thing that happened in a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// Every worker is ready; work begins.
+    Started,
+    /// A worker's `init` failed: nothing can be run.
+    InitFailed {
+        /// The step's name.
+        step: Arc<str>,
+        /// The worker's number within the step.
+        worker: usize,
+        /// Why.
+        failure: Failure,
+    },
+    /// An attempt on a message failed and will be repeated.
+    Retrying {
+        /// The step's name.
+        step: Arc<str>,
+        /// What the message descends from.
+        origin: Option<Arc<str>>,
+        /// The attempt that failed, from 1.
+        attempt: u32,
+        /// How it failed.
+        cause: Cause,
+        /// Why it failed.
+        failure: Failure,
+        /// The wait before the next attempt.
+        wait: Duration,
+    },
+    /// The last attempt on a message failed.
+    Failed {
+        /// The step's name.
+        step: Arc<str>,
+        /// The worker's number within the step; none if it reached no worker.
+        worker: Option<usize>,
+        /// What the message descends from.
+        origin: Option<Arc<str>>,
+        /// The attempt that failed, from 1.
+        attempt: u32,
+        /// How it failed.
+        cause: Cause,
+        /// Why it failed.
+        failure: Failure,
+        /// What is done with the message.
+        policy: OnError,
+        /// The quarantine entry that keeps it, if one does.
+        entry: Option<String>,
+    },
+    /// The producer failed: production has ended early.
+    ProducerFailed {
+        /// The step's name.
+        step: Arc<str>,
+        /// Why.
+        failure: Failure,
+    },
+    /// A worker's `finish` failed.
+    FinishFailed {
+        /// The step's name.
+        step: Arc<str>,
+        /// The worker's number within the step.
+        worker: usize,
+        /// Why.
+        failure: Failure,
+    },
+    /// A worker died.
+    WorkerLost {
+        /// The step's name.
+        step: Arc<str>,
+        /// The worker's number within the step.
+        worker: usize,
+        /// What is known of its end.
+        reason: String,
+    },
+    /// The step has done its last work.
+    StepFinished {
+        /// The step's name.
+        step: Arc<str>,
+        /// Its final counts.
+        counts: Counts,
+    },
+    /// The run will end before its inputs do.
+    Stopping {
+        /// Why.
+        reason: String,
+    },
+    /// Where the run stands, sent a few times a second.
+    Progress(Snapshot),
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Time since the run's start.
+    pub elapsed: Duration,
+    /// The steps in the order of the plan.
+    pub steps: Vec<StepStatus>,
+}
+
+/// Where one step stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What became of its messages.
+    pub counts: Counts,
+    /// Messages in its queue.
+    pub queued: usize,
+    /// Bytes in its queue.
+    pub queued_bytes: u64,
+    /// The most messages that ever stood in its queue.
+    pub high_water: usize,
+    /// Workers that have work in hand.
+    pub busy: usize,
+    /// Workers in all.
+    pub workers: usize,
+    /// The time that its workers have spent in the stage, summed.
+    pub busy_time: Duration,
+    /// The mean time of one call.
+    pub mean: Duration,
+    /// 99 of 100 calls took at most this time.
+    pub p99: Duration,
+    /// Whether it has done its last work.
+    pub finished: bool,
+}

@@ -1,0 +1,92 @@
+//! The counts of a run, per step.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// What became of the messages of one step.
+///
+/// At the end of every run, `received == done + failed + dropped`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Messages that reached the step.
+    pub received: u64,
+    /// Messages processed without a failure.
+    pub done: u64,
+    /// Of those done, how many emitted nothing although the step has next steps.
+    pub filtered: u64,
+    /// Messages whose last attempt failed and that are kept in quarantine, or
+    /// that stopped the run.
+    pub failed: u64,
+    /// Messages given up by policy: skipped after a failure, or left when the
+    /// run was stopped.
+    pub dropped: u64,
+    /// Attempts beyond the first.
+    pub retried: u64,
+    /// Messages sent to next steps.
+    pub emitted: u64,
+}
+
+impl Counts {
+    /// Messages received of which nothing is decided yet.
+    pub fn open(&self) -> u64 {
+        self.received - self.done - self.failed - self.dropped
+    }
+}
+
+/// The running times of one step's calls of `run` or `next`.
+#[derive(Debug, Clone)]
+pub(crate) struct Times {
+    nanoseconds: Histogram<u64>,
+    pub(crate) total: Duration,
+    calls: u64,
+    /// An exponential mean in nanoseconds: what batches are sized by.
+    recent: f64,
+}
+
+/// Weight of the latest call in the recent mean.
+const RECENT_WEIGHT: f64 = 0.2;
+/// Longer calls are recorded as this long: an hour, in nanoseconds.
+const LONGEST: u64 = 3_600_000_000_000;
+
+impl Times {
+    pub(crate) fn new() -> Self {
+        // Bounds and precision are constants that the histogram accepts; were
+        // they not, one that grows by itself serves as well.
+        let nanoseconds = Histogram::new_with_bounds(1, LONGEST, 2)
+            .or_else(|_| Histogram::new(2))
+            .unwrap_or_else(|_| unreachable!("two digits are a valid precision"));
+        Self { nanoseconds, total: Duration::ZERO, calls: 0, recent: 0.0 }
+    }
+
+    pub(crate) fn record(&mut self, busy: Duration) {
+        self.total += busy;
+        let nanoseconds = u64::try_from(busy.as_nanos()).unwrap_or(LONGEST).clamp(1, LONGEST);
+        self.nanoseconds.saturating_record(nanoseconds);
+        let weight = if self.calls == 0 { 1.0 } else { RECENT_WEIGHT };
+        self.recent += (nanoseconds as f64 - self.recent) * weight;
+        self.calls += 1;
+    }
+
+    /// Records `calls` calls that took `busy` together.
+    pub(crate) fn record_calls(&mut self, busy: Duration, calls: u32) {
+        let each = busy.checked_div(calls).unwrap_or_default();
+        self.record(each);
+        self.total += busy.saturating_sub(each);
+        self.calls += u64::from(calls.saturating_sub(1));
+    }
+
+    /// The recent mean, once there is one.
+    pub(crate) fn recent(&self) -> Option<Duration> {
+        (self.calls > 0).then(|| Duration::from_nanos(self.recent as u64))
+    }
+
+    pub(crate) fn mean(&self) -> Duration {
+        self.total.checked_div(self.calls.try_into().unwrap_or(u32::MAX)).unwrap_or_default()
+    }
+
+    pub(crate) fn p99(&self) -> Duration {
+        Duration::from_nanos(self.nanoseconds.value_at_quantile(0.99))
+    }
+}

@@ -1,0 +1,234 @@
+//! How steps and runs end: by counting, never by waiting.
+//!
+//! Steps that can reach one another (a loop) form a group and end together;
+//! every other step is a group of its own. A group may end once the groups
+//! before it have ended and nothing of its own is queued, held or in hand.
+//! Then its steps finish one after the other in the order of the plan; what
+//! they emit in doing so is processed before the next one finishes.
+
+use super::{Action, Held, Phase, ProducerState, Router, State, Worker};
+use crate::config::plan::Plan;
+use crate::error::Result;
+use crate::event::Event;
+use crate::message::Output;
+
+pub(super) struct Groups {
+    /// The group of each step.
+    of_step: Vec<usize>,
+    groups: Vec<Group>,
+}
+
+struct Group {
+    /// In the order of the plan.
+    steps: Vec<usize>,
+    /// The groups that it gets messages from.
+    upstream: Vec<usize>,
+    /// Messages queued, held or in hand, and grants in use.
+    open: usize,
+    ended: bool,
+}
+
+impl Groups {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let count = plan.steps.len();
+        let reach: Vec<Vec<bool>> = (0..count).map(|step| reachable_from(plan, step)).collect();
+        let together = |a: usize, b: usize| a == b || (reach[a][b] && reach[b][a]);
+        let mut of_step = vec![0; count];
+        let mut groups: Vec<Group> = Vec::new();
+        for step in 0..count {
+            let found = groups.iter().position(|group| together(group.steps[0], step));
+            of_step[step] = found.unwrap_or(groups.len());
+            match found {
+                Some(group) => groups[group].steps.push(step),
+                None => groups.push(Group {
+                    steps: vec![step],
+                    upstream: Vec::new(),
+                    open: 0,
+                    ended: false,
+                }),
+            }
+        }
+        for (from, step) in plan.steps.iter().enumerate() {
+            for route in &step.routes {
+                let (from, to) = (of_step[from], of_step[route.to]);
+                if from != to && !groups[to].upstream.contains(&from) {
+                    groups[to].upstream.push(from);
+                }
+            }
+        }
+        Self { of_step, groups }
+    }
+
+    pub(super) fn group_of(&self, step: usize) -> usize {
+        self.of_step[step]
+    }
+
+    pub(super) fn enter(&mut self, group: usize, count: usize) {
+        self.groups[group].open += count;
+    }
+
+    pub(super) fn leave(&mut self, group: usize, count: usize) {
+        self.groups[group].open -= count;
+    }
+
+    fn is_quiet(&self, group: usize) -> bool {
+        let group = &self.groups[group];
+        group.open == 0 && group.upstream.iter().all(|before| self.groups[*before].ended)
+    }
+}
+
+fn reachable_from(plan: &Plan, start: usize) -> Vec<bool> {
+    let mut seen = vec![false; plan.steps.len()];
+    let mut stack = vec![start];
+    while let Some(step) = stack.pop() {
+        for route in &plan.steps[step].routes {
+            if !std::mem::replace(&mut seen[route.to], true) {
+                stack.push(route.to);
+            }
+        }
+    }
+    seen
+}
+
+impl Router {
+    /// Ends what can be ended; false if nothing could.
+    pub(super) fn end_steps(&mut self) -> bool {
+        let mut changed = false;
+        for group in 0..self.groups.groups.len() {
+            if self.groups.groups[group].ended || !self.groups.is_quiet(group) {
+                continue;
+            }
+            let steps = &self.groups.groups[group].steps;
+            let next = steps.iter().find(|step| self.steps[**step].phase != Phase::Finished);
+            match next.copied() {
+                None => {
+                    self.groups.groups[group].ended = true;
+                    changed = true;
+                }
+                Some(step) if self.steps[step].phase == Phase::Running => {
+                    changed |= self.begin_finish(step);
+                }
+                Some(step) => changed |= self.end_finish(step),
+            }
+        }
+        self.over = self.groups.groups.iter().all(|group| group.ended);
+        changed && !self.over
+    }
+
+    fn begin_finish(&mut self, step: usize) -> bool {
+        let producing = self.steps[step].is_producer
+            && !self.draining
+            && self.steps[step].workers.iter().any(|worker| {
+                let worker = &self.workers[*worker];
+                worker.state != State::Gone && worker.producer != ProducerState::Exhausted
+            });
+        if producing {
+            return false;
+        }
+        self.steps[step].phase = Phase::Finishing;
+        for worker in self.steps[step].workers.clone() {
+            // One that is starting anew finishes once it is ready.
+            if self.workers[worker].state == State::Ready {
+                self.finish_worker(worker);
+            }
+        }
+        true
+    }
+
+    fn end_finish(&mut self, index: usize) -> bool {
+        let step = &mut self.steps[index];
+        if step.workers.iter().any(|worker| self.workers[*worker].state != State::Gone) {
+            return false;
+        }
+        step.phase = Phase::Finished;
+        let event = Event::StepFinished { step: step.name.clone(), counts: step.counts };
+        self.tell(event);
+        true
+    }
+
+    pub(super) fn finish_worker(&mut self, worker: usize) {
+        self.workers[worker].state = State::Finishing;
+        self.actions.push(Action::Finish { worker });
+    }
+
+    pub(super) fn finished(&mut self, worker: usize, result: Result<()>, outputs: Vec<Output>) {
+        if self.workers[worker].state != State::Finishing {
+            return;
+        }
+        let routes = self.steps[self.workers[worker].step].routes.len();
+        for output in outputs.into_iter().filter(|output| (output.route as usize) < routes) {
+            self.hold(worker, output, &None);
+        }
+        if let Err(failure) = result {
+            self.finish_failed(worker, failure);
+        }
+        self.stop_worker(worker);
+        self.place(worker);
+    }
+
+    pub(super) fn stop_worker(&mut self, worker: usize) {
+        self.workers[worker].state = State::Gone;
+        self.touch(self.workers[worker].step);
+        self.actions.push(Action::Stop { worker });
+    }
+
+    /// Nothing more is produced; what was produced is processed to its end.
+    pub(super) fn drain(&mut self, reason: &str) {
+        if !self.draining {
+            self.draining = true;
+            self.tell(Event::Stopping { reason: reason.into() });
+        }
+    }
+
+    /// What waits is dropped and what is in hand is awaited; then the steps
+    /// finish as ever, so that files are closed.
+    pub(super) fn abandon(&mut self, reason: String) {
+        if self.abandoned.is_some() {
+            return;
+        }
+        self.drain(&reason);
+        self.abandoned = Some(reason);
+        self.drop_waiting();
+    }
+
+    fn drop_waiting(&mut self) {
+        for step in 0..self.steps.len() {
+            let count = self.steps[step].queue.clear();
+            self.steps[step].counts.dropped += count as u64;
+            self.leave(step, count);
+            self.steps[step].waiting.clear();
+        }
+        for worker in 0..self.workers.len() {
+            let from = self.workers[worker].step;
+            for Held { to, .. } in std::mem::take(&mut self.workers[worker].held) {
+                self.steps[to].counts.received += 1;
+                self.steps[to].counts.dropped += 1;
+                self.leave(from, 1);
+            }
+        }
+    }
+
+    /// Ends a run in which an `init` failed: no stage has anything to finish.
+    pub(super) fn end_without_work(&mut self) {
+        for worker in 0..self.workers.len() {
+            if self.workers[worker].state == State::Ready {
+                self.stop_worker(worker);
+            }
+        }
+        self.over = true;
+    }
+
+    pub(super) fn stop_now(&mut self) {
+        self.interrupted = true;
+        self.abandon("interrupted again: what is left is dropped".into());
+        for worker in 0..self.workers.len() {
+            let Worker { step, ref mut in_hand, .. } = self.workers[worker];
+            self.steps[step].counts.dropped += in_hand.len() as u64;
+            in_hand.clear();
+            if self.workers[worker].state != State::Gone {
+                self.stop_worker(worker);
+            }
+        }
+        self.over = true;
+    }
+}

@@ -1,0 +1,534 @@
+//! Drives the router through random graphs with random delays, failures,
+//! worker deaths and stops, on a virtual clock, and checks the invariants
+//! after every step. A failing case prints its seed;
+//! `DRPIPE_SIMULATOR_SEED=n` repeats it alone.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::config::plan::Step as PlanStep;
+use crate::registry::Kind;
+
+/// A payload of the simulator: who it is and how many hops it may still make.
+#[derive(Clone, Copy)]
+struct Token {
+    id: u64,
+    hops: u64,
+}
+
+impl Token {
+    fn payload(self, size: usize) -> Payload {
+        let mut header = Vec::with_capacity(16 + size);
+        header.extend(self.id.to_le_bytes());
+        header.extend(self.hops.to_le_bytes());
+        header.resize(16 + size, 0);
+        Payload { header: header.into(), buffers: Vec::new() }
+    }
+
+    fn of(payload: &Payload) -> Self {
+        let word = |at: usize| {
+            u64::from_le_bytes(payload.header[at..at + 8].try_into().expect("eight bytes"))
+        };
+        Self { id: word(0), hops: word(8) }
+    }
+}
+
+/// What is on its way to the router, by the instant of its arrival.
+struct Pending {
+    at: Duration,
+    order: u64,
+    /// The incarnation of the worker that sends it: a dead one sends nothing.
+    sender: Option<(usize, u64)>,
+    input: Input,
+}
+
+impl PartialEq for Pending {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+impl Eq for Pending {}
+impl PartialOrd for Pending {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Pending {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// How often, of 1000, things go wrong in one simulation.
+#[derive(Clone, Copy, Default)]
+struct Faults {
+    failures: u32,
+    deaths: u32,
+    init_failures: u32,
+    stops: u32,
+}
+
+struct Simulator {
+    rng: ChaCha8Rng,
+    plan: Plan,
+    router: Router,
+    now: Duration,
+    pending: BinaryHeap<Reverse<Pending>>,
+    order: u64,
+    faults: Faults,
+    /// What each worker's stage sees.
+    workers: Vec<Incarnation>,
+    to_produce: u64,
+    next_token: u64,
+    /// Every token that was committed, and how often a stage completed it.
+    committed: BTreeMap<u64, u32>,
+    quarantined: u64,
+    stopped_now: bool,
+    instant_tasks: bool,
+    /// The workers that had nothing to do before the latest settling.
+    free: Vec<bool>,
+}
+
+#[derive(Default)]
+struct Incarnation {
+    number: u64,
+    alive: bool,
+    finished: bool,
+    /// It will be lost and reports nothing more.
+    doomed: bool,
+    /// When its current work will be done.
+    busy_until: Duration,
+    in_hand: usize,
+    idle_since: u64,
+}
+
+fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
+    let stagers = rng.random_range(0..6);
+    let last = stagers + 1;
+    let steps = (0..=last).map(|index| {
+        let mut routes = Vec::new();
+        if index < last {
+            // A chain keeps every step reachable; extra edges branch and join.
+            routes.push(Route { to: index + 1, feedback: false });
+            for to in index + 2..=last {
+                if rng.random_ratio(1, 4) {
+                    routes.push(Route { to, feedback: false });
+                }
+            }
+            for to in 1..=index {
+                if index > 0 && rng.random_ratio(1, 8) {
+                    routes.push(Route { to, feedback: true });
+                }
+            }
+        }
+        let kind = match index {
+            0 => Kind::Producer,
+            _ if index == last => Kind::Consumer,
+            _ => Kind::Stage,
+        };
+        let policies = [OnError::Quarantine, OnError::Quarantine, OnError::Skip, OnError::Stop];
+        PlanStep {
+            name: format!("S{index}"),
+            class: "Simulated".into(),
+            kind,
+            workers: if index == 0 { 1 } else { rng.random_range(1..5) },
+            queue_limit: Some([1, 1, 2, 5, 100][rng.random_range(0..5)]),
+            queue_bytes: [Some(64), Some(100_000), None][rng.random_range(0..3)],
+            routes,
+            on_error: policies[rng.random_range(0..policies.len())],
+            retries: rng.random_range(0..3),
+            backoff: Duration::from_millis(rng.random_range(0..50)),
+            build: Arc::new(|| Err(Failure::permanent("simulated"))),
+        }
+    });
+    Plan { steps: steps.collect(), quarantine: "q".into(), config_hash: String::new() }
+}
+
+impl Simulator {
+    fn new(seed: u64, faults: Faults) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let plan = random_plan(&mut rng);
+        let router = Router::new(&plan);
+        let workers = (0..router.worker_count()).map(|_| Incarnation::default()).collect();
+        let mut simulator = Self {
+            to_produce: rng.random_range(0..60),
+            instant_tasks: rng.random_ratio(1, 2),
+            rng,
+            plan,
+            router,
+            now: Duration::ZERO,
+            pending: BinaryHeap::new(),
+            order: 0,
+            faults,
+            workers,
+            next_token: 0,
+            committed: BTreeMap::new(),
+            quarantined: 0,
+            stopped_now: false,
+            free: Vec::new(),
+        };
+        for worker in 0..simulator.workers.len() {
+            simulator.spawn(worker);
+        }
+        if simulator.chance(faults.stops) {
+            simulator.after_delay(None, Input::Stop(Stop::Drain));
+            if simulator.rng.random() {
+                simulator.after_delay(None, Input::Stop(Stop::Now));
+            }
+        }
+        simulator
+    }
+
+    fn chance(&mut self, per_mille: u32) -> bool {
+        self.rng.random_ratio(per_mille, 1000)
+    }
+
+    fn delay(&mut self) -> Duration {
+        let most = if self.instant_tasks { 20 } else { 20_000 };
+        Duration::from_micros(self.rng.random_range(0..most))
+    }
+
+    fn after_delay(&mut self, sender: Option<usize>, input: Input) {
+        let at = self.now + self.delay() * 50;
+        self.send_at(at, sender, input);
+    }
+
+    fn send_at(&mut self, at: Duration, sender: Option<usize>, input: Input) {
+        self.order += 1;
+        let sender = sender.map(|worker| (worker, self.workers[worker].number));
+        self.pending.push(Reverse(Pending { at, order: self.order, sender, input }));
+    }
+
+    fn spawn(&mut self, worker: usize) {
+        let number = self.workers[worker].number + 1;
+        self.workers[worker] = Incarnation { number, alive: true, ..Incarnation::default() };
+        let input = if self.chance(self.faults.init_failures) {
+            Input::InitFailed { worker, failure: Failure::permanent("simulated") }
+        } else {
+            Input::Ready { worker }
+        };
+        self.after_delay(Some(worker), input);
+    }
+
+    fn run(&mut self) {
+        let mut steps = 0_u64;
+        while !self.router.is_over() {
+            steps += 1;
+            assert!(steps < 1_000_000, "the run does not end");
+            let wake = self.router.next_wake();
+            let next = self.pending.peek().map(|Reverse(pending)| pending.at);
+            let at = [wake, next].into_iter().flatten().min();
+            let at = at.unwrap_or_else(|| {
+                panic!("I5: nothing is under way and the run is not over\n{}", self.state())
+            });
+            self.now = self.now.max(at);
+            // Whatever has arrived by then goes in at once, as in the hub.
+            while self.pending.peek().is_some_and(|Reverse(p)| p.at <= self.now) {
+                let Some(Reverse(pending)) = self.pending.pop() else { break };
+                self.deliver(pending);
+            }
+            let free = |worker: &Worker| {
+                worker.state == State::Ready && worker.held.is_empty() && worker.in_hand.is_empty()
+            };
+            self.free = self.router.workers.iter().map(free).collect();
+            let actions = self.router.settle(self.now);
+            for action in actions {
+                self.act(action);
+            }
+            self.check_running();
+        }
+        self.check_ended();
+    }
+
+    fn state(&self) -> String {
+        let mut text = String::new();
+        for (index, step) in self.router.steps.iter().enumerate() {
+            let routes = &self.plan.steps[index].routes;
+            text += &format!(
+                "{} {:?} queue {} waiting {:?} {:?} routes {routes:?}\n",
+                step.name,
+                step.phase,
+                step.queue.len(),
+                step.waiting,
+                step.counts
+            );
+        }
+        for (index, worker) in self.router.workers.iter().enumerate() {
+            let held: Vec<usize> = worker.held.iter().map(|held| held.to).collect();
+            text += &format!(
+                "worker {index} of {} {:?} {:?} in hand {} held for {held:?}\n",
+                worker.step,
+                worker.state,
+                worker.producer,
+                worker.in_hand.len()
+            );
+        }
+        text
+    }
+
+    fn deliver(&mut self, pending: Pending) {
+        if let Some((worker, number)) = pending.sender {
+            if self.workers[worker].number != number || !self.workers[worker].alive {
+                return;
+            }
+            self.observe(worker, &pending.input);
+        }
+        self.stopped_now |= matches!(pending.input, Input::Stop(Stop::Now));
+        self.router.handle(pending.input, self.now);
+    }
+
+    /// Notes what a report commits, at the instant when the router has it.
+    fn observe(&mut self, worker: usize, input: &Input) {
+        self.order += 1;
+        match input {
+            Input::Ready { .. } => self.workers[worker].idle_since = self.order,
+            Input::Done { completions, outputs, .. } => {
+                self.workers[worker].idle_since = self.order;
+                self.workers[worker].in_hand -= completions.len();
+                let mut used = 0;
+                for completion in completions {
+                    let count = completion.outputs as usize;
+                    if completion.outcome == Outcome::Done {
+                        self.commit(&outputs[used..used + count]);
+                    }
+                    used += count;
+                }
+            }
+            Input::Produced { outputs, .. } => self.commit(outputs),
+            Input::Finished { outputs, .. } => {
+                self.workers[worker].finished = true;
+                self.commit(outputs);
+            }
+            Input::Lost { .. } => self.workers[worker].alive = false,
+            Input::InitFailed { .. } | Input::Stop(_) => {}
+        }
+    }
+
+    fn commit(&mut self, outputs: &[Output]) {
+        for output in outputs {
+            let before = self.committed.insert(Token::of(&output.payload).id, 0);
+            assert_eq!(before, None, "I2: an output was committed twice");
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Grant { worker, count } => self.produce(worker, count),
+            Action::Work { worker, messages } => self.work(worker, messages),
+            Action::Finish { worker } => {
+                assert!(self.workers[worker].alive && !self.workers[worker].finished);
+                assert_eq!(self.workers[worker].in_hand, 0, "finish before the last run");
+                let outputs = self.emit(worker, 3);
+                let failed = self.chance(self.faults.failures / 4);
+                let result = if failed { Err(Failure::permanent("simulated")) } else { Ok(()) };
+                if self.chance(self.faults.deaths) {
+                    return self.die(worker);
+                }
+                self.after_delay(Some(worker), Input::Finished { worker, result, outputs });
+            }
+            Action::Stop { worker } => {
+                assert!(self.workers[worker].alive, "a dead worker is told to stop");
+                self.workers[worker].alive = false;
+            }
+            Action::Spawn { worker } => self.spawn(worker),
+            Action::Quarantine(_) => self.quarantined += 1,
+            Action::Tell(_) => {}
+        }
+    }
+
+    fn die(&mut self, worker: usize) {
+        self.workers[worker].doomed = true;
+        self.after_delay(Some(worker), Input::Lost { worker, reason: "simulated".into() });
+    }
+
+    fn produce(&mut self, worker: usize, count: u32) {
+        assert!(self.workers[worker].alive && !self.workers[worker].finished);
+        assert!(count > 0);
+        if self.chance(self.faults.deaths / 4) {
+            return self.die(worker);
+        }
+        let mut outputs = Vec::new();
+        let made = u64::from(self.rng.random_range(1..=count)).min(self.to_produce);
+        for _ in 0..made {
+            let hops = self.rng.random_range(3..12);
+            outputs.push(self.output(worker, hops));
+        }
+        self.to_produce -= made;
+        let result = if self.chance(self.faults.failures / 10) {
+            Err(Failure::retryable("simulated"))
+        } else if self.to_produce == 0 {
+            Ok(Next::Done)
+        } else if self.rng.random_ratio(1, 5) {
+            Ok(Next::Idle(self.delay()))
+        } else {
+            Ok(Next::More)
+        };
+        let busy = self.delay();
+        let production = Production { result, calls: 1, busy };
+        self.send_at(
+            self.now + busy,
+            Some(worker),
+            Input::Produced { worker, production, outputs },
+        );
+    }
+
+    /// An output with a random route and size; the last hop goes nowhere new.
+    fn output(&mut self, worker: usize, hops: u64) -> Output {
+        let routes = self.plan.steps[self.router.place_of(worker).0].routes.len();
+        let token = Token { id: self.next_token, hops };
+        self.next_token += 1;
+        let size = [0, 10, 200][self.rng.random_range(0..3)];
+        let route = self.rng.random_range(0..routes) as u32;
+        Output { route, payload: token.payload(size), origin: None }
+    }
+
+    fn emit(&mut self, worker: usize, hops: u64) -> Vec<Output> {
+        let step = &self.plan.steps[self.router.place_of(worker).0];
+        if step.routes.is_empty() || hops == 0 {
+            return Vec::new();
+        }
+        let most = if step.routes.iter().any(|route| route.feedback) { 2 } else { 4 };
+        let count = self.rng.random_range(0..most);
+        (0..count).map(|_| self.output(worker, hops - 1)).collect()
+    }
+
+    fn work(&mut self, worker: usize, messages: Vec<Message>) {
+        assert!(self.workers[worker].alive && !self.workers[worker].finished);
+        self.check_least_recently_used(worker, messages.len());
+        self.order += 1;
+        self.workers[worker].idle_since = self.order;
+        self.workers[worker].in_hand += messages.len();
+        if self.workers[worker].doomed {
+            return;
+        }
+        if self.chance(self.faults.deaths) {
+            return self.die(worker);
+        }
+        let mut outputs = Vec::new();
+        let mut completions = Vec::new();
+        let mut at = self.workers[worker].busy_until.max(self.now);
+        for message in messages {
+            let token = Token::of(&message.payload);
+            let emitted = self.emit(worker, token.hops);
+            let outcome = match self.chance(self.faults.failures) {
+                false => Outcome::Done,
+                true if self.rng.random() => Outcome::Failed(Failure::retryable("simulated")),
+                true => Outcome::Panicked(Failure::permanent("simulated")),
+            };
+            if outcome == Outcome::Done {
+                let times = self.committed.get_mut(&token.id).expect("I2: it was never committed");
+                *times += 1;
+            }
+            let busy = self.delay();
+            at += busy;
+            let count = emitted.len() as u32;
+            completions.push(Completion { id: message.id, outcome, outputs: count, busy });
+            outputs.extend(emitted);
+        }
+        self.workers[worker].busy_until = at;
+        self.send_at(at, Some(worker), Input::Done { worker, completions, outputs });
+    }
+
+    /// No idle worker of the step has waited longer than the one that is served.
+    fn check_least_recently_used(&self, worker: usize, count: usize) {
+        let step = self.router.place_of(worker).0;
+        let served = &self.workers[worker];
+        for (index, other) in self.workers.iter().enumerate() {
+            let other_is_free = self.router.place_of(index).0 == step
+                && index != worker
+                && self.free[index]
+                && other.alive
+                && self.router.workers[index].in_hand.is_empty();
+            if other_is_free {
+                assert_eq!(served.in_hand, 0, "a free worker was passed over ({count} messages)");
+                assert!(served.idle_since < other.idle_since, "not the least recently used");
+            }
+        }
+    }
+
+    fn check_running(&self) {
+        for (index, step) in self.router.steps.iter().enumerate() {
+            let routes = self.plan.steps.iter().flat_map(|step| &step.routes);
+            let on_loop = routes.clone().any(|route| route.to == index && route.feedback);
+            let limit = self.plan.steps[index].queue_limit.unwrap_or(usize::MAX);
+            if !on_loop {
+                assert!(step.queue.high_water() <= limit, "I3: a queue beyond its limit");
+            }
+            assert!(step.counts.received >= step.counts.done, "I1");
+        }
+        for worker in &self.router.workers {
+            assert!(worker.in_hand.len() <= 128, "I3: too much in hand");
+        }
+    }
+
+    fn check_ended(&self) {
+        let left = self.workers.iter().position(|worker| worker.alive);
+        assert_eq!(left, None, "I5: a worker is left over\n{}", self.state());
+        let verdict = self.router.verdict();
+        let snapshot = self.router.snapshot(self.now);
+        let mut arrived = 0;
+        for step in &snapshot.steps {
+            assert_eq!(step.counts.open(), 0, "I1: {step:?}");
+            arrived += step.counts.received;
+        }
+        let emitted: u64 = snapshot.steps.iter().map(|step| step.counts.emitted).sum();
+        assert_eq!(emitted, arrived, "I1: what is emitted arrives");
+        let failed: u64 = snapshot.steps.iter().map(|step| step.counts.failed).sum();
+        assert_eq!(failed, self.quarantined, "I1: what fails is in quarantine");
+        let twice: BTreeSet<_> = self.committed.iter().filter(|(_, times)| **times > 1).collect();
+        if self.faults.deaths == 0 {
+            assert!(twice.is_empty(), "I2: completed twice: {twice:?}");
+        }
+        if verdict == Verdict::Done {
+            assert_eq!(self.committed.values().filter(|times| **times == 0).count(), 0, "I1");
+            assert_eq!((failed, self.to_produce), (0, 0));
+        }
+    }
+}
+
+fn simulate(name: &str, count: u64, faults: Faults) {
+    if let Ok(seed) = std::env::var("DRPIPE_SIMULATOR_SEED") {
+        let seed = seed.parse().expect("DRPIPE_SIMULATOR_SEED is a number");
+        return Simulator::new(seed, faults).run();
+    }
+    for seed in 0..count {
+        let case = std::panic::AssertUnwindSafe(|| Simulator::new(seed, faults).run());
+        if let Err(panic) = std::panic::catch_unwind(case) {
+            eprintln!("{name}: seed {seed} failed; repeat with DRPIPE_SIMULATOR_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn undisturbed_runs_lose_nothing_and_end() {
+    simulate("undisturbed", 3000, Faults::default());
+}
+
+#[test]
+fn runs_with_failing_stages_account_for_every_message() {
+    let faults = Faults { failures: 150, ..Faults::default() };
+    simulate("failures", 3000, faults);
+}
+
+#[test]
+fn runs_with_dying_workers_account_for_every_message() {
+    let faults = Faults { failures: 50, deaths: 100, ..Faults::default() };
+    simulate("deaths", 3000, faults);
+}
+
+#[test]
+fn stopped_runs_account_for_every_message() {
+    let faults = Faults { failures: 50, deaths: 30, stops: 1000, init_failures: 0 };
+    simulate("stops", 3000, faults);
+}
+
+#[test]
+fn runs_with_failing_inits_end() {
+    let faults = Faults { failures: 50, deaths: 100, stops: 200, init_failures: 100 };
+    simulate("inits", 3000, faults);
+}
