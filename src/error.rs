@@ -61,6 +61,14 @@ impl Failure {
         self
     }
 
+    /// A failure as it came over the wire; a chain without sentences gets one.
+    pub(crate) fn from_chain(mut chain: Vec<String>, retryable: bool) -> Self {
+        if chain.is_empty() {
+            chain.push("no reason was given".into());
+        }
+        Self { chain, retryable }
+    }
+
     /// The sentences, the outermost first; never empty.
     pub fn chain(&self) -> &[String] {
         &self.chain

@@ -8,9 +8,13 @@ pub mod event;
 pub mod ledger;
 pub mod message;
 mod nearest;
+mod observe;
+mod quarantine;
 pub mod registry;
 mod router;
 pub mod stage;
+mod transport;
+mod worker;
 
 /// What a stage needs: `use drpipe::prelude::*;`.
 pub mod prelude {

@@ -1,0 +1,496 @@
+//! The wire format: docs/WIRE.md specifies every frame. A message of the
+//! protocol is one head frame and the frames that the head refers to, in order.
+
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, TryGetError};
+
+use crate::error::{Failure, Result};
+use crate::message::{Message, Origin, Output, Payload};
+use crate::router::{Completion, Outcome, Production};
+use crate::stage::Next;
+
+/// The version of the protocol; workers of another are refused.
+pub(super) const VERSION: u16 = 1;
+
+/// Headers above this size, in bytes, travel as a frame of their own.
+const INLINE_UP_TO: usize = 4096;
+/// The bit of a length that says that the bytes are in the next frame.
+const IN_FRAME: u32 = 1 << 31;
+/// The length that says that there is no text at all.
+const NO_TEXT: u32 = u32::MAX;
+
+/// No list's item is shorter than this, in bytes.
+const LEAST_ITEM: usize = 4;
+
+const READY: u8 = 1;
+const INIT_FAILED: u8 = 2;
+const DONE: u8 = 3;
+const PRODUCED: u8 = 4;
+const FINISHED: u8 = 5;
+const GRANT: u8 = 16;
+const WORK: u8 = 17;
+const FINISH: u8 = 18;
+const STOP: u8 = 19;
+
+/// What a worker tells the hub.
+#[derive(Debug, PartialEq)]
+pub(crate) enum FromWorker {
+    Ready { version: u16 },
+    InitFailed(Failure),
+    Done { completions: Vec<Completion>, outputs: Vec<Output> },
+    Produced { production: Production, outputs: Vec<Output> },
+    Finished { result: Result<()>, outputs: Vec<Output> },
+}
+
+/// What the hub tells a worker.
+#[derive(Debug, PartialEq)]
+pub(crate) enum ToWorker {
+    Grant { count: u32 },
+    Work(Vec<Message>),
+    Finish,
+    Stop,
+}
+
+/// Why the frames of a message do not make sense.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("a message is cut short")]
+    Short(#[from] TryGetError),
+    #[error("a message refers to more frames than it has")]
+    MissingFrame,
+    #[error("{0} bytes and {1} frames are left over")]
+    LeftOver(usize, usize),
+    #[error("{what} {found} is not known")]
+    Unknown { what: &'static str, found: u8 },
+    #[error("a text is not UTF-8")]
+    NotText,
+}
+
+impl FromWorker {
+    pub(super) fn encode(self) -> Vec<Bytes> {
+        let mut out = Writer::default();
+        match self {
+            Self::Ready { version } => {
+                out.head.put_u8(READY);
+                out.head.put_u16_le(version);
+            }
+            Self::InitFailed(failure) => {
+                out.head.put_u8(INIT_FAILED);
+                out.failure(&failure);
+            }
+            Self::Done { completions, outputs } => {
+                out.head.put_u8(DONE);
+                out.head.put_u32_le(completions.len() as u32);
+                for completion in &completions {
+                    out.completion(completion);
+                }
+                out.outputs(outputs);
+            }
+            Self::Produced { production, outputs } => {
+                out.head.put_u8(PRODUCED);
+                out.production(&production);
+                out.outputs(outputs);
+            }
+            Self::Finished { result, outputs } => {
+                out.head.put_u8(FINISHED);
+                out.head.put_u8(u8::from(result.is_err()));
+                if let Err(failure) = &result {
+                    out.failure(failure);
+                }
+                out.outputs(outputs);
+            }
+        }
+        out.into_frames()
+    }
+
+    pub(super) fn decode(head: Bytes, frames: Vec<Bytes>) -> Result<Self, WireError> {
+        let mut input = Reader { head, frames: frames.into_iter() };
+        let message = match input.head.try_get_u8()? {
+            READY => Self::Ready { version: input.head.try_get_u16_le()? },
+            INIT_FAILED => Self::InitFailed(input.failure()?),
+            DONE => {
+                let completions = input.list(Reader::completion)?;
+                Self::Done { completions, outputs: input.list(Reader::output)? }
+            }
+            PRODUCED => {
+                let production = input.production()?;
+                Self::Produced { production, outputs: input.list(Reader::output)? }
+            }
+            FINISHED => {
+                let result = match input.head.try_get_u8()? {
+                    0 => Ok(()),
+                    _ => Err(input.failure()?),
+                };
+                Self::Finished { result, outputs: input.list(Reader::output)? }
+            }
+            found => return Err(WireError::Unknown { what: "message kind", found }),
+        };
+        input.end()?;
+        Ok(message)
+    }
+}
+
+impl ToWorker {
+    pub(super) fn encode(self) -> Vec<Bytes> {
+        let mut out = Writer::default();
+        match self {
+            Self::Grant { count } => {
+                out.head.put_u8(GRANT);
+                out.head.put_u32_le(count);
+            }
+            Self::Work(messages) => {
+                out.head.put_u8(WORK);
+                out.head.put_u32_le(messages.len() as u32);
+                for message in messages {
+                    out.head.put_u64_le(message.id);
+                    out.head.put_u32_le(message.attempt);
+                    out.origin(&message.origin);
+                    out.payload(message.payload);
+                }
+            }
+            Self::Finish => out.head.put_u8(FINISH),
+            Self::Stop => out.head.put_u8(STOP),
+        }
+        out.into_frames()
+    }
+
+    pub(super) fn decode(head: Bytes, frames: Vec<Bytes>) -> Result<Self, WireError> {
+        let mut input = Reader { head, frames: frames.into_iter() };
+        let message = match input.head.try_get_u8()? {
+            GRANT => Self::Grant { count: input.head.try_get_u32_le()? },
+            WORK => Self::Work(input.list(Reader::message)?),
+            FINISH => Self::Finish,
+            STOP => Self::Stop,
+            found => return Err(WireError::Unknown { what: "message kind", found }),
+        };
+        input.end()?;
+        Ok(message)
+    }
+}
+
+#[derive(Default)]
+struct Writer {
+    head: Vec<u8>,
+    frames: Vec<Bytes>,
+}
+
+impl Writer {
+    fn into_frames(self) -> Vec<Bytes> {
+        let mut frames = vec![Bytes::from(self.head)];
+        frames.extend(self.frames);
+        frames
+    }
+
+    fn text(&mut self, text: &str) {
+        self.head.put_u32_le(text.len() as u32);
+        self.head.put_slice(text.as_bytes());
+    }
+
+    fn origin(&mut self, origin: &Origin) {
+        match origin {
+            Some(text) => self.text(text),
+            None => self.head.put_u32_le(NO_TEXT),
+        }
+    }
+
+    fn duration(&mut self, duration: Duration) {
+        self.head.put_u64_le(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn failure(&mut self, failure: &Failure) {
+        self.head.put_u8(u8::from(failure.is_retryable()));
+        self.head.put_u32_le(failure.chain().len() as u32);
+        for sentence in failure.chain() {
+            self.text(sentence);
+        }
+    }
+
+    fn payload(&mut self, payload: Payload) {
+        let Payload { header, buffers } = payload;
+        if header.len() <= INLINE_UP_TO {
+            self.head.put_u32_le(header.len() as u32);
+            self.head.put_slice(&header);
+        } else {
+            self.head.put_u32_le(IN_FRAME);
+            self.frames.push(header);
+        }
+        self.head.put_u32_le(buffers.len() as u32);
+        self.frames.extend(buffers);
+    }
+
+    fn completion(&mut self, completion: &Completion) {
+        self.head.put_u64_le(completion.id);
+        self.duration(completion.busy);
+        self.head.put_u32_le(completion.outputs);
+        match &completion.outcome {
+            Outcome::Done => self.head.put_u8(0),
+            Outcome::Failed(failure) => {
+                self.head.put_u8(1);
+                self.failure(failure);
+            }
+            Outcome::Panicked(failure) => {
+                self.head.put_u8(2);
+                self.failure(failure);
+            }
+        }
+    }
+
+    fn production(&mut self, production: &Production) {
+        self.head.put_u32_le(production.calls);
+        self.duration(production.busy);
+        match &production.result {
+            Ok(Next::More) => self.head.put_u8(0),
+            Ok(Next::Idle(wait)) => {
+                self.head.put_u8(1);
+                self.duration(*wait);
+            }
+            Ok(Next::Done) => self.head.put_u8(2),
+            Err(failure) => {
+                self.head.put_u8(3);
+                self.failure(failure);
+            }
+        }
+    }
+
+    fn outputs(&mut self, outputs: Vec<Output>) {
+        self.head.put_u32_le(outputs.len() as u32);
+        for output in outputs {
+            self.head.put_u32_le(output.route);
+            self.origin(&output.origin);
+            self.payload(output.payload);
+        }
+    }
+}
+
+struct Reader {
+    head: Bytes,
+    frames: std::vec::IntoIter<Bytes>,
+}
+
+impl Reader {
+    /// A list's length is a claim: memory is taken as its items arrive.
+    fn list<T>(
+        &mut self,
+        item: impl Fn(&mut Self) -> Result<T, WireError>,
+    ) -> Result<Vec<T>, WireError> {
+        let count = self.head.try_get_u32_le()? as usize;
+        let mut items = Vec::with_capacity(count.min(self.head.len() / LEAST_ITEM));
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
+    fn bytes(&mut self, length: u32) -> Result<Bytes, WireError> {
+        let requested = length as usize;
+        let available = self.head.len();
+        if requested > available {
+            return Err(TryGetError { requested, available }.into());
+        }
+        Ok(self.head.split_to(requested))
+    }
+
+    fn frame(&mut self) -> Result<Bytes, WireError> {
+        self.frames.next().ok_or(WireError::MissingFrame)
+    }
+
+    fn text_of(&mut self, length: u32) -> Result<String, WireError> {
+        let bytes = self.bytes(length)?;
+        String::from_utf8(bytes.into()).map_err(|_| WireError::NotText)
+    }
+
+    fn text(&mut self) -> Result<String, WireError> {
+        let length = self.head.try_get_u32_le()?;
+        self.text_of(length)
+    }
+
+    fn origin(&mut self) -> Result<Origin, WireError> {
+        match self.head.try_get_u32_le()? {
+            NO_TEXT => Ok(None),
+            length => Ok(Some(self.text_of(length)?.into())),
+        }
+    }
+
+    fn duration(&mut self) -> Result<Duration, WireError> {
+        Ok(Duration::from_nanos(self.head.try_get_u64_le()?))
+    }
+
+    fn failure(&mut self) -> Result<Failure, WireError> {
+        let retryable = self.head.try_get_u8()? != 0;
+        let chain = self.list(Self::text)?;
+        Ok(Failure::from_chain(chain, retryable))
+    }
+
+    fn payload(&mut self) -> Result<Payload, WireError> {
+        let header = match self.head.try_get_u32_le()? {
+            IN_FRAME => self.frame()?,
+            length => self.bytes(length)?,
+        };
+        let count = self.head.try_get_u32_le()? as usize;
+        if count > self.frames.len() {
+            return Err(WireError::MissingFrame);
+        }
+        Ok(Payload { header, buffers: self.frames.by_ref().take(count).collect() })
+    }
+
+    fn message(&mut self) -> Result<Message, WireError> {
+        Ok(Message {
+            id: self.head.try_get_u64_le()?,
+            attempt: self.head.try_get_u32_le()?,
+            origin: self.origin()?,
+            payload: self.payload()?,
+        })
+    }
+
+    fn output(&mut self) -> Result<Output, WireError> {
+        let route = self.head.try_get_u32_le()?;
+        let origin = self.origin()?;
+        Ok(Output { route, origin, payload: self.payload()? })
+    }
+
+    fn completion(&mut self) -> Result<Completion, WireError> {
+        let id = self.head.try_get_u64_le()?;
+        let busy = self.duration()?;
+        let outputs = self.head.try_get_u32_le()?;
+        let outcome = match self.head.try_get_u8()? {
+            0 => Outcome::Done,
+            1 => Outcome::Failed(self.failure()?),
+            2 => Outcome::Panicked(self.failure()?),
+            found => return Err(WireError::Unknown { what: "outcome", found }),
+        };
+        Ok(Completion { id, outcome, outputs, busy })
+    }
+
+    fn production(&mut self) -> Result<Production, WireError> {
+        let calls = self.head.try_get_u32_le()?;
+        let busy = self.duration()?;
+        let result = match self.head.try_get_u8()? {
+            0 => Ok(Next::More),
+            1 => Ok(Next::Idle(self.duration()?)),
+            2 => Ok(Next::Done),
+            3 => Err(self.failure()?),
+            found => return Err(WireError::Unknown { what: "result", found }),
+        };
+        Ok(Production { result, calls, busy })
+    }
+
+    fn end(self) -> Result<(), WireError> {
+        match (self.head.len(), self.frames.len()) {
+            (0, 0) => Ok(()),
+            (bytes, frames) => Err(WireError::LeftOver(bytes, frames)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn payload(header: usize, buffers: &[usize]) -> Payload {
+        Payload {
+            header: vec![1; header].into(),
+            buffers: buffers.iter().map(|size| vec![2; *size].into()).collect(),
+        }
+    }
+
+    fn examples() -> Vec<FromWorker> {
+        let failure = Failure::permanent("inner").wrap("outer");
+        let output = |route, header, buffers: &[usize]| Output {
+            route,
+            payload: payload(header, buffers),
+            origin: (route > 0).then(|| "raw/n1.fits".into()),
+        };
+        let completion = |id, outcome, outputs| Completion {
+            id,
+            outcome,
+            outputs,
+            busy: Duration::from_micros(3),
+        };
+        vec![
+            FromWorker::Ready { version: VERSION },
+            FromWorker::InitFailed(failure.clone()),
+            FromWorker::Done {
+                completions: vec![
+                    completion(1, Outcome::Done, 2),
+                    completion(2, Outcome::Failed(failure.clone()), 0),
+                    completion(3, Outcome::Panicked(failure.clone()), 0),
+                ],
+                outputs: vec![output(0, 8, &[]), output(1, 10_000, &[0, 5000])],
+            },
+            FromWorker::Produced {
+                production: Production {
+                    result: Ok(Next::Idle(Duration::from_secs(2))),
+                    calls: 4,
+                    busy: Duration::from_millis(1),
+                },
+                outputs: vec![output(2, 0, &[1])],
+            },
+            FromWorker::Finished { result: Err(failure), outputs: Vec::new() },
+        ]
+    }
+
+    fn decode(mut frames: Vec<Bytes>) -> Result<FromWorker, WireError> {
+        let rest = frames.split_off(1);
+        FromWorker::decode(frames.remove(0), rest)
+    }
+
+    #[test]
+    fn what_a_worker_sends_is_what_the_hub_gets() {
+        for (sent, again) in examples().into_iter().zip(examples()) {
+            assert_eq!(decode(sent.encode()), Ok(again));
+        }
+    }
+
+    #[test]
+    fn what_the_hub_sends_is_what_a_worker_gets() {
+        let message = |id| Message {
+            id,
+            attempt: 1,
+            origin: (id > 0).then(|| "a".into()),
+            payload: payload(id as usize * 5000, &[300]),
+        };
+        let work = || ToWorker::Work(vec![message(0), message(1)]);
+        for (sent, again) in [
+            (ToWorker::Grant { count: 7 }, ToWorker::Grant { count: 7 }),
+            (work(), work()),
+            (ToWorker::Finish, ToWorker::Finish),
+            (ToWorker::Stop, ToWorker::Stop),
+        ] {
+            let mut frames = sent.encode();
+            let rest = frames.split_off(1);
+            assert_eq!(ToWorker::decode(frames.remove(0), rest), Ok(again));
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        for example in examples() {
+            let frames = example.encode();
+            for length in 0..frames[0].len() {
+                let mut cut = frames.clone();
+                cut[0].truncate(length);
+                assert!(decode(cut).is_err());
+            }
+            if frames.len() > 1 {
+                assert_eq!(
+                    decode(frames[..frames.len() - 1].to_vec()),
+                    Err(WireError::MissingFrame)
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_frames_are_an_error_or_a_message(
+            head in proptest::collection::vec(any::<u8>(), 0..200),
+            frames in proptest::collection::vec(any::<Vec<u8>>(), 0..3),
+        ) {
+            let frames: Vec<Bytes> = frames.into_iter().map(Bytes::from).collect();
+            let _ = FromWorker::decode(head.clone().into(), frames.clone());
+            let _ = ToWorker::decode(head.into(), frames);
+        }
+    }
+}

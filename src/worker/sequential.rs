@@ -1,0 +1,89 @@
+//! Every worker on one thread, one message after the other: the same router
+//! and the same stages without concurrency, as the reference for both.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Worker;
+use crate::config::plan::Plan;
+use crate::observe::Outlet;
+use crate::router::{Action, Input, Router};
+use crate::stage::Context;
+use crate::transport::hub::Commands;
+
+/// Runs the plan on the calling thread. `context_of` says where a worker stands.
+pub(crate) fn run(
+    plan: &Plan,
+    mut router: Router,
+    mut outlet: Outlet,
+    commands: &Commands,
+    context_of: &dyn Fn(usize, usize) -> Context,
+) -> (Router, Outlet, Duration) {
+    let start = Instant::now();
+    let mut workers: Vec<Option<Worker>> = (0..router.worker_count()).map(|_| None).collect();
+    let mut inputs = VecDeque::new();
+    for (index, worker) in workers.iter_mut().enumerate() {
+        let (step, number) = router.place_of(index);
+        let made = Worker::new(plan.steps[step].build.clone(), context_of(step, number));
+        inputs.push_back(match made {
+            Ok(made) => {
+                *worker = Some(made);
+                Input::Ready { worker: index }
+            }
+            Err(failure) => Input::InitFailed { worker: index, failure },
+        });
+    }
+    while !router.is_over() {
+        let now = start.elapsed();
+        inputs.extend(commands.take());
+        for input in inputs.drain(..) {
+            router.handle(input, now);
+        }
+        for action in router.settle(now) {
+            inputs.extend(act(action, &mut workers, &mut outlet));
+            let now = start.elapsed();
+            outlet.progress(now, || router.snapshot(now));
+        }
+        if inputs.is_empty() && !router.is_over() {
+            let timeout = router.next_wake().map(|at| at.saturating_sub(start.elapsed()));
+            inputs.extend(commands.wait(timeout));
+        }
+    }
+    (router, outlet, start.elapsed())
+}
+
+fn act(action: Action, workers: &mut [Option<Worker>], outlet: &mut Outlet) -> Option<Input> {
+    match action {
+        Action::Grant { worker, count } => {
+            let (production, outputs) = workers[worker].as_mut()?.produce(count, Duration::MAX);
+            Some(Input::Produced { worker, production, outputs })
+        }
+        Action::Work { worker, messages } => {
+            let task = workers[worker].as_mut()?;
+            let mut outputs = Vec::new();
+            let completions =
+                messages.into_iter().map(|message| task.run(message, &mut outputs)).collect();
+            Some(Input::Done { worker, completions, outputs })
+        }
+        Action::Finish { worker } => {
+            let (result, outputs) = workers[worker].as_mut()?.finish();
+            Some(Input::Finished { worker, result, outputs })
+        }
+        Action::Stop { worker } => {
+            workers[worker] = None;
+            None
+        }
+        Action::Spawn { worker } => {
+            let reason = "the sequential mode cannot replace a worker".into();
+            Some(Input::Lost { worker, reason })
+        }
+        Action::Quarantine(casualty) => {
+            outlet.quarantine(*casualty);
+            None
+        }
+        Action::Tell(event) => {
+            outlet.tell(event);
+            None
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A worker on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Worker;
+use crate::message::Message;
+use crate::registry::Build;
+use crate::stage::Context;
+use crate::transport::hub::{Command, Commander};
+use crate::transport::link::{Link, LinkError};
+use crate::transport::wire::{FromWorker, ToWorker};
+
+/// A batch is reported in parts when this much time has passed or this many
+/// outputs have gathered, so that what is done early moves on early.
+const REPORT_AFTER: Duration = Duration::from_millis(1);
+const REPORT_OUTPUTS: usize = 256;
+
+/// Where a worker thread finds the hub and what it is to run.
+pub(crate) struct Post {
+    pub(crate) zmq: zmq::Context,
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) index: usize,
+    pub(crate) build: Build,
+    pub(crate) context: Context,
+    /// Set when the run is stopped at once: what is left of a batch is not begun.
+    pub(crate) cancelled: Arc<AtomicBool>,
+    pub(crate) commander: Commander,
+}
+
+/// Starts the worker.
+///
+/// # Errors
+/// If the system has no thread left.
+pub(crate) fn spawn(post: Post) -> std::io::Result<JoinHandle<()>> {
+    let name = format!("{} {}", post.context.step(), post.context.worker());
+    std::thread::Builder::new().name(name).spawn(move || {
+        let (worker, commander) = (post.index, post.commander.clone());
+        // Stages are guarded call by call; this is for what nobody foresaw.
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(post)));
+        let reason = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) if error.is_end() => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "its thread panicked".to_owned(),
+        };
+        commander.send(Command::Lost { worker, reason });
+    })
+}
+
+fn serve(post: Post) -> Result<(), LinkError> {
+    let Post { zmq, endpoint, index, build, context, cancelled, .. } = post;
+    let mut link = Link::connect(&zmq, &endpoint, index)?;
+    // The context ends when its last holder lets go.
+    drop(zmq);
+    let mut worker = match Worker::new(build, context) {
+        Ok(worker) => worker,
+        Err(failure) => return link.send(FromWorker::InitFailed(failure)),
+    };
+    link.send(Link::ready())?;
+    while !cancelled.load(Ordering::Relaxed) {
+        match link.receive()? {
+            ToWorker::Grant { count } => {
+                let (production, outputs) = worker.produce(count, REPORT_AFTER);
+                link.send(FromWorker::Produced { production, outputs })?;
+            }
+            ToWorker::Work(messages) => work(&mut link, &mut worker, messages, &cancelled)?,
+            ToWorker::Finish => {
+                let (result, outputs) = worker.finish();
+                link.send(FromWorker::Finished { result, outputs })?;
+            }
+            ToWorker::Stop => break,
+        }
+    }
+    Ok(())
+}
+
+fn work(
+    link: &mut Link,
+    worker: &mut Worker,
+    messages: Vec<Message>,
+    cancelled: &AtomicBool,
+) -> Result<(), LinkError> {
+    let mut completions = Vec::with_capacity(messages.len());
+    let mut outputs = Vec::with_capacity(messages.len());
+    let mut reported = Instant::now();
+    for message in messages {
+        if cancelled.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        completions.push(worker.run(message, &mut outputs));
+        if outputs.len() >= REPORT_OUTPUTS || reported.elapsed() >= REPORT_AFTER {
+            let completions = std::mem::take(&mut completions);
+            let outputs = std::mem::take(&mut outputs);
+            link.send(FromWorker::Done { completions, outputs })?;
+            reported = Instant::now();
+        }
+    }
+    if !completions.is_empty() {
+        link.send(FromWorker::Done { completions, outputs })?;
+    }
+    Ok(())
+}
