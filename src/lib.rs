@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod message;
 mod nearest;
 mod observe;
+pub mod pipeline;
 mod quarantine;
 pub mod registry;
 mod router;
@@ -21,6 +22,7 @@ pub mod prelude {
     pub use crate::buffer::Buffer;
     pub use crate::data::{Any, Data};
     pub use crate::error::{Context as _, Failure, Result};
+    pub use crate::pipeline::{Mode, Pipeline};
     pub use crate::registry::Registry;
     pub use crate::stage::{Consumer, Context, Emitter, Next, Producer, Stage};
     pub use schemars::JsonSchema;

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::frames;
+use super::{ENDPOINT, Inproc, frames};
 use super::link::Identity;
 use super::wire::{FromWorker, ToWorker, VERSION};
 use crate::observe::Outlet;
@@ -99,18 +99,17 @@ impl Hub {
     /// # Errors
     /// If the endpoint cannot be bound.
     pub(crate) fn bind(
-        context: &zmq::Context,
-        endpoint: &str,
+        inproc: &Inproc,
         commands: Commands,
         router: Router,
         outlet: Outlet,
     ) -> Result<Self, HubError> {
-        let socket = context.socket(zmq::ROUTER)?;
+        let socket = inproc.0.socket(zmq::ROUTER)?;
         socket.set_linger(0)?;
         socket.set_sndhwm(0)?;
         socket.set_rcvhwm(0)?;
         socket.set_router_mandatory(true)?;
-        socket.bind(endpoint)?;
+        socket.bind(ENDPOINT)?;
         Ok(Self { socket, commands, router, outlet, start: Instant::now() })
     }
 
@@ -119,10 +118,7 @@ impl Hub {
     ///
     /// # Errors
     /// If the socket fails.
-    pub(crate) fn run(
-        mut self,
-        spawn: &mut dyn FnMut(usize),
-    ) -> Result<(Router, Outlet, Duration), HubError> {
+    pub(crate) fn run(&mut self, spawn: &mut dyn FnMut(usize)) -> Result<Duration, HubError> {
         while !self.router.is_over() {
             let now = self.start.elapsed();
             for input in self.commands.take() {
@@ -138,8 +134,12 @@ impl Hub {
                 self.wait()?;
             }
         }
-        let elapsed = self.start.elapsed();
-        Ok((self.router, self.outlet, elapsed))
+        Ok(self.start.elapsed())
+    }
+
+    /// Closes the socket; to be called once the workers have ended.
+    pub(crate) fn into_parts(self) -> (Router, Outlet) {
+        (self.router, self.outlet)
     }
 
     fn take_reports(&mut self, now: Duration) -> Result<(), HubError> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::frames;
+use super::{ENDPOINT, Inproc, frames};
 use super::wire::{FromWorker, ToWorker, VERSION, WireError};
 
 /// Why a worker can no longer talk to the hub.
@@ -58,17 +58,13 @@ pub(crate) struct Link {
 impl Link {
     /// # Errors
     /// If the hub's endpoint cannot be reached.
-    pub(crate) fn connect(
-        context: &zmq::Context,
-        endpoint: &str,
-        worker: usize,
-    ) -> Result<Self, LinkError> {
-        let socket = context.socket(zmq::DEALER)?;
+    pub(crate) fn connect(inproc: &Inproc, worker: usize) -> Result<Self, LinkError> {
+        let socket = inproc.0.socket(zmq::DEALER)?;
         socket.set_linger(0)?;
         socket.set_sndhwm(0)?;
         socket.set_rcvhwm(0)?;
         socket.set_identity(Identity::of(worker).as_bytes())?;
-        socket.connect(endpoint)?;
+        socket.connect(ENDPOINT)?;
         Ok(Self { socket })
     }
 

@@ -9,3 +9,16 @@ mod frames;
 pub(crate) mod hub;
 pub(crate) mod link;
 pub(crate) mod wire;
+
+/// Within a run's own context, so that two runs never meet.
+const ENDPOINT: &str = "inproc://router";
+
+/// What the hub and the workers of one run share within the process.
+#[derive(Clone)]
+pub(crate) struct Inproc(zmq::Context);
+
+impl Inproc {
+    pub(crate) fn new() -> Self {
+        Self(zmq::Context::new())
+    }
+}

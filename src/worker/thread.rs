@@ -1,7 +1,7 @@
 //! A worker on a thread of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use super::Worker;
 use crate::message::Message;
 use crate::registry::Build;
 use crate::stage::Context;
+use crate::transport::Inproc;
 use crate::transport::hub::{Command, Commander};
 use crate::transport::link::{Link, LinkError};
 use crate::transport::wire::{FromWorker, ToWorker};
@@ -20,14 +21,15 @@ const REPORT_OUTPUTS: usize = 256;
 
 /// Where a worker thread finds the hub and what it is to run.
 pub(crate) struct Post {
-    pub(crate) zmq: zmq::Context,
-    pub(crate) endpoint: Arc<str>,
+    pub(crate) inproc: Inproc,
     pub(crate) index: usize,
     pub(crate) build: Build,
     pub(crate) context: Context,
     /// Set when the run is stopped at once: what is left of a batch is not begun.
     pub(crate) cancelled: Arc<AtomicBool>,
     pub(crate) commander: Commander,
+    /// Dropped when the thread ends.
+    pub(crate) alive: mpsc::Sender<()>,
 }
 
 /// Starts the worker.
@@ -37,24 +39,25 @@ pub(crate) struct Post {
 pub(crate) fn spawn(post: Post) -> std::io::Result<JoinHandle<()>> {
     let name = format!("{} {}", post.context.step(), post.context.worker());
     std::thread::Builder::new().name(name).spawn(move || {
-        let (worker, commander) = (post.index, post.commander.clone());
+        let (worker, commander, alive) = (post.index, post.commander.clone(), post.alive.clone());
         // Stages are guarded call by call; this is for what nobody foresaw.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(post)));
         let reason = match ended {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) if error.is_end() => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "its thread panicked".to_owned(),
+            Ok(Ok(())) => None,
+            Ok(Err(error)) if error.is_end() => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("its thread panicked".to_owned()),
         };
-        commander.send(Command::Lost { worker, reason });
+        if let Some(reason) = reason {
+            commander.send(Command::Lost { worker, reason });
+        }
+        drop(alive);
     })
 }
 
 fn serve(post: Post) -> Result<(), LinkError> {
-    let Post { zmq, endpoint, index, build, context, cancelled, .. } = post;
-    let mut link = Link::connect(&zmq, &endpoint, index)?;
-    // The context ends when its last holder lets go.
-    drop(zmq);
+    let Post { inproc, index, build, context, cancelled, .. } = post;
+    let mut link = Link::connect(&inproc, index)?;
     let mut worker = match Worker::new(build, context) {
         Ok(worker) => worker,
         Err(failure) => return link.send(FromWorker::InitFailed(failure)),

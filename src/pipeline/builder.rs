@@ -1,0 +1,148 @@
+//! Pipelines without a configuration file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Pipeline;
+use crate::config::plan::OnError;
+use crate::config::spec::{Role, StepSpec};
+use crate::config::{ConfigError, assemble};
+use crate::registry::{
+    build_consumer, build_producer, build_stage, of_consumer, of_producer, of_stage,
+};
+use crate::stage::{Consumer, Producer, Stage};
+
+/// Puts a pipeline together step by step. What follows a step's call, such as
+/// [`Builder::threads`], applies to that step. Without any
+/// [`Builder::next_step`] each step leads to the one after it.
+///
+/// ```
+/// use drpipe::pipeline::{Mode, Pipeline};
+/// use drpipe::stages::{Integers, Square, Sum};
+///
+/// let report = Pipeline::builder()
+///     .producer("NUMBERS", || Integers::to(10))
+///     .stage("SQUARE", Square::default).threads(2)
+///     .consumer("SUM", Sum::default)
+///     .build()?
+///     .run(Mode::Threads)?;
+/// assert_eq!(report.step("SQUARE").map(|step| step.counts.done), Some(10));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Builder {
+    steps: Vec<StepSpec>,
+    quarantine: PathBuf,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self { steps: Vec::new(), quarantine: "quarantine".into() }
+    }
+
+    /// Adds the producer. `make` is called on its worker's thread.
+    #[must_use]
+    pub fn producer<P: Producer + 'static>(
+        mut self,
+        name: &str,
+        make: impl Fn() -> P + Send + Sync + 'static,
+    ) -> Self {
+        let (class, build) = (short_name::<P>(), build_producer(make));
+        self.steps.push(StepSpec::new(name, class, Role::Producer, of_producer::<P>(), build));
+        self
+    }
+
+    /// Adds a stage. `make` is called on the thread of each of its workers.
+    #[must_use]
+    pub fn stage<S: Stage + 'static>(
+        mut self,
+        name: &str,
+        make: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Self {
+        let (class, build) = (short_name::<S>(), build_stage(make));
+        self.steps.push(StepSpec::new(name, class, Role::Stager, of_stage::<S>(), build));
+        self
+    }
+
+    /// Adds the consumer. `make` is called on the thread of each of its workers.
+    #[must_use]
+    pub fn consumer<C: Consumer + 'static>(
+        mut self,
+        name: &str,
+        make: impl Fn() -> C + Send + Sync + 'static,
+    ) -> Self {
+        let (class, build) = (short_name::<C>(), build_consumer(make));
+        self.steps.push(StepSpec::new(name, class, Role::Consumer, of_consumer::<C>(), build));
+        self
+    }
+
+    /// How many threads run the step; 1 if it is not said.
+    #[must_use]
+    pub fn threads(self, count: usize) -> Self {
+        self.last(|step| step.workers = count)
+    }
+
+    /// The most messages in the step's queue; `None` is unbounded.
+    #[must_use]
+    pub fn queue_limit(self, messages: Option<usize>) -> Self {
+        self.last(|step| step.queue_limit = messages)
+    }
+
+    /// The most bytes in the step's queue; `None` is unbounded.
+    #[must_use]
+    pub fn queue_bytes(self, bytes: Option<u64>) -> Self {
+        self.last(|step| step.queue_bytes = bytes)
+    }
+
+    /// Adds a next step; the first is the default.
+    #[must_use]
+    pub fn next_step(self, name: &str) -> Self {
+        self.last(|step| step.leads_to(name))
+    }
+
+    /// Adds a next step that closes a loop.
+    #[must_use]
+    pub fn feedback(self, name: &str) -> Self {
+        self.last(|step| step.feeds_back_to(name))
+    }
+
+    /// What is done with a message that failed.
+    #[must_use]
+    pub fn on_error(self, policy: OnError) -> Self {
+        self.last(|step| step.on_error = policy)
+    }
+
+    /// How often a failed message is tried again, and the wait before the
+    /// first retry, doubled before each further one.
+    #[must_use]
+    pub fn retries(self, count: u32, backoff: Duration) -> Self {
+        self.last(|step| (step.retries, step.backoff) = (count, backoff))
+    }
+
+    /// Where failed inputs are kept.
+    #[must_use]
+    pub fn quarantine(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.quarantine = directory.into();
+        self
+    }
+
+    /// Checks the graph.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn build(self) -> Result<Pipeline, ConfigError> {
+        let loaded = assemble(self.steps, self.quarantine)?;
+        Ok(Pipeline { plan: loaded.plan, warnings: loaded.warnings })
+    }
+
+    fn last(mut self, change: impl FnOnce(&mut StepSpec)) -> Self {
+        self.steps.last_mut().map(change);
+        self
+    }
+}
+
+/// The type's name without its path.
+fn short_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let path = name.split('<').next().unwrap_or(name);
+    path.rsplit("::").next().unwrap_or(path)
+}
