@@ -1,3 +1,59 @@
 //! From a JSON file to a checked plan.
+//!
+//! [`load`] reads the text of a file, in drpipe's own spelling or in ctapipe's,
+//! brings both to the same step specifications, checks them and gives a
+//! [`Plan`](plan::Plan), or everything that is wrong at once. Nothing here
+//! touches files, threads or clocks; relative paths stay as they are given, so
+//! they are relative to the current directory of the run.
 
+mod assemble;
+mod check;
+mod diagnostic;
+mod keys;
+mod lower;
+mod node;
+mod params;
 pub mod plan;
+mod report;
+mod settings;
+pub(crate) mod spec;
+mod steps;
+mod types;
+mod validate;
+
+pub use assemble::Loaded;
+pub(crate) use assemble::assemble;
+pub use diagnostic::{ConfigError, Diagnostic, Place, Severity};
+pub use settings::Setting;
+
+use crate::registry::Registry;
+use assemble::Rules;
+use check::Loops;
+use lower::Spelling;
+use report::Report;
+
+/// Checks a configuration and plans its run.
+///
+/// `file` is the name to print in front of what is wrong; `settings` come from
+/// the command line and beat the file.
+///
+/// # Errors
+/// All that is wrong, errors and warnings, in the order of the file.
+pub fn load(
+    text: &str,
+    file: &str,
+    registry: &Registry,
+    settings: &[Setting],
+) -> Result<Loaded, ConfigError> {
+    let (root, mut report) = Report::read(text, file, settings)?;
+    let lowered = lower::lower(&root, registry, settings, &mut report);
+    let (specs, incomplete) = steps::specs(&lowered, registry, settings, &mut report);
+    let loops = match lowered.spelling {
+        Spelling::Native => Loops::Declared,
+        Spelling::Ctapipe => Loops::Found,
+    };
+    let rules = Rules { loops, incomplete, registry: Some(registry) };
+    let plan = assemble::plan(specs, lowered.quarantine, &rules, &mut report);
+    let warnings = report.finish(Some(&root))?;
+    Ok(Loaded { plan, warnings })
+}

@@ -1,0 +1,163 @@
+//! From the steps' specifications to the plan.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::check::{Edge, Loops, edges, order};
+use super::diagnostic::{ConfigError, Diagnostic, quote};
+use super::plan::{Plan, Route, Step};
+use super::report::Report;
+use super::spec::{StepSpec, WORKERS, wrong_name};
+use super::types;
+use crate::registry::Registry;
+
+/// What a check of a configuration gives.
+pub struct Loaded {
+    /// The plan.
+    pub plan: Plan,
+    /// What is odd but forbids nothing, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// How to check the graph.
+pub(crate) struct Rules<'a> {
+    pub(crate) loops: Loops,
+    /// Whether steps are missing that were meant to be there.
+    pub(crate) incomplete: bool,
+    /// For hints.
+    pub(crate) registry: Option<&'a Registry>,
+}
+
+/// The plan of steps that come from a program, not from a file.
+///
+/// # Errors
+/// All that is wrong with them, each with the name of its step.
+pub(crate) fn assemble(specs: Vec<StepSpec>, quarantine: PathBuf) -> Result<Loaded, ConfigError> {
+    let mut report = Report::default();
+    for spec in &specs {
+        if let Some(message) = wrong_name(&spec.name) {
+            report.error(&spec.origin, message, "");
+        }
+        if spec.workers == 0 || spec.workers > WORKERS {
+            let message = format!("found {} workers; expected 1 to {WORKERS}", spec.workers);
+            report.error(&spec.workers_origin, message, "");
+        }
+        if spec.queue_limit == Some(0) || spec.queue_bytes == Some(0) {
+            report.error(&spec.origin, "found a queue limit of 0; expected 1 or more", "");
+        }
+    }
+    let rules = Rules { loops: Loops::Declared, incomplete: false, registry: None };
+    let plan = plan(specs, quarantine, &rules, &mut report);
+    let warnings = report.finish(None)?;
+    Ok(Loaded { plan, warnings })
+}
+
+/// The plan; of no use if the report has errors.
+pub(crate) fn plan(
+    mut specs: Vec<StepSpec>,
+    quarantine: PathBuf,
+    rules: &Rules<'_>,
+    report: &mut Report<'_>,
+) -> Plan {
+    for spec in specs.iter_mut().filter(|spec| spec.single && spec.workers > 1) {
+        let message = format!(
+            "the class {} runs on one worker; {} are taken as 1",
+            quote(&spec.class),
+            spec.workers
+        );
+        report.warning(&spec.workers_origin, message, "");
+        spec.workers = 1;
+    }
+    let edges = edges(&specs, rules.loops, rules.incomplete, report);
+    types::check(&specs, &edges, rules.registry, report);
+    let order = order(&specs, &edges);
+    let config_hash = hash(&specs, &edges, &order, &quarantine);
+    let mut places = vec![0; specs.len()];
+    for (place, step) in order.iter().enumerate() {
+        places[*step] = place;
+    }
+    let mut slots: Vec<Option<StepSpec>> = specs.into_iter().map(Some).collect();
+    let steps = order.iter().filter_map(|index| {
+        let spec = slots.get_mut(*index)?.take()?;
+        let routes = edges.iter().filter(|edge| edge.from == *index);
+        let routes = routes.map(|edge| Route { to: places[edge.to], feedback: edge.feedback });
+        Some(step(spec, routes.collect()))
+    });
+    Plan { steps: steps.collect(), quarantine, config_hash }
+}
+
+fn step(spec: StepSpec, routes: Vec<Route>) -> Step {
+    Step {
+        name: spec.name,
+        class: spec.class,
+        kind: spec.kind,
+        workers: spec.workers,
+        queue_limit: spec.queue_limit,
+        queue_bytes: spec.queue_bytes,
+        routes,
+        on_error: spec.on_error,
+        retries: spec.retries,
+        backoff: spec.backoff,
+        build: spec.build,
+    }
+}
+
+/// A hash of the effective configuration: the same for files that differ in
+/// spelling, order of keys or blanks only.
+fn hash(specs: &[StepSpec], edges: &[Edge], order: &[usize], quarantine: &Path) -> String {
+    let step = |index: &usize| {
+        let spec = &specs[*index];
+        let routes = edges.iter().filter(|edge| edge.from == *index);
+        let routes = routes.map(|edge| json!([specs[edge.to].name, edge.feedback]));
+        json!({
+            "name": spec.name, "class": spec.class, "params": spec.params,
+            "workers": spec.workers,
+            "queue_limit": spec.queue_limit, "queue_bytes": spec.queue_bytes,
+            "routes": routes.collect::<Vec<_>>(),
+            "on_error": spec.on_error, "retries": spec.retries,
+            "backoff": spec.backoff.as_secs_f64(),
+        })
+    };
+    let steps: Vec<Value> = order.iter().map(step).collect();
+    let whole = json!({"steps": steps, "quarantine": quarantine.to_string_lossy()});
+    format!("{:016x}", fnv1a(sorted(&whole).to_string().as_bytes()))
+}
+
+/// The value with the keys of its objects in alphabetical order.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(key, _)| *key);
+            let members = members.into_iter().map(|(key, value)| (key.clone(), sorted(value)));
+            Value::Object(members.collect::<Map<_, _>>())
+        }
+        scalar => scalar.clone(),
+    }
+}
+
+/// FNV-1a of 64 bits: the standard library's hash may change with its version.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325;
+    bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn the_order_of_keys_is_no_difference() {
+        let (a, b) =
+            (json!({"a": 1, "b": {"c": 1, "d": 2}}), json!({"b": {"d": 2, "c": 1}, "a": 1}));
+        assert_eq!(sorted(&a).to_string(), sorted(&b).to_string());
+    }
+}

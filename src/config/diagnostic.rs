@@ -1,0 +1,156 @@
+//! What is wrong with a configuration, where, and what to do about it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Whether a finding forbids the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The pipeline does not run.
+    Error,
+    /// The pipeline runs, perhaps not as it was meant to.
+    Warning,
+}
+
+/// Where a finding was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// In the file.
+    File {
+        /// The file's name as it was given.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// The column in characters, from 1.
+        column: usize,
+    },
+    /// On the command line: the setting as it was typed, without `--set`.
+    Setting(String),
+    /// In the step of this name, of a pipeline that has no file.
+    Step(String),
+    /// In a pipeline that has no file, as a whole.
+    Pipeline,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
+            Place::Setting(text) => write!(f, "--set {}", one_line(text)),
+            Place::Step(name) => write!(f, "step {}", quote(name)),
+            Place::Pipeline => f.write_str("pipeline"),
+        }
+    }
+}
+
+/// One finding. It displays as one line:
+/// `pipeline.json:7:31: error: stagers[0].nb_thred: unknown key "nb_thred"; ...`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// Whether it forbids the run.
+    pub severity: Severity,
+    /// Where it is.
+    pub place: Place,
+    /// The JSON path of what it is about, such as `stagers[0].nb_thread`; may be empty.
+    pub path: String,
+    /// What was found and what was expected.
+    pub message: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{}: {severity}: ", self.place)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", one_line(&self.path))?;
+        }
+        f.write_str(&one_line(&self.message))?;
+        if !self.hint.is_empty() {
+            write!(f, "; {}", one_line(&self.hint))?;
+        }
+        Ok(())
+    }
+}
+
+/// All that is wrong with a configuration, in the order of the file; the
+/// command line's settings come last. Displays one finding per line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The findings, at least one of them an error.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<Diagnostic> for ConfigError {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self { diagnostics: vec![diagnostic] }
+    }
+}
+
+/// A text in double quotes, with what would break a line escaped.
+pub(crate) fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Names in double quotes, with commas between them.
+pub(crate) fn quote_all<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(quote).collect::<Vec<_>>().join(", ")
+}
+
+/// `did you mean "name"?`, or nothing.
+pub(crate) fn did_you_mean(name: Option<&str>) -> String {
+    name.map(|name| format!("did you mean {}?", quote(name))).unwrap_or_default()
+}
+
+/// Messages from elsewhere may have several lines; a finding has one.
+fn one_line(text: &str) -> String {
+    text.split(['\n', '\r'])
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_one_line() {
+        let diagnostic = Diagnostic {
+            severity: Severity::Warning,
+            place: Place::File { file: "p.json".into(), line: 7, column: 3 },
+            path: "stagers[0]".into(),
+            message: "first\nsecond".into(),
+            hint: "do it".into(),
+        };
+        assert_eq!(diagnostic.to_string(), "p.json:7:3: warning: stagers[0]: first second; do it");
+    }
+
+    #[test]
+    fn places_name_what_they_are() {
+        assert_eq!(Place::Setting("A.b=1".into()).to_string(), "--set A.b=1");
+        assert_eq!(Place::Step("A\"".into()).to_string(), r#"step "A\"""#);
+    }
+}

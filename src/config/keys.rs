@@ -1,0 +1,339 @@
+//! The keys that a configuration may have: one table for each kind of object.
+//! The check of the file and its published JSON Schema are both made from them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::plan::OnError;
+use super::spec::{QUEUE_BYTES, QUEUE_LIMIT, WORKERS};
+
+/// A key, what it is for and what values it takes.
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    /// What it is for, in the published schema.
+    pub(crate) about: &'static str,
+    /// What its value must be, after "expected".
+    pub(crate) expected: &'static str,
+    pub(crate) shape: Shape,
+}
+
+/// What the value of a key is.
+pub(crate) enum Shape {
+    /// A value that this schema describes.
+    Value(fn() -> Value),
+    /// An object with the keys of a step.
+    Step,
+    /// A list of such objects.
+    Steps,
+}
+
+impl Key {
+    /// The schema of the value by itself.
+    pub(crate) fn schema(&self) -> Value {
+        match self.shape {
+            Shape::Value(schema) => schema(),
+            Shape::Step => json!({"type": "object"}),
+            Shape::Steps => json!({"type": "array"}),
+        }
+    }
+
+    /// Whether the key takes this value.
+    pub(crate) fn takes(&self, value: &Value) -> bool {
+        let valid = jsonschema::validator_for(&self.schema()).is_ok_and(|v| v.is_valid(value));
+        // What a schema cannot say: 2^64 bytes and more have no number here.
+        valid && (self.name != "queue_bytes" || bytes(value).is_some())
+    }
+}
+
+/// The key of this name.
+pub(crate) fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
+    keys.iter().find(|key| key.name == name)
+}
+
+const fn key(name: &'static str, shape: Shape, expected: &'static str, about: &'static str) -> Key {
+    Key { name, about, expected, shape }
+}
+
+const fn text(name: &'static str, about: &'static str) -> Key {
+    key(name, Shape::Value(|| json!({"type": "string"})), "a text in double quotes", about)
+}
+
+const VERSION: Key = key(
+    "version",
+    Shape::Value(|| json!({"const": 1})),
+    "1, the only version there is",
+    "The version of this format.",
+);
+
+const QUARANTINE: Key = key(
+    "quarantine",
+    Shape::Value(|| json!({"type": "string", "minLength": 1, "default": "quarantine"})),
+    "the name of a directory",
+    "Where failed inputs are kept; relative to the current directory.",
+);
+
+/// The top level of a file in drpipe's own spelling.
+pub(crate) const NATIVE: &[Key] = &[
+    VERSION,
+    text("name", "The name of the pipeline."),
+    text("description", "What the pipeline is for."),
+    key("producer", Shape::Step, "an object, the first step", "The step that makes the messages."),
+    key(
+        "stagers",
+        Shape::Steps,
+        "a list of objects, one per step",
+        "The steps between producer and consumer.",
+    ),
+    key("consumer", Shape::Step, "an object, the last step", "The step at the end."),
+    QUARANTINE,
+];
+
+/// The top level of a file in ctapipe's spelling.
+pub(crate) const CTAPIPE: &[Key] = &[
+    VERSION,
+    text("name", "The name of the pipeline."),
+    text("description", "What the pipeline is for."),
+    QUARANTINE,
+    key("Pipeline", Shape::Value(object), "an object with the steps", "The steps."),
+    key("Flow", Shape::Value(object), "an object with the steps", "As \"Pipeline\"."),
+];
+
+fn object() -> Value {
+    json!({"type": "object"})
+}
+
+/// The object around the steps in ctapipe's spelling: first the keys that
+/// drpipe reads, then those that mean nothing to it.
+pub(crate) const FLOW: &[Key] = &[
+    key("producer_conf", Shape::Step, "an object, the first step", "The first step."),
+    key("stagers_conf", Shape::Steps, "a list of objects, one per step", "The steps between."),
+    key("consumer_conf", Shape::Step, "an object, the last step", "The step at the end."),
+    QUARANTINE,
+    key(
+        "mode",
+        Shape::Value(|| json!({"enum": ["sequential", "multithread", "multiprocess"]})),
+        "\"sequential\", \"multithread\" or \"multiprocess\"",
+        "Has no effect.",
+    ),
+    ignored("gui"),
+    ignored("gui_address"),
+    ignored("log_level"),
+    ignored("log_format"),
+    ignored("log_datefmt"),
+    ignored("ports"),
+];
+
+const fn ignored(name: &'static str) -> Key {
+    key(name, Shape::Value(|| json!(true)), "anything", "Has no effect.")
+}
+
+/// Whether a key of the Pipeline object has no effect.
+pub(crate) fn has_no_effect(key: &Key) -> bool {
+    key.about == "Has no effect."
+}
+
+/// A step.
+pub(crate) const STEP: &[Key] = &[
+    key(
+        "name",
+        Shape::Value(|| json!({"type": "string", "pattern": "^[^.,=/\\\\\\x00-\\x1f]+$"})),
+        "a name without . , = / \\",
+        "The name of the step, unique in the file.",
+    ),
+    text("class", "The class that does the step's work."),
+    text("module", "The Python module of the class, in ctapipe; has no effect."),
+    key(
+        "params",
+        Shape::Value(object),
+        "an object",
+        "The parameters of the class; they win over the section named after the class.",
+    ),
+    key(
+        "next_steps",
+        Shape::Value(names),
+        "the names of steps, as a list or with commas between them",
+        "Where the step's output goes, the default first. If no step says it, the order of \
+         the file is the chain.",
+    ),
+    key(
+        "feedback",
+        Shape::Value(names),
+        "the names of steps, as a list or with commas between them",
+        "Those of next_steps that close a loop.",
+    ),
+    key("nb_thread", Shape::Value(workers), EXPECTED_WORKERS, "The number of workers."),
+    key(
+        "nb_process",
+        Shape::Value(workers),
+        EXPECTED_WORKERS,
+        "As nb_thread, in ctapipe's spelling.",
+    ),
+    key(
+        "queue_limit",
+        Shape::Value(|| {
+            json!({"default": QUEUE_LIMIT, "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": u32::MAX},
+                {"const": -1},
+                {"type": "string", "pattern": "^(-1|0{0,9}[1-9][0-9]{0,8})$"},
+            ]})
+        }),
+        "a whole number of messages of 1 or more, or -1 for no limit",
+        "The most messages that wait for the step.",
+    ),
+    key(
+        "queue_bytes",
+        Shape::Value(|| {
+            json!({"default": QUEUE_BYTES, "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"const": -1},
+                {"type": "string", "pattern": "^(-1|0{0,9}[1-9][0-9]{0,18} *([kKMGT]i?B|B)?)$"},
+            ]})
+        }),
+        "a number of bytes such as 1048576 or \"256 MiB\", or -1 for no limit",
+        "The most bytes that wait for the step.",
+    ),
+    key(
+        "on_error",
+        Shape::Value(
+            || json!({"enum": ["stop", "skip", "quarantine"], "default": OnError::default()}),
+        ),
+        "\"stop\", \"skip\" or \"quarantine\"",
+        "What is done with a message that failed.",
+    ),
+    key(
+        "retries",
+        Shape::Value(|| json!({"type": "integer", "minimum": 0, "maximum": 1000, "default": 0})),
+        "a whole number from 0 to 1000",
+        "How often a failed message is tried again.",
+    ),
+    key(
+        "backoff",
+        Shape::Value(|| json!({"type": "number", "minimum": 0, "maximum": 86400, "default": 0.1})),
+        "a number of seconds from 0 to 86400",
+        "The wait before the first retry, in seconds; doubled before each further one.",
+    ),
+    key(
+        "timeout",
+        Shape::Value(|| json!({"type": "number", "exclusiveMinimum": 0})),
+        "a number of seconds above 0",
+        "Needs process workers, which are not available yet.",
+    ),
+];
+
+const EXPECTED_WORKERS: &str = "a whole number of workers from 1 to 1024";
+
+fn workers() -> Value {
+    let digits = "^0{0,9}([1-9][0-9]{0,2}|10[01][0-9]|102[0-4])$";
+    json!({"default": 1, "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": WORKERS},
+        {"type": "string", "pattern": digits},
+    ]})
+}
+
+fn names() -> Value {
+    json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+}
+
+/// A whole number, or the digits of one; none for -1.
+pub(crate) fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(digits) => digits.trim().parse().ok(),
+        // 2.0 is a whole number to JSON Schema.
+        _ => value.as_u64().or_else(|| value.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64)),
+    }
+}
+
+/// A number of bytes; the inner value is none for no limit.
+pub(crate) fn bytes(value: &Value) -> Option<Option<u64>> {
+    let Value::String(text) = value else {
+        let unbounded = value.as_f64() == Some(-1.0);
+        return Some(if unbounded { None } else { number(value) });
+    };
+    if text.trim() == "-1" {
+        return Some(None);
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let count: u64 = text[..end].parse().ok()?;
+    let unit: u64 = match text[end..].trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "kiB" | "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    count.checked_mul(unit).map(Some)
+}
+
+/// A wait in seconds.
+pub(crate) fn seconds(value: &Value) -> Option<Duration> {
+    Duration::try_from_secs_f64(value.as_f64()?).ok()
+}
+
+/// One of the policies.
+pub(crate) fn on_error(value: &Value) -> Option<OnError> {
+    match value.as_str()? {
+        "stop" => Some(OnError::Stop),
+        "skip" => Some(OnError::Skip),
+        "quarantine" => Some(OnError::Quarantine),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn takes(name: &str, value: Value) -> bool {
+        find(STEP, name).unwrap().takes(&value)
+    }
+
+    #[test]
+    fn every_schema_compiles() {
+        for key in NATIVE.iter().chain(CTAPIPE).chain(FLOW).chain(STEP) {
+            assert!(jsonschema::validator_for(&key.schema()).is_ok(), "{}", key.name);
+            assert!(!key.about.is_empty() && !key.expected.is_empty());
+        }
+    }
+
+    #[test]
+    fn workers_are_1_to_1024_or_their_digits() {
+        for good in [json!(1), json!(1024), json!("2"), json!("1024"), json!(2.0)] {
+            assert!(takes("nb_thread", good.clone()), "{good}");
+        }
+        let bad = [json!(0), json!(1025), json!("0"), json!("1025"), json!(-1), json!(1.5)];
+        for bad in bad.into_iter().chain([json!("two"), json!(null), json!([2]), json!("")]) {
+            assert!(!takes("nb_thread", bad.clone()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_are_positive_or_minus_1() {
+        for name in ["queue_limit", "queue_bytes"] {
+            for good in [json!(1), json!(-1), json!("10"), json!("-1")] {
+                assert!(takes(name, good.clone()), "{name} {good}");
+            }
+            for bad in [json!(0), json!(-2), json!("0"), json!(""), json!(true), json!("ten")] {
+                assert!(!takes(name, bad.clone()), "{name} {bad}");
+            }
+        }
+        assert!(!takes("queue_bytes", json!("9999999999999999999 TiB")));
+        assert!(!takes("queue_bytes", json!("1 QiB")));
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, count) in
+            [("1", 1), ("5 B", 5), ("2kB", 2000), ("256 MiB", 268_435_456), ("1 GiB", 1 << 30)]
+        {
+            assert!(takes("queue_bytes", json!(text)), "{text}");
+            assert_eq!(bytes(&json!(text)), Some(Some(count)));
+        }
+        assert_eq!(bytes(&json!(-1)), Some(None));
+    }
+}

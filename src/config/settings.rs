@@ -1,0 +1,101 @@
+//! Settings of the command line: `CLEAN.nb_thread=4`.
+
+use serde_json::Value;
+
+use super::diagnostic::{Diagnostic, Place, Severity};
+
+/// One setting of the command line; it beats the file, and a later one beats
+/// an earlier one.
+///
+/// ```
+/// use drpipe::config::Setting;
+///
+/// let setting = Setting::parse("CLEAN.nb_thread=4").unwrap();
+/// assert_eq!((&*setting.target, &*setting.key, &*setting.value), ("CLEAN", "nb_thread", "4"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The name of a step or of a class; empty for a key of the file's top level.
+    pub target: String,
+    /// A key of the step, or a parameter; `params.` before a parameter tells it
+    /// from a key of the same name.
+    pub key: String,
+    /// The value: JSON, or a text as it stands.
+    pub value: String,
+    /// The whole as it was typed.
+    pub text: String,
+}
+
+impl Setting {
+    /// Reads `target.key=value`.
+    ///
+    /// # Errors
+    /// If the text has another form.
+    pub fn parse(text: &str) -> Result<Self, Diagnostic> {
+        let wrong = |message: &str| Diagnostic {
+            severity: Severity::Error,
+            place: Place::Setting(text.to_owned()),
+            path: String::new(),
+            message: message.to_owned(),
+            hint: "expected STEP.key=value or Class.parameter=value".to_owned(),
+        };
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(wrong("the \"=\" is missing"));
+        };
+        let (target, key) = name.split_once('.').map_or(("", name), |(target, key)| (target, key));
+        let (target, key) = (target.trim(), key.trim());
+        if key.is_empty() {
+            return Err(wrong("the key is missing"));
+        }
+        if target.is_empty() && name.contains('.') {
+            return Err(wrong("the name of a step or class is missing before the \".\""));
+        }
+        Ok(Self {
+            target: target.to_owned(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+            text: text.to_owned(),
+        })
+    }
+
+    /// The value where JSON is expected: what is not JSON is a text.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.value).unwrap_or_else(|_| self.verbatim())
+    }
+
+    /// The value where a text is expected.
+    pub(crate) fn verbatim(&self) -> Value {
+        Value::String(self.value.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_has_target_key_and_value() {
+        let setting = Setting::parse("CLEAN.params.threshold=a=b.c").unwrap();
+        assert_eq!(setting.target, "CLEAN");
+        assert_eq!(setting.key, "params.threshold");
+        assert_eq!(setting.value, "a=b.c");
+        assert_eq!(Setting::parse("quarantine=bad").unwrap().target, "");
+    }
+
+    #[test]
+    fn what_is_no_setting_says_what_one_is() {
+        for text in ["CLEAN.nb_thread", "=3", "CLEAN.=3", ".nb_thread=3", ""] {
+            let message = Setting::parse(text).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("--set {text}: error: the ")), "{message}");
+            assert!(message.ends_with("expected STEP.key=value or Class.parameter=value"));
+        }
+    }
+
+    #[test]
+    fn values_are_json_or_text() {
+        let value = |text: &str| Setting::parse(text).unwrap().json();
+        assert_eq!(value("A.b=3"), 3);
+        assert_eq!(value("A.b=[1]"), serde_json::json!([1]));
+        assert_eq!(value("A.b=256 MiB"), "256 MiB");
+    }
+}

@@ -1,0 +1,141 @@
+//! One step before the graph is checked, from a file or from a builder.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::plan::OnError;
+use crate::registry::{Build, Kind, Traits};
+
+/// The most messages in a step's queue, if the configuration says nothing.
+pub(crate) const QUEUE_LIMIT: usize = 100;
+/// The most bytes in a step's queue, if the configuration says nothing.
+pub(crate) const QUEUE_BYTES: u64 = 256 << 20;
+/// The wait before the first retry, if the configuration says nothing.
+pub(crate) const BACKOFF: Duration = Duration::from_millis(100);
+/// The most workers of one step.
+pub(crate) const WORKERS: usize = 1024;
+
+/// Where something was said.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Origin {
+    /// In the file, at this byte.
+    File(usize),
+    /// By the command line's setting of this number.
+    Setting(usize),
+    /// By the step of this name, of a pipeline without a file.
+    Step(String),
+    /// By a pipeline without a file, as a whole.
+    Pipeline,
+}
+
+/// The place of a step in the pipeline, whatever its class is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Producer,
+    Stager,
+    /// The end: a consumer, or a stage whose output ends there.
+    Consumer,
+}
+
+impl Role {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Role::Producer => "producer",
+            Role::Stager => "stager",
+            Role::Consumer => "consumer",
+        }
+    }
+}
+
+/// The name of a next step, and where it was given.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(crate) name: String,
+    pub(crate) origin: Origin,
+}
+
+/// What is known of a step by itself.
+#[derive(Clone)]
+pub(crate) struct StepSpec {
+    pub(crate) name: String,
+    pub(crate) class: String,
+    pub(crate) role: Role,
+    pub(crate) kind: Kind,
+    /// None where it takes nothing, or where the class is in error.
+    pub(crate) input: Option<&'static str>,
+    /// None where it emits nothing, or where the class is in error.
+    pub(crate) output: Option<&'static str>,
+    /// Whether it may have one worker only.
+    pub(crate) single: bool,
+    pub(crate) workers: usize,
+    pub(crate) queue_limit: Option<usize>,
+    pub(crate) queue_bytes: Option<u64>,
+    /// Empty in every step: list order is the chain.
+    pub(crate) next_steps: Vec<Link>,
+    /// Those of `next_steps` that close a loop.
+    pub(crate) feedback: Vec<Link>,
+    pub(crate) on_error: OnError,
+    pub(crate) retries: u32,
+    pub(crate) backoff: Duration,
+    /// For the hash of the configuration; null where they are not known.
+    pub(crate) params: Value,
+    pub(crate) build: Build,
+    /// Where its name was given.
+    pub(crate) origin: Origin,
+    /// Where its workers were given.
+    pub(crate) workers_origin: Origin,
+}
+
+impl StepSpec {
+    /// A step of a pipeline without a file, with the defaults for the rest.
+    pub(crate) fn new(name: &str, class: &str, role: Role, traits: Traits, build: Build) -> Self {
+        let origin = Origin::Step(name.to_owned());
+        Self {
+            name: name.to_owned(),
+            class: class.to_owned(),
+            role,
+            kind: traits.kind,
+            input: traits.input,
+            output: traits.output,
+            single: traits.single,
+            workers: 1,
+            queue_limit: Some(QUEUE_LIMIT),
+            queue_bytes: Some(QUEUE_BYTES),
+            next_steps: Vec::new(),
+            feedback: Vec::new(),
+            on_error: OnError::default(),
+            retries: 0,
+            backoff: BACKOFF,
+            params: Value::Null,
+            build,
+            workers_origin: origin.clone(),
+            origin,
+        }
+    }
+
+    /// Adds a next step; the first is the default.
+    pub(crate) fn leads_to(&mut self, name: &str) {
+        self.next_steps.push(Link { name: name.to_owned(), origin: self.origin.clone() });
+    }
+
+    /// Declares a next step that closes a loop.
+    pub(crate) fn feeds_back_to(&mut self, name: &str) {
+        self.leads_to(name);
+        self.feedback.push(Link { name: name.to_owned(), origin: self.origin.clone() });
+    }
+}
+
+/// What is wrong with a step's name, if anything. The characters that are
+/// forbidden have a meaning elsewhere: `,` between next steps, `.` and `=` in
+/// settings, `/` and `\` in the names of files.
+pub(crate) fn wrong_name(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("a step's name must not be empty".to_owned());
+    }
+    if name.trim() != name {
+        return Some("a step's name must not begin or end with a blank".to_owned());
+    }
+    let forbidden = |c: &char| c.is_control() || matches!(c, '.' | ',' | '=' | '/' | '\\');
+    name.chars().find(forbidden).map(|c| format!("a step's name must not contain {c:?}"))
+}

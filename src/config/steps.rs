@@ -1,0 +1,416 @@
+//! From the objects of a file to step specifications.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::diagnostic::{did_you_mean, quote, quote_all};
+use super::keys::{self, STEP};
+use super::lower::{Lowered, Spelling, checked, is_top_level, unknown_key, wrong_value};
+use super::node::Node;
+use super::params::Params;
+use super::plan::OnError;
+use super::report::Report;
+use super::settings::Setting;
+use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, wrong_name};
+use crate::error::Failure;
+use crate::nearest::nearest;
+use crate::registry::{Class, Kind, Registry};
+
+/// A step with the settings of the command line.
+struct Draft<'d> {
+    role: Role,
+    node: &'d Node,
+    /// The valid ones.
+    fields: BTreeMap<&'static str, Field<'d>>,
+    params: Params<'d>,
+}
+
+/// The value of a key, and where it was given.
+struct Field<'d> {
+    value: Value,
+    origin: Origin,
+    /// In the file, not on the command line.
+    node: Option<&'d Node>,
+}
+
+impl Draft<'_> {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.fields.get(key)?.value.as_str()
+    }
+
+    fn origin(&self, key: &str) -> Origin {
+        self.fields.get(key).map_or(Origin::File(self.node.offset), |field| field.origin.clone())
+    }
+}
+
+/// The steps' specifications. The second value is whether they are incomplete,
+/// so that a check of the graph as a whole would only add to the noise.
+pub(crate) fn specs(
+    lowered: &Lowered<'_>,
+    registry: &Registry,
+    settings: &[Setting],
+    report: &mut Report<'_>,
+) -> (Vec<StepSpec>, bool) {
+    let mut drafts: Vec<Draft<'_>> =
+        lowered.steps.iter().map(|(role, node)| draft(*role, node, report)).collect();
+    apply(settings, &mut drafts, registry, report);
+    let mut incomplete = lowered.incomplete;
+    let mut specs = Vec::new();
+    for draft in &mut drafts {
+        for section in &lowered.sections {
+            if draft.text("class") == Some(section.key.as_str()) {
+                draft.params.section(&section.value);
+            }
+        }
+        match spec(draft, lowered.spelling, registry, report) {
+            Some(spec) => specs.push(spec),
+            None => incomplete = true,
+        }
+    }
+    for section in &lowered.sections {
+        if !drafts.iter().any(|draft| draft.text("class") == Some(section.key.as_str())) {
+            let message = format!("no step is of class {}", quote(&section.key));
+            report.warning(&Origin::File(section.offset), message, "its parameters are not used");
+        }
+    }
+    (specs, incomplete)
+}
+
+fn draft<'d>(role: Role, node: &'d Node, report: &mut Report<'_>) -> Draft<'d> {
+    let mut draft = Draft { role, node, fields: BTreeMap::new(), params: Params::default() };
+    let keys = checked(node, STEP, report, |member, report| {
+        unknown_key(member, STEP, [], report);
+    });
+    for (key, node) in keys {
+        if key.name == "params" {
+            draft.params.own(node);
+            continue;
+        }
+        let origin = Origin::File(node.offset);
+        draft.fields.insert(key.name, Field { value: node.to_value(), origin, node: Some(node) });
+    }
+    draft
+}
+
+/// Puts the command line's settings over the file's.
+fn apply(
+    settings: &[Setting],
+    drafts: &mut [Draft<'_>],
+    registry: &Registry,
+    report: &mut Report<'_>,
+) {
+    for (index, setting) in settings.iter().enumerate() {
+        if is_top_level(setting) {
+            continue;
+        }
+        let target = setting.target.as_str();
+        if drafts.iter().any(|draft| draft.text("name") == Some(target)) {
+            for draft in drafts.iter_mut().filter(|draft| draft.text("name") == Some(target)) {
+                apply_to_step(setting, index, draft, report);
+            }
+            continue;
+        }
+        let param = setting.key.strip_prefix("params.").unwrap_or(&setting.key);
+        let mut used = false;
+        for draft in drafts.iter_mut().filter(|draft| draft.text("class") == Some(target)) {
+            draft.params.set(param, setting, index);
+            used = true;
+        }
+        if !used {
+            unknown_target(target, &Origin::Setting(index), drafts, registry, report);
+        }
+    }
+}
+
+fn apply_to_step(setting: &Setting, index: usize, draft: &mut Draft<'_>, report: &mut Report<'_>) {
+    let origin = Origin::Setting(index);
+    if let Some(param) = setting.key.strip_prefix("params.") {
+        draft.params.set(param, setting, index);
+        return;
+    }
+    let Some(key) = keys::find(STEP, &setting.key) else {
+        draft.params.set(&setting.key, setting, index);
+        return;
+    };
+    if matches!(key.name, "name" | "params") {
+        let hint = if key.name == "params" {
+            "set one parameter at a time: STEP.params.name=value"
+        } else {
+            ""
+        };
+        report.error(&origin, format!("{} cannot be set", quote(key.name)), hint);
+        return;
+    }
+    let values = [setting.json(), setting.verbatim()];
+    match values.iter().find(|value| key.takes(value)) {
+        Some(value) => {
+            let field = Field { value: value.clone(), origin, node: None };
+            // Two names of one key: the one that was set is the one that counts.
+            if matches!(key.name, "nb_thread" | "nb_process") {
+                draft.fields.remove("nb_process");
+                draft.fields.insert("nb_thread", field);
+            } else {
+                draft.fields.insert(key.name, field);
+            }
+        }
+        None => wrong_value(key, &values[0], &origin, report),
+    }
+}
+
+fn unknown_target(
+    target: &str,
+    origin: &Origin,
+    drafts: &[Draft<'_>],
+    registry: &Registry,
+    report: &mut Report<'_>,
+) {
+    if registry.get(target).is_some() {
+        report.error(origin, format!("no step is of class {}", quote(target)), "");
+        return;
+    }
+    let steps: Vec<&str> = drafts.iter().filter_map(|draft| draft.text("name")).collect();
+    let classes = drafts.iter().filter_map(|draft| draft.text("class"));
+    let near = nearest(target, steps.iter().copied().chain(classes));
+    let known = quote_all(steps.iter().copied());
+    let message = format!("{} is neither a step nor a class; the steps are {known}", quote(target));
+    report.error(origin, message, did_you_mean(near));
+}
+
+/// None if the step has no usable name.
+fn spec(
+    draft: &Draft<'_>,
+    spelling: Spelling,
+    registry: &Registry,
+    report: &mut Report<'_>,
+) -> Option<StepSpec> {
+    let class = class(draft, registry, report);
+    let (params, build) = match class {
+        Some(class) => {
+            let params = draft.params.check(class, draft.node.offset, report);
+            (params.clone(), class.with_params(params))
+        }
+        None => (Value::Null, failing_build()),
+    };
+    let usable = class.filter(|class| fits(class.kind(), draft.role));
+    let name = name(draft, report);
+    let workers_key = workers_key(draft, spelling, report);
+    unavailable(draft, spelling, report);
+    let spec = StepSpec {
+        name: name?,
+        class: draft.text("class").unwrap_or_default().to_owned(),
+        role: draft.role,
+        kind: usable.map_or(Kind::Stage, Class::kind),
+        input: usable.and_then(Class::input),
+        output: usable.and_then(Class::output),
+        single: usable.is_some_and(Class::single),
+        workers: draft
+            .fields
+            .get(workers_key)
+            .and_then(|field| keys::number(&field.value))
+            .map_or(1, |workers| workers as usize),
+        queue_limit: queue_limit(draft, report),
+        queue_bytes: queue_bytes(draft, report),
+        next_steps: links(draft, "next_steps", report),
+        feedback: links(draft, "feedback", report),
+        on_error: draft
+            .fields
+            .get("on_error")
+            .and_then(|field| keys::on_error(&field.value))
+            .unwrap_or_default(),
+        retries: draft
+            .fields
+            .get("retries")
+            .and_then(|field| keys::number(&field.value))
+            .map_or(0, |retries| retries as u32),
+        backoff: draft
+            .fields
+            .get("backoff")
+            .and_then(|field| keys::seconds(&field.value))
+            .unwrap_or(BACKOFF),
+        params,
+        build,
+        origin: draft.origin("name"),
+        workers_origin: draft.origin(workers_key),
+    };
+    Some(spec)
+}
+
+/// Stands for a class in error; a plan is never made of it.
+fn failing_build() -> crate::registry::Build {
+    Arc::new(|| Err(Failure::permanent("the configuration is in error")))
+}
+
+fn name(draft: &Draft<'_>, report: &mut Report<'_>) -> Option<String> {
+    let Some(name) = draft.text("name") else {
+        if draft.node.get("name").is_none() {
+            missing("name", draft, report);
+        }
+        return None;
+    };
+    if let Some(message) = wrong_name(name) {
+        report.error(&draft.origin("name"), message, "");
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn missing(key: &str, draft: &Draft<'_>, report: &mut Report<'_>) {
+    let message = format!("the key {} is missing", quote(key));
+    report.error(&Origin::File(draft.node.offset), message, format!("add {}: ...", quote(key)));
+}
+
+fn class<'r>(
+    draft: &Draft<'_>,
+    registry: &'r Registry,
+    report: &mut Report<'_>,
+) -> Option<&'r Class> {
+    let Some(name) = draft.text("class") else {
+        if draft.node.get("class").is_none() {
+            missing("class", draft, report);
+        }
+        return None;
+    };
+    let origin = draft.origin("class");
+    let fitting = || {
+        let fitting = registry.classes().filter(|class| fits(class.kind(), draft.role));
+        fitting.map(Class::name)
+    };
+    let Some(class) = registry.get(name) else {
+        let near = nearest(name, registry.classes().map(Class::name));
+        let mut hint = did_you_mean(near);
+        if let Some(module) = draft.text("module") {
+            let python = format!("Python steps (module {}) are not supported yet", quote(module));
+            hint = if hint.is_empty() { python } else { format!("{python}; {hint}") };
+        }
+        let known = list(fitting());
+        let message = format!("unknown class {}; expected {known}", quote(name));
+        report.error(&origin, message, hint);
+        return None;
+    };
+    if !fits(class.kind(), draft.role) {
+        let message = format!(
+            "class {} is a {}, but stands as a {}; expected {}",
+            quote(name),
+            class.kind().as_str(),
+            draft.role.as_str(),
+            list(fitting())
+        );
+        report.error(&origin, message, "");
+    }
+    Some(class)
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match names.as_slice() {
+        [] => "a class, but none of that kind is registered".to_owned(),
+        names => format!("one of {}", names.join(", ")),
+    }
+}
+
+/// A stage may stand at the end: what it emits ends there.
+fn fits(kind: Kind, role: Role) -> bool {
+    match role {
+        Role::Producer => kind == Kind::Producer,
+        Role::Stager => kind == Kind::Stage,
+        Role::Consumer => kind != Kind::Producer,
+    }
+}
+
+/// The key that says the number of workers.
+fn workers_key(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) -> &'static str {
+    match (draft.fields.get("nb_thread"), draft.fields.get("nb_process")) {
+        (_, None) => "nb_thread",
+        (_, Some(field)) if spelling == Spelling::Native => {
+            let message = "\"nb_process\": process workers are not available yet";
+            report.error(&field.origin, message, "use \"nb_thread\"");
+            "nb_thread"
+        }
+        (None, Some(_)) => "nb_process",
+        (Some(_), Some(field)) => {
+            let message = "both \"nb_thread\" and \"nb_process\" are there; expected one of them";
+            report.error(&field.origin, message, "");
+            "nb_thread"
+        }
+    }
+}
+
+/// Keys that ask for what is not there.
+fn unavailable(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) {
+    if let Some(field) = draft.fields.get("timeout") {
+        let message = "a time limit needs process workers: a thread cannot be killed";
+        report.error(&field.origin, message, "process workers are not available yet");
+    }
+    if let Some(field) = draft.fields.get("module")
+        && spelling == Spelling::Native
+    {
+        let message = "\"module\" has no effect: the class is built in";
+        report.warning(&field.origin, message, "remove it");
+    }
+    if draft.role == Role::Producer {
+        for key in ["queue_limit", "queue_bytes"] {
+            if let Some(field) = draft.fields.get(key) {
+                let message = format!("{} has no effect: a producer has no queue", quote(key));
+                report.warning(&field.origin, message, "");
+            }
+        }
+    }
+}
+
+fn queue_limit(draft: &Draft<'_>, report: &mut Report<'_>) -> Option<usize> {
+    let Some(field) = draft.fields.get("queue_limit") else { return Some(QUEUE_LIMIT) };
+    let limit = keys::number(&field.value).map(|limit| limit as usize);
+    if limit.is_none() {
+        unbounded("queue_limit", field, report);
+    }
+    limit
+}
+
+fn queue_bytes(draft: &Draft<'_>, report: &mut Report<'_>) -> Option<u64> {
+    let Some(field) = draft.fields.get("queue_bytes") else { return Some(QUEUE_BYTES) };
+    let limit = keys::bytes(&field.value).flatten();
+    if limit.is_none() {
+        unbounded("queue_bytes", field, report);
+    }
+    limit
+}
+
+fn unbounded(key: &str, field: &Field<'_>, report: &mut Report<'_>) {
+    let message = format!("{}: the queue has no limit, so memory may run out", quote(key));
+    report.warning(&field.origin, message, "");
+}
+
+/// The names of a list, or of a text with commas; blanks around them and empty
+/// ones are left out.
+fn links(draft: &Draft<'_>, key: &str, report: &Report<'_>) -> Vec<Link> {
+    let Some(field) = draft.fields.get(key) else { return Vec::new() };
+    let items: Vec<(&Value, Option<&Node>)> = match &field.value {
+        Value::Array(names) => {
+            let nodes = field.node.map_or(&[][..], Node::items);
+            names.iter().enumerate().map(|(i, name)| (name, nodes.get(i))).collect()
+        }
+        text => vec![(text, field.node)],
+    };
+    let mut links = Vec::new();
+    for (value, node) in items {
+        let text = value.as_str().unwrap_or_default();
+        // Without escapes the text stands in the file as it is, after the quote.
+        let exact = node.map(|node| node.offset + 1).filter(|at| report.stands(*at, text));
+        let mut start = 0;
+        for part in text.split(',') {
+            let blanks = part.len() - part.trim_start().len();
+            let origin = match (exact, node) {
+                (Some(at), _) => Origin::File(at + start + blanks),
+                (None, Some(node)) => Origin::File(node.offset),
+                (None, None) => field.origin.clone(),
+            };
+            if !part.trim().is_empty() {
+                links.push(Link { name: part.trim().to_owned(), origin });
+            }
+            start += part.len() + 1;
+        }
+    }
+    links
+}
