@@ -1,5 +1,6 @@
 //! A pipeline runner for scientific data reduction.
 pub mod buffer;
+pub mod cli;
 mod codec;
 pub mod config;
 pub mod data;

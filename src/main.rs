@@ -1,1 +1,7 @@
-fn main() {}
+//! The `drpipe` program: the command line over the built-in stages.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    drpipe::cli::Cli::new().builtin_stages().run()
+}

@@ -15,12 +15,13 @@ use crate::event::Event;
 use crate::observe::Outlet;
 use crate::quarantine::Keeper;
 use crate::registry::Registry;
-use crate::router::{Router, Stop, Verdict};
+use crate::router::{Router, Stop};
 use crate::stage::Context;
 use crate::transport::Inproc;
 use crate::transport::hub::{self, Command, Commander, Commands, Hub, HubError};
 use crate::worker::{sequential, thread};
 
+pub use crate::router::Verdict;
 pub use builder::Builder;
 pub use report::{Report, StepReport};
 
@@ -133,22 +134,18 @@ impl Pipeline {
         let (commander, commands) = hub::commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let start = Start {
-            outlet: Outlet::new(
-                observers,
-                Keeper::new(&plan.quarantine, &run, &plan.config_hash),
-            ),
+            outlet: Outlet::new(observers, Keeper::new(&plan.quarantine, &run, &plan.config_hash)),
             run,
             plan,
             commander: commander.clone(),
             commands,
             cancelled: Arc::clone(&cancelled),
         };
-        let thread = std::thread::Builder::new().name("router".into()).spawn(move || {
-            match mode {
+        let thread =
+            std::thread::Builder::new().name("router".into()).spawn(move || match mode {
                 Mode::Threads => start.threads(),
                 Mode::Sequential => Ok(start.sequential()),
-            }
-        })?;
+            })?;
         Ok(Handle { stopper: Stopper { commander, cancelled }, thread })
     }
 }

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::config::plan::Plan;
 use crate::ledger::Counts;
 use crate::quarantine::Kept;
+use crate::registry::Kind;
 use crate::router::{Router, Verdict};
 
 /// What became of a run: what `--summary FILE` writes.
@@ -44,6 +45,8 @@ pub struct StepReport {
     pub name: String,
     /// Its class.
     pub class: String,
+    /// What its class is.
+    pub kind: Kind,
     /// How many workers it had.
     pub workers: usize,
     /// What became of its messages.
@@ -78,6 +81,7 @@ impl Report {
             .map(|(step, status)| StepReport {
                 name: step.name.clone(),
                 class: step.class.clone(),
+                kind: step.kind,
                 workers: step.workers,
                 counts: status.counts,
                 busy_percent: 100.0 * status.busy_time.as_secs_f64()

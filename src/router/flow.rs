@@ -107,15 +107,14 @@ impl Router {
         for output in outputs {
             self.hold(worker, output, &None);
         }
+        // Of several calls only the last can have failed.
+        if production.calls > 1 || production.result.is_ok() {
+            self.consecutive_producer_failures = 0;
+        }
         let state = match production.result {
-            Ok(next) => {
-                self.consecutive_producer_failures = 0;
-                match next {
-                    Next::More => ProducerState::Idle(Duration::ZERO),
-                    Next::Idle(wait) => ProducerState::Idle(now.saturating_add(wait)),
-                    Next::Done => ProducerState::Exhausted,
-                }
-            }
+            Ok(Next::More) => ProducerState::Idle(Duration::ZERO),
+            Ok(Next::Idle(wait)) => ProducerState::Idle(now.saturating_add(wait)),
+            Ok(Next::Done) => ProducerState::Exhausted,
             Err(failure) => self.production_failed(worker, failure, now),
         };
         self.workers[worker].producer = state;

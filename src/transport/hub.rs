@@ -7,9 +7,9 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{ENDPOINT, Inproc, frames};
 use super::link::Identity;
 use super::wire::{FromWorker, ToWorker, VERSION};
+use super::{ENDPOINT, Inproc, frames};
 use crate::observe::Outlet;
 use crate::router::{Action, Input, Router, Stop};
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::{ENDPOINT, Inproc, frames};
 use super::wire::{FromWorker, ToWorker, VERSION, WireError};
+use super::{ENDPOINT, Inproc, frames};
 
 /// Why a worker can no longer talk to the hub.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,182 @@
+//! What there is to see without running: `check`, `graph`, `stages`, `schema`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::USAGE;
+use super::args::{CheckArgs, GraphFormat, StagesArgs};
+use crate::config::{self, plan::Plan};
+use crate::nearest::nearest;
+use crate::pipeline::Pipeline;
+use crate::registry::{Class, Registry};
+
+/// Prints to standard output; a reader that has gone away needs nothing.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+pub(super) fn check(pipeline: &Pipeline, args: &CheckArgs) -> ExitCode {
+    let plan = pipeline.plan();
+    let mut text = format!("{}: the configuration is valid\n", args.source.config.display());
+    for (index, step) in plan.steps.iter().enumerate() {
+        let workers = if step.workers == 1 { "worker" } else { "workers" };
+        let next = match plan.next_steps(index) {
+            names if names.is_empty() => String::new(),
+            names => format!(" -> {}", names.join(", ")),
+        };
+        text += &format!("  {} ({}, {} {workers}){next}\n", step.name, step.class, step.workers);
+    }
+    print(&text)
+}
+
+pub(super) fn graph(pipeline: &Pipeline, format: GraphFormat) -> ExitCode {
+    let draw: fn(&Plan) -> String = match format {
+        GraphFormat::Dot => |_| String::new(),
+        GraphFormat::Mermaid => |_| String::new(),
+    };
+    print(&draw(pipeline.plan()))
+}
+
+pub(super) fn schema(registry: &Registry) -> ExitCode {
+    print(&format!("{:#}\n", registry.classes().count()))
+}
+
+pub(super) fn stages(registry: &Registry, args: &StagesArgs) -> ExitCode {
+    match &args.name {
+        None if args.json => {
+            print(&format!("{:#}\n", registry.classes().map(as_json).collect::<Value>()))
+        }
+        None => print(&list(registry)),
+        Some(name) => match registry.get(name) {
+            Some(class) if args.json => print(&format!("{:#}\n", as_json(class))),
+            Some(class) => print(&describe(class)),
+            None => {
+                let names: Vec<&str> = registry.classes().map(Class::name).collect();
+                let hint = match nearest(name, names.iter().copied()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => format!("the stages are {}", names.join(", ")),
+                };
+                eprintln!("error: there is no stage \"{name}\"; {hint}");
+                ExitCode::from(USAGE)
+            }
+        },
+    }
+}
+
+fn as_json(class: &Class) -> Value {
+    json!({
+        "name": class.name(),
+        "kind": class.kind(),
+        "input": class.input(),
+        "output": class.output(),
+        "single": class.single(),
+        "parameters": class.schema(),
+    })
+}
+
+fn list(registry: &Registry) -> String {
+    let width = registry.classes().map(|class| class.name().len()).max().unwrap_or(0);
+    let rows = registry.classes().map(|class| {
+        let about = text_at(class.schema(), "description");
+        let first = about.split_once("\n\n").map_or(about, |(first, _)| first);
+        let first = first.replace('\n', " ");
+        let kind = class.kind().as_str();
+        format!("{:width$}  {kind:8}  {first}\n", class.name())
+    });
+    rows.collect()
+}
+
+fn describe(class: &Class) -> String {
+    let mut text = format!("{} ({})\n", class.name(), class.kind().as_str());
+    if let Some(input) = class.input() {
+        text += &format!("  takes  {input}\n");
+    }
+    if let Some(output) = class.output() {
+        text += &format!("  emits  {output}\n");
+    }
+    if class.single() {
+        text += "  runs on one worker\n";
+    }
+    let about = text_at(class.schema(), "description");
+    if !about.is_empty() {
+        text += &format!("\n{about}\n");
+    }
+    let none = serde_json::Map::new();
+    let parameters = class.schema()["properties"].as_object().unwrap_or(&none);
+    text += if parameters.is_empty() { "\nNo parameters.\n" } else { "\nParameters:\n" };
+    let required = class.schema()["required"].as_array();
+    for (name, schema) in parameters {
+        let required = required.is_some_and(|names| names.iter().any(|n| n == name));
+        text += &parameter(name, schema, required, class.schema());
+    }
+    text
+}
+
+fn parameter(name: &str, schema: &Value, required: bool, root: &Value) -> String {
+    let unit = match text_at(schema, "unit") {
+        "" => String::new(),
+        unit => format!(" [{unit}]"),
+    };
+    let default = match (&schema["default"], required) {
+        (_, true) => "required".to_owned(),
+        (Value::Null, false) => "optional".to_owned(),
+        (value, false) => format!("default {value}"),
+    };
+    let bounds = bounds(schema);
+    let mut text = format!("  {name}: {}{unit}{bounds}, {default}\n", type_of(schema, root));
+    for line in text_at(schema, "description").lines() {
+        text += &format!("      {line}\n");
+    }
+    text
+}
+
+fn bounds(schema: &Value) -> String {
+    let limit = |keyword: &str, sign: &str| match &schema[keyword] {
+        Value::Null => String::new(),
+        value => format!(", {sign} {value}"),
+    };
+    [
+        limit("minimum", ">="),
+        limit("exclusiveMinimum", ">"),
+        limit("maximum", "<="),
+        limit("exclusiveMaximum", "<"),
+    ]
+    .concat()
+}
+
+/// A parameter's type in words.
+fn type_of(schema: &Value, root: &Value) -> String {
+    if let Some(target) = schema["$ref"].as_str().and_then(|path| path.strip_prefix('#')) {
+        return root.pointer(target).map_or_else(|| "any".into(), |inner| type_of(inner, root));
+    }
+    if let Some(value) = schema.get("const") {
+        return value.to_string();
+    }
+    if let Some(values) = schema["enum"].as_array() {
+        return values.iter().map(Value::to_string).collect::<Vec<_>>().join(" or ");
+    }
+    for keyword in ["anyOf", "oneOf"] {
+        if let Some(choices) = schema[keyword].as_array() {
+            let named = choices.iter().filter(|choice| choice["type"] != "null");
+            return named.map(|choice| type_of(choice, root)).collect::<Vec<_>>().join(" or ");
+        }
+    }
+    match &schema["type"] {
+        Value::String(name) if name == "array" => {
+            format!("list of {}", type_of(&schema["items"], root))
+        }
+        Value::String(name) => name.clone(),
+        Value::Array(names) => {
+            let names = names.iter().filter_map(Value::as_str).filter(|name| *name != "null");
+            names.collect::<Vec<_>>().join(" or ")
+        }
+        _ => "any".into(),
+    }
+}
+
+fn text_at<'a>(schema: &'a Value, key: &str) -> &'a str {
+    schema[key].as_str().unwrap_or_default()
+}

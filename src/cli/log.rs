@@ -1,0 +1,109 @@
+//! Log lines on standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::MultiProgress;
+use tracing::{debug, error, info, warn};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::args::{LogFormat, RunArgs};
+use crate::config::plan::OnError;
+use crate::event::Event;
+
+/// Sets up logging for a run; the progress bars in `bars` make room for lines.
+///
+/// # Errors
+/// If the log filter makes no sense.
+pub(super) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&args.log_level).map_err(|error| {
+        format!(
+            "--log-level {}: {error}; expected error, warn, info, debug or trace",
+            args.log_level
+        )
+    })?;
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal() && !no_color)
+        .with_target(false)
+        .with_writer(AboveBars(bars.clone()));
+    // A program that embeds drpipe may have set up its own logging: it stays.
+    let _ = match args.log_format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// Writes to standard error while the progress bars are out of the way.
+#[derive(Clone)]
+struct AboveBars(MultiProgress);
+
+impl Write for AboveBars {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write_all(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl MakeWriter<'_> for AboveBars {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// Logs what happened.
+pub(super) fn log(event: &Event) {
+    match event {
+        Event::Started => debug!("every worker is ready"),
+        Event::InitFailed { step, worker, failure } => {
+            error!(%step, worker, "init failed: {failure}");
+        }
+        Event::Retrying { step, origin, attempt, cause: _, failure, wait } => {
+            let origin = origin.as_deref();
+            let wait_s = wait.as_secs_f64();
+            warn!(%step, origin, attempt, wait_s, "failed, will be tried again: {failure}");
+        }
+        Event::Failed { step, worker, origin, attempt, cause: _, failure, policy, entry } => {
+            let (origin, entry) = (origin.as_deref(), entry.as_deref());
+            match policy {
+                OnError::Quarantine => {
+                    warn!(%step, worker, origin, attempt, entry, "failed, quarantined: {failure}");
+                }
+                OnError::Skip => {
+                    warn!(%step, worker, origin, attempt, "failed, skipped: {failure}");
+                }
+                OnError::Stop => {
+                    error!(%step, worker, origin, attempt, entry, "failed, stops the run: {failure}");
+                }
+            }
+        }
+        Event::ProducerFailed { step, failure } => {
+            error!(%step, "failed, production ends here: {failure}");
+        }
+        Event::FinishFailed { step, worker, failure } => {
+            error!(%step, worker, "finish failed: {failure}");
+        }
+        Event::WorkerLost { step, worker, reason } => {
+            error!(%step, worker, "a worker was lost: {reason}");
+        }
+        Event::StepFinished { step, counts } => {
+            let (received, done, failed) = (counts.received, counts.done, counts.failed);
+            debug!(%step, received, done, failed, "finished");
+        }
+        Event::Stopping { reason } => warn!("stopping: {reason}"),
+        Event::Progress(_) => {}
+    }
+}
+
+/// Logs a line of progress.
+pub(super) fn progress(line: &str) {
+    info!("{line}");
+}

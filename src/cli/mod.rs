@@ -1,0 +1,176 @@
+//! The command line, for the `drpipe` program and for programs that embed
+//! their own stages.
+
+mod args;
+mod inspect;
+mod ledger;
+mod log;
+mod progress;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::pipeline::{LoadError, Pipeline};
+use crate::registry::Registry;
+use crate::stage::{Consumer, Producer, Stage};
+use args::{Args, Command, Source};
+
+/// The exit code for a wrong configuration or command line.
+const USAGE: u8 = 2;
+/// The exit code for a run stopped by policy or by an error of drpipe's own.
+const STOPPED: u8 = 3;
+
+/// The command line over a set of classes.
+///
+/// ```no_run
+/// use drpipe::cli::Cli;
+/// use drpipe::prelude::*;
+///
+/// /// Multiplies counts [ADU] by the gain.
+/// #[derive(Deserialize, JsonSchema)]
+/// #[serde(deny_unknown_fields)]
+/// struct Gain {
+///     /// The gain.
+///     #[schemars(extend("unit" = "e-/ADU"))]
+///     gain: f64,
+/// }
+///
+/// impl Stage for Gain {
+///     type In = f64;
+///     type Out = f64;
+///     fn run(&mut self, counts: f64, out: &mut Emitter<f64>) -> Result<()> {
+///         out.send(counts * self.gain)
+///     }
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     Cli::new().builtin_stages().stage::<Gain>("Gain").run()
+/// }
+/// ```
+#[derive(Default)]
+pub struct Cli {
+    registry: Registry,
+}
+
+impl Cli {
+    /// A command line that knows no class yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the stages that come with drpipe.
+    #[must_use]
+    pub fn builtin_stages(mut self) -> Self {
+        crate::stages::register(&mut self.registry);
+        self
+    }
+
+    /// Adds a producer; a class of this name is replaced.
+    #[must_use]
+    pub fn producer<P>(mut self, name: &str) -> Self
+    where
+        P: Producer + DeserializeOwned + JsonSchema + 'static,
+    {
+        self.registry.producer::<P>(name);
+        self
+    }
+
+    /// Adds a stage; a class of this name is replaced.
+    #[must_use]
+    pub fn stage<S>(mut self, name: &str) -> Self
+    where
+        S: Stage + DeserializeOwned + JsonSchema + 'static,
+    {
+        self.registry.stage::<S>(name);
+        self
+    }
+
+    /// Adds a consumer; a class of this name is replaced.
+    #[must_use]
+    pub fn consumer<C>(mut self, name: &str) -> Self
+    where
+        C: Consumer + DeserializeOwned + JsonSchema + 'static,
+    {
+        self.registry.consumer::<C>(name);
+        self
+    }
+
+    /// Does what the program's arguments say.
+    pub fn run(self) -> ExitCode {
+        self.run_with(std::env::args_os())
+    }
+
+    /// Does what `args` say; the first is the program's name.
+    pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+        let args = args::with_class_settings(args);
+        let matches = match Args::command().try_get_matches_from(args) {
+            Ok(matches) => matches,
+            Err(error) => return refuse(&error),
+        };
+        match Args::from_arg_matches(&matches) {
+            Ok(args) => self.execute(args),
+            Err(error) => refuse(&error),
+        }
+    }
+
+    fn execute(self, args: Args) -> ExitCode {
+        let Args { command, run } = args;
+        match command.unwrap_or(Command::Run(run)) {
+            Command::Run(args) => match self.load(&args.source) {
+                Ok(pipeline) => run::run(pipeline, &args),
+                Err(code) => code,
+            },
+            Command::Check(args) => match self.load(&args.source) {
+                Ok(pipeline) => inspect::check(&pipeline, &args),
+                Err(code) => code,
+            },
+            Command::Graph(args) => match self.load(&args.source) {
+                Ok(pipeline) => inspect::graph(&pipeline, args.format),
+                Err(code) => code,
+            },
+            Command::Stages(args) => inspect::stages(&self.registry, &args),
+            Command::Schema => inspect::schema(&self.registry),
+            Command::Completions { shell } => {
+                let mut command = Args::command();
+                let name = command.get_name().to_owned();
+                clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
+                ExitCode::SUCCESS
+            }
+        }
+    }
+
+    /// Everything that is wrong goes to standard error, warnings too.
+    fn load(&self, source: &Source) -> Result<Pipeline, ExitCode> {
+        let settings = source.settings().map_err(|error| {
+            eprintln!("{error}");
+            ExitCode::from(USAGE)
+        })?;
+        match Pipeline::load(&source.config, &self.registry, &settings) {
+            Ok(pipeline) => {
+                for warning in pipeline.warnings() {
+                    eprintln!("{warning}");
+                }
+                Ok(pipeline)
+            }
+            Err(error @ LoadError::Unreadable { .. }) => {
+                eprintln!("error: {error}");
+                Err(ExitCode::from(USAGE))
+            }
+            Err(LoadError::Wrong(error)) => {
+                eprintln!("{error}");
+                Err(ExitCode::from(USAGE))
+            }
+        }
+    }
+}
+
+/// Help and version are no errors; what cannot be printed has no reader.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(error.exit_code().try_into().unwrap_or(USAGE))
+}

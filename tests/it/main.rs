@@ -1,0 +1,5 @@
+//! Behaviour seen from outside: one binary, a module per subject.
+
+mod faults;
+mod runs;
+mod support;

@@ -1,0 +1,303 @@
+//! Runs that go well: nothing lost, nothing twice, an exact end.
+
+use drpipe::pipeline::{Mode, Pipeline, Report, Verdict};
+use drpipe::prelude::*;
+
+use crate::support::{Call, Collected, Numbers};
+
+fn square(number: i64, out: &mut Emitter<i64>) -> Result<()> {
+    out.send(number * number)
+}
+
+fn assert_balanced(report: &Report) {
+    let mut emitted = 0;
+    let mut received = 0;
+    for step in &report.steps {
+        let counts = step.counts;
+        assert_eq!(counts.received, counts.done + counts.failed + counts.dropped, "{step:?}");
+        emitted += counts.emitted;
+        received += counts.received;
+    }
+    assert_eq!(emitted, received, "{report:?}");
+}
+
+#[test]
+fn every_mode_and_thread_count_gives_the_same_results() {
+    let expected: Vec<i64> = (0..1000).map(|n| n * n).collect();
+    for (mode, threads) in
+        [(Mode::Sequential, 1), (Mode::Sequential, 3), (Mode::Threads, 1), (Mode::Threads, 8)]
+    {
+        let collected = Collected::default();
+        let report = Pipeline::builder()
+            .producer("NUMBERS", Numbers::below(1000))
+            .stage("SQUARE", || Call(square))
+            .threads(threads)
+            .consumer("COLLECT", collected.collector())
+            .build()
+            .unwrap()
+            .run(mode)
+            .unwrap();
+        assert_eq!(report.verdict, Verdict::Done);
+        assert_balanced(&report);
+        assert_eq!(collected.sorted(), expected);
+        if threads == 1 {
+            assert_eq!(collected.in_order(), expected, "one worker a step keeps the order");
+        }
+    }
+}
+
+#[test]
+fn no_input_at_all_is_a_run_too() {
+    for mode in [Mode::Sequential, Mode::Threads] {
+        let collected = Collected::default();
+        let report = Pipeline::builder()
+            .producer("NUMBERS", Numbers::below(0))
+            .stage("SQUARE", || Call(square))
+            .consumer("COLLECT", collected.collector())
+            .build()
+            .unwrap()
+            .run(mode)
+            .unwrap();
+        assert_eq!((report.verdict, collected.finished()), (Verdict::Done, 1));
+    }
+}
+
+#[test]
+fn branches_join_again_and_nothing_is_lost_with_the_smallest_queues() {
+    for mode in [Mode::Sequential, Mode::Threads] {
+        let collected = Collected::default();
+        let report = Pipeline::builder()
+            .producer("NUMBERS", Numbers::below(2000))
+            .next_step("SWITCH")
+            .stage("SWITCH", || {
+                Call(|number, out: &mut Emitter<i64>| {
+                    out.send_to(if number % 2 == 0 { "EVEN" } else { "ODD" }, number)
+                })
+            })
+            .threads(2)
+            .queue_limit(Some(1))
+            .next_step("EVEN")
+            .next_step("ODD")
+            .stage("EVEN", || Call(|number, out: &mut Emitter<i64>| out.send(number)))
+            .threads(3)
+            .queue_limit(Some(1))
+            .next_step("COLLECT")
+            .stage("ODD", || Call(|number: i64, out: &mut Emitter<i64>| out.send(-number)))
+            .queue_limit(Some(1))
+            .next_step("COLLECT")
+            .consumer("COLLECT", collected.collector())
+            .queue_limit(Some(1))
+            .build()
+            .unwrap()
+            .run(mode)
+            .unwrap();
+        assert_balanced(&report);
+        let mut expected: Vec<i64> = (0..2000).map(|n| if n % 2 == 0 { n } else { -n }).collect();
+        expected.sort_unstable();
+        assert_eq!(collected.sorted(), expected);
+        for step in &report.steps {
+            assert!(step.queue_high_water <= 1, "{step:?}");
+        }
+    }
+}
+
+#[test]
+fn a_loop_with_the_smallest_queues_ends() {
+    for mode in [Mode::Sequential, Mode::Threads] {
+        let collected = Collected::default();
+        // Halves even numbers until they are odd.
+        let report = Pipeline::builder()
+            .producer("NUMBERS", Numbers::below(500))
+            .next_step("HALVE")
+            .stage("HALVE", || {
+                Call(|number, out: &mut Emitter<i64>| {
+                    let again = number > 0 && number % 2 == 0;
+                    out.send_to(if again { "AGAIN" } else { "COLLECT" }, number)
+                })
+            })
+            .threads(2)
+            .queue_limit(Some(1))
+            .next_step("COLLECT")
+            .next_step("AGAIN")
+            .stage("AGAIN", || Call(|number, out: &mut Emitter<i64>| out.send(number / 2)))
+            .threads(2)
+            .queue_limit(Some(1))
+            .feedback("HALVE")
+            .consumer("COLLECT", collected.collector())
+            .queue_limit(Some(1))
+            .build()
+            .unwrap()
+            .run(mode)
+            .unwrap();
+        assert_eq!(report.verdict, Verdict::Done);
+        assert_balanced(&report);
+        let odd_part = |n: i64| if n == 0 { 0 } else { n >> n.trailing_zeros() };
+        let mut expected: Vec<i64> = (0..500).map(odd_part).collect();
+        expected.sort_unstable();
+        assert_eq!(collected.sorted(), expected);
+    }
+}
+
+#[test]
+fn ctapipe_two_runs_on_one_machine_do_not_mix() {
+    let runs: Vec<_> = (0..4)
+        .map(|run| {
+            let collected = Collected::default();
+            let handle = Pipeline::builder()
+                .producer("NUMBERS", Numbers::below(3000))
+                .stage("TAG", move || {
+                    Call(move |number, out: &mut Emitter<i64>| out.send(number * 4 + run))
+                })
+                .threads(2)
+                .consumer("COLLECT", collected.collector())
+                .build()
+                .unwrap()
+                .start(Mode::Threads, Vec::new())
+                .unwrap();
+            (run, collected, handle)
+        })
+        .collect();
+    for (run, collected, handle) in runs {
+        assert_eq!(handle.wait().unwrap().verdict, Verdict::Done);
+        let expected: Vec<i64> = (0..3000).map(|number| number * 4 + run).collect();
+        assert_eq!(collected.sorted(), expected);
+    }
+}
+
+/// The end of a run is counted: ctapipe guessed it from a second of quiet,
+/// and then `finish` ran before the last `run`.
+#[test]
+fn ctapipe_finish_comes_after_the_last_run_however_slow_the_consumer() {
+    let collected = Collected::default();
+    let report = Pipeline::builder()
+        .producer("NUMBERS", Numbers::below(300))
+        .stage("SQUARE", || Call(square))
+        .threads(4)
+        .consumer("COLLECT", collected.collector())
+        .threads(3)
+        .build()
+        .unwrap()
+        .run(Mode::Threads)
+        .unwrap();
+    assert_eq!(report.verdict, Verdict::Done);
+    assert_eq!((collected.sorted().len(), collected.finished()), (300, 3));
+}
+
+#[test]
+fn what_finish_emits_is_processed() {
+    struct Total(i64);
+    impl Stage for Total {
+        type In = i64;
+        type Out = i64;
+        fn run(&mut self, number: i64, _: &mut Emitter<i64>) -> Result<()> {
+            self.0 += number;
+            Ok(())
+        }
+        fn finish(&mut self, out: &mut Emitter<i64>) -> Result<()> {
+            out.send(self.0)
+        }
+    }
+    for mode in [Mode::Sequential, Mode::Threads] {
+        let collected = Collected::default();
+        let report = Pipeline::builder()
+            .producer("NUMBERS", Numbers::below(101))
+            .stage("TOTAL", || Total(0))
+            .threads(4)
+            .stage("PASS", || Call(|number, out: &mut Emitter<i64>| out.send(number)))
+            .consumer("COLLECT", collected.collector())
+            .build()
+            .unwrap()
+            .run(mode)
+            .unwrap();
+        assert_balanced(&report);
+        assert_eq!(report.step("TOTAL").unwrap().counts.filtered, 101);
+        assert_eq!(collected.in_order().len(), 4);
+        assert_eq!(collected.in_order().iter().sum::<i64>(), 5050);
+    }
+}
+
+#[test]
+fn a_producer_that_idles_is_asked_again() {
+    struct Hesitant(u32);
+    impl Producer for Hesitant {
+        type Out = i64;
+        fn next(&mut self, out: &mut Emitter<i64>) -> Result<Next> {
+            self.0 += 1;
+            match self.0 {
+                1 | 3 => Ok(Next::Idle(std::time::Duration::from_millis(2))),
+                5 => Ok(Next::Done),
+                _ => out.send(i64::from(self.0)).map(|()| Next::More),
+            }
+        }
+    }
+    for mode in [Mode::Sequential, Mode::Threads] {
+        let collected = Collected::default();
+        Pipeline::builder()
+            .producer("HESITANT", || Hesitant(0))
+            .consumer("COLLECT", collected.collector())
+            .build()
+            .unwrap()
+            .run(mode)
+            .unwrap();
+        assert_eq!(collected.in_order(), [2, 4]);
+    }
+}
+
+#[test]
+fn large_arrays_cross_steps_unchanged() {
+    #[derive(Serialize, Deserialize)]
+    struct Image {
+        number: i64,
+        pixels: Buffer<f32>,
+    }
+    impl Data for Image {
+        const TYPE: &'static str = "test/Image/1";
+    }
+    struct Make;
+    impl Stage for Make {
+        type In = i64;
+        type Out = Image;
+        fn run(&mut self, number: i64, out: &mut Emitter<Image>) -> Result<()> {
+            out.send(Image { number, pixels: vec![number as f32; 100_000].into() })
+        }
+    }
+    struct Brighten;
+    impl Stage for Brighten {
+        type In = Image;
+        type Out = Image;
+        fn run(&mut self, mut image: Image, out: &mut Emitter<Image>) -> Result<()> {
+            image.pixels.to_mut().iter_mut().for_each(|pixel| *pixel += 1.0);
+            out.send(image)
+        }
+    }
+    struct Reduce;
+    impl Stage for Reduce {
+        type In = Image;
+        type Out = i64;
+        fn run(&mut self, image: Image, out: &mut Emitter<i64>) -> Result<()> {
+            let expected = image.number as f32 + 1.0;
+            assert!(image.pixels.iter().all(|pixel| *pixel == expected));
+            out.send(image.number)
+        }
+    }
+    for mode in [Mode::Sequential, Mode::Threads] {
+        let collected = Collected::default();
+        let report = Pipeline::builder()
+            .producer("NUMBERS", Numbers::below(50))
+            .stage("MAKE", || Make)
+            .threads(2)
+            .stage("BRIGHTEN", || Brighten)
+            .threads(2)
+            .queue_bytes(Some(1_000_000))
+            .stage("REDUCE", || Reduce)
+            .consumer("COLLECT", collected.collector())
+            .build()
+            .unwrap()
+            .run(mode)
+            .unwrap();
+        assert_eq!(report.verdict, Verdict::Done);
+        assert_eq!(collected.sorted(), (0..50).collect::<Vec<_>>());
+        // 1 MB holds two images of 400 kB.
+        assert!(report.step("BRIGHTEN").unwrap().queue_high_water <= 2);
+    }
+}
