@@ -8,6 +8,7 @@
 
 mod assemble;
 mod check;
+mod closed;
 mod diagnostic;
 mod keys;
 mod lower;

@@ -10,7 +10,6 @@ use super::keys::{self, STEP};
 use super::lower::{Lowered, Spelling, checked, is_top_level, unknown_key, wrong_value};
 use super::node::Node;
 use super::params::Params;
-use super::plan::OnError;
 use super::report::Report;
 use super::settings::Setting;
 use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, wrong_name};

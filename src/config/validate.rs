@@ -3,8 +3,9 @@
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::LocationSegment;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::closed::closed;
 use super::diagnostic::{did_you_mean, quote};
 use super::lower::show;
 use crate::nearest::nearest;
@@ -90,19 +91,6 @@ fn collect_types<'a>(schema: &'a Value, root: &'a Value, depth: usize, types: &m
     for branch in branches(schema).chain(target(schema, root)) {
         collect_types(branch, root, depth + 1, types);
     }
-}
-
-/// The schema with a refusal of unknown parameters, whether or not the class
-/// asks for it: a misspelt one is never ignored.
-fn closed(schema: &Value) -> Value {
-    let mut schema = schema.clone();
-    if let Some(object) = schema.as_object_mut()
-        && !object.contains_key("additionalProperties")
-        && !object.contains_key("unevaluatedProperties")
-    {
-        object.insert("unevaluatedProperties".to_owned(), json!(false));
-    }
-    schema
 }
 
 fn explain(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Fault>) {
@@ -263,6 +251,7 @@ fn words(error: &ValidationError<'_>, kind: &ValidationErrorKind) -> (String, St
 mod tests {
     use schemars::JsonSchema;
     use serde::Deserialize;
+    use serde_json::json;
 
     use super::*;
 
