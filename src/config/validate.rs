@@ -160,16 +160,24 @@ fn alternatives(
     }
     let mut options = Vec::new();
     let mut types = Vec::new();
-    for error in context.iter().flatten() {
-        match error.kind() {
-            ValidationErrorKind::Constant { expected_value } => {
-                options.push(expected_value.as_ref().clone());
+    for branch in context {
+        let before = options.len();
+        for error in branch {
+            match error.kind() {
+                ValidationErrorKind::Constant { expected_value } => {
+                    options.push(expected_value.as_ref().clone());
+                }
+                ValidationErrorKind::Enum { options: more } => {
+                    options.extend(more.as_array().into_iter().flatten().cloned());
+                }
+                _ => {}
             }
-            ValidationErrorKind::Enum { options: more } => {
-                options.extend(more.as_array().into_iter().flatten().cloned());
-            }
-            ValidationErrorKind::Type { kind } => types.extend(type_words(kind)),
-            _ => {}
+        }
+        if options.len() == before {
+            types.extend(branch.iter().flat_map(|error| match error.kind() {
+                ValidationErrorKind::Type { kind } => type_words(kind),
+                _ => Vec::new(),
+            }));
         }
     }
     let found = error.instance();

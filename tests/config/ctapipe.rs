@@ -3,7 +3,7 @@
 use crate::support::*;
 
 /// After an example of its documentation: no step says what comes next.
-const LISTED: &str = r#"{
+pub const LISTED: &str = r#"{
     "Flow": {
         "mode": "multiprocess",
         "gui_address": "localhost:5565",
@@ -19,7 +19,7 @@ const LISTED: &str = r#"{
 }"#;
 
 /// The first generation: every step says what comes next, threads.
-const ROUTED: &str = r#"{
+pub const ROUTED: &str = r#"{
     "Pipeline": {
         "producer_conf": { "name": "NUMBERS", "module": "m", "class": "Count", "next_steps": "A, B" },
         "stagers_conf": [

@@ -176,7 +176,7 @@ fn bad_json_is_an_error_with_a_position() {
 #[test]
 fn the_version_is_1() {
     let text = with_stagers("").replacen('{', "{\"version\": 2,", 1);
-    one(&text, "2,", &["version: \"version\": found 2; expected 1, the only version"]);
+    one(&text, "2,", &["version: found 2; expected 1, the only version"]);
     good(&with_stagers("").replacen(
         '{',
         "{\"version\": 1, \"name\": \"n\", \"description\": \"d\",",

@@ -19,6 +19,8 @@ fn unknown_parameters_are_errors_whatever_the_class_says() {
     );
     let text = with_key(r#""params": {"a": 1}"#);
     one(&text, "\"a\"", &["unknown parameter \"a\" of class \"Pass\"; there are none"]);
+    let text = with_stagers("").replace("\"Sum\"", "\"Sum\", \"params\": {\"b\": 1}");
+    one(&text, "\"b\"", &["unknown parameter \"b\" of class \"Sum\"; there are none"]);
 }
 
 #[test]
@@ -51,6 +53,13 @@ fn wrong_types_missing_ones_and_ranges_are_errors() {
         "300",
         &["stagers[0].params.window.width", "expected 255 or less"],
     );
+}
+
+#[test]
+fn alternatives_are_listed_without_their_types() {
+    let text = clean(r#"{"threshold": 1, "mode": 3 }"#);
+    one(&text, "3 }", &["found 3; expected \"fast\" or \"exact\""]);
+    assert!(bad(&text)[0].ends_with("\"exact\""), "{:?}", bad(&text));
 }
 
 #[test]

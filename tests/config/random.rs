@@ -113,7 +113,10 @@ proptest! {
     fn any_forward_graph_is_accepted_and_ordered(
         extra in prop::collection::vec(prop::collection::vec(0_usize..6, 0..3), 2..12)
     ) {
-        let (plan, _) = good(&forward(&extra));
+        let text = forward(&extra);
+        let value = serde_json::from_str(&text).unwrap();
+        prop_assert!(jsonschema::is_valid(&drpipe::config::schema(&registry()), &value));
+        let (plan, _) = good(&text);
         prop_assert_eq!(plan.steps.len(), extra.len());
         for (index, step) in plan.steps.iter().enumerate() {
             prop_assert!(step.routes.iter().all(|route| route.to > index && !route.feedback));

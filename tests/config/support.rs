@@ -1,4 +1,5 @@
 //! Small stages, and the words to say what is expected of a check.
+#![allow(dead_code)] // the parameters are read by serde only
 
 use drpipe::config::plan::Plan;
 use drpipe::config::{Diagnostic, Loaded, Setting, load};
