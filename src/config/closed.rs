@@ -19,8 +19,7 @@ pub(crate) fn closed(schema: &Value) -> Value {
             close(definition, false, &mut open);
         }
         for (name, definition) in definitions.iter_mut() {
-            if definition.get("properties").is_some() && !open.contains(&format!("#/$defs/{name}"))
-            {
+            if is_struct(definition) && !open.contains(&format!("#/$defs/{name}")) {
                 refuse(definition);
             }
         }
@@ -34,12 +33,23 @@ pub(crate) fn closed(schema: &Value) -> Value {
 }
 
 fn refuse(schema: &mut Value) {
-    if let Some(object) = schema.as_object_mut()
-        && !object.contains_key("additionalProperties")
-        && !object.contains_key("unevaluatedProperties")
+    let Some(object) = schema.as_object_mut() else { return };
+    // Of an object without any properties the validator would not say which
+    // one is too many; of "unevaluated" ones it does.
+    if object.get("additionalProperties") == Some(&json!(false))
+        && !object.contains_key("properties")
+    {
+        object.remove("additionalProperties");
+    }
+    if !object.contains_key("additionalProperties") && !object.contains_key("unevaluatedProperties")
     {
         object.insert("unevaluatedProperties".to_owned(), json!(false));
     }
+}
+
+fn is_struct(schema: &Value) -> bool {
+    let refuses = schema.get("additionalProperties") == Some(&json!(false));
+    schema.get("properties").is_some() || refuses
 }
 
 /// Closes what is inside `schema`; `alone` is whether nothing else says what
@@ -79,7 +89,7 @@ fn close(schema: &mut Value, alone: bool, open: &mut HashSet<String>) {
 
 fn by_itself(schema: &mut Value, open: &mut HashSet<String>) {
     close(schema, true, open);
-    if schema.get("properties").is_some() {
+    if is_struct(schema) {
         refuse(schema);
     }
 }
