@@ -147,6 +147,91 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::spec::Role;
+    use crate::prelude::*;
+    use crate::registry::{
+        build_consumer, build_producer, build_stage, of_consumer, of_producer, of_stage,
+    };
+
+    struct Numbers;
+    impl Producer for Numbers {
+        type Out = i64;
+        fn next(&mut self, _: &mut Emitter<'_, i64>) -> Result<Next> {
+            Ok(Next::Done)
+        }
+    }
+
+    struct Texts;
+    impl Consumer for Texts {
+        type In = String;
+        fn run(&mut self, _: String) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Same;
+    impl Stage for Same {
+        type In = i64;
+        type Out = i64;
+        fn run(&mut self, _: i64, _: &mut Emitter<'_, i64>) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn producer(name: &str) -> StepSpec {
+        let build = build_producer(|| Numbers);
+        StepSpec::new(name, "Numbers", Role::Producer, of_producer::<Numbers>(), build)
+    }
+
+    fn stage(name: &str, role: Role) -> StepSpec {
+        StepSpec::new(name, "Same", role, of_stage::<Same>(), build_stage(|| Same))
+    }
+
+    fn errors(specs: Vec<StepSpec>) -> String {
+        assemble(specs, "quarantine".into())
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn steps_of_a_program_become_a_plan() {
+        let mut middle = stage("A", Role::Stager);
+        middle.leads_to("OUT");
+        middle.feeds_back_to("A");
+        let mut first = producer("IN");
+        first.leads_to("A");
+        let specs = vec![first, middle, stage("OUT", Role::Consumer)];
+        let plan = assemble(specs, "bad".into()).unwrap().plan;
+        assert_eq!(plan.next_steps(1), ["OUT", "A"]);
+        assert!(plan.steps[1].routes[1].feedback);
+        assert_eq!(plan.quarantine, Path::new("bad"));
+    }
+
+    #[test]
+    fn errors_of_a_program_name_the_step() {
+        let texts = StepSpec::new(
+            "OUT",
+            "Texts",
+            Role::Consumer,
+            of_consumer::<Texts>(),
+            build_consumer(|| Texts),
+        );
+        assert_eq!(
+            errors(vec![producer("IN"), texts]),
+            "step \"IN\": error: the step \"IN\" (Numbers) emits drpipe/Integer/1, \
+             but the step \"OUT\" (Texts) takes drpipe/Text/1"
+        );
+        let mut none = stage("A", Role::Stager);
+        none.workers = 0;
+        none.queue_limit = Some(0);
+        let found = errors(vec![producer("IN."), none, stage("A", Role::Consumer)]);
+        for part in ["step \"IN.\": error", "found 0 workers", "limit of 0", "second step"] {
+            assert!(found.contains(part), "{part} in {found}");
+        }
+        assert!(errors(vec![producer("IN")]).starts_with("pipeline: error: there is no consumer"));
+        assert!(errors(Vec::new()).starts_with("pipeline: error: there is no producer"));
+    }
 
     #[test]
     fn the_hash_is_the_published_one() {

@@ -242,7 +242,8 @@ fn idle_feedback(specs: &[StepSpec], edges: &[Edge], report: &mut Report<'_>) {
     for edge in edges.iter().filter(|edge| edge.feedback) {
         if !walk(&[edge.to], &next, edges)[edge.from] {
             let message = format!(
-                "the feedback from {} to {} closes no loop: no way without feedback leads from {} to {}",
+                "the feedback from {} to {} closes no loop: no way without feedback leads from \
+                 {} to {}",
                 quote(&specs[edge.from].name),
                 quote(&specs[edge.to].name),
                 quote(&specs[edge.to].name),

@@ -133,11 +133,15 @@ pub(crate) fn has_no_effect(key: &Key) -> bool {
     key.about == "Has no effect."
 }
 
+/// What [`wrong_name`](super::spec::wrong_name) finds nothing wrong with.
+const NAME: &str =
+    r"^[^.,=/\\\s\x00-\x1f\x7f-\x9f]([^.,=/\\\x00-\x1f\x7f-\x9f]*[^.,=/\\\s\x00-\x1f\x7f-\x9f])?$";
+
 /// A step.
 pub(crate) const STEP: &[Key] = &[
     key(
         "name",
-        Shape::Value(|| json!({"type": "string", "pattern": "^[^.,=/\\\\\\x00-\\x1f]+$"})),
+        Shape::Value(|| json!({"type": "string", "pattern": NAME})),
         "a name without . , = / \\",
         "The name of the step, unique in the file.",
     ),
@@ -298,6 +302,15 @@ mod tests {
         for key in NATIVE.iter().chain(CTAPIPE).chain(FLOW).chain(STEP) {
             assert!(jsonschema::validator_for(&key.schema()).is_ok(), "{}", key.name);
             assert!(!key.about.is_empty() && !key.expected.is_empty());
+        }
+    }
+
+    #[test]
+    fn names_are_those_that_have_nothing_wrong() {
+        let names = ["", "A", "A B", "\u{e9}t\u{e9} 1", " A", "A ", "A.B", "A,B", "A=B", "A/B"];
+        for name in names.into_iter().chain(["A\\B", "A\nB", "A\u{7f}", "\u{85}A", "A\u{a0}"]) {
+            let good = crate::config::spec::wrong_name(name).is_none();
+            assert_eq!(takes("name", json!(name)), good, "{name:?}");
         }
     }
 

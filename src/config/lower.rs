@@ -9,7 +9,7 @@ use super::keys::{self, Key};
 use super::node::{Member, Node};
 use super::report::Report;
 use super::settings::Setting;
-use super::spec::{Origin, Role};
+use super::spec::{Origin, Role, wrong_name};
 use crate::nearest::nearest;
 use crate::registry::Registry;
 
@@ -51,10 +51,13 @@ pub(crate) fn wrong_value(key: &Key, value: &Value, origin: &Origin, report: &mu
         (Value::String(text), "on_error") => {
             did_you_mean(nearest(text, ["stop", "skip", "quarantine"]))
         }
+        (Value::String(text), "name") => wrong_name(text).unwrap_or_default(),
         _ => String::new(),
     };
-    let name = quote(key.name);
-    let message = format!("{name}: found {}; expected {}", show(value), key.expected);
+    let mut message = format!("found {}; expected {}", show(value), key.expected);
+    if !matches!(origin, Origin::File(_)) {
+        message = format!("{}: {message}", quote(key.name)); // in the file, the path says it
+    }
     report.error(origin, message, hint);
 }
 

@@ -8,13 +8,16 @@
 
 mod assemble;
 mod check;
+mod closed;
 mod diagnostic;
+mod graph;
 mod keys;
 mod lower;
 mod node;
 mod params;
 pub mod plan;
 mod report;
+mod schema;
 mod settings;
 pub(crate) mod spec;
 mod steps;
@@ -24,6 +27,8 @@ mod validate;
 pub use assemble::Loaded;
 pub(crate) use assemble::assemble;
 pub use diagnostic::{ConfigError, Diagnostic, Place, Severity};
+pub use graph::{dot, mermaid};
+pub use schema::schema;
 pub use settings::Setting;
 
 use crate::registry::Registry;

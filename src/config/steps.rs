@@ -10,10 +10,9 @@ use super::keys::{self, STEP};
 use super::lower::{Lowered, Spelling, checked, is_top_level, unknown_key, wrong_value};
 use super::node::Node;
 use super::params::Params;
-use super::plan::OnError;
 use super::report::Report;
 use super::settings::Setting;
-use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, wrong_name};
+use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec};
 use crate::error::Failure;
 use crate::nearest::nearest;
 use crate::registry::{Class, Kind, Registry};
@@ -243,17 +242,10 @@ fn failing_build() -> crate::registry::Build {
 }
 
 fn name(draft: &Draft<'_>, report: &mut Report<'_>) -> Option<String> {
-    let Some(name) = draft.text("name") else {
-        if draft.node.get("name").is_none() {
-            missing("name", draft, report);
-        }
-        return None;
-    };
-    if let Some(message) = wrong_name(name) {
-        report.error(&draft.origin("name"), message, "");
-        return None;
+    if draft.node.get("name").is_none() {
+        missing("name", draft, report);
     }
-    Some(name.to_owned())
+    draft.text("name").map(str::to_owned)
 }
 
 fn missing(key: &str, draft: &Draft<'_>, report: &mut Report<'_>) {

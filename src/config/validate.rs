@@ -3,8 +3,9 @@
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::LocationSegment;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::closed::closed;
 use super::diagnostic::{did_you_mean, quote};
 use super::lower::show;
 use crate::nearest::nearest;
@@ -92,19 +93,6 @@ fn collect_types<'a>(schema: &'a Value, root: &'a Value, depth: usize, types: &m
     }
 }
 
-/// The schema with a refusal of unknown parameters, whether or not the class
-/// asks for it: a misspelt one is never ignored.
-fn closed(schema: &Value) -> Value {
-    let mut schema = schema.clone();
-    if let Some(object) = schema.as_object_mut()
-        && !object.contains_key("additionalProperties")
-        && !object.contains_key("unevaluatedProperties")
-    {
-        object.insert("unevaluatedProperties".to_owned(), json!(false));
-    }
-    schema
-}
-
 fn explain(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Fault>) {
     let path: Vec<String> = error.instance_path().iter().map(segment).collect();
     match error.kind() {
@@ -172,16 +160,24 @@ fn alternatives(
     }
     let mut options = Vec::new();
     let mut types = Vec::new();
-    for error in context.iter().flatten() {
-        match error.kind() {
-            ValidationErrorKind::Constant { expected_value } => {
-                options.push(expected_value.as_ref().clone());
+    for branch in context {
+        let before = options.len();
+        for error in branch {
+            match error.kind() {
+                ValidationErrorKind::Constant { expected_value } => {
+                    options.push(expected_value.as_ref().clone());
+                }
+                ValidationErrorKind::Enum { options: more } => {
+                    options.extend(more.as_array().into_iter().flatten().cloned());
+                }
+                _ => {}
             }
-            ValidationErrorKind::Enum { options: more } => {
-                options.extend(more.as_array().into_iter().flatten().cloned());
-            }
-            ValidationErrorKind::Type { kind } => types.extend(type_words(kind)),
-            _ => {}
+        }
+        if options.len() == before {
+            types.extend(branch.iter().flat_map(|error| match error.kind() {
+                ValidationErrorKind::Type { kind } => type_words(kind),
+                _ => Vec::new(),
+            }));
         }
     }
     let found = error.instance();
@@ -263,6 +259,7 @@ fn words(error: &ValidationError<'_>, kind: &ValidationErrorKind) -> (String, St
 mod tests {
     use schemars::JsonSchema;
     use serde::Deserialize;
+    use serde_json::json;
 
     use super::*;
 

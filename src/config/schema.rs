@@ -1,0 +1,136 @@
+//! The JSON Schema of a configuration file, for editors and other programs,
+//! from the tables that the check itself uses.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{CTAPIPE, FLOW, Key, NATIVE, STEP, Shape};
+use crate::registry::{Class, Registry};
+
+/// The JSON Schema (draft 2020-12) of a configuration file that uses the
+/// classes of `registry`, in either spelling.
+///
+/// It describes the file's form. What takes the whole graph, such as names of
+/// next steps and types, only [`load`](super::load) checks.
+pub fn schema(registry: &Registry) -> Value {
+    let mut definitions = Map::new();
+    let mut sections = Map::new();
+    let mut parameters = Vec::new();
+    for class in registry.classes() {
+        let name = format!("class {}", class.name());
+        let reference = reference(&name);
+        parameters.push(json!({
+            "if": {"properties": {"class": {"const": class.name()}}, "required": ["class"]},
+            "then": {"properties": {"params": reference}},
+        }));
+        sections.insert(class.name().to_owned(), reference);
+        define(&name, class, &mut definitions);
+    }
+    let names: Vec<&str> = registry.classes().map(Class::name).collect();
+    let mut step = object(STEP, Map::new(), &["name", "class"]);
+    step["properties"]["class"]["enum"] = json!(names);
+    step["allOf"] = Value::Array(parameters);
+    definitions.insert("step".to_owned(), step);
+    let native = object(NATIVE, sections.clone(), &["producer", "consumer"]);
+    definitions.insert("native".to_owned(), native);
+    let flow = object(FLOW, Map::new(), &["producer_conf", "consumer_conf"]);
+    definitions.insert("flow".to_owned(), flow);
+    let mut ctapipe = object(CTAPIPE, sections, &[]);
+    for key in ["Pipeline", "Flow"] {
+        ctapipe["properties"][key] = reference("flow");
+    }
+    ctapipe["oneOf"] = json!([{"required": ["Pipeline"]}, {"required": ["Flow"]}]);
+    definitions.insert("ctapipe".to_owned(), ctapipe);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "drpipe pipeline",
+        "type": "object",
+        "if": {"anyOf": [{"required": ["Pipeline"]}, {"required": ["Flow"]}]},
+        "then": reference("ctapipe"),
+        "else": reference("native"),
+        "$defs": definitions,
+    })
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/$defs/{}", escape(name))})
+}
+
+/// A name as a segment of a JSON pointer in a URI's fragment.
+fn escape(name: &str) -> String {
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'~' => escaped.push_str("~0"),
+            b'/' => escaped.push_str("~1"),
+            b'-' | b'.' | b'_' => escaped.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => escaped.push(char::from(byte)),
+            byte => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+/// An object with the keys of a table and some besides.
+fn object(keys: &[Key], mut properties: Map<String, Value>, required: &[&str]) -> Value {
+    for key in keys {
+        let mut schema = match key.shape {
+            Shape::Value(_) => key.schema(),
+            Shape::Step => reference("step"),
+            Shape::Steps => json!({"type": "array", "items": reference("step")}),
+        };
+        if let Some(schema) = schema.as_object_mut() {
+            schema.insert("description".to_owned(), json!(key.about));
+        }
+        properties.insert(key.name.to_owned(), schema);
+    }
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+/// Puts a class's schema among the definitions, and its own definitions beside
+/// it. What it requires may stand in the step or in the section, so neither
+/// alone requires it.
+fn define(name: &str, class: &Class, definitions: &mut Map<String, Value>) {
+    let mut schema = class.schema().clone();
+    let Some(object) = schema.as_object_mut() else { return };
+    object.remove("$schema");
+    object.remove("required");
+    let own = object.remove("$defs");
+    if !object.contains_key("additionalProperties") {
+        object.insert("unevaluatedProperties".to_owned(), json!(false));
+    }
+    rename(&mut schema, name);
+    definitions.insert(name.to_owned(), schema);
+    if let Some(Value::Object(own)) = own {
+        for (inner, mut schema) in own {
+            rename(&mut schema, name);
+            definitions.insert(format!("{name} {inner}"), schema);
+        }
+    }
+}
+
+/// Lets references to a class's own definitions lead to where these went.
+fn rename(schema: &mut Value, name: &str) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, name)),
+        Value::Object(members) => {
+            for (key, value) in members.iter_mut() {
+                match value {
+                    Value::String(target) if key == "$ref" => {
+                        if let Some(inner) = target.strip_prefix("#/$defs/") {
+                            *target = format!("#/$defs/{}{inner}", escape(&format!("{name} ")));
+                        } else if target == "#" {
+                            *target = format!("#/$defs/{}", escape(name));
+                        }
+                    }
+                    value => rename(value, name),
+                }
+            }
+        }
+        _ => {}
+    }
+}

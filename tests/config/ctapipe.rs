@@ -1,0 +1,138 @@
+//! Files in ctapipe's spelling, and what went wrong there.
+
+use crate::support::*;
+
+/// After an example of its documentation: no step says what comes next.
+pub const LISTED: &str = r#"{
+    "Flow": {
+        "mode": "multiprocess",
+        "gui_address": "localhost:5565",
+        "producer_conf": { "name": "NUMBERS", "module": "examples.count", "class": "Count" },
+        "stagers_conf": [
+            { "name": "PASS", "class": "Pass", "module": "examples.pass", "nb_process": "2" },
+            { "name": "PRINT", "class": "Print", "module": "examples.print" }
+        ],
+        "consumer_conf": { "name": "WRITE", "class": "StringWriter", "module": "examples.writer" }
+    },
+    "StringWriter": { "filename": "out.txt" },
+    "version": 1
+}"#;
+
+/// The first generation: every step says what comes next, threads.
+pub const ROUTED: &str = r#"{
+    "Pipeline": {
+        "producer_conf": { "name": "NUMBERS", "module": "m", "class": "Count", "next_steps": "A, B" },
+        "stagers_conf": [
+            { "name": "A", "class": "Pass", "module": "m", "nb_thread": "2", "queue_limit": -1,
+              "next_steps": "B" },
+            { "name": "B", "class": "Pass", "module": "m", "next_steps": "SUM,A" }
+        ],
+        "consumer_conf": { "name": "SUM", "class": "Sum", "module": "m", "next_steps": "" }
+    },
+    "Count": { "last": 9 }
+}"#;
+
+#[test]
+fn ctapipe_examples_are_accepted_as_they_stand() {
+    let (plan, warnings) = good(LISTED);
+    assert_eq!(names(&plan), ["NUMBERS", "PASS", "PRINT", "WRITE"]);
+    assert_eq!(plan.steps[1].workers, 2);
+    says(&warnings, &at(LISTED, "\"multiprocess\""), &["warning: Flow.mode", "no effect"]);
+    says(&warnings, &at(LISTED, "\"localhost"), &["warning: Flow.gui_address", "no effect"]);
+    assert_eq!(warnings.len(), 2);
+}
+
+#[test]
+fn ctapipe_loops_are_found() {
+    let (plan, warnings) = good(ROUTED);
+    assert_eq!(names(&plan), ["NUMBERS", "A", "B", "SUM"]);
+    assert_eq!(plan.next_steps(2), ["SUM", "A"]);
+    assert!(plan.steps[2].routes[1].feedback);
+    assert_eq!((plan.steps[1].workers, plan.steps[1].queue_limit), (2, None));
+    assert_eq!(plan.steps[2].queue_limit, Some(100));
+    says(&warnings, &at(ROUTED, "-1,"), &["no limit"]);
+    says(&warnings, &at(ROUTED, "A\" }\n"), &["A -> B -> A form a loop", "taken as feedback"]);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+}
+
+#[test]
+fn both_spellings_of_one_pipeline_have_one_plan() {
+    let native = r#"{"producer": {"name": "N", "class": "Count"}, "consumer": {"name": "S", "class": "Sum"}}"#;
+    let theirs = r#"{"Pipeline": {"producer_conf": {"name": "N", "class": "Count", "nb_process": 1},
+        "consumer_conf": {"name": "S", "class": "Sum"}}}"#;
+    assert_eq!(good(native).0.config_hash, good(theirs).0.config_hash);
+}
+
+#[test]
+fn spellings_are_not_mixed() {
+    let text = LISTED.replacen('{', "{ \"producer\": {},", 1);
+    let found = bad(&text);
+    says(
+        &found,
+        &at(&text, "\"producer\""),
+        &["error: producer: unknown key", "inside \"Pipeline\""],
+    );
+    let text = r#"{"producer_conf": {}, "stagers_conf": [], "consumer_conf": {}}"#;
+    says(&bad(text), &at(text, "\"stagers_conf"), &["rename it \"stagers\""]);
+    let text = r#"{"Flow": {"producer_conf": {}, "consumer_conf": {}}, "Pipeline": {}}"#;
+    says(&bad(text), &at(text, "\"Flow"), &["expected one of them"]);
+}
+
+#[test]
+fn ctapipe_nb_thread_zero_is_an_error() {
+    let text = ROUTED.replace("\"nb_thread\": \"2\"", "\"nb_thread\": 0");
+    let found = bad(&text);
+    says(
+        &found,
+        &at(&text, "0,"),
+        &["Pipeline.stagers_conf[0].nb_thread", "found 0", "from 1 to 1024"],
+    );
+}
+
+#[test]
+fn ctapipe_queue_limit_as_string_is_a_number() {
+    let (plan, _) = good(&ROUTED.replace("\"queue_limit\": -1", "\"queue_limit\": \"10\""));
+    assert_eq!(plan.steps[1].queue_limit, Some(10));
+}
+
+#[test]
+fn ctapipe_misspelt_keys_are_errors() {
+    let text = LISTED.replace("gui_address", "gui_adress");
+    let found = bad(&text);
+    says(&found, &at(&text, "\"gui_adress"), &["error", "did you mean \"gui_address\"?"]);
+    let text = LISTED.replace("nb_process", "nb_proces");
+    says(&bad(&text), &at(&text, "\"nb_proces\""), &["error", "did you mean \"nb_process\"?"]);
+}
+
+#[test]
+fn ctapipe_duplicate_step_names_are_errors() {
+    let text = LISTED.replace("\"PRINT\"", "\"PASS\"");
+    says(
+        &bad(&text),
+        &at(&text, "\"PASS\", \"class\": \"Print\""),
+        &["error: Flow.stagers_conf[1].name", "second step"],
+    );
+}
+
+#[test]
+fn ctapipe_unknown_class_is_an_error() {
+    let text = LISTED.replace("\"Print\"", "\"Prnt\"");
+    says(
+        &bad(&text),
+        &at(&text, "\"Prnt\""),
+        &["error", "unknown class", "did you mean \"Print\"?"],
+    );
+}
+
+#[test]
+fn ctapipe_bad_json_is_an_error() {
+    let text = LISTED.replace("\"version\": 1", "\"version\": 1,");
+    says(&bad(&text), &at(&text, ",\n}"), &["error: not JSON", "remove it"]);
+}
+
+/// There, a Python file beside the JSON file is run as configuration.
+#[test]
+fn ctapipe_python_steps_are_an_error_that_says_so() {
+    let text = LISTED.replace("\"Count\"", "\"Camera\"");
+    says(&bad(&text), &at(&text, "\"Camera\""), &["Python steps", "not supported yet"]);
+}

@@ -1,0 +1,11 @@
+//! What a configuration may say, and what is said about one in error.
+
+mod ctapipe;
+mod drawings;
+mod errors;
+mod graph;
+mod params;
+mod random;
+mod schema;
+mod settings;
+mod support;
