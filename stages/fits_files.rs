@@ -1,0 +1,339 @@
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+use walkdir::WalkDir;
+
+use super::frame::FitsPath;
+use crate::prelude::*;
+
+/// Extensions that are not part of a product's name.
+const EXTENSIONS: &[&str] =
+    &[".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".fit.fz", ".fits", ".fit", ".fts"];
+
+/// Gives the FITS files of a directory, of a list, or both.
+///
+/// Gives file paths, sorted, each file once also where links or the list lead
+/// to it again; nothing is opened. Every file has a product name of its own:
+/// its base name, or, for files that share one, their directories and if need
+/// be their extensions as well, as in "night1_m31" and "night2_m31". A missing
+/// directory, or no matching file at all, stops the run before it begins;
+/// directories that cannot be read are reported at the end. Files that appear
+/// during the run are not taken.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FitsFiles {
+    /// Where to look for files.
+    #[serde(default)]
+    directory: Option<PathBuf>,
+    /// Which files of the directory to take: a shell pattern, compared in any
+    /// case with the file's name, or, if it has a "/", with its path below the
+    /// directory. Hidden files are taken only if the pattern begins with a point.
+    #[serde(default = "default_pattern")]
+    pattern: String,
+    /// Files to take as they are named, besides those of the directory.
+    #[serde(default)]
+    files: Vec<PathBuf>,
+    /// Whether to look in the directories below the directory too.
+    #[serde(default = "default_recursive")]
+    recursive: bool,
+    /// What is still to be given, the next one last.
+    #[serde(skip)]
+    waiting: Vec<FitsPath>,
+    /// What could not be looked at.
+    #[serde(skip)]
+    unreadable: Vec<String>,
+}
+
+fn default_pattern() -> String {
+    "*.{fits,fit,fts,fits.gz,fit.gz,fts.gz,fits.fz,fit.fz}".into()
+}
+
+fn default_recursive() -> bool {
+    true
+}
+
+impl Producer for FitsFiles {
+    type Out = FitsPath;
+
+    fn validate(&self) -> Result<()> {
+        if self.directory.is_none() && self.files.is_empty() {
+            return Err(Failure::permanent(
+                "give a \"directory\" to look for files in, or \"files\"",
+            ));
+        }
+        self.matcher().map(drop)
+    }
+
+    fn init(&mut self, _: &Context) -> Result<()> {
+        let mut paths = self.files.clone();
+        if let Some(directory) = self.directory.clone() {
+            paths.extend(self.search(&directory)?);
+        }
+        paths.sort();
+        let mut seen = HashSet::new();
+        paths.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+        let names = product_names(&paths);
+        let files = paths.into_iter().zip(names).map(|(path, name)| FitsPath { path, name });
+        self.waiting = files.rev().collect();
+        Ok(())
+    }
+
+    fn next(&mut self, out: &mut Emitter<'_, FitsPath>) -> Result<Next> {
+        let Some(file) = self.waiting.pop() else { return Ok(Next::Done) };
+        out.send(file)?;
+        Ok(if self.waiting.is_empty() { Next::Done } else { Next::More })
+    }
+
+    fn finish(&mut self, _: &mut Emitter<'_, FitsPath>) -> Result<()> {
+        if self.unreadable.is_empty() {
+            return Ok(());
+        }
+        let list = self.unreadable.join("; ");
+        Err(Failure::permanent(format!("not all files could be looked for: {list}")))
+    }
+}
+
+impl FitsFiles {
+    fn matcher(&self) -> Result<GlobMatcher> {
+        GlobBuilder::new(&self.pattern)
+            .case_insensitive(true)
+            .literal_separator(true)
+            .build()
+            .map(|glob| glob.compile_matcher())
+            .map_err(|error| {
+                Failure::permanent(format!("\"pattern\" is no shell pattern: {error}"))
+            })
+    }
+
+    /// The matching files of the directory.
+    fn search(&mut self, directory: &Path) -> Result<Vec<PathBuf>> {
+        let shown = directory.display();
+        let metadata = fs::metadata(directory)
+            .with_context(|| format!("the directory {shown} cannot be read"))
+            .map_err(Failure::into_permanent)?;
+        if !metadata.is_dir() {
+            return Err(Failure::permanent(format!(
+                "{shown} is not a directory: name single files in \"files\""
+            )));
+        }
+        let matcher = self.matcher()?;
+        let hidden_too = self.pattern.starts_with('.');
+        let depth = if self.recursive { usize::MAX } else { 1 };
+        let mut found = Vec::new();
+        let mut looked_at = 0_usize;
+        let walk = WalkDir::new(directory).min_depth(1).max_depth(depth).follow_links(true);
+        for entry in walk {
+            let path = match entry {
+                Ok(entry) if entry.file_type().is_dir() => continue,
+                Ok(entry) => entry.into_path(),
+                // A link to a directory above: its files are found there.
+                Err(error) if error.loop_ancestor().is_some() => continue,
+                // A link to nothing is named like a file: who reads it reports it.
+                Err(error) => match error.path() {
+                    Some(path) if path.is_symlink() => path.to_path_buf(),
+                    _ => {
+                        self.unreadable.push(error.to_string());
+                        continue;
+                    }
+                },
+            };
+            looked_at += 1;
+            if self.matches(&matcher, directory, &path, hidden_too) {
+                found.push(path);
+            }
+        }
+        if found.is_empty() && self.files.is_empty() {
+            return Err(self.nothing_found(directory, looked_at));
+        }
+        Ok(found)
+    }
+
+    fn matches(&self, matcher: &GlobMatcher, directory: &Path, path: &Path, hidden: bool) -> bool {
+        let Some(name) = path.file_name() else { return false };
+        if !hidden && name.as_encoded_bytes().starts_with(b".") {
+            return false;
+        }
+        if self.pattern.contains('/') {
+            return path.strip_prefix(directory).is_ok_and(|below| matcher.is_match(below));
+        }
+        matcher.is_match(name)
+    }
+
+    fn nothing_found(&self, directory: &Path, looked_at: usize) -> Failure {
+        let place = directory.display();
+        let below = if self.recursive { " and below" } else { "" };
+        let mut message = format!(
+            "no file matches \"{}\" among the {looked_at} files in {place}{below}: check \"directory\" \
+             and \"pattern\"",
+            self.pattern
+        );
+        if !self.unreadable.is_empty() {
+            message.push_str(&format!("; not readable: {}", self.unreadable.join("; ")));
+        }
+        Failure::permanent(message)
+    }
+}
+
+/// A name for the products of each file: no two are the same, in any case.
+fn product_names(paths: &[PathBuf]) -> Vec<String> {
+    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, path) in paths.iter().enumerate() {
+        groups.entry(base_name(path).to_lowercase()).or_default().push(index);
+    }
+    let mut names: Vec<String> = paths.iter().map(|path| base_name(path)).collect();
+    for members in groups.values().filter(|members| members.len() > 1) {
+        for (index, name) in longer_names(paths, members) {
+            if let Some(place) = names.get_mut(index) {
+                *place = name;
+            }
+        }
+    }
+    let mut taken = HashSet::new();
+    for name in &mut names {
+        let first = name.clone();
+        let mut number = 2;
+        while !taken.insert(name.to_lowercase()) {
+            *name = format!("{first}_{number}");
+            number += 1;
+        }
+    }
+    names
+}
+
+/// Names for files with the same base name: with the directories that not all
+/// of them share, and with the extension where that is not enough.
+fn longer_names(paths: &[PathBuf], members: &[usize]) -> Vec<(usize, String)> {
+    let folders = |index: &usize| -> Vec<String> {
+        let parent = paths.get(*index).and_then(|path| path.parent());
+        let parts = parent.into_iter().flat_map(Path::components);
+        let named = parts.filter(|part| matches!(part, Component::Normal(_)));
+        named.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+    };
+    let all: Vec<Vec<String>> = members.iter().map(folders).collect();
+    let shared = (0..).take_while(|depth| {
+        let mut parts = all.iter().map(|folders| folders.get(*depth));
+        let first = parts.next().flatten();
+        first.is_some() && parts.all(|part| part == first)
+    });
+    let shared = shared.count();
+    let mut longer = Vec::new();
+    let mut uses: HashMap<String, usize> = HashMap::new();
+    for (index, folders) in members.iter().zip(&all) {
+        let Some(path) = paths.get(*index) else { continue };
+        let mut parts: Vec<String> = folders.iter().skip(shared).cloned().collect();
+        parts.push(base_name(path));
+        let name = parts.join("_");
+        *uses.entry(name.to_lowercase()).or_default() += 1;
+        longer.push((*index, name, extension(path)));
+    }
+    let with_extension = |(index, name, extension): (usize, String, String)| {
+        let alone = uses.get(&name.to_lowercase()) == Some(&1);
+        (index, if alone || extension.is_empty() { name } else { format!("{name}_{extension}") })
+    };
+    longer.into_iter().map(with_extension).collect()
+}
+
+/// The file's name without the extensions of FITS.
+fn base_name(path: &Path) -> String {
+    split_name(path).0
+}
+
+/// The extension with underscores for points.
+fn extension(path: &Path) -> String {
+    split_name(path).1.trim_start_matches('.').replace('.', "_")
+}
+
+fn split_name(path: &Path) -> (String, String) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let lower = name.to_ascii_lowercase();
+    for extension in EXTENSIONS.iter().filter(|extension| lower.ends_with(*extension)) {
+        if let Some((base, extension)) = name.split_at_checked(name.len() - extension.len())
+            && !base.is_empty()
+        {
+            return (base.to_owned(), extension.to_owned());
+        }
+    }
+    (name, String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{from_json, produce};
+    use super::*;
+
+    fn names(paths: &[&str]) -> Vec<String> {
+        product_names(&paths.iter().map(PathBuf::from).collect::<Vec<_>>())
+    }
+
+    fn touch(directory: &Path, names: &[&str]) {
+        for name in names {
+            let path = directory.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+    }
+
+    fn found(params: serde_json::Value) -> Result<Vec<String>> {
+        let files = produce(from_json::<FitsFiles>(params))?;
+        Ok(files.into_iter().map(|file| file.name).collect())
+    }
+
+    #[test]
+    fn names_are_short_where_they_can_be_and_always_unique() {
+        assert_eq!(names(&["raw/x.fits", "raw/y.FIT"]), ["x", "y"]);
+        assert_eq!(names(&["raw/x.fits", "raw/a/x.fits"]), ["x", "a_x"]);
+        assert_eq!(names(&["/d/a/x.fits", "/d/b/x.fits"]), ["a_x", "b_x"]);
+        assert_eq!(names(&["x.fits", "x.fits.gz"]), ["x_fits", "x_fits_gz"]);
+        assert_eq!(names(&["x.fits", "X.fits"]), ["x_fits", "X_fits_2"]);
+        assert_eq!(names(&["a_x.fits", "a/x.fits", "x.fits"]), ["a_x", "a_x_2", "x"]);
+        assert_eq!(names(&["a/b_x.fits", "a_b/x.fits", "x.fits"]), ["b_x", "a_b_x", "x"]);
+        assert_eq!(names(&[".fits"]), [".fits"]);
+    }
+
+    #[test]
+    fn each_file_is_given_once_and_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        touch(directory.path(), &["b.fits", "a.FITS.GZ", "deep/c.fts", ".d.fits", "e.txt"]);
+        std::os::unix::fs::symlink(directory.path(), directory.path().join("deep/up")).unwrap();
+        std::os::unix::fs::symlink("../b.fits", directory.path().join("deep/b.fits")).unwrap();
+        let listed = directory.path().join("b.fits");
+        let params = json!({ "directory": directory.path(), "files": [listed] });
+        assert_eq!(found(params).unwrap(), ["a", "b", "c"]);
+        let params = json!({ "directory": directory.path(), "recursive": false });
+        assert_eq!(found(params).unwrap(), ["a", "b"]);
+        let params = json!({ "directory": directory.path(), "pattern": "deep/*.fts" });
+        assert_eq!(found(params).unwrap(), ["c"]);
+    }
+
+    #[test]
+    fn a_directory_without_files_is_an_error_that_says_what_was_tried() {
+        let directory = tempfile::tempdir().unwrap();
+        touch(directory.path(), &["e.txt"]);
+        let error = found(json!({ "directory": directory.path() })).unwrap_err().to_string();
+        assert!(error.contains("*.{fits") && error.contains("1 files"), "{error}");
+        let missing = directory.path().join("nowhere");
+        let error = found(json!({ "directory": missing })).unwrap_err().to_string();
+        assert!(error.contains("nowhere"), "{error}");
+        let file = directory.path().join("e.txt");
+        let error = found(json!({ "directory": file })).unwrap_err().to_string();
+        assert!(error.contains("not a directory"), "{error}");
+    }
+
+    #[test]
+    fn parameters_that_find_nothing_are_refused_before_the_run() {
+        assert!(from_json::<FitsFiles>(json!({})).validate().is_err());
+        let bad = json!({ "directory": ".", "pattern": "*.{fits" });
+        assert!(from_json::<FitsFiles>(bad).validate().is_err());
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_given_so_that_its_reader_reports_it() {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("gone", directory.path().join("x.fits")).unwrap();
+        assert_eq!(found(json!({ "directory": directory.path() })).unwrap(), ["x"]);
+    }
+}

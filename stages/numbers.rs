@@ -1,0 +1,180 @@
+//! Stages for whole numbers: small enough to read at a glance, and to try
+//! pipelines with.
+
+use crate::prelude::*;
+
+/// How many numbers are made per call.
+const BATCH: i64 = 64;
+
+/// Counts from `first` to `last`, both included.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Integers {
+    /// The first number.
+    #[serde(default)]
+    first: i64,
+    /// The last number; nothing is made if it is below the first.
+    last: i64,
+    /// How many were made.
+    #[serde(skip)]
+    made: i64,
+}
+
+impl Producer for Integers {
+    type Out = i64;
+
+    fn next(&mut self, out: &mut Emitter<'_, i64>) -> Result<Next> {
+        for _ in 0..BATCH {
+            match self.first.checked_add(self.made) {
+                Some(number) if number <= self.last => out.send(number)?,
+                _ => return Ok(Next::Done),
+            }
+            self.made += 1;
+        }
+        Ok(Next::More)
+    }
+}
+
+/// Adds `value` to each number. A sum beyond 64 bits fails.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Add {
+    /// What to add.
+    value: i64,
+}
+
+impl Stage for Add {
+    type In = i64;
+    type Out = i64;
+
+    fn run(&mut self, number: i64, out: &mut Emitter<'_, i64>) -> Result<()> {
+        let sum = number.checked_add(self.value);
+        out.send(sum.ok_or_else(|| overflow(&format!("{number} + {}", self.value)))?)
+    }
+}
+
+/// Squares each number. A square beyond 64 bits fails.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Square {}
+
+impl Stage for Square {
+    type In = i64;
+    type Out = i64;
+
+    fn run(&mut self, number: i64, out: &mut Emitter<'_, i64>) -> Result<()> {
+        out.send(number.checked_mul(number).ok_or_else(|| overflow(&format!("{number}^2")))?)
+    }
+}
+
+/// Sends even numbers to one next step and odd ones to another.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvenOdd {
+    /// The name of the next step for even numbers.
+    even: String,
+    /// The name of the next step for odd numbers.
+    odd: String,
+}
+
+impl Stage for EvenOdd {
+    type In = i64;
+    type Out = i64;
+
+    fn run(&mut self, number: i64, out: &mut Emitter<'_, i64>) -> Result<()> {
+        out.send_to(if number % 2 == 0 { &self.even } else { &self.odd }, number)
+    }
+}
+
+/// Writes each number as decimal text.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FormatNumber {}
+
+impl Stage for FormatNumber {
+    type In = i64;
+    type Out = String;
+
+    fn run(&mut self, number: i64, out: &mut Emitter<'_, String>) -> Result<()> {
+        out.send(number.to_string())
+    }
+}
+
+/// Adds up all numbers and sends the sum once, at the end. A sum beyond 64 bits
+/// fails the number that leads beyond it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sum {
+    #[serde(skip)]
+    total: i64,
+}
+
+impl Stage for Sum {
+    type In = i64;
+    type Out = i64;
+    const SINGLE: bool = true;
+
+    fn run(&mut self, number: i64, _: &mut Emitter<'_, i64>) -> Result<()> {
+        let sum = self.total.checked_add(number);
+        self.total = sum.ok_or_else(|| overflow(&format!("{} + {number}", self.total)))?;
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Emitter<'_, i64>) -> Result<()> {
+        out.send(self.total)
+    }
+}
+
+fn overflow(what: &str) -> Failure {
+    Failure::permanent(format!("{what} does not fit into 64 bits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{context_of, from_json, process, produce};
+    use super::*;
+
+    fn values<T>(routed: Vec<(String, T)>) -> Vec<T> {
+        routed.into_iter().map(|(_, value)| value).collect()
+    }
+
+    #[test]
+    fn integers_include_both_ends() {
+        let made = |params| produce(from_json::<Integers>(params)).unwrap();
+        assert_eq!(made(json!({ "first": 3, "last": 5 })), [3, 4, 5]);
+        assert_eq!(made(json!({ "last": 199 })), (0..200).collect::<Vec<_>>());
+        assert!(made(json!({ "first": 2, "last": 1 })).is_empty());
+        let end = json!({ "first": i64::MAX - 1, "last": i64::MAX });
+        assert_eq!(made(end), [i64::MAX - 1, i64::MAX]);
+    }
+
+    #[test]
+    fn arithmetic_beyond_64_bits_is_a_failure() {
+        let context = context_of("numbers", "S", &["NEXT"]);
+        let squares = process(Square {}, &context, [-3, 4]).unwrap();
+        assert_eq!(values(squares), [9, 16]);
+        assert!(process(Square {}, &context, [i64::MAX]).is_err());
+        let add: Add = from_json(json!({ "value": 2 }));
+        assert_eq!(values(process(add, &context, [1]).unwrap()), [3]);
+        let add: Add = from_json(json!({ "value": 1 }));
+        assert!(process(add, &context, [i64::MAX]).is_err());
+    }
+
+    #[test]
+    fn even_and_odd_numbers_part() {
+        let stage: EvenOdd = from_json(json!({ "even": "E", "odd": "O" }));
+        let context = context_of("numbers", "SPLIT", &["O", "E"]);
+        let routed = process(stage, &context, [1, 2, -3]).unwrap();
+        assert_eq!(routed, [("O".into(), 1), ("E".into(), 2), ("O".into(), -3)]);
+    }
+
+    #[test]
+    fn the_sum_comes_at_the_end() {
+        let context = context_of("numbers", "SUM", &["NEXT"]);
+        assert_eq!(values(process(Sum::default(), &context, 1..=10).unwrap()), [55]);
+        let text = process(FormatNumber {}, &context, [-5]).unwrap();
+        assert_eq!(values(text), ["-5"]);
+    }
+}

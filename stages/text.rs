@@ -1,0 +1,198 @@
+//! Stages for lines of text.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+
+use super::product::PendingFile;
+use crate::prelude::*;
+
+/// How many lines are given per call.
+const BATCH: usize = 64;
+
+/// Gives the lines of a text file in order, without their ends.
+///
+/// The file must be UTF-8; a line that is not ends production with a failure.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lines {
+    /// The file to read.
+    file: PathBuf,
+    #[serde(skip)]
+    reader: Option<BufReader<File>>,
+    #[serde(skip)]
+    line: u64,
+}
+
+impl Producer for Lines {
+    type Out = String;
+
+    fn init(&mut self, _: &Context) -> Result<()> {
+        let file = File::open(&self.file)
+            .with_context(|| format!("{} cannot be opened", self.file.display()))?;
+        self.reader = Some(BufReader::new(file));
+        Ok(())
+    }
+
+    fn next(&mut self, out: &mut Emitter<'_, String>) -> Result<Next> {
+        let Some(reader) = &mut self.reader else { return Ok(Next::Done) };
+        for _ in 0..BATCH {
+            let mut line = String::new();
+            let read = reader.read_line(&mut line).with_context(|| {
+                format!("{}, line {} cannot be read", self.file.display(), self.line + 1)
+            })?;
+            if read == 0 {
+                return Ok(Next::Done);
+            }
+            self.line += 1;
+            line.truncate(line.trim_end_matches(['\r', '\n']).len());
+            out.send(line)?;
+        }
+        Ok(Next::More)
+    }
+}
+
+/// Gives the words of each text one by one: what stands between white space.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Words {}
+
+impl Stage for Words {
+    type In = String;
+    type Out = String;
+
+    fn run(&mut self, text: String, out: &mut Emitter<'_, String>) -> Result<()> {
+        text.split_whitespace().try_for_each(|word| out.send(word.to_owned()))
+    }
+}
+
+/// Turns each text to capital letters.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Uppercase {}
+
+impl Stage for Uppercase {
+    type In = String;
+    type Out = String;
+
+    fn run(&mut self, text: String, out: &mut Emitter<'_, String>) -> Result<()> {
+        out.send(text.to_uppercase())
+    }
+}
+
+/// Writes each text as a line of a file.
+///
+/// The lines stand in the order of arrival, or sorted. The file appears whole
+/// at the end of the run, or not at all, and replaces an older one.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteLines {
+    /// The file to write; its directory is made if it is missing.
+    file: PathBuf,
+    /// Whether to sort the lines, so that the file does not depend on the order
+    /// of arrival. Keeps all of them in memory until the end.
+    #[serde(default)]
+    sorted: bool,
+    #[serde(skip)]
+    pending: Option<PendingFile>,
+    #[serde(skip)]
+    lines: Vec<String>,
+}
+
+impl Consumer for WriteLines {
+    type In = String;
+    const SINGLE: bool = true;
+
+    fn init(&mut self, _: &Context) -> Result<()> {
+        if let Some(directory) = self.file.parent() {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        }
+        self.pending = Some(PendingFile::create(&self.file)?);
+        Ok(())
+    }
+
+    fn run(&mut self, text: String) -> Result<()> {
+        if self.sorted {
+            self.lines.push(text);
+            return Ok(());
+        }
+        let Some(pending) = &mut self.pending else { return Err(not_begun()) };
+        // Part of the line may stand there already: another attempt would double it.
+        writeln!(pending, "{text}").map_err(|error| {
+            Failure::permanent(format!("cannot write {}: {error}", self.file.display()))
+        })
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let mut pending = self.pending.take().ok_or_else(not_begun)?;
+        self.lines.sort_unstable();
+        for line in &self.lines {
+            writeln!(pending, "{line}")
+                .with_context(|| format!("cannot write {}", self.file.display()))?;
+        }
+        pending.commit()
+    }
+}
+
+fn not_begun() -> Failure {
+    Failure::permanent("WriteLines was used without init or after finish")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::super::testing::{consume, context_of, from_json, process, produce};
+    use super::*;
+
+    #[test]
+    fn lines_come_without_their_ends() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, "one\r\n\n  two \nlast").unwrap();
+        let lines = produce(from_json::<Lines>(json!({ "file": file.path() }))).unwrap();
+        assert_eq!(lines, ["one", "", "  two ", "last"]);
+    }
+
+    #[test]
+    fn a_line_that_is_not_text_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, b"good\nbad \xff\n").unwrap();
+        let error = produce(from_json::<Lines>(json!({ "file": file.path() }))).unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn words_are_split_at_white_space() {
+        let context = context_of("text", "WORDS", &["NEXT"]);
+        let words = process(Words {}, &context, [" a  b\tc ".to_owned()]).unwrap();
+        let words: Vec<_> = words.into_iter().map(|(_, word)| word).collect();
+        assert_eq!(words, ["a", "b", "c"]);
+        let upper = process(Uppercase {}, &context, ["straße".to_owned()]).unwrap();
+        assert_eq!(upper[0].1, "STRASSE");
+    }
+
+    #[test]
+    fn the_file_appears_at_the_end_and_sorted_on_request() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("new/out.txt");
+        let context = context_of("text", "WRITE", &[]);
+        for (sorted, text) in [(false, "b\na\n"), (true, "a\nb\n")] {
+            let stage: WriteLines = from_json(json!({ "file": file, "sorted": sorted }));
+            consume(stage, &context, ["b".to_owned(), "a".to_owned()]).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_run_that_stops_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut stage: WriteLines = from_json(json!({ "file": directory.path().join("out.txt") }));
+        stage.init(&context_of("text", "WRITE", &[])).unwrap();
+        stage.run("half".to_owned()).unwrap();
+        drop(stage);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

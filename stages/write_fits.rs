@@ -1,0 +1,58 @@
+use std::path::PathBuf;
+
+use super::fits::write_frame;
+use super::frame::Frame;
+use super::product::Products;
+use crate::prelude::*;
+
+/// Saves each frame as a FITS file and passes the frame on.
+///
+/// Takes and gives frames of any number of axes; may stand in the middle or at
+/// the end. The file has one image of 32-bit or 64-bit reals, as the frame
+/// has, in the frame's unit. The frame's header goes along without the cards
+/// that describe the file it came from (layout, compression, BSCALE, BZERO,
+/// BLANK, checksums, DATAMIN, DATAMAX); invalid cards are mended. HISTORY says
+/// where the frame came from and what was done; DATASUM and CHECKSUM are
+/// right. Two runs write the same bytes. A file appears whole or not at all,
+/// and replaces one of an earlier run but never one of this run.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteFits {
+    /// Where the files go; made if it is missing.
+    directory: PathBuf,
+    /// What follows the frame's name in the file name.
+    #[serde(default = "default_suffix")]
+    suffix: String,
+    #[serde(skip)]
+    products: Products,
+}
+
+fn default_suffix() -> String {
+    ".fits".into()
+}
+
+impl Stage for WriteFits {
+    type In = Frame;
+    type Out = Frame;
+
+    fn validate(&self) -> Result<()> {
+        if self.suffix.contains('/') {
+            return Err(Failure::permanent(
+                "\"suffix\" is part of a file name: it must not contain /",
+            ));
+        }
+        Ok(())
+    }
+
+    fn init(&mut self, context: &Context) -> Result<()> {
+        self.products = Products::open(&self.directory, context)?;
+        Ok(())
+    }
+
+    fn run(&mut self, frame: Frame, out: &mut Emitter<'_, Frame>) -> Result<()> {
+        self.products.write(&frame.name, &self.suffix, &frame.source, |writer| {
+            Ok(write_frame(&frame, writer)?)
+        })?;
+        out.send(frame)
+    }
+}
