@@ -34,14 +34,14 @@ pub(super) fn check(pipeline: &Pipeline, args: &CheckArgs) -> ExitCode {
 
 pub(super) fn graph(pipeline: &Pipeline, format: GraphFormat) -> ExitCode {
     let draw: fn(&Plan) -> String = match format {
-        GraphFormat::Dot => |_| String::new(),
-        GraphFormat::Mermaid => |_| String::new(),
+        GraphFormat::Dot => config::dot,
+        GraphFormat::Mermaid => config::mermaid,
     };
     print(&draw(pipeline.plan()))
 }
 
 pub(super) fn schema(registry: &Registry) -> ExitCode {
-    print(&format!("{:#}\n", registry.classes().count()))
+    print(&format!("{:#}\n", config::schema(registry)))
 }
 
 pub(super) fn stages(registry: &Registry, args: &StagesArgs) -> ExitCode {

@@ -80,12 +80,6 @@ impl Queue {
         self.high_water = self.high_water.max(self.messages.len());
     }
 
-    /// Puts a message back that was taken before: it is the next to be served.
-    pub(super) fn push_back_first(&mut self, message: Message) {
-        self.bytes += message.payload.len() as u64;
-        self.messages.push_front(message);
-    }
-
     pub(super) fn delay(&mut self, message: Message, due: Duration) {
         self.bytes += message.payload.len() as u64;
         self.delayed.push(Reverse(Delayed { due, message }));

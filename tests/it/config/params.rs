@@ -1,6 +1,6 @@
 //! The parameters of steps.
 
-use crate::support::*;
+use super::support::*;
 
 fn clean(params: &str) -> String {
     with_stagers(&format!("\n {{\"name\": \"A\", \"class\": \"Clean\", \"params\": {params} }}"))

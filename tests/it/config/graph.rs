@@ -1,6 +1,6 @@
 //! Edges, loops, reachability, types and order.
 
-use crate::support::*;
+use super::support::*;
 
 /// A file of steps `name class next_steps [feedback]`, from producer to consumer.
 fn graph(steps: &[(&str, &str, &str, &str)]) -> String {

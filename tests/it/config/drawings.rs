@@ -2,7 +2,7 @@
 
 use drpipe::config::{dot, mermaid};
 
-use crate::support::*;
+use super::support::*;
 
 fn text() -> String {
     with_stagers(

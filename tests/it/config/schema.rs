@@ -3,8 +3,8 @@
 use drpipe::config::schema;
 use serde_json::{Value, json};
 
-use crate::ctapipe::{LISTED, ROUTED};
-use crate::support::*;
+use super::ctapipe::{LISTED, ROUTED};
+use super::support::*;
 
 fn accepts(text: &str) -> bool {
     let value: Value = serde_json::from_str(text).unwrap();

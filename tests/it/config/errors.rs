@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use drpipe::config::plan::OnError;
 
-use crate::support::*;
+use super::support::*;
 
 #[test]
 fn a_good_file_has_a_plan_with_the_defaults() {

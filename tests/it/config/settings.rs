@@ -1,6 +1,6 @@
 //! The command line's settings.
 
-use crate::support::*;
+use super::support::*;
 
 fn text() -> String {
     with_stagers(

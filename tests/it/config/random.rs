@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::support::*;
+use super::support::*;
 
 /// JSON of the words that configurations are made of.
 fn json() -> impl Strategy<Value = serde_json::Value> {

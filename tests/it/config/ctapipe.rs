@@ -1,6 +1,6 @@
 //! Files in ctapipe's spelling, and what went wrong there.
 
-use crate::support::*;
+use super::support::*;
 
 /// After an example of its documentation: no step says what comes next.
 pub const LISTED: &str = r#"{
