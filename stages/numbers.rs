@@ -20,6 +20,13 @@ pub struct Integers {
     made: i64,
 }
 
+impl Integers {
+    /// Counts from `first` to `last`, both included.
+    pub fn new(first: i64, last: i64) -> Self {
+        Self { first, last, made: 0 }
+    }
+}
+
 impl Producer for Integers {
     type Out = i64;
 

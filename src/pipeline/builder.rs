@@ -18,12 +18,12 @@ use crate::stage::{Consumer, Producer, Stage};
 ///
 /// ```
 /// use drpipe::pipeline::{Mode, Pipeline};
-/// use drpipe::stages::{Integers, Square, Sum};
+/// use drpipe::stages::{Discard, Integers, Square};
 ///
 /// let report = Pipeline::builder()
-///     .producer("NUMBERS", || Integers::to(10))
+///     .producer("NUMBERS", || Integers::new(1, 10))
 ///     .stage("SQUARE", Square::default).threads(2)
-///     .consumer("SUM", Sum::default)
+///     .consumer("END", Discard::default)
 ///     .build()?
 ///     .run(Mode::Threads)?;
 /// assert_eq!(report.step("SQUARE").map(|step| step.counts.done), Some(10));

@@ -1,5 +1,8 @@
 //! Stages for tests, and what they leave to be looked at.
 
+pub mod data;
+pub mod program;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,120 @@
+//! Every example does what it says.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::program::{
+    assert_balanced, count, drpipe, example, files, finish, json, package, step,
+};
+
+fn config(name: &str) -> String {
+    package().join("examples").join(name).display().to_string()
+}
+
+/// Every file under examples/ has a test here; a new one must get one.
+#[test]
+fn every_example_has_a_test() {
+    let mut names: Vec<_> = fs::read_dir(package().join("examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let tested = [
+        "builder.rs",
+        "ctapipe.json",
+        "custom_stage.json",
+        "custom_stage.rs",
+        "fits2png.json",
+        "switch.json",
+    ];
+    assert_eq!(names, tested);
+}
+
+#[test]
+fn the_main_job_needs_no_data() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = package().join("pipeline.json");
+    let run = finish(drpipe(directory.path()).arg("--config").arg(config).args([
+        "--set",
+        "SynthFrames.count=5",
+        "--summary",
+        "summary.json",
+    ]))
+    .expect_code(0);
+    let out = directory.path().join("out");
+    let names = |folder: &str| fs::read_dir(out.join(folder)).unwrap().count();
+    assert_eq!((names("fits"), names("png")), (5, 5));
+    let page = fs::read_to_string(out.join("contact-sheet.html")).unwrap();
+    assert_eq!(page.matches("<img").count(), 5);
+    let summary = json(&directory.path().join("summary.json"));
+    assert_balanced(&summary);
+    assert_eq!(summary["verdict"], "done");
+    assert!(run.out.contains("bottleneck: "), "{}", run.out);
+}
+
+#[test]
+fn fits2png_takes_its_directory_from_the_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    // Frames to read are made by the main job.
+    finish(drpipe(directory.path()).arg("--config").arg(package().join("pipeline.json")))
+        .expect_code(0);
+    finish(drpipe(directory.path()).args(["--config", &config("fits2png.json")]).args([
+        "--FitsFiles.directory=out/fits",
+        "--set",
+        "SavePng.directory=again",
+        "--summary",
+        "summary.json",
+    ]))
+    .expect_code(0);
+    let summary = json(&directory.path().join("summary.json"));
+    assert_eq!(count(step(&summary, "SAVE"), "done"), 12);
+    assert_eq!(files(&directory.path().join("again")).len(), 12);
+}
+
+#[test]
+fn the_switch_sends_each_number_its_way_and_joins_them_again() {
+    let directory = tempfile::tempdir().unwrap();
+    finish(drpipe(directory.path()).args(["--config", &config("switch.json")])).expect_code(0);
+    let mut expected: Vec<String> =
+        (1..=20_i64).map(|n| if n % 2 == 0 { n * n } else { n - 100 }.to_string()).collect();
+    expected.sort();
+    assert_eq!(lines(&directory.path().join("out/switch.txt")), expected);
+}
+
+#[test]
+fn ctapipes_spelling_runs_as_it_stands() {
+    let directory = tempfile::tempdir().unwrap();
+    finish(drpipe(directory.path()).args(["--config", &config("ctapipe.json")])).expect_code(0);
+    let mut expected: Vec<String> = (1..=10_i64).map(|n| (n * n).to_string()).collect();
+    expected.sort();
+    assert_eq!(lines(&directory.path().join("out/ctapipe.txt")), expected);
+}
+
+#[test]
+fn a_program_embeds_its_own_stage() {
+    let source = fs::read_to_string(package().join("examples/custom_stage.rs")).unwrap();
+    assert!(source.lines().count() <= 40);
+    let directory = tempfile::tempdir().unwrap();
+    let settings = ["--config", &config("custom_stage.json"), "--set", "FRAMES.seed=3"];
+    finish(example("custom_stage", directory.path()).args(settings)).expect_code(0);
+    let products = files(&directory.path().join("out/electrons"));
+    assert_eq!(products.len(), 4);
+    for product in products.values() {
+        let unit = b"BUNIT   = 'electron'";
+        assert!(product.windows(unit.len()).any(|bytes| bytes == unit));
+    }
+    // The plain program does not know the stage and says so.
+    let refused = finish(drpipe(directory.path()).args(settings)).expect_code(2);
+    assert!(refused.err.contains("Gain"), "{}", refused.err);
+}
+
+#[test]
+fn a_pipeline_without_a_file_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = finish(&mut example("builder", directory.path())).expect_code(0);
+    assert!(run.out.contains("SQUARE: 1000 received, 1000 done"), "{}", run.out);
+}
+
+fn lines(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
+}

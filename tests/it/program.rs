@@ -1,0 +1,254 @@
+//! The program's manners: exit codes, messages, files, signals.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::program::{
+    assert_balanced, count, drpipe, files, finish, finished, json, package, step,
+};
+
+/// Numbers that go through `stagers` (the inside of a JSON list) and end.
+fn numbers(last: &str, stagers: &str) -> String {
+    format!(
+        r#"{{ "version": 1,
+  "producer": {{ "name": "NUMBERS", "class": "Integers", "params": {{ "first": 1, "last": {last} }} }},
+  "stagers": [ {stagers} ],
+  "consumer": {{ "name": "END", "class": "Discard" }} }}"#
+    )
+}
+
+fn run(config: &str, args: &[&str]) -> (crate::support::program::Finished, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("pipeline.json"), config).unwrap();
+    let finished = finish(drpipe(directory.path()).args(args));
+    (finished, directory)
+}
+
+#[test]
+fn ctapipe_a_missing_config_is_a_usage_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = finish(drpipe(directory.path()).args(["--config", "night.json"])).expect_code(2);
+    assert!(run.err.contains("cannot read night.json"), "{}", run.err);
+    assert!(run.err.contains("--config FILE"), "{}", run.err);
+}
+
+#[test]
+fn ctapipe_bad_json_and_an_unknown_class_are_usage_errors() {
+    let (bad, _directory) = run("{ \"producer\": ", &[]);
+    bad.expect_code(2);
+    let (unknown, _directory) = run(&numbers("3", r#"{ "name": "S", "class": "Sqare" }"#), &[]);
+    let unknown = unknown.expect_code(2);
+    assert!(unknown.err.contains("pipeline.json:3:"), "{}", unknown.err);
+    assert!(unknown.err.contains("did you mean \"Square\"?"), "{}", unknown.err);
+}
+
+#[test]
+fn wrong_arguments_are_usage_errors_and_help_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    finish(drpipe(directory.path()).arg("--no-such-option")).expect_code(2);
+    finish(drpipe(directory.path()).args(["--set", "nonsense"])).expect_code(2);
+    let help = finish(drpipe(directory.path()).arg("--help")).expect_code(0);
+    assert!(help.out.contains("Examples:") && help.out.contains("130"), "{}", help.out);
+    let version = finish(drpipe(directory.path()).arg("--version")).expect_code(0);
+    assert!(version.out.starts_with("drpipe "), "{}", version.out);
+}
+
+#[test]
+fn check_runs_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = package().join("pipeline.json");
+    let check = finish(drpipe(directory.path()).arg("check").arg("--config").arg(config));
+    assert!(check.expect_code(0).out.contains("the configuration is valid"));
+    assert!(files(directory.path()).is_empty());
+}
+
+#[test]
+fn stages_lists_and_describes_every_class() {
+    let directory = tempfile::tempdir().unwrap();
+    let list = finish(drpipe(directory.path()).args(["stages", "--json"])).expect_code(0);
+    let classes: Vec<Value> = serde_json::from_str(&list.out).unwrap();
+    assert!(classes.len() > 10);
+    for class in classes {
+        let name = class["name"].as_str().unwrap();
+        let shown = finish(drpipe(directory.path()).args(["stages", name])).expect_code(0).out;
+        assert!(shown.starts_with(name), "{shown}");
+        assert!(shown.contains("\n\n"), "{name} has no description");
+        let parameters = class["parameters"]["properties"].as_object();
+        for (parameter, schema) in parameters.into_iter().flatten() {
+            assert!(shown.contains(&format!("  {parameter}: ")), "{shown}");
+            assert!(schema["description"].is_string(), "{name}.{parameter} is not described");
+        }
+    }
+    let unknown = finish(drpipe(directory.path()).args(["stages", "NoiseRemova"])).expect_code(2);
+    assert!(unknown.err.contains("did you mean \"NoiseRemoval\"?"), "{}", unknown.err);
+}
+
+#[test]
+fn the_schema_is_json_and_completions_are_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let schema = finish(drpipe(directory.path()).arg("schema")).expect_code(0);
+    let schema: Value = serde_json::from_str(&schema.out).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(validator.is_valid(&json(&package().join("pipeline.json"))));
+    let script = finish(drpipe(directory.path()).args(["completions", "bash"])).expect_code(0);
+    assert!(script.out.contains("complete"), "{}", script.out);
+}
+
+#[test]
+fn failures_are_counted_kept_and_end_with_code_1() {
+    let config = numbers(
+        "30",
+        r#"{ "name": "FAIL", "class": "Fail", "params": { "every": 10, "how": "permanent" } }"#,
+    );
+    let (finished, directory) = run(&config, &["--summary", "summary.json"]);
+    let finished = finished.expect_code(1);
+    let summary = json(&directory.path().join("summary.json"));
+    assert_balanced(&summary);
+    assert_eq!(
+        (summary["exit_code"].as_u64(), summary["quarantined"].as_u64()),
+        (Some(1), Some(3))
+    );
+    let kept = directory.path().join(summary["quarantine"].as_str().unwrap());
+    assert_eq!(fs::read_dir(&kept).unwrap().count(), 3);
+    assert!(finished.out.contains("quarantine: 3 failed inputs in "), "{}", finished.out);
+}
+
+#[test]
+fn a_quarantine_elsewhere_is_a_matter_of_one_option() {
+    let config = numbers("1", r#"{ "name": "FAIL", "class": "Fail", "params": { "every": 1 } }"#);
+    let (finished, directory) = run(&config, &["--quarantine", "bad/night7"]);
+    finished.expect_code(1);
+    assert_eq!(fs::read_dir(directory.path().join("bad/night7")).unwrap().count(), 1);
+}
+
+#[test]
+fn the_first_error_is_named_not_the_cascade() {
+    let config = numbers(
+        "100000",
+        r#"{ "name": "FAIL", "class": "Fail", "on_error": "stop", "params": { "every": 5 } }"#,
+    );
+    let (finished, _directory) = run(&config, &[]);
+    let finished = finished.expect_code(3);
+    assert!(finished.out.contains("stopped: \"FAIL\" failed: "), "{}", finished.out);
+}
+
+#[test]
+fn log_lines_are_json_on_request() {
+    let config = numbers("3", r#"{ "name": "FAIL", "class": "Fail", "params": { "every": 1 } }"#);
+    let (finished, _directory) = run(&config, &["--log-format", "json", "--quiet"]);
+    let finished = finished.expect_code(1);
+    assert_eq!(finished.out, "");
+    let mut failures = 0;
+    for line in finished.err.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        failures += usize::from(line["step"] == "FAIL");
+    }
+    assert_eq!(failures, 3);
+}
+
+#[test]
+fn sequential_mode_gives_the_same_files() {
+    let produce = |args: &[&str]| {
+        let directory = tempfile::tempdir().unwrap();
+        let config = package().join("pipeline.json");
+        let mut command = drpipe(directory.path());
+        command.arg("--config").arg(config).args(["--set", "SynthFrames.count=6"]).args(args);
+        finish(&mut command).expect_code(0);
+        files(directory.path())
+    };
+    let expected = produce(&["--mode", "sequential"]);
+    assert_eq!(expected.len(), 13);
+    for threads in ["1", "2", "8"] {
+        let names = ["CLEAN", "WRITE", "EQUALIZE", "SAVE"];
+        let settings = names.map(|name| format!("{name}.nb_thread={threads}"));
+        let args: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        assert!(produce(&args) == expected, "other files with {threads} threads");
+    }
+}
+
+/// Starts a run of endless sleeping work and waits until it has begun.
+fn start_endless(directory: &std::path::Path, seconds: &str) -> std::process::Child {
+    let stagers = format!(
+        r#"{{ "name": "SLEEP", "class": "Sleep", "params": {{ "seconds": {seconds} }} }},
+           {{ "name": "FAIL", "class": "Fail", "params": {{ "every": 1 }} }}"#
+    );
+    fs::write(directory.join("pipeline.json"), numbers("1000000000", &stagers)).unwrap();
+    drpipe(directory)
+        .args(["--summary", "summary.json", "--log-level", "debug"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn wait_for(lines: &mut impl BufRead, what: &str) {
+    let mut line = String::new();
+    while !line.contains(what) {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before it said {what:?}");
+    }
+}
+
+fn signal(child: &std::process::Child, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+#[test]
+fn the_first_signal_drains() {
+    for name in ["TERM", "INT"] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = start_endless(directory.path(), "0.002");
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        wait_for(&mut lines, "quarantined");
+        signal(&child, "HUP");
+        signal(&child, name);
+        std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+        let finished = finished(child.wait_with_output().unwrap()).expect_code(130);
+        drop(finished);
+        let summary = json(&directory.path().join("summary.json"));
+        assert_balanced(&summary);
+        let produced = count(step(&summary, "NUMBERS"), "emitted");
+        assert_eq!(count(step(&summary, "FAIL"), "failed"), produced, "all that was taken is done");
+    }
+}
+
+#[test]
+fn the_second_signal_stops_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start_endless(directory.path(), "100000");
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    wait_for(&mut lines, "every worker is ready");
+    signal(&child, "TERM");
+    wait_for(&mut lines, "no more input is taken");
+    signal(&child, "TERM");
+    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+    finished(child.wait_with_output().unwrap()).expect_code(130);
+    let summary = json(&directory.path().join("summary.json"));
+    assert_balanced(&summary);
+    assert!(count(step(&summary, "SLEEP"), "dropped") > 0);
+}
+
+#[test]
+fn the_drain_limit_ends_a_drain() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(
+        directory.path().join("pipeline.json"),
+        numbers("9", r#"{ "name": "SLEEP", "class": "Sleep", "params": { "seconds": 100000 } }"#),
+    )
+    .unwrap();
+    let mut child = drpipe(directory.path())
+        .args(["--drain-limit", "0.1", "--log-level", "debug"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    wait_for(&mut lines, "every worker is ready");
+    signal(&child, "TERM");
+    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+    finished(child.wait_with_output().unwrap()).expect_code(130);
+}
