@@ -3,6 +3,7 @@
 mod config;
 mod examples;
 mod faults;
+mod night;
 mod program;
 mod runs;
 mod support;
