@@ -27,7 +27,8 @@ def make(directory):
 
     scaled(ramp.astype("u1"), "u8_blank.fits", BLANK=7, BSCALE=0.1, BZERO=-3.3)
     scaled(ramp.astype("i2"), "i16_blank.fits", BLANK=9, BSCALE=0.3)
-    scaled((ramp * 3_000_001).astype("i4"), "i32_blank.fits", BLANK=0, BSCALE=1.7, BZERO=5.5)
+    # Not 0, which astropy takes for no BLANK at all.
+    scaled((ramp * 3_000_001).astype("i4"), "i32_blank.fits", BLANK=3_000_001, BSCALE=1.7, BZERO=5.5)
     scaled((ramp * 3_000_000_019).astype("i8"), "i64.fits")
     fits.PrimaryHDU((ramp * 7_000_003).astype("u4")).writeto(directory / "u32.fits")
     odd = rng.normal(size=(20, 30))
@@ -90,8 +91,11 @@ def unscaled(name, number):
         double = stored.astype("f8")
         if "BLANK" in header and header["BITPIX"] > 0:
             double[stored == header["BLANK"]] = np.nan
-        scaled = double * header.get("BSCALE", 1) + header.get("BZERO", 0)
-        return scaled.astype("<f8")
+        if header.get("BSCALE", 1) != 1:
+            double *= header["BSCALE"]
+        if header.get("BZERO", 0) != 0:
+            double += header["BZERO"]
+        return double.astype("<f8")
 
 
 if __name__ == "__main__":
