@@ -17,6 +17,9 @@ use fitsio_sys as sys;
 
 use crate::prelude::*;
 
+/// FITS files come in records of this many bytes.
+const RECORD: u64 = 2880;
+
 /// An HDU by its number, 0 is the primary one, or by its `EXTNAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected an HDU's number (0 is the primary one) or its EXTNAME")]
@@ -226,9 +229,8 @@ impl FitsFile {
             return Ok(None);
         }
         let (shape, pixels) = self.count_pixels(&axes)?;
-        if !tiled {
-            self.check_extent(bitpix, pixels)?;
-        }
+        let size = u64::from(bitpix.unsigned_abs() / 8);
+        self.check_extent(if tiled { None } else { Some((pixels as u64).saturating_mul(size)) })?;
         let scale = self.real("BSCALE")?.unwrap_or(1.0);
         let zero = self.real("BZERO")?.unwrap_or(0.0);
         let hdu = u32::try_from(number - 1).unwrap_or_default();
@@ -256,9 +258,10 @@ impl FitsFile {
         }
     }
 
-    /// Checks that the data of the current HDU lie within the file. The fill
-    /// after the last pixel may be missing without harm.
-    fn check_extent(&mut self, bitpix: c_int, pixels: usize) -> Result<()> {
+    /// Checks that the data of the current HDU lie within the file: `bytes` of
+    /// them, or, if that is not known, all but the fill after them, which may
+    /// be missing without harm.
+    fn check_extent(&mut self, bytes: Option<u64>) -> Result<()> {
         let (mut header, mut start, mut end, mut status) = (0, 0, 0, 0);
         // SAFETY: the handle is open and the pointers are to live variables.
         unsafe {
@@ -266,15 +269,18 @@ impl FitsFile {
         }
         self.check(status, "the place of the data cannot be found")?;
         let Some(size) = self.plain_size else { return Ok(()) };
-        let last = (pixels as u64)
-            .checked_mul(u64::from(bitpix.unsigned_abs() / 8))
-            .and_then(|bytes| bytes.checked_add(u64::try_from(start).ok()?));
-        if last.is_some_and(|last| last <= size) {
+        let (start, end) = (u64::try_from(start).unwrap_or(0), u64::try_from(end).unwrap_or(0));
+        let last = match bytes {
+            Some(bytes) => start.saturating_add(bytes),
+            None => end.saturating_sub(RECORD - 1),
+        };
+        if last <= size {
             return Ok(());
         }
         Err(Failure::permanent(format!(
-            "{}: truncated: the header promises {end} bytes, the file has {size}; fetch it again",
-            self.name
+            "{}: truncated: the header promises {} bytes, the file has {size}; fetch it again",
+            self.name,
+            end.max(last)
         )))
     }
 
@@ -442,7 +448,7 @@ fn failure(name: &str, doing: &str, status: c_int) -> Failure {
     // SAFETY: the last byte is still the NUL that it was made of.
     let text = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy();
     let hint = match status as u32 {
-        sys::END_OF_FILE => ": truncated; fetch it again",
+        sys::END_OF_FILE | sys::READ_ERROR => ": truncated or damaged; fetch it again",
         sys::DATA_DECOMPRESSION_ERR => ": the compressed data are damaged; fetch it again",
         _ => "",
     };

@@ -302,7 +302,7 @@ mod tests {
         ]);
         let expected = [
             "EXPTIME = 10",
-            "OBJECT  = '''M31    '",
+            "OBJECT  = '''M31   '",
             "MYKEY   = 'NaN     '           / not a number",
             "COMMENT BAD KEY = 3",
             "TEMP    = -5",
