@@ -148,7 +148,9 @@ fn product(frame: &Frame) -> Vec<u8> {
 /// is deprecated is none of the product's faults.
 fn complaints(file: &Path) -> Vec<String> {
     let output = Command::new("fitsverify").arg(file).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
+    // The errors themselves go to standard error.
+    let (out, err) = (&output.stdout, &output.stderr);
+    let text = String::from_utf8_lossy(out).into_owned() + &String::from_utf8_lossy(err);
     assert!(text.contains("Verification found"), "{text}");
     let lines = text.lines().filter(|line| line.starts_with("*** "));
     lines.filter(|line| !line.contains("is deprecated")).map(str::to_owned).collect()

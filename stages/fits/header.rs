@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use super::reserved::{Kind, kind_of};
+
 /// The length of a card.
 pub(crate) const CARD: usize = 80;
 
@@ -112,10 +114,38 @@ fn value_card(keyword: &str, card: &str) -> String {
     if !is_value(value) {
         return text_card(keyword, value, comment);
     }
+    if let Some(card) = retyped_card(keyword, value, comment) {
+        return card;
+    }
     if rest.is_empty() || rest.starts_with(' ') {
         return truncate(&format!("{keyword:8}={rest}")).trim_end().to_owned();
     }
     truncate(&format!("{keyword:8}= {rest}")).trim_end().to_owned()
+}
+
+/// The card of a reserved keyword whose value is of another type than the
+/// standard wants: some acquisition systems write `MJD-OBS` as a string. None
+/// if there is nothing to mend. What cannot be mended becomes a comment.
+fn retyped_card(keyword: &str, value: &str, comment: &str) -> Option<String> {
+    let text = value.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')).map(str::trim);
+    let (right, number) = match (kind_of(keyword)?, text) {
+        _ if value.is_empty() => return None,
+        (Kind::Text, Some(_)) => return None,
+        (Kind::Text, None) => return Some(text_card(keyword, value, comment)),
+        (Kind::Real, None) => (is_number(value), None),
+        (Kind::Integer, None) => (is_integer(value), None),
+        (Kind::Real, Some(text)) => (false, Some(text).filter(|text| is_number(text))),
+        (Kind::Integer, Some(text)) => (false, Some(text).filter(|text| is_integer(text))),
+    };
+    match number {
+        _ if right => None,
+        Some(number) => Some(plain_card(keyword, number, comment)),
+        None => Some(truncate(&format!("COMMENT {keyword} = {value} / {comment}")).to_owned()),
+    }
+}
+
+fn is_integer(text: &str) -> bool {
+    text.parse::<i64>().is_ok()
 }
 
 /// The value of a card and its comment, from what follows the `=`.
@@ -237,6 +267,18 @@ pub(crate) fn history_cards(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reserved_keyword_of_the_wrong_type_is_mended() {
+        let mended = |card: &str| value_card(keyword(card), card);
+        let number = "MJD-OBS =         58751.231827 / start";
+        assert_eq!(mended("MJD-OBS = '58751.231827' / start"), number);
+        assert_eq!(mended(number), number);
+        assert_eq!(mended("MJD-OBS = 'unknown ' / start"), "COMMENT MJD-OBS = 'unknown ' / start");
+        assert_eq!(mended("OBJECT  =                   42"), "OBJECT  = '42      '");
+        assert_eq!(mended("WCSAXES =                  2.5"), "COMMENT WCSAXES = 2.5 / ");
+        assert_eq!(mended("EQUINOX ="), "EQUINOX =");
+    }
 
     fn keep(cards: &[&str]) -> (Vec<String>, Vec<String>) {
         portable(&cards.iter().map(|card| (*card).to_owned()).collect::<Vec<_>>())

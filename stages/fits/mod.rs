@@ -3,6 +3,7 @@
 mod cfitsio;
 pub(crate) mod header;
 mod read;
+mod reserved;
 mod write;
 
 pub use cfitsio::{Hdu, check_reentrant};
