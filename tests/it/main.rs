@@ -7,3 +7,4 @@ mod night;
 mod program;
 mod runs;
 mod support;
+mod tidy;

@@ -1,0 +1,184 @@
+//! The rules of ARCHITECTURE.md that a program can check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::program::package;
+
+/// The modules of the library, the lowest first: each may use only those
+/// before it.
+const LAYERS: [&str; 18] = [
+    "nearest",
+    "error",
+    "message",
+    "buffer",
+    "codec",
+    "data",
+    "stage",
+    "registry",
+    "config",
+    "ledger",
+    "event",
+    "router",
+    "quarantine",
+    "observe",
+    "transport",
+    "worker",
+    "pipeline",
+    "cli",
+];
+
+/// Files that may be longer than 500 lines, and why.
+const LONG: [(&str, &str); 1] =
+    [("src/router/simulator.rs", "one simulation, told from its beginning to its end")];
+
+struct Source {
+    path: String,
+    /// Without comments and without what follows `#[cfg(test)]`.
+    code: String,
+    lines: usize,
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    let root = package().join(folder);
+    let entries = walkdir::WalkDir::new(&root).into_iter().map(Result::unwrap);
+    let paths = entries.map(walkdir::DirEntry::into_path);
+    paths.filter(|path| path.extension().is_some_and(|e| e == "rs")).map(read).collect()
+}
+
+fn read(path: PathBuf) -> Source {
+    let text = fs::read_to_string(&path).unwrap();
+    let path = path.strip_prefix(package()).unwrap().display().to_string();
+    let test_only = ["simulator.rs", "testing.rs"].iter().any(|name| path.ends_with(name));
+    let product =
+        if test_only { "" } else { text.split("#[cfg(test)]\nmod tests").next().unwrap() };
+    let is_comment = |line: &&str| !line.trim_start().starts_with("//");
+    let code = product.lines().filter(is_comment).collect::<Vec<_>>().join("\n");
+    Source { path, code, lines: text.lines().count() }
+}
+
+fn all() -> Vec<Source> {
+    let all: Vec<Source> = ["src", "stages"].into_iter().flat_map(sources).collect();
+    assert!(all.len() > 40, "the sources were not found");
+    all
+}
+
+/// No source outside `allowed` contains one of `words`.
+#[track_caller]
+fn assert_only_in(allowed: &[&str], words: &[&str]) {
+    for source in all() {
+        if allowed.iter().any(|folder| source.path.starts_with(folder)) {
+            continue;
+        }
+        for word in words {
+            assert!(!source.code.contains(word), "{} contains {word:?}", source.path);
+        }
+    }
+}
+
+#[test]
+fn only_the_transport_names_zmq() {
+    assert_only_in(&["src/transport/"], &["zmq::", "zmq_sys"]);
+}
+
+#[test]
+fn only_one_module_names_fitsio() {
+    assert_only_in(&["stages/fits/cfitsio.rs"], &["fitsio::", "fitsio_sys"]);
+}
+
+#[test]
+fn only_the_command_line_prints() {
+    assert_only_in(&["src/cli/"], &["println!", "print!", "stdout()", "stderr()"]);
+}
+
+#[test]
+fn unsafe_stands_in_two_files_with_a_proof_each() {
+    let files = ["src/transport/frames.rs", "stages/fits/cfitsio.rs"];
+    assert_only_in(&files, &["unsafe "]);
+    for file in files {
+        let text = fs::read_to_string(package().join(file)).unwrap();
+        let blocks = text.matches("unsafe {").count();
+        let proofs = text.matches("SAFETY:").count();
+        assert!(proofs >= blocks, "{file}: {blocks} unsafe blocks, {proofs} proofs");
+    }
+}
+
+#[test]
+fn nothing_is_unwrapped_or_left_to_do_outside_tests() {
+    assert_only_in(&[], &[".unwrap()", ".expect(", "todo!", "unimplemented!", "dbg!", "panic!("]);
+}
+
+#[test]
+fn router_and_configuration_know_no_thread_clock_or_file() {
+    let forbidden = ["std::thread", "Instant", "SystemTime", "std::fs", "std::net", "std::io"];
+    for source in all() {
+        if source.path.starts_with("src/router/") || source.path.starts_with("src/config/") {
+            for word in forbidden {
+                assert!(!source.code.contains(word), "{} contains {word}", source.path);
+            }
+        }
+    }
+}
+
+/// The names that follow `crate::` in the code.
+fn used_modules(code: &str) -> Vec<&str> {
+    let name =
+        |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    code.split("crate::").skip(1).map(|rest| &rest[..name(rest)]).collect()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let rank = |module: &str| LAYERS.iter().position(|layer| *layer == module);
+    for source in sources("src") {
+        let Some(inner) = source.path.strip_prefix("src/") else { continue };
+        if matches!(inner, "lib.rs" | "main.rs") {
+            continue;
+        }
+        let module = inner.split(['/', '.']).next().unwrap();
+        let own = rank(module).unwrap_or_else(|| panic!("{module} has no layer"));
+        for used in used_modules(&source.code) {
+            if used == "stages" && module == "cli" {
+                continue;
+            }
+            let used_rank = rank(used).unwrap_or_else(|| panic!("{}: crate::{used}", source.path));
+            assert!(used_rank <= own, "{} uses {used}, which is above it", source.path);
+        }
+    }
+}
+
+#[test]
+fn stages_use_the_prelude_only() {
+    for source in sources("stages") {
+        for used in used_modules(&source.code) {
+            assert_eq!(used, "prelude", "{} uses crate::{used}", source.path);
+        }
+    }
+}
+
+#[test]
+fn long_files_argue_for_themselves() {
+    for source in all() {
+        let excused = LONG.iter().any(|(path, _)| *path == source.path);
+        assert!(source.lines <= 500 || excused, "{} has {} lines", source.path, source.lines);
+    }
+}
+
+/// The project speaks of itself alone.
+#[test]
+fn no_path_of_a_machine_is_in_the_project() {
+    // Put together so that this file does not contain them.
+    let words = [["/wo", "rk/"].concat(), ["/ho", "me/"].concat(), ["/ro", "ot/"].concat()];
+    let skipped = |path: &Path| path.starts_with("target") || path.starts_with(".git");
+    for entry in walkdir::WalkDir::new(package()) {
+        let entry = entry.unwrap();
+        let path = entry.path().strip_prefix(package()).unwrap();
+        if skipped(path) || !entry.file_type().is_file() {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+        for word in &words {
+            assert!(!text.contains(word.as_str()), "{} contains {word}", path.display());
+        }
+    }
+}
