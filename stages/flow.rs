@@ -71,7 +71,7 @@ fn default_every() -> u64 {
 }
 
 /// The ways to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FailHow {
     /// A failure that may be retried.

@@ -21,7 +21,7 @@ mod write_fits;
 pub use contact_sheet::ContactSheet;
 pub use fits::{Hdu, Precision, ReadOptions, check_reentrant, read_frame, write_frame};
 pub use fits_files::FitsFiles;
-pub use flow::{Discard, Fail, Pass, Sleep};
+pub use flow::{Discard, Fail, FailHow, Pass, Sleep};
 pub use frame::{FitsPath, Frame, Picture, Pixels};
 pub use histogram_equalization::HistogramEqualization;
 pub use noise_removal::{NoiseRemoval, remove_noise};
@@ -59,4 +59,68 @@ pub fn register(registry: &mut Registry) {
     registry.stage::<Sleep>("Sleep");
     registry.stage::<Fail>("Fail");
     registry.consumer::<Discard>("Discard");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::testing::{consume, context_of, from_json, process, produce};
+    use super::*;
+
+    fn values<T>(routed: Vec<(String, T)>) -> Vec<T> {
+        routed.into_iter().map(|(_, value)| value).collect()
+    }
+
+    #[test]
+    fn a_night_goes_from_files_to_a_contact_sheet() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let at = |step: &str| context_of("night", step, &["NEXT"]);
+
+        let params = json!({ "count": 2, "width": 64, "height": 48, "stars": 5 });
+        let synthetic = produce(from_json::<SynthFrames>(params)).unwrap();
+        let write: WriteFits = from_json(json!({ "directory": place("raw") }));
+        process(write, &at("WRITE"), synthetic.clone()).unwrap();
+
+        let files: FitsFiles = from_json(json!({ "directory": place("raw") }));
+        let files = produce(files).unwrap();
+        let read: ReadFits = from_json(json!({ "verify_checksum": true }));
+        let frames = values(process(read, &at("READ"), files).unwrap());
+        assert_eq!(frames.len(), 2);
+        for (frame, synthetic) in frames.iter().zip(&synthetic) {
+            assert_eq!((&frame.name, &frame.shape), (&synthetic.name, &synthetic.shape));
+            assert_eq!(frame.pixels, synthetic.pixels);
+            assert_eq!(frame.unit.as_deref(), Some("ADU"));
+        }
+
+        let clean: NoiseRemoval = from_json(json!({}));
+        let frames = values(process(clean, &at("CLEAN"), frames).unwrap());
+        let equalize: HistogramEqualization = from_json(json!({}));
+        let pictures = values(process(equalize, &at("EQUALIZE"), frames).unwrap());
+        let save: SavePng = from_json(json!({ "directory": place("png") }));
+        let pictures = values(process(save, &at("SAVE"), pictures).unwrap());
+        let sheet: ContactSheet = from_json(json!({ "file": place("sheet.html") }));
+        consume(sheet, &at("SHEET"), pictures).unwrap();
+        let page = std::fs::read_to_string(place("sheet.html")).unwrap();
+        assert!(page.contains("2 pictures"));
+        assert!(page.contains("href=\"png/synth_0001.png\""));
+        assert!(place("png/synth_0000.png").is_file());
+    }
+
+    #[test]
+    fn every_class_and_parameter_is_described() {
+        let mut registry = Registry::new();
+        register(&mut registry);
+        assert_eq!(registry.classes().count(), 22);
+        for class in registry.classes() {
+            let name = class.name();
+            let schema = class.schema();
+            assert!(schema["description"].as_str().is_some_and(|text| !text.is_empty()), "{name}");
+            assert_eq!(schema["additionalProperties"], false, "{name} takes unknown parameters");
+            for (parameter, schema) in schema["properties"].as_object().into_iter().flatten() {
+                assert!(schema["description"].is_string(), "{name}.{parameter} is not described");
+            }
+        }
+    }
 }

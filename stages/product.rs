@@ -42,7 +42,8 @@ impl Products {
     }
 
     /// Writes the file `name` + `suffix`; returns its path. An older file of
-    /// that name is replaced, unless another input of this run made it.
+    /// that name is replaced, unless another input of this run made it, or it is
+    /// the input itself.
     ///
     /// # Errors
     /// A permanent failure if the name is unusable or taken by another input;
@@ -55,6 +56,7 @@ impl Products {
         write: impl FnOnce(&mut PendingFile) -> Result<()>,
     ) -> Result<PathBuf> {
         let path = self.directory.join(file_name(name, suffix)?);
+        refuse_input(&path, source)?;
         self.claim(&path, source)?;
         write_whole(&path, write)?;
         Ok(path)
@@ -76,6 +78,17 @@ impl Products {
                 Ok(())
             }
         }
+    }
+}
+
+/// A product in the folder of the raw files could take the place of its input.
+fn refuse_input(path: &Path, source: &str) -> Result<()> {
+    match (fs::canonicalize(path), fs::canonicalize(source)) {
+        (Ok(product), Ok(input)) if product == input => Err(Failure::permanent(format!(
+            "{} is the input itself and would be overwritten: choose another directory",
+            path.display()
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -218,6 +231,17 @@ mod tests {
             let path = save(&products, "x", source, text).unwrap();
             assert_eq!(fs::read_to_string(path).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_product_never_replaces_its_input() {
+        let directory = tempfile::tempdir().unwrap();
+        let input = directory.path().join("x.txt");
+        fs::write(&input, "raw").unwrap();
+        let products = Products::open(directory.path(), &context_of("run-e", "SAVE", &[])).unwrap();
+        let error = save(&products, "x", input.to_str().unwrap(), "new").unwrap_err();
+        assert!(error.to_string().contains("the input itself"), "{error}");
+        assert_eq!(fs::read_to_string(&input).unwrap(), "raw");
     }
 
     #[test]

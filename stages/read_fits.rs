@@ -26,7 +26,8 @@ pub struct ReadFits {
     #[schemars(range(min = 1), extend("unit" = "pixel"))]
     max_pixels: u64,
     /// Whether to compare the HDU with its DATASUM and CHECKSUM, if it has them;
-    /// a file that does not agree fails. Damage to pixels goes unnoticed without.
+    /// a file that does not agree fails. Damage to plain pixels goes unnoticed
+    /// without; compressed tiles are always compared with their DATASUM.
     #[serde(default)]
     verify_checksum: bool,
 }

@@ -14,7 +14,8 @@ use crate::prelude::*;
 /// BLANK, checksums, DATAMIN, DATAMAX); invalid cards are mended. HISTORY says
 /// where the frame came from and what was done; DATASUM and CHECKSUM are
 /// right. Two runs write the same bytes. A file appears whole or not at all,
-/// and replaces one of an earlier run but never one of this run.
+/// and replaces one of an earlier run, but never one that another input of this
+/// run made, and never its own input.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteFits {
@@ -51,7 +52,7 @@ impl Stage for WriteFits {
 
     fn run(&mut self, frame: Frame, out: &mut Emitter<'_, Frame>) -> Result<()> {
         self.products.write(&frame.name, &self.suffix, &frame.source, |writer| {
-            Ok(write_frame(&frame, writer)?)
+            write_frame(&frame, writer)
         })?;
         out.send(frame)
     }

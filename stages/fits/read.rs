@@ -64,8 +64,10 @@ pub fn read_frame(path: &Path, name: &str, options: &ReadOptions) -> Result<Fram
             options.max_pixels
         )));
     }
-    if options.verify_checksum {
-        file.verify_checksums()?;
+    // CFITSIO's decompressors do not stand every damage, so tiles are always
+    // compared with their DATASUM; a header may have been edited since.
+    if options.verify_checksum || layout.tiled {
+        file.verify_checksums(options.verify_checksum)?;
     }
     let cards = file.cards()?;
     let pixels = match options.precision {

@@ -5,8 +5,9 @@
 
 use std::io::{self, Write};
 
-use super::super::frame::{Frame, Pixels};
+use super::super::frame::{Frame, Pixels, describe_shape};
 use super::header::{self, CARD};
+use crate::prelude::*;
 
 /// FITS files come in records of this many bytes.
 const RECORD: usize = 2880;
@@ -18,8 +19,18 @@ const CHECKSUM_AT: usize = 11;
 /// bytes depend on the frame and drpipe's version only.
 ///
 /// # Errors
-/// Those of the writer.
-pub fn write_frame(frame: &Frame, mut writer: impl Write) -> io::Result<()> {
+/// Those of the writer; a permanent failure if the number of pixels is not the
+/// product of the frame's axes.
+pub fn write_frame(frame: &Frame, mut writer: impl Write) -> Result<()> {
+    let product = frame.shape.iter().try_fold(1_usize, |product, n| product.checked_mul(*n));
+    if product != Some(frame.pixels.len()) {
+        return Err(Failure::permanent(format!(
+            "{}: {} pixels do not fill axes of {}",
+            frame.source,
+            frame.pixels.len(),
+            describe_shape(&frame.shape)
+        )));
+    }
     let (datasum, length) = match &frame.pixels {
         Pixels::F32(pixels) => (sum(pixels.iter().map(|pixel| pixel.to_bits())), 4 * pixels.len()),
         Pixels::F64(pixels) => {
@@ -33,7 +44,7 @@ pub fn write_frame(frame: &Frame, mut writer: impl Write) -> io::Result<()> {
         Pixels::F64(pixels) => write_big_endian(&mut writer, pixels, |pixel| pixel.to_be_bytes())?,
     }
     let fill = length.next_multiple_of(RECORD) - length;
-    writer.write_all(&vec![0; fill])
+    Ok(writer.write_all(&vec![0; fill])?)
 }
 
 fn write_big_endian<T: Copy, const N: usize>(
@@ -166,9 +177,9 @@ fn encode(value: u32) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::prelude::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn frame(pixels: Pixels, cards: &[&str]) -> Frame {
         Frame {
@@ -208,6 +219,14 @@ mod tests {
         assert_eq!(first, second);
         assert_eq!(first.len() % RECORD, 0);
         assert_eq!(sum(words(&first)), u32::MAX);
+    }
+
+    #[test]
+    fn a_frame_that_does_not_fill_its_axes_is_refused() {
+        let mut frame = frame(Pixels::F32(Buffer::from(vec![1.0; 6])), &[]);
+        frame.shape = vec![2, 4];
+        let error = write_frame(&frame, Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("6 pixels do not fill axes of 2 x 4"), "{error}");
     }
 
     #[test]
