@@ -3,6 +3,7 @@
 mod config;
 mod examples;
 mod faults;
+mod fits_reference;
 mod night;
 mod program;
 mod runs;

@@ -1,4 +1,4 @@
-"""What astropy reads: the reference that tests/fits_reference.rs compares with.
+"""What astropy reads: the reference that tests/it/fits_reference.rs compares with.
 
 Usage: astropy_reference.py make DIRECTORY        write odd FITS files
        astropy_reference.py read OUTPUT FILE...   write pixels and a list of them

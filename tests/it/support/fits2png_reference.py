@@ -1,4 +1,4 @@
-"""Noise removal and histogram equalisation with numpy, for tests/fits_reference.rs.
+"""Noise removal and histogram equalisation with numpy, for tests/it/fits_reference.rs.
 
 Usage: fits2png_reference.py OUTPUT FILE...
 

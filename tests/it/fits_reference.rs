@@ -1,8 +1,6 @@
 //! The FITS stages against independent programs: astropy, fitsverify, and the
 //! pictures of the Keck DRP framework's fits2png.
 
-mod support;
-
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,6 +11,8 @@ use drpipe::stages::{
     remove_noise, write_frame,
 };
 use flate2::read::GzDecoder;
+
+use crate::support::data::{collection, fits_files, installed, python_with_astropy, run_python};
 
 fn read(path: &Path) -> Frame {
     read_frame(path, "x", &ReadOptions::default()).unwrap()
@@ -32,7 +32,7 @@ fn pgm(path: &Path) -> Vec<u8> {
 
 #[test]
 fn pictures_equal_those_of_fits2png_pixel_for_pixel() {
-    let Some(data) = support::data() else { return };
+    let Some(data) = collection("pictures_equal_those_of_fits2png_pixel_for_pixel") else { return };
     let stage = HistogramEqualization::default();
     let mut compared = 0;
     for entry in fs::read_dir(data.join("ref/fits2png")).unwrap() {
@@ -56,15 +56,17 @@ fn pictures_equal_those_of_fits2png_pixel_for_pixel() {
 
 #[test]
 fn pictures_equal_those_of_numpy_pixel_for_pixel() {
-    let Some(data) = support::data() else { return };
-    let Some(python) = support::python_with_astropy() else { return };
+    let Some(data) = collection("pictures_equal_those_of_numpy_pixel_for_pixel") else { return };
+    let Some(python) = python_with_astropy("pictures_equal_those_of_numpy_pixel_for_pixel") else {
+        return;
+    };
     // A mask of two values is black by the original algorithm, but not by ours.
-    let mut files = support::fits_files(&data);
+    let mut files = fits_files(&data);
     files.retain(|file| !file.ends_with("gmos_crmask_default.fits"));
     let output = tempfile::tempdir().unwrap();
     let mut arguments = vec![output.path()];
     arguments.extend(files.iter().map(PathBuf::as_path));
-    support::run_python(python, "fits2png_reference.py", &arguments);
+    run_python(python, "fits2png_reference.py", &arguments);
     let stage = HistogramEqualization::default();
     let mut compared = 0;
     for (number, file) in files.iter().enumerate() {
@@ -84,17 +86,23 @@ fn pictures_equal_those_of_numpy_pixel_for_pixel() {
 
 #[test]
 fn pixels_equal_those_of_astropy_bit_for_bit() {
-    let Some(python) = support::python_with_astropy() else { return };
+    let Some(python) = python_with_astropy("pixels_equal_those_of_astropy_bit_for_bit") else {
+        return;
+    };
     let made = tempfile::tempdir().unwrap();
-    support::run_python(python, "astropy_reference.py", &[Path::new("make"), made.path()]);
-    let mut files = support::fits_files(made.path());
+    run_python(python, "astropy_reference.py", &[Path::new("make"), made.path()]);
+    let mut files = fits_files(made.path());
     assert!(files.len() >= 15);
-    files.extend(support::data().iter().flat_map(|data| support::fits_files(data)));
+    files.extend(
+        collection("pixels_equal_those_of_astropy_bit_for_bit")
+            .iter()
+            .flat_map(|data| fits_files(data)),
+    );
 
     let output = tempfile::tempdir().unwrap();
     let mut arguments = vec![Path::new("read"), output.path()];
     arguments.extend(files.iter().map(PathBuf::as_path));
-    let list = support::run_python(python, "astropy_reference.py", &arguments);
+    let list = run_python(python, "astropy_reference.py", &arguments);
     assert_eq!(list.lines().count(), files.len());
     for (number, (line, file)) in list.lines().zip(&files).enumerate() {
         let shape: Vec<usize> =
@@ -158,11 +166,13 @@ fn complaints(file: &Path) -> Vec<String> {
 
 #[test]
 fn products_satisfy_fitsverify_and_read_back_the_same() {
-    let Some(data) = support::data() else { return };
-    let verify = support::has_program("fitsverify");
+    let Some(data) = collection("products_satisfy_fitsverify_and_read_back_the_same") else {
+        return;
+    };
+    let verify = installed("products_satisfy_fitsverify_and_read_back_the_same", "fitsverify");
     let folder = tempfile::tempdir().unwrap();
     let mut frames: Vec<Frame> = vec![SynthFrames::default().frame(0)];
-    for file in support::fits_files(&data) {
+    for file in fits_files(&data) {
         for precision in [Precision::F32, Precision::F64] {
             frames.extend(read_frame(&file, "x", &options(precision)));
         }
@@ -197,7 +207,7 @@ fn bits(pixels: &Pixels) -> Vec<u64> {
 
 #[test]
 fn bad_files_fail_for_good_and_say_why() {
-    let Some(data) = support::data() else { return };
+    let Some(data) = collection("bad_files_fail_for_good_and_say_why") else { return };
     let folder = tempfile::tempdir().unwrap();
     let keck = fs::read(data.join("keck/569_0000.fits")).unwrap();
     let gzipped = fs::read(data.join("sprat/v_dark_1.fits.gz")).unwrap();
@@ -263,7 +273,7 @@ fn bad_files_fail_for_good_and_say_why() {
 
 #[test]
 fn an_hdu_is_chosen_by_number_or_name() {
-    let Some(data) = support::data() else { return };
+    let Some(data) = collection("an_hdu_is_chosen_by_number_or_name") else { return };
     let file = data.join("lacosmic/gmos.fits");
     let read = |hdu: &str| {
         let hdu = Some(serde_json::from_str(hdu).unwrap());
@@ -281,7 +291,10 @@ fn an_hdu_is_chosen_by_number_or_name() {
 
 #[test]
 fn an_image_beyond_the_limit_is_refused_before_memory_is_taken() {
-    let Some(data) = support::data() else { return };
+    let Some(data) = collection("an_image_beyond_the_limit_is_refused_before_memory_is_taken")
+    else {
+        return;
+    };
     let options = ReadOptions { max_pixels: 1000, ..ReadOptions::default() };
     let result = read_frame(&data.join("keck/569_0000.fits"), "x", &options);
     let error = result.map(|frame| frame.shape).unwrap_err();
@@ -304,10 +317,10 @@ fn a_damaged_pixel_is_found_by_the_checksum() {
 
 #[test]
 fn files_are_read_on_many_threads_at_once() {
-    let Some(data) = support::data() else { return };
+    let Some(data) = collection("files_are_read_on_many_threads_at_once") else { return };
     let files: Vec<PathBuf> = ["keck", "compressed", "sprat", "sep", "broken"]
         .iter()
-        .flat_map(|name| support::fits_files(&data.join(name)))
+        .flat_map(|name| fits_files(&data.join(name)))
         .collect();
     let read_all = || -> Vec<Option<Vec<u64>>> {
         let frames = files.iter().map(|file| read_frame(file, "x", &ReadOptions::default()).ok());
