@@ -3,9 +3,6 @@
 
 use crate::prelude::*;
 
-/// How many numbers are made per call.
-const BATCH: i64 = 64;
-
 /// Counts from `first` to `last`, both included.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -31,13 +28,11 @@ impl Producer for Integers {
     type Out = i64;
 
     fn next(&mut self, out: &mut Emitter<'_, i64>) -> Result<Next> {
-        for _ in 0..BATCH {
-            match self.first.checked_add(self.made) {
-                Some(number) if number <= self.last => out.send(number)?,
-                _ => return Ok(Next::Done),
-            }
-            self.made += 1;
+        match self.first.checked_add(self.made) {
+            Some(number) if number <= self.last => out.send(number)?,
+            _ => return Ok(Next::Done),
         }
+        self.made += 1;
         Ok(Next::More)
     }
 }

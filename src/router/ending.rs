@@ -35,9 +35,9 @@ impl Groups {
         let together = |a: usize, b: usize| a == b || (reach[a][b] && reach[b][a]);
         let mut of_step = vec![0; count];
         let mut groups: Vec<Group> = Vec::new();
-        for step in 0..count {
+        for (step, of_step) in of_step.iter_mut().enumerate() {
             let found = groups.iter().position(|group| together(group.steps[0], step));
-            of_step[step] = found.unwrap_or(groups.len());
+            *of_step = found.unwrap_or(groups.len());
             match found {
                 Some(group) => groups[group].steps.push(step),
                 None => groups.push(Group {

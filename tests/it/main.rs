@@ -1,5 +1,12 @@
 //! Behaviour seen from outside: one binary, a module per subject.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod config;
 mod examples;
 mod faults;

@@ -90,8 +90,7 @@ fn every_mode_and_thread_count_makes_the_same_files() {
     };
     let products = |args: &[&str]| {
         let (directory, _) = reduce(&data, args);
-        let products = ["fits", "png"].map(|folder| files(&directory.path().join(folder)));
-        products
+        ["fits", "png"].map(|folder| files(&directory.path().join(folder)))
     };
     let expected = products(&["--mode", "sequential"]);
     for threads in ["1", "2", "8"] {
