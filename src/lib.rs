@@ -1,4 +1,14 @@
 //! A pipeline runner for scientific data reduction.
+//!
+//! A pipeline has a producer, stages and a consumer; each of its steps runs on
+//! a number of workers behind a router that keeps a bounded queue per step and
+//! hands each message to the least recently used idle worker.
+//!
+//! - To write a stage, begin with [`stage`] and the [`prelude`].
+//! - To have a program with the whole command line over your own stages: [`cli::Cli`].
+//! - To run a pipeline from a program: [`pipeline::Pipeline`].
+//! - The stages that come with drpipe: [`stages`].
+
 pub mod buffer;
 pub mod cli;
 mod codec;
@@ -15,6 +25,8 @@ mod quarantine;
 pub mod registry;
 mod router;
 pub mod stage;
+#[path = "../stages/mod.rs"]
+pub mod stages;
 mod transport;
 mod worker;
 
@@ -30,6 +42,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 }
 
-/// The stages that come with drpipe.
-#[path = "../stages/mod.rs"]
-pub mod stages;
+/// The example in README is run like every other.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

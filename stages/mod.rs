@@ -1,3 +1,6 @@
+//! The stages that come with drpipe: FITS frames in and out, their reduction,
+//! pictures, and small stages for numbers and text. `drpipe stages` lists them.
+
 use crate::prelude::*;
 
 mod contact_sheet;

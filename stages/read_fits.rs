@@ -1,4 +1,4 @@
-use super::fits::{Hdu, Precision, ReadOptions, read_frame};
+use super::fits::{Hdu, Precision, ReadOptions, check_reentrant, read_frame};
 use super::frame::{FitsPath, Frame};
 use crate::prelude::*;
 
@@ -39,6 +39,11 @@ fn default_max_pixels() -> u64 {
 impl Stage for ReadFits {
     type In = FitsPath;
     type Out = Frame;
+
+    /// Workers read at the same time: a CFITSIO that cannot do that is refused.
+    fn init(&mut self, _: &Context) -> Result<()> {
+        check_reentrant().map_err(Failure::permanent)
+    }
 
     fn run(&mut self, file: FitsPath, out: &mut Emitter<'_, Frame>) -> Result<()> {
         let options = ReadOptions {
