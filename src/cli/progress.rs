@@ -1,6 +1,6 @@
 //! Progress: a bar per step on a terminal, now and then a line elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use crate::event::{Snapshot, StepStatus};
 
 /// Time between lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// The time over which a bar's rate is taken.
+const RATE_OVER: Duration = Duration::from_secs(1);
 /// The width of a queue's bar in characters.
 const QUEUE_WIDTH: usize = 10;
 
@@ -19,7 +21,8 @@ pub(super) enum Progress {
     Bars {
         bars: BTreeMap<String, ProgressBar>,
         limits: BTreeMap<String, Option<usize>>,
-        before: Option<Snapshot>,
+        /// The snapshots of the last second: rates are taken over it.
+        recent: VecDeque<Snapshot>,
     },
     Lines {
         next: Duration,
@@ -46,25 +49,29 @@ impl Progress {
         });
         let bars = bars.collect();
         let limits = plan.steps.iter().map(|s| (s.name.clone(), s.queue_limit)).collect();
-        Self::Bars { bars, limits, before: None }
+        Self::Bars { bars, limits, recent: VecDeque::new() }
     }
 
     pub(super) fn show(&mut self, snapshot: Snapshot) {
         match self {
             Self::Silent => {}
-            Self::Bars { bars, limits, before } => {
+            Self::Bars { bars, limits, recent } => {
                 for step in &snapshot.steps {
                     if let Some(bar) = bars.get(&*step.name) {
                         let limit = limits.get(&*step.name).copied().flatten();
                         bar.set_message(bar_text(
                             step,
                             limit,
-                            rate(step, &snapshot, before.as_ref()),
+                            rate(step, &snapshot, recent.front()),
                         ));
                         bar.tick();
                     }
                 }
-                *before = Some(snapshot);
+                let past = |old: &Snapshot| old.elapsed + RATE_OVER <= snapshot.elapsed;
+                while recent.get(1).is_some_and(past) {
+                    recent.pop_front();
+                }
+                recent.push_back(snapshot);
             }
             Self::Lines { next, before } => {
                 if snapshot.elapsed >= *next {
