@@ -142,7 +142,7 @@ fn write(place: &Place, casualty: &Casualty) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     // Whole or not at all, like every product.
     let entry = tempfile::Builder::new().prefix(".entry-").tempdir_in(directory)?;
-    fs::write(entry.path().join("header.bin"), &casualty.payload.header)?;
+    fs::write(entry.path().join("header.bin"), &*casualty.payload.header)?;
     for (index, buffer) in casualty.payload.buffers.iter().enumerate() {
         fs::write(entry.path().join(format!("buffer-{index}.bin")), buffer)?;
     }

@@ -213,7 +213,7 @@ impl Writer {
             self.head.put_slice(&header);
         } else {
             self.head.put_u32_le(IN_FRAME);
-            self.frames.push(header);
+            self.frames.push(header.into_bytes());
         }
         self.head.put_u32_le(buffers.len() as u32);
         self.frames.extend(buffers);
@@ -324,8 +324,8 @@ impl Reader {
 
     fn payload(&mut self) -> Result<Payload, WireError> {
         let header = match self.head.try_get_u32_le()? {
-            IN_FRAME => self.frame()?,
-            length => self.bytes(length)?,
+            IN_FRAME => self.frame()?.into(),
+            length => self.bytes(length)?.into(),
         };
         let count = self.head.try_get_u32_le()? as usize;
         if count > self.frames.len() {
