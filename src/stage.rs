@@ -170,7 +170,8 @@ pub trait Stage {
 
     /// Processes one message; emits any number of messages, or none: then the
     /// message counts as filtered. What was emitted before a failure or a panic
-    /// is dropped, so that a retry emits nothing twice.
+    /// is dropped, so that a retry emits nothing twice. After a panic the same
+    /// instance goes on: keep its fields sound before calling what may panic.
     ///
     /// # Errors
     /// A failure fails this message: the step's `retries` and `on_error` decide
@@ -255,6 +256,7 @@ pub trait Consumer {
 pub struct Emitter<'a, T: Data> {
     context: &'a Context,
     origin: Option<&'a str>,
+    message: u64,
     /// Whether each value is asked for its own origin (producers).
     names_origins: bool,
     gathered: &'a mut Vec<Output>,
@@ -301,6 +303,12 @@ impl<T: Data> Emitter<'_, T> {
         self.origin
     }
 
+    /// The number of the current message: the same at every attempt on it, and
+    /// no other message's in this run. 0 in a producer and in `finish`.
+    pub fn message(&self) -> u64 {
+        self.message
+    }
+
     fn push(&mut self, route: usize, value: &T) -> Result<()> {
         let payload = value.to_payload()?;
         let origin = if self.names_origins { value.origin().map(Into::into) } else { None };
@@ -324,6 +332,8 @@ pub(crate) struct Outputs<'a> {
     pub(crate) context: &'a Context,
     /// The origin of the current input.
     pub(crate) origin: Option<&'a str>,
+    /// The number of the current input.
+    pub(crate) message: u64,
     /// Whether each value is asked for its own origin (producers).
     pub(crate) names_origins: bool,
     pub(crate) gathered: &'a mut Vec<Output>,
@@ -334,6 +344,7 @@ impl Outputs<'_> {
         Emitter {
             context: self.context,
             origin: self.origin,
+            message: self.message,
             names_origins: self.names_origins,
             gathered: self.gathered,
             marker: std::marker::PhantomData,

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::frame::Picture;
-use super::product::write_whole;
+use super::product::{check_target, write_whole};
 use super::save_png::write_png;
 use crate::prelude::*;
 
@@ -74,6 +74,7 @@ impl Consumer for ContactSheet {
     }
 
     fn init(&mut self, _: &Context) -> Result<()> {
+        check_target(&self.file)?;
         self.spool = Some(tempfile::tempfile().context("no temporary file for thumbnails")?);
         let directory = directory_of(&self.file);
         std::fs::create_dir_all(directory)

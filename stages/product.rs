@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::{self, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{self, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
@@ -37,7 +37,8 @@ impl Products {
     pub(crate) fn open(directory: &Path, context: &Context) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
-        let directory = path::absolute(directory)?;
+        // Two ways to one folder, by a link, are one folder.
+        let directory = fs::canonicalize(directory)?;
         Ok(Self { directory, step: context.step().to_owned(), claims: claims_of(context.run()) })
     }
 
@@ -53,18 +54,19 @@ impl Products {
         name: &str,
         suffix: &str,
         source: &str,
+        message: u64,
         write: impl FnOnce(&mut PendingFile) -> Result<()>,
     ) -> Result<PathBuf> {
         let path = self.directory.join(file_name(name, suffix)?);
         refuse_input(&path, source)?;
-        self.claim(&path, source)?;
+        self.claim(&path, source, message)?;
         write_whole(&path, write)?;
         Ok(path)
     }
 
     /// The same owner may claim a path again: a retry replaces what an attempt left.
-    fn claim(&self, path: &Path, source: &str) -> Result<()> {
-        let owner = format!("{source} (step {})", self.step);
+    fn claim(&self, path: &Path, source: &str, message: u64) -> Result<()> {
+        let owner = format!("{source} (step {}, message {message})", self.step);
         let mut claims = lock(&self.claims);
         match claims.get(path) {
             Some(other) if **other != *owner => Err(Failure::permanent(format!(
@@ -90,6 +92,20 @@ fn refuse_input(path: &Path, source: &str) -> Result<()> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// Whether there can be a file of this name.
+///
+/// # Errors
+/// A permanent failure if it names no file or a directory.
+pub(crate) fn check_target(path: &Path) -> Result<()> {
+    if path.file_name().is_none() || path.is_dir() {
+        return Err(Failure::permanent(format!(
+            "\"{}\" is not the name of a file: give the file's own name too",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 fn claims_of(run: &str) -> Claims {
@@ -143,6 +159,7 @@ impl PendingFile {
     /// # Errors
     /// If the directory of `path` takes no file.
     pub(crate) fn create(path: &Path) -> Result<Self> {
+        check_target(path)?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let temporary = tempfile::Builder::new()
             .prefix(".drpipe-")
@@ -197,7 +214,36 @@ mod tests {
     use super::*;
 
     fn save(products: &Products, name: &str, source: &str, text: &str) -> Result<PathBuf> {
-        products.write(name, ".txt", source, |writer| Ok(writer.write_all(text.as_bytes())?))
+        products.write(name, ".txt", source, 0, |writer| Ok(writer.write_all(text.as_bytes())?))
+    }
+
+    #[test]
+    fn two_ways_to_one_folder_are_one_folder() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let first = Products::open(&real, &context_of("run-l", "FIRST", &[])).unwrap();
+        let second = Products::open(&link, &context_of("run-l", "SECOND", &[])).unwrap();
+        save(&first, "x", "a.fits", "first").unwrap();
+        assert!(save(&second, "x", "a.fits", "second").is_err());
+    }
+
+    #[test]
+    fn two_messages_from_one_source_never_share_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let products = Products::open(directory.path(), &context_of("run-m", "SAVE", &[])).unwrap();
+        let save = |message| products.write("x", ".txt", "a.fits", message, |_| Ok(()));
+        save(1).unwrap();
+        save(1).unwrap();
+        assert!(save(2).unwrap_err().to_string().contains("message 1"));
+    }
+
+    #[test]
+    fn a_directory_is_no_target() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(PendingFile::create(directory.path()).is_err());
+        assert!(PendingFile::create(Path::new("")).is_err());
     }
 
     #[test]

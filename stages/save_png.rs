@@ -34,9 +34,13 @@ impl Stage for SavePng {
 
     fn run(&mut self, mut picture: Picture, out: &mut Emitter<'_, Picture>) -> Result<()> {
         picture.size()?;
-        let path = self.products.write(&picture.name, ".png", &picture.source, |writer| {
-            write_png(writer, &picture.pixels, picture.width, picture.height)
-        })?;
+        let path = self.products.write(
+            &picture.name,
+            ".png",
+            &picture.source,
+            out.message(),
+            |writer| write_png(writer, &picture.pixels, picture.width, picture.height),
+        )?;
         picture.file = Some(path.display().to_string());
         out.send(picture)
     }

@@ -21,7 +21,7 @@ pub(crate) fn emitted<T: Data, R>(
 ) -> Result<(R, Vec<(String, T)>)> {
     let mut gathered: Vec<Output> = Vec::new();
     let mut outputs =
-        Outputs { context, origin: None, names_origins: true, gathered: &mut gathered };
+        Outputs { context, origin: None, message: 0, names_origins: true, gathered: &mut gathered };
     let result = work(&mut outputs.emitter())?;
     let values = gathered.into_iter().map(|output| {
         let route = context.next_steps()[output.route as usize].clone();

@@ -51,7 +51,7 @@ impl Stage for WriteFits {
     }
 
     fn run(&mut self, frame: Frame, out: &mut Emitter<'_, Frame>) -> Result<()> {
-        self.products.write(&frame.name, &self.suffix, &frame.source, |writer| {
+        self.products.write(&frame.name, &self.suffix, &frame.source, out.message(), |writer| {
             write_frame(&frame, writer)
         })?;
         out.send(frame)

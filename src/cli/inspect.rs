@@ -1,21 +1,18 @@
 //! What there is to see without running: `check`, `graph`, `stages`, `schema`.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::USAGE;
 use super::args::{CheckArgs, GraphFormat, StagesArgs};
+use super::{USAGE, complain};
 use crate::config::{self, plan::Plan};
 use crate::nearest::nearest;
 use crate::pipeline::Pipeline;
 use crate::registry::{Class, Registry};
 
-/// Prints to standard output; a reader that has gone away needs nothing.
 fn print(text: &str) -> ExitCode {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    super::print(text.as_bytes())
 }
 
 pub(super) fn check(pipeline: &Pipeline, args: &CheckArgs) -> ExitCode {
@@ -59,8 +56,7 @@ pub(super) fn stages(registry: &Registry, args: &StagesArgs) -> ExitCode {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => format!("the stages are {}", names.join(", ")),
                 };
-                eprintln!("error: there is no stage \"{name}\"; {hint}");
-                ExitCode::from(USAGE)
+                complain(USAGE, format_args!("error: there is no stage \"{name}\"; {hint}"))
             }
         },
     }

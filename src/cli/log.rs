@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::MultiProgress;
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::args::{LogFormat, RunArgs};
@@ -16,6 +17,13 @@ use crate::event::Event;
 /// # Errors
 /// If the log filter makes no sense.
 pub(super) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), String> {
+    let plain = !args.log_level.contains(['=', ',']);
+    if plain && args.log_level.parse::<LevelFilter>().is_err() {
+        return Err(format!(
+            "--log-level {}: expected error, warn, info, debug or trace",
+            args.log_level
+        ));
+    }
     let filter = EnvFilter::try_new(&args.log_level).map_err(|error| {
         format!(
             "--log-level {}: {error}; expected error, warn, info, debug or trace",
@@ -27,6 +35,7 @@ pub(super) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), String> 
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal() && !no_color)
         .with_target(false)
+        .log_internal_errors(false)
         .with_writer(AboveBars(bars.clone()));
     // A program that embeds drpipe may have set up its own logging: it stays.
     let _ = match args.log_format {
@@ -42,12 +51,13 @@ struct AboveBars(MultiProgress);
 
 impl Write for AboveBars {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(line))?;
+        // The run goes on when nobody reads its log any more.
+        let _ = self.0.suspend(|| io::stderr().write_all(line));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

@@ -7,8 +7,12 @@ mod ledger;
 mod log;
 mod progress;
 mod run;
+mod signals;
+mod summary;
 
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -138,39 +142,63 @@ impl Cli {
             Command::Completions { shell } => {
                 let mut command = Args::command();
                 let name = command.get_name().to_owned();
-                clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
-                ExitCode::SUCCESS
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut command, name, &mut script);
+                print(&script)
             }
         }
     }
 
     /// Everything that is wrong goes to standard error, warnings too.
     fn load(&self, source: &Source) -> Result<Pipeline, ExitCode> {
-        let settings = source.settings().map_err(|error| {
-            eprintln!("{error}");
-            ExitCode::from(USAGE)
-        })?;
+        let settings = source.settings().map_err(|error| complain(USAGE, error))?;
         match Pipeline::load(&source.config, &self.registry, &settings) {
             Ok(pipeline) => {
                 for warning in pipeline.warnings() {
-                    eprintln!("{warning}");
+                    say(warning);
                 }
                 Ok(pipeline)
             }
             Err(error @ LoadError::Unreadable { .. }) => {
-                eprintln!("error: {error}");
-                Err(ExitCode::from(USAGE))
+                Err(complain(USAGE, format_args!("error: {error}")))
             }
-            Err(LoadError::Wrong(error)) => {
-                eprintln!("{error}");
-                Err(ExitCode::from(USAGE))
-            }
+            Err(LoadError::Wrong(error)) => Err(complain(USAGE, error)),
         }
     }
 }
 
-/// Help and version are no errors; what cannot be printed has no reader.
+/// Help and version are no errors.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
-    ExitCode::from(error.exit_code().try_into().unwrap_or(USAGE))
+    if !error.use_stderr() {
+        return print(error.render().to_string().as_bytes());
+    }
+    say(error.render().ansi());
+    if error.kind() == clap::error::ErrorKind::ArgumentConflict {
+        say("The options of a command stand behind it: drpipe check --config FILE");
+    }
+    ExitCode::from(USAGE)
+}
+
+/// Says something to the user. A standard error that has gone away, because
+/// the terminal was closed, say, must not end a run.
+fn say(message: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
+/// Says what is wrong.
+fn complain(code: u8, message: impl Display) -> ExitCode {
+    say(message);
+    ExitCode::from(code)
+}
+
+/// Prints what was asked for. A reader that has gone away needs nothing more;
+/// what cannot be written for another reason is an error.
+fn print(text: &[u8]) -> ExitCode {
+    let mut out = std::io::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(STOPPED, format_args!("error: cannot write to standard output: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }

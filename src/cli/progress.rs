@@ -40,7 +40,7 @@ impl Progress {
             return Self::Lines { next: LINE_EVERY, before: None };
         }
         let width = plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
-        let style = ProgressStyle::with_template("{prefix} {spinner} {msg}")
+        let style = ProgressStyle::with_template("{prefix} {spinner} {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bars = plan.steps.iter().map(|step| {
             let bar = multi.add(ProgressBar::new_spinner().with_style(style.clone()));

@@ -8,7 +8,7 @@ use super::check::{Edge, Loops, edges, order};
 use super::diagnostic::{ConfigError, Diagnostic, quote};
 use super::plan::{Plan, Route, Step};
 use super::report::Report;
-use super::spec::{StepSpec, WORKERS, wrong_name};
+use super::spec::{RUN_WORKERS, StepSpec, WORKERS, wrong_name};
 use super::types;
 use crate::registry::Registry;
 
@@ -68,6 +68,12 @@ pub(crate) fn plan(
         );
         report.warning(&spec.workers_origin, message, "");
         spec.workers = 1;
+    }
+    let workers: usize = specs.iter().map(|spec| spec.workers).sum();
+    let largest = specs.iter().max_by_key(|spec| spec.workers);
+    if let Some(spec) = largest.filter(|_| workers > RUN_WORKERS) {
+        let message = format!("found {workers} workers in all; expected at most {RUN_WORKERS}");
+        report.error(&spec.workers_origin, message, "");
     }
     let edges = edges(&specs, rules.loops, rules.incomplete, report);
     types::check(&specs, &edges, rules.registry, report);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::plan::OnError;
-use super::spec::{QUEUE_BYTES, QUEUE_LIMIT, WORKERS};
+use super::spec::{NAME_LENGTH, QUEUE_BYTES, QUEUE_LIMIT, WORKERS};
 
 /// A key, what it is for and what values it takes.
 pub(crate) struct Key {
@@ -141,7 +141,7 @@ const NAME: &str =
 pub(crate) const STEP: &[Key] = &[
     key(
         "name",
-        Shape::Value(|| json!({"type": "string", "pattern": NAME})),
+        Shape::Value(|| json!({"type": "string", "pattern": NAME, "maxLength": NAME_LENGTH})),
         "a name without . , = / \\",
         "The name of the step, unique in the file.",
     ),
@@ -225,7 +225,7 @@ pub(crate) const STEP: &[Key] = &[
     ),
 ];
 
-const EXPECTED_WORKERS: &str = "a whole number of workers from 1 to 1024";
+const EXPECTED_WORKERS: &str = "a whole number of workers from 1 to 1000";
 
 fn workers() -> Value {
     let digits = "^0{0,9}([1-9][0-9]{0,2}|10[01][0-9]|102[0-4])$";
@@ -315,11 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn workers_are_1_to_1024_or_their_digits() {
-        for good in [json!(1), json!(1024), json!("2"), json!("1024"), json!(2.0)] {
+    fn workers_are_1_to_1000_or_their_digits() {
+        for good in [json!(1), json!(1000), json!("2"), json!("1000"), json!(2.0)] {
             assert!(takes("nb_thread", good.clone()), "{good}");
         }
-        let bad = [json!(0), json!(1025), json!("0"), json!("1025"), json!(-1), json!(1.5)];
+        let bad = [json!(0), json!(1001), json!("0"), json!("1001"), json!(-1), json!(1.5)];
         for bad in bad.into_iter().chain([json!("two"), json!(null), json!([2]), json!("")]) {
             assert!(!takes("nb_thread", bad.clone()), "{bad}");
         }

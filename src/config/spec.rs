@@ -13,8 +13,12 @@ pub(crate) const QUEUE_LIMIT: usize = 100;
 pub(crate) const QUEUE_BYTES: u64 = 256 << 20;
 /// The wait before the first retry, if the configuration says nothing.
 pub(crate) const BACKOFF: Duration = Duration::from_millis(100);
+/// The longest name of a step, in characters: it becomes part of file names.
+pub(crate) const NAME_LENGTH: usize = 64;
+/// The most workers of a run: each has a socket, and a context holds 1023.
+pub(crate) const RUN_WORKERS: usize = 1000;
 /// The most workers of one step.
-pub(crate) const WORKERS: usize = 1024;
+pub(crate) const WORKERS: usize = 1000;
 
 /// Where something was said.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -135,6 +139,9 @@ pub(crate) fn wrong_name(name: &str) -> Option<String> {
     }
     if name.trim() != name {
         return Some("a step's name must not begin or end with a blank".to_owned());
+    }
+    if name.chars().count() > NAME_LENGTH {
+        return Some(format!("a step's name must not be longer than {NAME_LENGTH} characters"));
     }
     let forbidden = |c: &char| c.is_control() || matches!(c, '.' | ',' | '=' | '/' | '\\');
     name.chars().find(forbidden).map(|c| format!("a step's name must not contain {c:?}"))

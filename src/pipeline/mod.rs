@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::observe::Outlet;
 use crate::quarantine::Keeper;
 use crate::registry::Registry;
-use crate::router::{Router, Stop};
+use crate::router::{Batches, Router, Stop};
 use crate::stage::Context;
 use crate::transport::Inproc;
 use crate::transport::hub::{self, Command, Commander, Commands, Hub, HubError};
@@ -226,18 +226,18 @@ impl Start {
 
     fn sequential(self) -> Report {
         let context_of = self.context();
-        let Self { plan, outlet, commands, run, .. } = self;
-        let router = Router::new(&plan);
+        let Self { plan, outlet, commands, run, cancelled, .. } = self;
+        let router = Router::new(&plan, Batches::Single);
         let (router, outlet, elapsed) =
-            sequential::run(&plan, router, outlet, &commands, &context_of);
-        Report::new(run, &plan, &router, outlet.finish(), elapsed)
+            sequential::run(&plan, router, outlet, &commands, &cancelled, &context_of);
+        Report::new(run, &plan, Mode::Sequential, &router, outlet.finish(), elapsed)
     }
 
     fn threads(self) -> Result<Report, RunError> {
         let context_of = self.context();
         let Self { plan, outlet, commands, commander, cancelled, run } = self;
         let inproc = Inproc::new();
-        let router = Router::new(&plan);
+        let router = Router::new(&plan, Batches::Adaptive);
         let places: Vec<_> = (0..router.worker_count()).map(|w| router.place_of(w)).collect();
         // Every worker's thread holds a sender; the channel closes with the last.
         let (alive, all_ended) = mpsc::channel::<()>();
@@ -279,7 +279,7 @@ impl Start {
             }
         }
         let (router, outlet) = hub.into_parts();
-        Ok(Report::new(run, &plan, &router, outlet.finish(), elapsed))
+        Ok(Report::new(run, &plan, Mode::Threads, &router, outlet.finish(), elapsed))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::Mode;
 use crate::config::plan::Plan;
 use crate::ledger::Counts;
 use crate::quarantine::Kept;
@@ -30,6 +31,8 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// The step whose workers were busy for the largest part of the run.
     pub bottleneck: Option<String>,
+    /// What failed in `finish`, in words.
+    pub finish_failures: Vec<String>,
     /// Where the failed inputs are, if there are any.
     pub quarantine: Option<PathBuf>,
     /// How many inputs are there.
@@ -72,20 +75,24 @@ impl Report {
     pub(super) fn new(
         run: String,
         plan: &Plan,
+        mode: Mode,
         router: &Router,
         kept: Kept,
         elapsed: Duration,
     ) -> Self {
         let snapshot = router.snapshot(elapsed);
         let steps: Vec<StepReport> = std::iter::zip(&plan.steps, snapshot.steps)
-            .map(|(step, status)| StepReport {
+            .map(|(step, status)| {
+                (step, status, if mode == Mode::Threads { step.workers } else { 1 })
+            })
+            .map(|(step, status, threads)| StepReport {
                 name: step.name.clone(),
                 class: step.class.clone(),
                 kind: step.kind,
                 workers: step.workers,
                 counts: status.counts,
                 busy_percent: 100.0 * status.busy_time.as_secs_f64()
-                    / (elapsed.as_secs_f64() * step.workers as f64).max(f64::MIN_POSITIVE),
+                    / (elapsed.as_secs_f64() * threads as f64).max(f64::MIN_POSITIVE),
                 mean: status.mean,
                 p99: status.p99,
                 queue_high_water: status.high_water,
@@ -105,6 +112,7 @@ impl Report {
             elapsed,
             bottleneck: busiest.map(|step| step.name.clone()),
             steps,
+            finish_failures: router.finish_failures().to_vec(),
             quarantine: kept.directory,
             quarantined: kept.count,
             config_hash: plan.config_hash.clone(),

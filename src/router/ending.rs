@@ -6,6 +6,8 @@
 //! Then its steps finish one after the other in the order of the plan; what
 //! they emit in doing so is processed before the next one finishes.
 
+use std::time::Duration;
+
 use super::{Action, Held, Phase, ProducerState, Router, State, Worker};
 use crate::config::plan::Plan;
 use crate::error::Result;
@@ -186,7 +188,8 @@ impl Router {
         if self.abandoned.is_some() {
             return;
         }
-        self.drain(&reason);
+        self.draining = true;
+        self.tell(Event::Stopping { reason: reason.clone() });
         self.abandoned = Some(reason);
         self.drop_waiting();
     }
@@ -218,13 +221,16 @@ impl Router {
         self.over = true;
     }
 
-    pub(super) fn stop_now(&mut self) {
+    pub(super) fn stop_now(&mut self, now: Duration) {
         self.interrupted = true;
-        self.abandon("interrupted again: what is left is dropped".into());
+        self.abandon("stopped at once: what is left is dropped".into());
         for worker in 0..self.workers.len() {
-            let Worker { step, ref mut in_hand, .. } = self.workers[worker];
-            self.steps[step].counts.dropped += in_hand.len() as u64;
-            in_hand.clear();
+            let Worker { step, since, ref mut in_hand, .. } = self.workers[worker];
+            if !in_hand.is_empty() {
+                self.steps[step].counts.dropped += in_hand.len() as u64;
+                self.steps[step].times.total += now.saturating_sub(since);
+                in_hand.clear();
+            }
             if self.workers[worker].state != State::Gone {
                 self.stop_worker(worker);
             }

@@ -145,6 +145,10 @@ impl Router {
         self.tell(Event::WorkerLost { step: name, worker: number, reason: reason.clone() });
         if state == State::Starting {
             self.worker_has_started();
+            if !self.started {
+                let name = &self.steps[index].name;
+                self.abandon(format!("a worker of \"{name}\" could not be started: {reason}"));
+            }
         }
         for message in std::mem::take(&mut self.workers[worker].in_hand) {
             let failure = Failure::retryable(format!("its worker was lost: {reason}"));
@@ -203,9 +207,9 @@ impl Router {
     }
 
     pub(super) fn finish_failed(&mut self, worker: usize, failure: Failure) {
-        self.finish_failures += 1;
         let Worker { step, number, .. } = self.workers[worker];
         let step = Arc::clone(&self.steps[step].name);
+        self.finish_failures.push(format!("finish of \"{step}\" failed: {failure}"));
         self.tell(Event::FinishFailed { step, worker: number, failure });
     }
 }

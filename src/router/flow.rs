@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Action, Completion, Held, Outcome, Phase, ProducerState, Production, Router, State};
+use super::{
+    Action, Batches, Completion, Held, Outcome, Phase, ProducerState, Production, Router, State,
+};
 use crate::event::Cause;
 use crate::message::{Message, Origin, Output};
 use crate::stage::Next;
@@ -53,6 +55,7 @@ impl Router {
                 }
             }
         }
+        self.workers[worker].since = now;
         self.used(worker);
         self.place(worker);
         self.touch(step);
@@ -262,6 +265,9 @@ impl Router {
             bytes += message.payload.len();
             messages.push(message);
         }
+        if self.workers[worker].in_hand.is_empty() {
+            self.workers[worker].since = now;
+        }
         self.workers[worker].in_hand.extend(messages.iter().cloned());
         self.used(worker);
         // There is room now for those that wait.
@@ -291,6 +297,9 @@ impl Router {
 
     /// How many messages a worker of the step may have in hand.
     fn depth(&self, step: usize) -> usize {
+        if self.batches == Batches::Single {
+            return 1;
+        }
         match self.steps[step].times.recent() {
             None => 1,
             Some(mean) => {

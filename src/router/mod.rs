@@ -45,6 +45,8 @@ pub(crate) enum Input {
     Finished { worker: usize, result: Result<()>, outputs: Vec<Output> },
     /// The worker has died.
     Lost { worker: usize, reason: String },
+    /// The worker does not keep to the protocol.
+    Broken { worker: usize, reason: String },
     /// The run shall end before its inputs do.
     Stop(Stop),
 }
@@ -139,6 +141,15 @@ pub enum Verdict {
     Interrupted,
 }
 
+/// How much work a worker may have in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Batches {
+    /// As much as it does in a short time, by the running times so far.
+    Adaptive,
+    /// One message: the order of events does not depend on running times.
+    Single,
+}
+
 struct Step {
     name: Arc<str>,
     group: usize,
@@ -176,6 +187,8 @@ struct Worker {
     held: VecDeque<Held>,
     /// Grows with each use: the smallest is the least recently used.
     last_used: u64,
+    /// When it was given what it has in hand, or last reported on it.
+    since: Duration,
     producer: ProducerState,
 }
 
@@ -207,6 +220,7 @@ struct Held {
 
 /// See the module's documentation.
 pub(crate) struct Router {
+    batches: Batches,
     steps: Vec<Step>,
     workers: Vec<Worker>,
     groups: Groups,
@@ -226,14 +240,14 @@ pub(crate) struct Router {
     uses: u64,
     next_id: u64,
     casualties: u64,
-    finish_failures: u64,
+    finish_failures: Vec<String>,
     consecutive_producer_failures: u32,
     /// Why production ended early, if it did.
     producer_failure: Option<String>,
 }
 
 impl Router {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, batches: Batches) -> Self {
         let groups = Groups::of(plan);
         let mut workers = Vec::new();
         let steps = plan.steps.iter().enumerate().map(|(index, step)| {
@@ -257,6 +271,7 @@ impl Router {
         });
         let steps: Vec<Step> = steps.collect();
         Self {
+            batches,
             groups,
             starting: workers.len(),
             touched: (0..steps.len()).collect(),
@@ -272,7 +287,7 @@ impl Router {
             uses: 0,
             next_id: 0,
             casualties: 0,
-            finish_failures: 0,
+            finish_failures: Vec::new(),
             consecutive_producer_failures: 0,
             producer_failure: None,
         }
@@ -295,11 +310,12 @@ impl Router {
             }
             Input::Finished { worker, result, outputs } => self.finished(worker, result, outputs),
             Input::Lost { worker, reason } => self.lost(worker, reason, now),
+            Input::Broken { worker, reason } => self.dismiss(worker, reason, now),
             Input::Stop(Stop::Drain) => {
                 self.interrupted = true;
                 self.drain("interrupted: no more input is taken, what was taken is processed");
             }
-            Input::Stop(Stop::Now) => self.stop_now(),
+            Input::Stop(Stop::Now) => self.stop_now(now),
         }
     }
 
@@ -347,7 +363,7 @@ impl Router {
             return Verdict::Stopped(reason.clone());
         }
         let failed = self.steps.iter().any(|s| s.counts.failed + s.counts.dropped > 0);
-        if failed || self.finish_failures > 0 { Verdict::SomeFailed } else { Verdict::Done }
+        if failed || !self.finish_failures.is_empty() { Verdict::SomeFailed } else { Verdict::Done }
     }
 
     /// Where the run stands.
@@ -369,6 +385,11 @@ impl Router {
             }
         });
         Snapshot { elapsed: now, steps: steps.collect() }
+    }
+
+    /// What failed in `finish`, in words.
+    pub(crate) fn finish_failures(&self) -> &[String] {
+        &self.finish_failures
     }
 
     /// The step and the number within it of a worker.
@@ -450,6 +471,7 @@ impl Worker {
             in_hand: VecDeque::new(),
             held: VecDeque::new(),
             last_used: 0,
+            since: Duration::ZERO,
             producer: ProducerState::Idle(Duration::ZERO),
         }
     }

@@ -152,7 +152,7 @@ impl Simulator {
     fn new(seed: u64, faults: Faults) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let plan = random_plan(&mut rng);
-        let router = Router::new(&plan);
+        let router = Router::new(&plan, Batches::Adaptive);
         let workers = (0..router.worker_count()).map(|_| Incarnation::default()).collect();
         let mut simulator = Self {
             to_produce: rng.random_range(0..60),
@@ -304,7 +304,7 @@ impl Simulator {
                 self.commit(outputs);
             }
             Input::Lost { .. } => self.workers[worker].alive = false,
-            Input::InitFailed { .. } | Input::Stop(_) => {}
+            Input::InitFailed { .. } | Input::Broken { .. } | Input::Stop(_) => {}
         }
     }
 

@@ -152,7 +152,7 @@ impl Hub {
             if let (Some(worker), Some(head)) = (known, head) {
                 let input = match FromWorker::decode(head, parts.collect()) {
                     Ok(message) => input_of(worker, message),
-                    Err(error) => Input::Lost { worker, reason: error.to_string() },
+                    Err(error) => Input::Broken { worker, reason: error.to_string() },
                 };
                 self.router.handle(input, now);
             }
@@ -216,7 +216,7 @@ impl Hub {
 fn input_of(worker: usize, message: FromWorker) -> Input {
     match message {
         FromWorker::Ready { version: VERSION } => Input::Ready { worker },
-        FromWorker::Ready { version } => Input::Lost {
+        FromWorker::Ready { version } => Input::Broken {
             worker,
             reason: format!("it speaks version {version} of the protocol, expected {VERSION}"),
         },

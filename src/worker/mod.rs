@@ -7,7 +7,7 @@ pub(crate) mod thread;
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::message::{Message, Output};
 use crate::registry::{Build, Task};
 use crate::router::{Completion, Outcome, Production};
@@ -15,12 +15,22 @@ use crate::stage::{Context, Next, Outputs};
 
 use guard::{Caught, guarded};
 
-/// One instance of a stage and what it takes to make another.
+/// What is known of a call's input.
+struct Input<'a> {
+    message: u64,
+    origin: Option<&'a str>,
+    /// Whether each output is asked for its own origin.
+    names_origins: bool,
+}
+
+/// Of a producer and in `finish`, where there is none.
+const NO_INPUT: Input<'static> = Input { message: 0, origin: None, names_origins: true };
+
+/// One instance of a stage. It goes on after a panic: what it has gathered (a sum,
+/// a page) would be lost with it.
 pub(crate) struct Worker {
-    build: Build,
     context: Context,
-    /// None after a panic whose successor could not be built.
-    task: Option<Box<dyn Task>>,
+    task: Box<dyn Task>,
 }
 
 impl Worker {
@@ -28,18 +38,14 @@ impl Worker {
     ///
     /// # Errors
     /// What building or `init` failed with; a panic as a failure.
-    pub(crate) fn new(build: Build, context: Context) -> Result<Self> {
-        let task = Self::make(&build, &context)?;
-        Ok(Self { build, context, task: Some(task) })
-    }
-
-    fn make(build: &Build, context: &Context) -> Result<Box<dyn Task>> {
+    pub(crate) fn new(build: &Build, context: Context) -> Result<Self> {
         let made = guarded(|| {
             let mut task = build()?;
-            task.init(context)?;
+            task.init(&context)?;
             Ok(task)
         });
-        made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")))
+        let task = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")))?;
+        Ok(Self { context, task })
     }
 
     /// Processes one message; what it emits is added to `outputs`.
@@ -47,15 +53,12 @@ impl Worker {
         let before = outputs.len();
         let start = Instant::now();
         let Message { id, origin, payload, .. } = message;
-        let outcome = match self
-            .guarded(origin.as_deref(), false, outputs, |task, emitted| task.run(payload, emitted))
+        let input = Input { message: id, origin: origin.as_deref(), names_origins: false };
+        let outcome = match self.guarded(input, outputs, |task, emitted| task.run(payload, emitted))
         {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(failure)) => Outcome::Failed(failure),
-            Err(Caught(panic)) => {
-                self.replace_task();
-                Outcome::Panicked(panic)
-            }
+            Err(Caught(panic)) => Outcome::Panicked(panic),
         };
         if outcome != Outcome::Done {
             outputs.truncate(before);
@@ -64,8 +67,8 @@ impl Worker {
         Completion { id, outcome, outputs: emitted, busy: start.elapsed() }
     }
 
-    /// Lets the producer emit until there are `count` items, it has no more at
-    /// the moment, or `slice` has passed.
+    /// Asks the producer up to `count` times, until there are as many items, it
+    /// has no more at the moment, or `slice` has passed.
     pub(crate) fn produce(&mut self, count: u32, slice: Duration) -> (Production, Vec<Output>) {
         let mut outputs = Vec::new();
         let start = Instant::now();
@@ -73,13 +76,14 @@ impl Worker {
         let result = loop {
             let before = outputs.len();
             calls += 1;
-            let next = self.guarded(None, true, &mut outputs, |task, emitted| task.next(emitted));
+            let next = self.guarded(NO_INPUT, &mut outputs, |task, emitted| task.next(emitted));
             // A panic may have left it in any state: it is not asked again.
             let next = next.unwrap_or_else(|Caught(panic)| Err(panic.into_permanent()));
             if next.is_err() {
                 outputs.truncate(before);
             }
-            let full = outputs.len() >= count as usize || start.elapsed() >= slice;
+            let full =
+                calls >= count || outputs.len() >= count as usize || start.elapsed() >= slice;
             if next != Ok(Next::More) || full {
                 break next;
             }
@@ -90,7 +94,7 @@ impl Worker {
     /// Lets the stage finish.
     pub(crate) fn finish(&mut self) -> (Result<()>, Vec<Output>) {
         let mut outputs = Vec::new();
-        let finished = self.guarded(None, true, &mut outputs, |task, emitted| task.finish(emitted));
+        let finished = self.guarded(NO_INPUT, &mut outputs, |task, emitted| task.finish(emitted));
         let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
         if result.is_err() {
             outputs.clear();
@@ -100,30 +104,14 @@ impl Worker {
 
     fn guarded<R>(
         &mut self,
-        origin: Option<&str>,
-        names_origins: bool,
+        input: Input<'_>,
         gathered: &mut Vec<Output>,
         call: impl FnOnce(&mut dyn Task, &mut Outputs<'_>) -> Result<R>,
     ) -> std::result::Result<Result<R>, Caught> {
-        let Some(task) = &mut self.task else {
-            return Ok(Err(Failure::retryable(
-                "the stage panicked before and could not be initialised again",
-            )));
-        };
-        let mut outputs = Outputs { context: &self.context, origin, names_origins, gathered };
-        guarded(|| call(task.as_mut(), &mut outputs))
-    }
-
-    /// After a panic the instance may be in any state: a new one takes over.
-    fn replace_task(&mut self) {
-        if let Some(task) = self.task.take() {
-            // Its destructor may panic too, which changes nothing.
-            let _ = guarded(|| {
-                drop(task);
-                Ok(())
-            });
-        }
-        self.task = Self::make(&self.build, &self.context).ok();
+        let Input { message, origin, names_origins } = input;
+        let mut outputs =
+            Outputs { context: &self.context, origin, message, names_origins, gathered };
+        guarded(|| call(self.task.as_mut(), &mut outputs))
     }
 }
 
@@ -131,6 +119,7 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::data::Data;
+    use crate::error::Failure;
     use crate::registry::build_stage;
     use crate::stage::{Emitter, Stage};
 
@@ -161,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_a_failed_or_panicked_attempt_emitted_is_dropped() {
-        let mut worker = Worker::new(build_stage(|| Picky), context()).unwrap();
+        let mut worker = Worker::new(&build_stage(|| Picky), context()).unwrap();
         let mut outputs = Vec::new();
         assert_eq!(worker.run(message(2), &mut outputs).outcome, Outcome::Done);
         let failed = worker.run(message(-2), &mut outputs);
@@ -176,9 +165,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stage_has_gathered_survives_a_panic() {
+        struct Gatherer(i64);
+        impl Stage for Gatherer {
+            type In = i64;
+            type Out = i64;
+            fn run(&mut self, number: i64, _: &mut Emitter<'_, i64>) -> Result<()> {
+                assert!(number != 3, "three");
+                self.0 += number;
+                Ok(())
+            }
+            fn finish(&mut self, out: &mut Emitter<'_, i64>) -> Result<()> {
+                out.send(self.0)
+            }
+        }
+        let mut worker = Worker::new(&build_stage(|| Gatherer(0)), context()).unwrap();
+        for number in [1, 2, 3, 4] {
+            worker.run(message(number), &mut Vec::new());
+        }
+        let (result, outputs) = worker.finish();
+        assert_eq!(result, Ok(()));
+        assert_eq!(outputs[0].payload, 7_i64.to_payload().unwrap());
+    }
+
+    #[test]
     fn an_init_that_panics_is_a_failure() {
         let build: Build = std::sync::Arc::new(|| panic!("no lamp"));
-        let error = Worker::new(build, context()).err().unwrap();
+        let error = Worker::new(&build, context()).err().unwrap();
         assert!(error.to_string().contains("no lamp"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 //! and the same stages without concurrency, as the reference for both.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Worker;
@@ -17,6 +18,7 @@ pub(crate) fn run(
     mut router: Router,
     mut outlet: Outlet,
     commands: &Commands,
+    cancelled: &AtomicBool,
     context_of: &dyn Fn(usize, usize) -> Context,
 ) -> (Router, Outlet, Duration) {
     let start = Instant::now();
@@ -24,7 +26,7 @@ pub(crate) fn run(
     let mut inputs = VecDeque::new();
     for (index, worker) in workers.iter_mut().enumerate() {
         let (step, number) = router.place_of(index);
-        let made = Worker::new(plan.steps[step].build.clone(), context_of(step, number));
+        let made = Worker::new(&plan.steps[step].build, context_of(step, number));
         inputs.push_back(match made {
             Ok(made) => {
                 *worker = Some(made);
@@ -40,6 +42,10 @@ pub(crate) fn run(
             router.handle(input, now);
         }
         for action in router.settle(now) {
+            let begins_work = matches!(action, Action::Grant { .. } | Action::Work { .. });
+            if begins_work && cancelled.load(Ordering::Relaxed) {
+                continue;
+            }
             inputs.extend(act(action, &mut workers, &mut outlet));
             let now = start.elapsed();
             outlet.progress(now, || router.snapshot(now));

@@ -58,7 +58,7 @@ pub(crate) fn spawn(post: Post) -> std::io::Result<JoinHandle<()>> {
 fn serve(post: Post) -> Result<(), LinkError> {
     let Post { inproc, index, build, context, cancelled, .. } = post;
     let mut link = Link::connect(&inproc, index)?;
-    let mut worker = match Worker::new(build, context) {
+    let mut worker = match Worker::new(&build, context) {
         Ok(worker) => worker,
         Err(failure) => return link.send(FromWorker::InitFailed(failure)),
     };

@@ -169,6 +169,97 @@ fn sequential_mode_gives_the_same_files() {
     }
 }
 
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_the_run() {
+    let config = numbers("50", r#"{ "name": "FAIL", "class": "Fail", "params": { "every": 1 } }"#);
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("pipeline.json"), config).unwrap();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let run = drpipe(directory.path()).stderr(full()).output().unwrap();
+    finished(run).expect_code(1);
+    fs::write(directory.path().join("pipeline.json"), "{").unwrap();
+    finished(drpipe(directory.path()).stderr(full()).output().unwrap()).expect_code(2);
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    for command in [&["schema"][..], &["stages"], &["completions", "bash"], &["--help"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let run = drpipe(directory.path()).args(command).stdout(full).output().unwrap();
+        let run = finished(run).expect_code(3);
+        assert!(run.err.contains("cannot write to standard output"), "{}", run.err);
+    }
+}
+
+#[test]
+fn a_summary_that_cannot_be_written_is_refused_before_the_run() {
+    let (run, directory) = run(&numbers("3", ""), &["--summary", "missing/summary.json"]);
+    let run = run.expect_code(2);
+    assert!(run.err.contains("there is no directory missing"), "{}", run.err);
+    assert_eq!(files(directory.path()).len(), 1);
+}
+
+#[test]
+fn a_summary_can_be_read_by_others_and_goes_into_pipes() {
+    use std::os::unix::fs::PermissionsExt;
+    let (piped, directory) = run(&numbers("3", ""), &["--quiet", "--summary", "/dev/stdout"]);
+    let summary: Value = serde_json::from_str(&piped.expect_code(0).out).unwrap();
+    assert_eq!(summary["verdict"], "done");
+    finish(drpipe(directory.path()).args(["--summary", "summary.json"])).expect_code(0);
+    let mode = fs::metadata(directory.path().join("summary.json")).unwrap().permissions().mode();
+    let usual = fs::metadata(directory.path().join("pipeline.json")).unwrap().permissions().mode();
+    assert_eq!(mode, usual);
+}
+
+#[test]
+fn a_log_level_that_does_not_exist_is_a_usage_error() {
+    let (run, _directory) = run(&numbers("3", ""), &["--log-level", "nonsense"]);
+    assert!(run.expect_code(2).err.contains("expected error, warn, info"));
+}
+
+#[test]
+fn an_option_before_a_command_is_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = finish(drpipe(directory.path()).args(["--config", "x", "check"])).expect_code(2);
+    assert!(run.err.contains("drpipe check --config FILE"), "{}", run.err);
+}
+
+#[test]
+fn more_workers_than_a_run_can_have_are_a_usage_error() {
+    let stagers = r#"{ "name": "A", "class": "Square", "nb_thread": 600 },
+        { "name": "B", "class": "Square", "nb_thread": 600 }"#;
+    let (run, _directory) = run(&numbers("3", stagers), &[]);
+    assert!(run.expect_code(2).err.contains("found 1202 workers in all"));
+}
+
+#[test]
+fn five_hundred_workers_are_no_trouble() {
+    let stagers = r#"{ "name": "A", "class": "Square", "nb_thread": 500 }"#;
+    let (run, _directory) = run(&numbers("2000", stagers), &[]);
+    run.expect_code(0);
+}
+
+#[test]
+fn a_sequential_run_is_stopped_by_signals_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let config =
+        numbers("9", r#"{ "name": "SLEEP", "class": "Sleep", "params": { "seconds": 100000 } }"#);
+    fs::write(directory.path().join("pipeline.json"), config).unwrap();
+    let mut child = drpipe(directory.path())
+        .args(["--mode", "sequential", "--log-level", "debug"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    wait_for(&mut lines, "every worker is ready");
+    signal(&child, "TERM");
+    signal(&child, "INT");
+    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+    finished(child.wait_with_output().unwrap()).expect_code(130);
+}
+
 /// Starts a run of endless sleeping work and waits until it has begun.
 fn start_endless(directory: &std::path::Path, seconds: &str) -> std::process::Child {
     let stagers = format!(

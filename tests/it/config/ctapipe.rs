@@ -85,7 +85,7 @@ fn ctapipe_nb_thread_zero_is_an_error() {
     says(
         &found,
         &at(&text, "0,"),
-        &["Pipeline.stagers_conf[0].nb_thread", "found 0", "from 1 to 1024"],
+        &["Pipeline.stagers_conf[0].nb_thread", "found 0", "from 1 to 1000"],
     );
 }
 

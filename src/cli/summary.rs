@@ -1,0 +1,57 @@
+//! The file that `--summary` names.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::pipeline::Report;
+
+/// Whether the summary can be written, as far as that can be known before the run.
+///
+/// # Errors
+/// Why not.
+pub(super) fn check(file: &Path) -> Result<(), String> {
+    let directory = directory_of(file);
+    if file.is_dir() {
+        return Err(format!("--summary {}: this is a directory; expected a file", file.display()));
+    }
+    if !directory.is_dir() {
+        return Err(format!(
+            "--summary {}: there is no directory {}; make it first",
+            file.display(),
+            directory.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Writes the report: a regular file appears whole or not at all; into
+/// anything else, such as a pipe, it is written as it is.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn write(report: &Report, file: &Path) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    let regular = fs::symlink_metadata(file).map_or(true, |metadata| metadata.is_file());
+    if !regular {
+        let mut out = BufWriter::new(File::create(file)?);
+        out.write_all(text.as_bytes())?;
+        return out.flush();
+    }
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".summary-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory_of(file))?;
+    temporary.write_all(text.as_bytes())?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file)?;
+    Ok(())
+}
+
+fn directory_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
