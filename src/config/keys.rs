@@ -228,7 +228,7 @@ pub(crate) const STEP: &[Key] = &[
 const EXPECTED_WORKERS: &str = "a whole number of workers from 1 to 1000";
 
 fn workers() -> Value {
-    let digits = "^0{0,9}([1-9][0-9]{0,2}|10[01][0-9]|102[0-4])$";
+    let digits = "^0{0,9}([1-9][0-9]{0,2}|1000)$";
     json!({"default": 1, "anyOf": [
         {"type": "integer", "minimum": 1, "maximum": WORKERS},
         {"type": "string", "pattern": digits},
