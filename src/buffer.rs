@@ -147,7 +147,8 @@ pub(crate) fn collect_frames<R>(encode: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
 
 /// Runs `decode` with `frames` within reach of the buffers that it makes.
 pub(crate) fn provide_frames<R>(frames: Vec<Bytes>, decode: impl FnOnce() -> R) -> R {
-    with_frames(frames, decode).0
+    // Most messages have none: a buffer that asks for one finds it missing.
+    if frames.is_empty() { decode() } else { with_frames(frames, decode).0 }
 }
 
 fn with_frames<R>(frames: Vec<Bytes>, work: impl FnOnce() -> R) -> (R, Vec<Bytes>) {

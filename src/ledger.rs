@@ -41,11 +41,12 @@ pub(crate) struct Times {
     nanoseconds: Histogram<u64>,
     pub(crate) total: Duration,
     calls: u64,
-    /// An exponential mean in nanoseconds: what batches are sized by.
+    /// An exponential mean over the reports, in nanoseconds: what batches are
+    /// sized by.
     recent: f64,
 }
 
-/// Weight of the latest call in the recent mean.
+/// Weight of the latest report in the recent mean.
 const RECENT_WEIGHT: f64 = 0.2;
 /// Longer calls are recorded as this long: an hour, in nanoseconds.
 const LONGEST: u64 = 3_600_000_000_000;
@@ -60,21 +61,18 @@ impl Times {
         Self { nanoseconds, total: Duration::ZERO, calls: 0, recent: 0.0 }
     }
 
-    pub(crate) fn record(&mut self, busy: Duration) {
-        self.total += busy;
-        let nanoseconds = u64::try_from(busy.as_nanos()).unwrap_or(LONGEST).clamp(1, LONGEST);
-        self.nanoseconds.saturating_record(nanoseconds);
-        let weight = if self.calls == 0 { 1.0 } else { RECENT_WEIGHT };
-        self.recent += (nanoseconds as f64 - self.recent) * weight;
-        self.calls += 1;
-    }
-
     /// Records `calls` calls that took `busy` together.
-    pub(crate) fn record_calls(&mut self, busy: Duration, calls: u32) {
-        let each = busy.checked_div(calls).unwrap_or_default();
-        self.record(each);
-        self.total += busy.saturating_sub(each);
-        self.calls += u64::from(calls.saturating_sub(1));
+    pub(crate) fn record(&mut self, busy: Duration, calls: u32) {
+        if calls == 0 {
+            return;
+        }
+        self.total += busy;
+        let each = u64::try_from(busy.as_nanos()).unwrap_or(LONGEST) / u64::from(calls);
+        let each = each.clamp(1, LONGEST);
+        self.nanoseconds.saturating_record_n(each, u64::from(calls));
+        let weight = if self.calls == 0 { 1.0 } else { RECENT_WEIGHT };
+        self.recent += (each as f64 - self.recent) * weight;
+        self.calls += u64::from(calls);
     }
 
     /// The recent mean, once there is one.

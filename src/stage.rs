@@ -6,11 +6,12 @@
 //! then `next` or `run` any number of times, then `finish` once, after the last
 //! message of the step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::data::Data;
 use crate::error::{Failure, Result};
-use crate::message::Output;
+use crate::message::Gathered;
 use crate::nearest::nearest;
 
 /// Where a worker stands: its step, its number, the names of the next steps.
@@ -255,11 +256,11 @@ pub trait Consumer {
 /// pipeline, where there is no next step, what is sent ends too.
 pub struct Emitter<'a, T: Data> {
     context: &'a Context,
-    origin: Option<&'a str>,
+    origin: Option<&'a Arc<str>>,
     message: u64,
     /// Whether each value is asked for its own origin (producers).
     names_origins: bool,
-    gathered: &'a mut Vec<Output>,
+    gathered: &'a mut Gathered,
     marker: std::marker::PhantomData<fn(T)>,
 }
 
@@ -300,7 +301,7 @@ impl<T: Data> Emitter<'_, T> {
     /// What a person calls the producer's item that the current input descends
     /// from, for example a raw frame's path; none in a producer and in `finish`.
     pub fn origin(&self) -> Option<&str> {
-        self.origin
+        self.origin.map(|origin| &**origin)
     }
 
     /// The number of the current message: the same at every attempt on it, and
@@ -311,8 +312,12 @@ impl<T: Data> Emitter<'_, T> {
 
     fn push(&mut self, route: usize, value: &T) -> Result<()> {
         let payload = value.to_payload()?;
-        let origin = if self.names_origins { value.origin().map(Into::into) } else { None };
-        self.gathered.push(Output { route: route as u32, payload, origin });
+        let origin = match self.origin {
+            Some(origin) => Some(Arc::clone(origin)),
+            None if self.names_origins => value.origin().map(Into::into),
+            None => None,
+        };
+        self.gathered.push(route as u32, origin, payload);
         Ok(())
     }
 }
@@ -331,12 +336,12 @@ fn unknown_next_step(context: &Context, step: &str) -> String {
 pub(crate) struct Outputs<'a> {
     pub(crate) context: &'a Context,
     /// The origin of the current input.
-    pub(crate) origin: Option<&'a str>,
+    pub(crate) origin: Option<&'a Arc<str>>,
     /// The number of the current input.
     pub(crate) message: u64,
     /// Whether each value is asked for its own origin (producers).
     pub(crate) names_origins: bool,
-    pub(crate) gathered: &'a mut Vec<Output>,
+    pub(crate) gathered: &'a mut Gathered,
 }
 
 impl Outputs<'_> {

@@ -97,11 +97,18 @@ fn refuse_input(path: &Path, source: &str) -> Result<()> {
 /// Whether there can be a file of this name.
 ///
 /// # Errors
-/// A permanent failure if it names no file or a directory.
+/// A permanent failure if it names no file, a directory or a device.
 pub(crate) fn check_target(path: &Path) -> Result<()> {
     if path.file_name().is_none() || path.is_dir() {
         return Err(Failure::permanent(format!(
             "\"{}\" is not the name of a file: give the file's own name too",
+            path.display()
+        )));
+    }
+    // A product takes the place of what was there: never that of a device or pipe.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(Failure::permanent(format!(
+            "{} is a device or pipe, not a file: name another file",
             path.display()
         )));
     }
@@ -244,6 +251,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(PendingFile::create(directory.path()).is_err());
         assert!(PendingFile::create(Path::new("")).is_err());
+        assert!(PendingFile::create(Path::new("/dev/null")).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Runs a stage without the engine, for the tests beside the stages.
 
-use crate::message::Output;
+use crate::message::{Gathered, Parcel};
 use crate::prelude::*;
 use crate::stage::Outputs;
 
@@ -19,15 +19,18 @@ pub(crate) fn emitted<T: Data, R>(
     context: &Context,
     work: impl FnOnce(&mut Emitter<'_, T>) -> Result<R>,
 ) -> Result<(R, Vec<(String, T)>)> {
-    let mut gathered: Vec<Output> = Vec::new();
+    let mut gathered = Gathered::default();
     let mut outputs =
         Outputs { context, origin: None, message: 0, names_origins: true, gathered: &mut gathered };
     let result = work(&mut outputs.emitter())?;
-    let values = gathered.into_iter().map(|output| {
-        let route = context.next_steps()[output.route as usize].clone();
-        Ok((route, T::from_payload(output.payload)?))
-    });
-    Ok((result, values.collect::<Result<_>>()?))
+    let mut values = Vec::new();
+    for output in gathered.take() {
+        let route = &context.next_steps()[output.route() as usize];
+        for message in Parcel::new(0, output).into_messages() {
+            values.push((route.clone(), T::from_payload(message.payload)?));
+        }
+    }
+    Ok((result, values))
 }
 
 /// A stage made from its parameters, as a configuration gives them.

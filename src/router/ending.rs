@@ -158,8 +158,8 @@ impl Router {
             return;
         }
         let routes = self.steps[self.workers[worker].step].routes.len();
-        for output in outputs.into_iter().filter(|output| (output.route as usize) < routes) {
-            self.hold(worker, output, &None);
+        for output in outputs.into_iter().filter(|output| (output.route() as usize) < routes) {
+            self.hold(worker, output);
         }
         if let Err(failure) = result {
             self.finish_failed(worker, failure);
@@ -203,10 +203,11 @@ impl Router {
         }
         for worker in 0..self.workers.len() {
             let from = self.workers[worker].step;
-            for Held { to, .. } in std::mem::take(&mut self.workers[worker].held) {
-                self.steps[to].counts.received += 1;
-                self.steps[to].counts.dropped += 1;
-                self.leave(from, 1);
+            for Held { to, parcel, .. } in std::mem::take(&mut self.workers[worker].held) {
+                let count = parcel.count();
+                self.steps[to].counts.received += count as u64;
+                self.steps[to].counts.dropped += count as u64;
+                self.leave(from, count);
             }
         }
     }
@@ -225,11 +226,12 @@ impl Router {
         self.interrupted = true;
         self.abandon("stopped at once: what is left is dropped".into());
         for worker in 0..self.workers.len() {
-            let Worker { step, since, ref mut in_hand, .. } = self.workers[worker];
-            if !in_hand.is_empty() {
-                self.steps[step].counts.dropped += in_hand.len() as u64;
+            let Worker { step, since, in_hand_count, .. } = self.workers[worker];
+            if in_hand_count > 0 {
+                self.steps[step].counts.dropped += in_hand_count as u64;
                 self.steps[step].times.total += now.saturating_sub(since);
-                in_hand.clear();
+                self.workers[worker].in_hand.clear();
+                self.workers[worker].in_hand_count = 0;
             }
             if self.workers[worker].state != State::Gone {
                 self.stop_worker(worker);

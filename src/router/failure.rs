@@ -7,7 +7,7 @@ use super::{Action, Casualty, Phase, ProducerState, Router, State, Worker};
 use crate::config::plan::OnError;
 use crate::error::Failure;
 use crate::event::{Cause, Event};
-use crate::message::Message;
+use crate::message::{Message, Parcel};
 
 impl Router {
     /// An attempt in the worker's hands failed: repeat it or give it up.
@@ -150,7 +150,9 @@ impl Router {
                 self.abandon(format!("a worker of \"{name}\" could not be started: {reason}"));
             }
         }
-        for message in std::mem::take(&mut self.workers[worker].in_hand) {
+        self.workers[worker].in_hand_count = 0;
+        let in_hand = std::mem::take(&mut self.workers[worker].in_hand);
+        for message in in_hand.into_iter().flat_map(Parcel::into_messages) {
             let failure = Failure::retryable(format!("its worker was lost: {reason}"));
             self.attempt_failed(worker, message, Cause::Lost, failure, now);
         }

@@ -6,14 +6,14 @@ use super::{
     Action, Batches, Completion, Held, Outcome, Phase, ProducerState, Production, Router, State,
 };
 use crate::event::Cause;
-use crate::message::{Message, Origin, Output};
+use crate::message::{Output, Parcel};
 use crate::stage::Next;
 
 /// A worker is given as much work ahead as it does in about this time: short
 /// tasks travel in batches, long ones alone.
 const AHEAD: Duration = Duration::from_micros(200);
 /// The most messages that a worker has in hand.
-const MOST_IN_HAND: usize = 128;
+const MOST_IN_HAND: usize = 1024;
 /// Beyond its first message a worker is given no more than this many bytes.
 const BYTES_AHEAD: usize = 1 << 20;
 
@@ -29,30 +29,27 @@ impl Router {
             return self.dismiss(worker, reason, now);
         }
         let step = self.workers[worker].step;
-        let mut outputs = outputs.into_iter();
+        for output in outputs {
+            self.hold(worker, output);
+        }
         for completion in completions {
-            let Some(message) = self.workers[worker].in_hand.pop_front() else { break };
-            self.steps[step].times.record(completion.busy);
-            let emitted = outputs.by_ref().take(completion.outputs as usize);
-            match completion.outcome {
+            self.steps[step].times.record(completion.busy, completion.count);
+            let taken = self.take_from_hand(worker, completion.count as usize);
+            let (cause, failure) = match completion.outcome {
                 Outcome::Done => {
-                    let filtered = completion.outputs == 0 && !self.steps[step].routes.is_empty();
                     let counts = &mut self.steps[step].counts;
-                    counts.done += 1;
-                    counts.filtered += u64::from(filtered);
-                    for output in emitted {
-                        self.hold(worker, output, &message.origin);
+                    counts.done += u64::from(completion.count);
+                    if !self.steps[step].routes.is_empty() {
+                        self.steps[step].counts.filtered += u64::from(completion.silent);
                     }
-                    self.leave(step, 1);
+                    self.leave(step, completion.count as usize);
+                    continue;
                 }
-                Outcome::Failed(failure) => {
-                    emitted.for_each(drop);
-                    self.attempt_failed(worker, message, Cause::Failed, failure, now);
-                }
-                Outcome::Panicked(failure) => {
-                    emitted.for_each(drop);
-                    self.attempt_failed(worker, message, Cause::Panicked, failure, now);
-                }
+                Outcome::Failed(failure) => (Cause::Failed, failure),
+                Outcome::Panicked(failure) => (Cause::Panicked, failure),
+            };
+            for message in taken.into_iter().flat_map(Parcel::into_messages) {
+                self.attempt_failed(worker, message, cause, failure.clone(), now);
             }
         }
         self.workers[worker].since = now;
@@ -61,8 +58,27 @@ impl Router {
         self.touch(step);
     }
 
-    /// A report must name the worker's oldest messages in order and account
-    /// for every output; anything else is a fault of the worker.
+    /// Takes the oldest `count` messages out of the worker's hands.
+    fn take_from_hand(&mut self, worker: usize, count: usize) -> Vec<Parcel> {
+        let worker = &mut self.workers[worker];
+        let mut taken = Vec::new();
+        let mut left = count.min(worker.in_hand_count);
+        worker.in_hand_count -= left;
+        while left > 0 {
+            let Some(first) = worker.in_hand.front_mut() else { break };
+            let parcel = if first.count() > left {
+                Some(first.split_to(left))
+            } else {
+                worker.in_hand.pop_front()
+            };
+            left -= parcel.as_ref().map_or(left, Parcel::count);
+            taken.extend(parcel);
+        }
+        taken
+    }
+
+    /// A report must name the worker's oldest messages in order; anything else
+    /// is a fault of the worker.
     fn check_report(
         &self,
         worker: usize,
@@ -70,22 +86,25 @@ impl Router {
         outputs: &[Output],
     ) -> Result<(), String> {
         let in_hand = &self.workers[worker].in_hand;
-        let ids_match = completions.len() <= in_hand.len()
-            && completions.iter().zip(in_hand).all(|(c, message)| c.id == message.id);
-        if !ids_match {
-            return Err("it reported on messages that it was not given".into());
-        }
-        let accounted: usize = completions.iter().map(|c| c.outputs as usize).sum();
-        if accounted != outputs.len() {
-            return Err(format!("it sent {} outputs and accounted for {accounted}", outputs.len()));
+        let mut expected =
+            in_hand.iter().flat_map(|parcel| (parcel.first()..).take(parcel.count()));
+        for completion in completions {
+            let last = u64::from(completion.count.saturating_sub(1));
+            let as_given = completion.count > 0
+                && completion.silent <= completion.count
+                && expected.next() == Some(completion.first)
+                && (last == 0 || expected.nth(last as usize - 1).is_some());
+            if !as_given {
+                return Err("it reported on messages that it was not given".into());
+            }
         }
         self.check_routes(worker, outputs)
     }
 
     fn check_routes(&self, worker: usize, outputs: &[Output]) -> Result<(), String> {
         let routes = self.steps[self.workers[worker].step].routes.len();
-        match outputs.iter().find(|output| output.route as usize >= routes) {
-            Some(output) => Err(format!("it sent to next step {} of {routes}", output.route)),
+        match outputs.iter().map(Output::route).find(|route| *route as usize >= routes) {
+            Some(route) => Err(format!("it sent to next step {route} of {routes}")),
             None => Ok(()),
         }
     }
@@ -104,11 +123,9 @@ impl Router {
             return self.dismiss(worker, reason, now);
         }
         let step = self.workers[worker].step;
-        if production.calls > 0 {
-            self.steps[step].times.record_calls(production.busy, production.calls);
-        }
+        self.steps[step].times.record(production.busy, production.calls);
         for output in outputs {
-            self.hold(worker, output, &None);
+            self.hold(worker, output);
         }
         // Of several calls only the last can have failed.
         if production.calls > 1 || production.result.is_ok() {
@@ -129,19 +146,15 @@ impl Router {
 
     /// Takes an output in: from here on it is the router's, whatever becomes
     /// of the worker.
-    pub(super) fn hold(&mut self, worker: usize, output: Output, inherited: &Origin) {
+    pub(super) fn hold(&mut self, worker: usize, output: Output) {
         let step = &mut self.steps[self.workers[worker].step];
-        let route = &step.routes[output.route as usize];
-        step.counts.emitted += 1;
-        let message = Message {
-            id: self.next_id,
-            attempt: 0,
-            origin: output.origin.or_else(|| inherited.clone()),
-            payload: output.payload,
-        };
-        self.next_id += 1;
-        let held = Held { to: route.to, feedback: route.feedback, message };
-        self.groups.enter(step.group, 1);
+        let route = &step.routes[output.route() as usize];
+        let count = output.count();
+        step.counts.emitted += count as u64;
+        let parcel = Parcel::new(self.next_id, output);
+        self.next_id += count as u64;
+        let held = Held { to: route.to, feedback: route.feedback, parcel };
+        self.groups.enter(step.group, count);
         self.workers[worker].held.push_back(held);
     }
 
@@ -149,42 +162,51 @@ impl Router {
     /// finds no room; then the worker waits its turn at that queue.
     pub(super) fn place(&mut self, worker: usize) {
         let from = self.workers[worker].step;
-        while let Some(held) = self.workers[worker].held.front() {
+        while let Some(held) = self.workers[worker].held.front_mut() {
             let to = held.to;
             let target = &self.steps[to];
             let exempt = held.feedback || target.phase != Phase::Running;
-            if !exempt && self.abandoned.is_none() {
-                let in_turn = target.waiting.front().is_none_or(|first| *first == worker);
-                if !in_turn || !target.queue.admits(&held.message) {
-                    if !target.waiting.contains(&worker) {
-                        self.steps[to].waiting.push_back(worker);
-                    }
-                    return;
+            let in_turn = target.waiting.front().is_none_or(|first| *first == worker);
+            let admitted = match exempt || self.abandoned.is_some() {
+                true => held.parcel.count(),
+                false if in_turn => target.queue.admits(&held.parcel),
+                false => 0,
+            };
+            if admitted == 0 {
+                if !target.waiting.contains(&worker) {
+                    self.steps[to].waiting.push_back(worker);
                 }
+                return;
             }
-            let Some(held) = self.workers[worker].held.pop_front() else { return };
+            let parcel = if admitted < held.parcel.count() {
+                held.parcel.split_to(admitted)
+            } else {
+                let Some(held) = self.workers[worker].held.pop_front() else { return };
+                held.parcel
+            };
             if self.steps[to].waiting.front() == Some(&worker) {
                 self.steps[to].waiting.pop_front();
             }
-            self.arrive(to, held.message);
-            self.leave(from, 1);
+            self.arrive(to, parcel);
+            self.leave(from, admitted);
         }
         self.touch(from);
     }
 
-    /// A message reaches its step.
-    fn arrive(&mut self, to: usize, message: Message) {
+    /// Messages reach their step.
+    fn arrive(&mut self, to: usize, parcel: Parcel) {
+        let count = parcel.count();
         let step = &mut self.steps[to];
-        step.counts.received += 1;
+        step.counts.received += count as u64;
         if self.abandoned.is_some() {
-            step.counts.dropped += 1;
+            step.counts.dropped += count as u64;
             return;
         }
-        self.groups.enter(step.group, 1);
+        self.groups.enter(step.group, count);
         if step.phase != Phase::Running {
-            return self.arrived_late(to, message);
+            return parcel.into_messages().for_each(|message| self.arrived_late(to, message));
         }
-        step.queue.push(message);
+        step.queue.push(parcel);
         self.touch(to);
     }
 
@@ -214,9 +236,9 @@ impl Router {
     fn admit_waiting(&mut self, step: usize) -> bool {
         let mut moved = false;
         while let Some(&worker) = self.steps[step].waiting.front() {
-            let held = self.workers[worker].held.len();
+            let received = self.steps[step].counts.received;
             self.place(worker);
-            if self.workers[worker].held.len() == held {
+            if self.steps[step].counts.received == received {
                 break;
             }
             moved = true;
@@ -239,17 +261,17 @@ impl Router {
                 let worker = &self.workers[**index];
                 worker.state == State::Ready
                     && worker.held.is_empty()
-                    && worker.in_hand.len() < depth
+                    && worker.in_hand_count < depth
             };
             let workers = &self.steps[step].workers;
             let count = workers.iter().filter(eligible).count();
             let chosen = workers.iter().filter(eligible).min_by_key(|index| {
                 let worker = &self.workers[**index];
-                (worker.in_hand.len(), worker.last_used)
+                (worker.in_hand_count, worker.last_used)
             });
             let Some(&worker) = chosen else { break };
             let share = self.steps[step].queue.servable(now).div_ceil(count);
-            let most = share.min(depth - self.workers[worker].in_hand.len());
+            let most = share.min(depth - self.workers[worker].in_hand_count);
             self.give(worker, most.min(self.room_ahead(step)).max(1), now);
             moved = true;
         }
@@ -258,21 +280,24 @@ impl Router {
 
     fn give(&mut self, worker: usize, most: usize, now: Duration) {
         let step = self.workers[worker].step;
-        let mut messages: Vec<Message> = Vec::with_capacity(most);
-        let mut bytes = 0;
-        while messages.len() < most && (messages.is_empty() || bytes < BYTES_AHEAD) {
-            let Some(message) = self.steps[step].queue.pop(now) else { break };
-            bytes += message.payload.len();
-            messages.push(message);
+        let mut parcels: Vec<Parcel> = Vec::new();
+        let (mut count, mut bytes) = (0, 0);
+        while count < most && (count == 0 || bytes < BYTES_AHEAD) {
+            let Some(parcel) = self.steps[step].queue.pop(most - count, now) else { break };
+            count += parcel.count();
+            bytes += parcel.len();
+            parcels.push(parcel);
         }
-        if self.workers[worker].in_hand.is_empty() {
-            self.workers[worker].since = now;
+        let hand = &mut self.workers[worker];
+        if hand.in_hand.is_empty() {
+            hand.since = now;
         }
-        self.workers[worker].in_hand.extend(messages.iter().cloned());
+        hand.in_hand_count += count;
+        hand.in_hand.extend(parcels.iter().cloned());
         self.used(worker);
         // There is room now for those that wait.
         self.touch(step);
-        self.actions.push(Action::Work { worker, messages });
+        self.actions.push(Action::Work { worker, parcels });
     }
 
     fn grant(&mut self, step: usize, now: Duration) -> bool {

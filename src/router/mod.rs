@@ -23,7 +23,7 @@ use crate::config::plan::{OnError, Plan, Route};
 use crate::error::{Failure, Result};
 use crate::event::{Cause, Event, Snapshot, StepStatus};
 use crate::ledger::{Counts, Times};
-use crate::message::{Message, Origin, Output, Payload};
+use crate::message::{Origin, Output, Parcel, Payload};
 use crate::stage::Next;
 
 use ending::Groups;
@@ -37,7 +37,7 @@ pub(crate) enum Input {
     /// The worker could not.
     InitFailed { worker: usize, failure: Failure },
     /// The worker has processed the oldest messages that it had in hand, in
-    /// order; `outputs` holds what they emitted, one after the other.
+    /// order; `outputs` holds what those that are done emitted, in order.
     Done { worker: usize, completions: Vec<Completion>, outputs: Vec<Output> },
     /// The producer has used its grant.
     Produced { worker: usize, production: Production, outputs: Vec<Output> },
@@ -51,16 +51,18 @@ pub(crate) enum Input {
     Stop(Stop),
 }
 
-/// What became of one message in a worker's hands.
+/// What became of successive messages in a worker's hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Completion {
-    /// The message's number.
-    pub(crate) id: u64,
-    /// How the attempt ended.
+    /// The first message's number.
+    pub(crate) first: u64,
+    /// How many messages; one unless they are done.
+    pub(crate) count: u32,
+    /// How the attempts ended.
     pub(crate) outcome: Outcome,
-    /// How many of the outputs are this message's.
-    pub(crate) outputs: u32,
-    /// The running time of the stage.
+    /// How many of the messages emitted nothing.
+    pub(crate) silent: u32,
+    /// The running time of the stage, summed.
     pub(crate) busy: Duration,
 }
 
@@ -98,7 +100,7 @@ pub(crate) enum Action {
     /// Let the producer emit `count` items, or fewer.
     Grant { worker: usize, count: u32 },
     /// Hand the messages to the worker, in this order.
-    Work { worker: usize, messages: Vec<Message> },
+    Work { worker: usize, parcels: Vec<Parcel> },
     /// Let the worker's stage finish.
     Finish { worker: usize },
     /// Let the worker end; nothing more is heard of it.
@@ -182,7 +184,9 @@ struct Worker {
     number: usize,
     state: State,
     /// What it has in hand, the oldest first.
-    in_hand: VecDeque<Message>,
+    in_hand: VecDeque<Parcel>,
+    /// How many messages that is.
+    in_hand_count: usize,
     /// What it has emitted and no queue has admitted yet, in order.
     held: VecDeque<Held>,
     /// Grows with each use: the smallest is the least recently used.
@@ -215,7 +219,7 @@ enum ProducerState {
 struct Held {
     to: usize,
     feedback: bool,
-    message: Message,
+    parcel: Parcel,
 }
 
 /// See the module's documentation.
@@ -285,7 +289,7 @@ impl Router {
             over: false,
             settled: Duration::ZERO,
             uses: 0,
-            next_id: 0,
+            next_id: 1,
             casualties: 0,
             finish_failures: Vec::new(),
             consecutive_producer_failures: 0,
@@ -469,6 +473,7 @@ impl Worker {
             number,
             state: State::Starting,
             in_hand: VecDeque::new(),
+            in_hand_count: 0,
             held: VecDeque::new(),
             last_used: 0,
             since: Duration::ZERO,

@@ -4,12 +4,15 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use crate::message::Message;
+use crate::message::{Message, Parcel};
 
 /// Messages in order of arrival, and those that wait for their retry.
 #[derive(Debug)]
 pub(super) struct Queue {
-    messages: VecDeque<Message>,
+    parcels: VecDeque<Parcel>,
+    /// The number of messages in the parcels.
+    waiting: usize,
+    /// The size of everything here.
     bytes: u64,
     limit: usize,
     limit_bytes: u64,
@@ -49,7 +52,8 @@ impl Ord for Delayed {
 impl Queue {
     pub(super) fn new(limit: Option<usize>, limit_bytes: Option<u64>) -> Self {
         Self {
-            messages: VecDeque::new(),
+            parcels: VecDeque::new(),
+            waiting: 0,
             bytes: 0,
             limit: limit.unwrap_or(usize::MAX),
             limit_bytes: limit_bytes.unwrap_or(u64::MAX),
@@ -66,18 +70,20 @@ impl Queue {
         self.limit.saturating_sub(self.len())
     }
 
-    /// Whether `message` may enter. One larger than the whole limit in bytes
-    /// may enter an empty queue: otherwise it could never pass.
-    pub(super) fn admits(&self, message: &Message) -> bool {
-        let size = message.payload.len() as u64;
-        self.len() < self.limit
-            && (self.is_empty() || self.bytes.saturating_add(size) <= self.limit_bytes)
+    /// How many of the parcel's first messages may enter. One larger than the
+    /// whole limit in bytes may enter an empty queue: otherwise it could never
+    /// pass.
+    pub(super) fn admits(&self, parcel: &Parcel) -> usize {
+        let room = self.limit_bytes.saturating_sub(self.bytes);
+        let fitting = parcel.fitting(room).max(usize::from(self.is_empty()));
+        fitting.min(self.limit.saturating_sub(self.len()))
     }
 
-    pub(super) fn push(&mut self, message: Message) {
-        self.bytes += message.payload.len() as u64;
-        self.messages.push_back(message);
-        self.high_water = self.high_water.max(self.messages.len());
+    pub(super) fn push(&mut self, parcel: Parcel) {
+        self.bytes += parcel.len() as u64;
+        self.waiting += parcel.count();
+        self.parcels.push_back(parcel);
+        self.high_water = self.high_water.max(self.waiting);
     }
 
     pub(super) fn delay(&mut self, message: Message, due: Duration) {
@@ -85,22 +91,30 @@ impl Queue {
         self.delayed.push(Reverse(Delayed { due, message }));
     }
 
-    /// The next message to serve at `now`: retries that are due go first.
-    pub(super) fn pop(&mut self, now: Duration) -> Option<Message> {
+    /// The next messages to serve at `now`, `most` at most: retries that are
+    /// due go first.
+    pub(super) fn pop(&mut self, most: usize, now: Duration) -> Option<Parcel> {
         let due = self.next_due().is_some_and(|due| due <= now);
-        let message = if due {
-            self.delayed.pop().map(|Reverse(delayed)| delayed.message)
+        let parcel = if due {
+            Parcel::One(self.delayed.pop()?.0.message)
         } else {
-            self.messages.pop_front()
-        }?;
-        self.bytes -= message.payload.len() as u64;
-        Some(message)
+            let first = self.parcels.front_mut()?;
+            let parcel = if first.count() > most {
+                first.split_to(most)
+            } else {
+                self.parcels.pop_front()?
+            };
+            self.waiting -= parcel.count();
+            parcel
+        };
+        self.bytes -= parcel.len() as u64;
+        Some(parcel)
     }
 
     /// How many messages could be served at `now`, in O(1): of the retries
     /// that are due it counts one.
     pub(super) fn servable(&self, now: Duration) -> usize {
-        self.messages.len() + usize::from(self.next_due().is_some_and(|due| due <= now))
+        self.waiting + usize::from(self.next_due().is_some_and(|due| due <= now))
     }
 
     pub(super) fn next_due(&self) -> Option<Duration> {
@@ -109,7 +123,7 @@ impl Queue {
 
     /// Messages and retries together.
     pub(super) fn len(&self) -> usize {
-        self.messages.len() + self.delayed.len()
+        self.waiting + self.delayed.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -127,7 +141,8 @@ impl Queue {
     /// Empties the queue and says how many messages it held.
     pub(super) fn clear(&mut self) -> usize {
         let count = self.len();
-        self.messages.clear();
+        self.parcels.clear();
+        self.waiting = 0;
         self.delayed.clear();
         self.bytes = 0;
         count
@@ -137,45 +152,61 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Payload;
+    use crate::message::{Gathered, Payload};
 
     fn message(id: u64, size: usize) -> Message {
         let payload = Payload { header: vec![0; size].into(), buffers: Vec::new() };
         Message { id, attempt: 0, origin: None, payload }
     }
 
+    fn one(id: u64, size: usize) -> Parcel {
+        Parcel::One(message(id, size))
+    }
+
+    fn many(first: u64, sizes: &[usize]) -> Parcel {
+        let mut gathered = Gathered::default();
+        for size in sizes {
+            gathered.push(0, None, message(0, *size).payload);
+        }
+        Parcel::new(first, gathered.take().remove(0))
+    }
+
     #[test]
     fn the_limit_in_messages_is_exact() {
         let mut queue = Queue::new(Some(2), None);
+        assert_eq!(queue.admits(&many(0, &[1, 1, 1])), 2);
         for id in 0..2 {
-            assert!(queue.admits(&message(id, 1)));
-            queue.push(message(id, 1));
+            assert_eq!(queue.admits(&one(id, 1)), 1);
+            queue.push(one(id, 1));
         }
-        assert!(!queue.admits(&message(2, 1)));
+        assert_eq!(queue.admits(&one(2, 1)), 0);
         assert_eq!(queue.room(), 0);
     }
 
     #[test]
     fn the_limit_in_bytes_is_exact_and_a_giant_passes_alone() {
         let mut queue = Queue::new(None, Some(10));
-        assert!(queue.admits(&message(0, 50)));
-        queue.push(message(1, 6));
-        assert!(queue.admits(&message(2, 4)));
-        assert!(!queue.admits(&message(2, 5)));
-        assert!(!queue.admits(&message(0, 50)));
+        assert_eq!(queue.admits(&one(0, 50)), 1);
+        assert_eq!(queue.admits(&many(0, &[50, 1])), 1);
+        queue.push(one(1, 6));
+        assert_eq!(queue.admits(&one(2, 4)), 1);
+        assert_eq!(queue.admits(&one(2, 5)), 0);
+        assert_eq!(queue.admits(&many(2, &[1, 2, 1, 1])), 3);
+        assert_eq!(queue.admits(&one(0, 50)), 0);
     }
 
     #[test]
     fn a_retry_waits_until_it_is_due_then_goes_first() {
-        let mut queue = Queue::new(Some(3), None);
+        let mut queue = Queue::new(Some(4), None);
         let second = Duration::from_secs(1);
-        queue.push(message(1, 1));
+        queue.push(many(1, &[1, 1]));
         queue.delay(message(0, 1), second);
-        queue.push(message(2, 1));
-        assert!(!queue.admits(&message(3, 1)), "a delayed retry counts");
-        assert_eq!(queue.pop(Duration::ZERO).map(|m| m.id), Some(1));
-        assert_eq!(queue.pop(second).map(|m| m.id), Some(0));
-        assert_eq!(queue.pop(second).map(|m| m.id), Some(2));
-        assert_eq!((queue.bytes(), queue.pop(second)), (0, None));
+        queue.push(one(3, 1));
+        assert_eq!(queue.admits(&one(4, 1)), 0, "a delayed retry counts");
+        assert_eq!(queue.pop(1, Duration::ZERO).map(|p| p.first()), Some(1));
+        assert_eq!(queue.pop(9, second).map(|p| p.first()), Some(0));
+        assert_eq!(queue.pop(9, second).map(|p| p.first()), Some(2));
+        assert_eq!(queue.pop(9, second).map(|p| p.first()), Some(3));
+        assert_eq!((queue.bytes(), queue.pop(9, second)), (0, None));
     }
 }

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::config::plan::Step as PlanStep;
+use crate::message::{Gathered, Message};
 use crate::registry::Kind;
 
 /// A payload of the simulator: who it is and how many hops it may still make.
@@ -288,15 +289,9 @@ impl Simulator {
             Input::Ready { .. } => self.workers[worker].idle_since = self.order,
             Input::Done { completions, outputs, .. } => {
                 self.workers[worker].idle_since = self.order;
-                self.workers[worker].in_hand -= completions.len();
-                let mut used = 0;
-                for completion in completions {
-                    let count = completion.outputs as usize;
-                    if completion.outcome == Outcome::Done {
-                        self.commit(&outputs[used..used + count]);
-                    }
-                    used += count;
-                }
+                let count: u32 = completions.iter().map(|completion| completion.count).sum();
+                self.workers[worker].in_hand -= count as usize;
+                self.commit(outputs);
             }
             Input::Produced { outputs, .. } => self.commit(outputs),
             Input::Finished { outputs, .. } => {
@@ -309,8 +304,9 @@ impl Simulator {
     }
 
     fn commit(&mut self, outputs: &[Output]) {
-        for output in outputs {
-            let before = self.committed.insert(Token::of(&output.payload).id, 0);
+        let parcels = outputs.iter().map(|output| Parcel::new(0, output.clone()));
+        for message in parcels.flat_map(Parcel::into_messages) {
+            let before = self.committed.insert(Token::of(&message.payload).id, 0);
             assert_eq!(before, None, "I2: an output was committed twice");
         }
     }
@@ -318,11 +314,13 @@ impl Simulator {
     fn act(&mut self, action: Action) {
         match action {
             Action::Grant { worker, count } => self.produce(worker, count),
-            Action::Work { worker, messages } => self.work(worker, messages),
+            Action::Work { worker, parcels } => self.work(worker, parcels),
             Action::Finish { worker } => {
                 assert!(self.workers[worker].alive && !self.workers[worker].finished);
                 assert_eq!(self.workers[worker].in_hand, 0, "finish before the last run");
-                let outputs = self.emit(worker, 3);
+                let mut gathered = Gathered::default();
+                self.emit(worker, 3, &mut gathered);
+                let outputs = gathered.take();
                 let failed = self.chance(self.faults.failures / 4);
                 let result = if failed { Err(Failure::permanent("simulated")) } else { Ok(()) };
                 if self.chance(self.faults.deaths) {
@@ -351,12 +349,13 @@ impl Simulator {
         if self.chance(self.faults.deaths / 4) {
             return self.die(worker);
         }
-        let mut outputs = Vec::new();
+        let mut gathered = Gathered::default();
         let made = u64::from(self.rng.random_range(1..=count)).min(self.to_produce);
         for _ in 0..made {
             let hops = self.rng.random_range(3..12);
-            outputs.push(self.output(worker, hops));
+            self.output(worker, hops, &mut gathered);
         }
+        let outputs = gathered.take();
         self.to_produce -= made;
         let result = if self.chance(self.faults.failures / 10) {
             Err(Failure::retryable("simulated"))
@@ -377,26 +376,30 @@ impl Simulator {
     }
 
     /// An output with a random route and size; the last hop goes nowhere new.
-    fn output(&mut self, worker: usize, hops: u64) -> Output {
+    fn output(&mut self, worker: usize, hops: u64, gathered: &mut Gathered) {
         let routes = self.plan.steps[self.router.place_of(worker).0].routes.len();
         let token = Token { id: self.next_token, hops };
         self.next_token += 1;
         let size = [0, 10, 200][self.rng.random_range(0..3)];
         let route = self.rng.random_range(0..routes) as u32;
-        Output { route, payload: token.payload(size), origin: None }
+        // Messages with an origin travel alone, the others in packs.
+        let origin = self.rng.random_ratio(1, 4).then(|| "simulated".into());
+        gathered.push(route, origin, token.payload(size));
     }
 
-    fn emit(&mut self, worker: usize, hops: u64) -> Vec<Output> {
+    fn emit(&mut self, worker: usize, hops: u64, gathered: &mut Gathered) -> usize {
         let step = &self.plan.steps[self.router.place_of(worker).0];
         if step.routes.is_empty() || hops == 0 {
-            return Vec::new();
+            return 0;
         }
         let most = if step.routes.iter().any(|route| route.feedback) { 2 } else { 4 };
         let count = self.rng.random_range(0..most);
-        (0..count).map(|_| self.output(worker, hops - 1)).collect()
+        (0..count).for_each(|_| self.output(worker, hops - 1, gathered));
+        count
     }
 
-    fn work(&mut self, worker: usize, messages: Vec<Message>) {
+    fn work(&mut self, worker: usize, parcels: Vec<Parcel>) {
+        let messages: Vec<Message> = parcels.into_iter().flat_map(Parcel::into_messages).collect();
         assert!(self.workers[worker].alive && !self.workers[worker].finished);
         self.check_least_recently_used(worker, messages.len());
         self.order += 1;
@@ -408,27 +411,40 @@ impl Simulator {
         if self.chance(self.faults.deaths) {
             return self.die(worker);
         }
-        let mut outputs = Vec::new();
-        let mut completions = Vec::new();
+        let mut gathered = Gathered::default();
+        let mut completions: Vec<Completion> = Vec::new();
         let mut at = self.workers[worker].busy_until.max(self.now);
         for message in messages {
             let token = Token::of(&message.payload);
-            let emitted = self.emit(worker, token.hops);
             let outcome = match self.chance(self.faults.failures) {
                 false => Outcome::Done,
                 true if self.rng.random() => Outcome::Failed(Failure::retryable("simulated")),
                 true => Outcome::Panicked(Failure::permanent("simulated")),
             };
+            let busy = self.delay();
+            at += busy;
+            let mut emitted = 0;
             if outcome == Outcome::Done {
                 let times = self.committed.get_mut(&token.id).expect("I2: it was never committed");
                 *times += 1;
+                emitted = self.emit(worker, token.hops, &mut gathered);
             }
-            let busy = self.delay();
-            at += busy;
-            let count = emitted.len() as u32;
-            completions.push(Completion { id: message.id, outcome, outputs: count, busy });
-            outputs.extend(emitted);
+            let silent = u32::from(emitted == 0);
+            let one = Completion { first: message.id, count: 1, outcome, silent, busy };
+            let last = completions.last_mut().filter(|last| {
+                let follows = last.first + u64::from(last.count) == one.first;
+                follows && last.outcome == Outcome::Done && one.outcome == Outcome::Done
+            });
+            match last {
+                Some(last) if self.rng.random() => {
+                    last.count += 1;
+                    last.silent += silent;
+                    last.busy += busy;
+                }
+                _ => completions.push(one),
+            }
         }
+        let outputs = gathered.take();
         self.workers[worker].busy_until = at;
         self.send_at(at, Some(worker), Input::Done { worker, completions, outputs });
     }
@@ -461,7 +477,9 @@ impl Simulator {
             assert!(step.counts.received >= step.counts.done, "I1");
         }
         for worker in &self.router.workers {
-            assert!(worker.in_hand.len() <= 128, "I3: too much in hand");
+            assert!(worker.in_hand_count <= 1024, "I3: too much in hand");
+            let in_hand: usize = worker.in_hand.iter().map(Parcel::count).sum();
+            assert_eq!(worker.in_hand_count, in_hand);
         }
     }
 

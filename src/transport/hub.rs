@@ -185,7 +185,7 @@ impl Hub {
     fn act(&mut self, action: Action, spawn: &mut dyn FnMut(usize)) -> Result<(), HubError> {
         match action {
             Action::Grant { worker, count } => self.send(worker, ToWorker::Grant { count }),
-            Action::Work { worker, messages } => self.send(worker, ToWorker::Work(messages)),
+            Action::Work { worker, parcels } => self.send(worker, ToWorker::Work(parcels)),
             Action::Finish { worker } => self.send(worker, ToWorker::Finish),
             Action::Stop { worker } => self.send(worker, ToWorker::Stop),
             Action::Spawn { worker } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use crate::error::{Failure, Result};
-use crate::message::{Message, Origin, Output, Payload};
+use crate::message::{Header, Message, Origin, Output, Pack, Parcel, Payload};
 use crate::router::{Completion, Outcome, Production};
 use crate::stage::Next;
 
@@ -33,6 +33,10 @@ const WORK: u8 = 17;
 const FINISH: u8 = 18;
 const STOP: u8 = 19;
 
+/// A message by itself, and a pack of them.
+const ONE: u8 = 0;
+const MANY: u8 = 1;
+
 /// What a worker tells the hub.
 #[derive(Debug, PartialEq)]
 pub(crate) enum FromWorker {
@@ -47,7 +51,7 @@ pub(crate) enum FromWorker {
 #[derive(Debug, PartialEq)]
 pub(crate) enum ToWorker {
     Grant { count: u32 },
-    Work(Vec<Message>),
+    Work(Vec<Parcel>),
     Finish,
     Stop,
 }
@@ -65,6 +69,8 @@ pub(crate) enum WireError {
     Unknown { what: &'static str, found: u8 },
     #[error("a text is not UTF-8")]
     NotText,
+    #[error("a pack does not hold the messages that it promises")]
+    NotPacked,
 }
 
 impl FromWorker {
@@ -139,15 +145,10 @@ impl ToWorker {
                 out.head.put_u8(GRANT);
                 out.head.put_u32_le(count);
             }
-            Self::Work(messages) => {
+            Self::Work(parcels) => {
                 out.head.put_u8(WORK);
-                out.head.put_u32_le(messages.len() as u32);
-                for message in messages {
-                    out.head.put_u64_le(message.id);
-                    out.head.put_u32_le(message.attempt);
-                    out.origin(&message.origin);
-                    out.payload(message.payload);
-                }
+                out.head.put_u32_le(parcels.len() as u32);
+                parcels.into_iter().for_each(|parcel| out.parcel(parcel));
             }
             Self::Finish => out.head.put_u8(FINISH),
             Self::Stop => out.head.put_u8(STOP),
@@ -159,7 +160,7 @@ impl ToWorker {
         let mut input = Reader { head, frames: frames.into_iter() };
         let message = match input.head.try_get_u8()? {
             GRANT => Self::Grant { count: input.head.try_get_u32_le()? },
-            WORK => Self::Work(input.list(Reader::message)?),
+            WORK => Self::Work(input.list(Reader::parcel)?),
             FINISH => Self::Finish,
             STOP => Self::Stop,
             found => return Err(WireError::Unknown { what: "message kind", found }),
@@ -206,23 +207,50 @@ impl Writer {
         }
     }
 
-    fn payload(&mut self, payload: Payload) {
-        let Payload { header, buffers } = payload;
-        if header.len() <= INLINE_UP_TO {
-            self.head.put_u32_le(header.len() as u32);
-            self.head.put_slice(&header);
+    fn bytes(&mut self, bytes: Header) {
+        if bytes.len() <= INLINE_UP_TO {
+            self.head.put_u32_le(bytes.len() as u32);
+            self.head.put_slice(&bytes);
         } else {
             self.head.put_u32_le(IN_FRAME);
-            self.frames.push(header.into_bytes());
+            self.frames.push(bytes.into_bytes());
         }
+    }
+
+    fn payload(&mut self, payload: Payload) {
+        let Payload { header, buffers } = payload;
+        self.bytes(header);
         self.head.put_u32_le(buffers.len() as u32);
         self.frames.extend(buffers);
     }
 
+    fn pack(&mut self, pack: &Pack) {
+        self.head.put_u32_le(pack.count() as u32);
+        self.bytes(Header::Shared(pack.bytes().clone()));
+    }
+
+    fn parcel(&mut self, parcel: Parcel) {
+        match parcel {
+            Parcel::One(message) => {
+                self.head.put_u8(ONE);
+                self.head.put_u64_le(message.id);
+                self.head.put_u32_le(message.attempt);
+                self.origin(&message.origin);
+                self.payload(message.payload);
+            }
+            Parcel::Many { first, pack } => {
+                self.head.put_u8(MANY);
+                self.head.put_u64_le(first);
+                self.pack(&pack);
+            }
+        }
+    }
+
     fn completion(&mut self, completion: &Completion) {
-        self.head.put_u64_le(completion.id);
+        self.head.put_u64_le(completion.first);
+        self.head.put_u32_le(completion.count);
+        self.head.put_u32_le(completion.silent);
         self.duration(completion.busy);
-        self.head.put_u32_le(completion.outputs);
         match &completion.outcome {
             Outcome::Done => self.head.put_u8(0),
             Outcome::Failed(failure) => {
@@ -256,9 +284,19 @@ impl Writer {
     fn outputs(&mut self, outputs: Vec<Output>) {
         self.head.put_u32_le(outputs.len() as u32);
         for output in outputs {
-            self.head.put_u32_le(output.route);
-            self.origin(&output.origin);
-            self.payload(output.payload);
+            match output {
+                Output::One { route, origin, payload } => {
+                    self.head.put_u8(ONE);
+                    self.head.put_u32_le(route);
+                    self.origin(&origin);
+                    self.payload(payload);
+                }
+                Output::Many { route, pack } => {
+                    self.head.put_u8(MANY);
+                    self.head.put_u32_le(route);
+                    self.pack(&pack);
+                }
+            }
         }
     }
 }
@@ -322,11 +360,15 @@ impl Reader {
         Ok(Failure::from_chain(chain, retryable))
     }
 
+    fn bytes_or_frame(&mut self) -> Result<Bytes, WireError> {
+        match self.head.try_get_u32_le()? {
+            IN_FRAME => self.frame(),
+            length => self.bytes(length),
+        }
+    }
+
     fn payload(&mut self) -> Result<Payload, WireError> {
-        let header = match self.head.try_get_u32_le()? {
-            IN_FRAME => self.frame()?.into(),
-            length => self.bytes(length)?.into(),
-        };
+        let header = self.bytes_or_frame()?.into();
         let count = self.head.try_get_u32_le()? as usize;
         if count > self.frames.len() {
             return Err(WireError::MissingFrame);
@@ -334,32 +376,53 @@ impl Reader {
         Ok(Payload { header, buffers: self.frames.by_ref().take(count).collect() })
     }
 
-    fn message(&mut self) -> Result<Message, WireError> {
-        Ok(Message {
-            id: self.head.try_get_u64_le()?,
-            attempt: self.head.try_get_u32_le()?,
-            origin: self.origin()?,
-            payload: self.payload()?,
-        })
+    fn pack(&mut self) -> Result<Pack, WireError> {
+        let count = self.head.try_get_u32_le()?;
+        let bytes = self.bytes_or_frame()?;
+        Pack::checked(count, bytes).ok_or(WireError::NotPacked)
+    }
+
+    fn parcel(&mut self) -> Result<Parcel, WireError> {
+        match self.head.try_get_u8()? {
+            ONE => Ok(Parcel::One(Message {
+                id: self.head.try_get_u64_le()?,
+                attempt: self.head.try_get_u32_le()?,
+                origin: self.origin()?,
+                payload: self.payload()?,
+            })),
+            MANY => {
+                let first = self.head.try_get_u64_le()?;
+                Ok(Parcel::Many { first, pack: self.pack()? })
+            }
+            found => Err(WireError::Unknown { what: "parcel", found }),
+        }
     }
 
     fn output(&mut self) -> Result<Output, WireError> {
+        let kind = self.head.try_get_u8()?;
         let route = self.head.try_get_u32_le()?;
-        let origin = self.origin()?;
-        Ok(Output { route, origin, payload: self.payload()? })
+        match kind {
+            ONE => {
+                let origin = self.origin()?;
+                Ok(Output::One { route, origin, payload: self.payload()? })
+            }
+            MANY => Ok(Output::Many { route, pack: self.pack()? }),
+            found => Err(WireError::Unknown { what: "output", found }),
+        }
     }
 
     fn completion(&mut self) -> Result<Completion, WireError> {
-        let id = self.head.try_get_u64_le()?;
+        let first = self.head.try_get_u64_le()?;
+        let count = self.head.try_get_u32_le()?;
+        let silent = self.head.try_get_u32_le()?;
         let busy = self.duration()?;
-        let outputs = self.head.try_get_u32_le()?;
         let outcome = match self.head.try_get_u8()? {
             0 => Outcome::Done,
             1 => Outcome::Failed(self.failure()?),
             2 => Outcome::Panicked(self.failure()?),
             found => return Err(WireError::Unknown { what: "outcome", found }),
         };
-        Ok(Completion { id, outcome, outputs, busy })
+        Ok(Completion { first, count, outcome, silent, busy })
     }
 
     fn production(&mut self) -> Result<Production, WireError> {
@@ -395,17 +458,22 @@ mod tests {
         }
     }
 
+    fn pack(count: u32) -> Pack {
+        Pack::checked(count, [3, 0, 7, 8, 9].repeat(count as usize).into()).unwrap()
+    }
+
     fn examples() -> Vec<FromWorker> {
         let failure = Failure::permanent("inner").wrap("outer");
-        let output = |route, header, buffers: &[usize]| Output {
+        let output = |route, header, buffers: &[usize]| Output::One {
             route,
             payload: payload(header, buffers),
             origin: (route > 0).then(|| "raw/n1.fits".into()),
         };
-        let completion = |id, outcome, outputs| Completion {
-            id,
+        let completion = |first, count, outcome| Completion {
+            first,
+            count,
             outcome,
-            outputs,
+            silent: 1,
             busy: Duration::from_micros(3),
         };
         vec![
@@ -413,11 +481,16 @@ mod tests {
             FromWorker::InitFailed(failure.clone()),
             FromWorker::Done {
                 completions: vec![
-                    completion(1, Outcome::Done, 2),
-                    completion(2, Outcome::Failed(failure.clone()), 0),
-                    completion(3, Outcome::Panicked(failure.clone()), 0),
+                    completion(1, 7, Outcome::Done),
+                    completion(8, 1, Outcome::Failed(failure.clone())),
+                    completion(9, 1, Outcome::Panicked(failure.clone())),
                 ],
-                outputs: vec![output(0, 8, &[]), output(1, 10_000, &[0, 5000])],
+                outputs: vec![
+                    output(0, 8, &[]),
+                    output(1, 10_000, &[0, 5000]),
+                    Output::Many { route: 0, pack: pack(3) },
+                    Output::Many { route: 1, pack: pack(1000) },
+                ],
             },
             FromWorker::Produced {
                 production: Production {
@@ -445,13 +518,16 @@ mod tests {
 
     #[test]
     fn what_the_hub_sends_is_what_a_worker_gets() {
-        let message = |id| Message {
-            id,
-            attempt: 1,
-            origin: (id > 0).then(|| "a".into()),
-            payload: payload(id as usize * 5000, &[300]),
+        let message = |id| {
+            Parcel::One(Message {
+                id,
+                attempt: 1,
+                origin: (id > 0).then(|| "a".into()),
+                payload: payload(id as usize * 5000, &[300]),
+            })
         };
-        let work = || ToWorker::Work(vec![message(0), message(1)]);
+        let many = |count| Parcel::Many { first: 10, pack: pack(count) };
+        let work = || ToWorker::Work(vec![message(0), many(5), message(1), many(2000)]);
         for (sent, again) in [
             (ToWorker::Grant { count: 7 }, ToWorker::Grant { count: 7 }),
             (work(), work()),

@@ -5,20 +5,27 @@ mod guard;
 pub(crate) mod sequential;
 pub(crate) mod thread;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::message::{Message, Output};
+use crate::message::{Gathered, Message, Output, Parcel};
 use crate::registry::{Build, Task};
 use crate::router::{Completion, Outcome, Production};
 use crate::stage::{Context, Next, Outputs};
 
 use guard::{Caught, guarded};
 
+/// A batch is reported in parts when this much time has passed or this much
+/// has gathered, so that what is done early moves on early.
+pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(1);
+const REPORT_OUTPUTS: usize = 1024;
+const REPORT_BYTES: usize = 1 << 20;
+
 /// What is known of a call's input.
 struct Input<'a> {
     message: u64,
-    origin: Option<&'a str>,
+    origin: Option<&'a Arc<str>>,
     /// Whether each output is asked for its own origin.
     names_origins: bool,
 }
@@ -48,64 +55,90 @@ impl Worker {
         Ok(Self { context, task })
     }
 
-    /// Processes one message; what it emits is added to `outputs`.
-    pub(crate) fn run(&mut self, message: Message, outputs: &mut Vec<Output>) -> Completion {
-        let before = outputs.len();
-        let start = Instant::now();
+    /// Processes the messages in order. `report` is called with what has been
+    /// done so far when it is time to, and at the end; a false from it ends the
+    /// work. `stop` is asked before each message.
+    pub(crate) fn work<E>(
+        &mut self,
+        parcels: Vec<Parcel>,
+        stop: impl Fn() -> bool,
+        mut report: impl FnMut(Vec<Completion>, Vec<Output>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let mut gathered = Gathered::default();
+        let mut completions = Vec::new();
+        let mut start = Instant::now();
+        let mut reported = start;
+        for message in parcels.into_iter().flat_map(Parcel::into_messages) {
+            if stop() {
+                return Ok(());
+            }
+            let (id, mark) = (message.id, gathered.mark());
+            let before = gathered.count();
+            let outcome = self.run(message, &mut gathered);
+            if outcome != Outcome::Done {
+                gathered.rewind(mark);
+            }
+            let silent = gathered.count() == before;
+            let end = Instant::now();
+            add_completion(&mut completions, id, outcome, silent, end - start);
+            start = end;
+            let full = gathered.count() >= REPORT_OUTPUTS || gathered.bytes() >= REPORT_BYTES;
+            if full || end - reported >= REPORT_AFTER {
+                report(std::mem::take(&mut completions), gathered.take())?;
+                start = Instant::now();
+                reported = start;
+            }
+        }
+        if completions.is_empty() { Ok(()) } else { report(completions, gathered.take()) }
+    }
+
+    fn run(&mut self, message: Message, gathered: &mut Gathered) -> Outcome {
         let Message { id, origin, payload, .. } = message;
-        let input = Input { message: id, origin: origin.as_deref(), names_origins: false };
-        let outcome = match self.guarded(input, outputs, |task, emitted| task.run(payload, emitted))
-        {
+        let input = Input { message: id, origin: origin.as_ref(), names_origins: false };
+        match self.guarded(input, gathered, |task, emitted| task.run(payload, emitted)) {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(failure)) => Outcome::Failed(failure),
             Err(Caught(panic)) => Outcome::Panicked(panic),
-        };
-        if outcome != Outcome::Done {
-            outputs.truncate(before);
         }
-        let emitted = (outputs.len() - before) as u32;
-        Completion { id, outcome, outputs: emitted, busy: start.elapsed() }
     }
 
     /// Asks the producer up to `count` times, until there are as many items, it
     /// has no more at the moment, or `slice` has passed.
     pub(crate) fn produce(&mut self, count: u32, slice: Duration) -> (Production, Vec<Output>) {
-        let mut outputs = Vec::new();
+        let mut gathered = Gathered::default();
         let start = Instant::now();
         let mut calls = 0;
-        let result = loop {
-            let before = outputs.len();
+        let (result, busy) = loop {
+            let mark = gathered.mark();
             calls += 1;
-            let next = self.guarded(NO_INPUT, &mut outputs, |task, emitted| task.next(emitted));
+            let next = self.guarded(NO_INPUT, &mut gathered, |task, emitted| task.next(emitted));
             // A panic may have left it in any state: it is not asked again.
             let next = next.unwrap_or_else(|Caught(panic)| Err(panic.into_permanent()));
             if next.is_err() {
-                outputs.truncate(before);
+                gathered.rewind(mark);
             }
-            let full =
-                calls >= count || outputs.len() >= count as usize || start.elapsed() >= slice;
+            let busy = start.elapsed();
+            let full = calls >= count || gathered.count() >= count as usize || busy >= slice;
             if next != Ok(Next::More) || full {
-                break next;
+                break (next, busy);
             }
         };
-        (Production { result, calls, busy: start.elapsed() }, outputs)
+        (Production { result, calls, busy }, gathered.take())
     }
 
     /// Lets the stage finish.
     pub(crate) fn finish(&mut self) -> (Result<()>, Vec<Output>) {
-        let mut outputs = Vec::new();
-        let finished = self.guarded(NO_INPUT, &mut outputs, |task, emitted| task.finish(emitted));
+        let mut gathered = Gathered::default();
+        let finished = self.guarded(NO_INPUT, &mut gathered, |task, emitted| task.finish(emitted));
         let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
-        if result.is_err() {
-            outputs.clear();
-        }
+        let outputs = if result.is_ok() { gathered.take() } else { Vec::new() };
         (result, outputs)
     }
 
     fn guarded<R>(
         &mut self,
         input: Input<'_>,
-        gathered: &mut Vec<Output>,
+        gathered: &mut Gathered,
         call: impl FnOnce(&mut dyn Task, &mut Outputs<'_>) -> Result<R>,
     ) -> std::result::Result<Result<R>, Caught> {
         let Input { message, origin, names_origins } = input;
@@ -113,6 +146,35 @@ impl Worker {
             Outputs { context: &self.context, origin, message, names_origins, gathered };
         guarded(|| call(self.task.as_mut(), &mut outputs))
     }
+}
+
+/// Adds what became of one message: successive ones that are done and took
+/// about as long are told as one.
+fn add_completion(
+    completions: &mut Vec<Completion>,
+    id: u64,
+    outcome: Outcome,
+    silent: bool,
+    busy: Duration,
+) {
+    let silent = u32::from(silent);
+    if let Some(last) = completions.last_mut() {
+        let follows = last.first + u64::from(last.count) == id;
+        let alike = magnitude(last.busy / last.count) == magnitude(busy);
+        let both_done = last.outcome == Outcome::Done && outcome == Outcome::Done;
+        if follows && alike && both_done {
+            last.count += 1;
+            last.silent += silent;
+            last.busy += busy;
+            return;
+        }
+    }
+    completions.push(Completion { first: id, count: 1, outcome, silent, busy });
+}
+
+/// The power of two of a running time; below about a microsecond all are one.
+fn magnitude(busy: Duration) -> u32 {
+    u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX).max(1024).ilog2()
 }
 
 #[cfg(test)]
@@ -143,25 +205,40 @@ mod tests {
         Context { run: "r".into(), step: "S".into(), worker: 0, next_steps: vec!["T".into()] }
     }
 
-    fn message(number: i64) -> Message {
+    fn parcel(id: u64, number: i64) -> Parcel {
         let payload = number.to_payload().unwrap();
-        Message { id: 7, attempt: 0, origin: None, payload }
+        Parcel::One(Message { id, attempt: 0, origin: None, payload })
+    }
+
+    fn work(worker: &mut Worker, numbers: &[i64]) -> (Vec<Completion>, Vec<Output>) {
+        let parcels = (1..).zip(numbers).map(|(id, number)| parcel(id, *number)).collect();
+        let mut all = (Vec::new(), Vec::new());
+        let report = |completions, outputs| {
+            all.0.extend::<Vec<Completion>>(completions);
+            all.1.extend::<Vec<Output>>(outputs);
+            Ok::<(), ()>(())
+        };
+        worker.work(parcels, || false, report).unwrap();
+        all
     }
 
     #[test]
     fn what_a_failed_or_panicked_attempt_emitted_is_dropped() {
         let mut worker = Worker::new(&build_stage(|| Picky), context()).unwrap();
-        let mut outputs = Vec::new();
-        assert_eq!(worker.run(message(2), &mut outputs).outcome, Outcome::Done);
-        let failed = worker.run(message(-2), &mut outputs);
-        assert_eq!(failed.outcome, Outcome::Failed(Failure::permanent("negative")));
-        let Outcome::Panicked(panic) = worker.run(message(3), &mut outputs).outcome else {
-            panic!("it should have panicked")
+        let (completions, outputs) = work(&mut worker, &[2, -2, 3, 4]);
+        let outcome_of = |id: u64| {
+            let found =
+                completions.iter().find(|c| (c.first..c.first + u64::from(c.count)).contains(&id));
+            &found.unwrap().outcome
         };
+        assert_eq!((outcome_of(1), outcome_of(4)), (&Outcome::Done, &Outcome::Done));
+        assert_eq!(outcome_of(2), &Outcome::Failed(Failure::permanent("negative")));
+        let Outcome::Panicked(panic) = outcome_of(3) else { panic!("it should have panicked") };
         assert!(panic.to_string().contains("odd: 3"), "{panic}");
         assert!(panic.to_string().contains("worker/mod.rs"), "{panic}");
-        assert_eq!(worker.run(message(4), &mut outputs).outputs, 1);
-        assert_eq!(outputs.len(), 2);
+        let emitted = outputs.into_iter().flat_map(|o| Parcel::new(0, o).into_messages());
+        let numbers: Vec<i64> = emitted.map(|m| i64::from_payload(m.payload).unwrap()).collect();
+        assert_eq!(numbers, [2, 4]);
     }
 
     #[test]
@@ -180,12 +257,12 @@ mod tests {
             }
         }
         let mut worker = Worker::new(&build_stage(|| Gatherer(0)), context()).unwrap();
-        for number in [1, 2, 3, 4] {
-            worker.run(message(number), &mut Vec::new());
-        }
+        let (completions, _) = work(&mut worker, &[1, 2, 3, 4]);
+        assert_eq!(completions.iter().map(|c| c.silent).sum::<u32>(), 4);
         let (result, outputs) = worker.finish();
         assert_eq!(result, Ok(()));
-        assert_eq!(outputs[0].payload, 7_i64.to_payload().unwrap());
+        let sum = Parcel::new(0, outputs[0].clone()).into_messages().next().unwrap();
+        assert_eq!(i64::from_payload(sum.payload), Ok(7));
     }
 
     #[test]

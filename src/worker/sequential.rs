@@ -64,12 +64,15 @@ fn act(action: Action, workers: &mut [Option<Worker>], outlet: &mut Outlet) -> O
             let (production, outputs) = workers[worker].as_mut()?.produce(count, Duration::MAX);
             Some(Input::Produced { worker, production, outputs })
         }
-        Action::Work { worker, messages } => {
-            let task = workers[worker].as_mut()?;
-            let mut outputs = Vec::new();
-            let completions =
-                messages.into_iter().map(|message| task.run(message, &mut outputs)).collect();
-            Some(Input::Done { worker, completions, outputs })
+        Action::Work { worker, parcels } => {
+            let mut done = None;
+            let report = |completions, outputs| {
+                done = Some(Input::Done { worker, completions, outputs });
+                Ok::<(), std::convert::Infallible>(())
+            };
+            // The router gives one message at a time here, so there is one report.
+            let Ok(()) = workers[worker].as_mut()?.work(parcels, || false, report);
+            done
         }
         Action::Finish { worker } => {
             let (result, outputs) = workers[worker].as_mut()?.finish();

@@ -3,21 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use super::Worker;
-use crate::message::Message;
+use super::{REPORT_AFTER, Worker};
 use crate::registry::Build;
 use crate::stage::Context;
 use crate::transport::Inproc;
 use crate::transport::hub::{Command, Commander};
 use crate::transport::link::{Link, LinkError};
 use crate::transport::wire::{FromWorker, ToWorker};
-
-/// A batch is reported in parts when this much time has passed or this many
-/// outputs have gathered, so that what is done early moves on early.
-const REPORT_AFTER: Duration = Duration::from_millis(1);
-const REPORT_OUTPUTS: usize = 256;
 
 /// Where a worker thread finds the hub and what it is to run.
 pub(crate) struct Post {
@@ -69,40 +62,18 @@ fn serve(post: Post) -> Result<(), LinkError> {
                 let (production, outputs) = worker.produce(count, REPORT_AFTER);
                 link.send(FromWorker::Produced { production, outputs })?;
             }
-            ToWorker::Work(messages) => work(&mut link, &mut worker, messages, &cancelled)?,
+            ToWorker::Work(parcels) => {
+                let stop = || cancelled.load(Ordering::Relaxed);
+                worker.work(parcels, stop, |completions, outputs| {
+                    link.send(FromWorker::Done { completions, outputs })
+                })?;
+            }
             ToWorker::Finish => {
                 let (result, outputs) = worker.finish();
                 link.send(FromWorker::Finished { result, outputs })?;
             }
             ToWorker::Stop => break,
         }
-    }
-    Ok(())
-}
-
-fn work(
-    link: &mut Link,
-    worker: &mut Worker,
-    messages: Vec<Message>,
-    cancelled: &AtomicBool,
-) -> Result<(), LinkError> {
-    let mut completions = Vec::with_capacity(messages.len());
-    let mut outputs = Vec::with_capacity(messages.len());
-    let mut reported = Instant::now();
-    for message in messages {
-        if cancelled.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        completions.push(worker.run(message, &mut outputs));
-        if outputs.len() >= REPORT_OUTPUTS || reported.elapsed() >= REPORT_AFTER {
-            let completions = std::mem::take(&mut completions);
-            let outputs = std::mem::take(&mut outputs);
-            link.send(FromWorker::Done { completions, outputs })?;
-            reported = Instant::now();
-        }
-    }
-    if !completions.is_empty() {
-        link.send(FromWorker::Done { completions, outputs })?;
     }
     Ok(())
 }
