@@ -172,7 +172,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return print(error.render().to_string().as_bytes());
     }
-    say(error.render().ansi());
+    let _ = error.print();
     if error.kind() == clap::error::ErrorKind::ArgumentConflict {
         say("The options of a command stand behind it: drpipe check --config FILE");
     }

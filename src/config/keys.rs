@@ -59,6 +59,8 @@ const fn text(name: &'static str, about: &'static str) -> Key {
     key(name, Shape::Value(|| json!({"type": "string"})), "a text in double quotes", about)
 }
 
+const SCHEMA: Key = text("$schema", "Where an editor finds this schema; drpipe does not look.");
+
 const VERSION: Key = key(
     "version",
     Shape::Value(|| json!({"const": 1})),
@@ -75,6 +77,7 @@ const QUARANTINE: Key = key(
 
 /// The top level of a file in drpipe's own spelling.
 pub(crate) const NATIVE: &[Key] = &[
+    SCHEMA,
     VERSION,
     text("name", "The name of the pipeline."),
     text("description", "What the pipeline is for."),
@@ -91,6 +94,7 @@ pub(crate) const NATIVE: &[Key] = &[
 
 /// The top level of a file in ctapipe's spelling.
 pub(crate) const CTAPIPE: &[Key] = &[
+    SCHEMA,
     VERSION,
     text("name", "The name of the pipeline."),
     text("description", "What the pipeline is for."),

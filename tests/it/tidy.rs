@@ -81,6 +81,15 @@ fn only_the_transport_names_zmq() {
     assert_only_in(&["src/transport/"], &["zmq::", "zmq_sys"]);
 }
 
+/// I7: the router never decodes a payload.
+#[test]
+fn the_router_knows_no_codec() {
+    for source in sources("src/router") {
+        let used = used_modules(&source.code);
+        assert!(!used.contains(&"codec") && !used.contains(&"data"), "{}", source.path);
+    }
+}
+
 #[test]
 fn only_one_module_names_fitsio() {
     assert_only_in(&["stages/fits/cfitsio.rs"], &[" fitsio::", "fitsio_sys"]);

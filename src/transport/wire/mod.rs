@@ -1,14 +1,17 @@
 //! The wire format: docs/WIRE.md specifies every frame. A message of the
 //! protocol is one head frame and the frames that the head refers to, in order.
 
-use std::time::Duration;
+mod reader;
+mod writer;
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use crate::error::{Failure, Result};
-use crate::message::{Header, Message, Origin, Output, Pack, Parcel, Payload};
-use crate::router::{Completion, Outcome, Production};
-use crate::stage::Next;
+use crate::message::{Output, Parcel};
+use crate::router::{Completion, Production};
+
+use reader::Reader;
+use writer::Writer;
 
 /// The version of the protocol; workers of another are refused.
 pub(super) const VERSION: u16 = 1;
@@ -111,7 +114,7 @@ impl FromWorker {
     }
 
     pub(super) fn decode(head: Bytes, frames: Vec<Bytes>) -> Result<Self, WireError> {
-        let mut input = Reader { head, frames: frames.into_iter() };
+        let mut input = Reader::new(head, frames);
         let message = match input.head.try_get_u8()? {
             READY => Self::Ready { version: input.head.try_get_u16_le()? },
             INIT_FAILED => Self::InitFailed(input.failure()?),
@@ -157,7 +160,7 @@ impl ToWorker {
     }
 
     pub(super) fn decode(head: Bytes, frames: Vec<Bytes>) -> Result<Self, WireError> {
-        let mut input = Reader { head, frames: frames.into_iter() };
+        let mut input = Reader::new(head, frames);
         let message = match input.head.try_get_u8()? {
             GRANT => Self::Grant { count: input.head.try_get_u32_le()? },
             WORK => Self::Work(input.list(Reader::parcel)?),
@@ -170,285 +173,14 @@ impl ToWorker {
     }
 }
 
-#[derive(Default)]
-struct Writer {
-    head: Vec<u8>,
-    frames: Vec<Bytes>,
-}
-
-impl Writer {
-    fn into_frames(self) -> Vec<Bytes> {
-        let mut frames = vec![Bytes::from(self.head)];
-        frames.extend(self.frames);
-        frames
-    }
-
-    fn text(&mut self, text: &str) {
-        self.head.put_u32_le(text.len() as u32);
-        self.head.put_slice(text.as_bytes());
-    }
-
-    fn origin(&mut self, origin: &Origin) {
-        match origin {
-            Some(text) => self.text(text),
-            None => self.head.put_u32_le(NO_TEXT),
-        }
-    }
-
-    fn duration(&mut self, duration: Duration) {
-        self.head.put_u64_le(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    fn failure(&mut self, failure: &Failure) {
-        self.head.put_u8(u8::from(failure.is_retryable()));
-        self.head.put_u32_le(failure.chain().len() as u32);
-        for sentence in failure.chain() {
-            self.text(sentence);
-        }
-    }
-
-    fn bytes(&mut self, bytes: Header) {
-        if bytes.len() <= INLINE_UP_TO {
-            self.head.put_u32_le(bytes.len() as u32);
-            self.head.put_slice(&bytes);
-        } else {
-            self.head.put_u32_le(IN_FRAME);
-            self.frames.push(bytes.into_bytes());
-        }
-    }
-
-    fn payload(&mut self, payload: Payload) {
-        let Payload { header, buffers } = payload;
-        self.bytes(header);
-        self.head.put_u32_le(buffers.len() as u32);
-        self.frames.extend(buffers);
-    }
-
-    fn pack(&mut self, pack: &Pack) {
-        self.head.put_u32_le(pack.count() as u32);
-        self.bytes(Header::Shared(pack.bytes().clone()));
-    }
-
-    fn parcel(&mut self, parcel: Parcel) {
-        match parcel {
-            Parcel::One(message) => {
-                self.head.put_u8(ONE);
-                self.head.put_u64_le(message.id);
-                self.head.put_u32_le(message.attempt);
-                self.origin(&message.origin);
-                self.payload(message.payload);
-            }
-            Parcel::Many { first, pack } => {
-                self.head.put_u8(MANY);
-                self.head.put_u64_le(first);
-                self.pack(&pack);
-            }
-        }
-    }
-
-    fn completion(&mut self, completion: &Completion) {
-        self.head.put_u64_le(completion.first);
-        self.head.put_u32_le(completion.count);
-        self.head.put_u32_le(completion.silent);
-        self.duration(completion.busy);
-        match &completion.outcome {
-            Outcome::Done => self.head.put_u8(0),
-            Outcome::Failed(failure) => {
-                self.head.put_u8(1);
-                self.failure(failure);
-            }
-            Outcome::Panicked(failure) => {
-                self.head.put_u8(2);
-                self.failure(failure);
-            }
-        }
-    }
-
-    fn production(&mut self, production: &Production) {
-        self.head.put_u32_le(production.calls);
-        self.duration(production.busy);
-        match &production.result {
-            Ok(Next::More) => self.head.put_u8(0),
-            Ok(Next::Idle(wait)) => {
-                self.head.put_u8(1);
-                self.duration(*wait);
-            }
-            Ok(Next::Done) => self.head.put_u8(2),
-            Err(failure) => {
-                self.head.put_u8(3);
-                self.failure(failure);
-            }
-        }
-    }
-
-    fn outputs(&mut self, outputs: Vec<Output>) {
-        self.head.put_u32_le(outputs.len() as u32);
-        for output in outputs {
-            match output {
-                Output::One { route, origin, payload } => {
-                    self.head.put_u8(ONE);
-                    self.head.put_u32_le(route);
-                    self.origin(&origin);
-                    self.payload(payload);
-                }
-                Output::Many { route, pack } => {
-                    self.head.put_u8(MANY);
-                    self.head.put_u32_le(route);
-                    self.pack(&pack);
-                }
-            }
-        }
-    }
-}
-
-struct Reader {
-    head: Bytes,
-    frames: std::vec::IntoIter<Bytes>,
-}
-
-impl Reader {
-    /// A list's length is a claim: memory is taken as its items arrive.
-    fn list<T>(
-        &mut self,
-        item: impl Fn(&mut Self) -> Result<T, WireError>,
-    ) -> Result<Vec<T>, WireError> {
-        let count = self.head.try_get_u32_le()? as usize;
-        let mut items = Vec::with_capacity(count.min(self.head.len() / LEAST_ITEM));
-        for _ in 0..count {
-            items.push(item(self)?);
-        }
-        Ok(items)
-    }
-
-    fn bytes(&mut self, length: u32) -> Result<Bytes, WireError> {
-        let requested = length as usize;
-        let available = self.head.len();
-        if requested > available {
-            return Err(TryGetError { requested, available }.into());
-        }
-        Ok(self.head.split_to(requested))
-    }
-
-    fn frame(&mut self) -> Result<Bytes, WireError> {
-        self.frames.next().ok_or(WireError::MissingFrame)
-    }
-
-    fn text_of(&mut self, length: u32) -> Result<String, WireError> {
-        let bytes = self.bytes(length)?;
-        String::from_utf8(bytes.into()).map_err(|_| WireError::NotText)
-    }
-
-    fn text(&mut self) -> Result<String, WireError> {
-        let length = self.head.try_get_u32_le()?;
-        self.text_of(length)
-    }
-
-    fn origin(&mut self) -> Result<Origin, WireError> {
-        match self.head.try_get_u32_le()? {
-            NO_TEXT => Ok(None),
-            length => Ok(Some(self.text_of(length)?.into())),
-        }
-    }
-
-    fn duration(&mut self) -> Result<Duration, WireError> {
-        Ok(Duration::from_nanos(self.head.try_get_u64_le()?))
-    }
-
-    fn failure(&mut self) -> Result<Failure, WireError> {
-        let retryable = self.head.try_get_u8()? != 0;
-        let chain = self.list(Self::text)?;
-        Ok(Failure::from_chain(chain, retryable))
-    }
-
-    fn bytes_or_frame(&mut self) -> Result<Bytes, WireError> {
-        match self.head.try_get_u32_le()? {
-            IN_FRAME => self.frame(),
-            length => self.bytes(length),
-        }
-    }
-
-    fn payload(&mut self) -> Result<Payload, WireError> {
-        let header = self.bytes_or_frame()?.into();
-        let count = self.head.try_get_u32_le()? as usize;
-        if count > self.frames.len() {
-            return Err(WireError::MissingFrame);
-        }
-        Ok(Payload { header, buffers: self.frames.by_ref().take(count).collect() })
-    }
-
-    fn pack(&mut self) -> Result<Pack, WireError> {
-        let count = self.head.try_get_u32_le()?;
-        let bytes = self.bytes_or_frame()?;
-        Pack::checked(count, bytes).ok_or(WireError::NotPacked)
-    }
-
-    fn parcel(&mut self) -> Result<Parcel, WireError> {
-        match self.head.try_get_u8()? {
-            ONE => Ok(Parcel::One(Message {
-                id: self.head.try_get_u64_le()?,
-                attempt: self.head.try_get_u32_le()?,
-                origin: self.origin()?,
-                payload: self.payload()?,
-            })),
-            MANY => {
-                let first = self.head.try_get_u64_le()?;
-                Ok(Parcel::Many { first, pack: self.pack()? })
-            }
-            found => Err(WireError::Unknown { what: "parcel", found }),
-        }
-    }
-
-    fn output(&mut self) -> Result<Output, WireError> {
-        let kind = self.head.try_get_u8()?;
-        let route = self.head.try_get_u32_le()?;
-        match kind {
-            ONE => {
-                let origin = self.origin()?;
-                Ok(Output::One { route, origin, payload: self.payload()? })
-            }
-            MANY => Ok(Output::Many { route, pack: self.pack()? }),
-            found => Err(WireError::Unknown { what: "output", found }),
-        }
-    }
-
-    fn completion(&mut self) -> Result<Completion, WireError> {
-        let first = self.head.try_get_u64_le()?;
-        let count = self.head.try_get_u32_le()?;
-        let silent = self.head.try_get_u32_le()?;
-        let busy = self.duration()?;
-        let outcome = match self.head.try_get_u8()? {
-            0 => Outcome::Done,
-            1 => Outcome::Failed(self.failure()?),
-            2 => Outcome::Panicked(self.failure()?),
-            found => return Err(WireError::Unknown { what: "outcome", found }),
-        };
-        Ok(Completion { first, count, outcome, silent, busy })
-    }
-
-    fn production(&mut self) -> Result<Production, WireError> {
-        let calls = self.head.try_get_u32_le()?;
-        let busy = self.duration()?;
-        let result = match self.head.try_get_u8()? {
-            0 => Ok(Next::More),
-            1 => Ok(Next::Idle(self.duration()?)),
-            2 => Ok(Next::Done),
-            3 => Err(self.failure()?),
-            found => return Err(WireError::Unknown { what: "result", found }),
-        };
-        Ok(Production { result, calls, busy })
-    }
-
-    fn end(self) -> Result<(), WireError> {
-        match (self.head.len(), self.frames.len()) {
-            (0, 0) => Ok(()),
-            (bytes, frames) => Err(WireError::LeftOver(bytes, frames)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::message::{Message, Pack, Payload};
+    use crate::router::Outcome;
+    use crate::stage::Next;
     use proptest::prelude::*;
 
     fn payload(header: usize, buffers: &[usize]) -> Payload {

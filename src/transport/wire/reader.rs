@@ -1,0 +1,162 @@
+//! Elements of the wire format from frames. Nothing that a frame says is
+//! believed before it is checked.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, TryGetError};
+
+use super::{IN_FRAME, LEAST_ITEM, MANY, NO_TEXT, ONE, WireError};
+use crate::error::{Failure, Result};
+use crate::message::{Message, Origin, Output, Pack, Parcel, Payload};
+use crate::router::{Completion, Outcome, Production};
+use crate::stage::Next;
+
+/// What is left of a head and of the frames that it refers to.
+pub(super) struct Reader {
+    pub(super) head: Bytes,
+    frames: std::vec::IntoIter<Bytes>,
+}
+
+impl Reader {
+    pub(super) fn new(head: Bytes, frames: Vec<Bytes>) -> Self {
+        Self { head, frames: frames.into_iter() }
+    }
+
+    /// A list's length is a claim: memory is taken as its items arrive.
+    pub(super) fn list<T>(
+        &mut self,
+        item: impl Fn(&mut Self) -> Result<T, WireError>,
+    ) -> Result<Vec<T>, WireError> {
+        let count = self.head.try_get_u32_le()? as usize;
+        let mut items = Vec::with_capacity(count.min(self.head.len() / LEAST_ITEM));
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
+    pub(super) fn bytes(&mut self, length: u32) -> Result<Bytes, WireError> {
+        let requested = length as usize;
+        let available = self.head.len();
+        if requested > available {
+            return Err(TryGetError { requested, available }.into());
+        }
+        Ok(self.head.split_to(requested))
+    }
+
+    pub(super) fn frame(&mut self) -> Result<Bytes, WireError> {
+        self.frames.next().ok_or(WireError::MissingFrame)
+    }
+
+    pub(super) fn text_of(&mut self, length: u32) -> Result<String, WireError> {
+        let bytes = self.bytes(length)?;
+        String::from_utf8(bytes.into()).map_err(|_| WireError::NotText)
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, WireError> {
+        let length = self.head.try_get_u32_le()?;
+        self.text_of(length)
+    }
+
+    pub(super) fn origin(&mut self) -> Result<Origin, WireError> {
+        match self.head.try_get_u32_le()? {
+            NO_TEXT => Ok(None),
+            length => Ok(Some(self.text_of(length)?.into())),
+        }
+    }
+
+    pub(super) fn duration(&mut self) -> Result<Duration, WireError> {
+        Ok(Duration::from_nanos(self.head.try_get_u64_le()?))
+    }
+
+    pub(super) fn failure(&mut self) -> Result<Failure, WireError> {
+        let retryable = self.head.try_get_u8()? != 0;
+        let chain = self.list(Self::text)?;
+        Ok(Failure::from_chain(chain, retryable))
+    }
+
+    pub(super) fn bytes_or_frame(&mut self) -> Result<Bytes, WireError> {
+        match self.head.try_get_u32_le()? {
+            IN_FRAME => self.frame(),
+            length => self.bytes(length),
+        }
+    }
+
+    pub(super) fn payload(&mut self) -> Result<Payload, WireError> {
+        let header = self.bytes_or_frame()?.into();
+        let count = self.head.try_get_u32_le()? as usize;
+        if count > self.frames.len() {
+            return Err(WireError::MissingFrame);
+        }
+        Ok(Payload { header, buffers: self.frames.by_ref().take(count).collect() })
+    }
+
+    pub(super) fn pack(&mut self) -> Result<Pack, WireError> {
+        let count = self.head.try_get_u32_le()?;
+        let bytes = self.bytes_or_frame()?;
+        Pack::checked(count, bytes).ok_or(WireError::NotPacked)
+    }
+
+    pub(super) fn parcel(&mut self) -> Result<Parcel, WireError> {
+        match self.head.try_get_u8()? {
+            ONE => Ok(Parcel::One(Message {
+                id: self.head.try_get_u64_le()?,
+                attempt: self.head.try_get_u32_le()?,
+                origin: self.origin()?,
+                payload: self.payload()?,
+            })),
+            MANY => {
+                let first = self.head.try_get_u64_le()?;
+                Ok(Parcel::Many { first, pack: self.pack()? })
+            }
+            found => Err(WireError::Unknown { what: "parcel", found }),
+        }
+    }
+
+    pub(super) fn output(&mut self) -> Result<Output, WireError> {
+        let kind = self.head.try_get_u8()?;
+        let route = self.head.try_get_u32_le()?;
+        match kind {
+            ONE => {
+                let origin = self.origin()?;
+                Ok(Output::One { route, origin, payload: self.payload()? })
+            }
+            MANY => Ok(Output::Many { route, pack: self.pack()? }),
+            found => Err(WireError::Unknown { what: "output", found }),
+        }
+    }
+
+    pub(super) fn completion(&mut self) -> Result<Completion, WireError> {
+        let first = self.head.try_get_u64_le()?;
+        let count = self.head.try_get_u32_le()?;
+        let silent = self.head.try_get_u32_le()?;
+        let busy = self.duration()?;
+        let outcome = match self.head.try_get_u8()? {
+            0 => Outcome::Done,
+            1 => Outcome::Failed(self.failure()?),
+            2 => Outcome::Panicked(self.failure()?),
+            found => return Err(WireError::Unknown { what: "outcome", found }),
+        };
+        Ok(Completion { first, count, outcome, silent, busy })
+    }
+
+    pub(super) fn production(&mut self) -> Result<Production, WireError> {
+        let calls = self.head.try_get_u32_le()?;
+        let busy = self.duration()?;
+        let result = match self.head.try_get_u8()? {
+            0 => Ok(Next::More),
+            1 => Ok(Next::Idle(self.duration()?)),
+            2 => Ok(Next::Done),
+            3 => Err(self.failure()?),
+            found => return Err(WireError::Unknown { what: "result", found }),
+        };
+        Ok(Production { result, calls, busy })
+    }
+
+    pub(super) fn end(self) -> Result<(), WireError> {
+        match (self.head.len(), self.frames.len()) {
+            (0, 0) => Ok(()),
+            (bytes, frames) => Err(WireError::LeftOver(bytes, frames)),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Elements of the wire format onto frames.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+
+use super::{IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE};
+use crate::error::Failure;
+use crate::message::{Header, Origin, Output, Pack, Parcel, Payload};
+use crate::router::{Completion, Outcome, Production};
+use crate::stage::Next;
+
+/// A head under construction and the frames that it refers to.
+#[derive(Default)]
+pub(super) struct Writer {
+    pub(super) head: Vec<u8>,
+    frames: Vec<Bytes>,
+}
+
+impl Writer {
+    pub(super) fn into_frames(self) -> Vec<Bytes> {
+        let mut frames = vec![Bytes::from(self.head)];
+        frames.extend(self.frames);
+        frames
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.head.put_u32_le(text.len() as u32);
+        self.head.put_slice(text.as_bytes());
+    }
+
+    pub(super) fn origin(&mut self, origin: &Origin) {
+        match origin {
+            Some(text) => self.text(text),
+            None => self.head.put_u32_le(NO_TEXT),
+        }
+    }
+
+    pub(super) fn duration(&mut self, duration: Duration) {
+        self.head.put_u64_le(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn failure(&mut self, failure: &Failure) {
+        self.head.put_u8(u8::from(failure.is_retryable()));
+        self.head.put_u32_le(failure.chain().len() as u32);
+        for sentence in failure.chain() {
+            self.text(sentence);
+        }
+    }
+
+    pub(super) fn bytes(&mut self, bytes: Header) {
+        if bytes.len() <= INLINE_UP_TO {
+            self.head.put_u32_le(bytes.len() as u32);
+            self.head.put_slice(&bytes);
+        } else {
+            self.head.put_u32_le(IN_FRAME);
+            self.frames.push(bytes.into_bytes());
+        }
+    }
+
+    pub(super) fn payload(&mut self, payload: Payload) {
+        let Payload { header, buffers } = payload;
+        self.bytes(header);
+        self.head.put_u32_le(buffers.len() as u32);
+        self.frames.extend(buffers);
+    }
+
+    pub(super) fn pack(&mut self, pack: &Pack) {
+        self.head.put_u32_le(pack.count() as u32);
+        self.bytes(Header::Shared(pack.bytes().clone()));
+    }
+
+    pub(super) fn parcel(&mut self, parcel: Parcel) {
+        match parcel {
+            Parcel::One(message) => {
+                self.head.put_u8(ONE);
+                self.head.put_u64_le(message.id);
+                self.head.put_u32_le(message.attempt);
+                self.origin(&message.origin);
+                self.payload(message.payload);
+            }
+            Parcel::Many { first, pack } => {
+                self.head.put_u8(MANY);
+                self.head.put_u64_le(first);
+                self.pack(&pack);
+            }
+        }
+    }
+
+    pub(super) fn completion(&mut self, completion: &Completion) {
+        self.head.put_u64_le(completion.first);
+        self.head.put_u32_le(completion.count);
+        self.head.put_u32_le(completion.silent);
+        self.duration(completion.busy);
+        match &completion.outcome {
+            Outcome::Done => self.head.put_u8(0),
+            Outcome::Failed(failure) => {
+                self.head.put_u8(1);
+                self.failure(failure);
+            }
+            Outcome::Panicked(failure) => {
+                self.head.put_u8(2);
+                self.failure(failure);
+            }
+        }
+    }
+
+    pub(super) fn production(&mut self, production: &Production) {
+        self.head.put_u32_le(production.calls);
+        self.duration(production.busy);
+        match &production.result {
+            Ok(Next::More) => self.head.put_u8(0),
+            Ok(Next::Idle(wait)) => {
+                self.head.put_u8(1);
+                self.duration(*wait);
+            }
+            Ok(Next::Done) => self.head.put_u8(2),
+            Err(failure) => {
+                self.head.put_u8(3);
+                self.failure(failure);
+            }
+        }
+    }
+
+    pub(super) fn outputs(&mut self, outputs: Vec<Output>) {
+        self.head.put_u32_le(outputs.len() as u32);
+        for output in outputs {
+            match output {
+                Output::One { route, origin, payload } => {
+                    self.head.put_u8(ONE);
+                    self.head.put_u32_le(route);
+                    self.origin(&origin);
+                    self.payload(payload);
+                }
+                Output::Many { route, pack } => {
+                    self.head.put_u8(MANY);
+                    self.head.put_u32_le(route);
+                    self.pack(&pack);
+                }
+            }
+        }
+    }
+}
