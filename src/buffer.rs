@@ -1,6 +1,6 @@
 //! Arrays that pass between steps beside the serialized header.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -134,36 +134,59 @@ impl<T: Pod> fmt::Debug for Buffer<T> {
 }
 
 thread_local! {
-    /// The frames of the value being encoded or decoded on this thread. Serde
-    /// has no other way to reach beyond the header from inside a field.
-    static FRAMES: RefCell<Option<Vec<Bytes>>> = const { RefCell::new(None) };
+    /// Whether a value is being encoded or decoded with frames beside its
+    /// header on this thread. Serde has no other way to reach beyond the header
+    /// from inside a field.
+    static ACTIVE: Cell<bool> = const { Cell::new(false) };
+    /// Whether there are frames: looked at for every message, and cheaper than
+    /// the frames themselves.
+    static ANY: Cell<bool> = const { Cell::new(false) };
+    static FRAMES: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `encode` and returns the frames of the buffers that it met.
 pub(crate) fn collect_frames<R>(encode: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
-    let (result, frames) = with_frames(Vec::new(), encode);
+    let outer = Outer::suspend();
+    let result = encode();
+    let frames = if ANY.get() { FRAMES.take() } else { Vec::new() };
+    drop(outer);
     (result, frames)
 }
 
 /// Runs `decode` with `frames` within reach of the buffers that it makes.
 pub(crate) fn provide_frames<R>(frames: Vec<Bytes>, decode: impl FnOnce() -> R) -> R {
-    // Most messages have none: a buffer that asks for one finds it missing.
-    if frames.is_empty() { decode() } else { with_frames(frames, decode).0 }
+    if frames.is_empty() && !ACTIVE.get() {
+        // A buffer that asks for a frame finds it missing.
+        return decode();
+    }
+    let _outer = Outer::suspend();
+    FRAMES.set(frames);
+    ANY.set(true);
+    decode()
 }
 
-fn with_frames<R>(frames: Vec<Bytes>, work: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
-    /// Puts the outer value's frames back, also when `work` panics.
-    struct Restore(Option<Vec<Bytes>>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            FRAMES.set(self.0.take());
+/// The frames of the value around this one, put back when this one is done,
+/// also if that is by a panic.
+struct Outer {
+    active: bool,
+    frames: Option<Vec<Bytes>>,
+}
+
+impl Outer {
+    fn suspend() -> Self {
+        let frames = ANY.replace(false).then(|| FRAMES.take());
+        Self { active: ACTIVE.replace(true), frames }
+    }
+}
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        ACTIVE.set(self.active);
+        let left = ANY.replace(self.frames.is_some());
+        if left || self.frames.is_some() {
+            FRAMES.set(self.frames.take().unwrap_or_default());
         }
     }
-    let restore = Restore(FRAMES.replace(Some(frames)));
-    let result = work();
-    let frames = FRAMES.take().unwrap_or_default();
-    drop(restore);
-    (result, frames)
 }
 
 /// The header's side of a buffer: where the elements are.
@@ -215,14 +238,15 @@ mod byte_string {
 impl<T: Pod + Send + Sync> Serialize for Buffer<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes: &[u8] = bytemuck::cast_slice(self);
-        let frame = FRAMES.with_borrow_mut(|frames| match frames {
-            Some(frames) if bytes.len() >= INLINE_BELOW => {
+        let beside = ACTIVE.get() && bytes.len() >= INLINE_BELOW;
+        let frame = beside.then(|| {
+            ANY.set(true);
+            FRAMES.with_borrow_mut(|frames| {
                 frames.push(self.to_frame());
-                u32::try_from(frames.len() - 1).map(Some)
-            }
-            _ => Ok(None),
+                u32::try_from(frames.len() - 1).map_err(S::Error::custom)
+            })
         });
-        let frame = frame.map_err(S::Error::custom)?;
+        let frame = frame.transpose()?;
         let inline = if frame.is_some() { &[][..] } else { bytes };
         Placed { frame, inline: inline.into() }.serialize(serializer)
     }
@@ -234,7 +258,7 @@ impl<'de, T: Pod + Send + Sync> Deserialize<'de> for Buffer<T> {
         let bytes = match placed.frame {
             None => Bytes::from(placed.inline.into_owned()),
             Some(index) => FRAMES
-                .with_borrow(|frames| frames.as_ref()?.get(index as usize).cloned())
+                .with_borrow(|frames| frames.get(index as usize).cloned())
                 .ok_or_else(|| D::Error::custom(format!("frame {index} of a buffer is missing")))?,
         };
         Self::from_frame(bytes).map_err(D::Error::custom)
@@ -286,6 +310,30 @@ mod tests {
         payload.buffers.clear();
         let error = codec::decode::<Buffer<u8>>(payload).unwrap_err();
         assert!(error.to_string().contains("frame 0"), "{error}");
+    }
+
+    #[test]
+    fn frames_of_a_value_never_reach_another() {
+        /// Encodes another value while it is being encoded itself.
+        struct Nested(Buffer<u8>);
+        impl Serialize for Nested {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let inner = codec::encode(&Buffer::from(vec![2_u8; 3000])).unwrap();
+                assert_eq!(inner.buffers.len(), 1);
+                assert_eq!(codec::decode::<Buffer<u8>>(inner).unwrap()[..], [2; 3000]);
+                self.0.serialize(serializer)
+            }
+        }
+        let pair = (Buffer::from(vec![1_u8; 2000]), Nested(vec![3; 4000].into()));
+        let payload = codec::encode(&pair).unwrap();
+        assert_eq!(payload.buffers.iter().map(Bytes::len).collect::<Vec<_>>(), [2000, 4000]);
+        let panicked = std::panic::catch_unwind(|| collect_frames(|| panic!("while encoding")));
+        assert!(panicked.is_err());
+        assert!(codec::encode(&7_u8).unwrap().buffers.is_empty());
+        assert_eq!(
+            serde_json::to_value(Buffer::from(vec![0_u8; 2000])).unwrap()["frame"],
+            serde_json::Value::Null
+        );
     }
 
     #[test]

@@ -2,8 +2,6 @@
 //! layout (fixed-width little-endian integers, u64 lengths), which later
 //! libraries can read byte for byte.
 
-use std::cell::Cell;
-
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,14 +14,8 @@ use crate::message::{Header, Payload};
 /// length would make the decoder allocate as much as it says.
 const HEADER_LIMIT: usize = 256 << 20;
 
-/// Values up to this size, in bytes, are copied out of the scratch memory;
-/// larger ones take it along.
-const SHORT: usize = 256;
-
-thread_local! {
-    /// Memory that short values are serialized into, one after the other.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
+/// Values up to this size, in bytes, are serialized on the stack.
+const SHORT: usize = 128;
 
 fn layout() -> Configuration<LittleEndian, Fixint, Limit<HEADER_LIMIT>> {
     bincode::config::legacy().with_limit::<HEADER_LIMIT>()
@@ -34,19 +26,18 @@ fn layout() -> Configuration<LittleEndian, Fixint, Limit<HEADER_LIMIT>> {
 /// # Errors
 /// A permanent failure if the type refuses to be serialized.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Payload> {
-    let mut bytes = SCRATCH.take();
-    bytes.clear();
-    let (encoded, buffers) =
-        collect_frames(|| bincode::serde::encode_into_std_write(value, &mut bytes, layout()));
-    encoded.map_err(|error| {
+    let mut short = [0; SHORT];
+    let (length, buffers) =
+        collect_frames(|| bincode::serde::encode_into_slice(value, &mut short, layout()));
+    if let Ok(length) = length {
+        return Ok(Payload { header: Header::from(&short[..length]), buffers });
+    }
+    // It is longer, or cannot be serialized at all.
+    let (header, buffers) = collect_frames(|| bincode::serde::encode_to_vec(value, layout()));
+    let header = header.map_err(|error| {
         Failure::permanent(format!("{} cannot be serialized: {error}", type_name::<T>()))
     })?;
-    if bytes.len() > SHORT {
-        return Ok(Payload { header: bytes.into(), buffers });
-    }
-    let header = Header::from(&bytes[..]);
-    SCRATCH.set(bytes);
-    Ok(Payload { header, buffers })
+    Ok(Payload { header: header.into(), buffers })
 }
 
 /// The value that [`encode`] made the payload from.

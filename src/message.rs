@@ -146,6 +146,8 @@ impl Output {
 
 /// Headers above this size, in bytes, are not packed.
 const PACK_UP_TO: usize = 512;
+/// The room that a pack begins with, in bytes.
+const FIRST_ROOM: usize = 2048;
 /// Before each packed header stands its length.
 const PREFIX: usize = size_of::<u16>();
 
@@ -249,7 +251,9 @@ impl Gathered {
                 bytes.extend_from_slice(&payload.header);
             }
             _ => {
-                let bytes = [&prefix[..], &payload.header].concat();
+                let mut bytes = Vec::with_capacity(FIRST_ROOM);
+                bytes.extend_from_slice(&prefix);
+                bytes.extend_from_slice(&payload.header);
                 self.outputs.push(Gathering::Many { route, count: 1, bytes });
             }
         }

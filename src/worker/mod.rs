@@ -65,30 +65,26 @@ impl Worker {
         mut report: impl FnMut(Vec<Completion>, Vec<Output>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let mut gathered = Gathered::default();
-        let mut completions = Vec::new();
-        let mut start = Instant::now();
-        let mut reported = start;
+        let mut tally = Tally::new();
+        let mut reported = tally.clock;
         for message in parcels.into_iter().flat_map(Parcel::into_messages) {
             if stop() {
                 return Ok(());
             }
-            let (id, mark) = (message.id, gathered.mark());
-            let before = gathered.count();
+            let (id, mark, before) = (message.id, gathered.mark(), gathered.count());
             let outcome = self.run(message, &mut gathered);
             if outcome != Outcome::Done {
                 gathered.rewind(mark);
             }
-            let silent = gathered.count() == before;
-            let end = Instant::now();
-            add_completion(&mut completions, id, outcome, silent, end - start);
-            start = end;
+            let timed = tally.add(id, outcome, gathered.count() == before);
             let full = gathered.count() >= REPORT_OUTPUTS || gathered.bytes() >= REPORT_BYTES;
-            if full || end - reported >= REPORT_AFTER {
-                report(std::mem::take(&mut completions), gathered.take())?;
-                start = Instant::now();
-                reported = start;
+            if full || (timed && tally.clock - reported >= REPORT_AFTER) {
+                report(tally.take(), gathered.take())?;
+                tally.clock = Instant::now();
+                reported = tally.clock;
             }
         }
+        let completions = tally.take();
         if completions.is_empty() { Ok(()) } else { report(completions, gathered.take()) }
     }
 
@@ -148,28 +144,90 @@ impl Worker {
     }
 }
 
-/// Adds what became of one message: successive ones that are done and took
-/// about as long are told as one.
-fn add_completion(
-    completions: &mut Vec<Completion>,
-    id: u64,
-    outcome: Outcome,
-    silent: bool,
-    busy: Duration,
-) {
-    let silent = u32::from(silent);
-    if let Some(last) = completions.last_mut() {
-        let follows = last.first + u64::from(last.count) == id;
-        let alike = magnitude(last.busy / last.count) == magnitude(busy);
-        let both_done = last.outcome == Outcome::Done && outcome == Outcome::Done;
-        if follows && alike && both_done {
-            last.count += 1;
-            last.silent += silent;
-            last.busy += busy;
-            return;
+/// What became of the messages of a batch. Successive ones that are done and
+/// took about as long are told as one.
+struct Tally {
+    completions: Vec<Completion>,
+    /// The latest messages, done and not timed yet.
+    open: Option<Completion>,
+    /// The clock is read after so many messages.
+    stride: u32,
+    /// The latest reading.
+    clock: Instant,
+}
+
+/// Reading the clock takes as long as a few of the shortest calls: those are
+/// timed so many at once.
+const STRIDE: u32 = 8;
+/// What the shortest calls take at most.
+const SHORTEST: Duration = Duration::from_micros(1);
+
+impl Tally {
+    fn new() -> Self {
+        Self { completions: Vec::new(), open: None, stride: 1, clock: Instant::now() }
+    }
+
+    /// Adds one message; true if the clock was read.
+    fn add(&mut self, id: u64, outcome: Outcome, silent: bool) -> bool {
+        let silent = u32::from(silent);
+        if outcome != Outcome::Done {
+            // Those that are not timed yet are of the shortest kind: the time is this one's.
+            let busy = self.time();
+            self.close(Duration::ZERO);
+            self.completions.push(Completion { first: id, count: 1, outcome, silent, busy });
+            return true;
+        }
+        match &mut self.open {
+            Some(open) if open.first + u64::from(open.count) == id => {
+                open.count += 1;
+                open.silent += silent;
+            }
+            _ => {
+                let busy = self.time();
+                self.close(busy);
+                let busy = Duration::ZERO;
+                self.open = Some(Completion { first: id, count: 1, outcome, silent, busy });
+            }
+        }
+        let full = self.open.as_ref().is_some_and(|open| open.count >= self.stride);
+        if full {
+            let busy = self.time();
+            self.close(busy);
+        }
+        full
+    }
+
+    /// Adds the open messages, which took `busy` together.
+    fn close(&mut self, busy: Duration) {
+        let Some(mut open) = self.open.take() else { return };
+        open.busy = busy;
+        self.stride = if open.busy / open.count < SHORTEST { STRIDE } else { 1 };
+        let last = self.completions.last_mut().filter(|last| {
+            last.first + u64::from(last.count) == open.first
+                && last.outcome == Outcome::Done
+                && magnitude(last.busy / last.count) == magnitude(open.busy / open.count)
+        });
+        match last {
+            Some(last) => {
+                last.count += open.count;
+                last.silent += open.silent;
+                last.busy += open.busy;
+            }
+            None => self.completions.push(open),
         }
     }
-    completions.push(Completion { first: id, count: 1, outcome, silent, busy });
+
+    /// The time since the last reading.
+    fn time(&mut self) -> Duration {
+        let now = Instant::now();
+        now - std::mem::replace(&mut self.clock, now)
+    }
+
+    fn take(&mut self) -> Vec<Completion> {
+        let busy = self.time();
+        self.close(busy);
+        std::mem::take(&mut self.completions)
+    }
 }
 
 /// The power of two of a running time; below about a microsecond all are one.
