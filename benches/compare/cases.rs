@@ -1,0 +1,327 @@
+//! The cases and their bars.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use drpipe::config;
+use drpipe::pipeline::{Builder, Mode, Pipeline, Report, Verdict};
+use drpipe::prelude::*;
+
+use crate::stages::{Block, Forget, Frame, compute, emit, map};
+use crate::{Line, medians, peers, rate};
+
+type Case = fn() -> Vec<Line>;
+
+pub const ALL: [(&str, Case); 11] = [
+    ("tiny", tiny),
+    ("blocks", blocks),
+    ("header", header),
+    ("sum", sum),
+    ("latency", latency),
+    ("compute", computing),
+    ("backpressure", backpressure),
+    ("threads", threads),
+    ("memory", memory),
+    ("mixed", mixed),
+    ("fits2png", fits2png),
+];
+
+fn run(builder: Builder) -> Report {
+    let report = builder.build().unwrap().run(Mode::Threads).unwrap();
+    assert_eq!(report.verdict, Verdict::Done);
+    report
+}
+
+/// Numbers through so many steps of two threads.
+fn numbers(count: usize, stagers: usize, limit: Option<usize>) -> f64 {
+    let mut builder = Pipeline::builder().producer("NUMBERS", emit(count, |n| n as i64));
+    for stager in 0..stagers {
+        let pass = map::<i64, i64>(|number| number);
+        builder = builder.stage(&format!("PASS{stager}"), pass).threads(2).queue_limit(limit);
+    }
+    let builder = builder.consumer("END", Forget::<i64>::default).queue_limit(limit);
+    rate(count, run(builder).elapsed)
+}
+
+const WIDE: Option<usize> = Some(4096);
+const DEFAULT: Option<usize> = Some(100);
+
+fn tiny() -> Vec<Line> {
+    let count = 2_000_000;
+    let [one, default, three, bare, bare_three, channel] = medians([
+        &|| numbers(count, 1, WIDE),
+        &|| numbers(count, 1, DEFAULT),
+        &|| numbers(count, 3, WIDE),
+        &|| peers::push_pull(count, 8, 1),
+        &|| peers::push_pull(count, 8, 3),
+        &|| peers::crossbeam(count, |n| n as i64, |number| number),
+    ]);
+    vec![
+        Line::new("8 bytes, 1 stager x2, queue_limit 4096", one, "/s").at_least(2e6),
+        Line::new("  against bare PUSH/PULL", one / bare, "").at_least(0.5),
+        Line::new("  against crossbeam-channel (bounded 100)", one / channel, ""),
+        Line::new("8 bytes, 1 stager x2, queue_limit 100 (default)", default, "/s"),
+        Line::new("8 bytes, 3 stagers x2, queue_limit 4096", three, "/s").at_least(8e5),
+        Line::new("  against bare PUSH/PULL", three / bare_three, ""),
+    ]
+}
+
+fn blocks() -> Vec<Line> {
+    let count = 300_000;
+    let make = |_| Block(vec![1_u8; 8192].into());
+    let ours = || {
+        let builder = Pipeline::builder()
+            .producer("BLOCKS", emit(count, make))
+            .stage("PASS", map::<Block, Block>(|block| block))
+            .threads(2)
+            .consumer("END", Forget::<Block>::default);
+        rate(count, run(builder).elapsed)
+    };
+    let [ours, bare] = medians([&ours, &|| peers::push_pull(count, 8192, 1)]);
+    vec![
+        Line::new("8 KiB, 1 stager x2", ours, "/s").at_least(4e5),
+        Line::new("  against bare PUSH/PULL", ours / bare, ""),
+    ]
+}
+
+fn header() -> Vec<Line> {
+    let count = 5_000;
+    let pixels: Buffer<f32> = vec![1.0; 4 << 20].into();
+    let large = || {
+        let pixels = pixels.clone();
+        let builder = Pipeline::builder()
+            .producer(
+                "FRAMES",
+                emit(count, move |n| Frame { number: n as u64, pixels: pixels.clone() }),
+            )
+            .stage("READ", map::<Frame, Frame>(|frame| frame))
+            .threads(2)
+            .queue_limit(Some(1))
+            .consumer("END", Forget::<Frame>::default)
+            .queue_limit(Some(1));
+        run(builder).elapsed.as_secs_f64() / count as f64 / 2.0 * 1e6
+    };
+    let alone = || 1e6 / 2.0 / numbers(count, 1, Some(1));
+    let [large, alone] = medians([&large, &alone]);
+    vec![
+        Line::new("16 MiB, header only, queue_limit 1: per hop", large, "us"),
+        Line::new("8 bytes, queue_limit 1: per hop", alone, "us"),
+        Line::new("  ratio", large / alone, "").at_most(3.0),
+    ]
+}
+
+fn sum() -> Vec<Line> {
+    let count = 4_000;
+    let ours = || {
+        let builder = Pipeline::builder()
+            .producer("FRAMES", emit(count, |n| Frame { number: 0, pixels: peers::mebibyte(n) }))
+            .stage("SUM", map::<Frame, f64>(|frame| peers::sum(&frame.pixels)))
+            .threads(2)
+            .consumer("END", Forget::<f64>::default);
+        rate(count, run(builder).elapsed)
+    };
+    let channel =
+        || peers::crossbeam(count, |n| vec![n as f32; 1 << 18], |pixels| peers::sum(&pixels));
+    let [ours, channel] = medians([&ours, &channel]);
+    vec![
+        Line::new("1 MiB, stage sums x2", ours, "/s"),
+        Line::new("  against crossbeam-channel", ours / channel, "").at_least(0.8),
+    ]
+}
+
+/// Sends the instant of its sending, one after the other has arrived.
+fn latency() -> Vec<Line> {
+    struct Clock {
+        start: Instant,
+        arrived: mpsc::Sender<()>,
+        times: Arc<Mutex<Vec<f64>>>,
+    }
+    impl Consumer for Clock {
+        type In = i64;
+        fn run(&mut self, sent: i64) -> Result<()> {
+            let now = self.start.elapsed().as_nanos() as i64;
+            self.times.lock().unwrap().push((now - sent) as f64 / 2e3);
+            self.arrived.send(()).unwrap();
+            Ok(())
+        }
+    }
+    let start = Instant::now();
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let (arrived, arrivals) = mpsc::channel();
+    let arrivals = Mutex::new(arrivals);
+    let collected = Arc::clone(&times);
+    let builder = Pipeline::builder()
+        .producer(
+            "PING",
+            emit(20_000, move |n| {
+                if n > 0 {
+                    arrivals.lock().unwrap().recv().unwrap();
+                }
+                start.elapsed().as_nanos() as i64
+            }),
+        )
+        .stage("PASS", map::<i64, i64>(|sent| sent))
+        .queue_limit(Some(1))
+        .consumer("CLOCK", move || Clock {
+            start,
+            arrived: arrived.clone(),
+            times: Arc::clone(&collected),
+        })
+        .queue_limit(Some(1));
+    run(builder);
+    let mut times = times.lock().unwrap().clone();
+    times.sort_by(f64::total_cmp);
+    vec![
+        Line::new("one message at a time: p50 per hop", times[times.len() / 2], "us").at_most(60.0),
+        Line::new("one message at a time: p99 per hop", times[times.len() * 99 / 100], "us")
+            .at_most(300.0),
+    ]
+}
+
+fn working(count: usize, threads: usize, limit: Option<usize>, work: fn(i64) -> i64) -> f64 {
+    let builder = Pipeline::builder()
+        .producer("NUMBERS", emit(count, |n| n as i64))
+        .stage("WORK", map(work))
+        .threads(threads)
+        .queue_limit(limit)
+        .consumer("END", Forget::<i64>::default)
+        .queue_limit(limit);
+    run(builder).elapsed.as_secs_f64()
+}
+
+fn computing() -> Vec<Line> {
+    let work = |number| {
+        compute(Duration::from_millis(5));
+        number
+    };
+    let [one, two] =
+        medians([&|| working(200, 1, DEFAULT, work), &|| working(200, 2, DEFAULT, work)]);
+    vec![Line::new("5 ms of computing: 1 -> 2 threads", one / two, "x").at_least(1.95)]
+}
+
+fn sleep(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
+fn backpressure() -> Vec<Line> {
+    let work = |number| {
+        sleep(5);
+        number
+    };
+    let [bounded, unbounded] =
+        medians([&|| working(200, 2, Some(10), work), &|| working(200, 2, None, work)]);
+    vec![
+        Line::new("5 ms of sleep: queue_limit 10 against unbounded", bounded / unbounded, "")
+            .at_most(1.02),
+    ]
+}
+
+fn threads() -> Vec<Line> {
+    let work = |number| {
+        sleep(10);
+        number
+    };
+    let [time] = medians([&|| working(12_800, 64, WIDE, work)]);
+    vec![
+        Line::new("10 ms of sleep on 64 threads", 12_800.0 / time, "/s"),
+        Line::new("  against 6 400 /s", 2.0 / time, "").at_least(0.95),
+    ]
+}
+
+/// 1 MiB frames behind a 20 ms stage: run in a process of its own.
+pub fn print_peak_memory(frames: usize) {
+    let builder = Pipeline::builder()
+        .producer("FRAMES", emit(frames, |n| Frame { number: 0, pixels: peers::mebibyte(n) }))
+        .stage(
+            "SLOW",
+            map::<Frame, f64>(|frame| {
+                sleep(20);
+                peers::sum(&frame.pixels)
+            }),
+        )
+        .threads(2)
+        .queue_limit(Some(4))
+        .consumer("END", Forget::<f64>::default);
+    run(builder);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    println!("{}", line.split_whitespace().nth(1).unwrap());
+}
+
+fn memory() -> Vec<Line> {
+    let peak = |frames: usize| {
+        let program = std::env::current_exe().unwrap();
+        let output =
+            Command::new(program).args(["memory-of", &frames.to_string()]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse::<f64>().unwrap() / 1024.0
+    };
+    let [idle, some, many] = medians([&|| peak(0), &|| peak(300), &|| peak(3000)]);
+    vec![
+        Line::new("300 x 1 MiB behind 20 ms, queue_limit 4: above idle", some - idle, "MiB")
+            .at_most(40.0),
+        Line::new("3 000 of them: above idle", many - idle, "MiB").at_most(40.0),
+    ]
+}
+
+fn mixed() -> Vec<Line> {
+    let work = |number: i64| {
+        sleep(if number == 0 { 1000 } else { 1 });
+        number
+    };
+    let ratio = || {
+        let builder = Pipeline::builder()
+            .producer("NUMBERS", emit(10_000, |n| n as i64))
+            .stage("WORK", map(work))
+            .threads(2)
+            .consumer("END", Forget::<i64>::default);
+        let report = run(builder);
+        let busy = report.step("WORK").unwrap().busy_percent / 100.0;
+        // The workers' own time, spread evenly over the two, is the ideal.
+        1.0 / busy
+    };
+    let [ratio] = medians([&ratio]);
+    vec![Line::new("1 s among 10 000 of 1 ms: makespan / ideal", ratio, "").at_most(1.05)]
+}
+
+fn fits2png() -> Vec<Line> {
+    let data = std::env::var_os("DRPIPE_TEST_DATA").map(PathBuf::from);
+    let keck = data.unwrap_or_else(|| "../shared/data".into()).join("keck");
+    let Ok(originals) = std::fs::read_dir(&keck) else {
+        println!("  skipped: no frames in {}; set DRPIPE_TEST_DATA", keck.display());
+        return Vec::new();
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let originals: Vec<PathBuf> = originals.map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<PathBuf> = (0..120)
+        .map(|n| {
+            let copy = folder.path().join(format!("{n:03}.fits"));
+            std::fs::copy(&originals[n % originals.len()], &copy).unwrap();
+            copy
+        })
+        .collect();
+    let mut registry = Registry::new();
+    drpipe::stages::register(&mut registry);
+    let text = std::fs::read_to_string("examples/fits2png.json").unwrap();
+    let set = |text: String| config::Setting::parse(&text).unwrap();
+    let settings = [
+        set(format!("FitsFiles.directory={}", folder.path().display())),
+        set(format!("SavePng.directory={}", folder.path().join("png").display())),
+    ];
+    let ours = || {
+        let file = folder.path().join("pipeline.json");
+        std::fs::write(&file, &text).unwrap();
+        let pipeline = Pipeline::load(&file, &registry, &settings).unwrap();
+        let start = Instant::now();
+        assert_eq!(pipeline.run(Mode::Threads).unwrap().verdict, Verdict::Done);
+        start.elapsed().as_secs_f64()
+    };
+    let by_hand = folder.path().join("by-hand");
+    std::fs::create_dir(&by_hand).unwrap();
+    let [ours, rayon] = medians([&ours, &|| peers::fits2png(&files, &by_hand)]);
+    vec![
+        Line::new("fits2png of 120 frames", ours, "s"),
+        Line::new("  against rayon by hand", ours / rayon, "").at_most(1.05),
+    ]
+}
