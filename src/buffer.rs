@@ -12,8 +12,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Arrays below this size, in bytes, are copied into the header: a frame of
-/// their own would cost more than the copy.
-const INLINE_BELOW: usize = 1024;
+/// their own would cost more than the copies (measured: docs/PERFORMANCE.md).
+const INLINE_BELOW: usize = 16 << 10;
 
 /// An array of numbers in native byte order.
 ///
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_missing_frame_is_an_error() {
-        let mut payload = codec::encode(&Buffer::from(vec![0_u8; 5000])).unwrap();
+        let mut payload = codec::encode(&Buffer::from(vec![0_u8; 50_000])).unwrap();
         payload.buffers.clear();
         let error = codec::decode::<Buffer<u8>>(payload).unwrap_err();
         assert!(error.to_string().contains("frame 0"), "{error}");
@@ -318,15 +318,15 @@ mod tests {
         struct Nested(Buffer<u8>);
         impl Serialize for Nested {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let inner = codec::encode(&Buffer::from(vec![2_u8; 3000])).unwrap();
+                let inner = codec::encode(&Buffer::from(vec![2_u8; 30_000])).unwrap();
                 assert_eq!(inner.buffers.len(), 1);
-                assert_eq!(codec::decode::<Buffer<u8>>(inner).unwrap()[..], [2; 3000]);
+                assert_eq!(codec::decode::<Buffer<u8>>(inner).unwrap()[..], [2; 30_000]);
                 self.0.serialize(serializer)
             }
         }
-        let pair = (Buffer::from(vec![1_u8; 2000]), Nested(vec![3; 4000].into()));
+        let pair = (Buffer::from(vec![1_u8; 20_000]), Nested(vec![3; 40_000].into()));
         let payload = codec::encode(&pair).unwrap();
-        assert_eq!(payload.buffers.iter().map(Bytes::len).collect::<Vec<_>>(), [2000, 4000]);
+        assert_eq!(payload.buffers.iter().map(Bytes::len).collect::<Vec<_>>(), [20_000, 40_000]);
         let panicked = std::panic::catch_unwind(|| collect_frames(|| panic!("while encoding")));
         assert!(panicked.is_err());
         assert!(codec::encode(&7_u8).unwrap().buffers.is_empty());
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn writing_to_a_shared_buffer_leaves_the_other_holder_alone() {
-        let payload = codec::encode(&Buffer::from(vec![1_i32; 1000])).unwrap();
+        let payload = codec::encode(&Buffer::from(vec![1_i32; 10_000])).unwrap();
         let mut first: Buffer<i32> = codec::decode(payload.clone()).unwrap();
         first.to_mut()[0] = 9;
         assert_eq!(codec::decode::<Buffer<i32>>(payload).unwrap()[0], 1);

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod message;
 mod nearest;
 mod observe;
+mod parcel;
 pub mod pipeline;
 mod quarantine;
 pub mod registry;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::data::Data;
 use crate::error::{Failure, Result};
-use crate::message::Gathered;
 use crate::nearest::nearest;
+use crate::parcel::Gathered;
 
 /// Where a worker stands: its step, its number, the names of the next steps.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Runs a stage without the engine, for the tests beside the stages.
 
-use crate::message::{Gathered, Parcel};
+use crate::parcel::{Gathered, Parcel};
 use crate::prelude::*;
 use crate::stage::Outputs;
 

@@ -12,7 +12,7 @@ use super::{Action, Held, Phase, ProducerState, Router, State, Worker};
 use crate::config::plan::Plan;
 use crate::error::Result;
 use crate::event::Event;
-use crate::message::Output;
+use crate::parcel::Output;
 
 pub(super) struct Groups {
     /// The group of each step.

@@ -7,7 +7,8 @@ use super::{Action, Casualty, Phase, ProducerState, Router, State, Worker};
 use crate::config::plan::OnError;
 use crate::error::Failure;
 use crate::event::{Cause, Event};
-use crate::message::{Message, Parcel};
+use crate::message::Message;
+use crate::parcel::Parcel;
 
 impl Router {
     /// An attempt in the worker's hands failed: repeat it or give it up.

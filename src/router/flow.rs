@@ -6,7 +6,7 @@ use super::{
     Action, Batches, Completion, Held, Outcome, Phase, ProducerState, Production, Router, State,
 };
 use crate::event::Cause;
-use crate::message::{Output, Parcel};
+use crate::parcel::{Output, Parcel};
 use crate::stage::Next;
 
 /// A worker is given as much work ahead as it does in about this time: short

@@ -23,7 +23,8 @@ use crate::config::plan::{OnError, Plan, Route};
 use crate::error::{Failure, Result};
 use crate::event::{Cause, Event, Snapshot, StepStatus};
 use crate::ledger::{Counts, Times};
-use crate::message::{Origin, Output, Parcel, Payload};
+use crate::message::{Origin, Payload};
+use crate::parcel::{Output, Parcel};
 use crate::stage::Next;
 
 use ending::Groups;

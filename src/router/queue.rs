@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use crate::message::{Message, Parcel};
+use crate::message::Message;
+use crate::parcel::Parcel;
 
 /// Messages in order of arrival, and those that wait for their retry.
 #[derive(Debug)]
@@ -152,7 +153,8 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Gathered, Payload};
+    use crate::message::Payload;
+    use crate::parcel::Gathered;
 
     fn message(id: u64, size: usize) -> Message {
         let payload = Payload { header: vec![0; size].into(), buffers: Vec::new() };

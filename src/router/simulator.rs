@@ -11,7 +11,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::config::plan::Step as PlanStep;
-use crate::message::{Gathered, Message};
+use crate::message::Message;
+use crate::parcel::Gathered;
 use crate::registry::Kind;
 
 /// A payload of the simulator: who it is and how many hops it may still make.

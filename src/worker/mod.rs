@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::message::{Gathered, Message, Output, Parcel};
+use crate::message::Message;
+use crate::parcel::{Gathered, Output, Parcel};
 use crate::registry::{Build, Task};
 use crate::router::{Completion, Outcome, Production};
 use crate::stage::{Context, Next, Outputs};

@@ -7,10 +7,11 @@ use crate::support::program::package;
 
 /// The modules of the library, the lowest first: each may use only those
 /// before it.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "nearest",
     "error",
     "message",
+    "parcel",
     "buffer",
     "codec",
     "data",

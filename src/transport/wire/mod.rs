@@ -7,7 +7,7 @@ mod writer;
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use crate::error::{Failure, Result};
-use crate::message::{Output, Parcel};
+use crate::parcel::{Output, Parcel};
 use crate::router::{Completion, Production};
 
 use reader::Reader;
@@ -178,7 +178,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::message::{Message, Pack, Payload};
+    use crate::message::{Message, Payload};
+    use crate::parcel::Pack;
     use crate::router::Outcome;
     use crate::stage::Next;
     use proptest::prelude::*;

@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes, TryGetError};
 
 use super::{IN_FRAME, LEAST_ITEM, MANY, NO_TEXT, ONE, WireError};
 use crate::error::{Failure, Result};
-use crate::message::{Message, Origin, Output, Pack, Parcel, Payload};
+use crate::message::{Message, Origin, Payload};
+use crate::parcel::{Output, Pack, Parcel};
 use crate::router::{Completion, Outcome, Production};
 use crate::stage::Next;
 

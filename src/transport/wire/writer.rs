@@ -6,7 +6,8 @@ use bytes::{BufMut, Bytes};
 
 use super::{IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE};
 use crate::error::Failure;
-use crate::message::{Header, Origin, Output, Pack, Parcel, Payload};
+use crate::message::{Header, Origin, Payload};
+use crate::parcel::{Output, Pack, Parcel};
 use crate::router::{Completion, Outcome, Production};
 use crate::stage::Next;
 
