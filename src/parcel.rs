@@ -29,8 +29,8 @@ impl Output {
 
 /// Headers above this size, in bytes, are not packed.
 const PACK_UP_TO: usize = 20_000;
-/// The room that a pack begins with, in bytes.
-const FIRST_ROOM: usize = 2048;
+/// A pack begins with room for so many messages of its first one's size.
+const FIRST_ROOM: usize = 32;
 /// Before each packed header stands its length.
 const PREFIX: usize = size_of::<u16>();
 
@@ -134,7 +134,8 @@ impl Gathered {
                 bytes.extend_from_slice(&payload.header);
             }
             _ => {
-                let mut bytes = Vec::with_capacity(FIRST_ROOM);
+                let room = (PREFIX + payload.header.len()) * FIRST_ROOM;
+                let mut bytes = Vec::with_capacity(room);
                 bytes.extend_from_slice(&prefix);
                 bytes.extend_from_slice(&payload.header);
                 self.outputs.push(Gathering::Many { route, count: 1, bytes });

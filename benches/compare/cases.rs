@@ -71,18 +71,22 @@ fn tiny() -> Vec<Line> {
 fn blocks() -> Vec<Line> {
     let count = 300_000;
     let make = |_| Block(vec![1_u8; 8192].into());
-    let ours = || {
+    let ours = |limit| {
         let builder = Pipeline::builder()
             .producer("BLOCKS", emit(count, make))
             .stage("PASS", map::<Block, Block>(|block| block))
             .threads(2)
-            .consumer("END", Forget::<Block>::default);
+            .queue_limit(limit)
+            .consumer("END", Forget::<Block>::default)
+            .queue_limit(limit);
         rate(count, run(builder).elapsed)
     };
-    let [ours, bare] = medians([&ours, &|| peers::push_pull(count, 8192, 1)]);
+    let [wide, default, bare] =
+        medians([&|| ours(WIDE), &|| ours(DEFAULT), &|| peers::push_pull(count, 8192, 1)]);
     vec![
-        Line::new("8 KiB, 1 stager x2", ours, "/s").at_least(4e5),
-        Line::new("  against bare PUSH/PULL", ours / bare, ""),
+        Line::new("8 KiB, 1 stager x2, queue_limit 4096", wide, "/s").at_least(4e5),
+        Line::new("  against bare PUSH/PULL", wide / bare, ""),
+        Line::new("8 KiB, 1 stager x2, queue_limit 100 (default)", default, "/s"),
     ]
 }
 

@@ -184,8 +184,7 @@ impl Tally {
                 open.silent += silent;
             }
             _ => {
-                let busy = self.time();
-                self.close(busy);
+                self.close(Duration::ZERO);
                 let busy = Duration::ZERO;
                 self.open = Some(Completion { first: id, count: 1, outcome, silent, busy });
             }
@@ -298,6 +297,26 @@ mod tests {
         let emitted = outputs.into_iter().flat_map(|o| Parcel::new(0, o).into_messages());
         let numbers: Vec<i64> = emitted.map(|m| i64::from_payload(m.payload).unwrap()).collect();
         assert_eq!(numbers, [2, 4]);
+    }
+
+    #[test]
+    fn no_running_time_is_lost() {
+        const EACH: Duration = Duration::from_micros(300);
+        struct Busy;
+        impl Stage for Busy {
+            type In = i64;
+            type Out = i64;
+            fn run(&mut self, number: i64, _: &mut Emitter<'_, i64>) -> Result<()> {
+                let start = Instant::now();
+                while start.elapsed() < EACH {}
+                if number == 2 { Err(Failure::permanent("two")) } else { Ok(()) }
+            }
+        }
+        let mut worker = Worker::new(&build_stage(|| Busy), context()).unwrap();
+        let (completions, _) = work(&mut worker, &[0, 1, 2, 3, 4]);
+        let busy: Duration = completions.iter().map(|completion| completion.busy).sum();
+        assert!(busy >= EACH * 5, "{busy:?}");
+        assert_eq!(completions.iter().map(|completion| completion.count).sum::<u32>(), 5);
     }
 
     #[test]
