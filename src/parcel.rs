@@ -29,8 +29,10 @@ impl Output {
 
 /// Headers above this size, in bytes, are not packed.
 const PACK_UP_TO: usize = 20_000;
-/// A pack begins with room for so many messages of its first one's size.
-const FIRST_ROOM: usize = 32;
+/// A pack begins with room for so many messages of its first one's size,
+const FIRST_ROOM: usize = 256;
+/// and not more than this, in bytes.
+const FIRST_BYTES: usize = 256 << 10;
 /// Before each packed header stands its length.
 const PREFIX: usize = size_of::<u16>();
 
@@ -134,8 +136,8 @@ impl Gathered {
                 bytes.extend_from_slice(&payload.header);
             }
             _ => {
-                let room = (PREFIX + payload.header.len()) * FIRST_ROOM;
-                let mut bytes = Vec::with_capacity(room);
+                let size = PREFIX + payload.header.len();
+                let mut bytes = Vec::with_capacity((size * FIRST_ROOM).min(FIRST_BYTES));
                 bytes.extend_from_slice(&prefix);
                 bytes.extend_from_slice(&payload.header);
                 self.outputs.push(Gathering::Many { route, count: 1, bytes });
