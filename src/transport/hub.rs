@@ -26,6 +26,15 @@ pub(crate) enum Command {
     },
 }
 
+impl From<Command> for Input {
+    fn from(command: Command) -> Self {
+        match command {
+            Command::Stop(stop) => Self::Stop(stop),
+            Command::Lost { worker, reason } => Self::Lost { worker, reason },
+        }
+    }
+}
+
 /// Tells the hub something from any thread.
 #[derive(Clone)]
 pub(crate) struct Commander {
@@ -63,10 +72,7 @@ pub(crate) fn commands() -> std::io::Result<(Commander, Commands)> {
 impl Commands {
     /// The commands that have arrived, as inputs of the router.
     pub(crate) fn take(&self) -> impl Iterator<Item = Input> + '_ {
-        self.commands.try_iter().map(|command| match command {
-            Command::Stop(stop) => Input::Stop(stop),
-            Command::Lost { worker, reason } => Input::Lost { worker, reason },
-        })
+        self.commands.try_iter().map(Input::from)
     }
 
     /// Waits for a command, at most until `timeout` has passed.
@@ -75,10 +81,7 @@ impl Commands {
             Some(timeout) => self.commands.recv_timeout(timeout).ok(),
             None => self.commands.recv().ok(),
         };
-        command.map(|command| match command {
-            Command::Stop(stop) => Input::Stop(stop),
-            Command::Lost { worker, reason } => Input::Lost { worker, reason },
-        })
+        command.map(Input::from)
     }
 }
 
