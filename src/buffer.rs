@@ -1,15 +1,18 @@
 //! Arrays that pass between steps beside the serialized header.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytemuck::Pod;
 use bytes::Bytes;
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::segment;
 
 /// Arrays below this size, in bytes, are copied into the header: a frame of
 /// their own would cost more than the copies (measured: docs/PERFORMANCE.md).
@@ -37,17 +40,30 @@ pub struct Buffer<T: Pod> {
 
 #[derive(Clone)]
 enum Storage<T> {
-    Vec(Arc<Vec<T>>),
+    Vec(Arc<Owned<T>>),
     /// A received frame whose address and length suit `T`.
     Frame(Bytes),
 }
 
+struct Owned<T> {
+    vec: Vec<T>,
+    /// The same array in a segment, once it was sent to another process: what
+    /// is sent again and again is copied once.
+    segment: OnceLock<Bytes>,
+}
+
+impl<T: Clone> Clone for Owned<T> {
+    fn clone(&self) -> Self {
+        Self { vec: self.vec.clone(), segment: OnceLock::new() }
+    }
+}
+
 /// Lets a frame own the vector behind a `Buffer`.
-struct VecOwner<T>(Arc<Vec<T>>);
+struct VecOwner<T>(Arc<Owned<T>>);
 
 impl<T: Pod> AsRef<[u8]> for VecOwner<T> {
     fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        bytemuck::cast_slice(&self.0.vec)
     }
 }
 
@@ -56,10 +72,14 @@ impl<T: Pod> Buffer<T> {
     /// (a clone, or the router that keeps the input for a retry) shares them.
     pub fn to_mut(&mut self) -> &mut [T] {
         if let Storage::Frame(bytes) = &self.storage {
-            self.storage = Storage::Vec(Arc::new(bytemuck::cast_slice(bytes).to_vec()));
+            *self = Self::from(bytemuck::cast_slice(bytes).to_vec());
         }
         match &mut self.storage {
-            Storage::Vec(vec) => Arc::make_mut(vec).as_mut_slice(),
+            Storage::Vec(owned) => {
+                let owned = Arc::make_mut(owned);
+                owned.segment = OnceLock::new();
+                owned.vec.as_mut_slice()
+            }
             Storage::Frame(_) => unreachable!("turned into a vector above"),
         }
     }
@@ -67,7 +87,7 @@ impl<T: Pod> Buffer<T> {
     /// The elements as an owned vector: without a copy if nobody shares them.
     pub fn into_vec(self) -> Vec<T> {
         match self.storage {
-            Storage::Vec(vec) => Arc::unwrap_or_clone(vec),
+            Storage::Vec(owned) => Arc::unwrap_or_clone(owned).vec,
             Storage::Frame(bytes) => bytemuck::cast_slice(&bytes).to_vec(),
         }
     }
@@ -76,7 +96,9 @@ impl<T: Pod> Buffer<T> {
 impl<T: Pod + Send + Sync> Buffer<T> {
     fn to_frame(&self) -> Bytes {
         match &self.storage {
-            Storage::Vec(vec) => Bytes::from_owner(VecOwner(Arc::clone(vec))),
+            Storage::Vec(owned) => {
+                owned.in_segment().unwrap_or_else(|| Bytes::from_owner(VecOwner(Arc::clone(owned))))
+            }
             Storage::Frame(bytes) => bytes.clone(),
         }
     }
@@ -98,9 +120,22 @@ impl<T: Pod + Send + Sync> Buffer<T> {
     }
 }
 
+impl<T: Pod> Owned<T> {
+    /// The array in a segment, where that is wanted and possible.
+    fn in_segment(&self) -> Option<Bytes> {
+        let array: &[u8] = bytemuck::cast_slice(&self.vec);
+        if !segment::is_wanted(array.len()) {
+            return None;
+        }
+        let made = || segment::create(array).ok();
+        let segment = self.segment.get().cloned().or_else(made)?;
+        Some(self.segment.get_or_init(|| segment).clone())
+    }
+}
+
 impl<T: Pod> From<Vec<T>> for Buffer<T> {
     fn from(vec: Vec<T>) -> Self {
-        Self { storage: Storage::Vec(Arc::new(vec)) }
+        Self { storage: Storage::Vec(Arc::new(Owned { vec, segment: OnceLock::new() })) }
     }
 }
 
@@ -109,7 +144,7 @@ impl<T: Pod> Deref for Buffer<T> {
 
     fn deref(&self) -> &[T] {
         match &self.storage {
-            Storage::Vec(vec) => vec,
+            Storage::Vec(owned) => &owned.vec,
             Storage::Frame(bytes) => bytemuck::cast_slice(bytes),
         }
     }
@@ -189,13 +224,50 @@ impl Drop for Outer {
     }
 }
 
+thread_local! {
+    /// The header that is being decoded, if arrays in it may share its memory.
+    static SOURCE: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
+}
+
+/// Arrays within a header share its memory from this size on, in bytes; smaller
+/// ones are copied, lest a few bytes that a stage keeps hold a whole pack.
+const SHARE_FROM: usize = 4 << 10;
+
+/// Runs `decode` on a header; its larger arrays share the header's memory.
+pub(crate) fn within<R>(header: &Bytes, decode: impl FnOnce() -> R) -> R {
+    if header.len() < SHARE_FROM {
+        return decode();
+    }
+    let outer = SOURCE.replace(header.clone());
+    let result = decode();
+    SOURCE.set(outer);
+    result
+}
+
+/// The bytes as a part of the header that they were borrowed from, or as a copy.
+fn shared_with_source(inline: Cow<'_, [u8]>) -> Bytes {
+    let bytes = match inline {
+        Cow::Owned(bytes) => return bytes.into(),
+        Cow::Borrowed(bytes) => bytes,
+    };
+    SOURCE.with_borrow(|source| {
+        let (all, part) = (source.as_ptr_range(), bytes.as_ptr_range());
+        let within = all.start <= part.start && part.end <= all.end;
+        if within && bytes.len() >= SHARE_FROM {
+            source.slice_ref(bytes)
+        } else {
+            Bytes::copy_from_slice(bytes)
+        }
+    })
+}
+
 /// The header's side of a buffer: where the elements are.
 #[derive(Serialize, Deserialize)]
 struct Placed<'a> {
     /// The number of the frame, or none if the bytes follow in `inline`.
     frame: Option<u32>,
-    #[serde(with = "byte_string")]
-    inline: std::borrow::Cow<'a, [u8]>,
+    #[serde(with = "byte_string", borrow)]
+    inline: Cow<'a, [u8]>,
 }
 
 /// Bytes as one byte string: as a sequence each byte would be encoded alone.
@@ -208,30 +280,36 @@ mod byte_string {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, 'a, D: Deserializer<'de>>(
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Cow<'a, [u8]>, D::Error> {
+    ) -> Result<Cow<'de, [u8]>, D::Error> {
         struct Bytes;
         impl<'de> de::Visitor<'de> for Bytes {
-            type Value = Vec<u8>;
+            type Value = Cow<'de, [u8]>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a byte string")
             }
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(bytes.to_vec())
+            fn visit_borrowed_bytes<E: de::Error>(
+                self,
+                bytes: &'de [u8],
+            ) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(bytes))
             }
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
-                Ok(bytes)
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(bytes.to_vec()))
             }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
+            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(bytes))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut bytes = Vec::new();
                 while let Some(byte) = seq.next_element()? {
                     bytes.push(byte);
                 }
-                Ok(bytes)
+                Ok(Cow::Owned(bytes))
             }
         }
-        deserializer.deserialize_byte_buf(Bytes).map(Cow::Owned)
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 
@@ -256,7 +334,7 @@ impl<'de, T: Pod + Send + Sync> Deserialize<'de> for Buffer<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let placed = Placed::deserialize(deserializer)?;
         let bytes = match placed.frame {
-            None => Bytes::from(placed.inline.into_owned()),
+            None => shared_with_source(placed.inline),
             Some(index) => FRAMES
                 .with_borrow(|frames| frames.get(index as usize).cloned())
                 .ok_or_else(|| D::Error::custom(format!("frame {index} of a buffer is missing")))?,
@@ -287,6 +365,21 @@ mod tests {
         let payload = codec::encode(&Buffer::from(vec![7_u16; 10])).unwrap();
         assert!(payload.buffers.is_empty());
         assert_eq!(codec::decode::<Buffer<u16>>(payload).unwrap()[..], [7; 10]);
+    }
+
+    #[test]
+    fn an_array_in_a_header_shares_its_memory_from_a_certain_size_on() {
+        for (size, shares) in [(SHARE_FROM, true), (SHARE_FROM - 1, false)] {
+            let payload = codec::encode(&(7_u16, Buffer::from(vec![3_u8; size]))).unwrap();
+            let header = payload.header.as_ptr_range();
+            let (number, received): (u16, Buffer<u8>) = codec::decode(payload.clone()).unwrap();
+            assert_eq!((number, &received[..]), (7, &vec![3; size][..]));
+            assert_eq!(header.contains(&received.as_ptr()), shares);
+            let mut changed = received.clone();
+            changed.to_mut()[0] = 4;
+            drop(payload);
+            assert_eq!((received[0], changed[0]), (3, 4));
+        }
     }
 
     #[test]
@@ -334,6 +427,23 @@ mod tests {
             serde_json::to_value(Buffer::from(vec![0_u8; 2000])).unwrap()["frame"],
             serde_json::Value::Null
         );
+    }
+
+    #[test]
+    fn what_is_sent_to_processes_again_is_copied_once_unless_it_changed() {
+        let sent = std::thread::spawn(|| {
+            segment::share_from_here();
+            let mut buffer = Buffer::from(vec![1_u8; segment::SHARED_FROM]);
+            let frames = [buffer.to_frame(), buffer.clone().to_frame()];
+            assert!(segment::of(&frames[0]).is_some());
+            assert_eq!(frames[0].as_ptr(), frames[1].as_ptr());
+            buffer.to_mut()[0] = 2;
+            [frames[0].clone(), buffer.to_frame()]
+        });
+        let [before, after] = sent.join().unwrap();
+        assert_eq!((before[0], after[0]), (1, 2));
+        let here = Buffer::from(vec![1_u8; segment::SHARED_FROM]);
+        assert!(segment::of(&here.to_frame()).is_none(), "not wanted on this thread");
     }
 
     #[test]

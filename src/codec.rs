@@ -3,10 +3,11 @@
 //! libraries can read byte for byte.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::buffer::{collect_frames, provide_frames};
+use crate::buffer::{collect_frames, provide_frames, within};
 use crate::error::{Failure, Result};
 use crate::message::{Header, Payload};
 
@@ -14,40 +15,45 @@ use crate::message::{Header, Payload};
 /// length would make the decoder allocate as much as it says.
 const HEADER_LIMIT: usize = 256 << 20;
 
-/// Values up to this size, in bytes, are serialized on the stack.
-const SHORT: usize = 128;
-
 fn layout() -> Configuration<LittleEndian, Fixint, Limit<HEADER_LIMIT>> {
     bincode::config::legacy().with_limit::<HEADER_LIMIT>()
 }
 
-/// Serializes `value`; its [`Buffer`](crate::buffer::Buffer)s go beside the header.
+/// Appends the serialized `value` to `header` and returns its
+/// [`Buffer`](crate::buffer::Buffer)s, which travel beside it.
 ///
 /// # Errors
-/// A permanent failure if the type refuses to be serialized.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Payload> {
-    let mut short = [0; SHORT];
-    let (length, buffers) =
-        collect_frames(|| bincode::serde::encode_into_slice(value, &mut short, layout()));
-    if let Ok(length) = length {
-        return Ok(Payload { header: Header::from(&short[..length]), buffers });
-    }
-    // It is longer, or cannot be serialized at all.
-    let (header, buffers) = collect_frames(|| bincode::serde::encode_to_vec(value, layout()));
-    let header = header.map_err(|error| {
+/// A permanent failure if the type refuses to be serialized; what `header` then
+/// has more is of no use.
+pub(crate) fn encode_onto<T: Serialize>(value: &T, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+    let (written, buffers) =
+        collect_frames(|| bincode::serde::encode_into_std_write(value, header, layout()));
+    written.map_err(|error| {
         Failure::permanent(format!("{} cannot be serialized: {error}", type_name::<T>()))
     })?;
+    Ok(buffers)
+}
+
+/// A payload of its own for `value`.
+#[cfg(test)]
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Payload> {
+    let mut header = Vec::new();
+    let buffers = encode_onto(value, &mut header)?;
     Ok(Payload { header: header.into(), buffers })
 }
 
-/// The value that [`encode`] made the payload from.
+/// The value that [`encode_onto`] made the payload from.
 ///
 /// # Errors
 /// A permanent failure if the bytes are not those of a `T`, or some are left over.
 pub(crate) fn decode<T: DeserializeOwned>(payload: Payload) -> Result<T> {
     let Payload { header, buffers } = payload;
-    let decoded =
-        provide_frames(buffers, || bincode::serde::decode_from_slice::<T, _>(&header, layout()));
+    let decode = || bincode::serde::borrow_decode_from_slice::<T, _>(&header, layout());
+    let decode = || match &header {
+        Header::Shared(bytes) => within(bytes, decode),
+        Header::InPlace { .. } => decode(),
+    };
+    let decoded = provide_frames(buffers, decode);
     let (value, used) = decoded.map_err(|error| {
         Failure::permanent(format!("the message is not a {}: {error}", type_name::<T>()))
     })?;

@@ -1,5 +1,6 @@
 //! Types that may travel between steps.
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -34,12 +35,23 @@ pub trait Data: Serialize + DeserializeOwned + 'static {
         None
     }
 
+    /// Appends the header of the serialized value to `header`; returns the arrays
+    /// that travel beside it.
+    ///
+    /// # Errors
+    /// If the type refuses to be serialized.
+    fn write_to(&self, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+        codec::encode_onto(self, header)
+    }
+
     /// The value in serialized form.
     ///
     /// # Errors
     /// If the type refuses to be serialized.
     fn to_payload(&self) -> Result<Payload> {
-        codec::encode(self)
+        let mut header = Vec::new();
+        let buffers = self.write_to(&mut header)?;
+        Ok(Payload { header: header.into(), buffers })
     }
 
     /// The value back from its serialized form.
@@ -82,8 +94,9 @@ impl Any {
 impl Data for Any {
     const TYPE: &'static str = ANY;
 
-    fn to_payload(&self) -> Result<Payload> {
-        Ok(self.0.clone())
+    fn write_to(&self, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+        header.extend_from_slice(&self.0.header);
+        Ok(self.0.buffers.clone())
     }
 
     fn from_payload(payload: Payload) -> Result<Self> {

@@ -17,8 +17,11 @@ pub enum Cause {
     Failed,
     /// The stage panicked.
     Panicked,
-    /// The worker died with the message in hand.
+    /// The worker died while it was at work on the message.
     Lost,
+    /// The message took longer than the step's `timeout`; its worker was ended.
+    #[serde(rename = "timed out")]
+    TimedOut,
     /// The message was for a step that had already finished.
     Late,
 }
@@ -108,6 +111,21 @@ pub enum Event {
     Stopping {
         /// Why.
         reason: String,
+    },
+    /// A run that resumes an earlier one has decided about a message of the producer.
+    Decided {
+        /// What the message is called.
+        origin: Arc<str>,
+        /// True if it is done and is not processed again.
+        skipped: bool,
+        /// Why.
+        why: String,
+    },
+    /// The producer emits messages without an origin: the journal cannot tell
+    /// them apart, and a run that resumes this one does them all again.
+    Untracked {
+        /// The step's name.
+        step: Arc<str>,
     },
     /// Where the run stands, sent a few times a second.
     Progress(Snapshot),

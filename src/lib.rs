@@ -16,15 +16,20 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod event;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
+mod journal;
 pub mod ledger;
 pub mod message;
 mod nearest;
 mod observe;
 mod parcel;
 pub mod pipeline;
+mod pool;
 mod quarantine;
 pub mod registry;
 mod router;
+mod segment;
 pub mod stage;
 #[path = "../stages/mod.rs"]
 pub mod stages;

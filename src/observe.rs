@@ -1,11 +1,12 @@
-//! Where the events and the failed inputs of a run go.
+//! Where the events, the failed inputs and the records of a run go.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::event::{Event, Snapshot};
+use crate::journal::{Closed, Journal};
 use crate::quarantine::{Keeper, Kept};
-use crate::router::Casualty;
+use crate::router::{Casualty, Input, Record, Router, Verdict};
 
 /// Time between progress events.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -14,12 +15,47 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Outlet {
     observers: Vec<mpsc::Sender<Event>>,
     keeper: Keeper,
+    journal: Option<Journal>,
     next_progress: Duration,
 }
 
+/// What is left when the run has ended.
+pub(crate) struct Left {
+    pub(crate) kept: Kept,
+    pub(crate) journal: Closed,
+}
+
 impl Outlet {
-    pub(crate) fn new(observers: Vec<mpsc::Sender<Event>>, keeper: Keeper) -> Self {
-        Self { observers, keeper, next_progress: Duration::ZERO }
+    pub(crate) fn new(
+        observers: Vec<mpsc::Sender<Event>>,
+        keeper: Keeper,
+        journal: Option<Journal>,
+    ) -> Self {
+        Self { observers, keeper, journal, next_progress: Duration::ZERO }
+    }
+
+    /// Whether there is a journal, so that the router has to tell of each item.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// Takes out of a producer's report what the journal has as done.
+    pub(crate) fn screen(&mut self, mut input: Input, router: &Router) -> Input {
+        let Some(journal) = &mut self.journal else { return input };
+        if let Input::Produced { worker, outputs, .. } | Input::Finished { worker, outputs, .. } =
+            &mut input
+            && router.is_producer(*worker)
+        {
+            let events = journal.screen(&router.step_name(*worker), outputs);
+            events.into_iter().for_each(|event| self.tell(event));
+        }
+        input
+    }
+
+    pub(crate) fn record(&mut self, record: Record) {
+        if let Some(journal) = &mut self.journal {
+            journal.record(record);
+        }
     }
 
     /// An observer that has gone is forgotten.
@@ -44,8 +80,10 @@ impl Outlet {
         (!self.observers.is_empty()).then_some(self.next_progress)
     }
 
-    /// Waits until every failed input is kept.
-    pub(crate) fn finish(self) -> Kept {
-        self.keeper.finish()
+    /// Waits until every failed input is kept and every record is written.
+    pub(crate) fn finish(self, verdict: &Verdict) -> Left {
+        let kept = self.keeper.finish();
+        let journal = self.journal.map(|journal| journal.finish(verdict.name()));
+        Left { kept, journal: journal.unwrap_or_default() }
     }
 }

@@ -2,7 +2,9 @@
 
 use bytes::{Buf, Bytes};
 
+use crate::error::Result;
 use crate::message::{Header, IN_PLACE_AND_MORE, Message, Origin, Payload};
+use crate::pool;
 
 /// What a stage emitted, for one of the step's next steps: `route` is the index
 /// into the plan's list of them.
@@ -29,10 +31,10 @@ impl Output {
 
 /// Headers above this size, in bytes, are not packed.
 const PACK_UP_TO: usize = 20_000;
-/// A pack begins with room for so many messages of its first one's size,
+/// A pack begins with room for so many messages of its first one's size.
 const FIRST_ROOM: usize = 256;
-/// and not more than this, in bytes.
-const FIRST_BYTES: usize = 256 << 10;
+/// A pack of this size, in bytes, takes no further message.
+const PACK_FULL: usize = 256 << 10;
 /// Before each packed header stands its length.
 const PREFIX: usize = size_of::<u16>();
 
@@ -119,30 +121,78 @@ pub(crate) struct Mark {
 }
 
 impl Gathered {
-    pub(crate) fn push(&mut self, route: u32, origin: Origin, payload: Payload) {
+    /// Adds one message. `write` appends its header to the bytes that it is given
+    /// and returns its buffers: a short one is written where it will travel.
+    ///
+    /// # Errors
+    /// That of `write`; then nothing was added.
+    pub(crate) fn push(
+        &mut self,
+        route: u32,
+        origin: Origin,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
+    ) -> Result<()> {
+        let last = match self.outputs.last_mut() {
+            Some(Gathering::Many { route: last, count, bytes })
+                if *last == route && origin.is_none() && bytes.len() < PACK_FULL =>
+            {
+                Some((count, bytes))
+            }
+            _ => None,
+        };
+        let Some((count, bytes)) = last else { return self.push_first(route, origin, write) };
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; PREFIX]);
+        let written = write(bytes);
+        let length = bytes.len() - start - PREFIX;
+        match written {
+            Ok(buffers) if buffers.is_empty() && length <= PACK_UP_TO => {
+                bytes[start..start + PREFIX].copy_from_slice(&(length as u16).to_le_bytes());
+                *count += 1;
+                self.count += 1;
+                self.bytes += length;
+            }
+            Ok(buffers) => {
+                let header = bytes.split_off(start + PREFIX).into();
+                bytes.truncate(start);
+                self.push_alone(route, origin, Payload { header, buffers });
+            }
+            Err(failure) => {
+                bytes.truncate(start);
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a message for which no pack is open.
+    fn push_first(
+        &mut self,
+        route: u32,
+        origin: Origin,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
+    ) -> Result<()> {
+        let mut header = Vec::new();
+        let buffers = write(&mut header)?;
+        let length = header.len();
+        if origin.is_some() || !buffers.is_empty() || length > PACK_UP_TO {
+            self.push_alone(route, origin, Payload { header: header.into(), buffers });
+            return Ok(());
+        }
+        let room = ((PREFIX + length) * FIRST_ROOM).min(PACK_FULL + PACK_UP_TO);
+        let mut bytes = pool::vector(room);
+        bytes.extend_from_slice(&(length as u16).to_le_bytes());
+        bytes.extend_from_slice(&header);
+        self.outputs.push(Gathering::Many { route, count: 1, bytes });
+        self.count += 1;
+        self.bytes += length;
+        Ok(())
+    }
+
+    fn push_alone(&mut self, route: u32, origin: Origin, payload: Payload) {
         self.count += 1;
         self.bytes += payload.len();
-        let packs =
-            origin.is_none() && payload.buffers.is_empty() && payload.header.len() <= PACK_UP_TO;
-        if !packs {
-            self.outputs.push(Gathering::One(Output::One { route, origin, payload }));
-            return;
-        }
-        let prefix = (payload.header.len() as u16).to_le_bytes();
-        match self.outputs.last_mut() {
-            Some(Gathering::Many { route: last, count, bytes }) if *last == route => {
-                *count += 1;
-                bytes.extend_from_slice(&prefix);
-                bytes.extend_from_slice(&payload.header);
-            }
-            _ => {
-                let size = PREFIX + payload.header.len();
-                let mut bytes = Vec::with_capacity((size * FIRST_ROOM).min(FIRST_BYTES));
-                bytes.extend_from_slice(&prefix);
-                bytes.extend_from_slice(&payload.header);
-                self.outputs.push(Gathering::Many { route, count: 1, bytes });
-            }
-        }
+        self.outputs.push(Gathering::One(Output::One { route, origin, payload }));
     }
 
     /// How many messages have gathered.
@@ -182,7 +232,7 @@ impl Gathered {
             .map(|gathering| match gathering {
                 Gathering::One(output) => output,
                 Gathering::Many { route, count, bytes } => {
-                    Output::Many { route, pack: Pack { count, bytes: bytes.into() } }
+                    Output::Many { route, pack: Pack { count, bytes: pool::share(bytes) } }
                 }
             })
             .collect()
@@ -301,6 +351,16 @@ impl Iterator for Messages {
 mod tests {
     use super::*;
 
+    impl Gathered {
+        pub(crate) fn push_payload(&mut self, route: u32, origin: Origin, payload: Payload) {
+            let written = self.push(route, origin, |header| {
+                header.extend_from_slice(&payload.header);
+                Ok(payload.buffers)
+            });
+            written.unwrap();
+        }
+    }
+
     fn text(length: usize) -> Payload {
         Payload { header: Header::from(&vec![length as u8; length][..]), buffers: Vec::new() }
     }
@@ -310,7 +370,7 @@ mod tests {
         let mut gathered = Gathered::default();
         let lengths = [0, 8, 8, PACK_UP_TO, PACK_UP_TO + 1, 3, 30];
         for (index, length) in lengths.into_iter().enumerate() {
-            gathered.push(u32::from(index > 5), None, text(length));
+            gathered.push_payload(u32::from(index > 5), None, text(length));
         }
         assert_eq!((gathered.count(), gathered.bytes()), (7, lengths.iter().sum()));
         let outputs = gathered.take();
@@ -323,14 +383,14 @@ mod tests {
     #[test]
     fn rewinding_drops_what_came_after_the_mark_and_nothing_else() {
         let mut gathered = Gathered::default();
-        gathered.push(0, None, text(1));
+        gathered.push_payload(0, None, text(1));
         let mark = gathered.mark();
         for (route, length) in [(0, 2), (1, 3), (0, 1000), (0, 4)] {
-            gathered.push(route, None, text(length));
+            gathered.push_payload(route, None, text(length));
         }
         gathered.rewind(mark);
         assert_eq!((gathered.count(), gathered.bytes()), (1, 1));
-        gathered.push(0, None, text(5));
+        gathered.push_payload(0, None, text(5));
         let messages: Vec<Message> =
             gathered.take().into_iter().flat_map(|o| Parcel::new(0, o).into_messages()).collect();
         let payloads: Vec<Payload> = messages.into_iter().map(|m| m.payload).collect();
@@ -340,7 +400,7 @@ mod tests {
     #[test]
     fn a_parcel_is_split_between_messages() {
         let mut gathered = Gathered::default();
-        (0..10).for_each(|length| gathered.push(0, None, text(length)));
+        (0..10).for_each(|length| gathered.push_payload(0, None, text(length)));
         let mut rest = Parcel::new(100, gathered.take().remove(0));
         assert_eq!((rest.fitting(3), rest.fitting(1000)), (3, 10));
         let taken = rest.split_to(4);
@@ -348,6 +408,43 @@ mod tests {
         assert_eq!((rest.first(), rest.count(), rest.len()), (104, 6, 4 + 5 + 6 + 7 + 8 + 9));
         let ids: Vec<u64> = rest.into_messages().map(|message| message.id).collect();
         assert_eq!(ids, [104, 105, 106, 107, 108, 109]);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_pack_travels_alone_and_in_order() {
+        let long = || Payload { header: vec![1; PACK_UP_TO + 1].into(), buffers: Vec::new() };
+        let beside = || Payload { header: vec![2; 3].into(), buffers: vec![Bytes::from("b")] };
+        let all = [text(1), text(2), long(), text(3), beside(), text(4), long()];
+        let mut gathered = Gathered::default();
+        all.iter().for_each(|payload| gathered.push_payload(0, None, payload.clone()));
+        let bytes: usize = all.iter().map(Payload::len).sum();
+        assert_eq!((gathered.count(), gathered.bytes()), (all.len(), bytes));
+        let messages = gathered.take().into_iter().flat_map(|o| Parcel::new(0, o).into_messages());
+        assert_eq!(messages.map(|message| message.payload).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_written_leaves_nothing_behind() {
+        let mut gathered = Gathered::default();
+        for before in 0..3 {
+            let failed = gathered.push(0, None, |header| {
+                header.extend_from_slice(b"half");
+                Err(crate::error::Failure::permanent("no more"))
+            });
+            assert!(failed.is_err());
+            assert_eq!((gathered.count(), gathered.bytes()), (before, before));
+            gathered.push_payload(0, None, text(1));
+        }
+        assert_eq!(gathered.take().len(), 1);
+    }
+
+    #[test]
+    fn a_pack_has_an_end() {
+        let mut gathered = Gathered::default();
+        (0..100).for_each(|_| gathered.push_payload(0, None, text(PACK_UP_TO)));
+        let packs = gathered.take();
+        assert!(packs.len() > 5);
+        assert_eq!(packs.iter().map(Output::count).sum::<usize>(), 100);
     }
 
     #[test]

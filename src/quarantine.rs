@@ -4,16 +4,23 @@
 //! when and why, and the input itself: `header.bin` in the codec's layout and
 //! its buffers, `buffer-0.bin` and so on, in native byte order.
 
+mod entries;
+mod history;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::event::Cause;
+use crate::config::plan::Plan;
 use crate::router::Casualty;
+
+pub(crate) use entries::{Contents, Entry, find, read_payload, remove};
+pub(crate) use history::{Past, Retried};
 
 /// Failed inputs that may wait to be written before the router waits too.
 const MOST_WAITING: usize = 16;
@@ -33,6 +40,11 @@ struct Place {
     directory: PathBuf,
     run: String,
     config_hash: String,
+    /// The type that each step takes.
+    inputs: Arc<BTreeMap<String, &'static str>>,
+    retried: Retried,
+    /// Ends production: what fails from now on could not be kept either.
+    halt: Arc<dyn Fn(String) + Send + Sync>,
 }
 
 struct Writer {
@@ -50,22 +62,30 @@ pub(crate) struct Kept {
     pub(crate) error: Option<String>,
 }
 
-/// The contents of `reason.json`.
-#[derive(Serialize)]
-struct Reason<'a> {
-    run: &'a str,
-    config_hash: &'a str,
-    step: &'a str,
-    worker: Option<usize>,
-    origin: Option<&'a str>,
-    attempts: u32,
-    cause: Cause,
+/// The contents of `reason.json`. What not every version has written may be absent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Reason {
+    pub(crate) run: String,
+    pub(crate) config_hash: String,
+    pub(crate) step: String,
+    pub(crate) worker: Option<usize>,
+    pub(crate) origin: Option<String>,
+    pub(crate) attempts: u32,
+    /// A text, so that causes of later versions can be read.
+    pub(crate) cause: String,
     /// The failure's sentences, the outermost first.
-    reason: &'a [String],
+    pub(crate) reason: Vec<String>,
     /// When it was put into quarantine.
-    time: String,
+    pub(crate) time: String,
     /// The size of the input's header and buffers together.
-    bytes: usize,
+    pub(crate) bytes: u64,
+    /// How many buffers it has.
+    pub(crate) buffers: Option<usize>,
+    /// The type that the step took.
+    pub(crate) input_type: Option<String>,
+    /// The entries that it was before, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) retried_from: Vec<Past>,
 }
 
 impl Kept {
@@ -77,9 +97,11 @@ impl Kept {
             }
             Err(error) => {
                 let path = place.directory.join(&casualty.entry);
-                self.error.get_or_insert_with(|| {
-                    format!("cannot keep a failed input in {}: {error}", path.display())
-                });
+                let reason = format!("cannot keep a failed input in {}: {error}", path.display());
+                if self.error.is_none() {
+                    (place.halt)(reason.clone());
+                    self.error = Some(reason);
+                }
             }
         }
     }
@@ -93,11 +115,21 @@ impl Kept {
 }
 
 impl Keeper {
-    pub(crate) fn new(directory: &Path, run: &str, config_hash: &str) -> Self {
+    /// `halt` is called with the reason when an input cannot be kept.
+    pub(crate) fn new(
+        plan: &Plan,
+        run: &str,
+        retried: Retried,
+        halt: impl Fn(String) + Send + Sync + 'static,
+    ) -> Self {
+        let inputs = plan.steps.iter().filter_map(|step| Some((step.name.clone(), step.input?)));
         let place = Place {
-            directory: directory.join(run),
+            directory: plan.quarantine.join(run),
             run: run.to_owned(),
-            config_hash: config_hash.to_owned(),
+            config_hash: plan.config_hash.clone(),
+            inputs: Arc::new(inputs.collect()),
+            retried,
+            halt: Arc::new(halt),
         };
         Self { place, writer: None, kept: Kept::default() }
     }
@@ -138,7 +170,7 @@ fn start(place: Place) -> io::Result<Writer> {
 }
 
 fn write(place: &Place, casualty: &Casualty) -> io::Result<()> {
-    let Place { directory, run, config_hash } = place;
+    let directory = &place.directory;
     fs::create_dir_all(directory)?;
     // Whole or not at all, like every product.
     let entry = tempfile::Builder::new().prefix(".entry-").tempdir_in(directory)?;
@@ -146,23 +178,30 @@ fn write(place: &Place, casualty: &Casualty) -> io::Result<()> {
     for (index, buffer) in casualty.payload.buffers.iter().enumerate() {
         fs::write(entry.path().join(format!("buffer-{index}.bin")), buffer)?;
     }
-    let reason = Reason {
-        run,
-        config_hash,
-        step: &casualty.step,
-        worker: casualty.worker,
-        origin: casualty.origin.as_deref(),
-        attempts: casualty.attempt,
-        cause: casualty.cause,
-        reason: casualty.failure.chain(),
-        time: jiff::Timestamp::now().to_string(),
-        bytes: casualty.payload.len(),
-    };
-    let text = serde_json::to_string_pretty(&reason)?;
+    let text = serde_json::to_string_pretty(&reason(place, casualty)?)?;
     fs::write(entry.path().join("reason.json"), text + "\n")?;
     let name = casualty.entry.replace(['/', '\\'], "_");
     fs::rename(entry.path(), directory.join(name))?;
     // The directory has its final name: nothing is left to be removed.
     let _ = entry.keep();
     Ok(())
+}
+
+fn reason(place: &Place, casualty: &Casualty) -> io::Result<Reason> {
+    let cause = serde_json::to_value(casualty.cause)?;
+    Ok(Reason {
+        run: place.run.clone(),
+        config_hash: place.config_hash.clone(),
+        step: casualty.step.to_string(),
+        worker: casualty.worker,
+        origin: casualty.origin.as_deref().map(str::to_owned),
+        attempts: casualty.attempt,
+        cause: cause.as_str().unwrap_or_default().to_owned(),
+        reason: casualty.failure.chain().to_vec(),
+        time: jiff::Timestamp::now().to_string(),
+        bytes: casualty.payload.len() as u64,
+        buffers: Some(casualty.payload.buffers.len()),
+        input_type: place.inputs.get(&*casualty.step).map(|name| (*name).to_owned()),
+        retried_from: place.retried.history(casualty),
+    })
 }

@@ -58,6 +58,7 @@ pub struct Class {
     input: Option<&'static str>,
     output: Option<&'static str>,
     single: bool,
+    gathers: bool,
     schema: Value,
     build: BuildFrom,
 }
@@ -86,6 +87,11 @@ impl Class {
     /// Whether a step may have only one worker of it.
     pub fn single(&self) -> bool {
         self.single
+    }
+
+    /// Whether it gives out in `finish` what it has kept of its messages.
+    pub fn gathers(&self) -> bool {
+        self.gathers
     }
 
     /// The JSON Schema of its parameters, an object's.
@@ -175,6 +181,7 @@ impl Registry {
             input: traits.input,
             output: traits.output,
             single: traits.single,
+            gathers: traits.gathers,
             schema: schemars::schema_for!(T).to_value(),
             build: Arc::new(build),
         };
@@ -188,10 +195,17 @@ pub(crate) struct Traits {
     pub(crate) input: Option<&'static str>,
     pub(crate) output: Option<&'static str>,
     pub(crate) single: bool,
+    pub(crate) gathers: bool,
 }
 
 pub(crate) fn of_producer<P: Producer>() -> Traits {
-    Traits { kind: Kind::Producer, input: None, output: Some(P::Out::TYPE), single: true }
+    Traits {
+        kind: Kind::Producer,
+        input: None,
+        output: Some(P::Out::TYPE),
+        single: true,
+        gathers: false,
+    }
 }
 
 pub(crate) fn of_stage<S: Stage>() -> Traits {
@@ -200,11 +214,18 @@ pub(crate) fn of_stage<S: Stage>() -> Traits {
         input: Some(S::In::TYPE),
         output: Some(S::Out::TYPE),
         single: S::SINGLE,
+        gathers: S::GATHERS,
     }
 }
 
 pub(crate) fn of_consumer<C: Consumer>() -> Traits {
-    Traits { kind: Kind::Consumer, input: Some(C::In::TYPE), output: None, single: C::SINGLE }
+    Traits {
+        kind: Kind::Consumer,
+        input: Some(C::In::TYPE),
+        output: None,
+        single: C::SINGLE,
+        gathers: C::GATHERS,
+    }
 }
 
 fn from_params<T: DeserializeOwned>(params: &Value) -> Result<T> {

@@ -6,8 +6,11 @@
 //! then `next` or `run` any number of times, then `finish` once, after the last
 //! message of the step.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
 use crate::error::{Failure, Result};
@@ -15,12 +18,14 @@ use crate::nearest::nearest;
 use crate::parcel::Gathered;
 
 /// Where a worker stands: its step, its number, the names of the next steps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     pub(crate) run: String,
     pub(crate) step: String,
     pub(crate) worker: usize,
     pub(crate) next_steps: Vec<String>,
+    /// The run's private directory, if it has worker processes.
+    pub(crate) private: Option<PathBuf>,
 }
 
 impl Context {
@@ -42,6 +47,12 @@ impl Context {
     /// The names of the next steps; the first is the default. Empty at the end.
     pub fn next_steps(&self) -> &[String] {
         &self.next_steps
+    }
+
+    /// A directory for what the workers of this run share, if some of them are
+    /// processes; it is removed at the end of the run.
+    pub fn private_directory(&self) -> Option<&Path> {
+        self.private.as_deref()
     }
 }
 
@@ -151,6 +162,12 @@ pub trait Stage {
     /// instances would write the same file, say.
     const SINGLE: bool = false;
 
+    /// True if `finish` emits or writes what `run` has kept of several messages,
+    /// such as a sum or a page. `finish` needs all of them each time, so with a
+    /// journal an item that reached such a step is never skipped by `--resume`; a
+    /// stage that does not say so is resumed without what was kept in earlier runs.
+    const GATHERS: bool = false;
+
     /// Checks what the parameters' schema cannot express. Called before any
     /// work runs, without `init`; must not touch files.
     ///
@@ -179,7 +196,8 @@ pub trait Stage {
     /// what becomes of it.
     fn run(&mut self, input: Self::In, out: &mut Emitter<'_, Self::Out>) -> Result<()>;
 
-    /// Called once per worker, after its last message. May still emit.
+    /// Called once per worker, after its last message. May still emit. A stage that
+    /// gives out here what `run` has kept says so by [`Stage::GATHERS`].
     ///
     /// # Errors
     /// A failure is reported, and the run's exit code is 1 at least.
@@ -216,6 +234,9 @@ pub trait Consumer {
 
     /// As [`Stage::SINGLE`].
     const SINGLE: bool = false;
+
+    /// As [`Stage::GATHERS`].
+    const GATHERS: bool = false;
 
     /// As [`Stage::validate`].
     ///
@@ -311,14 +332,12 @@ impl<T: Data> Emitter<'_, T> {
     }
 
     fn push(&mut self, route: usize, value: &T) -> Result<()> {
-        let payload = value.to_payload()?;
         let origin = match self.origin {
             Some(origin) => Some(Arc::clone(origin)),
             None if self.names_origins => value.origin().map(Into::into),
             None => None,
         };
-        self.gathered.push(route as u32, origin, payload);
-        Ok(())
+        self.gathered.push(route as u32, origin, |header| value.write_to(header))
     }
 }
 

@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::frame::Picture;
-use super::product::{check_target, write_whole};
 use super::save_png::write_png;
+use super::whole_file::{check_target, make_directory, write_whole};
 use crate::prelude::*;
 
 /// Shows all pictures of a run on one HTML page.
@@ -65,6 +65,7 @@ struct Entry {
 impl Consumer for ContactSheet {
     type In = Picture;
     const SINGLE: bool = true;
+    const GATHERS: bool = true;
 
     fn validate(&self) -> Result<()> {
         if self.thumbnail == 0 {
@@ -76,9 +77,7 @@ impl Consumer for ContactSheet {
     fn init(&mut self, _: &Context) -> Result<()> {
         check_target(&self.file)?;
         self.spool = Some(tempfile::tempfile().context("no temporary file for thumbnails")?);
-        let directory = directory_of(&self.file);
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make the directory {}", directory.display()))
+        make_directory(directory_of(&self.file))
     }
 
     fn run(&mut self, picture: Picture) -> Result<()> {

@@ -3,7 +3,9 @@
 
 use crate::prelude::*;
 
+mod claims;
 mod contact_sheet;
+mod fault;
 mod fits;
 mod fits_files;
 mod flow;
@@ -19,9 +21,11 @@ mod synth_frames;
 #[cfg(test)]
 mod testing;
 mod text;
+pub(crate) mod whole_file;
 mod write_fits;
 
 pub use contact_sheet::ContactSheet;
+pub use fault::{Fault, FaultKind, FaultyProducer};
 pub use fits::{Hdu, Precision, ReadOptions, check_reentrant, read_frame, write_frame};
 pub use fits_files::FitsFiles;
 pub use flow::{Discard, Fail, FailHow, Pass, Sleep};
@@ -61,6 +65,8 @@ pub fn register(registry: &mut Registry) {
     registry.stage::<Pass>("Pass");
     registry.stage::<Sleep>("Sleep");
     registry.stage::<Fail>("Fail");
+    registry.stage::<Fault>("Fault");
+    registry.producer::<FaultyProducer>("FaultyProducer");
     registry.consumer::<Discard>("Discard");
 }
 
@@ -115,7 +121,7 @@ mod tests {
     fn every_class_and_parameter_is_described() {
         let mut registry = Registry::new();
         register(&mut registry);
-        assert_eq!(registry.classes().count(), 22);
+        assert_eq!(registry.classes().count(), 24);
         for class in registry.classes() {
             let name = class.name();
             let schema = class.schema();

@@ -115,6 +115,7 @@ impl Stage for Sum {
     type In = i64;
     type Out = i64;
     const SINGLE: bool = true;
+    const GATHERS: bool = true;
 
     fn run(&mut self, number: i64, _: &mut Emitter<'_, i64>) -> Result<()> {
         let sum = self.total.checked_add(number);

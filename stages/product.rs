@@ -1,25 +1,11 @@
-//! Files that appear whole or not at all, and never one in another's place.
+//! The products of a run: never one in another's place.
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::{self, Permissions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tempfile::NamedTempFile;
-
+use super::claims::Claims;
+use super::whole_file::{PendingFile, make_directory, write_whole};
 use crate::prelude::*;
-
-/// How many finished runs of this process are remembered.
-const RUNS: usize = 8;
-
-/// Who wrote which file in a run: path to owner.
-type Claims = Arc<Mutex<HashMap<PathBuf, Box<str>>>>;
-
-/// The claims of each run of this process, the latest last. Worker processes
-/// have each their own: there only the uniqueness of the names protects.
-static CLAIMS: Mutex<VecDeque<(String, Claims)>> = Mutex::new(VecDeque::new());
 
 /// A folder for products of one step.
 #[derive(Default)]
@@ -35,11 +21,10 @@ impl Products {
     /// # Errors
     /// If it cannot be made or is something else.
     pub(crate) fn open(directory: &Path, context: &Context) -> Result<Self> {
-        fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        make_directory(directory)?;
         // Two ways to one folder, by a link, are one folder.
         let directory = fs::canonicalize(directory)?;
-        Ok(Self { directory, step: context.step().to_owned(), claims: claims_of(context.run()) })
+        Ok(Self { directory, step: context.step().to_owned(), claims: Claims::of(context)? })
     }
 
     /// Writes the file `name` + `suffix`; returns its path. An older file of
@@ -64,21 +49,15 @@ impl Products {
         Ok(path)
     }
 
-    /// The same owner may claim a path again: a retry replaces what an attempt left.
     fn claim(&self, path: &Path, source: &str, message: u64) -> Result<()> {
         let owner = format!("{source} (step {}, message {message})", self.step);
-        let mut claims = lock(&self.claims);
-        match claims.get(path) {
-            Some(other) if **other != *owner => Err(Failure::permanent(format!(
+        match self.claims.claim(path, &owner)? {
+            None => Ok(()),
+            Some(other) => Err(Failure::permanent(format!(
                 "{} was already made from {other} and would be overwritten by {owner}: give their \
                  products different names or directories",
                 path.display()
             ))),
-            Some(_) => Ok(()),
-            None => {
-                claims.insert(path.to_owned(), owner.into());
-                Ok(())
-            }
         }
     }
 }
@@ -92,47 +71,6 @@ fn refuse_input(path: &Path, source: &str) -> Result<()> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// Whether there can be a file of this name.
-///
-/// # Errors
-/// A permanent failure if it names no file, a directory or a device.
-pub(crate) fn check_target(path: &Path) -> Result<()> {
-    if path.file_name().is_none() || path.is_dir() {
-        return Err(Failure::permanent(format!(
-            "\"{}\" is not the name of a file: give the file's own name too",
-            path.display()
-        )));
-    }
-    // A product takes the place of what was there: never that of a device or pipe.
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(Failure::permanent(format!(
-            "{} is a device or pipe, not a file: name another file",
-            path.display()
-        )));
-    }
-    Ok(())
-}
-
-fn claims_of(run: &str) -> Claims {
-    let mut runs = lock(&CLAIMS);
-    if let Some((_, claims)) = runs.iter().find(|(name, _)| name == run) {
-        return Arc::clone(claims);
-    }
-    let claims = Claims::default();
-    runs.push_back((run.to_owned(), Arc::clone(&claims)));
-    if runs.len() > RUNS {
-        let idle = runs.iter().position(|(_, claims)| Arc::strong_count(claims) == 1);
-        idle.and_then(|idle| runs.remove(idle));
-    }
-    claims
-}
-
-/// What is guarded is whole after each statement, so a panic elsewhere while
-/// the lock was held does no harm.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A file name that stays in its directory: separators and control characters
@@ -155,68 +93,10 @@ fn file_name(name: &str, suffix: &str) -> Result<String> {
     Ok(clean)
 }
 
-/// A file that appears under its name only when it is complete: it is written
-/// under a temporary name in the same directory, which goes if it is dropped.
-pub(crate) struct PendingFile {
-    writer: BufWriter<NamedTempFile>,
-    path: PathBuf,
-}
-
-impl PendingFile {
-    /// # Errors
-    /// If the directory of `path` takes no file.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
-        check_target(path)?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let temporary = tempfile::Builder::new()
-            .prefix(".drpipe-")
-            .suffix(".part")
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(directory.unwrap_or(Path::new(".")))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        let writer = BufWriter::with_capacity(64 * 1024, temporary);
-        Ok(Self { writer, path: path.to_owned() })
-    }
-
-    /// Brings the contents to the disk and gives the file its name.
-    ///
-    /// # Errors
-    /// Those of the file system; then there is no such file.
-    pub(crate) fn commit(self) -> Result<()> {
-        let describe = || format!("cannot write {}", self.path.display());
-        let temporary = self.writer.into_inner().map_err(|error| error.into_error());
-        let temporary = temporary.with_context(describe)?;
-        temporary.as_file().sync_all().with_context(describe)?;
-        temporary.persist(&self.path).map_err(|error| error.error).with_context(describe)?;
-        Ok(())
-    }
-}
-
-impl Write for PendingFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
-    }
-}
-
-/// Writes a file so that it appears whole or not at all.
-///
-/// # Errors
-/// That of `write`, or of the file system.
-pub(crate) fn write_whole(
-    path: &Path,
-    write: impl FnOnce(&mut PendingFile) -> Result<()>,
-) -> Result<()> {
-    let mut file = PendingFile::create(path)?;
-    write(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
-    file.commit()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::super::testing::context_of;
     use super::*;
 
@@ -244,14 +124,6 @@ mod tests {
         save(1).unwrap();
         save(1).unwrap();
         assert!(save(2).unwrap_err().to_string().contains("message 1"));
-    }
-
-    #[test]
-    fn a_directory_is_no_target() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(PendingFile::create(directory.path()).is_err());
-        assert!(PendingFile::create(Path::new("")).is_err());
-        assert!(PendingFile::create(Path::new("/dev/null")).is_err());
     }
 
     #[test]
@@ -299,20 +171,6 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.txt");
-        fs::write(&path, "old").unwrap();
-        let failed = write_whole(&path, |writer| {
-            writer.write_all(b"half")?;
-            Err(Failure::permanent("no more"))
-        });
-        assert!(failed.unwrap_err().to_string().contains("no more"));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
     fn names_stay_in_their_directory() {
         assert_eq!(file_name("../x", ".png").unwrap(), "_._x.png");
         assert_eq!(file_name("/etc/passwd", "").unwrap(), "_etc_passwd");
@@ -322,15 +180,5 @@ mod tests {
         for bad in ["", "  ", &"n".repeat(300)] {
             assert!(file_name(bad, ".png").is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn files_are_as_readable_as_others() {
-        let directory = tempfile::tempdir().unwrap();
-        let (ours, plain) = (directory.path().join("a"), directory.path().join("b"));
-        write_whole(&ours, |_| Ok(())).unwrap();
-        fs::write(&plain, "").unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        assert_eq!(mode(&ours), mode(&plain));
     }
 }

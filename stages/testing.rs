@@ -7,6 +7,7 @@ use crate::stage::Outputs;
 /// A worker's place in a run.
 pub(crate) fn context_of(run: &str, step: &str, next_steps: &[&str]) -> Context {
     Context {
+        private: None,
         run: run.to_owned(),
         step: step.to_owned(),
         worker: 0,

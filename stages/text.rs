@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 
-use super::product::PendingFile;
+use super::whole_file::{PendingFile, directory_of, make_directory};
 use crate::prelude::*;
 
 /// How many lines are given per call.
@@ -102,12 +102,10 @@ pub struct WriteLines {
 impl Consumer for WriteLines {
     type In = String;
     const SINGLE: bool = true;
+    const GATHERS: bool = true;
 
     fn init(&mut self, _: &Context) -> Result<()> {
-        if let Some(directory) = self.file.parent() {
-            std::fs::create_dir_all(directory)
-                .with_context(|| format!("cannot make the directory {}", directory.display()))?;
-        }
+        make_directory(directory_of(&self.file))?;
         self.pending = Some(PendingFile::create(&self.file)?);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The cases and their bars.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use drpipe::pipeline::{Builder, Mode, Pipeline, Report, Verdict};
 use drpipe::prelude::*;
 
 use crate::stages::{Block, Forget, Frame, compute, emit, map};
-use crate::{Line, medians, peers, rate};
+use crate::{Line, keck, medians, peers, python, rate};
 
 type Case = fn() -> Vec<Line>;
 
-pub const ALL: [(&str, Case); 11] = [
+pub const ALL: [(&str, Case); 14] = [
     ("tiny", tiny),
     ("blocks", blocks),
     ("header", header),
@@ -25,7 +25,10 @@ pub const ALL: [(&str, Case); 11] = [
     ("threads", threads),
     ("memory", memory),
     ("mixed", mixed),
+    ("processes", crate::processes::processes),
     ("fits2png", fits2png),
+    ("python", pools),
+    ("keck", keck),
 ];
 
 fn run(builder: Builder) -> Report {
@@ -289,22 +292,26 @@ fn mixed() -> Vec<Line> {
     vec![Line::new("1 s among 10 000 of 1 ms: makespan / ideal", ratio, "").at_most(1.05)]
 }
 
-fn fits2png() -> Vec<Line> {
+/// Copies of the Keck frames, as many as a small night has.
+fn frames(folder: &Path) -> Option<Vec<PathBuf>> {
     let data = std::env::var_os("DRPIPE_TEST_DATA").map(PathBuf::from);
     let keck = data.unwrap_or_else(|| "../shared/data".into()).join("keck");
     let Ok(originals) = std::fs::read_dir(&keck) else {
         println!("  skipped: no frames in {}; set DRPIPE_TEST_DATA", keck.display());
-        return Vec::new();
+        return None;
     };
-    let folder = tempfile::tempdir().unwrap();
     let originals: Vec<PathBuf> = originals.map(|entry| entry.unwrap().path()).collect();
-    let files: Vec<PathBuf> = (0..120)
-        .map(|n| {
-            let copy = folder.path().join(format!("{n:03}.fits"));
-            std::fs::copy(&originals[n % originals.len()], &copy).unwrap();
-            copy
-        })
-        .collect();
+    let copy = |n: usize| {
+        let copy = folder.join(format!("{n:03}.fits"));
+        std::fs::copy(&originals[n % originals.len()], &copy).unwrap();
+        copy
+    };
+    Some((0..120).map(copy).collect())
+}
+
+fn fits2png() -> Vec<Line> {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(files) = frames(folder.path()) else { return Vec::new() };
     let mut registry = Registry::new();
     drpipe::stages::register(&mut registry);
     let text = std::fs::read_to_string("examples/fits2png.json").unwrap();
@@ -327,5 +334,84 @@ fn fits2png() -> Vec<Line> {
     vec![
         Line::new("fits2png of 120 frames", ours, "s"),
         Line::new("  against rayon by hand", ours / rayon, "").at_most(1.05),
+    ]
+}
+
+fn pools() -> Vec<Line> {
+    let Some(version) = python::version() else {
+        println!("  skipped: no python3 in the PATH");
+        return Vec::new();
+    };
+    println!("  {version}");
+    // A run of one to two seconds for each.
+    let [ours, one, chunks, map, submit] = medians([
+        &|| numbers(4_000_000, 1, WIDE),
+        &|| python::pool("imap_unordered-1", 100_000),
+        &|| python::pool("imap_unordered-256", 5_000_000),
+        &|| python::pool("executor-map", 12_000),
+        &|| python::pool("executor-submit", 12_000),
+    ]);
+    let mut lines = vec![Line::new("8 bytes, 1 stager x2, queue_limit 4096", ours, "/s")];
+    for (what, theirs) in [
+        ("Pool(2).imap_unordered, chunksize 1", one),
+        ("Pool(2).imap_unordered, chunksize 256", chunks),
+        ("ProcessPoolExecutor(2).map, chunksize 1", map),
+        ("ProcessPoolExecutor(2).submit one by one", submit),
+    ] {
+        lines.push(Line::new(what, theirs, "/s"));
+        lines.push(Line::new("  the pipeline against it", ours / theirs, "x"));
+    }
+    lines
+}
+
+/// Its example leaves noise removal out, so the pipeline does without, too.
+fn keck() -> Vec<Line> {
+    let Some(installed) = keck::find() else {
+        println!(
+            "  skipped: no keckdrpframework; python3 -m venv keck && \
+             keck/bin/pip install 'keckdrpframework[demos]' 'pandas<3', then set \
+             DRPIPE_BENCH_KECK_PYTHON to keck/bin/python"
+        );
+        return Vec::new();
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let Some(files) = frames(folder) else { return Vec::new() };
+    println!("  {}", installed.versions);
+    let pictures = folder.join("png");
+    let ours = || {
+        _ = std::fs::remove_dir_all(&pictures);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drpipe"));
+        command
+            .args(["-c", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fits2png.json")])
+            .arg(format!("--FitsFiles.directory={}", folder.display()))
+            .arg(format!("--SavePng.directory={}", pictures.display()))
+            .arg("--NoiseRemoval.passes=0")
+            .current_dir(folder);
+        let start = Instant::now();
+        let output = command.output().unwrap();
+        let time = start.elapsed().as_secs_f64();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        time
+    };
+    let keck = keck::Keck::start(&installed, folder);
+    let [ours, ingest, work, between] =
+        medians([&ours, &|| keck.ingest(folder), &|| keck.work(), &|| {
+            keck.between_pictures(files.len())
+        }]);
+    for file in &files {
+        let name = Path::new(file.file_name().unwrap()).with_extension("png");
+        let grey = |path: PathBuf| image::open(path).unwrap().into_rgb8();
+        assert!(grey(pictures.join(&name)) == grey(keck.pictures().join(&name)), "{name:?}");
+    }
+    keck.stop();
+    vec![
+        Line::new("fits2png of 120 frames: drpipe, start to exit", ours, "s"),
+        Line::new("Keck DRP framework, two workers, start to exit", work, "s"),
+        Line::new("  against drpipe", work / ours, "x").at_least(10.0),
+        Line::new("Keck DRP framework, ingest before that", ingest, "s"),
+        Line::new("  both against drpipe", (ingest + work) / ours, "x"),
+        Line::new("Keck DRP framework, from its first picture to its last", between, "s"),
+        Line::new("  against all of drpipe", between / ours, "x"),
     ]
 }

@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may stop on any error")]
 
 mod cases;
+mod keck;
 mod peers;
+mod processes;
+mod python;
 mod stages;
 
 use std::time::Duration;
@@ -79,6 +82,7 @@ pub(crate) fn rate(count: usize, time: Duration) -> f64 {
 }
 
 fn main() {
+    processes::serve_worker();
     let args: Vec<String> = std::env::args().skip(1).collect();
     // A case that measures a whole process starts this program again.
     if let Some(frames) = args.iter().position(|arg| arg == "memory-of") {

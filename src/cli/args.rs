@@ -13,16 +13,49 @@ Examples:
   drpipe --config pipeline.json
   drpipe --config examples/fits2png.json --set FitsFiles.directory=night7
   drpipe --config pipeline.json --set CLEAN.nb_thread=4 --summary run.json
+  drpipe --config pipeline.json --resume --explain
   drpipe check --config pipeline.json
+  drpipe check --config pipeline.json --mock fail=0.1,panic=0.05,slow=0.02
   drpipe graph --config pipeline.json --format mermaid
   drpipe stages NoiseRemoval
+  drpipe quarantine list quarantine
+  drpipe quarantine retry quarantine --config pipeline.json
 
 Exit codes:
   0  every input was processed
   1  the run reached its end, but some inputs failed
-  2  the configuration or the command line is wrong; nothing was run
-  3  stopped by policy, a failing producer or init, or an internal error
+  2  the configuration, the command line or the journal is wrong; nothing was run
+  3  stopped by policy, a failing producer, init or journal, or an internal error
   130  interrupted";
+
+const MOCK_HELP: &str = "\
+With --mock the graph, the workers, the queue limits and the policies are run with mocks in
+the place of the stages; no stage of the pipeline is. Producers emit numbered messages, stages
+pass each on to one of the next steps, and things go wrong as often as FAULTS says:
+  fail=P, panic=P     a message fails, or its stage panics
+  undeclared=P        it is sent to a step that is not among the next steps
+  slow=P              it takes 5 ms
+  messages=N          how many messages each producer emits; default 100
+  seed=N              other messages go wrong; default 0
+P is a part of 1. What goes wrong depends on the seed, the step and the message only, so it is
+known what the ledger must be; the run is compared with that. Waits before retries are short.
+
+Examples:
+  drpipe check --config pipeline.json
+  drpipe check --config pipeline.json --mock fail=0.1,panic=0.05,slow=0.02,messages=500
+
+Exit codes:
+  0  the configuration is valid, and the mocks' ledger is the expected one
+  2  the configuration or the command line is wrong
+  3  the mocks' ledger is another one
+  130  interrupted";
+
+const QUARANTINE_EXAMPLES: &str = "\
+Examples:
+  drpipe quarantine list quarantine
+  drpipe quarantine show quarantine/20250314T021530Z-4711/000001-CLEAN
+  drpipe quarantine retry quarantine --config pipeline.json
+  drpipe quarantine retry quarantine/20250314T021530Z-4711 --set CLEAN.threshold=4";
 
 /// Runs pipelines of scientific data reduction.
 #[derive(Debug, Parser)]
@@ -38,12 +71,16 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Run a pipeline (the default)
     Run(RunArgs),
-    /// Check a configuration and print the plan; run nothing
+    /// Check a configuration and print the plan; run nothing, or only mocks
+    #[command(after_help = MOCK_HELP)]
     Check(CheckArgs),
     /// Print the graph of a configuration
     Graph(GraphArgs),
     /// List the stages, or show one with its parameters
     Stages(StagesArgs),
+    /// Look at the inputs that failed, or try them again
+    #[command(after_help = QUARANTINE_EXAMPLES)]
+    Quarantine(QuarantineArgs),
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Print a completion script
@@ -54,7 +91,7 @@ pub(super) enum Command {
 }
 
 /// Which configuration, with which settings.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub(super) struct Source {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = "pipeline.json")]
@@ -92,6 +129,16 @@ pub(super) struct RunArgs {
     /// Keep failed inputs here instead of where the configuration says
     #[arg(long, value_name = "DIR")]
     pub(super) quarantine: Option<PathBuf>,
+    /// Record in this file what becomes of each item
+    #[arg(long, value_name = "FILE")]
+    pub(super) journal: Option<PathBuf>,
+    /// Skip what the journal has as done with the same configuration; without
+    /// --journal it is the configuration's name with .journal, in the current directory
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// Print for each item whether it is skipped, and why
+    #[arg(long, requires = "resume")]
+    pub(super) explain: bool,
     /// After the first signal, wait this long for what was begun [s]
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     pub(super) drain_limit: f64,
@@ -106,15 +153,74 @@ pub(super) struct RunArgs {
     pub(super) quiet: bool,
 }
 
+impl RunArgs {
+    /// The journal, if one is to be kept.
+    pub(super) fn journal(&self) -> Option<PathBuf> {
+        let default = || {
+            let stem = self.source.config.file_stem().unwrap_or_default();
+            PathBuf::from(stem).with_added_extension("journal")
+        };
+        self.journal.clone().or_else(|| self.resume.then(default))
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     if (0.0..=1e9).contains(&value) { Ok(value) } else { Err("expected 0 to 1e9 seconds".into()) }
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct QuarantineArgs {
+    #[command(subcommand)]
+    pub(super) command: QuarantineCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QuarantineCommand {
+    /// List failed inputs, a line each, the newest run last
+    List(EntriesArgs),
+    /// Show all that is known of failed inputs
+    Show(EntriesArgs),
+    /// Feed failed inputs through the pipeline again, each from the step at which it failed
+    ///
+    /// The pipeline's own producer is not run. Entries are removed when the run has reached
+    /// its end: what failed again is in the quarantine of the new run. The options are those
+    /// of a run, and so are the exit codes; it is 1 at least if an entry could not be read.
+    Retry(RetryArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct EntriesArgs {
+    /// A quarantine directory, the directory of one run in it, or one entry
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct RetryArgs {
+    /// A quarantine directory, the directory of one run in it, or one entry
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) source: Source,
+    /// Run the graph with mocks that go wrong, such as fail=0.1,panic=0.05,messages=500
+    #[arg(long, value_name = "FAULTS")]
+    pub(super) mock: Option<String>,
+    /// How the mocks' workers are placed
+    #[arg(long, value_enum, requires = "mock", default_value_t = ModeArg::Threads)]
+    pub(super) mode: ModeArg,
+    /// What the mocks' run logs
+    #[arg(long, value_name = "FILTER", requires = "mock", default_value = "off")]
+    pub(super) log_level: String,
 }
 
 #[derive(Debug, ClapArgs)]

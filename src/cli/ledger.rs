@@ -67,6 +67,9 @@ fn conclusion(report: &Report) -> String {
             if step.workers == 1 { "worker" } else { "workers" },
         );
     }
+    if report.skipped > 0 {
+        text += &format!("skipped: {} done in earlier runs\n", report.skipped);
+    }
     if let Some(directory) = &report.quarantine {
         let inputs = if report.quarantined == 1 { "input" } else { "inputs" };
         text += &format!(

@@ -109,6 +109,12 @@ pub(super) fn log(event: &Event) {
             debug!(%step, received, done, failed, "finished");
         }
         Event::Stopping { reason } => warn!("stopping: {reason}"),
+        Event::Decided { origin, skipped: true, why } => debug!(%origin, "skipped: {why}"),
+        Event::Decided { origin, skipped: false, why } => debug!(%origin, "to be done: {why}"),
+        Event::Untracked { step } => {
+            warn!(%step, "messages without an origin: the journal does not track them, and \
+                --resume does them again");
+        }
         Event::Progress(_) => {}
     }
 }

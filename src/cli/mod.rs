@@ -5,7 +5,9 @@ mod args;
 mod inspect;
 mod ledger;
 mod log;
+mod mock;
 mod progress;
+mod quarantine;
 mod run;
 mod signals;
 mod summary;
@@ -22,7 +24,7 @@ use serde::de::DeserializeOwned;
 use crate::pipeline::{LoadError, Pipeline};
 use crate::registry::Registry;
 use crate::stage::{Consumer, Producer, Stage};
-use args::{Args, Command, Source};
+use args::{Args, Command, QuarantineCommand, Source};
 
 /// The exit code for a wrong configuration or command line.
 const USAGE: u8 = 2;
@@ -109,8 +111,11 @@ impl Cli {
         self.run_with(std::env::args_os())
     }
 
-    /// Does what `args` say; the first is the program's name.
+    /// Does what `args` say; the first is the program's name. In a process that
+    /// was started as a worker it does that work instead.
     pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+        signals::survive_file_size_limit();
+        crate::pipeline::serve_worker(&self.registry);
         let args = args::with_class_settings(args);
         let matches = match Args::command().try_get_matches_from(args) {
             Ok(matches) => matches,
@@ -130,7 +135,10 @@ impl Cli {
                 Err(code) => code,
             },
             Command::Check(args) => match self.load(&args.source) {
-                Ok(pipeline) => inspect::check(&pipeline, &args),
+                Ok(pipeline) => match &args.mock {
+                    Some(faults) => mock::check(pipeline, faults, &args),
+                    None => inspect::check(&pipeline, &args),
+                },
                 Err(code) => code,
             },
             Command::Graph(args) => match self.load(&args.source) {
@@ -138,6 +146,7 @@ impl Cli {
                 Err(code) => code,
             },
             Command::Stages(args) => inspect::stages(&self.registry, &args),
+            Command::Quarantine(args) => self.quarantine(args.command),
             Command::Schema => inspect::schema(&self.registry),
             Command::Completions { shell } => {
                 let mut command = Args::command();
@@ -146,6 +155,17 @@ impl Cli {
                 clap_complete::generate(shell, &mut command, name, &mut script);
                 print(&script)
             }
+        }
+    }
+
+    fn quarantine(&self, command: QuarantineCommand) -> ExitCode {
+        match command {
+            QuarantineCommand::List(args) => quarantine::list(&args),
+            QuarantineCommand::Show(args) => quarantine::show(&args),
+            QuarantineCommand::Retry(args) => match self.load(&args.run.source) {
+                Ok(pipeline) => quarantine::retry(pipeline, &args),
+                Err(code) => code,
+            },
         }
     }
 

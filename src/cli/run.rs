@@ -10,57 +10,87 @@ use super::args::RunArgs;
 use super::progress::Progress;
 use super::{STOPPED, USAGE, complain, ledger, log, print, signals, summary};
 use crate::event::Event;
-use crate::pipeline::{Pipeline, Report};
+use crate::pipeline::{Pipeline, Report, RunError, Verdict};
 
-pub(super) fn run(mut pipeline: Pipeline, args: &RunArgs) -> ExitCode {
+pub(super) fn run(pipeline: Pipeline, args: &RunArgs) -> ExitCode {
+    match perform(pipeline, args) {
+        Ok(report) => conclude(&report, args),
+        Err(code) => code,
+    }
+}
+
+/// Runs to the end, with progress and log lines.
+///
+/// # Errors
+/// The exit code, if nothing was run or the run had to be given up; it was said why.
+pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, ExitCode> {
     let bars = MultiProgress::new();
     let prepared = args.summary.as_deref().map_or(Ok(()), summary::check);
     if let Err(error) = prepared.and_then(|()| log::start(args, &bars)) {
-        return complain(USAGE, format_args!("error: {error}"));
+        return Err(complain(USAGE, format_args!("error: {error}")));
     }
     if let Some(directory) = &args.quarantine {
         pipeline.set_quarantine(directory.clone());
+    }
+    if let Some(journal) = args.journal() {
+        pipeline.set_journal(journal, args.resume);
     }
     // Each worker needs descriptors; where the limit cannot be raised, a run
     // that needs more says so when it starts.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let mut progress = Progress::new(pipeline.plan(), &bars, args.quiet);
-    let result = start_and_watch(pipeline, args, &mut progress);
+    let result = start_and_watch(pipeline, args, &mut progress, &bars);
     progress.finish();
-    match result {
-        Ok(report) => conclude(&report, args),
-        Err(error) => complain(STOPPED, format_args!("error: {error}")),
-    }
+    result.map_err(|(code, error)| complain(code, format_args!("error: {error}")))
 }
 
 fn start_and_watch(
     pipeline: Pipeline,
     args: &RunArgs,
     progress: &mut Progress,
-) -> Result<Report, String> {
+    bars: &MultiProgress,
+) -> Result<Report, (u8, String)> {
     let (observer, events) = mpsc::channel();
-    let handle =
-        pipeline.start(args.mode.into(), vec![observer]).map_err(|error| error.to_string())?;
-    signals::watch(handle.stopper(), Duration::from_secs_f64(args.drain_limit))
-        .map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
+        .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
+    let handle = pipeline.start(args.mode.into(), vec![observer]).map_err(|error| {
+        let code = if matches!(error, RunError::Journal(_)) { USAGE } else { STOPPED };
+        (code, error.to_string())
+    })?;
+    signals.watch(handle.stopper());
     // The events end with the run.
     for event in events {
         match event {
             Event::Progress(snapshot) => progress.show(snapshot),
+            Event::Decided { origin, skipped, why } if args.explain => {
+                let line = explained(&origin, skipped, &why);
+                // The run goes on when nobody reads any more.
+                let _ = bars.suspend(|| print(line.as_bytes()));
+            }
             event => log::log(&event),
         }
     }
-    handle.wait().map_err(|error| error.to_string())
+    handle.wait().map_err(|error| (STOPPED, error.to_string()))
+}
+
+/// One line, whatever is in a file's name or a failure's text.
+fn explained(origin: &str, skipped: bool, why: &str) -> String {
+    let decision = if skipped { "skip" } else { "run" };
+    let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
+    format!("{decision}\t{}\t{}\n", plain(origin), plain(why))
 }
 
 /// Prints the ledger and writes the summary; what cannot be written is an
 /// error, however the run went.
-fn conclude(report: &Report, args: &RunArgs) -> ExitCode {
+pub(super) fn conclude(report: &Report, args: &RunArgs) -> ExitCode {
     if let Some(file) = &args.summary
         && let Err(error) = summary::write(report, file)
     {
         let file = file.display();
         return complain(STOPPED, format_args!("error: cannot write the summary {file}: {error}"));
+    }
+    if let (true, Verdict::Stopped(reason)) = (args.quiet, &report.verdict) {
+        tracing::error!("stopped: {reason}");
     }
     if !args.quiet && print(ledger::text(report).as_bytes()) != ExitCode::SUCCESS {
         return ExitCode::from(STOPPED);

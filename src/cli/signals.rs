@@ -2,10 +2,11 @@
 //! though the log cannot be written or a stage hangs.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::warn;
 
@@ -14,20 +15,44 @@ use crate::pipeline::{Stopper, Verdict};
 /// After a run was stopped at once, its end is waited for this long.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The first signal drains the run; the second, or the end of `limit`, stops
-/// it at once. A hang-up changes nothing: a run goes on when its terminal is
-/// closed.
+/// Hears the signals from now on; [`Heard::watch`] heeds them.
 ///
 /// # Errors
 /// If the system refuses the signals or a thread.
-pub(super) fn watch(stopper: Stopper, limit: Duration) -> io::Result<()> {
+pub(super) fn hear(limit: Duration) -> io::Result<Heard> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let (sender, received) = channel();
     let listen = move || forward(&mut signals, &sender);
     std::thread::Builder::new().name("signals".into()).spawn(listen)?;
-    let stop = move || stop_in_turn(&stopper, &received, limit);
+    let (stoppers, stopper) = channel::<Stopper>();
+    let stop = move || {
+        if let Ok(stopper) = stopper.recv() {
+            stop_in_turn(&stopper, &received, limit);
+        }
+    };
     std::thread::Builder::new().name("stop".into()).spawn(stop)?;
-    Ok(())
+    Ok(Heard(stoppers))
+}
+
+/// Signals that wait for a run. All that the system could refuse has been asked
+/// for: a run that has begun is never given up for want of it.
+pub(super) struct Heard(Sender<Stopper>);
+
+impl Heard {
+    /// The first signal drains the run; the second, or the end of the limit,
+    /// stops it at once. A hang-up changes nothing: a run goes on when its
+    /// terminal is closed.
+    pub(super) fn watch(self, stopper: Stopper) {
+        // The thread that receives it waits for nothing else.
+        let _ = self.0.send(stopper);
+    }
+}
+
+/// A file beyond the limit of its size (`ulimit -f`) is an error of the write,
+/// as a full disk is, and no longer the end of the program.
+pub(super) fn survive_file_size_limit() {
+    // Where it is refused the program is as it would be without.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
 fn forward(signals: &mut Signals, sender: &Sender<()>) {
@@ -49,6 +74,8 @@ fn stop_in_turn(stopper: &Stopper, received: &Receiver<()>, limit: Duration) {
     stopper.stop_now();
     // The run ends the process by ending itself. If it cannot, because
     // something is stuck outside of its reach, the process ends all the same.
-    let _ = received.recv_timeout(PATIENCE);
+    if received.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        warn!("the run does not end, something is stuck: the program ends without its ledger");
+    }
     std::process::exit(Verdict::Interrupted.exit_code().into());
 }

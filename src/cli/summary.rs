@@ -1,11 +1,11 @@
 //! The file that `--summary` names.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::pipeline::Report;
+use crate::stages::whole_file::write_whole;
 
 /// Whether the summary can be written, as far as that can be known before the run.
 ///
@@ -39,14 +39,9 @@ pub(super) fn write(report: &Report, file: &Path) -> io::Result<()> {
         out.write_all(text.as_bytes())?;
         return out.flush();
     }
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".summary-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory_of(file))?;
-    temporary.write_all(text.as_bytes())?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(file)?;
-    Ok(())
+    // The innermost sentence is the system's; the others name the file again.
+    write_whole(file, |out| Ok(out.write_all(text.as_bytes())?))
+        .map_err(|failure| io::Error::other(failure.chain().last().cloned().unwrap_or_default()))
 }
 
 fn directory_of(file: &Path) -> PathBuf {

@@ -8,7 +8,7 @@ use super::check::{Edge, Loops, edges, order};
 use super::diagnostic::{ConfigError, Diagnostic, quote};
 use super::plan::{Plan, Route, Step};
 use super::report::Report;
-use super::spec::{RUN_WORKERS, StepSpec, WORKERS, wrong_name};
+use super::spec::{RUN_WORKERS, StepSpec, WORKERS, Workers, wrong_name};
 use super::types;
 use crate::registry::Registry;
 
@@ -39,8 +39,8 @@ pub(crate) fn assemble(specs: Vec<StepSpec>, quarantine: PathBuf) -> Result<Load
         if let Some(message) = wrong_name(&spec.name) {
             report.error(&spec.origin, message, "");
         }
-        if spec.workers == 0 || spec.workers > WORKERS {
-            let message = format!("found {} workers; expected 1 to {WORKERS}", spec.workers);
+        if !(1..=WORKERS).contains(&spec.workers()) {
+            let message = format!("found {} workers; expected 1 to {WORKERS}", spec.workers());
             report.error(&spec.workers_origin, message, "");
         }
         if spec.queue_limit == Some(0) || spec.queue_bytes == Some(0) {
@@ -60,17 +60,19 @@ pub(crate) fn plan(
     rules: &Rules<'_>,
     report: &mut Report<'_>,
 ) -> Plan {
-    for spec in specs.iter_mut().filter(|spec| spec.single && spec.workers > 1) {
+    for spec in specs.iter_mut().filter(|spec| spec.single && spec.workers() > 1) {
         let message = format!(
             "the class {} runs on one worker; {} are taken as 1",
             quote(&spec.class),
-            spec.workers
+            spec.workers()
         );
         report.warning(&spec.workers_origin, message, "");
-        spec.workers = 1;
+        let threads = spec.threads.max.min(1);
+        spec.threads = Workers::exactly(threads);
+        spec.processes = Workers::exactly(1 - threads);
     }
-    let workers: usize = specs.iter().map(|spec| spec.workers).sum();
-    let largest = specs.iter().max_by_key(|spec| spec.workers);
+    let workers: usize = specs.iter().map(StepSpec::workers).sum();
+    let largest = specs.iter().max_by_key(|spec| spec.workers());
     if let Some(spec) = largest.filter(|_| workers > RUN_WORKERS) {
         let message = format!("found {workers} workers in all; expected at most {RUN_WORKERS}");
         report.error(&spec.workers_origin, message, "");
@@ -79,6 +81,8 @@ pub(crate) fn plan(
     types::check(&specs, &edges, rules.registry, report);
     let order = order(&specs, &edges);
     let config_hash = hash(&specs, &edges, &order, &quarantine);
+    let work_hash =
+        hash_of(&json!(order.iter().map(|i| work(&specs, &edges, *i)).collect::<Vec<_>>()));
     let mut places = vec![0; specs.len()];
     for (place, step) in order.iter().enumerate() {
         places[*step] = place;
@@ -90,22 +94,31 @@ pub(crate) fn plan(
         let routes = routes.map(|edge| Route { to: places[edge.to], feedback: edge.feedback });
         Some(step(spec, routes.collect()))
     });
-    Plan { steps: steps.collect(), quarantine, config_hash }
+    Plan { steps: steps.collect(), quarantine, config_hash, work_hash }
 }
 
 fn step(spec: StepSpec, routes: Vec<Route>) -> Step {
+    let workers = spec.workers();
     Step {
         name: spec.name,
         class: spec.class,
         kind: spec.kind,
-        workers: spec.workers,
+        workers,
+        processes: spec.processes.max,
+        min_threads: spec.threads.min,
+        min_processes: spec.processes.min,
+        timeout: spec.timeout,
+        memory_limit: spec.memory_limit,
+        params: spec.params,
         queue_limit: spec.queue_limit,
         queue_bytes: spec.queue_bytes,
         routes,
         on_error: spec.on_error,
         retries: spec.retries,
         backoff: spec.backoff,
+        gathers: spec.gathers,
         build: spec.build,
+        input: spec.input,
     }
 }
 
@@ -114,20 +127,34 @@ fn step(spec: StepSpec, routes: Vec<Route>) -> Step {
 fn hash(specs: &[StepSpec], edges: &[Edge], order: &[usize], quarantine: &Path) -> String {
     let step = |index: &usize| {
         let spec = &specs[*index];
-        let routes = edges.iter().filter(|edge| edge.from == *index);
-        let routes = routes.map(|edge| json!([specs[edge.to].name, edge.feedback]));
         json!({
-            "name": spec.name, "class": spec.class, "params": spec.params,
-            "workers": spec.workers,
+            "work": work(specs, edges, *index),
+            "threads": [spec.threads.min, spec.threads.max],
+            "processes": [spec.processes.min, spec.processes.max],
+            "timeout": spec.timeout.map(|time| time.as_secs_f64()),
+            "memory_limit": spec.memory_limit,
             "queue_limit": spec.queue_limit, "queue_bytes": spec.queue_bytes,
-            "routes": routes.collect::<Vec<_>>(),
             "on_error": spec.on_error, "retries": spec.retries,
             "backoff": spec.backoff.as_secs_f64(),
         })
     };
     let steps: Vec<Value> = order.iter().map(step).collect();
-    let whole = json!({"steps": steps, "quarantine": quarantine.to_string_lossy()});
-    format!("{:016x}", fnv1a(sorted(&whole).to_string().as_bytes()))
+    hash_of(&json!({"steps": steps, "quarantine": quarantine.to_string_lossy()}))
+}
+
+/// What the products depend on, of one step.
+fn work(specs: &[StepSpec], edges: &[Edge], index: usize) -> Value {
+    let spec = &specs[index];
+    let routes = edges.iter().filter(|edge| edge.from == index);
+    let routes = routes.map(|edge| json!([specs[edge.to].name, edge.feedback]));
+    json!({
+        "name": spec.name, "class": spec.class, "params": spec.params,
+        "routes": routes.collect::<Vec<_>>(),
+    })
+}
+
+fn hash_of(value: &Value) -> String {
+    format!("{:016x}", fnv1a(sorted(value).to_string().as_bytes()))
 }
 
 /// The value with the keys of its objects in alphabetical order.
@@ -229,7 +256,7 @@ mod tests {
              but the step \"OUT\" (Texts) takes drpipe/Text/1"
         );
         let mut none = stage("A", Role::Stager);
-        none.workers = 0;
+        none.threads = Workers::exactly(0);
         none.queue_limit = Some(0);
         let found = errors(vec![producer("IN."), none, stage("A", Role::Consumer)]);
         for part in ["step \"IN.\": error", "found 0 workers", "limit of 0", "second step"] {

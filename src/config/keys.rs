@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::plan::OnError;
-use super::spec::{NAME_LENGTH, QUEUE_BYTES, QUEUE_LIMIT, WORKERS};
+use super::spec::{NAME_LENGTH, QUEUE_BYTES, QUEUE_LIMIT, WORKERS, Workers};
 
 /// A key, what it is for and what values it takes.
 pub(crate) struct Key {
@@ -42,7 +42,7 @@ impl Key {
     pub(crate) fn takes(&self, value: &Value) -> bool {
         let valid = jsonschema::validator_for(&self.schema()).is_ok_and(|v| v.is_valid(value));
         // What a schema cannot say: 2^64 bytes and more have no number here.
-        valid && (self.name != "queue_bytes" || bytes(value).is_some())
+        valid && (!matches!(self.name, "queue_bytes" | "memory_limit") || bytes(value).is_some())
     }
 }
 
@@ -170,12 +170,17 @@ pub(crate) const STEP: &[Key] = &[
         "the names of steps, as a list or with commas between them",
         "Those of next_steps that close a loop.",
     ),
-    key("nb_thread", Shape::Value(workers), EXPECTED_WORKERS, "The number of workers."),
+    key(
+        "nb_thread",
+        Shape::Value(threads),
+        EXPECTED_WORKERS,
+        "The number of workers on threads; 1 if there are no processes either.",
+    ),
     key(
         "nb_process",
-        Shape::Value(workers),
+        Shape::Value(processes),
         EXPECTED_WORKERS,
-        "As nb_thread, in ctapipe's spelling.",
+        "The number of workers in processes of their own, beside the threads.",
     ),
     key(
         "queue_limit",
@@ -223,19 +228,44 @@ pub(crate) const STEP: &[Key] = &[
     ),
     key(
         "timeout",
-        Shape::Value(|| json!({"type": "number", "exclusiveMinimum": 0})),
-        "a number of seconds above 0",
-        "Needs process workers, which are not available yet.",
+        Shape::Value(|| json!({"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000})),
+        "a number of seconds above 0, at most a year",
+        "The longest time for one message, in seconds; then its worker is ended, and the \
+         attempt has failed. Only where all workers are processes.",
+    ),
+    key(
+        "memory_limit",
+        Shape::Value(|| {
+            json!({"anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": "^0{0,9}[1-9][0-9]{0,18} *([kKMGT]i?B|B)?$"},
+            ]})
+        }),
+        "a number of bytes such as 1073741824 or \"1 GiB\"",
+        "The most memory that one worker may have for itself; then it is ended, and the \
+         attempt has failed. Only where all workers are processes.",
     ),
 ];
 
-const EXPECTED_WORKERS: &str = "a whole number of workers from 1 to 1000";
+const EXPECTED_WORKERS: &str =
+    "a whole number of workers from 0 to 1000, or {\"min\": 1, \"max\": 4}";
 
-fn workers() -> Value {
-    let digits = "^0{0,9}([1-9][0-9]{0,2}|1000)$";
-    json!({"default": 1, "anyOf": [
-        {"type": "integer", "minimum": 1, "maximum": WORKERS},
+fn threads() -> Value {
+    workers_schema(1)
+}
+
+fn processes() -> Value {
+    workers_schema(0)
+}
+
+fn workers_schema(default: usize) -> Value {
+    let digits = "^0{0,9}([0-9]{1,3}|1000)$";
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": WORKERS});
+    json!({"default": default, "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": WORKERS},
         {"type": "string", "pattern": digits},
+        {"type": "object", "properties": {"min": limit, "max": limit},
+         "required": ["min", "max"], "additionalProperties": false},
     ]})
 }
 
@@ -249,6 +279,15 @@ pub(crate) fn number(value: &Value) -> Option<u64> {
         Value::String(digits) => digits.trim().parse().ok(),
         // 2.0 is a whole number to JSON Schema.
         _ => value.as_u64().or_else(|| value.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64)),
+    }
+}
+
+/// A number of workers, or its limits.
+pub(crate) fn workers(value: &Value) -> Option<Workers> {
+    let limit = |key: &str| number(&value[key]).map(|limit| limit as usize);
+    match value {
+        Value::Object(_) => Some(Workers { min: limit("min")?, max: limit("max")? }),
+        _ => number(value).map(|count| Workers::exactly(count as usize)),
     }
 }
 
@@ -319,11 +358,11 @@ mod tests {
     }
 
     #[test]
-    fn workers_are_1_to_1000_or_their_digits() {
-        for good in [json!(1), json!(1000), json!("2"), json!("1000"), json!(2.0)] {
+    fn workers_are_0_to_1000_or_their_digits() {
+        for good in [json!(0), json!(1), json!(1000), json!("2"), json!("1000"), json!(2.0)] {
             assert!(takes("nb_thread", good.clone()), "{good}");
         }
-        let bad = [json!(0), json!(1001), json!("0"), json!("1001"), json!(-1), json!(1.5)];
+        let bad = [json!(1001), json!("1001"), json!(-1), json!(1.5)];
         for bad in bad.into_iter().chain([json!("two"), json!(null), json!([2]), json!("")]) {
             assert!(!takes("nb_thread", bad.clone()), "{bad}");
         }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::registry::{Build, Kind};
 
 /// What is done with a message that failed and is not tried again.
@@ -37,8 +39,18 @@ pub struct Step {
     pub class: String,
     /// What its class is.
     pub kind: Kind,
-    /// How many workers run it: 1 or more.
+    /// How many workers run it at most, threads and processes together: 1 or more.
     pub workers: usize,
+    /// How many of them are processes: those with the highest numbers.
+    pub processes: usize,
+    /// How many threads there are from the start, and when there is little to do.
+    pub min_threads: usize,
+    /// As `min_threads`, of the processes.
+    pub min_processes: usize,
+    /// The longest time for one message; only where all workers are processes.
+    pub timeout: Option<Duration>,
+    /// The most memory of one worker, in bytes; only where all workers are processes.
+    pub memory_limit: Option<u64>,
     /// The most messages that its queue holds; none is unbounded.
     pub queue_limit: Option<usize>,
     /// The most bytes that its queue holds (a larger message passes alone);
@@ -52,8 +64,14 @@ pub struct Step {
     pub retries: u32,
     /// The wait before the first retry; doubled before each further one.
     pub backoff: Duration,
+    /// The parameters of its class; null where a program made the step.
+    pub(crate) params: Value,
+    /// Whether it gives out in `finish` what it has kept of its messages.
+    pub gathers: bool,
     /// What makes its instances.
     pub(crate) build: Build,
+    /// The name of the type that it takes; none for a producer.
+    pub input: Option<&'static str>,
 }
 
 /// The checked graph: every route leads to a step, every step is reachable
@@ -66,9 +84,39 @@ pub struct Plan {
     pub quarantine: PathBuf,
     /// A hash of the configuration with the command line's settings, in hexadecimal.
     pub config_hash: String,
+    /// A hash of that part of it which the products depend on: the steps with
+    /// their classes, parameters and routes, not how they are run. Parameters are
+    /// known only where there is a configuration.
+    pub work_hash: String,
+}
+
+impl Step {
+    /// Whether the worker of this number within the step is a process.
+    pub fn is_process(&self, worker: usize) -> bool {
+        worker >= self.workers - self.processes
+    }
+
+    /// Whether the worker of this number is there from the start.
+    pub fn is_initial(&self, worker: usize) -> bool {
+        let threads = self.workers - self.processes;
+        match worker.checked_sub(threads) {
+            Some(process) => process < self.min_processes,
+            None => worker < self.min_threads,
+        }
+    }
 }
 
 impl Plan {
+    /// Whether any step has workers in processes.
+    pub fn has_processes(&self) -> bool {
+        self.steps.iter().any(|step| step.processes > 0)
+    }
+
+    /// Whether what step `index` emits may go to a worker in a process.
+    pub fn leads_to_processes(&self, index: usize) -> bool {
+        self.steps[index].routes.iter().any(|route| self.steps[route.to].processes > 0)
+    }
+
     /// The index of the step of this name.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.steps.iter().position(|step| step.name == name)

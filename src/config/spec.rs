@@ -52,6 +52,19 @@ impl Role {
     }
 }
 
+/// How many workers of one kind a step has: as many as it needs, between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Workers {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+}
+
+impl Workers {
+    pub(crate) fn exactly(count: usize) -> Self {
+        Self { min: count, max: count }
+    }
+}
+
 /// The name of a next step, and where it was given.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
@@ -72,7 +85,14 @@ pub(crate) struct StepSpec {
     pub(crate) output: Option<&'static str>,
     /// Whether it may have one worker only.
     pub(crate) single: bool,
-    pub(crate) workers: usize,
+    /// Whether it gives out in `finish` what it has kept of its messages.
+    pub(crate) gathers: bool,
+    pub(crate) threads: Workers,
+    pub(crate) processes: Workers,
+    /// For one message, in a process.
+    pub(crate) timeout: Option<Duration>,
+    /// Of one process, in bytes.
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) queue_limit: Option<usize>,
     pub(crate) queue_bytes: Option<u64>,
     /// Empty in every step: list order is the chain.
@@ -103,7 +123,11 @@ impl StepSpec {
             input: traits.input,
             output: traits.output,
             single: traits.single,
-            workers: 1,
+            gathers: traits.gathers,
+            threads: Workers::exactly(1),
+            processes: Workers::exactly(0),
+            timeout: None,
+            memory_limit: None,
             queue_limit: Some(QUEUE_LIMIT),
             queue_bytes: Some(QUEUE_BYTES),
             next_steps: Vec::new(),
@@ -116,6 +140,11 @@ impl StepSpec {
             workers_origin: origin.clone(),
             origin,
         }
+    }
+
+    /// The most workers, threads and processes together.
+    pub(crate) fn workers(&self) -> usize {
+        self.threads.max + self.processes.max
     }
 
     /// Adds a next step; the first is the default.

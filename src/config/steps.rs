@@ -12,7 +12,7 @@ use super::node::Node;
 use super::params::Params;
 use super::report::Report;
 use super::settings::Setting;
-use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec};
+use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, Workers};
 use crate::error::Failure;
 use crate::nearest::nearest;
 use crate::registry::{Class, Kind, Registry};
@@ -146,13 +146,7 @@ fn apply_to_step(setting: &Setting, index: usize, draft: &mut Draft<'_>, report:
     match values.iter().find(|value| key.takes(value)) {
         Some(value) => {
             let field = Field { value: value.clone(), origin, node: None };
-            // Two names of one key: the one that was set is the one that counts.
-            if matches!(key.name, "nb_thread" | "nb_process") {
-                draft.fields.remove("nb_process");
-                draft.fields.insert("nb_thread", field);
-            } else {
-                draft.fields.insert(key.name, field);
-            }
+            draft.fields.insert(key.name, field);
         }
         None => wrong_value(key, &values[0], &origin, report),
     }
@@ -194,8 +188,9 @@ fn spec(
     };
     let usable = class.filter(|class| fits(class.kind(), draft.role));
     let name = name(draft, report);
-    let workers_key = workers_key(draft, spelling, report);
-    unavailable(draft, spelling, report);
+    let (threads, processes) = workers(draft, report);
+    limits_need_processes(draft, threads, report);
+    without_effect(draft, spelling, report);
     let spec = StepSpec {
         name: name?,
         class: draft.text("class").unwrap_or_default().to_owned(),
@@ -204,11 +199,14 @@ fn spec(
         input: usable.and_then(Class::input),
         output: usable.and_then(Class::output),
         single: usable.is_some_and(Class::single),
-        workers: draft
+        gathers: usable.is_some_and(Class::gathers),
+        threads,
+        processes,
+        timeout: draft.fields.get("timeout").and_then(|field| keys::seconds(&field.value)),
+        memory_limit: draft
             .fields
-            .get(workers_key)
-            .and_then(|field| keys::number(&field.value))
-            .map_or(1, |workers| workers as usize),
+            .get("memory_limit")
+            .and_then(|field| keys::bytes(&field.value).flatten()),
         queue_limit: queue_limit(draft, report),
         queue_bytes: queue_bytes(draft, report),
         next_steps: links(draft, "next_steps", report),
@@ -231,7 +229,7 @@ fn spec(
         params,
         build,
         origin: draft.origin("name"),
-        workers_origin: draft.origin(workers_key),
+        workers_origin: draft.origin(if threads.max > 0 { "nb_thread" } else { "nb_process" }),
     };
     Some(spec)
 }
@@ -311,30 +309,46 @@ fn fits(kind: Kind, role: Role) -> bool {
     }
 }
 
-/// The key that says the number of workers.
-fn workers_key(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) -> &'static str {
-    match (draft.fields.get("nb_thread"), draft.fields.get("nb_process")) {
-        (_, None) => "nb_thread",
-        (_, Some(field)) if spelling == Spelling::Native => {
-            let message = "\"nb_process\": process workers are not available yet";
-            report.error(&field.origin, message, "use \"nb_thread\"");
-            "nb_thread"
+/// The numbers of workers on threads and in processes.
+fn workers(draft: &Draft<'_>, report: &mut Report<'_>) -> (Workers, Workers) {
+    let (none, one) = (Workers::exactly(0), Workers::exactly(1));
+    let given = |key: &str| draft.fields.get(key).and_then(|field| keys::workers(&field.value));
+    for key in ["nb_thread", "nb_process"] {
+        if let Some(Workers { min, max }) = given(key).filter(|given| given.min > given.max) {
+            let message = format!("found a min of {min} above a max of {max}");
+            report.error(&draft.origin(key), message, "");
         }
-        (None, Some(_)) => "nb_process",
-        (Some(_), Some(field)) => {
-            let message = "both \"nb_thread\" and \"nb_process\" are there; expected one of them";
-            report.error(&field.origin, message, "");
-            "nb_thread"
+    }
+    let (threads, processes) = match (given("nb_thread"), given("nb_process")) {
+        (None, None) => (one, none),
+        (threads, processes) => (threads.unwrap_or(none), processes.unwrap_or(none)),
+    };
+    if threads.max + processes.max == 0 {
+        let key = if draft.fields.contains_key("nb_thread") { "nb_thread" } else { "nb_process" };
+        let message = "found 0 workers; expected from 1 to 1000, on threads or in processes";
+        report.error(&draft.origin(key), message, "");
+        return (one, none);
+    }
+    (threads, processes)
+}
+
+/// A thread can neither be ended nor be told its share of the memory.
+fn limits_need_processes(draft: &Draft<'_>, threads: Workers, report: &mut Report<'_>) {
+    let threads = threads.max;
+    for key in ["timeout", "memory_limit"] {
+        if let Some(field) = draft.fields.get(key).filter(|_| threads > 0) {
+            let message = format!(
+                "{} needs workers in processes, but {threads} of the step's workers are threads, \
+                 which cannot be ended",
+                quote(key)
+            );
+            report.error(&field.origin, message, "use \"nb_process\" instead of \"nb_thread\"");
         }
     }
 }
 
-/// Keys that ask for what is not there.
-fn unavailable(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) {
-    if let Some(field) = draft.fields.get("timeout") {
-        let message = "a time limit needs process workers: a thread cannot be killed";
-        report.error(&field.origin, message, "process workers are not available yet");
-    }
+/// Keys that change nothing where they stand.
+fn without_effect(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) {
     if let Some(field) = draft.fields.get("module")
         && spelling == Spelling::Native
     {
@@ -342,9 +356,9 @@ fn unavailable(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) {
         report.warning(&field.origin, message, "remove it");
     }
     if draft.role == Role::Producer {
-        for key in ["queue_limit", "queue_bytes"] {
+        for key in ["queue_limit", "queue_bytes", "timeout"] {
             if let Some(field) = draft.fields.get(key) {
-                let message = format!("{} has no effect: a producer has no queue", quote(key));
+                let message = format!("{} has no effect: a producer takes no messages", quote(key));
                 report.warning(&field.origin, message, "");
             }
         }

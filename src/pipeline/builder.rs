@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Pipeline;
+use super::{JournalFile, Pipeline};
 use crate::config::plan::OnError;
-use crate::config::spec::{Role, StepSpec};
+use crate::config::spec::{Role, StepSpec, Workers};
 use crate::config::{ConfigError, assemble};
 use crate::registry::{
     build_consumer, build_producer, build_stage, of_consumer, of_producer, of_stage,
@@ -32,11 +32,12 @@ use crate::stage::{Consumer, Producer, Stage};
 pub struct Builder {
     steps: Vec<StepSpec>,
     quarantine: PathBuf,
+    journal: Option<JournalFile>,
 }
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { steps: Vec::new(), quarantine: "quarantine".into() }
+        Self { steps: Vec::new(), quarantine: "quarantine".into(), journal: None }
     }
 
     /// Adds the producer. `make` is called on its worker's thread.
@@ -78,7 +79,14 @@ impl Builder {
     /// How many threads run the step; 1 if it is not said.
     #[must_use]
     pub fn threads(self, count: usize) -> Self {
-        self.last(|step| step.workers = count)
+        self.last(|step| step.threads = Workers::exactly(count))
+    }
+
+    /// Between `min` and `max` threads run the step: one more when messages keep
+    /// waiting, one fewer when there has been nothing to do for a while.
+    #[must_use]
+    pub fn threads_between(self, min: usize, max: usize) -> Self {
+        self.last(|step| step.threads = Workers { min: min.clamp(1, max.max(1)), max })
     }
 
     /// The most messages in the step's queue; `None` is unbounded.
@@ -125,13 +133,20 @@ impl Builder {
         self
     }
 
+    /// Keeps a journal: see [`Pipeline::set_journal`].
+    #[must_use]
+    pub fn journal(mut self, path: impl Into<PathBuf>, resume: bool) -> Self {
+        self.journal = Some(JournalFile { path: path.into(), resume });
+        self
+    }
+
     /// Checks the graph.
     ///
     /// # Errors
     /// All that is wrong with it.
     pub fn build(self) -> Result<Pipeline, ConfigError> {
         let loaded = assemble(self.steps, self.quarantine)?;
-        Ok(Pipeline { plan: loaded.plan, warnings: loaded.warnings })
+        Ok(Pipeline { journal: self.journal, ..Pipeline::of(loaded) })
     }
 
     fn last(mut self, change: impl FnOnce(&mut StepSpec)) -> Self {

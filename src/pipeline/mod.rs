@@ -1,7 +1,12 @@
 //! Runs of a plan: start one, watch it, stop it, read what became of it.
 
 mod builder;
+mod faults;
+mod mock;
+mod private;
 mod report;
+mod retry;
+mod starter;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,29 +15,37 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::config::plan::Plan;
-use crate::config::{self, ConfigError, Diagnostic, Setting};
+use crate::config::{self, ConfigError, Diagnostic, Loaded, Setting};
 use crate::event::Event;
+use crate::journal::{Journal, Owner};
 use crate::observe::Outlet;
-use crate::quarantine::Keeper;
+use crate::quarantine::{Keeper, Retried};
 use crate::registry::Registry;
 use crate::router::{Batches, Router, Stop};
 use crate::stage::Context;
 use crate::transport::Inproc;
 use crate::transport::hub::{self, Command, Commander, Commands, Hub, HubError};
-use crate::worker::{sequential, thread};
+use crate::worker::supervisor::Supervisor;
+use crate::worker::{process, sequential};
 
+use private::{LONGEST_PRIVATE, Private};
+use starter::Starter;
+
+pub use crate::journal::JournalError;
 pub use crate::router::Verdict;
 pub use builder::Builder;
+pub(crate) use faults::Faults;
 pub use report::{Report, StepReport};
 
 /// How the workers of a run are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Every worker on a thread of its own.
+    /// Every worker on a thread or in a process of its own, as the plan says.
     #[default]
     Threads,
     /// Every worker on one thread, one message after the other: the same
-    /// results, in the same order every time.
+    /// results, in the same order every time. Nothing runs in processes, and
+    /// limits of time and memory do not apply.
     Sequential,
 }
 
@@ -40,6 +53,14 @@ pub enum Mode {
 pub struct Pipeline {
     plan: Plan,
     warnings: Vec<Diagnostic>,
+    retried: Retried,
+    journal: Option<JournalFile>,
+}
+
+/// Which journal a run has.
+struct JournalFile {
+    path: PathBuf,
+    resume: bool,
 }
 
 /// Why a configuration file cannot be run.
@@ -62,8 +83,26 @@ pub enum LoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The system refused a thread or a file descriptor.
-    #[error("the system refused a thread or a file descriptor: {0}")]
+    #[error(
+        "the system refused a thread or a file descriptor: {0}; the limits are those of \
+         ulimit -u and ulimit -n"
+    )]
     System(#[from] std::io::Error),
+    /// There is no place for what worker processes share.
+    #[error(
+        "no private directory for the worker processes: {0}; set TMPDIR to a directory of less \
+         than {LONGEST_PRIVATE} bytes that can be written to"
+    )]
+    NoPrivateDirectory(std::io::Error),
+    /// This process is a worker of another run.
+    #[error(
+        "this process was started as a worker and must not start worker processes itself: main \
+         must call drpipe::pipeline::serve_worker first"
+    )]
+    InWorker,
+    /// The file named by [`Pipeline::set_journal`] cannot serve; nothing was run.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The router's socket failed.
     #[error("{0}")]
     Transport(String),
@@ -74,7 +113,10 @@ pub enum RunError {
 
 impl From<HubError> for RunError {
     fn from(error: HubError) -> Self {
-        Self::Transport(error.to_string())
+        match error {
+            HubError::System(error) => Self::System(error),
+            HubError::Socket(_) => Self::Transport(error.to_string()),
+        }
     }
 }
 
@@ -88,7 +130,12 @@ impl Pipeline {
             .map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
         let text = String::from_utf8_lossy(&bytes);
         let loaded = config::load(&text, &path.display().to_string(), registry, settings)?;
-        Ok(Self { plan: loaded.plan, warnings: loaded.warnings })
+        Ok(Self::of(loaded))
+    }
+
+    fn of(loaded: Loaded) -> Self {
+        let Loaded { plan, warnings } = loaded;
+        Self { plan, warnings, retried: Retried::default(), journal: None }
     }
 
     /// Begins a pipeline without a configuration file.
@@ -111,6 +158,26 @@ impl Pipeline {
         self.plan.quarantine = directory;
     }
 
+    /// Records in the file `path` what becomes of each item of the producer, step
+    /// by step. With `resume`, what the file has as done is not done again.
+    ///
+    /// An item is what the producer emits with an origin ([`crate::data::Data::origin`]), and all
+    /// that descends from it. It is done if every message of it is, at every step;
+    /// what failed, what was in flight when a run ended in whatever way, and what
+    /// reached a step that gathers ([`crate::stage::Stage::GATHERS`]) is done again, as is every item
+    /// after a run with other steps, parameters or routes, and every origin that is a file
+    /// whose size or time of modification has changed. Of messages with the same
+    /// origin as many are skipped as are done, in the order of production: the
+    /// producer must emit them in the same order each time.
+    ///
+    /// The file is made if it is missing, and locked for as long as the run lasts.
+    /// The journal knows nothing of the products: whoever removes one has to do without
+    /// `resume`. Of a pipeline that was put together by a [`Builder`], parameters are
+    /// not known: that they are the same is the caller's to see to.
+    pub fn set_journal(&mut self, path: impl Into<PathBuf>, resume: bool) {
+        self.journal = Some(JournalFile { path: path.into(), resume });
+    }
+
     /// Runs to the end.
     ///
     /// # Errors
@@ -123,7 +190,7 @@ impl Pipeline {
     /// Starts a run in the background. Every observer is sent every event.
     ///
     /// # Errors
-    /// If the system refuses a thread or a file descriptor.
+    /// If the system refuses a thread or a file descriptor, or the journal cannot serve.
     pub fn start(
         self,
         mode: Mode,
@@ -131,15 +198,25 @@ impl Pipeline {
     ) -> Result<Handle, RunError> {
         let run = run_name();
         let plan = Arc::new(self.plan);
+        let in_processes = mode == Mode::Threads && plan.has_processes();
+        if in_processes && process::is_worker() {
+            return Err(RunError::InWorker);
+        }
+        let private = in_processes.then(Private::make).transpose()?;
         let (commander, commands) = hub::commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));
+        let journal = self.journal.map(|file| open(&file, &run, &plan, &commander)).transpose()?;
+        let halter = commander.clone();
+        let halt = move |reason| halter.send(Command::Halt(reason));
+        let keeper = Keeper::new(&plan, &run, self.retried, halt);
         let start = Start {
-            outlet: Outlet::new(observers, Keeper::new(&plan.quarantine, &run, &plan.config_hash)),
+            outlet: Outlet::new(observers, keeper, journal),
             run,
             plan,
             commander: commander.clone(),
             commands,
             cancelled: Arc::clone(&cancelled),
+            private,
         };
         let thread =
             std::thread::Builder::new().name("router".into()).spawn(move || match mode {
@@ -148,6 +225,20 @@ impl Pipeline {
             })?;
         Ok(Handle { stopper: Stopper { commander, cancelled }, thread })
     }
+}
+
+/// A journal that fails while the run is under way ends production: what it does not
+/// say would be done again without need, or, worse, believed not to be there.
+fn open(
+    file: &JournalFile,
+    run: &str,
+    plan: &Plan,
+    commander: &Commander,
+) -> Result<Journal, JournalError> {
+    let owner = Owner { run, config_hash: &plan.config_hash, work_hash: &plan.work_hash };
+    let commander = commander.clone();
+    let halt = move |reason| commander.send(Command::Halt(reason));
+    Journal::open(&file.path, &owner, file.resume, halt)
 }
 
 /// A run that is under way.
@@ -202,6 +293,8 @@ fn run_name() -> String {
 
 /// Worker threads that are stopped at once are waited for this long.
 const GRACE: Duration = Duration::from_secs(1);
+/// Worker processes that were told to stop are waited for this long.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All that a run begins with.
 struct Start {
@@ -211,61 +304,73 @@ struct Start {
     commander: Commander,
     commands: Commands,
     cancelled: Arc<AtomicBool>,
+    /// The directory of a run with worker processes.
+    private: Option<Private>,
 }
 
 impl Start {
     fn context(&self) -> impl Fn(usize, usize) -> Context + use<> {
         let (run, plan) = (self.run.clone(), Arc::clone(&self.plan));
+        let private = self.private.as_ref().map(|directory| directory.path().to_owned());
         move |step, worker| Context {
             run: run.clone(),
             step: plan.steps[step].name.clone(),
             worker,
             next_steps: plan.next_steps(step),
+            private: private.clone(),
         }
     }
 
     fn sequential(self) -> Report {
         let context_of = self.context();
         let Self { plan, outlet, commands, run, cancelled, .. } = self;
-        let router = Router::new(&plan, Batches::Single);
+        let router = router(&plan, Batches::Single, &outlet);
         let (router, outlet, elapsed) =
             sequential::run(&plan, router, outlet, &commands, &cancelled, &context_of);
-        Report::new(run, &plan, Mode::Sequential, &router, outlet.finish(), elapsed)
+        let left = outlet.finish(&router.verdict());
+        Report::new(run, &plan, Mode::Sequential, &router, left, elapsed)
     }
 
     fn threads(self) -> Result<Report, RunError> {
         let context_of = self.context();
-        let Self { plan, outlet, commands, commander, cancelled, run } = self;
+        let Self { plan, outlet, commands, commander, cancelled, run, private } = self;
+        let router = router(&plan, Batches::Adaptive, &outlet);
         let inproc = Inproc::new();
-        let router = Router::new(&plan, Batches::Adaptive);
-        let places: Vec<_> = (0..router.worker_count()).map(|w| router.place_of(w)).collect();
         // Every worker's thread holds a sender; the channel closes with the last.
         let (alive, all_ended) = mpsc::channel::<()>();
-        let mut threads = Vec::new();
-        let mut spawn = |index: usize| {
-            let (step, number) = places[index];
-            let post = thread::Post {
-                inproc: inproc.clone(),
-                index,
-                build: plan.steps[step].build.clone(),
-                context: context_of(step, number),
-                cancelled: Arc::clone(&cancelled),
-                commander: commander.clone(),
-                alive: alive.clone(),
-            };
-            match thread::spawn(post) {
-                Ok(thread) => threads.push(thread),
-                Err(error) => {
-                    let reason = format!("its thread could not be started: {error}");
-                    commander.send(Command::Lost { worker: index, reason });
-                }
+        let mut starter = Starter {
+            places: (0..router.worker_count()).map(|w| router.place_of(w)).collect(),
+            plan: &plan,
+            inproc: &inproc,
+            cancelled: &cancelled,
+            commander: &commander,
+            alive,
+            supervisor: private
+                .as_ref()
+                .map(|_| Supervisor::start(commander.clone()))
+                .transpose()?,
+            private: private.as_ref().map(Private::path),
+            threads: Vec::new(),
+        };
+        let mut hub = Hub::bind(&inproc, starter.private, commands, router, outlet)?;
+        let ran = hub.run(&mut |place| starter.start(place, &context_of));
+        let Starter { threads, supervisor, alive, .. } = starter;
+        drop(alive);
+        let stopped = cancelled.load(Ordering::Relaxed);
+        if let Some(supervisor) = supervisor {
+            let done = ran.is_ok() && !stopped;
+            supervisor.finish(if done { PATIENCE } else { Duration::ZERO });
+        }
+        let elapsed = match ran {
+            Ok(elapsed) => elapsed,
+            Err(error) => {
+                // What has failed so far is kept all the same.
+                let (router, outlet) = hub.into_parts();
+                outlet.finish(&router.verdict());
+                return Err(error.into());
             }
         };
-        let mut hub = Hub::bind(&inproc, commands, router, outlet)?;
-        (0..places.len()).for_each(&mut spawn);
-        let elapsed = hub.run(&mut spawn)?;
-        drop(alive);
-        if cancelled.load(Ordering::Relaxed) {
+        if stopped {
             // A stage cannot be interrupted on its thread: one that is still at
             // work is left behind, and the context that it uses with it.
             let ended = all_ended.recv_timeout(GRACE) == Err(mpsc::RecvTimeoutError::Disconnected);
@@ -279,8 +384,41 @@ impl Start {
             }
         }
         let (router, outlet) = hub.into_parts();
-        Ok(Report::new(run, &plan, Mode::Threads, &router, outlet.finish(), elapsed))
+        let left = outlet.finish(&router.verdict());
+        Ok(Report::new(run, &plan, Mode::Threads, &router, left, elapsed))
     }
+}
+
+/// Runs this process as a worker and ends it, if it was started as one;
+/// otherwise does nothing. A program that loads pipelines with worker processes
+/// calls it first thing in `main`, with the registry that it loads them with
+/// ([`cli::Cli`](crate::cli::Cli) does so by itself): worker processes are the
+/// program itself, started anew.
+///
+/// ```no_run
+/// use drpipe::pipeline::{self, Mode, Pipeline};
+/// use drpipe::prelude::*;
+///
+/// let mut registry = Registry::new();
+/// drpipe::stages::register(&mut registry);
+/// pipeline::serve_worker(&registry);
+/// let report = Pipeline::load("pipeline.json".as_ref(), &registry, &[])?.run(Mode::Threads)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn serve_worker(registry: &Registry) {
+    if process::is_worker() {
+        let mut registry = registry.clone();
+        mock::register(&mut registry);
+        process::run(&registry);
+    }
+}
+
+fn router(plan: &Plan, batches: Batches, outlet: &Outlet) -> Router {
+    let mut router = Router::new(plan, batches);
+    if outlet.has_journal() {
+        router.track_items(plan);
+    }
+    router
 }
 
 impl Verdict {

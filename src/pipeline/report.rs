@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::Mode;
 use crate::config::plan::Plan;
 use crate::ledger::Counts;
-use crate::quarantine::Kept;
+use crate::observe::Left;
 use crate::registry::Kind;
 use crate::router::{Router, Verdict};
 
@@ -31,6 +31,9 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// The step whose workers were busy for the largest part of the run.
     pub bottleneck: Option<String>,
+    /// Messages of the producer that were not processed, because the journal has
+    /// them as done. They are not among those emitted.
+    pub skipped: u64,
     /// What failed in `finish`, in words.
     pub finish_failures: Vec<String>,
     /// Where the failed inputs are, if there are any.
@@ -77,7 +80,7 @@ impl Report {
         plan: &Plan,
         mode: Mode,
         router: &Router,
-        kept: Kept,
+        left: Left,
         elapsed: Duration,
     ) -> Self {
         let snapshot = router.snapshot(elapsed);
@@ -98,8 +101,10 @@ impl Report {
                 queue_high_water: status.high_water,
             })
             .collect();
-        // An input that could not be kept is lost: no verdict may hide that.
-        let verdict = match kept.error {
+        let Left { kept, journal } = left;
+        // An input that could not be kept is lost, and a record that could not be
+        // written too: no verdict may hide that.
+        let verdict = match kept.error.or(journal.error) {
             Some(error) => Verdict::Stopped(error),
             None => router.verdict(),
         };
@@ -112,6 +117,7 @@ impl Report {
             elapsed,
             bottleneck: busiest.map(|step| step.name.clone()),
             steps,
+            skipped: journal.skipped,
             finish_failures: router.finish_failures().to_vec(),
             quarantine: kept.directory,
             quarantined: kept.count,

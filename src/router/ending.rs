@@ -12,7 +12,34 @@ use super::{Action, Held, Phase, ProducerState, Router, State, Worker};
 use crate::config::plan::Plan;
 use crate::error::Result;
 use crate::event::Event;
-use crate::parcel::Output;
+use crate::parcel::{Output, Parcel};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict", content = "reason")]
+pub enum Verdict {
+    /// Every input was processed.
+    Done,
+    /// The run reached its end, but some inputs failed.
+    SomeFailed,
+    /// A failure under the policy `stop`, of the producer, of an `init`, of the
+    /// journal, or of drpipe itself ended the run.
+    Stopped(String),
+    /// A signal ended the run.
+    Interrupted,
+}
+
+impl Verdict {
+    /// Its name, as in the summary.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::SomeFailed => "some_failed",
+            Self::Stopped(_) => "stopped",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
 
 pub(super) struct Groups {
     /// The group of each step.
@@ -129,9 +156,14 @@ impl Router {
         }
         self.steps[step].phase = Phase::Finishing;
         for worker in self.steps[step].workers.clone() {
-            // One that is starting anew finishes once it is ready.
-            if self.workers[worker].state == State::Ready {
-                self.finish_worker(worker);
+            match self.workers[worker].state {
+                State::Ready => self.finish_worker(worker),
+                State::Spare => self.workers[worker].state = State::Gone,
+                State::Starting if self.workers[worker].respawn_at.is_some() => {
+                    self.stop_worker(worker);
+                }
+                // One that is starting anew finishes once it is ready.
+                State::Starting | State::Finishing | State::Gone => {}
             }
         }
         true
@@ -153,25 +185,41 @@ impl Router {
         self.actions.push(Action::Finish { worker });
     }
 
-    pub(super) fn finished(&mut self, worker: usize, result: Result<()>, outputs: Vec<Output>) {
+    pub(super) fn finished(
+        &mut self,
+        worker: usize,
+        result: Result<()>,
+        outputs: Vec<Output>,
+        now: Duration,
+    ) {
         if self.workers[worker].state != State::Finishing {
             return;
         }
-        let routes = self.steps[self.workers[worker].step].routes.len();
-        for output in outputs.into_iter().filter(|output| (output.route() as usize) < routes) {
+        if let Err(reason) = self.check_routes(worker, &outputs) {
+            return self.dismiss(worker, reason, now);
+        }
+        for output in outputs {
             self.hold(worker, output);
         }
         if let Err(failure) = result {
             self.finish_failed(worker, failure);
         }
+        self.workers[worker].kept = 0;
         self.stop_worker(worker);
+        // It was let go because there was nothing to do: it may come again.
+        if self.steps[self.workers[worker].step].phase == Phase::Running {
+            self.workers[worker].state = State::Spare;
+        }
         self.place(worker);
     }
 
     pub(super) fn stop_worker(&mut self, worker: usize) {
         self.workers[worker].state = State::Gone;
         self.touch(self.workers[worker].step);
-        self.actions.push(Action::Stop { worker });
+        // One that waits to be started anew is nobody to be told.
+        if self.workers[worker].respawn_at.take().is_none() {
+            self.actions.push(Action::Stop { worker });
+        }
     }
 
     /// Nothing more is produced; what was produced is processed to its end.
@@ -180,6 +228,12 @@ impl Router {
             self.draining = true;
             self.tell(Event::Stopping { reason: reason.into() });
         }
+    }
+
+    /// As [`Router::drain`], and the verdict says why.
+    pub(super) fn halt(&mut self, reason: String) {
+        self.drain(&reason);
+        self.producer_failure.get_or_insert(reason);
     }
 
     /// What waits is dropped and what is in hand is awaited; then the steps
@@ -196,7 +250,9 @@ impl Router {
 
     fn drop_waiting(&mut self) {
         for step in 0..self.steps.len() {
-            let count = self.steps[step].queue.clear();
+            let parcels = self.steps[step].queue.clear();
+            self.items_dropped(step, &parcels);
+            let count: usize = parcels.iter().map(Parcel::count).sum();
             self.steps[step].counts.dropped += count as u64;
             self.leave(step, count);
             self.steps[step].waiting.clear();
@@ -208,6 +264,7 @@ impl Router {
                 self.steps[to].counts.received += count as u64;
                 self.steps[to].counts.dropped += count as u64;
                 self.leave(from, count);
+                self.items_dropped(to, [&parcel]);
             }
         }
     }
@@ -230,11 +287,14 @@ impl Router {
             if in_hand_count > 0 {
                 self.steps[step].counts.dropped += in_hand_count as u64;
                 self.steps[step].times.total += now.saturating_sub(since);
-                self.workers[worker].in_hand.clear();
+                let in_hand = std::mem::take(&mut self.workers[worker].in_hand);
+                self.items_dropped(step, &in_hand);
                 self.workers[worker].in_hand_count = 0;
             }
-            if self.workers[worker].state != State::Gone {
-                self.stop_worker(worker);
+            match self.workers[worker].state {
+                State::Gone => {}
+                State::Spare => self.workers[worker].state = State::Gone,
+                _ => self.stop_worker(worker),
             }
         }
         self.over = true;

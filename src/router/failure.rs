@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Casualty, Phase, ProducerState, Router, State, Worker};
+use super::{Action, Casualty, Loss, Phase, ProducerState, Router, State, Suspect, Worker};
 use crate::config::plan::OnError;
 use crate::error::Failure;
 use crate::event::{Cause, Event};
 use crate::message::Message;
 use crate::parcel::Parcel;
+
+/// How often the workers of a step may be lost without any work done in between.
+const MOST_IN_VAIN: u32 = 6;
+/// The wait before they are replaced for the second time, doubled each further time.
+const RESPAWN_AFTER: Duration = Duration::from_millis(50);
 
 impl Router {
     /// An attempt in the worker's hands failed: repeat it or give it up.
@@ -26,6 +31,8 @@ impl Router {
         if !again || self.abandoned.is_some() {
             return self.give_up(index, Some(number), message, cause, failure);
         }
+        self.item_retried(index, &message, &failure);
+        let step = &mut self.steps[index];
         let wait = backoff(step.backoff, message.attempt);
         step.counts.retried += 1;
         message.attempt += 1;
@@ -69,6 +76,7 @@ impl Router {
             OnError::Stop | OnError::Quarantine => step.counts.failed += 1,
         }
         self.leave(index, 1);
+        self.item_failed(index, &message, &failure);
         let attempt = message.attempt + 1;
         // Also the input that stops the run is kept: it is the one to look at.
         let entry = (policy != OnError::Skip).then(|| {
@@ -129,48 +137,125 @@ impl Router {
 
     /// A worker broke the protocol: it is not trusted any longer.
     pub(super) fn dismiss(&mut self, worker: usize, reason: String, now: Duration) {
-        if self.workers[worker].state != State::Gone {
+        if !matches!(self.workers[worker].state, State::Gone | State::Spare) {
             self.actions.push(Action::Stop { worker });
-            self.lost(worker, reason, now);
+            self.lost(worker, Loss::unexplained(reason), now);
         }
     }
 
     /// A worker died: what it had in hand is given to others, and another
     /// worker takes its place.
-    pub(super) fn lost(&mut self, worker: usize, reason: String, now: Duration) {
-        let Worker { step: index, number, state, .. } = self.workers[worker];
-        if state == State::Gone {
+    pub(super) fn lost(&mut self, worker: usize, loss: Loss, now: Duration) {
+        let Worker { step: index, number, state, respawn_at, .. } = self.workers[worker];
+        if matches!(state, State::Gone | State::Spare) || respawn_at.is_some() {
             return;
         }
         let name = Arc::clone(&self.steps[index].name);
-        self.tell(Event::WorkerLost { step: name, worker: number, reason: reason.clone() });
-        if state == State::Starting {
+        self.tell(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
+        if state == State::Starting && !self.started {
             self.worker_has_started();
-            if !self.started {
-                let name = &self.steps[index].name;
-                self.abandon(format!("a worker of \"{name}\" could not be started: {reason}"));
-            }
+            let name = &self.steps[index].name;
+            self.abandon(format!("a worker of \"{name}\" could not be started: {}", loss.reason));
         }
-        self.workers[worker].in_hand_count = 0;
-        let in_hand = std::mem::take(&mut self.workers[worker].in_hand);
-        for message in in_hand.into_iter().flat_map(Parcel::into_messages) {
-            let failure = Failure::retryable(format!("its worker was lost: {reason}"));
-            self.attempt_failed(worker, message, Cause::Lost, failure, now);
-        }
+        let in_vain = !self.empty_hands(worker, &loss, now);
         self.touch(index);
+        let kept = std::mem::take(&mut self.workers[worker].kept);
+        if kept > 0 {
+            let name = &self.steps[index].name;
+            self.abandon(format!(
+                "\"{name}\" has lost what it had gathered from {kept} messages, for its worker was \
+                 lost: {}; run it on a thread, or start the run anew",
+                loss.reason
+            ));
+        }
         if self.steps[index].is_producer {
-            self.producer_lost(worker, reason);
-        } else if state == State::Ready
+            self.producer_lost(worker, loss.reason);
+        } else if matches!(state, State::Ready | State::Starting)
             && self.steps[index].phase == Phase::Running
             && self.abandoned.is_none()
         {
-            self.workers[worker].state = State::Starting;
-            self.actions.push(Action::Spawn { worker });
+            self.replace(worker, in_vain, &loss.reason, now);
         } else {
-            self.workers[worker].state = State::Gone;
+            let spare = self.steps[index].phase == Phase::Running && state == State::Finishing;
+            self.workers[worker].state = if spare { State::Spare } else { State::Gone };
             match state {
-                State::Finishing => self.finish_failed(worker, Failure::permanent(reason)),
+                State::Finishing => self.finish_failed(worker, Failure::permanent(loss.reason)),
                 _ => self.step_without_workers(index),
+            }
+        }
+    }
+
+    /// Takes everything out of a lost worker's hands: an attempt on the suspect
+    /// has failed, the rest goes back to where it came from. False if there was
+    /// no suspect.
+    fn empty_hands(&mut self, worker: usize, loss: &Loss, now: Duration) -> bool {
+        let in_hand = &self.workers[worker].in_hand;
+        let mut numbers = in_hand.iter().flat_map(|parcel| (parcel.first()..).take(parcel.count()));
+        let place = match loss.suspect {
+            Suspect::Oldest => numbers.next().map(|_| 0),
+            Suspect::Message(id) => numbers.position(|number| number == id),
+            Suspect::None => None,
+        };
+        let before = self.take_from_hand(worker, place.unwrap_or(usize::MAX));
+        let suspect = self.take_from_hand(worker, usize::from(place.is_some()));
+        let after = self.take_from_hand(worker, usize::MAX);
+        self.give_back(worker, before.into_iter().chain(after).collect());
+        for message in suspect.into_iter().flat_map(Parcel::into_messages) {
+            let failure = match loss.cause {
+                Cause::TimedOut => Failure::retryable(loss.reason.clone()),
+                _ => Failure::retryable(format!("its worker was lost: {}", loss.reason)),
+            };
+            self.attempt_failed(worker, message, loss.cause, failure, now);
+        }
+        place.is_some()
+    }
+
+    /// Puts what was not begun back to the head of its queue, in order.
+    fn give_back(&mut self, worker: usize, parcels: Vec<Parcel>) {
+        let index = self.workers[worker].step;
+        let abandoned = self.abandoned.is_some();
+        for parcel in parcels.into_iter().rev() {
+            let step = &mut self.steps[index];
+            if abandoned {
+                step.counts.dropped += parcel.count() as u64;
+                self.leave(index, parcel.count());
+                self.items_dropped(index, [&parcel]);
+            } else {
+                step.queue.give_back(parcel);
+            }
+        }
+    }
+
+    /// Has a worker started anew: at once, or after a while if the ones before
+    /// it did no work; if that goes on, the run cannot.
+    fn replace(&mut self, worker: usize, in_vain: bool, reason: &str, now: Duration) {
+        let Worker { step: index, .. } = self.workers[worker];
+        let step = &mut self.steps[index];
+        step.lost_in_vain = if in_vain { step.lost_in_vain + 1 } else { 0 };
+        // All may die at once, of one cause: that counts as one time.
+        let times = step.lost_in_vain.div_ceil(step.workers.len().max(1) as u32);
+        if times > MOST_IN_VAIN {
+            self.workers[worker].state = State::Gone;
+            return self.abandon(format!(
+                "the workers of \"{}\" end before they do any work, {MOST_IN_VAIN} times in a row: \
+                 {reason}",
+                self.steps[index].name
+            ));
+        }
+        let wait = match times {
+            0 | 1 => Duration::ZERO,
+            _ => backoff(RESPAWN_AFTER, times - 2),
+        };
+        self.workers[worker].state = State::Starting;
+        self.workers[worker].respawn_at = Some(now.saturating_add(wait));
+    }
+
+    /// Starts the workers anew whose time has come.
+    pub(super) fn respawn(&mut self, now: Duration) {
+        for worker in 0..self.workers.len() {
+            if self.workers[worker].respawn_at.is_some_and(|at| at <= now) {
+                self.workers[worker].respawn_at = None;
+                self.actions.push(Action::Spawn { worker });
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     Action, Batches, Completion, Held, Outcome, Phase, ProducerState, Production, Router, State,
+    Worker,
 };
 use crate::event::Cause;
 use crate::parcel::{Output, Parcel};
@@ -29,6 +30,7 @@ impl Router {
             return self.dismiss(worker, reason, now);
         }
         let step = self.workers[worker].step;
+        self.steps[step].lost_in_vain = 0;
         for output in outputs {
             self.hold(worker, output);
         }
@@ -37,8 +39,12 @@ impl Router {
             let taken = self.take_from_hand(worker, completion.count as usize);
             let (cause, failure) = match completion.outcome {
                 Outcome::Done => {
+                    self.items_done(step, &taken);
                     let counts = &mut self.steps[step].counts;
                     counts.done += u64::from(completion.count);
+                    if self.steps[step].gathers {
+                        self.workers[worker].kept += u64::from(completion.count);
+                    }
                     if !self.steps[step].routes.is_empty() {
                         self.steps[step].counts.filtered += u64::from(completion.silent);
                     }
@@ -59,7 +65,7 @@ impl Router {
     }
 
     /// Takes the oldest `count` messages out of the worker's hands.
-    fn take_from_hand(&mut self, worker: usize, count: usize) -> Vec<Parcel> {
+    pub(super) fn take_from_hand(&mut self, worker: usize, count: usize) -> Vec<Parcel> {
         let worker = &mut self.workers[worker];
         let mut taken = Vec::new();
         let mut left = count.min(worker.in_hand_count);
@@ -85,12 +91,16 @@ impl Router {
         completions: &[Completion],
         outputs: &[Output],
     ) -> Result<(), String> {
-        let in_hand = &self.workers[worker].in_hand;
+        let Worker { state, ref in_hand, .. } = self.workers[worker];
+        if state != State::Ready || completions.is_empty() {
+            return Err("it reported on work that it was not given".into());
+        }
         let mut expected =
             in_hand.iter().flat_map(|parcel| (parcel.first()..).take(parcel.count()));
         for completion in completions {
             let last = u64::from(completion.count.saturating_sub(1));
             let as_given = completion.count > 0
+                && (completion.count == 1 || completion.outcome == Outcome::Done)
                 && completion.silent <= completion.count
                 && expected.next() == Some(completion.first)
                 && (last == 0 || expected.nth(last as usize - 1).is_some());
@@ -101,7 +111,7 @@ impl Router {
         self.check_routes(worker, outputs)
     }
 
-    fn check_routes(&self, worker: usize, outputs: &[Output]) -> Result<(), String> {
+    pub(super) fn check_routes(&self, worker: usize, outputs: &[Output]) -> Result<(), String> {
         let routes = self.steps[self.workers[worker].step].routes.len();
         match outputs.iter().map(Output::route).find(|route| *route as usize >= routes) {
             Some(route) => Err(format!("it sent to next step {route} of {routes}")),
@@ -147,6 +157,7 @@ impl Router {
     /// Takes an output in: from here on it is the router's, whatever becomes
     /// of the worker.
     pub(super) fn hold(&mut self, worker: usize, output: Output) {
+        self.item_enters(worker, &output);
         let step = &mut self.steps[self.workers[worker].step];
         let route = &step.routes[output.route() as usize];
         let count = output.count();
@@ -200,7 +211,7 @@ impl Router {
         step.counts.received += count as u64;
         if self.abandoned.is_some() {
             step.counts.dropped += count as u64;
-            return;
+            return self.items_dropped(to, [&parcel]);
         }
         self.groups.enter(step.group, count);
         if step.phase != Phase::Running {

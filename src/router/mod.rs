@@ -3,14 +3,20 @@
 //! actions. The same router drives thread workers, the sequential mode and
 //! the simulator of its tests.
 //!
+//! - `interface`: what goes in and what comes out
+//! - `pool`: how many workers a step has
 //! - `queue`: the bounded queue of a step
 //! - `flow`: how messages move: commitment, backpressure, dispatch, grants
 //! - `failure`: what becomes of failed attempts
 //! - `ending`: how steps and runs end, by counting
+//! - `items`: what becomes of each item, for a journal
 
 mod ending;
 mod failure;
 mod flow;
+mod interface;
+mod items;
+mod pool;
 mod queue;
 #[cfg(test)]
 mod simulator;
@@ -20,129 +26,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::plan::{OnError, Plan, Route};
-use crate::error::{Failure, Result};
-use crate::event::{Cause, Event, Snapshot, StepStatus};
+use crate::error::Failure;
+use crate::event::{Event, Snapshot, StepStatus};
 use crate::ledger::{Counts, Times};
-use crate::message::{Origin, Payload};
-use crate::parcel::{Output, Parcel};
-use crate::stage::Next;
+use crate::parcel::Parcel;
+
+pub use ending::Verdict;
+pub(crate) use items::{AttemptOutcome, End, Record};
 
 use ending::Groups;
+use items::Items;
 use queue::Queue;
 
-/// What a driver tells the router.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// The worker has built and initialised its stage.
-    Ready { worker: usize },
-    /// The worker could not.
-    InitFailed { worker: usize, failure: Failure },
-    /// The worker has processed the oldest messages that it had in hand, in
-    /// order; `outputs` holds what those that are done emitted, in order.
-    Done { worker: usize, completions: Vec<Completion>, outputs: Vec<Output> },
-    /// The producer has used its grant.
-    Produced { worker: usize, production: Production, outputs: Vec<Output> },
-    /// The worker has finished, and emitted `outputs` in doing so.
-    Finished { worker: usize, result: Result<()>, outputs: Vec<Output> },
-    /// The worker has died.
-    Lost { worker: usize, reason: String },
-    /// The worker does not keep to the protocol.
-    Broken { worker: usize, reason: String },
-    /// The run shall end before its inputs do.
-    Stop(Stop),
-}
-
-/// What became of successive messages in a worker's hands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Completion {
-    /// The first message's number.
-    pub(crate) first: u64,
-    /// How many messages; one unless they are done.
-    pub(crate) count: u32,
-    /// How the attempts ended.
-    pub(crate) outcome: Outcome,
-    /// How many of the messages emitted nothing.
-    pub(crate) silent: u32,
-    /// The running time of the stage, summed.
-    pub(crate) busy: Duration,
-}
-
-/// How one attempt on a message ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Done,
-    Failed(Failure),
-    Panicked(Failure),
-}
-
-/// What a producer has to say after a grant.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Production {
-    /// What the last call returned.
-    pub(crate) result: Result<Next>,
-    /// How often `next` was called.
-    pub(crate) calls: u32,
-    /// The running time of the calls together.
-    pub(crate) busy: Duration,
-}
-
-/// How a run is made to end early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// Nothing more is produced; what was produced is processed to its end.
-    Drain,
-    /// What waits is dropped; what is in hand is awaited no longer.
-    Now,
-}
-
-/// What the router wants done.
-#[derive(Debug)]
-pub(crate) enum Action {
-    /// Let the producer emit `count` items, or fewer.
-    Grant { worker: usize, count: u32 },
-    /// Hand the messages to the worker, in this order.
-    Work { worker: usize, parcels: Vec<Parcel> },
-    /// Let the worker's stage finish.
-    Finish { worker: usize },
-    /// Let the worker end; nothing more is heard of it.
-    Stop { worker: usize },
-    /// Start a worker anew in this place.
-    Spawn { worker: usize },
-    /// Keep a failed input.
-    Quarantine(Box<Casualty>),
-    /// Tell the observers.
-    Tell(Event),
-}
-
-/// A failed input on its way to quarantine.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Casualty {
-    /// The name of its quarantine entry.
-    pub(crate) entry: String,
-    pub(crate) step: Arc<str>,
-    pub(crate) worker: Option<usize>,
-    pub(crate) origin: Origin,
-    /// From 1.
-    pub(crate) attempt: u32,
-    pub(crate) cause: Cause,
-    pub(crate) failure: Failure,
-    pub(crate) payload: Payload,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case", tag = "verdict", content = "reason")]
-pub enum Verdict {
-    /// Every input was processed.
-    Done,
-    /// The run reached its end, but some inputs failed.
-    SomeFailed,
-    /// A failure under the policy `stop`, of the producer, of an `init`, or of
-    /// drpipe itself ended the run.
-    Stopped(String),
-    /// A signal ended the run.
-    Interrupted,
-}
+pub(crate) use interface::*;
 
 /// How much work a worker may have in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +58,8 @@ struct Step {
     retries: u32,
     backoff: Duration,
     workers: Vec<usize>,
+    /// How many of them there are when there is little to do.
+    least: usize,
     queue: Queue,
     /// Workers whose next output waits for room in this queue, the longest
     /// waiting first.
@@ -169,6 +67,12 @@ struct Step {
     counts: Counts,
     times: Times,
     phase: Phase,
+    /// Workers lost one after the other without any work having been done.
+    lost_in_vain: u32,
+    /// Whether its workers keep something of their messages for their `finish`.
+    gathers: bool,
+    /// Since when messages have waited though a worker could be added.
+    pressed_since: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,13 +96,19 @@ struct Worker {
     held: VecDeque<Held>,
     /// Grows with each use: the smallest is the least recently used.
     last_used: u64,
-    /// When it was given what it has in hand, or last reported on it.
+    /// When it was given what it has in hand, or last reported on it, or was ready.
     since: Duration,
     producer: ProducerState,
+    /// Of how many messages it has kept something for its `finish`.
+    kept: u64,
+    /// When it is to be started anew, while that is waited for.
+    respawn_at: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// May be started when there is more to do.
+    Spare,
     Starting,
     Ready,
     /// Its stage is finishing.
@@ -249,6 +159,8 @@ pub(crate) struct Router {
     consecutive_producer_failures: u32,
     /// Why production ended early, if it did.
     producer_failure: Option<String>,
+    /// None without a journal.
+    items: Option<Items>,
 }
 
 impl Router {
@@ -257,7 +169,10 @@ impl Router {
         let mut workers = Vec::new();
         let steps = plan.steps.iter().enumerate().map(|(index, step)| {
             let first = workers.len();
-            workers.extend((0..step.workers).map(|number| Worker::new(index, number)));
+            workers.extend((0..step.workers).map(|number| {
+                let state = if step.is_initial(number) { State::Starting } else { State::Spare };
+                Worker::new(index, number, state)
+            }));
             Step {
                 name: step.name.as_str().into(),
                 group: groups.group_of(index),
@@ -267,18 +182,22 @@ impl Router {
                 retries: step.retries,
                 backoff: step.backoff,
                 workers: (first..workers.len()).collect(),
+                least: step.min_threads + step.min_processes,
                 queue: Queue::new(step.queue_limit, step.queue_bytes),
                 waiting: VecDeque::new(),
                 counts: Counts::default(),
                 times: Times::new(),
                 phase: Phase::Running,
+                lost_in_vain: 0,
+                gathers: step.gathers,
+                pressed_since: None,
             }
         });
         let steps: Vec<Step> = steps.collect();
         Self {
             batches,
             groups,
-            starting: workers.len(),
+            starting: workers.iter().filter(|w| w.state == State::Starting).count(),
             touched: (0..steps.len()).collect(),
             steps,
             workers,
@@ -295,17 +214,18 @@ impl Router {
             finish_failures: Vec::new(),
             consecutive_producer_failures: 0,
             producer_failure: None,
+            items: None,
         }
     }
 
     /// Takes one input in. What follows from it is decided by [`Router::settle`],
     /// so that a driver may hand in whatever has arrived first.
     pub(crate) fn handle(&mut self, input: Input, now: Duration) {
-        if self.over {
+        if self.over || input.reporter().is_some_and(|worker| !self.is_heard(worker)) {
             return;
         }
         match input {
-            Input::Ready { worker } => self.ready(worker),
+            Input::Ready { worker } => self.ready(worker, now),
             Input::InitFailed { worker, failure } => self.init_failed(worker, failure),
             Input::Done { worker, completions, outputs } => {
                 self.done(worker, completions, outputs, now);
@@ -313,14 +233,17 @@ impl Router {
             Input::Produced { worker, production, outputs } => {
                 self.produced(worker, production, outputs, now);
             }
-            Input::Finished { worker, result, outputs } => self.finished(worker, result, outputs),
-            Input::Lost { worker, reason } => self.lost(worker, reason, now),
+            Input::Finished { worker, result, outputs } => {
+                self.finished(worker, result, outputs, now);
+            }
+            Input::Lost { worker, loss } => self.lost(worker, loss, now),
             Input::Broken { worker, reason } => self.dismiss(worker, reason, now),
             Input::Stop(Stop::Drain) => {
                 self.interrupted = true;
                 self.drain("interrupted: no more input is taken, what was taken is processed");
             }
             Input::Stop(Stop::Now) => self.stop_now(now),
+            Input::Halt { reason } => self.halt(reason),
         }
     }
 
@@ -329,7 +252,9 @@ impl Router {
         self.settled = now;
         if !self.over && self.starting == 0 {
             self.start();
+            self.respawn(now);
             while self.move_messages(now) || self.end_steps() {}
+            self.resize(now);
         }
         std::mem::take(&mut self.actions)
     }
@@ -342,8 +267,10 @@ impl Router {
             ProducerState::Idle(until) if worker.may_be_granted() && !self.draining => Some(until),
             _ => None,
         });
+        let respawns = self.workers.iter().filter_map(|worker| worker.respawn_at);
+        let resizes = self.steps.iter().filter_map(|step| self.next_resize(step));
         // What was due at the last settling waits for a worker or for room instead.
-        retries.chain(idlers).filter(|due| *due > self.settled).min()
+        retries.chain(idlers).chain(respawns).chain(resizes).filter(|due| *due > self.settled).min()
     }
 
     /// Whether the run is over: nothing more is to be handed in.
@@ -406,11 +333,24 @@ impl Router {
         self.workers.len()
     }
 
-    fn ready(&mut self, worker: usize) {
-        if self.workers[worker].state != State::Starting {
+    /// Whether the worker is to be started at the beginning.
+    pub(crate) fn is_initial(&self, worker: usize) -> bool {
+        self.workers[worker].state == State::Starting
+    }
+
+    /// Whether anything is to be heard of a worker: of one that was told to
+    /// stop, or whose place waits for another, nothing is.
+    fn is_heard(&self, worker: usize) -> bool {
+        let worker = &self.workers[worker];
+        !matches!(worker.state, State::Gone | State::Spare) && worker.respawn_at.is_none()
+    }
+
+    fn ready(&mut self, worker: usize, now: Duration) {
+        if !self.workers[worker].is_starting() {
             return;
         }
         self.workers[worker].state = State::Ready;
+        self.workers[worker].since = now;
         self.used(worker);
         self.worker_has_started();
         self.touch(self.workers[worker].step);
@@ -424,7 +364,7 @@ impl Router {
     }
 
     fn init_failed(&mut self, worker: usize, failure: Failure) {
-        if self.workers[worker].state != State::Starting {
+        if !self.workers[worker].is_starting() {
             return;
         }
         let Worker { step, number, .. } = self.workers[worker];
@@ -468,18 +408,25 @@ impl Router {
 }
 
 impl Worker {
-    fn new(step: usize, number: usize) -> Self {
+    fn new(step: usize, number: usize, state: State) -> Self {
         Self {
             step,
             number,
-            state: State::Starting,
+            state,
             in_hand: VecDeque::new(),
             in_hand_count: 0,
             held: VecDeque::new(),
             last_used: 0,
             since: Duration::ZERO,
             producer: ProducerState::Idle(Duration::ZERO),
+            respawn_at: None,
+            kept: 0,
         }
+    }
+
+    /// Whether it has been started; one that died before waits to be.
+    fn is_starting(&self) -> bool {
+        self.state == State::Starting && self.respawn_at.is_none()
     }
 
     fn is_busy(&self) -> bool {

@@ -87,6 +87,14 @@ impl Queue {
         self.high_water = self.high_water.max(self.waiting);
     }
 
+    /// Takes back what was handed out and not begun, to be served first. It may
+    /// stand beyond the limit: it was admitted before.
+    pub(super) fn give_back(&mut self, parcel: Parcel) {
+        self.bytes += parcel.len() as u64;
+        self.waiting += parcel.count();
+        self.parcels.push_front(parcel);
+    }
+
     pub(super) fn delay(&mut self, message: Message, due: Duration) {
         self.bytes += message.payload.len() as u64;
         self.delayed.push(Reverse(Delayed { due, message }));
@@ -139,14 +147,12 @@ impl Queue {
         self.high_water
     }
 
-    /// Empties the queue and says how many messages it held.
-    pub(super) fn clear(&mut self) -> usize {
-        let count = self.len();
-        self.parcels.clear();
+    /// Empties the queue and gives what it held.
+    pub(super) fn clear(&mut self) -> Vec<Parcel> {
         self.waiting = 0;
-        self.delayed.clear();
         self.bytes = 0;
-        count
+        let delayed = self.delayed.drain().map(|Reverse(delayed)| Parcel::One(delayed.message));
+        self.parcels.drain(..).chain(delayed).collect()
     }
 }
 
@@ -168,7 +174,7 @@ mod tests {
     fn many(first: u64, sizes: &[usize]) -> Parcel {
         let mut gathered = Gathered::default();
         for size in sizes {
-            gathered.push(0, None, message(0, *size).payload);
+            gathered.push_payload(0, None, message(0, *size).payload);
         }
         Parcel::new(first, gathered.take().remove(0))
     }

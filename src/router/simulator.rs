@@ -11,9 +11,11 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::config::plan::Step as PlanStep;
-use crate::message::Message;
-use crate::parcel::Gathered;
+use crate::event::Cause;
+use crate::message::{Message, Origin, Payload};
+use crate::parcel::{Gathered, Output};
 use crate::registry::Kind;
+use crate::stage::Next;
 
 /// A payload of the simulator: who it is and how many hops it may still make.
 #[derive(Clone, Copy)]
@@ -91,6 +93,10 @@ struct Simulator {
     quarantined: u64,
     stopped_now: bool,
     instant_tasks: bool,
+    /// What the producer has emitted, by item, and is not told as closed.
+    items: BTreeMap<Arc<str>, u32>,
+    /// Items of which a message was given up since they were last closed.
+    failed_items: BTreeSet<Arc<str>>,
     /// The workers that had nothing to do before the latest settling.
     free: Vec<bool>,
 }
@@ -106,6 +112,8 @@ struct Incarnation {
     busy_until: Duration,
     in_hand: usize,
     idle_since: u64,
+    /// It died when the router had already decided to stop it.
+    crossed: bool,
 }
 
 fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
@@ -133,28 +141,43 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
             _ => Kind::Stage,
         };
         let policies = [OnError::Quarantine, OnError::Quarantine, OnError::Skip, OnError::Stop];
+        let workers = if index == 0 { 1 } else { rng.random_range(1..5) };
         PlanStep {
             name: format!("S{index}"),
             class: "Simulated".into(),
             kind,
-            workers: if index == 0 { 1 } else { rng.random_range(1..5) },
+            workers,
+            processes: 0,
+            min_threads: rng.random_range(1..=workers),
+            min_processes: 0,
+            timeout: None,
+            memory_limit: None,
+            params: serde_json::Value::Null,
             queue_limit: Some([1, 1, 2, 5, 100][rng.random_range(0..5)]),
             queue_bytes: [Some(64), Some(100_000), None][rng.random_range(0..3)],
             routes,
             on_error: policies[rng.random_range(0..policies.len())],
             retries: rng.random_range(0..3),
             backoff: Duration::from_millis(rng.random_range(0..50)),
+            gathers: index > 0 && rng.random_ratio(1, 4),
             build: Arc::new(|| Err(Failure::permanent("simulated"))),
+            input: None,
         }
     });
-    Plan { steps: steps.collect(), quarantine: "q".into(), config_hash: String::new() }
+    Plan {
+        steps: steps.collect(),
+        quarantine: "q".into(),
+        config_hash: String::new(),
+        work_hash: String::new(),
+    }
 }
 
 impl Simulator {
     fn new(seed: u64, faults: Faults) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let plan = random_plan(&mut rng);
-        let router = Router::new(&plan, Batches::Adaptive);
+        let mut router = Router::new(&plan, Batches::Adaptive);
+        router.track_items(&plan);
         let workers = (0..router.worker_count()).map(|_| Incarnation::default()).collect();
         let mut simulator = Self {
             to_produce: rng.random_range(0..60),
@@ -171,10 +194,14 @@ impl Simulator {
             committed: BTreeMap::new(),
             quarantined: 0,
             stopped_now: false,
+            items: BTreeMap::new(),
+            failed_items: BTreeSet::new(),
             free: Vec::new(),
         };
         for worker in 0..simulator.workers.len() {
-            simulator.spawn(worker);
+            if simulator.router.is_initial(worker) {
+                simulator.spawn(worker);
+            }
         }
         if simulator.chance(faults.stops) {
             simulator.after_delay(None, Input::Stop(Stop::Drain));
@@ -280,7 +307,15 @@ impl Simulator {
             self.observe(worker, &pending.input);
         }
         self.stopped_now |= matches!(pending.input, Input::Stop(Stop::Now));
+        let lost = match &pending.input {
+            Input::Lost { worker, .. } => Some(*worker),
+            _ => None,
+        };
         self.router.handle(pending.input, self.now);
+        if let Some(worker) = lost {
+            // A dead worker's last word may come late: it revives nobody.
+            self.router.handle(Input::Ready { worker }, self.now);
+        }
     }
 
     /// Notes what a report commits, at the instant when the router has it.
@@ -294,13 +329,60 @@ impl Simulator {
                 self.workers[worker].in_hand -= count as usize;
                 self.commit(outputs);
             }
-            Input::Produced { outputs, .. } => self.commit(outputs),
+            Input::Produced { outputs, .. } => {
+                self.commit(outputs);
+                self.count_items(outputs);
+            }
             Input::Finished { outputs, .. } => {
                 self.workers[worker].finished = true;
                 self.commit(outputs);
+                if self.router.is_producer(worker) {
+                    self.count_items(outputs);
+                }
             }
-            Input::Lost { .. } => self.workers[worker].alive = false,
-            Input::InitFailed { .. } | Input::Broken { .. } | Input::Stop(_) => {}
+            Input::Lost { .. } => {
+                self.workers[worker].alive = false;
+                self.workers[worker].crossed = self.router.workers[worker].state == State::Gone;
+            }
+            Input::InitFailed { .. } | Input::Broken { .. } => {}
+            Input::Stop(_) | Input::Halt { .. } => {}
+        }
+    }
+
+    fn count_items(&mut self, outputs: &[Output]) {
+        for output in outputs {
+            match output {
+                Output::One { origin: Some(origin), .. } if !self.router.is_over() => {
+                    *self.items.entry(Arc::clone(origin)).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whenever an item is closed, it is closed for what the producer has emitted
+    /// of it since; at the end nothing is left.
+    fn check_record(&mut self, record: Record) {
+        match record {
+            Record::Attempt { origin, outcome, .. } => {
+                assert!(self.items.contains_key(&origin), "an attempt on a closed item");
+                if matches!(outcome, AttemptOutcome::Failed(_)) {
+                    self.failed_items.insert(origin);
+                }
+            }
+            Record::Closed { origin, occurrences, end } => {
+                // The producer may have emitted more of it since.
+                let open = self.items.get_mut(&origin).expect("a closed item is closed again");
+                *open = open.checked_sub(occurrences).expect("closed too early");
+                if *open == 0 {
+                    self.items.remove(&origin);
+                }
+                let failed = self.failed_items.remove(&origin);
+                assert_eq!(failed, matches!(end, End::Failed { .. }), "{origin}: {end:?}");
+                if end == End::Dropped {
+                    assert_ne!(self.router.verdict(), Verdict::Done);
+                }
+            }
         }
     }
 
@@ -320,7 +402,9 @@ impl Simulator {
                 assert!(self.workers[worker].alive && !self.workers[worker].finished);
                 assert_eq!(self.workers[worker].in_hand, 0, "finish before the last run");
                 let mut gathered = Gathered::default();
-                self.emit(worker, 3, &mut gathered);
+                // In `finish` only a producer can name an origin.
+                let origin = self.router.is_producer(worker).then(|| self.new_origin()).flatten();
+                self.emit(worker, 3, &origin, &mut gathered);
                 let outputs = gathered.take();
                 let failed = self.chance(self.faults.failures / 4);
                 let result = if failed { Err(Failure::permanent("simulated")) } else { Ok(()) };
@@ -330,18 +414,29 @@ impl Simulator {
                 self.after_delay(Some(worker), Input::Finished { worker, result, outputs });
             }
             Action::Stop { worker } => {
-                assert!(self.workers[worker].alive, "a dead worker is told to stop");
+                let Incarnation { alive, crossed, .. } = self.workers[worker];
+                assert!(alive || crossed, "a dead worker is told to stop");
                 self.workers[worker].alive = false;
             }
             Action::Spawn { worker } => self.spawn(worker),
             Action::Quarantine(_) => self.quarantined += 1,
             Action::Tell(_) => {}
+            Action::Record(record) => self.check_record(record),
         }
     }
 
     fn die(&mut self, worker: usize) {
         self.workers[worker].doomed = true;
-        self.after_delay(Some(worker), Input::Lost { worker, reason: "simulated".into() });
+        let in_hand = self.router.workers[worker].in_hand.iter();
+        let known = in_hand.map(Parcel::first).last();
+        let suspect = match (self.rng.random_range(0..4), known) {
+            (0, _) => Suspect::None,
+            (1, Some(number)) => Suspect::Message(number),
+            _ => Suspect::Oldest,
+        };
+        let cause = [Cause::Lost, Cause::TimedOut][self.rng.random_range(0..2)];
+        let loss = Loss { reason: "simulated".into(), cause, suspect };
+        self.after_delay(Some(worker), Input::Lost { worker, loss });
     }
 
     fn produce(&mut self, worker: usize, count: u32) {
@@ -354,7 +449,8 @@ impl Simulator {
         let made = u64::from(self.rng.random_range(1..=count)).min(self.to_produce);
         for _ in 0..made {
             let hops = self.rng.random_range(3..12);
-            self.output(worker, hops, &mut gathered);
+            let origin = self.new_origin();
+            self.output(worker, hops, &origin, &mut gathered);
         }
         let outputs = gathered.take();
         self.to_produce -= made;
@@ -376,26 +472,37 @@ impl Simulator {
         );
     }
 
+    /// Some items have no origin, and some the same as others.
+    fn new_origin(&mut self) -> Origin {
+        let item = self.rng.random_range(0..100);
+        (item < 40).then(|| format!("item {item}").into())
+    }
+
     /// An output with a random route and size; the last hop goes nowhere new.
-    fn output(&mut self, worker: usize, hops: u64, gathered: &mut Gathered) {
+    fn output(&mut self, worker: usize, hops: u64, origin: &Origin, gathered: &mut Gathered) {
         let routes = self.plan.steps[self.router.place_of(worker).0].routes.len();
         let token = Token { id: self.next_token, hops };
         self.next_token += 1;
         let size = [0, 10, 200][self.rng.random_range(0..3)];
         let route = self.rng.random_range(0..routes) as u32;
         // Messages with an origin travel alone, the others in packs.
-        let origin = self.rng.random_ratio(1, 4).then(|| "simulated".into());
-        gathered.push(route, origin, token.payload(size));
+        gathered.push_payload(route, origin.clone(), token.payload(size));
     }
 
-    fn emit(&mut self, worker: usize, hops: u64, gathered: &mut Gathered) -> usize {
+    fn emit(
+        &mut self,
+        worker: usize,
+        hops: u64,
+        origin: &Origin,
+        gathered: &mut Gathered,
+    ) -> usize {
         let step = &self.plan.steps[self.router.place_of(worker).0];
         if step.routes.is_empty() || hops == 0 {
             return 0;
         }
         let most = if step.routes.iter().any(|route| route.feedback) { 2 } else { 4 };
         let count = self.rng.random_range(0..most);
-        (0..count).for_each(|_| self.output(worker, hops - 1, gathered));
+        (0..count).for_each(|_| self.output(worker, hops - 1, origin, gathered));
         count
     }
 
@@ -428,7 +535,7 @@ impl Simulator {
             if outcome == Outcome::Done {
                 let times = self.committed.get_mut(&token.id).expect("I2: it was never committed");
                 *times += 1;
-                emitted = self.emit(worker, token.hops, &mut gathered);
+                emitted = self.emit(worker, token.hops, &message.origin, &mut gathered);
             }
             let silent = u32::from(emitted == 0);
             let one = Completion { first: message.id, count: 1, outcome, silent, busy };
@@ -459,6 +566,7 @@ impl Simulator {
                 && index != worker
                 && self.free[index]
                 && other.alive
+                && self.router.workers[index].state == State::Ready
                 && self.router.workers[index].in_hand.is_empty();
             if other_is_free {
                 assert_eq!(served.in_hand, 0, "a free worker was passed over ({count} messages)");
@@ -498,6 +606,8 @@ impl Simulator {
         assert_eq!(emitted, arrived, "I1: what is emitted arrives");
         let failed: u64 = snapshot.steps.iter().map(|step| step.counts.failed).sum();
         assert_eq!(failed, self.quarantined, "I1: what fails is in quarantine");
+        assert!(self.items.is_empty(), "items are open: {:?}", self.items);
+        assert_eq!(self.router.items.as_ref().map(Items::open_count), Some(0));
         let twice: BTreeSet<_> = self.committed.iter().filter(|(_, times)| **times > 1).collect();
         if self.faults.deaths == 0 {
             assert!(twice.is_empty(), "I2: completed twice: {twice:?}");

@@ -3,15 +3,17 @@
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::link::Identity;
-use super::wire::{FromWorker, ToWorker, VERSION};
-use super::{ENDPOINT, Inproc, frames};
+use super::lifeline::Lifeline;
+use super::link::{self, Place};
+use super::wire::{FromWorker, Sharing, ToWorker, VERSION};
+use super::{ENDPOINT, Inproc, OF_A_PROCESS, OF_A_START, OF_A_THREAD, frames, ipc, make_room};
 use crate::observe::Outlet;
-use crate::router::{Action, Input, Router, Stop};
+use crate::router::{Action, Input, Loss, Router, Stop};
 
 /// Messages taken in before the router decides again.
 const MOST_AT_ONCE: usize = 256;
@@ -19,20 +21,13 @@ const MOST_AT_ONCE: usize = 256;
 /// What other threads tell the hub.
 pub(crate) enum Command {
     Stop(Stop),
-    /// The worker's thread has ended though nobody told it to.
+    /// What the run depends on has failed.
+    Halt(String),
+    /// The worker's thread or process has ended.
     Lost {
-        worker: usize,
-        reason: String,
+        place: Place,
+        loss: Loss,
     },
-}
-
-impl From<Command> for Input {
-    fn from(command: Command) -> Self {
-        match command {
-            Command::Stop(stop) => Self::Stop(stop),
-            Command::Lost { worker, reason } => Self::Lost { worker, reason },
-        }
-    }
 }
 
 /// Tells the hub something from any thread.
@@ -70,25 +65,28 @@ pub(crate) fn commands() -> std::io::Result<(Commander, Commands)> {
 }
 
 impl Commands {
-    /// The commands that have arrived, as inputs of the router.
-    pub(crate) fn take(&self) -> impl Iterator<Item = Input> + '_ {
-        self.commands.try_iter().map(Input::from)
+    /// The commands that have arrived.
+    pub(crate) fn take(&self) -> impl Iterator<Item = Command> + '_ {
+        self.commands.try_iter()
     }
 
     /// Waits for a command, at most until `timeout` has passed.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Option<Input> {
-        let command = match timeout {
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Option<Command> {
+        match timeout {
             Some(timeout) => self.commands.recv_timeout(timeout).ok(),
             None => self.commands.recv().ok(),
-        };
-        command.map(Input::from)
+        }
     }
 }
 
 /// Why the hub had to give up.
 #[derive(Debug, thiserror::Error)]
-#[error("the router's socket failed: {0}")]
-pub(crate) struct HubError(#[from] zmq::Error);
+pub(crate) enum HubError {
+    #[error("the router's socket failed: {0}")]
+    Socket(#[from] zmq::Error),
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
 
 pub(crate) struct Hub {
     socket: zmq::Socket,
@@ -96,38 +94,75 @@ pub(crate) struct Hub {
     router: Router,
     outlet: Outlet,
     start: Instant,
+    posts: Vec<Post>,
 }
 
+/// Who holds a worker's place.
+#[derive(Default)]
+struct Post {
+    incarnation: u32,
+    /// Of a worker process.
+    lifeline: Option<Lifeline>,
+}
+
+/// Starts the worker in a place. A process gives the program's end of its
+/// lifeline; one that cannot be started is told as lost.
+pub(crate) type Spawn<'s> = dyn FnMut(Place) -> Option<Lifeline> + 's;
+
 impl Hub {
+    /// `private` is the run's directory for the endpoint of worker processes, if
+    /// there are any.
+    ///
     /// # Errors
-    /// If the endpoint cannot be bound.
+    /// If an endpoint cannot be bound.
     pub(crate) fn bind(
         inproc: &Inproc,
+        private: Option<&Path>,
         commands: Commands,
         router: Router,
         outlet: Outlet,
     ) -> Result<Self, HubError> {
+        let of_a_worker = if private.is_some() { OF_A_PROCESS } else { OF_A_THREAD };
+        make_room(router.worker_count() * of_a_worker + OF_A_START)?;
         let socket = inproc.0.socket(zmq::ROUTER)?;
         socket.set_linger(0)?;
         socket.set_sndhwm(0)?;
         socket.set_rcvhwm(0)?;
         socket.set_router_mandatory(true)?;
         socket.bind(ENDPOINT)?;
-        Ok(Self { socket, commands, router, outlet, start: Instant::now() })
+        if let Some(directory) = private {
+            socket.bind(&ipc(directory))?;
+        }
+        let posts = (0..router.worker_count()).map(|_| Post::default()).collect();
+        Ok(Self { socket, commands, router, outlet, start: Instant::now(), posts })
     }
 
-    /// Runs until the router says that the run is over. `spawn` starts a
-    /// worker in a place that has become free.
+    /// Starts the workers and runs until the router says that the run is over.
     ///
     /// # Errors
     /// If the socket fails.
-    pub(crate) fn run(&mut self, spawn: &mut dyn FnMut(usize)) -> Result<Duration, HubError> {
+    pub(crate) fn run(&mut self, spawn: &mut Spawn<'_>) -> Result<Duration, HubError> {
+        for worker in 0..self.posts.len() {
+            if self.router.is_initial(worker) {
+                self.spawn(worker, spawn);
+            }
+        }
         while !self.router.is_over() {
             let now = self.start.elapsed();
-            for input in self.commands.take() {
-                self.router.handle(input, now);
-            }
             self.take_reports(now)?;
+            // After the reports: what a worker said before it died still counts.
+            for command in self.commands.take() {
+                match command {
+                    Command::Stop(stop) => self.router.handle(Input::Stop(stop), now),
+                    Command::Halt(reason) => self.router.handle(Input::Halt { reason }, now),
+                    Command::Lost { place, loss } if self.holds(place) => {
+                        // What of it is still on its way is nobody's.
+                        self.posts[place.worker].incarnation += 1;
+                        self.router.handle(Input::Lost { worker: place.worker, loss }, now);
+                    }
+                    Command::Lost { .. } => {}
+                }
+            }
             let now = self.start.elapsed();
             for action in self.router.settle(now) {
                 self.act(action, spawn)?;
@@ -140,6 +175,17 @@ impl Hub {
         Ok(self.start.elapsed())
     }
 
+    fn spawn(&mut self, worker: usize, spawn: &mut Spawn<'_>) {
+        let post = &mut self.posts[worker];
+        post.incarnation += 1;
+        post.lifeline = spawn(Place { worker, incarnation: post.incarnation });
+    }
+
+    /// Whether it is the worker that holds its place now.
+    fn holds(&self, place: Place) -> bool {
+        self.posts.get(place.worker).is_some_and(|post| post.incarnation == place.incarnation)
+    }
+
     /// Closes the socket; to be called once the workers have ended.
     pub(crate) fn into_parts(self) -> (Router, Outlet) {
         (self.router, self.outlet)
@@ -150,14 +196,15 @@ impl Hub {
             let Some(parts) = frames::receive(&self.socket, zmq::DONTWAIT)? else { break };
             let mut parts = parts.into_iter();
             let (identity, head) = (parts.next(), parts.next());
-            let worker = identity.as_deref().and_then(Identity::parse);
-            let known = worker.filter(|worker| *worker < self.router.worker_count());
-            if let (Some(worker), Some(head)) = (known, head) {
-                let input = match FromWorker::decode(head, parts.collect()) {
+            let place = identity.as_deref().and_then(link::place_of);
+            let known = place.filter(|place| self.holds(*place));
+            if let (Some(Place { worker, .. }), Some(head)) = (known, head) {
+                let lifeline = self.posts[worker].lifeline.as_ref();
+                let input = match FromWorker::decode(head, parts.collect(), lifeline) {
                     Ok(message) => input_of(worker, message),
                     Err(error) => Input::Broken { worker, reason: error.to_string() },
                 };
-                self.router.handle(input, now);
+                self.router.handle(self.outlet.screen(input, &self.router), now);
             }
         }
         Ok(())
@@ -169,7 +216,10 @@ impl Hub {
         let wake = [self.router.next_wake(), self.outlet.next_progress()];
         let timeout = match wake.into_iter().flatten().min() {
             // Rounded up: a poll that ends early would only be repeated.
-            Some(at) => at.saturating_sub(now).as_millis() as i64 + 1,
+            Some(at) => {
+                let milliseconds = i64::try_from(at.saturating_sub(now).as_millis());
+                milliseconds.map_or(-1, |milliseconds| milliseconds.saturating_add(1))
+            }
             None => -1,
         };
         let mut items = [
@@ -185,14 +235,14 @@ impl Hub {
         Ok(())
     }
 
-    fn act(&mut self, action: Action, spawn: &mut dyn FnMut(usize)) -> Result<(), HubError> {
+    fn act(&mut self, action: Action, spawn: &mut Spawn<'_>) -> Result<(), HubError> {
         match action {
             Action::Grant { worker, count } => self.send(worker, ToWorker::Grant { count }),
             Action::Work { worker, parcels } => self.send(worker, ToWorker::Work(parcels)),
             Action::Finish { worker } => self.send(worker, ToWorker::Finish),
             Action::Stop { worker } => self.send(worker, ToWorker::Stop),
             Action::Spawn { worker } => {
-                spawn(worker);
+                self.spawn(worker, spawn);
                 Ok(())
             }
             Action::Quarantine(casualty) => {
@@ -203,20 +253,27 @@ impl Hub {
                 self.outlet.tell(event);
                 Ok(())
             }
+            Action::Record(record) => {
+                self.outlet.record(record);
+                Ok(())
+            }
         }
     }
 
     fn send(&mut self, worker: usize, message: ToWorker) -> Result<(), HubError> {
-        let identity = Identity::of(worker);
-        match frames::send(&mut self.socket, Some(identity.as_bytes()), message.encode()) {
-            // It has gone, or has not come yet: its thread's end reports itself.
+        let Post { incarnation, lifeline } = &self.posts[worker];
+        let identity = link::identity(Place { worker, incarnation: *incarnation });
+        let sharing = lifeline.as_ref().map_or(Sharing::No, Sharing::Over);
+        match frames::send(&mut self.socket, Some(&identity), message.encode(sharing)) {
+            // It has gone, or has not come yet: its end is reported by itself.
             Err(zmq::Error::EHOSTUNREACH) => Ok(()),
             result => Ok(result?),
         }
     }
 }
 
-fn input_of(worker: usize, message: FromWorker) -> Input {
+/// What a worker's report is to the router.
+pub(crate) fn input_of(worker: usize, message: FromWorker) -> Input {
     match message {
         FromWorker::Ready { version: VERSION } => Input::Ready { worker },
         FromWorker::Ready { version } => Input::Broken {

@@ -1,8 +1,14 @@
 //! What runs the code of a step: the calls of a stage with panics caught, on
-//! a thread of its own (`thread`) or on the caller's (`sequential`).
+//! a thread of its own (`thread`), in a process of its own (`process`, looked
+//! after by the `supervisor`) or on the caller's thread (`sequential`).
 
 mod guard;
+mod memory;
+mod page;
+pub(crate) mod process;
 pub(crate) mod sequential;
+mod serve;
+pub(crate) mod supervisor;
 pub(crate) mod thread;
 
 use std::sync::Arc;
@@ -57,20 +63,21 @@ impl Worker {
     }
 
     /// Processes the messages in order. `report` is called with what has been
-    /// done so far when it is time to, and at the end; a false from it ends the
-    /// work. `stop` is asked before each message.
+    /// done so far when it is time to, and at the end; an error from it ends the
+    /// work. `begin` is told the number of each message before it is begun; a
+    /// false from it ends the work too.
     pub(crate) fn work<E>(
         &mut self,
         parcels: Vec<Parcel>,
-        stop: impl Fn() -> bool,
+        begin: impl Fn(u64) -> bool,
         mut report: impl FnMut(Vec<Completion>, Vec<Output>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let mut gathered = Gathered::default();
         let mut tally = Tally::new();
         let mut reported = tally.clock;
         for message in parcels.into_iter().flat_map(Parcel::into_messages) {
-            if stop() {
-                return Ok(());
+            if !begin(message.id) {
+                break;
             }
             let (id, mark, before) = (message.id, gathered.mark(), gathered.count());
             let outcome = self.run(message, &mut gathered);
@@ -260,7 +267,13 @@ mod tests {
     }
 
     fn context() -> Context {
-        Context { run: "r".into(), step: "S".into(), worker: 0, next_steps: vec!["T".into()] }
+        Context {
+            run: "r".into(),
+            step: "S".into(),
+            worker: 0,
+            next_steps: vec!["T".into()],
+            private: None,
+        }
     }
 
     fn parcel(id: u64, number: i64) -> Parcel {
@@ -276,7 +289,7 @@ mod tests {
             all.1.extend::<Vec<Output>>(outputs);
             Ok::<(), ()>(())
         };
-        worker.work(parcels, || false, report).unwrap();
+        worker.work(parcels, |_| true, report).unwrap();
         all
     }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use super::Worker;
 use crate::config::plan::Plan;
 use crate::observe::Outlet;
-use crate::router::{Action, Input, Router};
+use crate::router::{Action, Input, Loss, Router};
 use crate::stage::Context;
-use crate::transport::hub::Commands;
+use crate::transport::hub::{Command, Commands};
 
 /// Runs the plan on the calling thread. `context_of` says where a worker stands.
 pub(crate) fn run(
@@ -25,6 +25,9 @@ pub(crate) fn run(
     let mut workers: Vec<Option<Worker>> = (0..router.worker_count()).map(|_| None).collect();
     let mut inputs = VecDeque::new();
     for (index, worker) in workers.iter_mut().enumerate() {
+        if !router.is_initial(index) {
+            continue;
+        }
         let (step, number) = router.place_of(index);
         let made = Worker::new(&plan.steps[step].build, context_of(step, number));
         inputs.push_back(match made {
@@ -37,9 +40,9 @@ pub(crate) fn run(
     }
     while !router.is_over() {
         let now = start.elapsed();
-        inputs.extend(commands.take());
+        inputs.extend(commands.take().map(input_of));
         for input in inputs.drain(..) {
-            router.handle(input, now);
+            router.handle(outlet.screen(input, &router), now);
         }
         for action in router.settle(now) {
             let begins_work = matches!(action, Action::Grant { .. } | Action::Work { .. });
@@ -52,10 +55,18 @@ pub(crate) fn run(
         }
         if inputs.is_empty() && !router.is_over() {
             let timeout = router.next_wake().map(|at| at.saturating_sub(start.elapsed()));
-            inputs.extend(commands.wait(timeout));
+            inputs.extend(commands.wait(timeout).map(input_of));
         }
     }
     (router, outlet, start.elapsed())
+}
+
+fn input_of(command: Command) -> Input {
+    match command {
+        Command::Stop(stop) => Input::Stop(stop),
+        Command::Halt(reason) => Input::Halt { reason },
+        Command::Lost { place, loss } => Input::Lost { worker: place.worker, loss },
+    }
 }
 
 fn act(action: Action, workers: &mut [Option<Worker>], outlet: &mut Outlet) -> Option<Input> {
@@ -71,7 +82,7 @@ fn act(action: Action, workers: &mut [Option<Worker>], outlet: &mut Outlet) -> O
                 Ok::<(), std::convert::Infallible>(())
             };
             // The router gives one message at a time here, so there is one report.
-            let Ok(()) = workers[worker].as_mut()?.work(parcels, || false, report);
+            let Ok(()) = workers[worker].as_mut()?.work(parcels, |_| true, report);
             done
         }
         Action::Finish { worker } => {
@@ -83,8 +94,8 @@ fn act(action: Action, workers: &mut [Option<Worker>], outlet: &mut Outlet) -> O
             None
         }
         Action::Spawn { worker } => {
-            let reason = "the sequential mode cannot replace a worker".into();
-            Some(Input::Lost { worker, reason })
+            let loss = Loss::unexplained("the sequential mode cannot replace a worker");
+            Some(Input::Lost { worker, loss })
         }
         Action::Quarantine(casualty) => {
             outlet.quarantine(*casualty);
@@ -92,6 +103,10 @@ fn act(action: Action, workers: &mut [Option<Worker>], outlet: &mut Outlet) -> O
         }
         Action::Tell(event) => {
             outlet.tell(event);
+            None
+        }
+        Action::Record(record) => {
+            outlet.record(record);
             None
         }
     }

@@ -1,24 +1,27 @@
 //! A worker on a thread of its own.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use super::{REPORT_AFTER, Worker};
+use super::serve::{Watch, serve};
 use crate::registry::Build;
+use crate::router::Loss;
+use crate::segment;
 use crate::stage::Context;
 use crate::transport::Inproc;
 use crate::transport::hub::{Command, Commander};
-use crate::transport::link::{Link, LinkError};
-use crate::transport::wire::{FromWorker, ToWorker};
+use crate::transport::link::{Link, LinkError, Place};
 
 /// Where a worker thread finds the hub and what it is to run.
 pub(crate) struct Post {
     pub(crate) inproc: Inproc,
-    pub(crate) index: usize,
+    pub(crate) place: Place,
     pub(crate) build: Build,
     pub(crate) context: Context,
-    /// Set when the run is stopped at once: what is left of a batch is not begun.
+    /// Whether a next step runs in processes.
+    pub(crate) shares: bool,
+    /// Set when the run is stopped at once.
     pub(crate) cancelled: Arc<AtomicBool>,
     pub(crate) commander: Commander,
     /// Dropped when the thread ends.
@@ -32,9 +35,9 @@ pub(crate) struct Post {
 pub(crate) fn spawn(post: Post) -> std::io::Result<JoinHandle<()>> {
     let name = format!("{} {}", post.context.step(), post.context.worker());
     std::thread::Builder::new().name(name).spawn(move || {
-        let (worker, commander, alive) = (post.index, post.commander.clone(), post.alive.clone());
+        let (place, commander, alive) = (post.place, post.commander.clone(), post.alive.clone());
         // Stages are guarded call by call; this is for what nobody foresaw.
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(post)));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(post)));
         let reason = match ended {
             Ok(Ok(())) => None,
             Ok(Err(error)) if error.is_end() => None,
@@ -42,38 +45,17 @@ pub(crate) fn spawn(post: Post) -> std::io::Result<JoinHandle<()>> {
             Err(_) => Some("its thread panicked".to_owned()),
         };
         if let Some(reason) = reason {
-            commander.send(Command::Lost { worker, reason });
+            commander.send(Command::Lost { place, loss: Loss::unexplained(reason) });
         }
         drop(alive);
     })
 }
 
-fn serve(post: Post) -> Result<(), LinkError> {
-    let Post { inproc, index, build, context, cancelled, .. } = post;
-    let mut link = Link::connect(&inproc, index)?;
-    let mut worker = match Worker::new(&build, context) {
-        Ok(worker) => worker,
-        Err(failure) => return link.send(FromWorker::InitFailed(failure)),
-    };
-    link.send(Link::ready())?;
-    while !cancelled.load(Ordering::Relaxed) {
-        match link.receive()? {
-            ToWorker::Grant { count } => {
-                let (production, outputs) = worker.produce(count, REPORT_AFTER);
-                link.send(FromWorker::Produced { production, outputs })?;
-            }
-            ToWorker::Work(parcels) => {
-                let stop = || cancelled.load(Ordering::Relaxed);
-                worker.work(parcels, stop, |completions, outputs| {
-                    link.send(FromWorker::Done { completions, outputs })
-                })?;
-            }
-            ToWorker::Finish => {
-                let (result, outputs) = worker.finish();
-                link.send(FromWorker::Finished { result, outputs })?;
-            }
-            ToWorker::Stop => break,
-        }
+fn run(post: Post) -> Result<(), LinkError> {
+    let Post { inproc, place, build, context, shares, cancelled, .. } = post;
+    if shares {
+        segment::share_from_here();
     }
-    Ok(())
+    let link = Link::inproc(&inproc, place, shares)?;
+    serve(link, &build, context, &Watch::Thread(cancelled))
 }

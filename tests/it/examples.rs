@@ -26,6 +26,9 @@ fn every_example_has_a_test() {
         "custom_stage.rs",
         "fits2png.json",
         "switch.json",
+        // In `processes`.
+        "worker_processes.json",
+        "worker_processes.rs",
     ];
     assert_eq!(names, tested);
 }

@@ -9,10 +9,17 @@
 
 mod config;
 mod examples;
+mod fault_stages;
 mod faults;
 mod fits_reference;
+mod mock;
 mod night;
+mod processes;
 mod program;
+mod quarantine;
+mod resume;
 mod runs;
 mod support;
+mod surroundings;
 mod tidy;
+mod whole_files;

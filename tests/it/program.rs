@@ -1,13 +1,13 @@
 //! The program's manners: exit codes, messages, files, signals.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::io::BufReader;
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::support::program::{
-    assert_balanced, count, drpipe, files, finish, finished, json, package, step,
+    assert_balanced, count, drpipe, files, finish, finished, json, package, signal, step, wait_for,
 };
 
 /// Numbers that go through `stagers` (the inside of a JSON list) and end.
@@ -273,19 +273,6 @@ fn start_endless(directory: &std::path::Path, seconds: &str) -> std::process::Ch
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-fn wait_for(lines: &mut impl BufRead, what: &str) {
-    let mut line = String::new();
-    while !line.contains(what) {
-        line.clear();
-        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before it said {what:?}");
-    }
-}
-
-fn signal(child: &std::process::Child, name: &str) {
-    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
-    assert!(sent.unwrap().success());
 }
 
 #[test]

@@ -10,11 +10,14 @@ use crate::error::{Failure, Result};
 use crate::parcel::{Output, Parcel};
 use crate::router::{Completion, Production};
 
+use super::lifeline::Lifeline;
 use reader::Reader;
 use writer::Writer;
 
+pub(crate) use writer::Sharing;
+
 /// The version of the protocol; workers of another are refused.
-pub(super) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// Headers above this size, in bytes, travel as a frame of their own.
 const INLINE_UP_TO: usize = 4096;
@@ -40,6 +43,10 @@ const STOP: u8 = 19;
 const ONE: u8 = 0;
 const MANY: u8 = 1;
 
+/// A buffer in the next frame, and one in the next segment of the lifeline.
+const FRAME: u8 = 0;
+const SEGMENT: u8 = 1;
+
 /// What a worker tells the hub.
 #[derive(Debug, PartialEq)]
 pub(crate) enum FromWorker {
@@ -64,6 +71,10 @@ pub(crate) enum ToWorker {
 pub(crate) enum WireError {
     #[error("a message is cut short")]
     Short(#[from] TryGetError),
+    #[error("a message refers to a segment, but its sender has no lifeline")]
+    NoSegments,
+    #[error("a segment did not come as it should: {0}")]
+    Segment(String),
     #[error("a message refers to more frames than it has")]
     MissingFrame,
     #[error("{0} bytes and {1} frames are left over")]
@@ -77,8 +88,8 @@ pub(crate) enum WireError {
 }
 
 impl FromWorker {
-    pub(super) fn encode(self) -> Vec<Bytes> {
-        let mut out = Writer::default();
+    pub(crate) fn encode(self, sharing: Sharing<'_>) -> Vec<Bytes> {
+        let mut out = Writer::new(sharing);
         match self {
             Self::Ready { version } => {
                 out.head.put_u8(READY);
@@ -113,8 +124,12 @@ impl FromWorker {
         out.into_frames()
     }
 
-    pub(super) fn decode(head: Bytes, frames: Vec<Bytes>) -> Result<Self, WireError> {
-        let mut input = Reader::new(head, frames);
+    pub(crate) fn decode(
+        head: Bytes,
+        frames: Vec<Bytes>,
+        lifeline: Option<&Lifeline>,
+    ) -> Result<Self, WireError> {
+        let mut input = Reader::new(head, frames, lifeline);
         let message = match input.head.try_get_u8()? {
             READY => Self::Ready { version: input.head.try_get_u16_le()? },
             INIT_FAILED => Self::InitFailed(input.failure()?),
@@ -141,8 +156,8 @@ impl FromWorker {
 }
 
 impl ToWorker {
-    pub(super) fn encode(self) -> Vec<Bytes> {
-        let mut out = Writer::default();
+    pub(crate) fn encode(self, sharing: Sharing<'_>) -> Vec<Bytes> {
+        let mut out = Writer::new(sharing);
         match self {
             Self::Grant { count } => {
                 out.head.put_u8(GRANT);
@@ -159,8 +174,12 @@ impl ToWorker {
         out.into_frames()
     }
 
-    pub(super) fn decode(head: Bytes, frames: Vec<Bytes>) -> Result<Self, WireError> {
-        let mut input = Reader::new(head, frames);
+    pub(crate) fn decode(
+        head: Bytes,
+        frames: Vec<Bytes>,
+        lifeline: Option<&Lifeline>,
+    ) -> Result<Self, WireError> {
+        let mut input = Reader::new(head, frames, lifeline);
         let message = match input.head.try_get_u8()? {
             GRANT => Self::Grant { count: input.head.try_get_u32_le()? },
             WORK => Self::Work(input.list(Reader::parcel)?),
@@ -239,13 +258,13 @@ mod tests {
 
     fn decode(mut frames: Vec<Bytes>) -> Result<FromWorker, WireError> {
         let rest = frames.split_off(1);
-        FromWorker::decode(frames.remove(0), rest)
+        FromWorker::decode(frames.remove(0), rest, None)
     }
 
     #[test]
     fn what_a_worker_sends_is_what_the_hub_gets() {
         for (sent, again) in examples().into_iter().zip(examples()) {
-            assert_eq!(decode(sent.encode()), Ok(again));
+            assert_eq!(decode(sent.encode(Sharing::No)), Ok(again));
         }
     }
 
@@ -267,16 +286,16 @@ mod tests {
             (ToWorker::Finish, ToWorker::Finish),
             (ToWorker::Stop, ToWorker::Stop),
         ] {
-            let mut frames = sent.encode();
+            let mut frames = sent.encode(Sharing::No);
             let rest = frames.split_off(1);
-            assert_eq!(ToWorker::decode(frames.remove(0), rest), Ok(again));
+            assert_eq!(ToWorker::decode(frames.remove(0), rest, None), Ok(again));
         }
     }
 
     #[test]
     fn every_truncation_is_an_error() {
         for example in examples() {
-            let frames = example.encode();
+            let frames = example.encode(Sharing::No);
             for length in 0..frames[0].len() {
                 let mut cut = frames.clone();
                 cut[0].truncate(length);
@@ -291,6 +310,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn segments_that_are_forged_or_were_not_sent_are_an_error() {
+        let (ours, theirs) = Lifeline::pair().unwrap();
+        let size = crate::segment::SHARED_FROM;
+        let sent = || {
+            let output = Output::One { route: 0, origin: None, payload: payload(8, &[size]) };
+            let message = FromWorker::Finished { result: Ok(()), outputs: vec![output] };
+            message.encode(Sharing::Over(&ours)).remove(0)
+        };
+        let received = |head: &[u8]| {
+            FromWorker::decode(Bytes::copy_from_slice(head), Vec::new(), Some(&theirs))
+        };
+        let head = sent();
+        assert!(received(&head).is_ok());
+        assert!(matches!(received(&head), Err(WireError::Segment(_))), "none is left");
+        let length = (size as u64).to_le_bytes();
+        let place = head.windows(8).position(|bytes| bytes == length).unwrap();
+        for forged in [0, size as u64 - 1, size as u64 + 1, u64::MAX] {
+            let mut head = sent().to_vec();
+            head[place..place + 8].copy_from_slice(&forged.to_le_bytes());
+            assert!(matches!(received(&head), Err(WireError::Segment(_))), "{forged}");
+        }
+        let mut many = sent().to_vec();
+        many[place - 5..place - 1].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(received(&many).is_err(), "more buffers than there are bytes");
+        let without = FromWorker::decode(sent(), Vec::new(), None);
+        assert_eq!(without, Err(WireError::NoSegments));
+    }
+
     proptest! {
         #[test]
         fn arbitrary_frames_are_an_error_or_a_message(
@@ -298,8 +346,8 @@ mod tests {
             frames in proptest::collection::vec(any::<Vec<u8>>(), 0..3),
         ) {
             let frames: Vec<Bytes> = frames.into_iter().map(Bytes::from).collect();
-            let _ = FromWorker::decode(head.clone().into(), frames.clone());
-            let _ = ToWorker::decode(head.into(), frames);
+            let _ = FromWorker::decode(head.clone().into(), frames.clone(), None);
+            let _ = ToWorker::decode(head.into(), frames, None);
         }
     }
 }

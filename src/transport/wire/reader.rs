@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, TryGetError};
 
-use super::{IN_FRAME, LEAST_ITEM, MANY, NO_TEXT, ONE, WireError};
+use super::super::lifeline::Lifeline;
+use super::{FRAME, IN_FRAME, LEAST_ITEM, MANY, NO_TEXT, ONE, SEGMENT, WireError};
 use crate::error::{Failure, Result};
 use crate::message::{Message, Origin, Payload};
 use crate::parcel::{Output, Pack, Parcel};
@@ -13,14 +14,16 @@ use crate::router::{Completion, Outcome, Production};
 use crate::stage::Next;
 
 /// What is left of a head and of the frames that it refers to.
-pub(super) struct Reader {
+pub(super) struct Reader<'l> {
     pub(super) head: Bytes,
     frames: std::vec::IntoIter<Bytes>,
+    /// Where segments come from; a worker within the process has none.
+    lifeline: Option<&'l Lifeline>,
 }
 
-impl Reader {
-    pub(super) fn new(head: Bytes, frames: Vec<Bytes>) -> Self {
-        Self { head, frames: frames.into_iter() }
+impl<'l> Reader<'l> {
+    pub(super) fn new(head: Bytes, frames: Vec<Bytes>, lifeline: Option<&'l Lifeline>) -> Self {
+        Self { head, frames: frames.into_iter(), lifeline }
     }
 
     /// A list's length is a claim: memory is taken as its items arrive.
@@ -86,10 +89,25 @@ impl Reader {
     pub(super) fn payload(&mut self) -> Result<Payload, WireError> {
         let header = self.bytes_or_frame()?.into();
         let count = self.head.try_get_u32_le()? as usize;
-        if count > self.frames.len() {
-            return Err(WireError::MissingFrame);
+        // Each takes a byte of the head at least.
+        let mut buffers = Vec::with_capacity(count.min(self.head.len()));
+        for _ in 0..count {
+            buffers.push(self.buffer()?);
         }
-        Ok(Payload { header, buffers: self.frames.by_ref().take(count).collect() })
+        Ok(Payload { header, buffers })
+    }
+
+    fn buffer(&mut self) -> Result<Bytes, WireError> {
+        match self.head.try_get_u8()? {
+            FRAME => self.frame(),
+            SEGMENT => {
+                let length = self.head.try_get_u64_le()?;
+                let lifeline = self.lifeline.ok_or(WireError::NoSegments)?;
+                let received = lifeline.receive_segment(length);
+                received.map_err(|error| WireError::Segment(error.to_string()))
+            }
+            found => Err(WireError::Unknown { what: "kind of buffer", found }),
+        }
     }
 
     pub(super) fn pack(&mut self) -> Result<Pack, WireError> {

@@ -4,21 +4,38 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 
-use super::{IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE};
+use super::super::lifeline::Lifeline;
+use super::{FRAME, IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE, SEGMENT};
 use crate::error::Failure;
 use crate::message::{Header, Origin, Payload};
 use crate::parcel::{Output, Pack, Parcel};
 use crate::router::{Completion, Outcome, Production};
+use crate::segment::{self, SHARED_FROM};
 use crate::stage::Next;
 
 /// A head under construction and the frames that it refers to.
-#[derive(Default)]
-pub(super) struct Writer {
+pub(super) struct Writer<'l> {
     pub(super) head: Vec<u8>,
     frames: Vec<Bytes>,
+    sharing: Sharing<'l>,
 }
 
-impl Writer {
+/// How large arrays travel.
+#[derive(Clone, Copy)]
+pub(crate) enum Sharing<'l> {
+    /// As frames, like all others: within the process no byte is copied.
+    No,
+    /// As frames too, but in segments, because they go on to another process.
+    Ahead,
+    /// As segments beside the frames, to another process.
+    Over(&'l Lifeline),
+}
+
+impl<'l> Writer<'l> {
+    pub(super) fn new(sharing: Sharing<'l>) -> Self {
+        Self { head: Vec::new(), frames: Vec::new(), sharing }
+    }
+
     pub(super) fn into_frames(self) -> Vec<Bytes> {
         let mut frames = vec![Bytes::from(self.head)];
         frames.extend(self.frames);
@@ -63,7 +80,29 @@ impl Writer {
         let Payload { header, buffers } = payload;
         self.bytes(header);
         self.head.put_u32_le(buffers.len() as u32);
-        self.frames.extend(buffers);
+        buffers.into_iter().for_each(|buffer| self.buffer(buffer));
+    }
+
+    fn buffer(&mut self, buffer: Bytes) {
+        let length = buffer.len();
+        let shared = length >= SHARED_FROM;
+        if let Sharing::Over(lifeline) = self.sharing
+            && shared
+            && lifeline.send_segment(&buffer)
+        {
+            self.head.put_u8(SEGMENT);
+            self.head.put_u64_le(length as u64);
+            return;
+        }
+        let ahead = matches!(self.sharing, Sharing::Ahead) && shared;
+        let segment = if ahead && segment::of(&buffer).is_none() {
+            // Without one it is copied on its way: slower, not wrong.
+            segment::create(&buffer).ok()
+        } else {
+            None
+        };
+        self.head.put_u8(FRAME);
+        self.frames.push(segment.unwrap_or(buffer));
     }
 
     pub(super) fn pack(&mut self, pack: &Pack) {

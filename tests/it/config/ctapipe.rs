@@ -58,7 +58,7 @@ fn ctapipe_loops_are_found() {
 #[test]
 fn both_spellings_of_one_pipeline_have_one_plan() {
     let native = r#"{"producer": {"name": "N", "class": "Count"}, "consumer": {"name": "S", "class": "Sum"}}"#;
-    let theirs = r#"{"Pipeline": {"producer_conf": {"name": "N", "class": "Count", "nb_process": 1},
+    let theirs = r#"{"Pipeline": {"producer_conf": {"name": "N", "class": "Count", "nb_thread": 1},
         "consumer_conf": {"name": "S", "class": "Sum"}}}"#;
     assert_eq!(good(native).0.config_hash, good(theirs).0.config_hash);
 }

@@ -51,8 +51,8 @@ fn misspelt_keys_are_errors() {
 #[test]
 fn values_that_keys_do_not_take_are_errors() {
     let cases = [
-        (r#""nb_thread": "two""#, "\"two\"", "from 1 to 1000"),
-        (r#""nb_thread": 2000"#, "2000", "from 1 to 1000"),
+        (r#""nb_thread": "two""#, "\"two\"", "from 0 to 1000"),
+        (r#""nb_thread": 2000"#, "2000", "from 0 to 1000"),
         (r#""queue_limit": 0"#, "0}", "1 or more, or -1"),
         (r#""queue_bytes": "2 stones""#, "\"2 stones\"", "\"256 MiB\""),
         (r#""on_error": "quarantin""#, "\"quarantin\"", "did you mean \"quarantine\"?"),
@@ -68,13 +68,17 @@ fn values_that_keys_do_not_take_are_errors() {
 }
 
 #[test]
-fn what_is_not_there_yet_says_so() {
-    one(
-        &with_key(r#""nb_process": 2"#),
-        "2}",
-        &["process workers are not available yet", "nb_thread"],
-    );
-    one(&with_key(r#""timeout": 5"#), "5}", &["needs process workers"]);
+fn limits_of_time_and_memory_need_processes() {
+    for limit in [r#""timeout": 5"#, r#""memory_limit": "1 GiB""#] {
+        let mark = limit.split_once(": ").unwrap().1.to_owned() + "}";
+        one(&with_key(limit), &mark, &["needs workers in processes", "nb_process"]);
+        let both = format!(r#""nb_thread": 1, "nb_process": 2, {limit}"#);
+        one(&with_key(&both), &mark, &["1 of the step's workers are threads"]);
+    }
+    let text = with_key(r#""nb_process": 2, "timeout": 5, "memory_limit": "1 GiB""#);
+    let (plan, warnings) = good(&text);
+    assert_eq!((plan.steps[1].processes, plan.steps[1].memory_limit), (2, Some(1 << 30)));
+    assert!(warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]
@@ -190,7 +194,7 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
   "version": 3,
   "producer": { "name": "IN", "class": "Cout" },
   "stagers": [
-    { "name": "A", "class": "Clean", "nb_thread": 0, "params": { "treshold": 1 } },
+    { "name": "A", "class": "Clean", "nb_thread": -3, "params": { "treshold": 1 } },
     { "name": "A", "class": "Pass", "next_steps": "OUTT" }
   ],
   "consumer": { "name": "OUT", "class": "Sum" },
@@ -201,7 +205,7 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
         ("3,", "expected 1"),
         ("\"Cout\"", "did you mean \"Count\"?"),
         ("\"A\", \"class\": \"Clean\"", "has no next steps"),
-        ("0,", "expected a whole number"),
+        ("-3,", "expected a whole number"),
         ("{ \"treshold\"", "\"threshold\" is missing"),
         ("\"treshold\"", "did you mean \"threshold\"?"),
         ("\"A\", \"class\": \"Pass\"", "second step"),

@@ -1,5 +1,6 @@
 //! Random texts and random graphs.
 
+use drpipe::config::plan::Plan;
 use proptest::prelude::*;
 
 use super::support::*;
@@ -84,8 +85,129 @@ fn forward(extra: &[Vec<usize>]) -> String {
     serde_json::json!({"producer": step(0), "stagers": stagers, "consumer": step(last)}).to_string()
 }
 
+/// What a random step has: where it leads to and comes back to, its class, and
+/// whether something about it is wrong.
+type Draft = (Vec<usize>, Vec<usize>, u8, u8);
+
+/// A file of random steps; something may be wrong with it.
+fn steps(drafts: &[Draft]) -> serde_json::Value {
+    let last = drafts.len() - 1;
+    let step = |index: usize| {
+        let (next, back, class, fault) = &drafts[index];
+        let class = match index {
+            0 => "Count",
+            i if i == last => "Sum",
+            _ => ["Pass", "Relay", "Pass", "Relay", "Pass", "Print"][usize::from(*class) % 6],
+        };
+        let name = if *fault == 0 { 0 } else { index };
+        let mut step = serde_json::json!({"name": format!("S{name}"), "class": class});
+        if index < last {
+            let jump = |jump: &usize| index + 1 + jump % (last - index + usize::from(*fault == 1));
+            let mut next: Vec<String> = next.iter().map(|to| format!("S{}", jump(to))).collect();
+            if *fault != 2 {
+                next.push(format!("S{}", index + 1));
+            }
+            let first = usize::from(*fault != 3);
+            let back = back.iter().filter(|_| index > 0);
+            let back: Vec<String> =
+                back.map(|to| format!("S{}", first + to % (index + 1 - first))).collect();
+            next.extend(back.iter().cloned());
+            next.sort_unstable();
+            next.dedup();
+            step["next_steps"] = next.into();
+            if !back.is_empty() && *fault != 4 {
+                step["feedback"] = back.into();
+            }
+        }
+        step
+    };
+    // Backwards: the order is the graph's, not the list's.
+    let stagers: Vec<_> = (1..last).rev().map(step).collect();
+    serde_json::json!({"producer": step(0), "stagers": stagers, "consumer": step(last)})
+}
+
+/// What the documentation of `Plan` says of every plan.
+fn keeps_its_promises(plan: &Plan) -> std::result::Result<(), TestCaseError> {
+    let mut reached = vec![false; plan.steps.len()];
+    for (index, step) in plan.steps.iter().enumerate() {
+        prop_assert_eq!(plan.index(&step.name), Some(index), "two steps have one name");
+        let producer = step.kind == drpipe::registry::Kind::Producer;
+        prop_assert_eq!(producer, index == 0);
+        prop_assert!(producer || reached[index], "{} is not reached", step.name);
+        for route in step.routes.iter().filter(|route| !route.feedback) {
+            prop_assert!(route.to > index, "an edge goes backwards");
+            reached[route.to] = true;
+        }
+    }
+    Ok(())
+}
+
+/// The same file with the keys of its objects in another order, each list of
+/// next steps as a text, and a default spelled out.
+fn respelled(value: &serde_json::Value, turn: usize) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(members) => {
+            let spell = |(key, value): (&String, &serde_json::Value)| match value.as_array() {
+                Some(names) if key == "next_steps" && turn % 2 == 1 => {
+                    let names: Vec<&str> = names.iter().filter_map(|name| name.as_str()).collect();
+                    (key.clone(), names.join(",").into())
+                }
+                _ => (key.clone(), respelled(value, turn)),
+            };
+            let mut members: Vec<_> = members.iter().map(spell).collect();
+            if members.iter().any(|(key, _)| key == "class") && turn.is_multiple_of(3) {
+                members.push(("nb_thread".to_owned(), 1.into()));
+            }
+            let by = turn % members.len().max(1);
+            members.rotate_left(by);
+            members.into_iter().collect()
+        }
+        serde_json::Value::Array(items) => items.iter().map(|item| respelled(item, turn)).collect(),
+        scalar => scalar.clone(),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_plan_is_refused_with_errors_or_keeps_its_promises(
+        drafts in prop::collection::vec((
+            prop::collection::vec(0_usize..8, 0..3),
+            prop::collection::vec(0_usize..8, 0..2),
+            any::<u8>(),
+            0_u8..40,
+        ), 2..8),
+        turn in 0_usize..12,
+    ) {
+        let value = steps(&drafts);
+        let respelled = serde_json::to_string_pretty(&respelled(&value, turn)).unwrap();
+        match (check(&value.to_string(), &[]), check(&respelled, &[])) {
+            (Ok(one), Ok(other)) => {
+                keeps_its_promises(&one.plan)?;
+                prop_assert_eq!(one.plan.config_hash, other.plan.config_hash, "{}", respelled);
+            }
+            (Err(one), Err(other)) => prop_assert!(!one.is_empty() && !other.is_empty()),
+            (one, other) => prop_assert!(
+                false, "{:?} {:?} {value} {respelled}", one.err(), other.err()
+            ),
+        }
+    }
+
+    #[test]
+    fn another_meaning_is_another_hash(
+        extra in prop::collection::vec(prop::collection::vec(0_usize..6, 0..3), 3..8),
+        key in prop::sample::select(vec!["nb_thread", "retries", "queue_limit"]),
+        number in 2_u32..90,
+    ) {
+        let text = forward(&extra);
+        let mut other: serde_json::Value = serde_json::from_str(&text).unwrap();
+        other["stagers"][0][key] = number.into();
+        let (one, _) = good(&text);
+        let (other, warnings) = good(&other.to_string());
+        prop_assume!(warnings.is_empty());
+        prop_assert_ne!(one.config_hash, other.config_hash);
+    }
 
     #[test]
     fn any_text_is_checked_without_panic(text in ".{0,200}") {

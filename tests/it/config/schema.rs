@@ -40,7 +40,7 @@ fn bad_files_do_not_fit_the_schema() {
         "{}".to_owned(),
         "[]".to_owned(),
         with_key(r#""nb_thred": 2"#),
-        with_key(r#""nb_thread": 0"#),
+        with_key(r#""nb_thread": -1"#),
         with_key(r#""on_error": "never""#),
         with_key(r#""params": {"x": 1}"#),
         with_stagers(r#"{"name": "A", "class": "Clean", "params": {"threshold": "x"}}"#),

@@ -53,10 +53,10 @@ fn errors_name_the_setting() {
         ("Pass.threshold=2", "no step is of class \"Pass\""),
         ("A.nb_thred=2", "did you mean \"nb_thread\"?"),
         ("A.treshold=2", "did you mean \"threshold\"?"),
-        ("A.nb_thread=0", "found 0; expected a whole number of workers"),
+        ("A.nb_thread=0", "found 0 workers; expected from 1 to 1000"),
         ("A.name=X", "cannot be set"),
         ("A.params={}", "one parameter at a time"),
-        ("A.timeout=4", "needs process workers"),
+        ("A.timeout=4", "needs workers in processes"),
         ("quarantin=x", "did you mean \"quarantine\"?"),
         ("Pipeline.nothing=x", "cannot be set for the pipeline"),
         ("A.next_steps=X", "unknown step \"X\""),
@@ -68,12 +68,20 @@ fn errors_name_the_setting() {
 }
 
 #[test]
-fn a_setting_may_be_ctapipes_number_of_processes() {
+fn a_step_may_go_from_threads_to_processes() {
+    let (plan, _) = good_with(&text(), &["A.nb_thread=0", "A.nb_process=4", "A.timeout=0.5"]);
+    let step = &plan.steps[1];
+    assert_eq!((step.workers, step.processes), (4, 4));
+    assert_eq!(step.timeout, Some(std::time::Duration::from_millis(500)));
+}
+
+#[test]
+fn a_setting_beats_ctapipes_number_of_processes() {
     let text = text().replace("nb_thread", "nb_process");
     let text = text.replacen("\"producer\"", "\"Flow\": {\"producer_conf\"", 1) + "}";
     let text = text
         .replace("\"stagers\"", "\"stagers_conf\"")
         .replace("\"consumer\"", "\"consumer_conf\"");
-    let (plan, _) = good_with(&text, &["A.nb_thread=7"]);
-    assert_eq!(plan.steps[1].workers, 7);
+    let (plan, _) = good_with(&text, &["A.nb_process=7"]);
+    assert_eq!((plan.steps[1].workers, plan.steps[1].processes), (7, 7));
 }

@@ -1,6 +1,8 @@
 //! Stages for tests, and what they leave to be looked at.
 
 pub mod data;
+pub mod graphs;
+pub mod processes;
 pub mod program;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! The `drpipe` program and the examples, run as their users run them.
 
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use serde_json::Value;
 
@@ -87,4 +88,18 @@ pub fn files(directory: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
             (path, std::fs::read(entry.path()).unwrap())
         })
         .collect()
+}
+
+/// Reads lines until one contains `what`.
+pub fn wait_for(lines: &mut impl BufRead, what: &str) {
+    let mut line = String::new();
+    while !line.contains(what) {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before it said {what:?}");
+    }
+}
+
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
 }

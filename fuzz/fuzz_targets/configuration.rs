@@ -1,0 +1,4 @@
+//! The text of a configuration.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|text: &str| drpipe::fuzzing::configuration(text));

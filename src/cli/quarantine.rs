@@ -1,0 +1,252 @@
+//! `drpipe quarantine`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::{Map, Value, json};
+
+use super::args::{EntriesArgs, RetryArgs};
+use super::{STOPPED, USAGE, complain, print, run, say};
+use crate::pipeline::{Pipeline, Report, Verdict};
+use crate::quarantine::{Contents, Entry, find, read_payload, remove};
+
+const HEADINGS: [&str; 7] = ["entry", "step", "cause", "attempts", "time", "origin", "reason"];
+/// The exit code if inputs failed or could not be tried again.
+const SOME_FAILED: u8 = 1;
+
+pub(super) fn list(args: &EntriesArgs) -> ExitCode {
+    with_entries(args, |entries| {
+        let rows: Vec<[String; 7]> = entries.iter().map(row).collect();
+        table(&rows)
+    })
+}
+
+pub(super) fn show(args: &EntriesArgs) -> ExitCode {
+    with_entries(args, |entries| entries.iter().map(details).collect::<Vec<_>>().join("\n"))
+}
+
+fn with_entries(args: &EntriesArgs, text: impl FnOnce(&[Entry]) -> String) -> ExitCode {
+    let entries = match find(&args.directory) {
+        Ok(entries) => entries,
+        Err(error) => return complain(USAGE, format_args!("error: {error}")),
+    };
+    if args.json {
+        let entries: Value = entries.iter().map(as_json).collect();
+        return print(format!("{entries:#}\n").as_bytes());
+    }
+    if entries.is_empty() {
+        say(nothing_in(&args.directory));
+        return ExitCode::SUCCESS;
+    }
+    print(text(&entries).as_bytes())
+}
+
+fn nothing_in(directory: &Path) -> String {
+    format!("there is no failed input in {}", directory.display())
+}
+
+fn row(entry: &Entry) -> [String; 7] {
+    let path = entry.path.display().to_string();
+    let reason = match &entry.contents {
+        Ok(contents) => &contents.reason,
+        Err(error) => {
+            let unknown = || "-".to_owned();
+            let error = one_line(&format!("cannot be used: {error}"));
+            return [path, unknown(), "corrupt".into(), unknown(), unknown(), unknown(), error];
+        }
+    };
+    [
+        path,
+        reason.step.clone(),
+        reason.cause.clone(),
+        reason.attempts.to_string(),
+        reason.time.clone(),
+        one_line(reason.origin.as_deref().unwrap_or("-")),
+        one_line(reason.reason.first().map_or("-", String::as_str)),
+    ]
+}
+
+fn table(rows: &[[String; 7]]) -> String {
+    let mut widths = HEADINGS.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let headings = HEADINGS.map(str::to_owned);
+    let lines = std::iter::once(&headings).chain(rows).map(|row| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    });
+    lines.collect()
+}
+
+/// What comes from elsewhere must not break the line or steer the terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// All fields of `reason.json`, and the sizes of the files.
+fn details(entry: &Entry) -> String {
+    let mut text = format!("{}\n", entry.path.display());
+    match &entry.contents {
+        Err(error) => text += &field("corrupt", &Value::from(error.as_str())),
+        Ok(contents) => {
+            text +=
+                &contents.fields.iter().map(|(name, value)| field(name, value)).collect::<String>();
+            text += &field("header.bin", &json!(format!("{} bytes", contents.header_bytes)));
+            for (index, bytes) in contents.buffer_bytes.iter().enumerate() {
+                text += &field(&format!("buffer-{index}.bin"), &json!(format!("{bytes} bytes")));
+            }
+        }
+    }
+    text
+}
+
+/// The items of a list have a line each.
+fn field(name: &str, value: &Value) -> String {
+    let lines: Vec<String> = match value {
+        Value::Array(items) => items.iter().map(plain).collect(),
+        value => vec![plain(value)],
+    };
+    let line = |(index, line): (usize, &String)| {
+        let name = if index == 0 { one_line(name) } else { String::new() };
+        format!("  {name:13} {line}").trim_end().to_owned() + "\n"
+    };
+    lines.iter().enumerate().map(line).collect()
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => one_line(text),
+        Value::Object(members) => past(members).unwrap_or_else(|| value.to_string()),
+        value => value.to_string(),
+    }
+}
+
+/// An entry of `retried_from` in words.
+fn past(members: &Map<String, Value>) -> Option<String> {
+    let text = |key: &str| members.get(key)?.as_str();
+    let (run, entry, time) = (text("run")?, text("entry")?, text("time")?);
+    let reason = members.get("reason")?.as_array()?.iter().filter_map(Value::as_str);
+    let reason: Vec<&str> = reason.collect();
+    Some(one_line(&format!("{run}/{entry} at {time}: {}", reason.join(": "))))
+}
+
+fn as_json(entry: &Entry) -> Value {
+    let mut object = Map::from_iter([("path".to_owned(), json!(entry.path.display().to_string()))]);
+    match &entry.contents {
+        Err(error) => {
+            object.insert("corrupt".into(), json!(error));
+        }
+        Ok(contents) => {
+            object.extend(contents.fields.clone());
+            object.insert("header_bytes".into(), json!(contents.header_bytes));
+            object.insert("buffer_bytes".into(), json!(contents.buffer_bytes));
+        }
+    }
+    Value::Object(object)
+}
+
+pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
+    if args.run.journal.is_some() || args.run.resume {
+        return complain(
+            USAGE,
+            "error: a retry keeps no journal, for a part of an item says nothing of the whole; run \
+             the pipeline itself with --resume to do failed items again from their beginning",
+        );
+    }
+    let entries = match find(&args.directory) {
+        Ok(entries) => entries,
+        Err(error) => return complain(USAGE, format_args!("error: {error}")),
+    };
+    if entries.is_empty() {
+        say(nothing_in(&args.directory));
+        return ExitCode::SUCCESS;
+    }
+    let mut inputs = Vec::new();
+    let mut skipped = 0;
+    for Entry { path, contents } in entries {
+        match contents {
+            Ok(contents) => inputs.push((path, contents)),
+            Err(error) => {
+                skipped += 1;
+                say(format_args!("warning: {} is skipped: {error}", path.display()));
+            }
+        }
+    }
+    let paths: Vec<PathBuf> = inputs.iter().map(|(path, _)| path.clone()).collect();
+    let inputs = newest_of_each(inputs);
+    if inputs.len() < paths.len() {
+        let older = paths.len() - inputs.len();
+        say(format_args!("note: {older} older entries of the same inputs go with the newest"));
+    }
+    if paths.is_empty() {
+        return complain(SOME_FAILED, "error: no entry is left to be tried again");
+    }
+    let pipeline = match pipeline.retrying(inputs) {
+        Ok((pipeline, note)) => {
+            note.into_iter().for_each(|note| say(format_args!("note: {note}")));
+            pipeline
+        }
+        Err(errors) => {
+            errors.iter().for_each(|error| say(format_args!("error: {error}")));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match run::perform(pipeline, &args.run) {
+        Ok(report) => conclude(&report, &paths, skipped, args),
+        Err(code) => code,
+    }
+}
+
+/// Of several entries of one input at one step, from runs one after the other, the
+/// newest: the input is to be tried again once.
+fn newest_of_each(inputs: Vec<(PathBuf, Contents)>) -> Vec<(PathBuf, Contents)> {
+    let buffers = |contents: &Contents| contents.buffer_bytes.len();
+    let mut newest: Vec<(PathBuf, Contents)> = Vec::new();
+    for (path, contents) in inputs {
+        let same = |(other, known): &(PathBuf, Contents)| {
+            known.reason.run != contents.reason.run
+                && known.reason.step == contents.reason.step
+                && known.reason.origin == contents.reason.origin
+                && known.header_bytes == contents.header_bytes
+                && known.buffer_bytes == contents.buffer_bytes
+                && read_payload(other, buffers(known)).ok()
+                    == read_payload(&path, buffers(&contents)).ok()
+        };
+        newest.retain(|known| !same(known));
+        newest.push((path, contents));
+    }
+    newest
+}
+
+/// Removes the entries whose inputs were processed, once it is said what
+/// became of the run.
+fn conclude(report: &Report, paths: &[PathBuf], skipped: usize, args: &RetryArgs) -> ExitCode {
+    let code = run::conclude(report, &args.run);
+    let ended = matches!(report.verdict, Verdict::Done | Verdict::SomeFailed);
+    if !ended || !report.finish_failures.is_empty() {
+        let why = if ended { "a finish failed" } else { "the run did not reach its end" };
+        say(format_args!("left as they are, because {why}: {}", entries_of(paths.len())));
+        return code;
+    }
+    for path in paths {
+        if let Err(error) = remove(path) {
+            let path = path.display();
+            return complain(
+                STOPPED,
+                format_args!("error: cannot remove {path}, which was processed: {error}"),
+            );
+        }
+    }
+    if !args.run.quiet {
+        say(format_args!("tried again and removed: {}", entries_of(paths.len())));
+    }
+    if code == ExitCode::SUCCESS && skipped > 0 { ExitCode::from(SOME_FAILED) } else { code }
+}
+
+fn entries_of(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "entry" } else { "entries" })
+}

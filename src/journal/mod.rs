@@ -1,0 +1,252 @@
+//! What became of each item, kept in a file so that a later run can go on
+//! where this one ended, however it ended.
+//!
+//! - `store`: the file, an SQLite database
+//! - `past`: what earlier runs left, and what follows from it for each item
+//!
+//! The driver hands in what a producer emitted before the router sees it
+//! ([`Journal::screen`]) and what the router says of each item
+//! ([`Journal::record`]). A thread of its own writes, so that a slow disk does
+//! not hold the router up. What is written is always behind what is done: a
+//! run that is killed does a few items again, and never misses one.
+
+mod past;
+mod store;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use crate::event::Event;
+use crate::parcel::Output;
+use crate::router::Record;
+use past::Past;
+use store::Store;
+
+/// Records that may wait to be written before the router waits too.
+const MOST_WAITING: usize = 16 * 1024;
+/// The writer is woken after so many entries, and else when it is time to.
+const WAKE_EVERY: u32 = 1000;
+
+/// Why a file cannot serve as the journal of a run.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// It cannot be opened, made or written.
+    #[error(
+        "cannot use {} as the journal: {reason}; name a file in a directory that can be written \
+         to with --journal FILE", path.display()
+    )]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// It is something else.
+    #[error(
+        "{} is not a journal of drpipe but something else, and was left as it is; name another \
+         file with --journal FILE", path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer drpipe has made it.
+    #[error(
+        "{} is a journal of version {found}, and this drpipe knows version {known}; use the newer \
+         drpipe, or name another file with --journal FILE", path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version that this program writes.
+        known: i64,
+    },
+    /// Another run writes into it.
+    #[error(
+        "the journal {} is in use by another run, or open in another program; wait until that has \
+         ended, or name another file with --journal FILE", path.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Whose journal it is.
+pub(crate) struct Owner<'a> {
+    pub(crate) run: &'a str,
+    pub(crate) config_hash: &'a str,
+    pub(crate) work_hash: &'a str,
+}
+
+/// The journal of a run that is under way.
+pub(crate) struct Journal {
+    entries: mpsc::SyncSender<Entry>,
+    writer: JoinHandle<Result<(), String>>,
+    /// Whether the writer shall not wait for more.
+    at_once: Arc<AtomicBool>,
+    /// None unless what is done is to be skipped.
+    past: Option<Past>,
+    /// Entries since the writer was last woken.
+    unwritten: u32,
+    skipped: u64,
+    warned: bool,
+}
+
+/// What the writer is told.
+enum Entry {
+    /// The producer has emitted a message of this item, which is to be processed.
+    Begun {
+        origin: Arc<str>,
+        /// How many of its messages are done from earlier runs.
+        done: u32,
+        file: Option<FileState>,
+    },
+    Record(Record),
+    /// The run has reached its end.
+    Ended {
+        verdict: &'static str,
+    },
+}
+
+/// What tells that a file has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    size: i64,
+    /// The time of its last modification, in nanoseconds since 1970.
+    modified: i64,
+}
+
+impl FileState {
+    /// None if the origin is not the path of a file.
+    fn of(origin: &str) -> Option<Self> {
+        let metadata = std::fs::metadata(origin).ok().filter(std::fs::Metadata::is_file)?;
+        let modified = metadata.mtime().saturating_mul(1_000_000_000);
+        Some(Self {
+            size: i64::try_from(metadata.len()).unwrap_or(i64::MAX),
+            modified: modified.saturating_add(metadata.mtime_nsec()),
+        })
+    }
+}
+
+/// What the journal has to say at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Closed {
+    /// Messages of the producer that were not processed, because they are done.
+    pub(crate) skipped: u64,
+    /// Why something could not be written.
+    pub(crate) error: Option<String>,
+}
+
+impl Journal {
+    /// Opens the journal, or makes it, and notes that a run begins. `failed` is
+    /// called, on another thread, if writing fails later.
+    ///
+    /// # Errors
+    /// Why the file cannot serve; then it is as it was.
+    pub(crate) fn open(
+        path: &Path,
+        owner: &Owner<'_>,
+        resume: bool,
+        failed: impl FnOnce(String) + Send + 'static,
+    ) -> Result<Self, JournalError> {
+        let mut store = Store::open(path, owner)?;
+        let past = if resume { Some(store.past(owner.work_hash)?) } else { None };
+        let (entries, received) = mpsc::sync_channel(MOST_WAITING);
+        let at_once = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&at_once);
+        let path_in_words = path.display().to_string();
+        let write = move || {
+            let result = store.write(&received, &asked).map_err(|error| {
+                format!(
+                    "the journal {path_in_words} cannot be written: {error}; what it holds is \
+                     right: make room, then go on with --resume"
+                )
+            });
+            if let Err(reason) = &result {
+                failed(reason.clone());
+            }
+            result
+        };
+        let writer = std::thread::Builder::new().name("journal".into()).spawn(write);
+        let writer = writer.map_err(|error| JournalError::Unusable {
+            path: path.to_owned(),
+            reason: format!("the system refused a thread: {error}"),
+        })?;
+        Ok(Self { entries, writer, at_once, past, unwritten: 0, skipped: 0, warned: false })
+    }
+
+    /// Takes out of a producer's outputs what is done, and notes that the rest
+    /// is begun. Gives what the observers are to be told.
+    pub(crate) fn screen(&mut self, step: &Arc<str>, outputs: &mut Vec<Output>) -> Vec<Event> {
+        let mut events = Vec::new();
+        outputs.retain(|output| match output {
+            Output::One { origin: Some(origin), .. } => self.is_to_run(origin, &mut events),
+            Output::One { .. } | Output::Many { .. } => {
+                if !std::mem::replace(&mut self.warned, true) {
+                    events.push(Event::Untracked { step: Arc::clone(step) });
+                }
+                true
+            }
+        });
+        events
+    }
+
+    fn is_to_run(&mut self, origin: &Arc<str>, events: &mut Vec<Event>) -> bool {
+        let file = FileState::of(origin);
+        let mut done = 0;
+        if let Some(past) = &mut self.past {
+            let decision = past.decide(origin, file);
+            events.push(Event::Decided {
+                origin: Arc::clone(origin),
+                skipped: decision.skip,
+                why: decision.why,
+            });
+            if decision.skip {
+                self.skipped += 1;
+                return false;
+            }
+            done = decision.done;
+        }
+        self.send(Entry::Begun { origin: Arc::clone(origin), done, file });
+        true
+    }
+
+    pub(crate) fn record(&mut self, record: Record) {
+        self.send(Entry::Record(record));
+    }
+
+    /// Fails only once the writer has, which it has said itself.
+    fn send(&mut self, entry: Entry) {
+        let _ = self.entries.send(entry);
+        self.unwritten += 1;
+        if self.unwritten == WAKE_EVERY {
+            self.unwritten = 0;
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.at_once.store(true, Ordering::Release);
+        self.writer.thread().unpark();
+    }
+
+    /// Waits until everything is written.
+    pub(crate) fn finish(mut self, verdict: &'static str) -> Closed {
+        self.send(Entry::Ended { verdict });
+        self.wake();
+        let Self { entries, writer, skipped, .. } = self;
+        drop(entries);
+        let written = writer.join();
+        let error = match written {
+            Ok(result) => result.err(),
+            Err(_) => Some("internal error: the journal's thread panicked".into()),
+        };
+        Closed { skipped, error }
+    }
+}

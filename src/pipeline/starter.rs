@@ -1,0 +1,78 @@
+//! Where the workers of a run come from.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use crate::config::plan::Plan;
+use crate::router::Loss;
+use crate::stage::Context;
+use crate::transport::Inproc;
+use crate::transport::hub::{Command, Commander};
+use crate::transport::lifeline::Lifeline;
+use crate::transport::link::Place;
+use crate::worker::supervisor::{Limits, Supervisor};
+use crate::worker::{process, thread};
+
+/// Starts the workers of a run, each on a thread or in a process.
+pub(super) struct Starter<'r> {
+    pub(super) places: Vec<(usize, usize)>,
+    pub(super) plan: &'r Plan,
+    pub(super) inproc: &'r Inproc,
+    pub(super) cancelled: &'r Arc<AtomicBool>,
+    pub(super) commander: &'r Commander,
+    pub(super) alive: mpsc::Sender<()>,
+    pub(super) supervisor: Option<Supervisor>,
+    pub(super) private: Option<&'r Path>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+}
+
+impl Starter<'_> {
+    pub(super) fn start(
+        &mut self,
+        place: Place,
+        context_of: &dyn Fn(usize, usize) -> Context,
+    ) -> Option<Lifeline> {
+        let (index, number) = self.places[place.worker];
+        let context = context_of(index, number);
+        let started = match (&self.supervisor, self.private) {
+            (Some(supervisor), Some(directory)) if self.plan.steps[index].is_process(number) => {
+                let step = &self.plan.steps[index];
+                let post = process::Post {
+                    place,
+                    context,
+                    class: step.class.clone(),
+                    params: step.params.clone(),
+                    directory: directory.to_owned(),
+                    memory_limit: step.memory_limit,
+                };
+                let limits = Limits { timeout: step.timeout, memory: step.memory_limit };
+                supervisor.spawn(post, limits).map(Some)
+            }
+            _ => self.start_thread(place, index, context).map(|()| None),
+        };
+        started.unwrap_or_else(|error| {
+            let loss = Loss::unexplained(format!("it could not be started: {error}"));
+            self.commander.send(Command::Lost { place, loss });
+            None
+        })
+    }
+
+    fn start_thread(&mut self, place: Place, index: usize, context: Context) -> io::Result<()> {
+        let post = thread::Post {
+            inproc: self.inproc.clone(),
+            place,
+            build: self.plan.steps[index].build.clone(),
+            context,
+            shares: self.plan.leads_to_processes(index),
+            cancelled: Arc::clone(self.cancelled),
+            commander: self.commander.clone(),
+            alive: self.alive.clone(),
+        };
+        self.threads.retain(|thread| !thread.is_finished());
+        self.threads.push(thread::spawn(post)?);
+        Ok(())
+    }
+}

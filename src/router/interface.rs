@@ -1,0 +1,159 @@
+//! What goes into the router and what comes out: the words between it and the
+//! drivers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Failure, Result};
+use crate::event::{Cause, Event};
+use crate::message::{Origin, Payload};
+use crate::parcel::{Output, Parcel};
+use crate::stage::Next;
+
+use super::Record;
+
+/// What a driver tells the router.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The worker has built and initialised its stage.
+    Ready { worker: usize },
+    /// The worker could not.
+    InitFailed { worker: usize, failure: Failure },
+    /// The worker has processed the oldest messages that it had in hand, in
+    /// order; `outputs` holds what those that are done emitted, in order.
+    Done { worker: usize, completions: Vec<Completion>, outputs: Vec<Output> },
+    /// The producer has used its grant.
+    Produced { worker: usize, production: Production, outputs: Vec<Output> },
+    /// The worker has finished, and emitted `outputs` in doing so.
+    Finished { worker: usize, result: Result<()>, outputs: Vec<Output> },
+    /// The worker has died.
+    Lost { worker: usize, loss: Loss },
+    /// The worker does not keep to the protocol.
+    Broken { worker: usize, reason: String },
+    /// The run shall end before its inputs do.
+    Stop(Stop),
+    /// What the run depends on has failed: production ends, with this reason.
+    Halt { reason: String },
+}
+
+impl Input {
+    /// Whose report it is, if it is one of a worker itself.
+    pub(super) fn reporter(&self) -> Option<usize> {
+        match self {
+            Self::Ready { worker }
+            | Self::InitFailed { worker, .. }
+            | Self::Done { worker, .. }
+            | Self::Produced { worker, .. }
+            | Self::Finished { worker, .. }
+            | Self::Broken { worker, .. } => Some(*worker),
+            Self::Lost { .. } | Self::Stop(_) | Self::Halt { .. } => None,
+        }
+    }
+}
+
+/// What became of successive messages in a worker's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Completion {
+    /// The first message's number.
+    pub(crate) first: u64,
+    /// How many messages; one unless they are done.
+    pub(crate) count: u32,
+    /// How the attempts ended.
+    pub(crate) outcome: Outcome,
+    /// How many of the messages emitted nothing.
+    pub(crate) silent: u32,
+    /// The running time of the stage, summed.
+    pub(crate) busy: Duration,
+}
+
+/// How one attempt on a message ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    Failed(Failure),
+    Panicked(Failure),
+}
+
+/// What a producer has to say after a grant.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Production {
+    /// What the last call returned.
+    pub(crate) result: Result<Next>,
+    /// How often `next` was called.
+    pub(crate) calls: u32,
+    /// The running time of the calls together.
+    pub(crate) busy: Duration,
+}
+
+/// What is known of a worker's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) reason: String,
+    /// That it was lost, or that it was ended because a message took too long.
+    pub(crate) cause: Cause,
+    pub(crate) suspect: Suspect,
+}
+
+/// The message that a lost worker was at work on: an attempt on it has failed.
+/// What else the worker had in hand was not begun, or is done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Suspect {
+    /// It is not known: the oldest in hand is taken.
+    Oldest,
+    /// The one of this number, if it is still in hand.
+    Message(u64),
+    /// It was at work on none.
+    None,
+}
+
+impl Loss {
+    /// Of a worker of which nothing more is known.
+    pub(crate) fn unexplained(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), cause: Cause::Lost, suspect: Suspect::Oldest }
+    }
+}
+
+/// How a run is made to end early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Nothing more is produced; what was produced is processed to its end.
+    Drain,
+    /// What waits is dropped; what is in hand is awaited no longer.
+    Now,
+}
+
+/// What the router wants done.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Let the producer emit `count` items, or fewer.
+    Grant { worker: usize, count: u32 },
+    /// Hand the messages to the worker, in this order.
+    Work { worker: usize, parcels: Vec<Parcel> },
+    /// Let the worker's stage finish.
+    Finish { worker: usize },
+    /// Let the worker end; nothing more is heard of it.
+    Stop { worker: usize },
+    /// Start a worker anew in this place.
+    Spawn { worker: usize },
+    /// Keep a failed input.
+    Quarantine(Box<Casualty>),
+    /// Tell the observers.
+    Tell(Event),
+    /// Write this into the journal.
+    Record(Record),
+}
+
+/// A failed input on its way to quarantine.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Casualty {
+    /// The name of its quarantine entry.
+    pub(crate) entry: String,
+    pub(crate) step: Arc<str>,
+    pub(crate) worker: Option<usize>,
+    pub(crate) origin: Origin,
+    /// From 1.
+    pub(crate) attempt: u32,
+    pub(crate) cause: Cause,
+    pub(crate) failure: Failure,
+    pub(crate) payload: Payload,
+}

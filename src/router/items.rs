@@ -1,0 +1,214 @@
+//! What becomes of each item, for a journal: an item is what a producer emits
+//! with an origin, together with all that descends from it.
+//!
+//! An item is open while any of its messages is held, queued or in hand. As a
+//! worker's outputs are held before its completions are counted, the number of
+//! open messages falls to 0 only when nothing of the item is left.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Action, Router};
+use crate::config::plan::Plan;
+use crate::error::Failure;
+use crate::message::Message;
+use crate::parcel::{Output, Parcel};
+
+/// Something to be written into the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// What became of one attempt of a step on one message.
+    Attempt {
+        origin: Arc<str>,
+        step: Arc<str>,
+        /// From 1.
+        attempt: u32,
+        outcome: AttemptOutcome,
+    },
+    /// No message of the item is left.
+    Closed {
+        origin: Arc<str>,
+        /// How many messages the producer emitted with this origin since the
+        /// item was last closed.
+        occurrences: u32,
+        end: End,
+    },
+}
+
+/// What became of one attempt of a step on one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AttemptOutcome {
+    Done,
+    /// It failed and will be repeated.
+    Retrying(Failure),
+    /// It failed and was given up.
+    Failed(Failure),
+    /// It was left when the run was stopped.
+    Dropped,
+}
+
+/// How an item ended: by what went worst with its messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    Done,
+    /// A step has kept something of it for its `finish`.
+    Gathered {
+        step: Arc<str>,
+    },
+    /// Messages were left when the run was stopped.
+    Dropped,
+    Failed {
+        step: Arc<str>,
+        failure: Failure,
+    },
+}
+
+impl End {
+    fn severity(&self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Gathered { .. } => 1,
+            Self::Dropped => 2,
+            Self::Failed { .. } => 3,
+        }
+    }
+}
+
+/// The open items.
+pub(super) struct Items {
+    open: HashMap<Arc<str>, Item>,
+    /// Of each step, whether it keeps something of its messages for `finish`.
+    gathers: Vec<bool>,
+}
+
+struct Item {
+    /// Messages held, queued or in hand.
+    messages: usize,
+    occurrences: u32,
+    end: End,
+}
+
+impl Items {
+    fn enter(&mut self, origin: &Arc<str>, produced: bool) {
+        let item = self.open.entry(Arc::clone(origin)).or_insert(Item {
+            messages: 0,
+            occurrences: 0,
+            end: End::Done,
+        });
+        item.messages += 1;
+        item.occurrences += u32::from(produced);
+    }
+
+    /// One message of the item has ended; a record once none is left.
+    fn leave(&mut self, origin: &Arc<str>, end: End) -> Option<Record> {
+        let item = self.open.get_mut(origin)?;
+        if end.severity() > item.end.severity() {
+            item.end = end;
+        }
+        item.messages -= 1;
+        if item.messages > 0 {
+            return None;
+        }
+        let (origin, Item { occurrences, end, .. }) = self.open.remove_entry(origin)?;
+        Some(Record::Closed { origin, occurrences, end })
+    }
+
+    #[cfg(test)]
+    pub(super) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+}
+
+/// The messages that have an origin: they travel alone.
+fn tracked(parcel: &Parcel) -> Option<&Message> {
+    match parcel {
+        Parcel::One(message) if message.origin.is_some() => Some(message),
+        Parcel::One(_) | Parcel::Many { .. } => None,
+    }
+}
+
+impl Router {
+    /// From here on there are records of what becomes of each item.
+    pub(crate) fn track_items(&mut self, plan: &Plan) {
+        let gathers = plan.steps.iter().map(|step| step.gathers).collect();
+        self.items = Some(Items { open: HashMap::new(), gathers });
+    }
+
+    /// Whether the worker's stage is a producer.
+    pub(crate) fn is_producer(&self, worker: usize) -> bool {
+        self.steps[self.workers[worker].step].is_producer
+    }
+
+    /// The name of a worker's step.
+    pub(crate) fn step_name(&self, worker: usize) -> Arc<str> {
+        Arc::clone(&self.steps[self.workers[worker].step].name)
+    }
+
+    pub(super) fn item_enters(&mut self, worker: usize, output: &Output) {
+        if let (Some(items), Output::One { origin: Some(origin), .. }) = (&mut self.items, output) {
+            items.enter(origin, self.steps[self.workers[worker].step].is_producer);
+        }
+    }
+
+    /// The step has done these messages.
+    pub(super) fn items_done(&mut self, step: usize, parcels: &[Parcel]) {
+        let Some(items) = &self.items else { return };
+        let end = match items.gathers[step] {
+            true => End::Gathered { step: Arc::clone(&self.steps[step].name) },
+            false => End::Done,
+        };
+        for message in parcels.iter().filter_map(tracked) {
+            self.record_attempt(step, message, AttemptOutcome::Done);
+            self.item_leaves(message, end.clone());
+        }
+    }
+
+    /// These messages of the step were left when the run was stopped.
+    pub(super) fn items_dropped<'a>(
+        &mut self,
+        step: usize,
+        parcels: impl IntoIterator<Item = &'a Parcel>,
+    ) {
+        if self.items.is_none() {
+            return;
+        }
+        for message in parcels.into_iter().filter_map(tracked) {
+            self.record_attempt(step, message, AttemptOutcome::Dropped);
+            self.item_leaves(message, End::Dropped);
+        }
+    }
+
+    /// The step's attempt on the message failed and will be repeated.
+    pub(super) fn item_retried(&mut self, step: usize, message: &Message, failure: &Failure) {
+        if self.items.is_some() {
+            self.record_attempt(step, message, AttemptOutcome::Retrying(failure.clone()));
+        }
+    }
+
+    /// The message was given up.
+    pub(super) fn item_failed(&mut self, step: usize, message: &Message, failure: &Failure) {
+        if self.items.is_some() {
+            self.record_attempt(step, message, AttemptOutcome::Failed(failure.clone()));
+            let step = Arc::clone(&self.steps[step].name);
+            self.item_leaves(message, End::Failed { step, failure: failure.clone() });
+        }
+    }
+
+    fn record_attempt(&mut self, step: usize, message: &Message, outcome: AttemptOutcome) {
+        if let Some(origin) = &message.origin {
+            self.actions.push(Action::Record(Record::Attempt {
+                origin: Arc::clone(origin),
+                step: Arc::clone(&self.steps[step].name),
+                attempt: message.attempt + 1,
+                outcome,
+            }));
+        }
+    }
+
+    fn item_leaves(&mut self, message: &Message, end: End) {
+        let left = self.items.as_mut().zip(message.origin.as_ref());
+        if let Some(record) = left.and_then(|(items, origin)| items.leave(origin, end)) {
+            self.actions.push(Action::Record(record));
+        }
+    }
+}

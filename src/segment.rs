@@ -1,0 +1,178 @@
+//! Large arrays in memory that processes share: memfd files, sealed once they
+//! are written. They have no name, so nothing is left behind whatever dies: the
+//! last process that holds one gives it back.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use bytes::Bytes;
+use memmap2::{Mmap, MmapOptions};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
+use rustix::process::{Resource, getrlimit};
+
+/// Arrays from this size on, in bytes, are worth a segment of their own.
+pub(crate) const SHARED_FROM: usize = 256 << 10;
+
+thread_local! {
+    /// Whether large arrays that this thread emits go to another process.
+    static SHARING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on large arrays that this thread emits are put into segments.
+pub(crate) fn share_from_here() {
+    SHARING.set(true);
+}
+
+/// Whether an array of this size, in bytes, is to be put into a segment here.
+pub(crate) fn is_wanted(size: usize) -> bool {
+    size >= SHARED_FROM && SHARING.get()
+}
+
+/// What makes a segment immutable.
+const SEALS: SealFlags =
+    SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
+
+/// One array, mapped read-only.
+pub(crate) struct Segment {
+    map: Mmap,
+    file: File,
+}
+
+/// The segments that are mapped here, by their address: how an array on its way
+/// through this process is known to be one.
+static BY_ADDRESS: Mutex<BTreeMap<usize, Weak<Segment>>> = Mutex::new(BTreeMap::new());
+
+/// The most segments of this process: each has a file descriptor, and others are
+/// needed for workers, sockets and the files of stages.
+fn most() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    let limit = || getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+    *MOST.get_or_init(|| usize::try_from(limit()).unwrap_or(usize::MAX))
+}
+
+fn is_full() -> bool {
+    table().len() >= most()
+}
+
+/// A copy of the array in a segment of its own.
+///
+/// # Errors
+/// If there are too many already, or the system has no memory or file descriptor left.
+pub(crate) fn create(array: &[u8]) -> io::Result<Bytes> {
+    if is_full() {
+        return Err(io::Error::other("there are too many segments already"));
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(memfd_create("drpipe", flags)?);
+    file.write_all(array)?;
+    fcntl_add_seals(&file, SEALS)?;
+    map(file)
+}
+
+/// The array of another process's segment.
+///
+/// # Errors
+/// If it is not sealed, not of that length, or cannot be mapped.
+pub(crate) fn open(file: OwnedFd, length: u64) -> io::Result<Bytes> {
+    let size = u64::try_from(fstat(&file)?.st_size).unwrap_or(0);
+    if size != length || size == 0 {
+        return Err(io::Error::other(format!("a segment has {size} bytes, expected {length}")));
+    }
+    if !fcntl_get_seals(&file)?.contains(SEALS) {
+        return Err(io::Error::other("a segment is not sealed"));
+    }
+    if is_full() {
+        // Slower, but with so many the descriptors would run out.
+        let mut array = vec![0; length as usize];
+        File::from(file).read_exact_at(&mut array, 0)?;
+        return Ok(array.into());
+    }
+    map(File::from(file))
+}
+
+/// The segment that `array` is the whole of, if it is one.
+pub(crate) fn of(array: &Bytes) -> Option<Arc<Segment>> {
+    let found = table().get(&(array.as_ptr() as usize)).and_then(Weak::upgrade);
+    found.filter(|segment| segment.map.len() == array.len())
+}
+
+fn map(file: File) -> io::Result<Bytes> {
+    // SAFETY: the callers have sealed the file, or seen that it is sealed,
+    // against writing and shrinking: no process, this one included, can change
+    // or cut what is mapped, for as long as the file exists.
+    // It is mapped privately, which systems allow for sealed files that refuse
+    // a shared mapping: the pages are the same.
+    let map = unsafe { MmapOptions::new().map_copy_read_only(&file)? };
+    let segment = Arc::new(Segment { map, file });
+    table().insert(segment.map.as_ptr() as usize, Arc::downgrade(&segment));
+    Ok(Bytes::from_owner(Shared(segment)))
+}
+
+/// Lets `Bytes` own a segment.
+struct Shared(Arc<Segment>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.map
+    }
+}
+
+impl AsFd for Segment {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for Segment {
+    /// Before the memory goes: its address may be another's afterwards.
+    fn drop(&mut self) {
+        table().remove(&(self.map.as_ptr() as usize));
+    }
+}
+
+/// The table is whole after each statement, so a panic elsewhere does it no harm.
+fn table() -> MutexGuard<'static, BTreeMap<usize, Weak<Segment>>> {
+    BY_ADDRESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_shared_without_a_further_copy_and_known_by_its_address() {
+        let array = create(&[7; SHARED_FROM]).unwrap();
+        assert!(array.iter().all(|byte| *byte == 7));
+        let segment = of(&array).unwrap();
+        let other = open(segment.file.try_clone().unwrap().into(), SHARED_FROM as u64).unwrap();
+        assert_ne!(other.as_ptr(), array.as_ptr());
+        assert_eq!(other, array);
+        assert!(of(&array.slice(1..)).is_none(), "a part is not the whole");
+        drop(segment);
+        let weak = Arc::downgrade(&of(&other).unwrap());
+        drop(other);
+        assert!(weak.upgrade().is_none(), "nobody holds it any longer");
+        assert!(of(&Bytes::from(vec![0; 10])).is_none());
+    }
+
+    #[test]
+    fn what_could_change_or_be_cut_is_refused() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let open_file = || {
+            let mut file = File::from(memfd_create("test", flags).unwrap());
+            file.write_all(&[1; 100]).unwrap();
+            file
+        };
+        let error = open(open_file().into(), 100).unwrap_err();
+        assert!(error.to_string().contains("not sealed"), "{error}");
+        let sealed = open_file();
+        fcntl_add_seals(&sealed, SEALS).unwrap();
+        let error = open(sealed.into(), 101).unwrap_err();
+        assert!(error.to_string().contains("100 bytes, expected 101"), "{error}");
+    }
+}

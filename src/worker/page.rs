@@ -1,0 +1,129 @@
+//! A page of memory that a worker process shares with its supervisor: what it
+//! is at, since when, and that it is alive. It outlives the worker, so what a
+//! dead one was at is known exactly.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The words on the page.
+const MESSAGE: usize = 0;
+const SINCE: usize = 1;
+const BEATS: usize = 2;
+const WORDS: usize = 3;
+const SIZE: usize = WORDS * size_of::<u64>();
+
+/// See the module's documentation.
+pub(super) struct Page(MmapRaw);
+
+/// What a worker is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AtWork {
+    /// The message's number.
+    pub(super) message: u64,
+    /// How long it has been at it.
+    pub(super) time: Duration,
+}
+
+impl Page {
+    /// A page of zeros, and the file that gives another process access to it.
+    ///
+    /// # Errors
+    /// If the system has no memory or file descriptor left.
+    pub(super) fn create() -> io::Result<(Self, OwnedFd)> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("drpipe-page", flags)?;
+        ftruncate(&file, SIZE as u64)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let file = File::from(file);
+        let map = MmapOptions::new().len(SIZE).map_raw(&file)?;
+        Ok((Self(map), file.into()))
+    }
+
+    /// # Errors
+    /// If the file is not such a page.
+    pub(super) fn open(file: OwnedFd) -> io::Result<Self> {
+        let file = File::from(file);
+        if file.metadata()?.len() != SIZE as u64 {
+            return Err(io::Error::other("the page has another size"));
+        }
+        Ok(Self(MmapOptions::new().len(SIZE).map_raw(&file)?))
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < WORDS);
+        let address = self.0.as_mut_ptr().cast::<u64>().wrapping_add(index);
+        // SAFETY: the mapping begins at a page, so the word is aligned; it has
+        // SIZE bytes and the index is below WORDS; the file cannot shrink
+        // (sealed), and the mapping lives as long as `self`. Every access to it,
+        // from either process, is atomic.
+        unsafe { AtomicU64::from_ptr(address) }
+    }
+
+    /// The worker begins this message.
+    pub(super) fn begin(&self, message: u64) {
+        self.word(SINCE).store(now(), Ordering::Relaxed);
+        self.word(MESSAGE).store(message, Ordering::Release);
+    }
+
+    /// The worker has nothing begun.
+    pub(super) fn rest(&self) {
+        self.word(MESSAGE).store(0, Ordering::Release);
+    }
+
+    /// The worker is alive.
+    pub(super) fn beat(&self) {
+        self.word(BEATS).fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn beats(&self) -> u64 {
+        self.word(BEATS).load(Ordering::Relaxed)
+    }
+
+    /// What the worker is at; none if it has nothing begun.
+    pub(super) fn at_work(&self) -> Option<AtWork> {
+        let message = self.word(MESSAGE).load(Ordering::Acquire);
+        let since = self.word(SINCE).load(Ordering::Relaxed);
+        // Between the two readings it may have gone on to the next: then the
+        // time is that one's, and too short, never too long.
+        let time = Duration::from_nanos(now().saturating_sub(since));
+        (message != 0).then_some(AtWork { message, time })
+    }
+}
+
+/// A clock that all processes share, in nanoseconds.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_side_writes_the_other_reads() {
+        let (ours, file) = Page::create().unwrap();
+        let theirs = Page::open(file).unwrap();
+        assert_eq!((ours.at_work(), ours.beats()), (None, 0));
+        theirs.begin(7);
+        theirs.beat();
+        assert_eq!(ours.at_work().map(|at| at.message), Some(7));
+        assert_eq!(ours.beats(), 1);
+        theirs.rest();
+        assert_eq!(ours.at_work(), None);
+    }
+
+    #[test]
+    fn a_file_of_another_size_is_no_page() {
+        let file = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+        assert!(Page::open(file).is_err());
+    }
+}

@@ -1,0 +1,132 @@
+//! A worker in a process of its own: the side of the process.
+//!
+//! The supervisor starts the program anew, with its end of the lifeline as
+//! standard input. The first thing that comes over it is the post.
+
+use std::cell::Cell;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, getpgrp, kill_current_process_group};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::page::Page;
+use super::serve::{Watch, serve};
+use crate::error::Failure;
+use crate::registry::{Build, Registry};
+use crate::segment;
+use crate::stage::Context;
+use crate::transport::lifeline::Lifeline;
+use crate::transport::link::{Link, Place};
+
+/// The variable that makes the program a worker; its value is the process that
+/// started it.
+pub(crate) const VARIABLE: &str = "DRPIPE_WORKER";
+/// The time between two signs of life.
+pub(super) const BEAT: Duration = Duration::from_secs(1);
+
+/// What a worker process needs to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Post {
+    pub(crate) place: Place,
+    pub(crate) context: Context,
+    pub(crate) class: String,
+    pub(crate) params: Value,
+    /// The run's private directory.
+    pub(crate) directory: PathBuf,
+    /// In bytes.
+    pub(crate) memory_limit: Option<u64>,
+}
+
+/// Whether this process was started as a worker: its standard input is the other
+/// end of a socket of the process that the variable names. That stays so when
+/// that process dies, and is not so in what a stage starts.
+pub(crate) fn is_worker() -> bool {
+    let Ok(starter) = std::env::var(VARIABLE) else { return false };
+    let peer = rustix::net::sockopt::socket_peercred(io::stdin());
+    peer.is_ok_and(|peer| peer.pid.as_raw_nonzero().get().to_string() == starter)
+}
+
+/// Runs this process as a worker, to its end.
+pub(crate) fn run(registry: &Registry) -> ! {
+    // The supervisor tells of an end in error; nobody is left to be told more.
+    let code = work(registry).unwrap_or(EXIT_LOST);
+    std::process::exit(code.into())
+}
+
+/// The exit code of a worker that can no longer talk to the router.
+pub(super) const EXIT_LOST: u8 = 113;
+/// The exit code of a worker that has more memory than its limit after a message.
+pub(super) const EXIT_FULL: u8 = 114;
+
+/// The exit code.
+fn work(registry: &Registry) -> Result<u8, Failure> {
+    let lifeline = take_standard_input()?;
+    name_after_the_program();
+    let (text, file) = lifeline.receive_post()?;
+    let page = Arc::new(Page::open(file)?);
+    page.beat();
+    let Post { place, context, class, params, directory, memory_limit } =
+        serde_json::from_slice(&text)?;
+    watch_over(lifeline.try_clone()?, Arc::clone(&page), directory.clone())?;
+    segment::share_from_here();
+    let link = Link::ipc(&directory, place, lifeline)?;
+    let build: Build = match registry.get(&class) {
+        Some(class) => class.with_params(params),
+        None => Arc::new(move || Err(unknown(&class))),
+    };
+    let watch = Watch::Process { page, memory_limit, full: Cell::new(false) };
+    serve(link, &build, context, &watch)?;
+    Ok(if watch.is_full() { EXIT_FULL } else { 0 })
+}
+
+fn unknown(class: &str) -> Failure {
+    Failure::permanent(format!(
+        "the worker process does not know the class \"{class}\": give serve_worker the registry \
+         that the pipeline was loaded with"
+    ))
+}
+
+/// In a list of processes it is found under the program's name.
+fn name_after_the_program() {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let name = program.as_deref().and_then(Path::file_name);
+    // Only a name: nothing depends on it.
+    let _ = std::fs::write("/proc/self/comm", name.unwrap_or_default().as_encoded_bytes());
+}
+
+/// The lifeline, which no stage and no program that a stage starts gets at.
+fn take_standard_input() -> io::Result<Lifeline> {
+    let lifeline = io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdin(OpenOptions::new().read(true).open("/dev/null")?)?;
+    Ok(lifeline.into())
+}
+
+/// Starts the thread that gives signs of life, and ends this process, and all
+/// that it has started, when the program has died.
+fn watch_over(lifeline: Lifeline, page: Arc<Page>, directory: PathBuf) -> io::Result<()> {
+    let watch = move || {
+        let beat = Timespec { tv_sec: BEAT.as_secs() as i64, tv_nsec: 0 };
+        loop {
+            page.beat();
+            let mut ends = [PollFd::new(&lifeline, PollFlags::empty())];
+            let waited = poll(&mut ends, Some(&beat));
+            if waited.is_ok_and(|count| count > 0) {
+                break;
+            }
+        }
+        // What the program would have removed itself.
+        let _ = std::fs::remove_dir_all(directory);
+        if getpgrp().as_raw_nonzero().get() as u32 == std::process::id() {
+            let _ = kill_current_process_group(Signal::KILL);
+        }
+        std::process::abort();
+    };
+    std::thread::Builder::new().name("lifeline".into()).spawn(watch).map(drop)
+}

@@ -1,0 +1,95 @@
+//! What every worker does, on its thread or in its process: what the router
+//! says, until it says stop.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::page::Page;
+use super::{REPORT_AFTER, Worker, memory};
+use crate::registry::Build;
+use crate::stage::Context;
+use crate::transport::link::{Link, LinkError};
+use crate::transport::wire::{FromWorker, ToWorker};
+
+/// How a worker is stopped before its time, and where it says what it is at.
+pub(super) enum Watch {
+    /// Set when the run is stopped at once: what is left of a batch is not begun.
+    Thread(Arc<AtomicBool>),
+    /// A process is ended from outside, by those who read its page; it ends by
+    /// itself before a message that it has no memory left for.
+    Process { page: Arc<Page>, memory_limit: Option<u64>, full: Cell<bool> },
+}
+
+impl Watch {
+    fn begin(&self, message: u64) -> bool {
+        match self {
+            Self::Thread(cancelled) => !cancelled.load(Ordering::Relaxed),
+            Self::Process { page, memory_limit, full } => {
+                let over = |limit: &u64| memory::of_this_process().is_some_and(|u| u > *limit);
+                full.set(memory_limit.as_ref().is_some_and(over));
+                if !full.get() {
+                    page.begin(message);
+                }
+                !full.get()
+            }
+        }
+    }
+
+    fn rest(&self) {
+        if let Self::Process { page, .. } = self {
+            page.rest();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Thread(cancelled) => cancelled.load(Ordering::Relaxed),
+            Self::Process { .. } => self.is_full(),
+        }
+    }
+
+    /// Whether it has ended itself because of its memory.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Process { full, .. } if full.get())
+    }
+}
+
+/// # Errors
+/// If the router can no longer be talked to.
+pub(super) fn serve(
+    mut link: Link,
+    build: &Build,
+    context: Context,
+    watch: &Watch,
+) -> Result<(), LinkError> {
+    let mut worker = match Worker::new(build, context) {
+        Ok(worker) => worker,
+        Err(failure) => return link.send(FromWorker::InitFailed(failure)),
+    };
+    link.send(Link::ready())?;
+    while !watch.is_over() {
+        match link.receive()? {
+            ToWorker::Grant { count } => {
+                let (production, outputs) = worker.produce(count, REPORT_AFTER);
+                link.send(FromWorker::Produced { production, outputs })?;
+            }
+            ToWorker::Work(parcels) => {
+                worker.work(
+                    parcels,
+                    |message| watch.begin(message),
+                    |completions, outputs| {
+                        watch.rest();
+                        link.send(FromWorker::Done { completions, outputs })
+                    },
+                )?;
+            }
+            ToWorker::Finish => {
+                let (result, outputs) = worker.finish();
+                link.send(FromWorker::Finished { result, outputs })?;
+            }
+            ToWorker::Stop => break,
+        }
+    }
+    Ok(())
+}

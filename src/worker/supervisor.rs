@@ -1,0 +1,416 @@
+//! Worker processes: the side of the program. One thread starts them, sees at
+//! once when one has died, ends those that take too long or too much memory,
+//! and is over only when all of them are.
+
+use std::collections::HashMap;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command as Program, ExitStatus, Stdio};
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
+
+use super::memory;
+use super::page::Page;
+use super::process::{BEAT, EXIT_FULL, EXIT_LOST, Post, VARIABLE};
+use crate::event::Cause;
+use crate::router::{Loss, Suspect};
+use crate::transport::hub::{Command, Commander};
+use crate::transport::lifeline::Lifeline;
+use crate::transport::link::Place;
+use crate::transport::make_room_for_a_process;
+
+/// Workers with a limit of time or memory are looked at this often, and all
+/// others this often.
+const LOOK: Duration = Duration::from_millis(20);
+const GLANCE: Duration = Duration::from_secs(1);
+/// Between being asked to end and being ended.
+const GRACE: Duration = Duration::from_secs(2);
+/// A worker that was just started says that it is one within this time.
+const START: Duration = Duration::from_secs(30);
+/// A worker that gives no sign of life for this long is frozen.
+const SILENCE: Duration = Duration::from_secs(60);
+/// If the supervisor itself has not looked for so long, time stood still.
+const FROZEN: Duration = Duration::from_secs(5);
+
+/// The limits of a step's workers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For one message.
+    pub(crate) timeout: Option<Duration>,
+    /// The most memory of one worker, in bytes.
+    pub(crate) memory: Option<u64>,
+}
+
+/// Starts and ends worker processes from any thread.
+pub(crate) struct Supervisor {
+    orders: mpsc::Sender<Order>,
+    /// A byte in this pipe wakes the thread.
+    wake: PipeWriter,
+    thread: JoinHandle<()>,
+}
+
+enum Order {
+    Start(Box<Start>),
+    /// No worker is needed any more: those that have not ended after this time
+    /// are ended.
+    End(Duration),
+}
+
+struct Start {
+    post: Post,
+    limits: Limits,
+    ours: Lifeline,
+    theirs: Lifeline,
+}
+
+impl Supervisor {
+    /// # Errors
+    /// If the system has no thread or file descriptor left.
+    pub(crate) fn start(commander: Commander) -> io::Result<Self> {
+        let (orders, received) = mpsc::channel();
+        let (reader, wake) = io::pipe()?;
+        let watcher = Watcher {
+            received,
+            wake: reader,
+            commander,
+            children: HashMap::new(),
+            ending: None,
+            abandoned: false,
+            looked: Instant::now(),
+        };
+        let thread = std::thread::Builder::new().name("supervisor".into());
+        let thread = thread.spawn(move || watcher.run())?;
+        Ok(Self { orders, wake, thread })
+    }
+
+    /// Starts a worker and returns the program's end of its lifeline. What goes
+    /// wrong is told as the worker's loss.
+    ///
+    /// # Errors
+    /// If the process has no file descriptors left.
+    pub(crate) fn spawn(&self, post: Post, limits: Limits) -> io::Result<Lifeline> {
+        make_room_for_a_process()?;
+        let (ours, theirs) = Lifeline::pair()?;
+        let hubs = ours.try_clone()?;
+        self.order(Order::Start(Box::new(Start { post, limits, ours, theirs })));
+        Ok(hubs)
+    }
+
+    /// Waits until every worker has ended; those that have not after `patience`
+    /// are ended.
+    pub(crate) fn finish(self, patience: Duration) {
+        self.order(Order::End(patience));
+        let _ = self.thread.join();
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_ok() {
+            // Fails only if the thread has gone, when nothing is to be woken.
+            let _ = (&self.wake).write(&[0]);
+        }
+    }
+}
+
+struct Watcher {
+    received: mpsc::Receiver<Order>,
+    wake: PipeReader,
+    commander: Commander,
+    children: HashMap<Place, Ward>,
+    /// When those that are left are ended.
+    ending: Option<Instant>,
+    /// The run was given up: nobody sends orders any more.
+    abandoned: bool,
+    /// The latest look at the workers.
+    looked: Instant,
+}
+
+/// One worker process.
+struct Ward {
+    child: Child,
+    /// Readable when the process has ended.
+    pidfd: Option<OwnedFd>,
+    page: Page,
+    limits: Limits,
+    started: Instant,
+    /// The latest sign of life, and when it was seen.
+    beats: (u64, Instant),
+    /// A message at which it was when time stood still, and for how long that was.
+    forgiven: Option<(u64, Duration)>,
+    /// Why it is being ended, and when it will be by force.
+    ended: Option<(Loss, Instant)>,
+    /// Kept open for as long as the worker lives.
+    _lifeline: Lifeline,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        loop {
+            loop {
+                match self.received.try_recv() {
+                    Ok(Order::Start(start)) => self.start(*start),
+                    Ok(Order::End(patience)) => self.ending = Some(Instant::now() + patience),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        self.abandoned = true;
+                        self.ending.get_or_insert_with(Instant::now);
+                        break;
+                    }
+                }
+            }
+            self.reap();
+            self.look();
+            if self.ending.is_some() && self.children.is_empty() {
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    fn start(&mut self, start: Start) {
+        let place = start.post.place;
+        // Whoever held the place before is not trusted any longer.
+        for (other, ward) in &self.children {
+            if other.worker == place.worker {
+                signal(&ward.child, Signal::KILL);
+            }
+        }
+        match Ward::new(start) {
+            Ok(ward) => {
+                self.children.insert(place, ward);
+            }
+            Err(error) => {
+                let reason = format!("its process could not be started: {error}");
+                let loss = Loss { reason, cause: Cause::Lost, suspect: Suspect::None };
+                self.commander.send(Command::Lost { place, loss });
+            }
+        }
+    }
+
+    /// Takes leave of those that have ended.
+    fn reap(&mut self) {
+        let has_ended = |(place, ward): (&Place, &Ward)| ward.has_ended().then_some(*place);
+        let dead: Vec<Place> = self.children.iter().filter_map(has_ended).collect();
+        for place in dead {
+            let Some(mut ward) = self.children.remove(&place) else { continue };
+            // What it had started and left behind; until it is waited for, the
+            // number of its group is no other's.
+            signal(&ward.child, Signal::KILL);
+            let status = ward.child.wait().ok();
+            self.commander.send(Command::Lost { place, loss: ward.loss(status) });
+        }
+    }
+
+    /// Ends those that are beyond a limit.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let over = self.ending.is_some_and(|at| at <= now);
+        let since = now - std::mem::replace(&mut self.looked, now);
+        if since > FROZEN {
+            // The whole program stood still, and the workers with it, perhaps.
+            self.children.values_mut().for_each(|ward| ward.forgive(since, now));
+        }
+        for ward in self.children.values_mut() {
+            match &ward.ended {
+                Some((_, by_force)) if *by_force <= now => signal(&ward.child, Signal::KILL),
+                Some(_) => {}
+                None => {
+                    if let Some(loss) = ward.fault(now) {
+                        ward.end(loss, now);
+                    } else if over {
+                        let reason = "the run has ended".to_owned();
+                        ward.end(Loss { reason, cause: Cause::Lost, suspect: Suspect::None }, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for an order, the end of a worker, or the next look.
+    fn wait(&self) {
+        let limited = |ward: &Ward| {
+            let Limits { timeout, memory } = ward.limits;
+            timeout.is_some() || memory.is_some() || ward.ended.is_some() || ward.pidfd.is_none()
+        };
+        let often = self.ending.is_some() || self.children.values().any(limited);
+        let time = if often { LOOK } else { GLANCE };
+        let time =
+            Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+        let mut files = Vec::new();
+        if !self.abandoned {
+            files.push(PollFd::new(&self.wake, PollFlags::IN));
+        }
+        let pidfds = self.children.values().filter_map(|ward| ward.pidfd.as_ref());
+        files.extend(pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
+        // An interruption only makes the next look come early.
+        let _ = poll(&mut files, Some(&time));
+        if !self.abandoned && files[0].revents().contains(PollFlags::IN) {
+            // One read takes every byte that has gathered; the orders
+            // themselves are in the channel.
+            let _ = (&self.wake).read(&mut [0; 64]);
+        }
+    }
+}
+
+impl Ward {
+    fn new(start: Start) -> io::Result<Self> {
+        let Start { post, limits, ours, theirs } = start;
+        let (page, file) = Page::create()?;
+        let text = serde_json::to_vec(&post)?;
+        // This very program, also if its file has been replaced meanwhile. The
+        // arguments are for those who read a list of processes.
+        let child = Program::new("/proc/self/exe")
+            .arg0(std::env::args_os().next().unwrap_or_else(|| "drpipe".into()))
+            .args(["worker", post.context.step(), &post.context.worker().to_string()])
+            .env(VARIABLE, std::process::id().to_string())
+            .process_group(0)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // Results of the program itself may go to standard output.
+            .stdout(io::stderr())
+            .spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        // Where the system has none, the next look finds out.
+        let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let started = Instant::now();
+        // If it has died already, its end tells why.
+        let _ = ours.send_post(&text, file.as_fd());
+        Ok(Self {
+            child,
+            pidfd,
+            page,
+            limits,
+            started,
+            beats: (0, started),
+            forgiven: None,
+            ended: None,
+            _lifeline: ours,
+        })
+    }
+
+    /// Why the worker must be ended, if it must.
+    fn fault(&mut self, now: Instant) -> Option<Loss> {
+        let beats = self.page.beats();
+        if beats != self.beats.0 {
+            self.beats = (beats, now);
+        }
+        if beats == 0 && now - self.started > START {
+            let program = std::env::current_exe().unwrap_or_default();
+            return Some(self.found(
+                Cause::Lost,
+                format!(
+                    "{} did not become a worker within {} s: its main must call \
+                     drpipe::pipeline::serve_worker first",
+                    program.display(),
+                    START.as_secs()
+                ),
+            ));
+        }
+        if beats != 0 && now - self.beats.1 > SILENCE.max(BEAT * 10) {
+            let silence = SILENCE.as_secs();
+            return Some(
+                self.found(Cause::Lost, format!("it gave no sign of life for {silence} s")),
+            );
+        }
+        if let (Some(limit), Some(at)) = (self.limits.timeout, self.page.at_work())
+            && at.time > limit + self.forgiven_at(at.message)
+        {
+            let reason = format!("it took longer than the time limit of {} s", limit.as_secs_f64());
+            let suspect = Suspect::Message(at.message);
+            return Some(Loss { reason, cause: Cause::TimedOut, suspect });
+        }
+        let limit = self.limits.memory?;
+        let used = memory::of(self.child.id()).filter(|used| *used > limit)?;
+        Some(self.found(
+            Cause::Lost,
+            format!("it used {} MiB of memory, its limit is {} MiB", used >> 20, limit >> 20),
+        ))
+    }
+
+    /// Does not hold it against the worker that time stood still.
+    fn forgive(&mut self, time: Duration, now: Instant) {
+        self.beats.1 = now;
+        self.started = self.started.max(now - START.min(time));
+        if let Some(at) = self.page.at_work() {
+            self.forgiven = Some((at.message, self.forgiven_at(at.message) + time));
+        }
+    }
+
+    fn forgiven_at(&self, message: u64) -> Duration {
+        self.forgiven.filter(|(at, _)| *at == message).map_or(Duration::ZERO, |(_, time)| time)
+    }
+
+    /// A loss at what the worker is at now.
+    fn found(&self, cause: Cause, reason: String) -> Loss {
+        let at_work = self.page.at_work();
+        let suspect = at_work.map_or(Suspect::None, |at| Suspect::Message(at.message));
+        Loss { reason, cause, suspect }
+    }
+
+    /// Asks the worker to end.
+    fn end(&mut self, loss: Loss, now: Instant) {
+        signal(&self.child, Signal::TERM);
+        self.ended = Some((loss, now + GRACE));
+    }
+
+    /// What there is to say of a worker that has ended.
+    fn loss(mut self, status: Option<ExitStatus>) -> Loss {
+        if let Some((loss, _)) = self.ended.take() {
+            return loss;
+        }
+        let reason = status.map_or_else(|| "its process is gone".to_owned(), describe);
+        let asked = status.is_some_and(|status| status.signal() == Some(Signal::TERM.as_raw()));
+        let loss = self.found(Cause::Lost, reason);
+        // Whoever ends a whole group of processes says nothing of one message.
+        if asked { Loss { suspect: Suspect::None, ..loss } } else { loss }
+    }
+
+    /// Whether the process has ended; it stays to be waited for.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // An error means that there is no such child any more.
+        pid.is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
+    }
+}
+
+/// Sends a signal to the worker and all that it has started; those that have
+/// gone need none.
+fn signal(child: &Child, signal: Signal) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) if code == i32::from(EXIT_LOST) => {
+            "its process could no longer talk to the router".to_owned()
+        }
+        (Some(code), _) if code == i32::from(EXIT_FULL) => {
+            "it used more memory than its limit, and is replaced".to_owned()
+        }
+        (Some(code), _) => format!("its process ended with exit code {code}"),
+        (None, Some(signal)) => {
+            let name = signal_hook::low_level::signal_name(signal).unwrap_or("an unknown signal");
+            format!("its process was ended by signal {signal} ({name})")
+        }
+        (None, None) => "its process ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_described() {
+        assert!(describe(ExitStatus::from_raw(9)).contains("signal 9 (SIGKILL)"));
+        assert!(describe(ExitStatus::from_raw(3 << 8)).contains("exit code 3"));
+    }
+}

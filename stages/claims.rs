@@ -1,0 +1,171 @@
+//! Which file was made from which input of a run.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::whole_file::write_new;
+use crate::prelude::*;
+
+/// How many finished runs of this process are remembered.
+const RUNS: usize = 8;
+
+/// Path to owner.
+type Table = Arc<Mutex<HashMap<PathBuf, Box<str>>>>;
+
+/// The claims of each run within this process, the latest last.
+static TABLES: Mutex<VecDeque<(String, Table)>> = Mutex::new(VecDeque::new());
+
+/// The claims of one run.
+pub(crate) enum Claims {
+    /// All its workers are in this process.
+    Here(Table),
+    /// Some are processes: each claim is a file in this directory.
+    Shared(PathBuf),
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self::Here(Table::default())
+    }
+}
+
+impl Claims {
+    /// # Errors
+    /// If the directory of the run's claims cannot be made.
+    pub(crate) fn of(context: &Context) -> Result<Self> {
+        let Some(private) = context.private_directory() else {
+            return Ok(Self::Here(table_of(context.run())));
+        };
+        let directory = private.join("claims");
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        Ok(Self::Shared(directory))
+    }
+
+    /// Claims a path for an owner, who may claim it again: a retry replaces
+    /// what an attempt left. Gives the other owner if there is one.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn claim(&self, path: &Path, owner: &str) -> Result<Option<String>> {
+        match self {
+            Self::Here(table) => Ok(claim_here(table, path, owner)),
+            Self::Shared(directory) => claim_shared(directory, path, owner)
+                .with_context(|| format!("cannot claim {} for one input", path.display())),
+        }
+    }
+}
+
+fn claim_here(table: &Table, path: &Path, owner: &str) -> Option<String> {
+    let mut claims = lock(table);
+    match claims.get(path) {
+        Some(other) => (**other != *owner).then(|| other.to_string()),
+        None => {
+            claims.insert(path.to_owned(), owner.into());
+            None
+        }
+    }
+}
+
+/// A claim's file is named by a hash of the path and holds the path, a NUL
+/// and the owner. Only one process can make it, and it is whole at once.
+fn claim_shared(directory: &Path, path: &Path, owner: &str) -> std::io::Result<Option<String>> {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    let hash = hasher.finish();
+    let mut claim = path.as_os_str().as_bytes().to_vec();
+    claim.push(0);
+    let owner_at = claim.len();
+    claim.extend(owner.as_bytes());
+    let mut number = 0_u32;
+    loop {
+        let file = directory.join(format!("{hash:016x}-{number}"));
+        if write_new(&file, &claim)? {
+            return Ok(None);
+        }
+        let found = fs::read(&file)?;
+        if let Some(other) = found.strip_prefix(&claim[..owner_at]) {
+            let same = other == owner.as_bytes();
+            return Ok((!same).then(|| String::from_utf8_lossy(other).into_owned()));
+        }
+        // Another path of the same hash.
+        number += 1;
+    }
+}
+
+fn table_of(run: &str) -> Table {
+    let mut tables = lock(&TABLES);
+    if let Some((_, table)) = tables.iter().find(|(name, _)| name == run) {
+        return Arc::clone(table);
+    }
+    let table = Table::default();
+    tables.push_back((run.to_owned(), Arc::clone(&table)));
+    if tables.len() > RUNS {
+        let idle = tables.iter().position(|(_, table)| Arc::strong_count(table) == 1);
+        idle.and_then(|idle| tables.remove(idle));
+    }
+    table
+}
+
+/// What is guarded is whole after each statement, so a panic elsewhere while
+/// the lock was held does no harm.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both() -> (tempfile::TempDir, [Claims; 2]) {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = Claims::Shared(directory.path().to_owned());
+        (directory, [Claims::default(), shared])
+    }
+
+    #[test]
+    fn the_first_owner_keeps_a_path_and_may_claim_it_again() {
+        let (_directory, both) = both();
+        for claims in both {
+            let claim = |path: &str, owner| claims.claim(Path::new(path), owner).unwrap();
+            assert_eq!(claim("/out/x", "a"), None);
+            assert_eq!(claim("/out/x", "b").as_deref(), Some("a"));
+            assert_eq!(claim("/out/x", "a"), None);
+            assert_eq!(claim("/out/y", "b"), None);
+        }
+    }
+
+    #[test]
+    fn of_many_at_once_one_gets_the_path() {
+        let (_directory, both) = both();
+        for claims in both {
+            let names: Vec<String> = (0..8).map(|n| n.to_string()).collect();
+            let others: Vec<Option<String>> = std::thread::scope(|scope| {
+                let claim = |name| claims.claim(Path::new("/out/x"), name).unwrap();
+                let threads: Vec<_> =
+                    names.iter().map(|name| scope.spawn(move || claim(name))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let winners: Vec<_> = (0..8).filter(|n| others[*n].is_none()).collect();
+            assert_eq!(winners.len(), 1);
+            let winner = &names[winners[0]];
+            assert!(others.iter().flatten().all(|other| other == winner));
+        }
+    }
+
+    #[test]
+    fn two_paths_of_one_hash_are_two_claims() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Path::new("/out/x");
+        assert_eq!(claim_shared(directory.path(), path, "a").unwrap(), None);
+        let file = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+        fs::write(&file, b"/out/other\0b").unwrap();
+        assert_eq!(claim_shared(directory.path(), path, "a").unwrap(), None);
+        assert_eq!(claim_shared(directory.path(), path, "c").unwrap().as_deref(), Some("a"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+}

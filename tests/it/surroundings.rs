@@ -1,0 +1,424 @@
+//! Disks that are full, directories that vanish, limits that are reached: the
+//! run ends with the right code, says what it met and where, and loses nothing.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::program::{
+    Finished, assert_balanced, count, drpipe, files, finish, finished, json as read_json, step,
+};
+
+/// A directory with a configuration in it.
+fn prepared(config: &Value) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("pipeline.json"), config.to_string()).unwrap();
+    directory
+}
+
+/// Frames that are written to `out`.
+fn frames(number: u32, workers: &str) -> Value {
+    let mut write =
+        json!({ "name": "WRITE", "class": "WriteFits", "params": { "directory": "out" } });
+    write[workers] = json!(2);
+    json!({
+        "version": 1,
+        "producer": { "name": "SYNTH", "class": "SynthFrames",
+            "params": { "count": number, "width": 64, "height": 64 } },
+        "stagers": [write],
+        "consumer": { "name": "END", "class": "Discard" }
+    })
+}
+
+/// Numbers that are squared.
+fn numbers(workers: &str) -> Value {
+    let mut square = json!({ "name": "SQUARE", "class": "Square" });
+    square[workers] = json!(2);
+    json!({
+        "version": 1,
+        "producer": { "name": "NUMBERS", "class": "Integers", "params": { "last": 99 } },
+        "stagers": [square],
+        "consumer": { "name": "END", "class": "Discard" }
+    })
+}
+
+/// Runs a script in which `drpipe` is "$1".
+fn script(directory: &Path, script: &str) -> Finished {
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, "bash", env!("CARGO_BIN_EXE_drpipe")]).current_dir(directory);
+    finish(&mut bash)
+}
+
+/// The summary of a run in a directory.
+#[track_caller]
+fn summary(directory: &Path) -> Value {
+    let summary = read_json(&directory.join("s.json"));
+    assert_balanced(&summary);
+    summary
+}
+
+/// The code of a run, and what it must have said.
+#[track_caller]
+fn expect(run: Finished, code: i32, said: &[&str]) {
+    let run = run.expect_code(code);
+    for part in said {
+        assert!(run.err.contains(part), "{part} is not in {}", run.err);
+    }
+}
+
+fn skipped(test: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED {test}: {reason}");
+}
+
+#[test]
+fn files_beyond_a_limit_of_size_fail_their_inputs_and_leave_nothing() {
+    for workers in ["nb_thread", "nb_process"] {
+        // The inputs are too large for the quarantine as well.
+        let directory = prepared(&frames(5, workers));
+        let limited = "ulimit -f 8; exec \"$1\" --quiet --summary s.json";
+        let kept = "quarantine/";
+        let said = ["cannot write ", "synth_0000.fits: File too large", "cannot keep", kept];
+        expect(script(directory.path(), limited), 3, &said);
+        let summary = summary(directory.path());
+        // The first that cannot be kept ends production; what was made before fails too.
+        assert!((1..=5).contains(&count(step(&summary, "WRITE"), "failed")), "{summary:#}");
+        assert_balanced(&summary);
+        assert_eq!(summary["quarantined"], 0);
+        assert!(files(&directory.path().join("out")).is_empty());
+        assert!(files(&directory.path().join("quarantine")).is_empty());
+    }
+}
+
+#[test]
+fn lines_beyond_a_limit_of_size_are_kept() {
+    let config = json!({
+        "version": 1,
+        "producer": { "name": "NUMBERS", "class": "Integers", "params": { "last": 13_500 } },
+        "stagers": [{ "name": "TEXT", "class": "FormatNumber" }],
+        "consumer": { "name": "LINES", "class": "WriteLines", "params": { "file": "out/l.txt" } }
+    });
+    let directory = prepared(&config);
+    let limited = "ulimit -f 8; exec \"$1\" --quiet --summary s.json";
+    expect(script(directory.path(), limited), 1, &["out/l.txt: File too large"]);
+    let summary = summary(directory.path());
+    let failed = count(step(&summary, "LINES"), "failed");
+    assert!(failed > 0);
+    assert_eq!(summary["quarantined"], failed);
+    assert!(files(&directory.path().join("out")).is_empty(), "half a file was left");
+}
+
+#[test]
+fn a_full_disk_fails_inputs_and_the_products_on_it_are_whole() {
+    let test = "a_full_disk_fails_inputs_and_the_products_on_it_are_whole";
+    let directory = prepared(&frames(40, "nb_thread"));
+    fs::create_dir(directory.path().join("small")).unwrap();
+    let own = "unshare -m true && unshare -m mount -t tmpfs -o size=64k none small";
+    if script(directory.path(), own).code != Some(0) {
+        return skipped(test, "a file system of its own cannot be mounted");
+    }
+    let run = script(
+        directory.path(),
+        "exec unshare -m bash -c 'mount -t tmpfs -o size=256k none small || exit 9
+         \"$1\" --quiet --set WRITE.directory=small/out --summary s.json; code=$?
+         cp -r small/out copy; exit $code' bash \"$1\"",
+    );
+    expect(run, 1, &["small/out/synth_00", "No space left on device"]);
+    let summary = summary(directory.path());
+    let (done, failed) =
+        (count(step(&summary, "WRITE"), "done") as usize, count(step(&summary, "WRITE"), "failed"));
+    assert!(done > 0 && failed > 0);
+    assert_eq!(summary["quarantined"], failed);
+    let products = files(&directory.path().join("copy"));
+    assert_eq!(products.len(), done);
+    let first = products.values().next().unwrap().len();
+    assert!(products.values().all(|product| product.len() == first), "some are not whole");
+}
+
+#[test]
+fn a_summary_that_finds_no_room_is_an_error() {
+    let directory = prepared(&numbers("nb_thread"));
+    let run = finish(drpipe(directory.path()).args(["--summary", "/dev/full"]));
+    expect(run, 3, &["cannot write the summary /dev/full: No space left on device"]);
+    let limited = "ulimit -f 0; exec \"$1\" --summary s.json";
+    expect(script(directory.path(), limited), 3, &["the summary s.json: File too large"]);
+    let run = finish(drpipe(directory.path()).args(["--summary", "missing/s.json"]));
+    expect(run, 2, &["--summary missing/s.json", "there is no directory missing"]);
+    assert_eq!(files(directory.path()).len(), 1, "only the configuration is there");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_stops_the_run_and_is_named() {
+    let directory = prepared(&frames(5, "nb_thread"));
+    fs::write(directory.path().join("file"), "").unwrap();
+    let cases = [
+        ("file", "directory file: file is there and is no directory"),
+        ("file/a/b", "directory file/a/b: file is there and is no directory"),
+        ("/proc/drpipe", "directory /proc/drpipe: No such file or directory"),
+    ];
+    for (place, said) in cases {
+        let mut command = drpipe(directory.path());
+        command.args(["--quiet", "--set", &format!("WRITE.directory={place}")]);
+        expect(finish(&mut command), 3, &["init of \"WRITE\" failed", said]);
+    }
+}
+
+#[test]
+fn a_directory_that_takes_no_files_fails_inputs_and_they_are_kept() {
+    let directory = prepared(&frames(5, "nb_thread"));
+    let mut command = drpipe(directory.path());
+    command.args(["--quiet", "--summary", "s.json", "--set", "WRITE.directory=/proc"]);
+    expect(finish(&mut command), 1, &["cannot write /proc/synth_0004.fits: "]);
+    assert_eq!(summary(directory.path())["quarantined"], 5);
+}
+
+#[test]
+fn a_quarantine_that_cannot_be_written_ends_with_code_3_and_is_named() {
+    let directory = prepared(&frames(5, "nb_thread"));
+    fs::write(directory.path().join("file"), "").unwrap();
+    for quiet in [&["--quiet"][..], &[]] {
+        let mut command = drpipe(directory.path());
+        command.args(["--quarantine", "file", "--summary", "s.json"]).args(quiet);
+        let run = finish(command.args(["--set", "WRITE.directory=/proc"]));
+        let told = format!("{}{}", run.out, run.err);
+        assert!(told.contains("cannot keep a failed input in file/"), "{told}");
+        assert!(told.contains("Not a directory"), "{told}");
+        run.expect_code(3);
+        assert_eq!(summary(directory.path())["quarantined"], 0);
+    }
+}
+
+#[test]
+fn files_that_vanish_after_they_were_listed_are_named_and_kept() {
+    let config = json!({
+        "version": 1,
+        "producer": { "name": "FILES", "class": "FitsFiles",
+            "params": { "directory": "raw", "files": ["list/a.fits", "list/b.fits"] } },
+        "stagers": [
+            { "name": "WAIT", "class": "Sleep", "params": { "seconds": 0.0 } },
+            { "name": "READ", "class": "ReadFits", "nb_thread": 2 }
+        ],
+        "consumer": { "name": "END", "class": "Discard" }
+    });
+    let directory = prepared(&config);
+    // What a link leads to is looked at when it is read: this one leads to nothing.
+    fs::create_dir(directory.path().join("raw")).unwrap();
+    std::os::unix::fs::symlink("gone", directory.path().join("raw/c.fits")).unwrap();
+    let run = finish(drpipe(directory.path()).args(["--quiet", "--summary", "s.json"]));
+    let said = ["list/a.fits cannot be opened: No such file", "list/b.fits", "raw/c.fits"];
+    expect(run, 1, &said);
+    let summary = summary(directory.path());
+    assert_eq!(count(step(&summary, "READ"), "failed"), 3);
+    assert_eq!(summary["quarantined"], 3);
+}
+
+#[test]
+fn an_input_directory_that_vanishes_in_mid_run_loses_nothing() {
+    let config = json!({
+        "version": 1,
+        "producer": { "name": "FILES", "class": "FitsFiles", "params": { "directory": "raw" } },
+        "stagers": [
+            { "name": "GATE", "class": "Sleep", "params": { "seconds": 0.001 } },
+            { "name": "READ", "class": "ReadFits" }
+        ],
+        "consumer": { "name": "END", "class": "Discard" }
+    });
+    let directory = prepared(&config);
+    let raw = directory.path().join("raw");
+    fs::create_dir(&raw).unwrap();
+    for number in 0..500 {
+        fs::write(raw.join(format!("{number:03}.fits")), "SIMPLE is all that it has").unwrap();
+    }
+    let mut child = drpipe(directory.path())
+        .args(["--summary", "s.json", "--log-level", "debug"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+    // The first that was read failed, as all do: now the others vanish.
+    let mut line = String::new();
+    while !line.contains("quarantined") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut log, &mut line).unwrap() > 0);
+    }
+    fs::remove_dir_all(&raw).unwrap();
+    std::io::copy(&mut log, &mut std::io::sink()).unwrap();
+    finished(child.wait_with_output().unwrap()).expect_code(1);
+    let summary = summary(directory.path());
+    assert_eq!(count(step(&summary, "READ"), "failed"), 500);
+    assert_eq!(summary["quarantined"], 500);
+}
+
+/// Whatever the limit of open files is, the run ends by itself and says why.
+fn any_limit_of_open_files(config: &Value) {
+    let directory = prepared(config);
+    let mut codes = std::collections::BTreeSet::new();
+    for limit in 7..64 {
+        let _ = fs::remove_file(directory.path().join("s.json"));
+        let run = script(
+            directory.path(),
+            &format!("ulimit -n {limit}; exec \"$1\" --quiet --summary s.json"),
+        );
+        let code = run.code.unwrap_or_else(|| panic!("limit {limit}: a signal\n{}", run.err));
+        assert!([0, 1, 3].contains(&code), "limit {limit}: code {code}\n{}", run.err);
+        if code != 0 {
+            assert!(run.err.contains("Too many open files"), "limit {limit}: {}", run.err);
+        }
+        if directory.path().join("s.json").exists() {
+            let summary = summary(directory.path());
+            let failed: u64 =
+                summary["steps"].as_array().unwrap().iter().map(|step| count(step, "failed")).sum();
+            assert!(code == 3 || summary["quarantined"] == failed, "limit {limit}: {summary}");
+        }
+        codes.insert(code);
+    }
+    assert!(codes.contains(&0) && codes.contains(&3), "{codes:?}");
+}
+
+#[test]
+fn any_limit_of_open_files_ends_a_run_of_threads_by_itself() {
+    any_limit_of_open_files(&frames(3, "nb_thread"));
+}
+
+#[test]
+fn any_limit_of_open_files_ends_a_run_of_processes_by_itself() {
+    any_limit_of_open_files(&frames(3, "nb_process"));
+}
+
+#[test]
+fn without_threads_left_a_run_ends_by_itself() {
+    let test = "without_threads_left_a_run_ends_by_itself";
+    let directory = prepared(&numbers("nb_thread"));
+    // The limit does not bind root: as another user, whose only processes these are.
+    let other = "exec setpriv --reuid 54321 --regid 54321 --clear-groups";
+    let reached = format!("{other} \"$1\" check");
+    if script(directory.path(), &format!("chmod 755 .; {reached}")).code != Some(0) {
+        return skipped(test, "another user cannot run the program here");
+    }
+    let mut codes = std::collections::BTreeSet::new();
+    for limit in 1..16 {
+        let run = script(
+            directory.path(),
+            &format!("ulimit -u {limit}; {other} \"$1\" --quiet --quarantine /tmp/none"),
+        );
+        let code = run.code.unwrap_or_else(|| panic!("limit {limit}: a signal\n{}", run.err));
+        assert!([0, 3].contains(&code), "limit {limit}: code {code}\n{}", run.err);
+        if code == 3 {
+            assert!(run.err.contains("Resource temporarily unavailable"), "{}", run.err);
+        }
+        codes.insert(code);
+    }
+    assert!(codes.contains(&0) && codes.contains(&3), "{codes:?}");
+}
+
+#[test]
+fn a_temporary_directory_that_is_of_no_use_is_named_with_what_to_do() {
+    let directory = prepared(&numbers("nb_process"));
+    fs::write(directory.path().join("file"), "").unwrap();
+    let long = directory.path().join("l".repeat(100));
+    fs::create_dir(&long).unwrap();
+    let long = long.to_str().unwrap();
+    let cases = [
+        ("/nowhere/at/all", "No such file or directory"),
+        ("file", "Not a directory"),
+        (long, "too long a name for a socket"),
+    ];
+    for (place, said) in cases {
+        let run = finish(drpipe(directory.path()).env("TMPDIR", place));
+        expect(run, 3, &["no private directory", place, said, "set TMPDIR to"]);
+    }
+    assert_eq!(fs::read_dir(long).unwrap().count(), 0, "something was left");
+    let run = finish(drpipe(directory.path()).env("TMPDIR", "."));
+    run.expect_code(0);
+    // A run without worker processes needs none.
+    fs::write(directory.path().join("pipeline.json"), numbers("nb_thread").to_string()).unwrap();
+    finish(drpipe(directory.path()).env("TMPDIR", "/nowhere/at/all")).expect_code(0);
+}
+
+#[test]
+fn closed_streams_change_nothing() {
+    for workers in ["nb_thread", "nb_process"] {
+        let directory = prepared(&numbers(workers));
+        for closed in [">&-", "2>&-", "<&-", "<&- >&- 2>&-", "> >(exec true)", "2> >(exec true)"] {
+            let run = script(directory.path(), &format!("exec \"$1\" --summary s.json {closed}"));
+            run.expect_code(0);
+            assert_eq!(count(step(&summary(directory.path()), "END"), "done"), 100, "{closed}");
+            fs::remove_file(directory.path().join("s.json")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_log_whose_reader_has_gone_does_not_end_a_run_with_failures() {
+    for workers in ["nb_thread", "nb_process"] {
+        let directory = prepared(&frames(20, workers));
+        let run = script(
+            directory.path(),
+            "exec \"$1\" --summary s.json --set WRITE.directory=/proc 2> >(exec true)",
+        );
+        run.expect_code(1);
+        assert_eq!(summary(directory.path())["quarantined"], 20);
+    }
+}
+
+#[test]
+fn a_terminal_that_is_closed_does_not_end_a_run() {
+    for workers in ["nb_thread", "nb_process"] {
+        let mut config = numbers(workers);
+        config["stagers"]
+            .as_array_mut()
+            .unwrap()
+            .insert(0, json!({ "name": "FAIL", "class": "Fail", "params": { "every": 1 } }));
+        config["producer"]["params"]["last"] = json!(2000);
+        let directory = prepared(&config);
+        let mut child = drpipe(directory.path())
+            .args(["--summary", "s.json", "--log-level", "debug"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut log, &mut line).unwrap();
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+        std::io::copy(&mut log, &mut std::io::sink()).unwrap();
+        finished(child.wait_with_output().unwrap()).expect_code(1);
+        assert_eq!(summary(directory.path())["quarantined"], 2001);
+    }
+}
+
+#[test]
+fn a_working_directory_that_is_gone_is_an_error_that_names_the_product() {
+    let directory = prepared(&frames(2, "nb_thread"));
+    let run = script(
+        directory.path(),
+        "config=$PWD/pipeline.json; mkdir gone; cd gone; rmdir ../gone
+         exec \"$1\" --quiet --config \"$config\"",
+    );
+    expect(run, 3, &["cannot make the directory out: No such file or directory"]);
+}
+
+#[test]
+fn a_configuration_that_is_no_file_is_a_usage_error() {
+    let directory = prepared(&numbers("nb_thread"));
+    let run = finish(drpipe(directory.path()).args(["--config", "."]));
+    expect(run, 2, &["cannot read .: Is a directory"]);
+}
+
+/// What fails from then on could not be kept either.
+#[test]
+fn a_quarantine_that_takes_nothing_ends_production() {
+    let mut config = numbers("nb_thread");
+    config["producer"]["params"]["last"] = json!(10_000_000);
+    config["stagers"] = json!([{ "name": "FAIL", "class": "Fail", "params": { "every": 1 } }]);
+    config["quarantine"] = json!("a-file");
+    let directory = prepared(&config);
+    fs::write(directory.path().join("a-file"), "").unwrap();
+    let mut program = drpipe(directory.path());
+    let run = finish(program.args(["--quiet", "--log-level", "error"])).expect_code(3);
+    assert!(run.err.contains("cannot keep a failed input in a-file"), "{}", run.err);
+}
