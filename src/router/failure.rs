@@ -152,11 +152,6 @@ impl Router {
         }
         let name = Arc::clone(&self.steps[index].name);
         self.tell(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
-        if state == State::Starting && !self.started {
-            self.worker_has_started();
-            let name = &self.steps[index].name;
-            self.abandon(format!("a worker of \"{name}\" could not be started: {}", loss.reason));
-        }
         let in_vain = !self.empty_hands(worker, &loss, now);
         self.touch(index);
         let kept = std::mem::take(&mut self.workers[worker].kept);
@@ -168,20 +163,24 @@ impl Router {
                 loss.reason
             ));
         }
-        if self.steps[index].is_producer {
+        let has_worked = self.started && self.steps[index].is_producer;
+        if has_worked {
             self.producer_lost(worker, loss.reason);
-        } else if matches!(state, State::Ready | State::Starting)
-            && self.steps[index].phase == Phase::Running
-            && self.abandoned.is_none()
-        {
+        } else if self.abandoned.is_none() && self.steps[index].phase != Phase::Finished {
             self.replace(worker, in_vain, &loss.reason, now);
         } else {
-            let spare = self.steps[index].phase == Phase::Running && state == State::Finishing;
-            self.workers[worker].state = if spare { State::Spare } else { State::Gone };
-            match state {
-                State::Finishing => self.finish_failed(worker, Failure::permanent(loss.reason)),
-                _ => self.step_without_workers(index),
-            }
+            self.leave_place(worker, loss.reason);
+        }
+    }
+
+    /// The place of a lost worker stays empty.
+    fn leave_place(&mut self, worker: usize, reason: String) {
+        let Worker { step, state, .. } = self.workers[worker];
+        self.workers[worker].state = State::Gone;
+        match state {
+            State::Finishing => self.finish_failed(worker, Failure::permanent(reason)),
+            State::Starting if !self.started => self.worker_has_started(),
+            _ => self.step_without_workers(step),
         }
     }
 
@@ -227,20 +226,25 @@ impl Router {
     }
 
     /// Has a worker started anew: at once, or after a while if the ones before
-    /// it did no work; if that goes on, the run cannot.
+    /// it did no work; if that goes on, the run cannot. What was lost while it
+    /// finished had kept nothing: the new one finishes in its stead.
     fn replace(&mut self, worker: usize, in_vain: bool, reason: &str, now: Duration) {
-        let Worker { step: index, .. } = self.workers[worker];
+        let index = self.workers[worker].step;
         let step = &mut self.steps[index];
         step.lost_in_vain = if in_vain { step.lost_in_vain + 1 } else { 0 };
         // All may die at once, of one cause: that counts as one time.
         let times = step.lost_in_vain.div_ceil(step.workers.len().max(1) as u32);
         if times > MOST_IN_VAIN {
-            self.workers[worker].state = State::Gone;
-            return self.abandon(format!(
-                "the workers of \"{}\" end before they do any work, {MOST_IN_VAIN} times in a row: \
-                 {reason}",
-                self.steps[index].name
-            ));
+            let finishing = self.workers[worker].state == State::Finishing;
+            self.leave_place(worker, reason.to_owned());
+            if !finishing {
+                self.abandon(format!(
+                    "the workers of \"{}\" end before they do any work, {MOST_IN_VAIN} times in a \
+                     row: {reason}",
+                    self.steps[index].name
+                ));
+            }
+            return;
         }
         let wait = match times {
             0 | 1 => Duration::ZERO,

@@ -250,9 +250,11 @@ impl Router {
     /// Decides what follows from the inputs since the last call.
     pub(crate) fn settle(&mut self, now: Duration) -> Vec<Action> {
         self.settled = now;
+        if !self.over {
+            self.respawn(now);
+        }
         if !self.over && self.starting == 0 {
             self.start();
-            self.respawn(now);
             while self.move_messages(now) || self.end_steps() {}
             self.resize(now);
         }

@@ -235,6 +235,9 @@ impl Simulator {
     fn spawn(&mut self, worker: usize) {
         let number = self.workers[worker].number + 1;
         self.workers[worker] = Incarnation { number, alive: true, ..Incarnation::default() };
+        if self.chance(self.faults.deaths) {
+            return self.die(worker);
+        }
         let input = if self.chance(self.faults.init_failures) {
             Input::InitFailed { worker, failure: Failure::permanent("simulated") }
         } else {
@@ -612,6 +615,12 @@ impl Simulator {
         if self.faults.deaths == 0 {
             assert!(twice.is_empty(), "I2: completed twice: {twice:?}");
         }
+        if self.faults.failures == 0 && !matches!(verdict, Verdict::Stopped(_)) {
+            // Whoever dies while it finishes is replaced, unless it is a producer.
+            let failures = self.router.finish_failures().len();
+            let producers = self.plan.steps.iter().filter(|step| step.kind == Kind::Producer);
+            assert!(failures <= producers.count(), "{:?}", self.router.finish_failures());
+        }
         if verdict == Verdict::Done {
             assert_eq!(self.committed.values().filter(|times| **times == 0).count(), 0, "I1");
             assert_eq!((failed, self.to_produce), (0, 0));
@@ -648,6 +657,12 @@ fn runs_with_failing_stages_account_for_every_message() {
 fn runs_with_dying_workers_account_for_every_message() {
     let faults = Faults { failures: 50, deaths: 100, ..Faults::default() };
     simulate("deaths", 3000, faults);
+}
+
+#[test]
+fn a_worker_killed_while_it_starts_or_finishes_is_replaced() {
+    let faults = Faults { deaths: 100, ..Faults::default() };
+    simulate("kills", 3000, faults);
 }
 
 #[test]
