@@ -11,6 +11,16 @@ use crate::buffer::{collect_frames, provide_frames, within};
 use crate::error::{Failure, Result};
 use crate::message::{Header, Payload};
 
+/// How the values on an edge are serialized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Codec {
+    /// Between steps in Rust.
+    #[default]
+    Bincode,
+    /// Where a step in another language sends or receives.
+    MessagePack,
+}
+
 /// The largest header that is decoded, in bytes. Without a limit a forged
 /// length would make the decoder allocate as much as it says.
 const HEADER_LIMIT: usize = 256 << 20;

@@ -10,6 +10,7 @@ use super::plan::{Plan, Route, Step};
 use super::report::Report;
 use super::spec::{RUN_WORKERS, StepSpec, WORKERS, Workers, wrong_name};
 use super::types;
+use crate::codec::Codec;
 use crate::registry::Registry;
 
 /// What a check of a configuration gives.
@@ -119,6 +120,8 @@ fn step(spec: StepSpec, routes: Vec<Route>) -> Step {
         gathers: spec.gathers,
         build: spec.build,
         input: spec.input,
+        codec: Codec::default(),
+        python: spec.python,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::codec::Codec;
 use crate::registry::{Build, Kind};
 
 /// What is done with a message that failed and is not tried again.
@@ -28,6 +29,17 @@ pub struct Route {
     /// Whether it closes a loop: such an edge is exempt from the limit of the
     /// queue that it leads to, so that a full loop cannot stand still.
     pub feedback: bool,
+}
+
+/// Where a class written in Python is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Python {
+    /// The interpreter.
+    pub interpreter: PathBuf,
+    /// The module that has the class.
+    pub module: String,
+    /// Directories that modules are looked for in before all others.
+    pub paths: Vec<PathBuf>,
 }
 
 /// One step of the plan.
@@ -72,6 +84,11 @@ pub struct Step {
     pub(crate) build: Build,
     /// The name of the type that it takes; none for a producer.
     pub input: Option<&'static str>,
+    /// How what it takes is serialized.
+    pub codec: Codec,
+    /// Where its class is found if that is written in Python: then all of its
+    /// workers are processes.
+    pub python: Option<Python>,
 }
 
 /// The checked graph: every route leads to a step, every step is reachable

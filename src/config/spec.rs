@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::plan::OnError;
+use super::plan::{OnError, Python};
 use crate::registry::{Build, Kind, Traits};
 
 /// The most messages in a step's queue, if the configuration says nothing.
@@ -105,6 +105,8 @@ pub(crate) struct StepSpec {
     /// For the hash of the configuration; null where they are not known.
     pub(crate) params: Value,
     pub(crate) build: Build,
+    /// Where its class is found if that is written in Python.
+    pub(crate) python: Option<Python>,
     /// Where its name was given.
     pub(crate) origin: Origin,
     /// Where its workers were given.
@@ -137,6 +139,7 @@ impl StepSpec {
             backoff: BACKOFF,
             params: Value::Null,
             build,
+            python: None,
             workers_origin: origin.clone(),
             origin,
         }

@@ -228,6 +228,7 @@ fn spec(
             .unwrap_or(BACKOFF),
         params,
         build,
+        python: None,
         origin: draft.origin("name"),
         workers_origin: draft.origin(if threads.max > 0 { "nb_thread" } else { "nb_process" }),
     };

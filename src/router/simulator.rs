@@ -160,6 +160,8 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
             retries: rng.random_range(0..3),
             backoff: Duration::from_millis(rng.random_range(0..50)),
             gathers: index > 0 && rng.random_ratio(1, 4),
+            codec: crate::codec::Codec::default(),
+            python: None,
             build: Arc::new(|| Err(Failure::permanent("simulated"))),
             input: None,
         }
