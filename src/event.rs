@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::plan::OnError;
 use crate::error::Failure;
@@ -24,6 +24,20 @@ pub enum Cause {
     TimedOut,
     /// The message was for a step that had already finished.
     Late,
+}
+
+/// How weighty a line of a log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// For those who look for a fault.
+    Debug,
+    /// What is going on.
+    Info,
+    /// Something is odd.
+    Warning,
+    /// Something went wrong.
+    Error,
 }
 
 /// One thing that happened in a run.
@@ -99,6 +113,19 @@ pub enum Event {
         worker: usize,
         /// What is known of its end.
         reason: String,
+    },
+    /// A worker process has logged or printed something.
+    Said {
+        /// The step's name.
+        step: Arc<str>,
+        /// The worker's number within the step.
+        worker: usize,
+        /// How weighty it is.
+        level: Level,
+        /// Whose words they are within the worker; empty if they were printed.
+        logger: String,
+        /// The words, perhaps several lines.
+        text: String,
     },
     /// The step has done its last work.
     StepFinished {

@@ -26,6 +26,7 @@ mod observe;
 mod parcel;
 pub mod pipeline;
 mod pool;
+mod python;
 mod quarantine;
 pub mod registry;
 mod router;

@@ -7,13 +7,13 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::data::Data;
+use crate::data::{ANY, Data};
 use crate::error::{Failure, Result};
 use crate::message::Payload;
 use crate::stage::{Consumer, Context, Next, Outputs, Producer, Stage};
 
 /// Where in a pipeline a class may stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// At the start.
@@ -61,9 +61,37 @@ pub struct Class {
     gathers: bool,
     schema: Value,
     build: BuildFrom,
+    foreign: bool,
 }
 
 impl Class {
+    /// A class that workers in another language build. It takes and emits values
+    /// of any type.
+    pub(crate) fn foreign(
+        name: &str,
+        kind: Kind,
+        single: bool,
+        gathers: bool,
+        schema: Value,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            input: (kind != Kind::Producer).then_some(ANY),
+            output: (kind != Kind::Consumer).then_some(ANY),
+            single: single || kind == Kind::Producer,
+            gathers,
+            schema,
+            build: Arc::new(|_| Err(Failure::permanent("its workers are not written in Rust"))),
+            foreign: true,
+        }
+    }
+
+    /// Whether its workers are written in another language.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
     /// The name that a configuration's `class` gives.
     pub fn name(&self) -> &str {
         &self.name
@@ -184,6 +212,7 @@ impl Registry {
             gathers: traits.gathers,
             schema: schemars::schema_for!(T).to_value(),
             build: Arc::new(build),
+            foreign: false,
         };
         self.classes.insert(name.to_owned(), class);
     }

@@ -18,6 +18,7 @@ Examples:
   drpipe check --config pipeline.json --mock fail=0.1,panic=0.05,slow=0.02
   drpipe graph --config pipeline.json --format mermaid
   drpipe stages NoiseRemoval
+  drpipe stages --python lab.reduction
   drpipe quarantine list quarantine
   drpipe quarantine retry quarantine --config pipeline.json
 
@@ -236,6 +237,12 @@ pub(super) struct GraphArgs {
 pub(super) struct StagesArgs {
     /// The class to show
     pub(super) name: Option<String>,
+    /// Look into this Python module instead of drpipe's own stages
+    #[arg(long, value_name = "MODULE")]
+    pub(super) python: Option<String>,
+    /// The Python interpreter, or the directory of a virtual environment
+    #[arg(long, value_name = "PROGRAM", requires = "python")]
+    pub(super) interpreter: Option<String>,
     /// Print as JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -9,6 +9,7 @@ use super::{USAGE, complain};
 use crate::config::{self, plan::Plan};
 use crate::nearest::nearest;
 use crate::pipeline::Pipeline;
+use crate::python::{self, Listed};
 use crate::registry::{Class, Registry};
 
 fn print(text: &str) -> ExitCode {
@@ -42,16 +43,45 @@ pub(super) fn schema(registry: &Registry) -> ExitCode {
 }
 
 pub(super) fn stages(registry: &Registry, args: &StagesArgs) -> ExitCode {
+    let offers: Vec<Offer> = match &args.python {
+        None => registry.classes().map(Offer::of).collect(),
+        Some(module) => match python::classes(args.interpreter.as_deref(), module) {
+            Ok(listed) => listed.into_iter().map(Offer::listed).collect(),
+            Err(error) => return complain(USAGE, format_args!("error: {error}")),
+        },
+    };
+    show(&offers, args)
+}
+
+/// A class that a configuration may name.
+struct Offer {
+    class: Class,
+    /// Where it may stand, in a word.
+    place: &'static str,
+}
+
+impl Offer {
+    fn of(class: &Class) -> Self {
+        Self { class: class.clone(), place: class.kind().as_str() }
+    }
+
+    fn listed(listed: Listed) -> Self {
+        let place = if listed.anywhere { "any" } else { listed.class.kind().as_str() };
+        Self { class: listed.class, place }
+    }
+}
+
+fn show(offers: &[Offer], args: &StagesArgs) -> ExitCode {
     match &args.name {
         None if args.json => {
-            print(&format!("{:#}\n", registry.classes().map(as_json).collect::<Value>()))
+            print(&format!("{:#}\n", offers.iter().map(as_json).collect::<Value>()))
         }
-        None => print(&list(registry)),
-        Some(name) => match registry.get(name) {
-            Some(class) if args.json => print(&format!("{:#}\n", as_json(class))),
-            Some(class) => print(&describe(class)),
+        None => print(&list(offers)),
+        Some(name) => match offers.iter().find(|offer| offer.class.name() == name) {
+            Some(offer) if args.json => print(&format!("{:#}\n", as_json(offer))),
+            Some(offer) => print(&describe(offer)),
             None => {
-                let names: Vec<&str> = registry.classes().map(Class::name).collect();
+                let names: Vec<&str> = offers.iter().map(|offer| offer.class.name()).collect();
                 let hint = match nearest(name, names.iter().copied()) {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => format!("the stages are {}", names.join(", ")),
@@ -62,10 +92,11 @@ pub(super) fn stages(registry: &Registry, args: &StagesArgs) -> ExitCode {
     }
 }
 
-fn as_json(class: &Class) -> Value {
+fn as_json(offer: &Offer) -> Value {
+    let class = &offer.class;
     json!({
         "name": class.name(),
-        "kind": class.kind(),
+        "kind": offer.place,
         "input": class.input(),
         "output": class.output(),
         "single": class.single(),
@@ -73,20 +104,19 @@ fn as_json(class: &Class) -> Value {
     })
 }
 
-fn list(registry: &Registry) -> String {
-    let width = registry.classes().map(|class| class.name().len()).max().unwrap_or(0);
-    let rows = registry.classes().map(|class| {
+fn list(offers: &[Offer]) -> String {
+    let width = offers.iter().map(|offer| offer.class.name().len()).max().unwrap_or(0);
+    let rows = offers.iter().map(|Offer { class, place }| {
         let about = text_at(class.schema(), "description");
         let first = about.split_once("\n\n").map_or(about, |(first, _)| first);
         let first = first.replace('\n', " ");
-        let kind = class.kind().as_str();
-        format!("{:width$}  {kind:8}  {first}\n", class.name())
+        format!("{:width$}  {place:8}  {first}\n", class.name())
     });
     rows.collect()
 }
 
-fn describe(class: &Class) -> String {
-    let mut text = format!("{} ({})\n", class.name(), class.kind().as_str());
+fn describe(Offer { class, place }: &Offer) -> String {
+    let mut text = format!("{} ({place})\n", class.name());
     if let Some(input) = class.input() {
         text += &format!("  takes  {input}\n");
     }

@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::args::{LogFormat, RunArgs};
 use crate::config::plan::OnError;
-use crate::event::Event;
+use crate::event::{Event, Level};
 
 /// Sets up logging for a run; the progress bars in `bars` make room for lines.
 ///
@@ -103,6 +103,15 @@ pub(super) fn log(event: &Event) {
         }
         Event::WorkerLost { step, worker, reason } => {
             error!(%step, worker, "a worker was lost: {reason}");
+        }
+        Event::Said { step, worker, level, logger, text } => {
+            let logger = Some(logger.as_str()).filter(|logger| !logger.is_empty());
+            match level {
+                Level::Debug => debug!(%step, worker, logger, "{text}"),
+                Level::Info => info!(%step, worker, logger, "{text}"),
+                Level::Warning => warn!(%step, worker, logger, "{text}"),
+                Level::Error => error!(%step, worker, logger, "{text}"),
+            }
         }
         Event::StepFinished { step, counts } => {
             let (received, done, failed) = (counts.received, counts.done, counts.failed);

@@ -152,6 +152,7 @@ fn work(specs: &[StepSpec], edges: &[Edge], index: usize) -> Value {
     let routes = routes.map(|edge| json!([specs[edge.to].name, edge.feedback]));
     json!({
         "name": spec.name, "class": spec.class, "params": spec.params,
+        "module": spec.python.as_ref().map(|python| &python.module),
         "routes": routes.collect::<Vec<_>>(),
     })
 }

@@ -1,6 +1,7 @@
 //! The keys that a configuration may have: one table for each kind of object.
 //! The check of the file and its published JSON Schema are both made from them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -75,6 +76,21 @@ const QUARANTINE: Key = key(
     "Where failed inputs are kept; relative to the current directory.",
 );
 
+const PYTHON: Key = key(
+    "python",
+    Shape::Value(|| json!({"type": "string", "minLength": 1})),
+    "a Python interpreter: a name on PATH, a file, or the directory of a virtual environment",
+    "The interpreter of steps in Python; without it the active virtual environment's, or python3.",
+);
+
+const PYTHONPATH: Key = key(
+    "pythonpath",
+    Shape::Value(names),
+    "a directory, or a list of directories",
+    "Where Python modules are looked for before all other places; relative to the current \
+     directory, which comes after these, before the configuration's own directory.",
+);
+
 /// The top level of a file in drpipe's own spelling.
 pub(crate) const NATIVE: &[Key] = &[
     SCHEMA,
@@ -90,6 +106,8 @@ pub(crate) const NATIVE: &[Key] = &[
     ),
     key("consumer", Shape::Step, "an object, the last step", "The step at the end."),
     QUARANTINE,
+    PYTHON,
+    PYTHONPATH,
 ];
 
 /// The top level of a file in ctapipe's spelling.
@@ -99,6 +117,8 @@ pub(crate) const CTAPIPE: &[Key] = &[
     text("name", "The name of the pipeline."),
     text("description", "What the pipeline is for."),
     QUARANTINE,
+    PYTHON,
+    PYTHONPATH,
     key("Pipeline", Shape::Value(object), "an object with the steps", "The steps."),
     key("Flow", Shape::Value(object), "an object with the steps", "As \"Pipeline\"."),
 ];
@@ -150,7 +170,9 @@ pub(crate) const STEP: &[Key] = &[
         "The name of the step, unique in the file.",
     ),
     text("class", "The class that does the step's work."),
-    text("module", "The Python module of the class, in ctapipe; has no effect."),
+    text("module", "The Python module that has the class, if drpipe has no class of that name."),
+    PYTHON,
+    PYTHONPATH,
     key(
         "params",
         Shape::Value(object),
@@ -271,6 +293,15 @@ fn workers_schema(default: usize) -> Value {
 
 fn names() -> Value {
     json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+}
+
+/// One directory, or a list of them.
+pub(crate) fn directories(value: &Value) -> Vec<PathBuf> {
+    let items = match value {
+        Value::Array(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    items.iter().filter_map(Value::as_str).map(PathBuf::from).collect()
 }
 
 /// A whole number, or the digits of one; none for -1.

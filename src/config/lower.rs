@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::diagnostic::{did_you_mean, quote, quote_all};
 use super::keys::{self, Key};
 use super::node::{Member, Node};
+use super::python::Defaults;
 use super::report::Report;
 use super::settings::Setting;
 use super::spec::{Origin, Role, wrong_name};
@@ -28,6 +29,8 @@ pub(crate) struct Lowered<'d> {
     /// The parameter sections, named after classes of the registry.
     pub(crate) sections: Vec<&'d Member>,
     pub(crate) quarantine: PathBuf,
+    /// Of the steps in Python.
+    pub(crate) python: Defaults,
     /// Whether steps are missing that were meant to be there.
     pub(crate) incomplete: bool,
 }
@@ -117,6 +120,7 @@ pub(crate) fn lower<'d>(
         steps: Vec::new(),
         sections: Vec::new(),
         quarantine: PathBuf::from("quarantine"),
+        python: Defaults::default(),
         incomplete: false,
     };
     if !root.is_object() {
@@ -136,13 +140,25 @@ pub(crate) fn lower<'d>(
     };
     steps(steps_in, spelling, &keys, &mut lowered, report);
     for (key, node) in top.iter().chain(&keys) {
-        if key.name == "quarantine" {
-            lowered.quarantine = PathBuf::from(node.to_value().as_str().unwrap_or_default());
-        }
+        set_top_level(&mut lowered, key, &node.to_value(), Origin::File(node.offset));
     }
     top_level_settings(&mut lowered, settings, report);
     lowered
 }
+
+/// Takes a value of a key that is about the pipeline as a whole.
+fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: Origin) {
+    let text = || value.as_str().unwrap_or_default();
+    match key.name {
+        "quarantine" => lowered.quarantine = PathBuf::from(text()),
+        "python" => lowered.python.interpreter = Some((text().to_owned(), origin)),
+        "pythonpath" => lowered.python.paths = keys::directories(value),
+        _ => {}
+    }
+}
+
+/// The keys of the pipeline that the command line may set.
+const SETTABLE: [&str; 3] = ["quarantine", "python", "pythonpath"];
 
 type Keys<'d> = Vec<(&'static Key, &'d Node)>;
 
@@ -162,8 +178,9 @@ fn top_level<'d>(
         Spelling::Ctapipe => keys::CTAPIPE,
     };
     let classes: Vec<&str> = registry.classes().map(|class| class.name()).collect();
+    let named = classes_of_steps(root);
     checked(root, table, report, |member, report| {
-        if registry.get(&member.key).is_some() {
+        if registry.get(&member.key).is_some() || named.iter().any(|class| *class == member.key) {
             section(member, lowered, report);
         } else if let Some(hint) = misplaced(&member.key, spelling) {
             let message = format!("unknown key {}", quote(&member.key));
@@ -172,6 +189,18 @@ fn top_level<'d>(
             unknown_key(member, table, classes.iter().copied(), report);
         }
     })
+}
+
+/// The classes in Python that the steps name: sections may have their names too.
+fn classes_of_steps(root: &Node) -> Vec<String> {
+    let around = root.get("Pipeline").or(root.get("Flow")).map_or(root, |member| &member.value);
+    let steps = around.members().iter().flat_map(|member| match member.value.items() {
+        [] => std::slice::from_ref(&member.value),
+        items => items,
+    });
+    let in_python = steps.filter(|step| step.get("module").is_some());
+    let classes = in_python.filter_map(|step| step.get("class"));
+    classes.filter_map(|class| class.value.to_value().as_str().map(str::to_owned)).collect()
 }
 
 fn section<'d>(member: &'d Member, lowered: &mut Lowered<'d>, report: &mut Report<'_>) {
@@ -267,22 +296,21 @@ fn top_level_settings(lowered: &mut Lowered<'_>, settings: &[Setting], report: &
         let key = keys::find(keys::FLOW, &setting.key);
         match key {
             _ if !is_top_level(setting) => {}
-            Some(key) if key.name == "quarantine" => match key.takes(&setting.verbatim()) {
-                true => lowered.quarantine = PathBuf::from(&setting.value),
+            Some(key) if SETTABLE.contains(&key.name) => match key.takes(&setting.verbatim()) {
+                true => set_top_level(lowered, key, &setting.verbatim(), origin),
                 false => wrong_value(key, &setting.verbatim(), &origin, report),
             },
             Some(key) if keys::has_no_effect(key) => {
                 report.warning(&origin, format!("{} has no effect here", quote(key.name)), "");
             }
             _ => {
-                let known = ["quarantine"];
                 let message = format!(
                     "{} cannot be set for the pipeline; expected {}, or STEP.key or \
                      Class.parameter",
                     quote(&setting.key),
-                    quote_all(known)
+                    quote_all(SETTABLE)
                 );
-                report.error(&origin, message, did_you_mean(nearest(&setting.key, known)));
+                report.error(&origin, message, did_you_mean(nearest(&setting.key, SETTABLE)));
             }
         }
     }

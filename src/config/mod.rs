@@ -16,6 +16,7 @@ mod lower;
 mod node;
 mod params;
 pub mod plan;
+mod python;
 mod report;
 mod schema;
 mod settings;
@@ -28,6 +29,7 @@ pub use assemble::Loaded;
 pub(crate) use assemble::assemble;
 pub use diagnostic::{ConfigError, Diagnostic, Place, Severity};
 pub use graph::{dot, mermaid};
+pub use python::{About, Describe, Described, Unusable, Wanted};
 pub use schema::schema;
 pub use settings::Setting;
 
@@ -42,6 +44,8 @@ use report::Report;
 /// `file` is the name to print in front of what is wrong; `settings` come from
 /// the command line and beat the file.
 ///
+/// Classes in Python are unknown; [`load_with`] knows them.
+///
 /// # Errors
 /// All that is wrong, errors and warnings, in the order of the file.
 pub fn load(
@@ -50,9 +54,23 @@ pub fn load(
     registry: &Registry,
     settings: &[Setting],
 ) -> Result<Loaded, ConfigError> {
+    load_with(text, file, registry, settings, &mut |_| Vec::new())
+}
+
+/// As [`load`]; `describe` is asked, once, about the classes in Python.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    text: &str,
+    file: &str,
+    registry: &Registry,
+    settings: &[Setting],
+    describe: &mut Describe<'_>,
+) -> Result<Loaded, ConfigError> {
     let (root, mut report) = Report::read(text, file, settings)?;
     let lowered = lower::lower(&root, registry, settings, &mut report);
-    let (specs, incomplete) = steps::specs(&lowered, registry, settings, &mut report);
+    let (specs, incomplete) = steps::specs(&lowered, registry, settings, describe, &mut report);
     let loops = match lowered.spelling {
         Spelling::Native => Loops::Declared,
         Spelling::Ctapipe => Loops::Found,

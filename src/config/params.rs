@@ -81,14 +81,30 @@ impl<'d> Params<'d> {
         let params = self.merged(schema);
         let faults = faults(schema, &params);
         for fault in &faults {
+            if class.is_foreign() && fault.path.len() == 1 && fault.known.is_some() {
+                self.undeclared(fault, class, step, report);
+                continue;
+            }
             let origin = self.locate(fault, step);
             let (message, hint) = self.describe(fault, class, &origin);
             report.error(&origin, message, hint);
         }
-        if faults.is_empty() {
+        if faults.is_empty() && !class.is_foreign() {
             self.build(class, &params, step, report);
         }
         params
+    }
+
+    /// A class in another language need not declare all that it takes.
+    fn undeclared(&self, fault: &Fault, class: &Class, step: usize, report: &mut Report<'_>) {
+        let name = fault.path.last().map(String::as_str).unwrap_or_default();
+        let message = format!(
+            "class {} does not declare the parameter {}, which is passed to it all the same",
+            quote(class.name()),
+            quote(name)
+        );
+        let known = fault.known.iter().flatten().map(String::as_str);
+        report.warning(&self.locate(fault, step), message, did_you_mean(nearest(name, known)));
     }
 
     /// Builds an instance once, for what the schema cannot say.

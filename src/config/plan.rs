@@ -129,6 +129,22 @@ impl Plan {
         self.steps.iter().any(|step| step.processes > 0)
     }
 
+    /// Whether any step is written in Python.
+    pub fn has_python(&self) -> bool {
+        self.steps.iter().any(|step| step.python.is_some())
+    }
+
+    /// Leaves each step one worker, in a process only where it has to be.
+    pub(crate) fn give_each_one_worker(&mut self) {
+        for step in &mut self.steps {
+            let processes = usize::from(step.python.is_some());
+            step.workers = 1;
+            step.processes = processes;
+            step.min_processes = processes;
+            step.min_threads = 1 - processes;
+        }
+    }
+
     /// Whether what step `index` emits may go to a worker in a process.
     pub fn leads_to_processes(&self, index: usize) -> bool {
         self.steps[index].routes.iter().any(|route| self.steps[route.to].processes > 0)

@@ -50,6 +50,15 @@ impl Role {
             Role::Consumer => "consumer",
         }
     }
+
+    /// What a class is that may stand anywhere.
+    pub(crate) fn usual_kind(self) -> Kind {
+        match self {
+            Role::Producer => Kind::Producer,
+            Role::Stager => Kind::Stage,
+            Role::Consumer => Kind::Consumer,
+        }
+    }
 }
 
 /// How many workers of one kind a step has: as many as it needs, between the two.

@@ -10,6 +10,8 @@ use super::keys::{self, STEP};
 use super::lower::{Lowered, Spelling, checked, is_top_level, unknown_key, wrong_value};
 use super::node::Node;
 use super::params::Params;
+use super::plan::Python;
+use super::python::{self, Describe, Found};
 use super::report::Report;
 use super::settings::Setting;
 use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, Workers};
@@ -18,8 +20,8 @@ use crate::nearest::nearest;
 use crate::registry::{Class, Kind, Registry};
 
 /// A step with the settings of the command line.
-struct Draft<'d> {
-    role: Role,
+pub(crate) struct Draft<'d> {
+    pub(crate) role: Role,
     node: &'d Node,
     /// The valid ones.
     fields: BTreeMap<&'static str, Field<'d>>,
@@ -35,11 +37,15 @@ struct Field<'d> {
 }
 
 impl Draft<'_> {
-    fn text(&self, key: &str) -> Option<&str> {
-        self.fields.get(key)?.value.as_str()
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.value(key)?.as_str()
     }
 
-    fn origin(&self, key: &str) -> Origin {
+    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
+        self.fields.get(key).map(|field| &field.value)
+    }
+
+    pub(crate) fn origin(&self, key: &str) -> Origin {
         self.fields.get(key).map_or(Origin::File(self.node.offset), |field| field.origin.clone())
     }
 }
@@ -50,20 +56,22 @@ pub(crate) fn specs(
     lowered: &Lowered<'_>,
     registry: &Registry,
     settings: &[Setting],
+    describe: &mut Describe<'_>,
     report: &mut Report<'_>,
 ) -> (Vec<StepSpec>, bool) {
     let mut drafts: Vec<Draft<'_>> =
         lowered.steps.iter().map(|(role, node)| draft(*role, node, report)).collect();
     apply(settings, &mut drafts, registry, report);
+    let found = python::describe(&drafts, lowered, registry, describe, report);
     let mut incomplete = lowered.incomplete;
     let mut specs = Vec::new();
-    for draft in &mut drafts {
+    for (draft, found) in drafts.iter_mut().zip(&found) {
         for section in &lowered.sections {
             if draft.text("class") == Some(section.key.as_str()) {
                 draft.params.section(&section.value);
             }
         }
-        match spec(draft, lowered.spelling, registry, report) {
+        match spec(draft, lowered.spelling, registry, found.as_ref(), report) {
             Some(spec) => specs.push(spec),
             None => incomplete = true,
         }
@@ -176,9 +184,10 @@ fn spec(
     draft: &Draft<'_>,
     spelling: Spelling,
     registry: &Registry,
+    found: Option<&Found>,
     report: &mut Report<'_>,
 ) -> Option<StepSpec> {
-    let class = class(draft, registry, report);
+    let (class, python) = class(draft, registry, found, report);
     let (params, build) = match class {
         Some(class) => {
             let params = draft.params.check(class, draft.node.offset, report);
@@ -188,9 +197,15 @@ fn spec(
     };
     let usable = class.filter(|class| fits(class.kind(), draft.role));
     let name = name(draft, report);
-    let (threads, processes) = workers(draft, report);
+    let (mut threads, mut processes) = workers(draft, report);
+    if python.is_some() {
+        let (min, max) = (threads.min + processes.min, threads.max + processes.max);
+        (threads, processes) = (Workers::exactly(0), Workers { min, max });
+    } else if class.is_some() {
+        python::without_effect(draft, spelling, report);
+    }
     limits_need_processes(draft, threads, report);
-    without_effect(draft, spelling, report);
+    without_effect(draft, report);
     let spec = StepSpec {
         name: name?,
         class: draft.text("class").unwrap_or_default().to_owned(),
@@ -228,7 +243,7 @@ fn spec(
             .unwrap_or(BACKOFF),
         params,
         build,
-        python: None,
+        python: python.cloned(),
         origin: draft.origin("name"),
         workers_origin: draft.origin(if threads.max > 0 { "nb_thread" } else { "nb_process" }),
     };
@@ -255,30 +270,35 @@ fn missing(key: &str, draft: &Draft<'_>, report: &mut Report<'_>) {
 fn class<'r>(
     draft: &Draft<'_>,
     registry: &'r Registry,
+    found: Option<&'r Found>,
     report: &mut Report<'_>,
-) -> Option<&'r Class> {
+) -> (Option<&'r Class>, Option<&'r Python>) {
     let Some(name) = draft.text("class") else {
         if draft.node.get("class").is_none() {
             missing("class", draft, report);
         }
-        return None;
+        return (None, None);
     };
     let origin = draft.origin("class");
     let fitting = || {
         let fitting = registry.classes().filter(|class| fits(class.kind(), draft.role));
         fitting.map(Class::name)
     };
-    let Some(class) = registry.get(name) else {
-        let near = nearest(name, registry.classes().map(Class::name));
-        let mut hint = did_you_mean(near);
-        if let Some(module) = draft.text("module") {
-            let python = format!("Python steps (module {}) are not supported yet", quote(module));
-            hint = if hint.is_empty() { python } else { format!("{python}; {hint}") };
+    let (class, python) = match (registry.get(name), found) {
+        (Some(class), _) => (class, None),
+        (None, Some(Found::Class(found))) => (&found.0, Some(&found.1)),
+        (None, Some(Found::Unusable)) => return (None, None),
+        (None, None) => {
+            let near = nearest(name, registry.classes().map(Class::name));
+            let known = list(fitting());
+            let message = format!("unknown class {}; expected {known}", quote(name));
+            let hint = match near {
+                Some(_) => did_you_mean(near),
+                None => "a class in Python also needs its \"module\"".to_owned(),
+            };
+            report.error(&origin, message, hint);
+            return (None, None);
         }
-        let known = list(fitting());
-        let message = format!("unknown class {}; expected {known}", quote(name));
-        report.error(&origin, message, hint);
-        return None;
     };
     if !fits(class.kind(), draft.role) {
         let message = format!(
@@ -290,7 +310,7 @@ fn class<'r>(
         );
         report.error(&origin, message, "");
     }
-    Some(class)
+    (Some(class), python)
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
@@ -349,13 +369,7 @@ fn limits_need_processes(draft: &Draft<'_>, threads: Workers, report: &mut Repor
 }
 
 /// Keys that change nothing where they stand.
-fn without_effect(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) {
-    if let Some(field) = draft.fields.get("module")
-        && spelling == Spelling::Native
-    {
-        let message = "\"module\" has no effect: the class is built in";
-        report.warning(&field.origin, message, "remove it");
-    }
+fn without_effect(draft: &Draft<'_>, report: &mut Report<'_>) {
     if draft.role == Role::Producer {
         for key in ["queue_limit", "queue_bytes", "timeout"] {
             if let Some(field) = draft.fields.get(key) {

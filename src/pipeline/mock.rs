@@ -115,6 +115,7 @@ impl Pipeline {
             let is_producer = step.kind == Kind::Producer;
             step.class = if is_producer { PRODUCER } else { STAGE }.to_owned();
             step.params = json!({"faults": faults, "bears": Bears::of(step)});
+            step.python = None;
             step.backoff = step.backoff.min(LONGEST_BACKOFF);
             if let Some(class) = registry.get(&step.class) {
                 step.build = class.with_params(step.params.clone());

@@ -15,10 +15,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::config::plan::Plan;
-use crate::config::{self, ConfigError, Diagnostic, Loaded, Setting};
+use crate::config::{self, About, ConfigError, Diagnostic, Loaded, Setting, Unusable, Wanted};
 use crate::event::Event;
 use crate::journal::{Journal, Owner};
 use crate::observe::Outlet;
+use crate::python::{Carried, Questions};
 use crate::quarantine::{Keeper, Retried};
 use crate::registry::Registry;
 use crate::router::{Batches, Router, Stop};
@@ -55,6 +56,8 @@ pub struct Pipeline {
     warnings: Vec<Diagnostic>,
     retried: Retried,
     journal: Option<JournalFile>,
+    /// For steps in Python.
+    carried: Option<Carried>,
 }
 
 /// Which journal a run has.
@@ -129,13 +132,22 @@ impl Pipeline {
         let bytes = std::fs::read(path)
             .map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
         let text = String::from_utf8_lossy(&bytes);
-        let loaded = config::load(&text, &path.display().to_string(), registry, settings)?;
-        Ok(Self::of(loaded))
+        let mut carried = None;
+        let mut describe = |wanted: &[Wanted]| {
+            let also_in = vec![PathBuf::from("."), path.parent().unwrap_or(path).to_owned()];
+            match carried.insert(Carried::unpack()) {
+                Ok(carried) => Questions { carried, also_in }.describe(wanted),
+                Err(error) => wanted.iter().map(|_| Err(nowhere(error))).collect(),
+            }
+        };
+        let file = path.display().to_string();
+        let loaded = config::load_with(&text, &file, registry, settings, &mut describe)?;
+        Ok(Self { carried: carried.and_then(Result::ok), ..Self::of(loaded) })
     }
 
     fn of(loaded: Loaded) -> Self {
         let Loaded { plan, warnings } = loaded;
-        Self { plan, warnings, retried: Retried::default(), journal: None }
+        Self { plan, warnings, retried: Retried::default(), journal: None, carried: None }
     }
 
     /// Begins a pipeline without a configuration file.
@@ -197,8 +209,18 @@ impl Pipeline {
         observers: Vec<mpsc::Sender<Event>>,
     ) -> Result<Handle, RunError> {
         let run = run_name();
-        let plan = Arc::new(self.plan);
-        let in_processes = mode == Mode::Threads && plan.has_processes();
+        let mut plan = self.plan;
+        // Python runs in processes in every mode.
+        let place = match mode {
+            Mode::Sequential if plan.has_python() => {
+                plan.give_each_one_worker();
+                Placing::OneByOne
+            }
+            Mode::Sequential => Placing::Here,
+            Mode::Threads => Placing::AtOnce,
+        };
+        let plan = Arc::new(plan);
+        let in_processes = place != Placing::Here && plan.has_processes();
         if in_processes && process::is_worker() {
             return Err(RunError::InWorker);
         }
@@ -217,13 +239,36 @@ impl Pipeline {
             commands,
             cancelled: Arc::clone(&cancelled),
             private,
+            mode,
+            carried: self.carried,
         };
         let thread =
-            std::thread::Builder::new().name("router".into()).spawn(move || match mode {
-                Mode::Threads => start.threads(),
-                Mode::Sequential => Ok(start.sequential()),
+            std::thread::Builder::new().name("router".into()).spawn(move || match place {
+                Placing::AtOnce => start.threads(Batches::Adaptive),
+                Placing::OneByOne => start.threads(Batches::OneByOne),
+                Placing::Here => Ok(start.sequential()),
             })?;
         Ok(Handle { stopper: Stopper { commander, cancelled }, thread })
+    }
+}
+
+/// Where the workers of a run are, and how many of them are at work at a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Placing {
+    /// On threads and in processes of their own, all of them.
+    AtOnce,
+    /// On threads and in processes of their own, one of them.
+    OneByOne,
+    /// On the run's thread.
+    Here,
+}
+
+/// There is no room for the package that steps in Python need.
+fn nowhere(error: &std::io::Error) -> Unusable {
+    Unusable {
+        about: About::Module,
+        message: format!("the package for steps in Python cannot be unpacked: {error}"),
+        hint: "set XDG_CACHE_HOME or TMPDIR to a directory that can be written to".to_owned(),
     }
 }
 
@@ -306,6 +351,8 @@ struct Start {
     cancelled: Arc<AtomicBool>,
     /// The directory of a run with worker processes.
     private: Option<Private>,
+    mode: Mode,
+    carried: Option<Carried>,
 }
 
 impl Start {
@@ -331,10 +378,11 @@ impl Start {
         Report::new(run, &plan, Mode::Sequential, &router, left, elapsed)
     }
 
-    fn threads(self) -> Result<Report, RunError> {
+    fn threads(self, batches: Batches) -> Result<Report, RunError> {
         let context_of = self.context();
-        let Self { plan, outlet, commands, commander, cancelled, run, private } = self;
-        let router = router(&plan, Batches::Adaptive, &outlet);
+        let Self { plan, outlet, commands, commander, cancelled, run, private, mode, carried } =
+            self;
+        let router = router(&plan, batches, &outlet);
         let inproc = Inproc::new();
         // Every worker's thread holds a sender; the channel closes with the last.
         let (alive, all_ended) = mpsc::channel::<()>();
@@ -350,6 +398,7 @@ impl Start {
                 .map(|_| Supervisor::start(commander.clone()))
                 .transpose()?,
             private: private.as_ref().map(Private::path),
+            carried: carried.as_ref(),
             threads: Vec::new(),
         };
         let mut hub = Hub::bind(&inproc, starter.private, commands, router, outlet)?;
@@ -385,7 +434,7 @@ impl Start {
         }
         let (router, outlet) = hub.into_parts();
         let left = outlet.finish(&router.verdict());
-        Ok(Report::new(run, &plan, Mode::Threads, &router, left, elapsed))
+        Ok(Report::new(run, &plan, mode, &router, left, elapsed))
     }
 }
 

@@ -6,14 +6,16 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, Python, Route};
+use crate::python::Carried;
 use crate::router::Loss;
 use crate::stage::Context;
 use crate::transport::Inproc;
 use crate::transport::hub::{Command, Commander};
 use crate::transport::lifeline::Lifeline;
 use crate::transport::link::Place;
-use crate::worker::supervisor::{Limits, Supervisor};
+use crate::worker::process::InPython;
+use crate::worker::supervisor::{Interpreter, Limits, Supervisor};
 use crate::worker::{process, thread};
 
 /// Starts the workers of a run, each on a thread or in a process.
@@ -26,6 +28,8 @@ pub(super) struct Starter<'r> {
     pub(super) alive: mpsc::Sender<()>,
     pub(super) supervisor: Option<Supervisor>,
     pub(super) private: Option<&'r Path>,
+    /// For workers in Python.
+    pub(super) carried: Option<&'r Carried>,
     pub(super) threads: Vec<JoinHandle<()>>,
 }
 
@@ -40,7 +44,10 @@ impl Starter<'_> {
         let started = match (&self.supervisor, self.private) {
             (Some(supervisor), Some(directory)) if self.plan.steps[index].is_process(number) => {
                 let step = &self.plan.steps[index];
+                let python = step.python.as_ref().map(|python| self.in_python(index, python));
+                let (in_python, interpreter) = python.unzip();
                 let post = process::Post {
+                    python: in_python,
                     place,
                     context,
                     class: step.class.clone(),
@@ -49,7 +56,7 @@ impl Starter<'_> {
                     memory_limit: step.memory_limit,
                 };
                 let limits = Limits { timeout: step.timeout, memory: step.memory_limit };
-                supervisor.spawn(post, limits).map(Some)
+                supervisor.spawn(post, interpreter.flatten(), limits).map(Some)
             }
             _ => self.start_thread(place, index, context).map(|()| None),
         };
@@ -58,6 +65,20 @@ impl Starter<'_> {
             self.commander.send(Command::Lost { place, loss });
             None
         })
+    }
+
+    /// What a worker of the step needs to know, and what it runs on.
+    fn in_python(&self, index: usize, python: &Python) -> (InPython, Option<Interpreter>) {
+        let step = &self.plan.steps[index];
+        let is_python = |route: &Route| self.plan.steps[route.to].python.is_some();
+        let post = InPython {
+            module: python.module.clone(),
+            role: step.kind,
+            paths: python.paths.clone(),
+            to_python: step.routes.iter().map(is_python).collect(),
+        };
+        let program = python.interpreter.clone();
+        (post, self.carried.map(|carried| Interpreter { program, main: carried.main() }))
     }
 
     fn start_thread(&mut self, place: Place, index: usize, context: Context) -> io::Result<()> {

@@ -154,6 +154,9 @@ impl Router {
         if producing {
             return false;
         }
+        if !self.may_begin() {
+            return false;
+        }
         self.steps[step].phase = Phase::Finishing;
         for worker in self.steps[step].workers.clone() {
             match self.workers[worker].state {

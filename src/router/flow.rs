@@ -231,7 +231,7 @@ impl Router {
         // Time alone can make a retry due or end a producer's idleness.
         for step in 0..self.steps.len() {
             let due = self.steps[step].queue.next_due().is_some_and(|due| due <= now);
-            if due || self.steps[step].is_producer {
+            if due || self.steps[step].is_producer || self.batches == Batches::OneByOne {
                 self.touch(step);
             }
         }
@@ -267,7 +267,7 @@ impl Router {
     fn dispatch(&mut self, step: usize, now: Duration) -> bool {
         let depth = self.depth(step);
         let mut moved = false;
-        while self.steps[step].queue.servable(now) > 0 {
+        while self.steps[step].queue.servable(now) > 0 && self.may_begin() {
             let eligible = |index: &&usize| {
                 let worker = &self.workers[**index];
                 worker.state == State::Ready
@@ -319,9 +319,10 @@ impl Router {
         let mut moved = false;
         for position in 0..self.steps[step].workers.len() {
             let index = self.steps[step].workers[position];
+            let free = self.may_begin();
             let worker = &mut self.workers[index];
             let due = matches!(worker.producer, ProducerState::Idle(until) if until <= now);
-            if count > 0 && due && worker.may_be_granted() {
+            if count > 0 && due && worker.may_be_granted() && free {
                 worker.producer = ProducerState::Granted;
                 self.groups.enter(self.steps[step].group, 1);
                 self.actions.push(Action::Grant { worker: index, count: count as u32 });
@@ -333,7 +334,7 @@ impl Router {
 
     /// How many messages a worker of the step may have in hand.
     fn depth(&self, step: usize) -> usize {
-        if self.batches == Batches::Single {
+        if self.batches != Batches::Adaptive {
             return 1;
         }
         match self.steps[step].times.recent() {

@@ -45,8 +45,12 @@ pub(crate) use interface::*;
 pub(crate) enum Batches {
     /// As much as it does in a short time, by the running times so far.
     Adaptive,
-    /// One message: the order of events does not depend on running times.
+    /// One message: the order of events does not depend on running times, if a
+    /// driver does one thing after the other.
     Single,
+    /// One message in the whole run: the order of events does not depend on
+    /// running times.
+    OneByOne,
 }
 
 struct Step {
@@ -379,6 +383,11 @@ impl Router {
         self.worker_has_started();
         self.stop_worker(worker);
         self.abandon(format!("init of \"{name}\" failed: {failure}"));
+    }
+
+    /// Whether another worker may be given something to do.
+    fn may_begin(&self) -> bool {
+        self.batches != Batches::OneByOne || !self.workers.iter().any(Worker::is_busy)
     }
 
     fn worker_has_started(&mut self) {

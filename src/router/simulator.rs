@@ -74,6 +74,7 @@ struct Faults {
     deaths: u32,
     init_failures: u32,
     stops: u32,
+    one_by_one: bool,
 }
 
 struct Simulator {
@@ -178,7 +179,8 @@ impl Simulator {
     fn new(seed: u64, faults: Faults) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let plan = random_plan(&mut rng);
-        let mut router = Router::new(&plan, Batches::Adaptive);
+        let batches = if faults.one_by_one { Batches::OneByOne } else { Batches::Adaptive };
+        let mut router = Router::new(&plan, batches);
         router.track_items(&plan);
         let workers = (0..router.worker_count()).map(|_| Incarnation::default()).collect();
         let mut simulator = Self {
@@ -590,6 +592,11 @@ impl Simulator {
             }
             assert!(step.counts.received >= step.counts.done, "I1");
         }
+        if self.faults.one_by_one {
+            let busy = self.router.workers.iter().filter(|worker| worker.is_busy());
+            let finishing = busy.clone().filter(|worker| worker.state == State::Finishing);
+            assert!(finishing.count() > 0 || busy.count() <= 1, "{}", self.state());
+        }
         for worker in &self.router.workers {
             assert!(worker.in_hand_count <= 1024, "I3: too much in hand");
             let in_hand: usize = worker.in_hand.iter().map(Parcel::count).sum();
@@ -668,13 +675,22 @@ fn a_worker_killed_while_it_starts_or_finishes_is_replaced() {
 }
 
 #[test]
+fn one_by_one_nothing_is_done_beside_something_else() {
+    simulate("one by one", 1000, Faults { one_by_one: true, ..Faults::default() });
+    let faults =
+        Faults { failures: 100, deaths: 50, stops: 100, one_by_one: true, init_failures: 10 };
+    simulate("one by one, with faults", 1000, faults);
+}
+
+#[test]
 fn stopped_runs_account_for_every_message() {
-    let faults = Faults { failures: 50, deaths: 30, stops: 1000, init_failures: 0 };
+    let faults = Faults { failures: 50, deaths: 30, stops: 1000, ..Faults::default() };
     simulate("stops", 3000, faults);
 }
 
 #[test]
 fn runs_with_failing_inits_end() {
-    let faults = Faults { failures: 50, deaths: 100, stops: 200, init_failures: 100 };
+    let faults =
+        Faults { failures: 50, deaths: 100, stops: 200, init_failures: 100, one_by_one: false };
     simulate("inits", 3000, faults);
 }

@@ -12,6 +12,7 @@ use super::lifeline::Lifeline;
 use super::link::{self, Place};
 use super::wire::{FromWorker, Sharing, ToWorker, VERSION};
 use super::{ENDPOINT, Inproc, OF_A_PROCESS, OF_A_START, OF_A_THREAD, frames, ipc, make_room};
+use crate::event::Event;
 use crate::observe::Outlet;
 use crate::router::{Action, Input, Loss, Router, Stop};
 
@@ -28,6 +29,8 @@ pub(crate) enum Command {
         place: Place,
         loss: Loss,
     },
+    /// For the observers.
+    Tell(Event),
 }
 
 /// Tells the hub something from any thread.
@@ -161,6 +164,7 @@ impl Hub {
                         self.router.handle(Input::Lost { worker: place.worker, loss }, now);
                     }
                     Command::Lost { .. } => {}
+                    Command::Tell(event) => self.outlet.tell(event),
                 }
             }
             let now = self.start.elapsed();

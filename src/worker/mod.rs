@@ -10,6 +10,7 @@ pub(crate) mod sequential;
 mod serve;
 pub(crate) mod supervisor;
 pub(crate) mod thread;
+mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -4,9 +4,11 @@
 //! standard input. The first thing that comes over it is the post.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,7 @@ use serde_json::Value;
 use super::page::Page;
 use super::serve::{Watch, serve};
 use crate::error::Failure;
-use crate::registry::{Build, Registry};
+use crate::registry::{Build, Kind, Registry};
 use crate::segment;
 use crate::stage::Context;
 use crate::transport::lifeline::Lifeline;
@@ -42,6 +44,22 @@ pub(crate) struct Post {
     pub(crate) directory: PathBuf,
     /// In bytes.
     pub(crate) memory_limit: Option<u64>,
+    /// For a worker in Python.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) python: Option<InPython>,
+}
+
+/// What a worker in Python needs to know besides.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InPython {
+    /// The module that has the class.
+    pub(crate) module: String,
+    /// The place of its step in the pipeline, which a class need not say itself.
+    pub(crate) role: Kind,
+    /// Directories that modules are looked for in before all others.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Whether each next step is in Python too.
+    pub(crate) to_python: Vec<bool>,
 }
 
 /// Whether this process was started as a worker: its standard input is the other
@@ -53,11 +71,39 @@ pub(crate) fn is_worker() -> bool {
     peer.is_ok_and(|peer| peer.pid.as_raw_nonzero().get().to_string() == starter)
 }
 
+/// The variables that make a worker one in Python: the interpreter, and what it is to run.
+pub(super) const INTERPRETER: &str = "DRPIPE_PYTHON";
+pub(super) const MAIN: &str = "DRPIPE_PYTHON_MAIN";
+
 /// Runs this process as a worker, to its end.
 pub(crate) fn run(registry: &Registry) -> ! {
+    if let (Some(interpreter), Some(main)) = (std::env::var_os(INTERPRETER), std::env::var_os(MAIN))
+    {
+        become_python(&interpreter, &main);
+    }
     // The supervisor tells of an end in error; nobody is left to be told more.
     let code = work(registry).unwrap_or(EXIT_LOST);
     std::process::exit(code.into())
+}
+
+/// Goes on as the interpreter. A thread there that watches over the lifeline may
+/// have to wait for code that holds the interpreter's lock: the system itself
+/// ends this process with the one that started it.
+fn become_python(interpreter: &OsStr, main: &OsStr) -> ! {
+    let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
+    if bound.is_err() || parent != std::env::var(VARIABLE).ok() {
+        std::process::exit(EXIT_LOST.into());
+    }
+    let error = std::process::Command::new(interpreter)
+        .arg(main)
+        .args(std::env::args_os().skip(2))
+        .env_remove(INTERPRETER)
+        .env_remove(MAIN)
+        .exec();
+    // Standard error is read by the supervisor, and goes into the run's log.
+    let _ = writeln!(io::stderr(), "cannot start {}: {error}", Path::new(interpreter).display());
+    std::process::exit(EXIT_LOST.into());
 }
 
 /// The exit code of a worker that can no longer talk to the router.
@@ -72,7 +118,7 @@ fn work(registry: &Registry) -> Result<u8, Failure> {
     let (text, file) = lifeline.receive_post()?;
     let page = Arc::new(Page::open(file)?);
     page.beat();
-    let Post { place, context, class, params, directory, memory_limit } =
+    let Post { place, context, class, params, directory, memory_limit, .. } =
         serde_json::from_slice(&text)?;
     watch_over(lifeline.try_clone()?, Arc::clone(&page), directory.clone())?;
     segment::share_from_here();

@@ -40,7 +40,7 @@ pub(crate) fn run(
     }
     while !router.is_over() {
         let now = start.elapsed();
-        inputs.extend(commands.take().map(input_of));
+        inputs.extend(commands.take().filter_map(input_of));
         for input in inputs.drain(..) {
             router.handle(outlet.screen(input, &router), now);
         }
@@ -55,17 +55,19 @@ pub(crate) fn run(
         }
         if inputs.is_empty() && !router.is_over() {
             let timeout = router.next_wake().map(|at| at.saturating_sub(start.elapsed()));
-            inputs.extend(commands.wait(timeout).map(input_of));
+            inputs.extend(commands.wait(timeout).and_then(input_of));
         }
     }
     (router, outlet, start.elapsed())
 }
 
-fn input_of(command: Command) -> Input {
+fn input_of(command: Command) -> Option<Input> {
     match command {
-        Command::Stop(stop) => Input::Stop(stop),
-        Command::Halt(reason) => Input::Halt { reason },
-        Command::Lost { place, loss } => Input::Lost { worker: place.worker, loss },
+        Command::Stop(stop) => Some(Input::Stop(stop)),
+        Command::Halt(reason) => Some(Input::Halt { reason }),
+        Command::Lost { place, loss } => Some(Input::Lost { worker: place.worker, loss }),
+        // Only worker processes have something to say this way.
+        Command::Tell(_) => None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command as Program, ExitStatus, Stdio};
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread::JoinHandle;
@@ -18,7 +19,8 @@ use rustix::process::{
 
 use super::memory;
 use super::page::Page;
-use super::process::{BEAT, EXIT_FULL, EXIT_LOST, Post, VARIABLE};
+use super::process::{BEAT, EXIT_FULL, EXIT_LOST, INTERPRETER, MAIN, Post, VARIABLE};
+use super::words::Words;
 use crate::event::Cause;
 use crate::router::{Loss, Suspect};
 use crate::transport::hub::{Command, Commander};
@@ -56,6 +58,13 @@ pub(crate) struct Supervisor {
     thread: JoinHandle<()>,
 }
 
+/// What a worker in Python runs on.
+pub(crate) struct Interpreter {
+    pub(crate) program: PathBuf,
+    /// The script to run.
+    pub(crate) main: PathBuf,
+}
+
 enum Order {
     Start(Box<Start>),
     /// No worker is needed any more: those that have not ended after this time
@@ -65,6 +74,7 @@ enum Order {
 
 struct Start {
     post: Post,
+    python: Option<Interpreter>,
     limits: Limits,
     ours: Lifeline,
     theirs: Lifeline,
@@ -95,11 +105,16 @@ impl Supervisor {
     ///
     /// # Errors
     /// If the process has no file descriptors left.
-    pub(crate) fn spawn(&self, post: Post, limits: Limits) -> io::Result<Lifeline> {
+    pub(crate) fn spawn(
+        &self,
+        post: Post,
+        python: Option<Interpreter>,
+        limits: Limits,
+    ) -> io::Result<Lifeline> {
         make_room_for_a_process()?;
         let (ours, theirs) = Lifeline::pair()?;
         let hubs = ours.try_clone()?;
-        self.order(Order::Start(Box::new(Start { post, limits, ours, theirs })));
+        self.order(Order::Start(Box::new(Start { post, python, limits, ours, theirs })));
         Ok(hubs)
     }
 
@@ -145,6 +160,9 @@ struct Ward {
     forgiven: Option<(u64, Duration)>,
     /// Why it is being ended, and when it will be by force.
     ended: Option<(Loss, Instant)>,
+    /// What it prints.
+    words: Vec<Words>,
+    in_python: bool,
     /// Kept open for as long as the worker lives.
     _lifeline: Lifeline,
 }
@@ -164,6 +182,7 @@ impl Watcher {
                     }
                 }
             }
+            self.listen();
             self.reap();
             self.look();
             if self.ending.is_some() && self.children.is_empty() {
@@ -193,6 +212,14 @@ impl Watcher {
         }
     }
 
+    /// Passes on what the workers have printed.
+    fn listen(&mut self) {
+        for ward in self.children.values_mut() {
+            let commander = &self.commander;
+            ward.words.retain_mut(|words| words.read(|event| commander.send(Command::Tell(event))));
+        }
+    }
+
     /// Takes leave of those that have ended.
     fn reap(&mut self) {
         let has_ended = |(place, ward): (&Place, &Ward)| ward.has_ended().then_some(*place);
@@ -203,6 +230,13 @@ impl Watcher {
             // number of its group is no other's.
             signal(&ward.child, Signal::KILL);
             let status = ward.child.wait().ok();
+            // Somebody that it has started may hold the streams: nobody waits for an end.
+            for words in &mut ward.words {
+                let mut tell = |event| self.commander.send(Command::Tell(event));
+                if words.read(&mut tell) {
+                    words.take_rest(&mut tell);
+                }
+            }
             self.commander.send(Command::Lost { place, loss: ward.loss(status) });
         }
     }
@@ -248,6 +282,8 @@ impl Watcher {
         }
         let pidfds = self.children.values().filter_map(|ward| ward.pidfd.as_ref());
         files.extend(pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
+        let words = self.children.values().flat_map(|ward| &ward.words);
+        files.extend(words.map(|words| PollFd::new(words, PollFlags::IN)));
         // An interruption only makes the next look come early.
         let _ = poll(&mut files, Some(&time));
         if !self.abandoned && files[0].revents().contains(PollFlags::IN) {
@@ -260,20 +296,28 @@ impl Watcher {
 
 impl Ward {
     fn new(start: Start) -> io::Result<Self> {
-        let Start { post, limits, ours, theirs } = start;
+        let Start { post, python, limits, ours, theirs } = start;
         let (page, file) = Page::create()?;
         let text = serde_json::to_vec(&post)?;
         // This very program, also if its file has been replaced meanwhile. The
         // arguments are for those who read a list of processes.
-        let child = Program::new("/proc/self/exe")
+        let mut program = Program::new("/proc/self/exe");
+        if let Some(Interpreter { program: interpreter, main }) = &python {
+            program.env(INTERPRETER, interpreter).env(MAIN, main);
+        }
+        let mut child = program
             .arg0(std::env::args_os().next().unwrap_or_else(|| "drpipe".into()))
             .args(["worker", post.context.step(), &post.context.worker().to_string()])
             .env(VARIABLE, std::process::id().to_string())
             .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            // Results of the program itself may go to standard output.
-            .stdout(io::stderr())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()?;
+        let (step, worker) = (post.context.step(), post.context.worker());
+        let printed = child.stdout.take().map(|stream| Words::printed(stream, step, worker));
+        let complained = child.stderr.take().map(|stream| Words::complained(stream, step, worker));
+        let words = printed.into_iter().chain(complained).collect::<io::Result<_>>()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         // Where the system has none, the next look finds out.
         let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -289,6 +333,8 @@ impl Ward {
             beats: (0, started),
             forgiven: None,
             ended: None,
+            words,
+            in_python: python.is_some(),
             _lifeline: ours,
         })
     }
@@ -300,16 +346,7 @@ impl Ward {
             self.beats = (beats, now);
         }
         if beats == 0 && now - self.started > START {
-            let program = std::env::current_exe().unwrap_or_default();
-            return Some(self.found(
-                Cause::Lost,
-                format!(
-                    "{} did not become a worker within {} s: its main must call \
-                     drpipe::pipeline::serve_worker first",
-                    program.display(),
-                    START.as_secs()
-                ),
-            ));
+            return Some(self.found(Cause::Lost, self.never_began()));
         }
         if beats != 0 && now - self.beats.1 > SILENCE.max(BEAT * 10) {
             let silence = SILENCE.as_secs();
@@ -330,6 +367,19 @@ impl Ward {
             Cause::Lost,
             format!("it used {} MiB of memory, its limit is {} MiB", used >> 20, limit >> 20),
         ))
+    }
+
+    fn never_began(&self) -> String {
+        let seconds = START.as_secs();
+        if self.in_python {
+            return format!("its interpreter did not become a worker within {seconds} s");
+        }
+        let program = std::env::current_exe().unwrap_or_default();
+        format!(
+            "{} did not become a worker within {seconds} s: its main must call \
+             drpipe::pipeline::serve_worker first",
+            program.display(),
+        )
     }
 
     /// Does not hold it against the worker that time stood still.

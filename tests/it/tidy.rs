@@ -7,7 +7,7 @@ use crate::support::program::package;
 
 /// The modules of the library, the lowest first: each may use only those
 /// before it.
-const LAYERS: [&str; 23] = [
+const LAYERS: [&str; 24] = [
     "nearest",
     "error",
     "message",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 23] = [
     "stage",
     "registry",
     "config",
+    "python",
     "ledger",
     "event",
     "router",
@@ -102,8 +103,8 @@ fn only_one_module_names_fitsio() {
 
 #[test]
 fn only_the_command_line_prints() {
-    // The supervisor hands its standard error to the workers.
-    let files = ["src/cli/", "src/worker/supervisor.rs"];
+    // What a worker process says there is read by the supervisor.
+    let files = ["src/cli/", "src/worker/process.rs"];
     assert_only_in(&files, &["println!", "print!", "stdout()", "stderr()"]);
 }
 

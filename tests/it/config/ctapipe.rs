@@ -129,10 +129,3 @@ fn ctapipe_bad_json_is_an_error() {
     let text = LISTED.replace("\"version\": 1", "\"version\": 1,");
     says(&bad(&text), &at(&text, ",\n}"), &["error: not JSON", "remove it"]);
 }
-
-/// There, a Python file beside the JSON file is run as configuration.
-#[test]
-fn ctapipe_python_steps_are_an_error_that_says_so() {
-    let text = LISTED.replace("\"Count\"", "\"Camera\"");
-    says(&bad(&text), &at(&text, "\"Camera\""), &["Python steps", "not supported yet"]);
-}

@@ -125,9 +125,8 @@ fn unknown_classes_are_errors() {
         "\"Claen\"",
         &["unknown class", "expected one of Clean, Pass", "did you mean \"Clean\"?"],
     );
-    let text = with_stagers(r#"{"name": "A", "class": "Foo", "module": "lab.foo"}"#);
-    let found = bad(&text);
-    says(&found, &at(&text, "\"Foo\""), &["Python steps", "not supported yet"]);
+    let text = with_stagers(r#"{"name": "A", "class": "Spectrograph"}"#);
+    one(&text, "\"Spectrograph\"", &["unknown class", "also needs its \"module\""]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod drawings;
 mod errors;
 mod graph;
 mod params;
+mod python;
 mod random;
 mod schema;
 mod settings;

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // the parameters are read by serde only
 
 use drpipe::config::plan::Plan;
-use drpipe::config::{Diagnostic, Loaded, Setting, load};
+use drpipe::config::{Describe, Diagnostic, Loaded, Setting, load_with};
 use drpipe::prelude::*;
 
 #[derive(Deserialize, JsonSchema)]
@@ -131,8 +131,16 @@ pub fn registry() -> Registry {
 }
 
 pub fn check(text: &str, settings: &[&str]) -> std::result::Result<Loaded, Vec<Diagnostic>> {
+    check_with(text, settings, &mut |_| Vec::new())
+}
+
+pub fn check_with(
+    text: &str,
+    settings: &[&str],
+    describe: &mut Describe<'_>,
+) -> std::result::Result<Loaded, Vec<Diagnostic>> {
     let settings: Vec<Setting> = settings.iter().map(|s| Setting::parse(s).unwrap()).collect();
-    load(text, "p.json", &registry(), &settings).map_err(|error| error.diagnostics)
+    load_with(text, "p.json", &registry(), &settings, describe).map_err(|error| error.diagnostics)
 }
 
 /// The plan of a good file, and its warnings.
@@ -159,7 +167,7 @@ pub fn bad_with(text: &str, settings: &[&str]) -> Vec<String> {
     }
 }
 
-fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
+pub fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
     diagnostics.iter().map(ToString::to_string).collect()
 }
 

@@ -1,0 +1,243 @@
+//! Questions to an interpreter about the classes of its modules, answered
+//! before a run by the package that drpipe carries.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Carried, interpreter};
+use crate::config::plan::Python;
+use crate::config::{About, Described, Unusable, Wanted};
+use crate::registry::{Class, Kind};
+
+/// Importing a module takes less than this.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// Asks interpreters. What is found out is good for one configuration.
+pub(crate) struct Questions<'c> {
+    pub(crate) carried: &'c Carried,
+    /// Directories where modules may be besides those that a step names.
+    pub(crate) also_in: Vec<PathBuf>,
+}
+
+/// What an interpreter answers.
+#[derive(Deserialize)]
+struct Answer {
+    python: String,
+    missing: Vec<String>,
+    classes: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    name: String,
+    ok: Option<Facts>,
+    error: Option<Trouble>,
+}
+
+#[derive(Deserialize)]
+struct Facts {
+    kind: Option<Kind>,
+    doc: String,
+    single: bool,
+    gathers: bool,
+    schema: Value,
+}
+
+#[derive(Deserialize)]
+struct Trouble {
+    what: String,
+    message: String,
+    hint: String,
+    known: Vec<String>,
+}
+
+/// A class that a module offers.
+pub(crate) struct Listed {
+    pub(crate) class: Class,
+    /// Whether it may stand anywhere.
+    pub(crate) anywhere: bool,
+}
+
+impl Questions<'_> {
+    /// An answer for each class, in order.
+    pub(crate) fn describe(&self, wanted: &[Wanted]) -> Vec<Result<Described, Unusable>> {
+        let mut answers: Vec<Option<Result<Described, Unusable>>> = vec![None; wanted.len()];
+        for first in 0..wanted.len() {
+            if answers[first].is_some() {
+                continue;
+            }
+            // All that one interpreter is asked, it is asked at once.
+            let alike = |other: &Wanted| {
+                (&other.interpreter, &other.paths)
+                    == (&wanted[first].interpreter, &wanted[first].paths)
+            };
+            let places: Vec<usize> = (first..wanted.len()).filter(|i| alike(&wanted[*i])).collect();
+            let asked: Vec<&Wanted> = places.iter().map(|place| &wanted[*place]).collect();
+            for (place, answer) in places.into_iter().zip(self.describe_alike(&asked)) {
+                answers[place] = Some(answer);
+            }
+        }
+        answers.into_iter().flatten().collect()
+    }
+
+    /// Of classes with the same interpreter and the same paths.
+    fn describe_alike(&self, wanted: &[&Wanted]) -> Vec<Result<Described, Unusable>> {
+        let fail = |unusable: Unusable| wanted.iter().map(|_| Err(unusable.clone())).collect();
+        let Wanted { interpreter, paths, .. } = wanted[0];
+        let interpreter = match interpreter::find(interpreter.as_deref()) {
+            Ok(found) => found,
+            Err((message, hint)) => return fail(of_interpreter(message, hint)),
+        };
+        let paths = self.paths(paths);
+        let classes: Vec<Value> =
+            wanted.iter().map(|w| json!({"module": w.module, "class": w.class})).collect();
+        let answer = match self.ask(&interpreter, &json!({"paths": paths, "classes": classes})) {
+            Ok(answer) if answer.classes.len() == wanted.len() => answer,
+            Ok(_) => return fail(of_interpreter("its answer is incomplete".into(), String::new())),
+            Err(unusable) => return fail(unusable),
+        };
+        let described = wanted.iter().zip(answer.classes).map(|(wanted, entry)| {
+            let (module, paths) = (wanted.module.clone(), paths.clone());
+            let python = Python { interpreter: interpreter.clone(), module, paths };
+            described(wanted, python, entry)
+        });
+        described.collect()
+    }
+
+    /// The classes of a module.
+    ///
+    /// # Errors
+    /// Why they cannot be known, in words.
+    pub(crate) fn list(&self, given: Option<&str>, module: &str) -> Result<Vec<Listed>, String> {
+        let found = interpreter::find(given);
+        let interpreter = found.map_err(|(message, hint)| format!("{message}; {hint}"))?;
+        let request = json!({"paths": self.paths(&[]), "list": module});
+        let answer = self.ask(&interpreter, &request).map_err(|unusable| match unusable.hint {
+            hint if hint.is_empty() => unusable.message,
+            hint => format!("{}; {hint}", unusable.message),
+        })?;
+        answer.classes.into_iter().map(listed).collect()
+    }
+
+    fn paths(&self, given: &[PathBuf]) -> Vec<PathBuf> {
+        let all = given.iter().chain(&self.also_in);
+        // A stage may change the current directory.
+        all.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect()
+    }
+
+    fn ask(&self, interpreter: &Path, request: &Value) -> Result<Answer, Unusable> {
+        let shown = interpreter.display();
+        let trouble = |message: String| of_interpreter(message, String::new());
+        let (text, complete) = converse(interpreter, &self.carried.main(), request)
+            .map_err(|error| trouble(format!("the Python interpreter {shown}: {error}")))?;
+        let answer: Answer = match serde_json::from_slice(&text) {
+            Ok(answer) => answer,
+            Err(_) if !complete => {
+                let seconds = LONGEST.as_secs();
+                let message = format!("importing did not end within {seconds} s under {shown}");
+                return Err(trouble(message));
+            }
+            Err(_) => {
+                let hint = "it says why above; Python 3.9 or later is needed".to_owned();
+                let message = format!("the Python interpreter {shown} gave no answer");
+                return Err(of_interpreter(message, hint));
+            }
+        };
+        if answer.missing.is_empty() {
+            return Ok(answer);
+        }
+        let names = answer.missing.join(" and ");
+        let install = format!("{shown} -m pip install {}", answer.missing.join(" "));
+        let version = answer.python;
+        let message = format!("Python {version} ({shown}) lacks {names}, which steps in it need");
+        Err(of_interpreter(message, format!("install what is missing: {install}")))
+    }
+}
+
+fn of_interpreter(message: String, hint: String) -> Unusable {
+    Unusable { about: About::Interpreter, message, hint }
+}
+
+/// What the interpreter has printed, and whether it has come to its end.
+fn converse(interpreter: &Path, main: &Path, request: &Value) -> io::Result<(Vec<u8>, bool)> {
+    let mut child = Command::new(interpreter)
+        .arg(main)
+        .arg("--describe")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let sent = tell(&mut child, request);
+    let (sender, receiver) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        thread::spawn(move || sender.send(read(stdout)));
+    }
+    let heard = receiver.recv_timeout(LONGEST);
+    // One that has ended already takes no harm.
+    let _ = child.kill();
+    let _ = child.wait();
+    match heard {
+        Ok(text) => sent.and(text).map(|text| (text, true)),
+        Err(_) => Ok((Vec::new(), false)),
+    }
+}
+
+fn tell(child: &mut Child, request: &Value) -> io::Result<()> {
+    match child.stdin.take().map(|mut stdin| stdin.write_all(request.to_string().as_bytes())) {
+        // It has ended without reading: what it printed says why.
+        Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Some(result) => result,
+        None => Ok(()),
+    }
+}
+
+fn read(mut stdout: ChildStdout) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    stdout.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn described(wanted: &Wanted, python: Python, entry: Entry) -> Result<Described, Unusable> {
+    match (entry.ok, entry.error) {
+        (Some(Facts { kind, single, gathers, schema, .. }), _) => {
+            Ok(Described { python, kind, single, gathers, schema })
+        }
+        (None, Some(trouble)) => Err(unusable(wanted, trouble)),
+        (None, None) => Err(of_interpreter("its answer is incomplete".into(), String::new())),
+    }
+}
+
+fn unusable(wanted: &Wanted, trouble: Trouble) -> Unusable {
+    let Trouble { what, message, hint, known } = trouble;
+    let about = if what == "class" { About::Class } else { About::Module };
+    let near = crate::nearest::nearest(&wanted.class, known.iter().map(String::as_str));
+    let hint = match near {
+        Some(near) if what == "class" => format!("did you mean \"{near}\"?"),
+        _ => hint,
+    };
+    Unusable { about, message, hint }
+}
+
+fn listed(entry: Entry) -> Result<Listed, String> {
+    match (entry.ok, entry.error) {
+        (Some(Facts { kind, doc, single, gathers, mut schema }), _) => {
+            if let (Some(object), false) = (schema.as_object_mut(), doc.is_empty()) {
+                object.entry("description").or_insert_with(|| doc.into());
+            }
+            let anywhere = kind.is_none();
+            let kind = kind.unwrap_or(Kind::Stage);
+            let class = Class::foreign(&entry.name, kind, single, gathers, schema);
+            Ok(Listed { class, anywhere })
+        }
+        (None, Some(Trouble { message, hint, .. })) if hint.is_empty() => Err(message),
+        (None, Some(Trouble { message, hint, .. })) => Err(format!("{message}; {hint}")),
+        (None, None) => Err("the interpreter's answer is incomplete".to_owned()),
+    }
+}
