@@ -47,7 +47,7 @@ def decode(fields: Any, buffers: Sequence[Buffer]) -> Any:
     size = len(buffer) if not isinstance(buffer, memoryview) else buffer.nbytes
     if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize != size:
         raise CodecError(f"an array of {kind} and shape {shape} came with {size} bytes")
-    flat = np.frombuffer(buffer, dtype)
+    flat = np.frombuffer(buffer, dtype)  # type: ignore[arg-type]
     flat.flags.writeable = False
     if isinstance(buffer, Segment):
         segments.remember(_address(flat), buffer)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
+from . import segments
 from .failures import Failure
 from .gather import Many, One
-from . import segments
 from .segments import Buffer, Lifeline, Made, Segment
 
 VERSION = 2
@@ -46,7 +46,7 @@ class Completion(NamedTuple):
     """Successive messages that are done, or one that failed."""
 
     first: int
-    count: int
+    messages: int
     silent: int
     busy: int
     failure: Optional[Failure]
