@@ -87,11 +87,17 @@ pub(crate) fn describe(
         drafts.iter().map(|draft| wanted(draft, &lowered.python, registry)).collect();
     let asked: Vec<Wanted> = wanted.iter().flatten().cloned().collect();
     let mut answers = if asked.is_empty() { Vec::new() } else { describe(&asked) }.into_iter();
+    let mut said: Vec<String> = Vec::new();
     let found = drafts.iter().zip(wanted).map(|(draft, wanted)| {
         wanted?;
         Some(match answers.next()? {
             Ok(described) => Found::Class(Box::new(found(draft, described))),
+            // What is wrong with an interpreter is said once, not for each step.
+            Err(unusable) if said.contains(&unusable.message) => Found::Unusable,
             Err(unusable) => {
+                if unusable.about == About::Interpreter {
+                    said.push(unusable.message.clone());
+                }
                 let origin = match unusable.about {
                     About::Interpreter => interpreter_origin(draft, &lowered.python),
                     About::Module => draft.origin("module"),

@@ -30,6 +30,8 @@ pub(crate) struct Questions<'c> {
 #[derive(Deserialize)]
 struct Answer {
     python: String,
+    /// The interpreter itself, where what was started only leads to it.
+    executable: PathBuf,
     missing: Vec<String>,
     classes: Vec<Entry>,
 }
@@ -106,7 +108,7 @@ impl Questions<'_> {
         };
         let described = wanted.iter().zip(answer.classes).map(|(wanted, entry)| {
             let (module, paths) = (wanted.module.clone(), paths.clone());
-            let python = Python { interpreter: interpreter.clone(), module, paths };
+            let python = Python { interpreter: answer.executable.clone(), module, paths };
             described(wanted, python, entry)
         });
         described.collect()

@@ -16,6 +16,7 @@ mod mock;
 mod night;
 mod processes;
 mod program;
+mod python;
 mod quarantine;
 mod resume;
 mod runs;
