@@ -1,6 +1,7 @@
 //! Steps in Python that go wrong: nothing is lost, and everything is said.
 
 use std::fs;
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -90,7 +91,7 @@ fn killed_workers_in_python_lose_nothing_and_repeat_nothing() {
     };
     let slow = with(
         of("faulty", "SLOW", "Sleeps"),
-        &json!({"nb_process": 3, "retries": 50, "backoff": 0, "params": {"seconds": 0.001}}),
+        &json!({"nb_process": 4, "retries": 50, "backoff": 0, "params": {"seconds": 0.003}}),
     );
     let producer = with(first_model("IN", "YieldingProducer"), &json!({"params": {"last": 3000}}));
     let night = Night::new(&python, &json!([producer, slow, first_model("END", "Write")]));
@@ -102,16 +103,15 @@ fn killed_workers_in_python_lose_nothing_and_repeat_nothing() {
         .spawn()
         .unwrap();
     let mut kills = 0;
-    let status =
-        disturb_until_end(&mut program, std::time::Duration::from_millis(100), |program| {
-            // Producer and consumer keep something: killing those ends the run.
-            let slow: Vec<u32> =
-                children(program).into_iter().filter(|pid| is_of(*pid, "SLOW")).collect();
-            if !slow.is_empty() {
-                signal(slow[rng.random_range(0..slow.len())], Signal::KILL);
-                kills += 1;
-            }
-        });
+    let status = disturb_until_end(&mut program, Duration::from_millis(300), |program| {
+        // Producer and consumer keep something: killing those ends the run.
+        let slow: Vec<u32> =
+            children(program).into_iter().filter(|pid| is_of(*pid, "SLOW")).collect();
+        if !slow.is_empty() {
+            signal(slow[rng.random_range(0..slow.len())], Signal::KILL);
+            kills += 1;
+        }
+    });
     assert_eq!(status.code(), Some(0));
     assert!(kills > 1);
     let numbers: Vec<u64> = night.lines().iter().map(|line| line.as_u64().unwrap()).collect();
