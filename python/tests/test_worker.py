@@ -7,20 +7,6 @@ import signal
 
 import msgpack
 import pytest
-from router import Router
-
-
-@pytest.fixture
-def start(tmp_path):
-    routers = []
-
-    def start(cls, module="styles", **options):
-        routers.append(Router(tmp_path, module=module, cls=cls, **options))
-        return routers[-1]
-
-    yield start
-    for router in routers:
-        router.__exit__()
 
 
 def by_route(said):

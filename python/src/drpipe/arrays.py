@@ -57,9 +57,11 @@ def decode(fields: Any, buffers: Sequence[Buffer]) -> Any:
 def encode(value: Any, encoder: Encoder) -> Any:
     """What takes the place of an array, or of a numpy scalar, in a header."""
     if isinstance(value, np.generic):
-        if not encoder.to_python or isinstance(value, (np.str_, np.bytes_)):
-            if value.dtype.str not in TYPES and not isinstance(value, (np.str_, np.bytes_)):
-                raise _unsupported(value)
+        if isinstance(value, (np.str_, np.bytes_)):
+            return value.item()
+        if value.dtype.newbyteorder("<").str not in TYPES:
+            raise _unsupported(value)
+        if not encoder.to_python:
             return value.item()
         value = np.asarray(value)
     if type(value) not in _MERE_ARRAYS:

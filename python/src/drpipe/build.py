@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
+import builtins
 import importlib
 import sys
+import typing
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, get_args, get_origin
 
-from .failures import SetupError, summary
+from .failures import SetupError, nearest, summary
 from .stage import BASES
 
 #: What the constructors of components take beside their parameters.
@@ -63,10 +66,10 @@ def find_class(module: Any, name: str) -> Any:
         is_there = "is no class" if found is not None else "is not there"
         problem, hint = f"the class {name} {is_there} in the module {module.__name__}", ""
     known = [cls.__name__ for cls in classes_of(module)]
-    near = difflib.get_close_matches(name, known, 1)
+    near = nearest(name, known)
     if not hint:
         others = f"it has {', '.join(known)}" if known else "it has no class with a method run"
-        hint = f"did you mean {near[0]!r}?" if near else others
+        hint = f"did you mean {near!r}?" if near else others
     raise SetupError("class", problem, hint, known)
 
 
@@ -162,11 +165,24 @@ def set_params(instance: Any, params: Dict[str, Any]) -> None:
 
 
 def as_declared(cls: Any, name: str, value: Any) -> Any:
-    """A number without a fraction as the float that it is declared to be."""
-    if type(value) is not int:
+    """What JSON cannot say as it is declared to be: a number without a fraction
+    as a float, a text as a path, the value of a member as a member of an enum."""
+    kind = type(value)
+    if kind is not int and kind is not str:
         return value
-    annotation = annotation_of(cls, name)
-    return float(value) if _wants_float(annotation) else value
+    wanted = _kinds(annotation_of(cls, name), cls)
+    if kind is int:
+        value = float(value) if float in wanted and int not in wanted else value
+    elif str not in wanted and any(_is(PurePath, one) for one in wanted):
+        return Path(value)
+    for one in wanted:
+        if _is(Enum, one) and not isinstance(value, Enum):
+            return one(value)
+    return value
+
+
+def _is(base: type, kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base)
 
 
 def annotation_of(cls: Any, name: str) -> Any:
@@ -183,16 +199,18 @@ def annotation_of(cls: Any, name: str) -> Any:
     return None
 
 
-def _wants_float(annotation: Any) -> bool:
+def _kinds(annotation: Any, cls: Any) -> Tuple[Any, ...]:
+    """The classes that an annotation names."""
     if isinstance(annotation, str):
-        names = annotation.replace("Optional[", "").replace("]", "").split("|")
-        return "float" in (parts := [name.strip() for name in names]) and "int" not in parts
-    if annotation is float:
-        return True
+        names = vars(sys.modules.get(cls.__module__, builtins))
+        try:
+            annotation = eval(annotation, {**vars(typing), **names})
+        except Exception:
+            # What is there for the type checker only says nothing here.
+            return ()
     if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
-        kinds = get_args(annotation)
-        return float in kinds and int not in kinds
-    return False
+        return get_args(annotation)
+    return (annotation,)
 
 
 def has_own(instance: Any, name: str) -> bool:
