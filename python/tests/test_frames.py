@@ -155,6 +155,18 @@ def test_what_are_no_pixels_is_refused(data):
         there_and_back(Frame("n1", "x", data))
 
 
+def test_masked_pixels_are_missing():
+    masked = np.ma.masked_array(np.arange(3, dtype=">i2"), [False, True, False])
+    pixels = there_and_back(Frame("n1", "x", masked)).data
+    assert np.isnan(pixels[1]) and list(pixels[::2]) == [0, 2]
+
+
+def test_pixels_with_a_unit_are_refused():
+    units = pytest.importorskip("astropy.units")
+    with pytest.raises(CodecError, match="Quantity cannot be sent: send its parts"):
+        there_and_back(Frame("n1", "x", np.ones(3) * units.adu))
+
+
 def test_a_replaced_frame_leaves_the_first_alone():
     first = Frame("a", "s", np.zeros((2, 2)), {"N": 1})
     second = first.replace(data=first.data + 1, header={"N": 2})

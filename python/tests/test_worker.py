@@ -155,8 +155,7 @@ def test_a_producers_origins(start, tmp_path):
 
 def test_a_producer_names_its_origins(start, tmp_path):
     outputs = produced(start("Named", role="producer", params={"path": "p"}).ready())
-    assert [output.origin for output in outputs][0] == "item p"
-    assert outputs[-1].origin is None
+    assert [output.origin for output in outputs[::3]] == ["item p", None]
 
 
 def test_outputs_carry_the_origin_of_their_input(start):

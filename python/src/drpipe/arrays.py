@@ -64,12 +64,21 @@ def encode(value: Any, encoder: Encoder) -> Any:
         if not encoder.to_python:
             return value.item()
         value = np.asarray(value)
-    if type(value) not in _MERE_ARRAYS:
-        name = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise Unsendable(name, "send its parts, for example numpy.asarray(...) and the rest")
+    check_type(value)
     array = plain(value)
     fields = [array.dtype.str, list(array.shape), place(array, encoder)]
     return msgpack.ExtType(ARRAY, encoder.nested(fields))
+
+
+def check_type(array: Any) -> None:
+    """Subclasses have more than their numbers, which would be lost.
+
+    Raises:
+        Unsendable: naming the subclass.
+    """
+    if type(array) not in _MERE_ARRAYS:
+        name = f"{type(array).__module__}.{type(array).__qualname__}"
+        raise Unsendable(name, "send its parts, for example numpy.asarray(...) and the rest")
 
 
 def plain(array: Any) -> Any:

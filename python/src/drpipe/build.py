@@ -14,7 +14,7 @@ from .failures import SetupError, nearest, summary
 from .stage import BASES
 
 #: What the constructors of components take beside their parameters.
-_OF_COMPONENTS = ("parent", "config", "configuration", "tool")
+OF_COMPONENTS = ("parent", "config", "configuration", "tool")
 _MISSING: Any = object()
 
 
@@ -138,7 +138,7 @@ def make(cls: Any, params: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
         name = argument.name
         if name in rest and (argument.is_required or not traits):
             given[name] = as_declared(cls, name, rest.pop(name))
-        elif argument.is_required and name in _OF_COMPONENTS:
+        elif argument.is_required and name in OF_COMPONENTS:
             given[name] = None
         elif argument.is_required:
             raise SetupError(
@@ -170,7 +170,7 @@ def as_declared(cls: Any, name: str, value: Any) -> Any:
     kind = type(value)
     if kind is not int and kind is not str:
         return value
-    wanted = _kinds(annotation_of(cls, name), cls)
+    wanted = _kinds(annotation_of(cls, name))
     if kind is int:
         value = float(value) if float in wanted and int not in wanted else value
     elif str not in wanted and any(_is(PurePath, one) for one in wanted):
@@ -189,25 +189,30 @@ def annotation_of(cls: Any, name: str) -> Any:
     """The annotation of a class's attribute or of its constructor's argument."""
     own = getattr(cls.__init__, "__annotations__", {})
     if name in own:
-        return own[name]
+        return resolved(own[name], cls.__init__.__module__)
     for base in cls.__mro__:
         # Those of a base class are found there only if it has none of its own:
         # they are the same.
         annotations = getattr(base, "__annotations__", {})
         if name in annotations:
-            return annotations[name]
+            return resolved(annotations[name], base.__module__)
     return None
 
 
-def _kinds(annotation: Any, cls: Any) -> Tuple[Any, ...]:
+def resolved(annotation: Any, module: str) -> Any:
+    """What an annotation of a module means; Any if its names are not there."""
+    if not isinstance(annotation, str):
+        return annotation
+    names = vars(sys.modules.get(module, builtins))
+    try:
+        return eval(annotation, {**vars(typing), **names})
+    except Exception:
+        # Some are there for the type checker only.
+        return Any
+
+
+def _kinds(annotation: Any) -> Tuple[Any, ...]:
     """The classes that an annotation names."""
-    if isinstance(annotation, str):
-        names = vars(sys.modules.get(cls.__module__, builtins))
-        try:
-            annotation = eval(annotation, {**vars(typing), **names})
-        except Exception:
-            # What is there for the type checker only says nothing here.
-            return ()
     if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
         return get_args(annotation)
     return (annotation,)
