@@ -12,7 +12,7 @@ from .segments import Buffer
 from .values import Encoder
 
 #: Values of these types are never routed by what they contain.
-_PLAIN = frozenset([int, float, str, bool, bytes, dict, list, type(None)])
+PLAIN = frozenset([int, float, str, bool, bytes, dict, list, type(None)])
 
 Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer]]
 
@@ -58,9 +58,7 @@ class Emitter:
         """Emits what a call has returned: a value, or those of a generator."""
         if result is None:
             return
-        if isinstance(result, GeneratorType) or (
-            type(result) not in _PLAIN and hasattr(type(result), "__next__")
-        ):
+        if isinstance(result, GeneratorType) or (self.encoders and _is_iterator(result)):
             for value in result:
                 if value is not None:
                     self.value(value)
@@ -101,6 +99,10 @@ class Emitter:
             else f'add it to the next_steps of "{self._step}" in the configuration'
         )
         return f'"{name}" is not among the next steps of "{self._step}": {others}; {hint}'
+
+
+def _is_iterator(value: Any) -> bool:
+    return type(value) not in PLAIN and hasattr(type(value), "__next__")
 
 
 def origin_finder(instance: Any) -> Callable[[Any], Optional[bytes]]:

@@ -7,7 +7,7 @@ from types import GeneratorType
 from typing import Any, Callable, Iterator, List, Optional, Tuple, Union
 
 from . import failures, wire
-from .emit import Emitter, origin_finder
+from .emit import PLAIN, Emitter, origin_finder
 from .failures import Failure
 from .gather import Gathered
 from .page import MESSAGE, SINCE, Page
@@ -60,7 +60,8 @@ class Task:
         pending = emitter.pending
         run: Callable[[Any], Any] = self._instance.run
         decode, unpack = self._decoder.decode, self._decoder.unpack()
-        pack = emitter.encoders[0].pack_plain if emitter.encoders else None
+        # What goes to the default next step without further ado.
+        encoder = emitter.encoders[0] if emitter.encoders else None
         push = gathered.push
         tally = Tally()
         began = reported = monotonic_ns()
@@ -83,10 +84,12 @@ class Task:
                 value = None
                 if result is not None:
                     kind = result.__class__
-                    if pack is not None and not pending and (kind is int or kind is float):
-                        push(0, origin, pack(result), ())
-                    else:
+                    if encoder is None or pending or kind not in PLAIN:
                         emitter.result(result)
+                    elif kind is int or kind is float:
+                        push(0, origin, encoder.pack_plain(result), ())
+                    else:
+                        push(0, origin, *encoder.encode(result))
                     result = None
                 if pending:
                     emitter.flush(gathered)

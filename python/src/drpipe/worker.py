@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import gc
 import json
 import os
 import select
@@ -149,6 +150,7 @@ def _make_task(post: Dict[str, Any], link: Link) -> Optional[Task]:
     except BaseException as error:
         link.send(wire.init_failed(failures.of(error)))
         return None
+    gc.enable()
     task = Task(instance, emitter)
     failure = task.init()
     if failure is not None:
