@@ -12,7 +12,8 @@ from .segments import Buffer
 from .values import Encoder
 
 #: Values of these types are never routed by what they contain.
-PLAIN = frozenset([int, float, str, bool, bytes, dict, list, type(None)])
+_PLAIN = frozenset([int, float, str, bool, bytes, dict, list])
+_NONE: Tuple[Buffer, ...] = ()
 
 Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer]]
 
@@ -53,6 +54,17 @@ class Emitter:
             self._emit(self._routes[name], msg)
         else:
             raise Permanent(self._unknown(name))
+
+    def settle(self, result: Any, gathered: Gathered) -> None:
+        """Ends a call: lets go what it has sent, and then what it has returned."""
+        kind = type(result)
+        if self.pending or kind not in _PLAIN or not self.encoders:
+            self.result(result)
+            self.flush(gathered)
+        elif kind is int or kind is float:
+            gathered.push(0, self.origin, self.encoders[0].pack_plain(result), _NONE)
+        else:
+            gathered.push(0, self.origin, *self.encoders[0].encode(result))
 
     def result(self, result: Any) -> None:
         """Emits what a call has returned: a value, or those of a generator."""
@@ -102,7 +114,7 @@ class Emitter:
 
 
 def _is_iterator(value: Any) -> bool:
-    return type(value) not in PLAIN and hasattr(type(value), "__next__")
+    return type(value) not in _PLAIN and hasattr(type(value), "__next__")
 
 
 def origin_finder(instance: Any) -> Callable[[Any], Optional[bytes]]:

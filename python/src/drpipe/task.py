@@ -7,7 +7,7 @@ from types import GeneratorType
 from typing import Any, Callable, Iterator, List, Optional, Tuple, Union
 
 from . import failures, wire
-from .emit import PLAIN, Emitter, origin_finder
+from .emit import Emitter, origin_finder
 from .failures import Failure
 from .gather import Gathered
 from .page import MESSAGE, SINCE, Page
@@ -60,16 +60,14 @@ class Task:
         pending = emitter.pending
         run: Callable[[Any], Any] = self._instance.run
         decode, unpack = self._decoder.decode, self._decoder.unpack()
-        # What goes to the default next step without further ado.
-        encoder = emitter.encoders[0] if emitter.encoders else None
-        push = gathered.push
+        settle = emitter.settle
+        is_full = False
         tally = Tally()
         began = reported = monotonic_ns()
         for number, origin, header, buffers in messages:
             if is_over is not None and is_over():
-                page.rest()
-                report(tally.take(), gathered.take())
-                return False
+                is_full = True
+                break
             words[SINCE] = began
             words[MESSAGE] = number
             emitter.origin = origin
@@ -82,17 +80,9 @@ class Task:
                 result = run(value)
                 # The next message needs the room.
                 value = None
-                if result is not None:
-                    kind = result.__class__
-                    if encoder is None or pending or kind not in PLAIN:
-                        emitter.result(result)
-                    elif kind is int or kind is float:
-                        push(0, origin, encoder.pack_plain(result), ())
-                    else:
-                        push(0, origin, *encoder.encode(result))
+                if result is not None or pending:
+                    settle(result, gathered)
                     result = None
-                if pending:
-                    emitter.flush(gathered)
             except BaseException as error:
                 pending.clear()
                 value = result = None
@@ -112,7 +102,7 @@ class Task:
         page.rest()
         if tally:
             report(tally.take(), gathered.take())
-        return True
+        return not is_full
 
     def _failure(self, error: BaseException, header: Any, buffers: Any, reading: bool) -> Failure:
         if reading:

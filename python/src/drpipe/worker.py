@@ -32,8 +32,13 @@ def main() -> NoReturn:
     """Runs this process as a worker, to its end."""
     try:
         code = _work()
-    except (OSError, wire.WireError, ValueError, KeyError) as error:
+    except Exception as error:
         print(f"the worker ends: {failures.summary(error)}", file=sys.stderr)
+        if not isinstance(error, (OSError, wire.WireError)):
+            # A fault of this package.
+            import traceback
+
+            traceback.print_exc()
         code = EXIT_LOST
     _end(code)
 
