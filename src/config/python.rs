@@ -25,6 +25,8 @@ pub struct Wanted {
     pub module: String,
     /// The name of the class.
     pub class: String,
+    /// Where it stands.
+    pub role: Kind,
 }
 
 /// What is known of a class written in Python.
@@ -134,7 +136,8 @@ fn wanted(draft: &Draft<'_>, defaults: &Defaults, registry: &Registry) -> Option
     let interpreter = own.or_else(|| defaults.interpreter.as_ref().map(|(name, _)| name.clone()));
     let own = draft.value("pythonpath").map(keys::directories).unwrap_or_default();
     let paths = own.into_iter().chain(defaults.paths.iter().cloned()).collect();
-    Some(Wanted { interpreter, paths, module: module.to_owned(), class: class.to_owned() })
+    let (module, class) = (module.to_owned(), class.to_owned());
+    Some(Wanted { interpreter, paths, module, class, role: draft.role.usual_kind() })
 }
 
 fn interpreter_origin(draft: &Draft<'_>, defaults: &Defaults) -> Origin {

@@ -99,8 +99,10 @@ impl Questions<'_> {
             Err((message, hint)) => return fail(of_interpreter(message, hint)),
         };
         let paths = self.paths(paths);
-        let classes: Vec<Value> =
-            wanted.iter().map(|w| json!({"module": w.module, "class": w.class})).collect();
+        let classes: Vec<Value> = wanted
+            .iter()
+            .map(|w| json!({"module": w.module, "class": w.class, "role": w.role}))
+            .collect();
         let answer = match self.ask(&interpreter, &json!({"paths": paths, "classes": classes})) {
             Ok(answer) if answer.classes.len() == wanted.len() => answer,
             Ok(_) => return fail(of_interpreter("its answer is incomplete".into(), String::new())),
