@@ -317,6 +317,8 @@ impl Start {
             step: plan.steps[step].name.clone(),
             worker,
             next_steps: plan.next_steps(step),
+            codec: plan.steps[step].codec,
+            next_codecs: plan.next_codecs(step),
             private: private.clone(),
         }
     }

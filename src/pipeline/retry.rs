@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Pipeline;
+use crate::codec::Codec;
 use crate::config::plan::{OnError, Plan, Route, Step};
 use crate::data::{ANY, Data};
 use crate::error::{Failure, Result};
@@ -59,6 +60,8 @@ impl Pipeline {
                 retried: replay.1.clone(),
             }),
             input: None,
+            codec: Codec::default(),
+            python: None,
             ..first.clone()
         });
         Ok((self, note))
@@ -200,7 +203,7 @@ impl Data for Again {
         self.origin.clone()
     }
 
-    fn write_to(&self, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+    fn write_to(&self, _: Codec, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
         header.extend_from_slice(&self.payload.header);
         Ok(self.payload.buffers.clone())
     }
