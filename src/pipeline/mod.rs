@@ -14,6 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::codec::Codec;
 use crate::config::plan::Plan;
 use crate::config::{self, ConfigError, Diagnostic, Loaded, Setting};
 use crate::event::Event;
@@ -156,6 +157,11 @@ impl Pipeline {
     /// Keeps failed inputs under `directory`.
     pub fn set_quarantine(&mut self, directory: PathBuf) {
         self.plan.quarantine = directory;
+    }
+
+    /// Makes every step take MessagePack, whatever the plan has chosen.
+    pub(crate) fn take_messagepack(&mut self) {
+        self.plan.steps.iter_mut().for_each(|step| step.codec = Codec::MessagePack);
     }
 
     /// Records in the file `path` what becomes of each item of the producer, step
