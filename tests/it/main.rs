@@ -12,6 +12,7 @@ mod examples;
 mod fault_stages;
 mod faults;
 mod fits_reference;
+mod messagepack;
 mod mock;
 mod night;
 mod processes;
