@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -31,14 +31,8 @@ fn run(config: &Value, args: &[&str]) -> (Finished, BTreeMap<PathBuf, Vec<u8>>) 
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("pipeline.json"), config.to_string()).unwrap();
     let finished = finish(drpipe(directory.path()).args(args));
-    let products = ["fits", "png"].into_iter().flat_map(|folder| {
-        let folder = directory.path().join(folder);
-        let relative = |path: &Path| path.strip_prefix(directory.path()).unwrap().to_owned();
-        let products = files(&folder).into_iter();
-        products.map(move |path| (relative(&path), fs::read(&path).unwrap())).collect::<Vec<_>>()
-    });
-    let products = products.collect();
-    (finished, products)
+    let products = ["fits", "png"].map(|folder| files(&directory.path().join(folder)));
+    (finished, products.into_iter().flatten().collect())
 }
 
 #[test]
