@@ -1,0 +1,245 @@
+"""From the name of a class and its parameters to an instance."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, get_args, get_origin
+
+from .failures import SetupError, summary
+from .stage import BASES
+
+#: What the constructors of components take beside their parameters.
+_OF_COMPONENTS = ("parent", "config", "configuration", "tool")
+_MISSING: Any = object()
+
+
+class Argument(NamedTuple):
+    """One of a constructor."""
+
+    name: str
+    default: Any = _MISSING
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is _MISSING
+
+
+def import_module(name: str) -> Any:
+    """A module.
+
+    Raises:
+        SetupError: with the error of the import.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(missing + "."):
+            hint = 'give its directory in the pipeline\'s "pythonpath", or install its package'
+            raise SetupError("module", summary(error), hint, cause=error) from error
+        hint = f"{name} needs it: {_quoted(sys.executable)} -m pip install {missing.split('.')[0]}"
+        raise SetupError("import", summary(error), hint, cause=error) from error
+    except BaseException as error:
+        raise SetupError("import", summary(error), f"{name} fails", cause=error) from error
+
+
+def find_class(module: Any, name: str) -> Any:
+    """A class of a module.
+
+    Raises:
+        SetupError: with the classes that could have been meant.
+    """
+    found = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, type):
+        if callable(getattr(found, "run", None)):
+            return found
+        problem, hint = f"{name} has no method run", "a step is a class with a method run"
+    else:
+        is_there = "is no class" if found is not None else "is not there"
+        problem, hint = f"the class {name} {is_there} in the module {module.__name__}", ""
+    known = [cls.__name__ for cls in classes_of(module)]
+    near = difflib.get_close_matches(name, known, 1)
+    if not hint:
+        others = f"it has {', '.join(known)}" if known else "it has no class with a method run"
+        hint = f"did you mean {near[0]!r}?" if near else others
+    raise SetupError("class", problem, hint, known)
+
+
+def classes_of(module: Any) -> List[type]:
+    """The classes of a module, or of its package, that could be steps."""
+    inside = (module.__name__, module.__name__ + ".")
+    return [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and not name.startswith("_")
+        and (value.__module__ == inside[0] or value.__module__.startswith(inside[1]))
+        and value not in BASES
+        and callable(getattr(value, "run", None))
+    ]
+
+
+def arguments_of(cls: Any) -> List[Argument]:
+    """What the constructor takes by name, without self, *args and **kwargs."""
+    init = cls.__init__
+    code = getattr(init, "__code__", None)
+    if code is None or hasattr(init, "__wrapped__"):
+        return _inspected(cls) if init is not object.__init__ else []
+    positional = code.co_varnames[: code.co_argcount]
+    defaults = init.__defaults__ or ()
+    without = len(positional) - len(defaults)
+    found = [
+        Argument(name, defaults[index - without] if index >= without else _MISSING)
+        for index, name in enumerate(positional)
+    ]
+    keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    by_name = init.__kwdefaults__ or {}
+    return found[1:] + [Argument(name, by_name.get(name, _MISSING)) for name in keywords]
+
+
+def _inspected(cls: Any) -> List[Argument]:
+    import inspect
+
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [
+        Argument(p.name, _MISSING if p.default is p.empty else p.default)
+        for p in parameters
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+
+
+def is_traits_class(cls: Any) -> bool:
+    """Whether a class has traits."""
+    traitlets = sys.modules.get("traitlets")
+    return traitlets is not None and issubclass(cls, traitlets.HasTraits)
+
+
+def make(cls: Any, params: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
+    """An instance, and the parameters that are to be set as its attributes.
+
+    Raises:
+        SetupError: if a parameter is missing. What the constructor raises.
+    """
+    rest = dict(params)
+    given = {}
+    traits = is_traits_class(cls)
+    for argument in arguments_of(cls):
+        name = argument.name
+        if name in rest and (argument.is_required or not traits):
+            given[name] = as_declared(cls, name, rest.pop(name))
+        elif argument.is_required and name in _OF_COMPONENTS:
+            given[name] = None
+        elif argument.is_required:
+            raise SetupError(
+                "parameters",
+                f'the parameter "{name}" of {cls.__name__} is missing',
+                'give it in the step\'s "params"',
+            )
+    return cls(**given), rest
+
+
+def set_params(instance: Any, params: Dict[str, Any]) -> None:
+    """Sets parameters as attributes.
+
+    Raises:
+        SetupError: naming the one that is refused.
+    """
+    cls = type(instance)
+    for name, value in params.items():
+        try:
+            setattr(instance, name, as_declared(cls, name, value))
+        except Exception as error:
+            problem = f'the parameter "{name}" of {cls.__name__} is refused: {summary(error)}'
+            raise SetupError("parameters", problem, cause=error) from error
+
+
+def as_declared(cls: Any, name: str, value: Any) -> Any:
+    """A number without a fraction as the float that it is declared to be."""
+    if type(value) is not int:
+        return value
+    annotation = annotation_of(cls, name)
+    return float(value) if _wants_float(annotation) else value
+
+
+def annotation_of(cls: Any, name: str) -> Any:
+    """The annotation of a class's attribute or of its constructor's argument."""
+    own = getattr(cls.__init__, "__annotations__", {})
+    if name in own:
+        return own[name]
+    for base in cls.__mro__:
+        # Those of a base class are found there only if it has none of its own:
+        # they are the same.
+        annotations = getattr(base, "__annotations__", {})
+        if name in annotations:
+            return annotations[name]
+    return None
+
+
+def _wants_float(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        names = annotation.replace("Optional[", "").replace("]", "").split("|")
+        return "float" in (parts := [name.strip() for name in names]) and "int" not in parts
+    if annotation is float:
+        return True
+    if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
+        kinds = get_args(annotation)
+        return float in kinds and int not in kinds
+    return False
+
+
+def has_own(instance: Any, name: str) -> bool:
+    """Whether an instance, or its class, has an attribute that is not of our base classes."""
+    if name in getattr(instance, "__dict__", ()):
+        return True
+    return any(name in vars(cls) for cls in type(instance).__mro__ if cls not in BASES)
+
+
+def set_quietly(instance: Any, name: str, value: Any) -> None:
+    """Sets an attribute if the instance takes any."""
+    import contextlib
+
+    with contextlib.suppress(Exception):
+        setattr(instance, name, value)
+
+
+def prepare(instance: Any, step: str, connections: List[str], send: Any, log: Any) -> None:
+    """Gives an instance what its step has."""
+    for name, value in (("name", step), ("log", log), ("send", send)):
+        if not has_own(instance, name):
+            set_quietly(instance, name, value)
+    set_quietly(instance, "connections", connections)
+    set_quietly(instance, "send_msg", send)
+
+
+def build(
+    module: str,
+    name: str,
+    params: Optional[Dict[str, Any]],
+    *,
+    step: str,
+    connections: List[str],
+    send: Any,
+    log: Any,
+) -> Any:
+    """The instance of a step, before its `init`.
+
+    Raises:
+        SetupError: if the class or a parameter is not as it should be.
+    """
+    cls = find_class(import_module(module), name)
+    instance, rest = make(cls, params or {})
+    prepare(instance, step, connections, send, log)
+    set_params(instance, rest)
+    return instance
+
+
+def _quoted(path: str) -> str:
+    return f'"{path}"' if " " in path else path

@@ -1,0 +1,89 @@
+"""The probe: what classes there are, and what parameters they take."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from typing import Any, Dict, List
+
+from . import failures
+from .build import classes_of, find_class, import_module
+from .failures import SetupError
+from .stage import Consumer, Producer, Stage
+
+_NEEDED = {"pyzmq": "zmq", "msgpack": "msgpack"}
+_KINDS = {"producer": Producer, "stage": Stage, "consumer": Consumer}
+
+
+def main() -> None:
+    """Reads a request on standard input and writes the answer on standard output."""
+    # Modules may print when they are imported.
+    answer_to = os.dup(1)
+    os.dup2(2, 1)
+    request = json.loads(sys.stdin.buffer.read())
+    sys.argv = sys.argv[:1]
+    sys.path[1:1] = request.get("paths", [])
+    text = json.dumps(answer(request))
+    sys.stdout.flush()
+    with open(answer_to, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def answer(request: Dict[str, Any]) -> Dict[str, Any]:
+    """The answer to a request."""
+    missing = [name for name, module in _NEEDED.items() if not importlib.util.find_spec(module)]
+    if "list" in request:
+        classes = _offers(request["list"])
+    else:
+        classes = [_entry(wanted) for wanted in request.get("classes", [])]
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return {"python": version, "executable": sys.executable, "missing": missing, "classes": classes}
+
+
+def _entry(wanted: Dict[str, Any]) -> Dict[str, Any]:
+    try:
+        return {"ok": describe(find_class(import_module(wanted["module"]), wanted["class"]))}
+    except SetupError as error:
+        return {"error": _refusal(error)}
+
+
+def _offers(module: str) -> List[Dict[str, Any]]:
+    try:
+        found = classes_of(import_module(module))
+    except SetupError as error:
+        return [{"name": module, "error": _refusal(error)}]
+    return [{"name": cls.__name__, "ok": describe(cls)} for cls in found]
+
+
+def _refusal(error: SetupError) -> Dict[str, Any]:
+    cause = error.__cause__
+    return {
+        "what": error.what,
+        "message": error.message,
+        "hint": error.hint,
+        "known": error.known,
+        "traceback": failures.traceback_of(cause) if cause is not None else "",
+    }
+
+
+def describe(cls: Any) -> Dict[str, Any]:
+    """What the configuration check needs to know of a class."""
+    from .schema import schema_of
+
+    kinds = [kind for kind, base in _KINDS.items() if issubclass(cls, base)]
+    return {
+        "kind": kinds[0] if kinds else None,
+        "doc": _first_line(cls),
+        "single": getattr(cls, "single", False) is True,
+        "gathers": getattr(cls, "gathers", False) is True,
+        "schema": schema_of(cls),
+    }
+
+
+def _first_line(cls: Any) -> str:
+    lines = (cls.__dict__.get("__doc__") or "").strip().splitlines()
+    first = lines[0].strip() if lines else ""
+    # What a dataclass without a docstring is given says nothing new.
+    return "" if first.startswith(f"{cls.__name__}(") and first.endswith(")") else first

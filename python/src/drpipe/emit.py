@@ -1,0 +1,129 @@
+"""Where what a step emits goes, and what of it is kept until its call has ended."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from types import GeneratorType
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from .failures import Permanent
+from .gather import Gathered
+from .segments import Buffer
+from .values import Encoder
+
+#: Values of these types are never routed by what they contain.
+_PLAIN = frozenset([int, float, str, bool, bytes, dict, list, type(None)])
+
+Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer]]
+
+
+class Emitter:
+    """Takes values for the next steps. What a failed call has emitted is dropped."""
+
+    def __init__(self, step: str, next_steps: List[str], to_python: Sequence[bool]) -> None:
+        self._step = step
+        self._routes: Dict[str, int] = {name: index for index, name in enumerate(next_steps)}
+        encoders = {kind: Encoder(kind) for kind in set(to_python)}
+        #: How each route's values are encoded.
+        self.encoders: List[Encoder] = [encoders[kind] for kind in to_python]
+        #: What the current call has emitted so far.
+        self.pending: List[Emitted] = []
+        #: What the outputs of the current input carry.
+        self.origin: Optional[bytes] = None
+        #: Says the origin of a value where there is no input.
+        self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
+        #: Whether anything may be sent at the moment.
+        self.is_open = False
+
+    def send_msg(
+        self, msg: Any, dest: Optional[str] = None, destination_step_name: Optional[str] = None
+    ) -> None:
+        """Sends a value to the next step of this name, or to the default one.
+
+        Raises:
+            RuntimeError: in `init`.
+            Permanent: if there is no such next step, or the value cannot be sent.
+        """
+        if not self.is_open:
+            raise RuntimeError("send_msg works in run and finish, not before")
+        name = destination_step_name if dest is None else dest
+        if name is None:
+            self.value(msg)
+        elif name in self._routes:
+            self._emit(self._routes[name], msg)
+        else:
+            raise Permanent(self._unknown(name))
+
+    def result(self, result: Any) -> None:
+        """Emits what a call has returned: a value, or those of a generator."""
+        if result is None:
+            return
+        if isinstance(result, GeneratorType) or (
+            type(result) not in _PLAIN and hasattr(type(result), "__next__")
+        ):
+            for value in result:
+                if value is not None:
+                    self.value(value)
+        else:
+            self.value(result)
+
+    def value(self, value: Any) -> None:
+        """Emits a value where its last item says, or to the default next step."""
+        route = 0
+        if isinstance(value, tuple) and len(value) > 1:
+            name = value[-1]
+            if isinstance(name, str) and name in self._routes:
+                route = self._routes[name]
+                value = value[0] if len(value) == 2 else tuple(value[:-1])
+        if self.encoders:
+            self._emit(route, value)
+
+    def flush(self, gathered: Gathered) -> None:
+        """Lets what is pending go."""
+        for route, origin, header, buffers in self.pending:
+            gathered.push(route, origin, header, buffers)
+        self.pending.clear()
+
+    def _emit(self, route: int, value: Any) -> None:
+        header, buffers = self.encoders[route].encode(value)
+        origin = self.origin
+        if origin is None and self.origin_of is not None:
+            origin = self.origin_of(value)
+        self.pending.append((route, origin, header, buffers))
+
+    def _unknown(self, name: Any) -> str:
+        known = list(self._routes)
+        near = difflib.get_close_matches(str(name), known, 1)
+        others = f"they are {', '.join(known)}" if known else "it has none"
+        hint = (
+            f'did you mean "{near[0]}"?'
+            if near
+            else f'add it to the next_steps of "{self._step}" in the configuration'
+        )
+        return f'"{name}" is not among the next steps of "{self._step}": {others}; {hint}'
+
+
+def origin_finder(instance: Any) -> Callable[[Any], Optional[bytes]]:
+    """How the origin of what a producer makes is found: its method `origin`, the
+    source of a frame, or the path of a file."""
+    own = getattr(instance, "origin", None)
+    ask = own if callable(own) else None
+
+    def origin_of(value: Any) -> Optional[bytes]:
+        origin = ask(value) if ask is not None else _natural_origin(value)
+        if origin is None:
+            return None
+        text = os.fspath(origin) if hasattr(origin, "__fspath__") else str(origin)
+        return text.encode("utf-8", "replace") if isinstance(text, str) else text
+
+    return origin_of
+
+
+def _natural_origin(value: Any) -> Any:
+    if isinstance(value, (int, float)):
+        return None
+    if isinstance(value, str) or hasattr(type(value), "__fspath__"):
+        is_known = hasattr(type(value), "_to_wire")
+        return os.fspath(value) if is_known or os.path.isfile(value) else None
+    return getattr(value, "source", None) if hasattr(type(value), "_to_wire") else None

@@ -1,0 +1,80 @@
+"""Why a message could not be processed, as the run is told."""
+
+from __future__ import annotations
+
+import os
+from typing import Iterable, List, NamedTuple, Optional
+
+#: A traceback beyond this many characters loses its beginning.
+_LONGEST_TRACEBACK = 20_000
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class Permanent(Exception):
+    """Raised by a step: every attempt on this input would fail, so it is not retried."""
+
+
+class CodecError(Permanent):
+    """A value that cannot be sent, or a message that cannot be read."""
+
+
+class SetupError(Exception):
+    """A step that cannot be built as it is configured."""
+
+    def __init__(
+        self,
+        what: str,
+        message: str,
+        hint: str = "",
+        known: Iterable[str] = (),
+        cause: Optional[BaseException] = None,
+    ) -> None:
+        super().__init__(f"{message}: {hint}" if hint else message)
+        #: "module", "class", "import" or "parameters".
+        self.what = what
+        self.message = message
+        self.hint = hint
+        #: The names of the classes that could have been meant.
+        self.known = list(known)
+        self.__cause__ = cause
+
+
+class Failure(NamedTuple):
+    """A chain of texts, the outermost first."""
+
+    retryable: bool
+    texts: List[str]
+
+
+def of(error: BaseException) -> Failure:
+    """The failure that an exception of a step means."""
+    texts = [summary(error)]
+    trace = traceback_of(error)
+    if trace:
+        texts.append(trace)
+    return Failure(not isinstance(error, (Permanent, SetupError)), texts)
+
+
+def summary(error: BaseException) -> str:
+    """The type and the message in one line."""
+    try:
+        text = str(error)
+    except Exception as second:
+        text = f"<its text cannot be had: {type(second).__name__}>"
+    if isinstance(error, (CodecError, SetupError)):
+        return text
+    name = type(error).__qualname__
+    return f"{name}: {text}" if text else name
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback from the step's own code on; empty if it was not in any."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+        trace = trace.tb_next
+    if trace is None and error.__cause__ is None:
+        return ""
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    return text if len(text) <= _LONGEST_TRACEBACK else "..." + text[-_LONGEST_TRACEBACK:]

@@ -1,0 +1,64 @@
+"""The log of a step joins the run's: one line on standard error for a record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+
+#: What a record's line begins with.
+_MARK = b"\x1e"
+_STDERR = 2
+
+
+class RecordLines(logging.Handler):
+    """Writes each record as a line that the program tells from other output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One write for one line: lines of several threads do not mix."""
+        try:
+            os.write(_STDERR, line_of(record))
+        except Exception:
+            self.handleError(record)
+
+
+def line_of(record: logging.LogRecord) -> bytes:
+    """The line of a record, with its exception."""
+    text = record.getMessage()
+    if record.exc_info and record.exc_info[0] is not None:
+        text += "\n" + _FORMATTER.formatException(record.exc_info)
+    elif record.exc_text:
+        text += "\n" + record.exc_text
+    if record.stack_info:
+        text += "\n" + record.stack_info
+    fields = {"level": _level(record.levelno), "logger": record.name, "message": text}
+    return _MARK + json.dumps(fields).encode() + b"\n"
+
+
+_FORMATTER = logging.Formatter()
+
+
+def _level(number: int) -> str:
+    if number >= logging.ERROR:
+        return "error"
+    if number >= logging.WARNING:
+        return "warning"
+    return "info" if number >= logging.INFO else "debug"
+
+
+def install() -> None:
+    """Sends what is logged in this process to the run's log.
+
+    The variable DRPIPE_LOG_LEVEL has the lowest level that is; INFO without it.
+    """
+    root = logging.getLogger()
+    root.addHandler(RecordLines())
+    wanted = os.environ.get("DRPIPE_LOG_LEVEL", "").strip().upper()
+    level = logging.getLevelName(wanted) if wanted else logging.INFO
+    root.setLevel(level if isinstance(level, int) else logging.INFO)
+    logging.captureWarnings(True)
+
+
+def of_step(step: str) -> logging.Logger:
+    """The logger of a step."""
+    return logging.getLogger(f"drpipe.{step}")

@@ -1,0 +1,194 @@
+"""Large arrays in memory that processes share: sealed memfd files, whose
+descriptors travel over the lifeline."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import mmap
+import os
+import resource
+import socket
+import sys
+from typing import Any, Optional, Tuple, Union
+from weakref import WeakValueDictionary
+
+#: Arrays from this size on, in bytes, are worth a segment of their own.
+SHARED_FROM = 256 << 10
+
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+#: What `send` and `receive` add: they never wait for the other side.
+_SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_RECEIVE_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_SPACE = socket.CMSG_SPACE(4 * array.array("i").itemsize)
+#: mmap keeps a descriptor of its own, unless it is told not to.
+_UNTRACKED: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
+
+class Segment(mmap.mmap):
+    """A received array, mapped read-only."""
+
+    fd: int
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+        _count.add(-1)
+
+
+class Made:
+    """An array that was put into a segment, on its way out."""
+
+    def __init__(self, fd: int, length: int) -> None:
+        self.fd = fd
+        self._length = length
+        _count.add(1)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+        _count.add(-1)
+
+
+#: What a payload refers to: an array in a segment or in a frame.
+Shared = Union[Segment, Made]
+Buffer = Union[Shared, bytes, memoryview]
+
+
+class _Count:
+    """How many segments are open, and whether that is enough."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        each = 1 if _UNTRACKED else 2
+        self.most = sys.maxsize if soft == resource.RLIM_INFINITY else soft // 4 // each
+
+    def add(self, more: int) -> None:
+        self.open += more
+
+    def is_full(self) -> bool:
+        return self.open >= self.most
+
+
+_count = _Count()
+#: The received segments that arrays lie on, by their address.
+_by_address: WeakValueDictionary[int, Segment] = WeakValueDictionary()
+
+
+def make(data: Any) -> Buffer:
+    """A copy of contiguous memory in a segment of its own; plain bytes if there
+    are too many segments or the system has no room for one."""
+    length = memoryview(data).nbytes
+    if _count.is_full():
+        return bytes(data)
+    try:
+        fd = os.memfd_create("drpipe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:
+        return bytes(data)
+    made = Made(fd, length)
+    try:
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError:
+        return bytes(data)
+    return made
+
+
+def remember(address: int, segment: Segment) -> None:
+    """An array at this address is the whole of the segment."""
+    _by_address[address] = segment
+
+
+def at(address: int, length: int) -> Optional[Segment]:
+    """The received segment that this memory is the whole of, if it is one."""
+    segment = _by_address.get(address)
+    return segment if segment is not None and len(segment) == length else None
+
+
+def content(segment: Shared) -> bytes:
+    """The bytes of a segment that cannot be sent as one."""
+    return _read_all(segment.fd, len(segment))
+
+
+class Lifeline:
+    """This process's end of the socket pair to the program that started it."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+
+    def receive_post(self) -> Tuple[bytes, int]:
+        """The post and the descriptor of the page.
+
+        Raises:
+            OSError: if the program has died, or sent something else.
+        """
+        post = self._receive_fd(socket.MSG_CMSG_CLOEXEC)
+        page = self._receive_fd(socket.MSG_CMSG_CLOEXEC)
+        with open(post, "rb") as file:
+            file.seek(0)
+            return file.read(), page
+
+    def receive(self, length: int) -> Buffer:
+        """The segment that the other side has sent next.
+
+        Raises:
+            OSError: if there is none, or it is not what it should be.
+        """
+        fd = self._receive_fd(_RECEIVE_FLAGS)
+        try:
+            size = os.fstat(fd).st_size
+            if size != length or size == 0:
+                raise OSError(f"a segment has {size} bytes, expected {length}")
+            if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+                raise OSError("a segment is not sealed")
+            if _count.is_full():
+                # Slower, but with so many the descriptors would run out.
+                content = _read_all(fd, length)
+                os.close(fd)
+                return content
+            segment = Segment(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ, **_UNTRACKED)
+        except BaseException:
+            os.close(fd)
+            raise
+        segment.fd = fd
+        _count.add(1)
+        return segment
+
+    def send(self, segment: Shared) -> bool:
+        """Whether it was sent: never if the other side has no room for it."""
+        fds = array.array("i", [segment.fd])
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
+        try:
+            return self.socket.sendmsg([b"\x01"], rights, _SEND_FLAGS) == 1
+        except OSError:
+            return False
+
+    def _receive_fd(self, flags: int) -> int:
+        data, ancillary, _, _ = self.socket.recvmsg(1, _SPACE, flags)
+        fds = array.array("i")
+        for level, kind, rights in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
+        for surplus in fds[1:]:
+            os.close(surplus)
+        if not data:
+            raise OSError("the program at the other end of the lifeline has ended")
+        if not fds:
+            raise OSError("no file came with the message")
+        return fds[0]
+
+
+def _read_all(fd: int, length: int) -> bytes:
+    parts = []
+    done = 0
+    while done < length:
+        part = os.pread(fd, length - done, done)
+        if not part:
+            raise OSError(f"a segment of {length} bytes ends after {done}")
+        parts.append(part)
+        done += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,92 @@
+"""The classes that steps may be derived from.
+
+They only say what a step can have: a class with a `run` of its own works
+without them. What is set before `init` is called:
+
+- `name`: the step's name;
+- `connections`: the names of its next steps, the default one first;
+- `log`: a logger whose records join the run's log;
+- `send_msg(msg, step=None)`, also as `send`.
+
+`name`, `log` and `send` are left alone where a class has its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Iterator, List, Optional
+
+if TYPE_CHECKING:
+    import logging
+
+# Not `object` in an annotation's place: `init` and `run` of subclasses are free
+# in what they take and return.
+
+
+class _Step:
+    """What the three kinds have in common."""
+
+    #: At most one worker may run it.
+    single: ClassVar[bool] = False
+    #: What it emits depends on more than one input: it keeps a state between
+    #: messages that its `finish` or a later `run` sends.
+    gathers: ClassVar[bool] = False
+
+    name: str
+    connections: List[str]
+    log: logging.Logger
+
+    def init(self) -> Any:
+        """Called once before any message. Returning False, or raising, ends the run."""
+
+    def finish(self) -> Any:
+        """Called once after the last message. It may return, yield or send values."""
+
+    def send_msg(self, msg: Any, dest: Optional[str] = None) -> None:
+        """Sends a value to the next step of this name, or to the default one.
+
+        Raises:
+            RuntimeError: outside of a pipeline, and in `init`.
+        """
+        raise RuntimeError("send_msg works in run and finish of a step of a running pipeline")
+
+    def send(self, msg: Any, dest: Optional[str] = None) -> None:
+        """The same as `send_msg`."""
+        self.send_msg(msg, dest)
+
+
+class Producer(_Step):
+    """The beginning of a pipeline."""
+
+    def run(self) -> Iterator[Any]:
+        """Yields what the pipeline is to work on, one value after the other.
+
+        It is advanced as the pipeline has room. A plain function may send
+        values, or return one.
+        """
+        raise NotImplementedError("a producer needs a method run(self)")
+
+
+class Stage(_Step):
+    """A step in between."""
+
+    def run(self, msg: Any) -> Any:
+        """Works on one message. Returns, yields or sends values; None sends nothing.
+
+        A tuple whose last item is the name of a next step goes there, without
+        the name. An exception makes the message a failed one, and nothing that
+        was sent for it leaves the step; raise `drpipe.Permanent` if another
+        attempt would fail too.
+        """
+        raise NotImplementedError("a stage needs a method run(self, msg)")
+
+
+class Consumer(_Step):
+    """The end of a pipeline."""
+
+    def run(self, msg: Any) -> Any:
+        """Takes one message; what it returns is ignored."""
+        raise NotImplementedError("a consumer needs a method run(self, msg)")
+
+
+#: What a class is not taken to have defined itself.
+BASES = (_Step, Producer, Stage, Consumer)

@@ -1,0 +1,15 @@
+"""What drpipe starts: a worker of a Python step, or with --describe the probe."""
+
+import os
+import sys
+
+if __name__ == "__main__":
+    carried = os.path.dirname(os.path.abspath(__file__))
+    if sys.path[:1] != [carried]:
+        # Python leaves it out when it is told to be careful.
+        sys.path.insert(0, carried)
+    if sys.argv[1:] == ["--describe"]:
+        from drpipe.describe import main
+    else:
+        from drpipe.worker import main
+    main()

@@ -1,0 +1,323 @@
+"""The router's side of the protocol, for tests: it starts the real worker and
+says what a test wants said. Written from docs/WIRE.md, not from the package."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import json
+import mmap
+import os
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+import zmq
+
+MAIN = Path(__file__).parents[1] / "src" / "worker_main.py"
+#: Nothing takes as long: what does has failed.
+PATIENCE = 20_000
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class Segment(NamedTuple):
+    """A buffer that goes, or came, as a segment."""
+
+    data: bytes
+    fd: int
+
+    @property
+    def inode(self) -> int:
+        return os.fstat(self.fd).st_ino
+
+
+class Output(NamedTuple):
+    route: int
+    origin: str | None
+    header: bytes
+    buffers: list[Any]
+
+    @property
+    def value(self) -> Any:
+        return msgpack.unpackb(self.header, strict_map_key=False)
+
+
+class Said(NamedTuple):
+    """A message of the worker."""
+
+    kind: str
+    fields: dict[str, Any]
+    outputs: list[Output]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.fields[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def values(self) -> list[Any]:
+        return [output.value for output in self.outputs]
+
+
+def segment(data: bytes, seals: int = SEALS) -> Segment:
+    fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return Segment(data, fd)
+
+
+def text(value: str | None) -> bytes:
+    if value is None:
+        return b"\xff\xff\xff\xff"
+    data = value.encode()
+    return struct.pack("<I", len(data)) + data
+
+
+class Router:
+    """One worker and its router."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self.directory = directory / "private"
+        self.directory.mkdir()
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.rcvtimeo = PATIENCE
+        self.socket.bind(f"ipc://{self.directory}/router")
+        self.lifeline, theirs = socket.socketpair()
+        self.page_fd = os.memfd_create("page")
+        os.ftruncate(self.page_fd, 24)
+        self.page = memoryview(mmap.mmap(self.page_fd, 24)).cast("Q")
+        self.process = self._start(theirs, options.pop("environment", {}))
+        theirs.close()
+        self._send_post(post(self.directory, **options))
+
+    def _start(self, theirs: socket.socket, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(MAIN), "STEP", "0"],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+            env={**os.environ, "DRPIPE_WORKER": str(os.getpid()), **environment},
+        )
+
+    def _send_post(self, fields: dict[str, Any]) -> None:
+        fd = os.memfd_create("post")
+        os.write(fd, json.dumps(fields).encode())
+        for file in (fd, self.page_fd):
+            self.send_fd(file, b"\0")
+        os.close(fd)
+
+    def __enter__(self) -> Router:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+        self.context.term()
+        self.lifeline.close()
+        self.process.kill()
+        self.process.communicate()
+
+    def send_fd(self, fd: int, byte: bytes = b"\1") -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        self.lifeline.sendmsg([byte], rights)
+
+    def receive_segment(self, length: int) -> Segment:
+        _, ancillary, _, _ = self.lifeline.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
+        fd = array.array("i", ancillary[0][2])[0]
+        assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS == SEALS
+        assert os.fstat(fd).st_size == length
+        return Segment(os.pread(fd, length, 0), fd)
+
+    # What the router says.
+
+    def send(self, *frames: bytes) -> None:
+        self.socket.send_multipart([b"W" + struct.pack("<II", 3, 7), *frames])
+
+    def grant(self, count: int) -> Said:
+        self.send(b"\x10" + struct.pack("<I", count))
+        return self.receive("PRODUCED")
+
+    def work(self, *parcels: tuple[bytes, list[bytes]]) -> None:
+        head = b"\x11" + struct.pack("<I", len(parcels)) + b"".join(p[0] for p in parcels)
+        self.send(head, *(frame for parcel in parcels for frame in parcel[1]))
+
+    def one(
+        self, number: int, value: Any, buffers: list[Any] = (), origin: str | None = None
+    ) -> tuple[bytes, list[bytes]]:
+        """A parcel with one message; `value` may be the header itself."""
+        header = value if isinstance(value, bytes) else msgpack.packb(value)
+        frames = []
+        head = struct.pack("<BQI", 0, number, 0) + text(origin)
+        if len(header) > 4096:
+            head += struct.pack("<I", 1 << 31)
+            frames.append(header)
+        else:
+            head += struct.pack("<I", len(header)) + header
+        head += struct.pack("<I", len(buffers))
+        for buffer in buffers:
+            if isinstance(buffer, Segment):
+                self.send_fd(buffer.fd)
+                head += struct.pack("<BQ", 1, len(buffer.data))
+            else:
+                head += b"\0"
+                frames.append(buffer)
+        return head, frames
+
+    def many(self, first: int, values: list[Any]) -> tuple[bytes, list[bytes]]:
+        headers = [v if isinstance(v, bytes) else msgpack.packb(v) for v in values]
+        pack = b"".join(struct.pack("<H", len(header)) + header for header in headers)
+        head = struct.pack("<BQI", 1, first, len(headers))
+        if len(pack) > 4096:
+            return head + struct.pack("<I", 1 << 31), [pack]
+        return head + struct.pack("<I", len(pack)) + pack, []
+
+    def run(self, *values: Any) -> Said:
+        """Lets the worker work on one pack of values, and puts its reports together."""
+        self.work(self.many(1, list(values)))
+        return self.done(len(values))
+
+    def done(self, count: int) -> Said:
+        """All reports on so many messages as one."""
+        completions: list[Any] = []
+        outputs: list[Output] = []
+        while sum(c["count"] for c in completions) < count:
+            said = self.receive("DONE")
+            completions += said.completions
+            outputs += said.outputs
+        return Said("DONE", {"completions": completions}, outputs)
+
+    def finish(self) -> Said:
+        self.send(b"\x12")
+        return self.receive("FINISHED")
+
+    def stop(self) -> tuple[int, str, str]:
+        """The exit code and what was printed."""
+        self.send(b"\x13")
+        return self.ended()
+
+    def ended(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=PATIENCE / 1000)
+        return self.process.returncode, out.decode(), err.decode()
+
+    # What the worker says.
+
+    def ready(self) -> Router:
+        self.receive("READY")
+        return self
+
+    def receive(self, expected: str) -> Said:
+        try:
+            identity, head, *frames = self.socket.recv_multipart()
+        except zmq.Again:
+            self.process.kill()
+            raise AssertionError(f"expected {expected}, got nothing: {self.ended()}") from None
+        assert identity == b"W" + struct.pack("<II", 3, 7)
+        said = Parser(head, frames, self).message()
+        assert said.kind == expected, said
+        return said
+
+
+def post(directory: Path, module: str, cls: str, **more: Any) -> dict[str, Any]:
+    next_steps = more.get("next_steps", ["NEXT", "OTHER"])
+    return {
+        "place": {"worker": 3, "incarnation": 7},
+        "context": {
+            "run": "r",
+            "step": "STEP",
+            "worker": 0,
+            "next_steps": next_steps,
+            "private": None,
+        },
+        "class": cls,
+        "params": more.get("params", {}),
+        "directory": str(directory),
+        "memory_limit": more.get("memory_limit"),
+        "python": {
+            "module": module,
+            "role": more.get("role", "stager"),
+            "paths": [str(Path(__file__).parent / "steps"), *more.get("paths", [])],
+            "to_python": more.get("to_python", [True] * len(next_steps)),
+        },
+    }
+
+
+class Parser:
+    """A message of the worker, taken apart."""
+
+    def __init__(self, head: bytes, frames: list[bytes], router: Router) -> None:
+        self.head, self.frames, self.router = head, frames, router
+
+    def message(self) -> Said:
+        kind = self.number("B")
+        parse = {
+            1: lambda: ("READY", {"version": self.number("H")}),
+            2: lambda: ("INIT_FAILED", {"failure": self.failure()}),
+            3: lambda: ("DONE", {"completions": self.list(self.completion)}),
+            4: lambda: ("PRODUCED", self.production()),
+            5: lambda: ("FINISHED", {"failure": self.failure() if self.number("B") else None}),
+        }[kind]
+        name, fields = parse()
+        outputs = [o for part in self.list(self.output) for o in part] if kind > 2 else []
+        assert not self.head and not self.frames
+        return Said(name, fields, outputs)
+
+    def take(self, length: int) -> bytes:
+        assert len(self.head) >= length
+        taken, self.head = self.head[:length], self.head[length:]
+        return taken
+
+    def number(self, kind: str) -> int:
+        return struct.unpack("<" + kind, self.take(struct.calcsize("<" + kind)))[0]
+
+    def list(self, item: Any) -> list[Any]:
+        return [item() for _ in range(self.number("I"))]
+
+    def text(self) -> str:
+        return self.take(self.number("I")).decode()
+
+    def failure(self) -> tuple[bool, list[str]]:
+        return bool(self.number("B")), self.list(self.text)
+
+    def bytes(self) -> bytes:
+        length = self.number("I")
+        return self.frames.pop(0) if length == 1 << 31 else self.take(length)
+
+    def completion(self) -> dict[str, Any]:
+        first, count, silent, busy, outcome = struct.unpack("<QIIQB", self.take(25))
+        failure = self.failure() if outcome else None
+        return {"first": first, "count": count, "silent": silent, "busy": busy, "failure": failure}
+
+    def production(self) -> dict[str, Any]:
+        calls, busy, result = struct.unpack("<IQB", self.take(13))
+        failure = self.failure() if result == 3 else None
+        names = ["more", "idle", "no more", "failed"]
+        return {"calls": calls, "busy": busy, "result": names[result], "failure": failure}
+
+    def output(self) -> list[Output]:
+        kind, route = struct.unpack("<BI", self.take(5))
+        if kind == 1:
+            count, pack = self.number("I"), self.bytes()
+            outputs = []
+            while pack:
+                length = struct.unpack("<H", pack[:2])[0]
+                outputs.append(Output(route, None, pack[2 : 2 + length], []))
+                pack = pack[2 + length :]
+            assert len(outputs) == count
+            return outputs
+        length = self.number("I")
+        origin = None if length == 0xFFFFFFFF else self.take(length).decode()
+        return [Output(route, origin, self.bytes(), self.list(self.buffer))]
+
+    def buffer(self) -> Any:
+        if self.number("B") == 0:
+            return self.frames.pop(0)
+        return self.router.receive_segment(self.number("Q"))

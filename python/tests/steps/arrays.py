@@ -1,0 +1,41 @@
+"""Steps that work on arrays."""
+
+import numpy as np
+
+
+class Echo:
+    def run(self, msg):
+        return msg
+
+
+class Inspect:
+    def run(self, msg):
+        return [msg.dtype.str, list(msg.shape), bool(msg.flags.writeable), float(msg.sum())]
+
+
+class Doubles:
+    def run(self, msg):
+        return msg * 2
+
+
+class Reuses:
+    """Sends one array again and again, changed."""
+
+    def init(self):
+        self.buffer = np.zeros(1 << 16)
+
+    def run(self, msg):
+        for value in range(msg):
+            self.buffer[:] = value
+            self.send_msg(self.buffer)
+
+
+class Bias:
+    """Subtracts a level from frames."""
+
+    level: float = 1.0
+
+    def run(self, frame):
+        frame.add_history(f"bias {self.level}")
+        frame.header["BIASLEV"] = self.level
+        return frame.replace(data=frame.data - self.level)
