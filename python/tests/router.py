@@ -105,7 +105,7 @@ class Router:
             stdin=theirs,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            process_group=0,
+            start_new_session=True,
             env={**os.environ, "DRPIPE_WORKER": str(os.getpid()), **environment},
         )
 

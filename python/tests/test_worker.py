@@ -7,20 +7,6 @@ import signal
 
 import msgpack
 import pytest
-from router import Router
-
-
-@pytest.fixture
-def start(tmp_path):
-    routers = []
-
-    def start(cls, module="styles", **options):
-        routers.append(Router(tmp_path, module=module, cls=cls, **options))
-        return routers[-1]
-
-    yield start
-    for router in routers:
-        router.__exit__()
 
 
 def by_route(said):
@@ -169,8 +155,7 @@ def test_a_producers_origins(start, tmp_path):
 
 def test_a_producer_names_its_origins(start, tmp_path):
     outputs = produced(start("Named", role="producer", params={"path": "p"}).ready())
-    assert [output.origin for output in outputs][0] == "item p"
-    assert outputs[-1].origin is None
+    assert [output.origin for output in outputs[::3]] == ["item p", None]
 
 
 def test_outputs_carry_the_origin_of_their_input(start):

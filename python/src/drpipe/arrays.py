@@ -57,17 +57,28 @@ def decode(fields: Any, buffers: Sequence[Buffer]) -> Any:
 def encode(value: Any, encoder: Encoder) -> Any:
     """What takes the place of an array, or of a numpy scalar, in a header."""
     if isinstance(value, np.generic):
-        if not encoder.to_python or isinstance(value, (np.str_, np.bytes_)):
-            if value.dtype.str not in TYPES and not isinstance(value, (np.str_, np.bytes_)):
-                raise _unsupported(value)
+        if isinstance(value, (np.str_, np.bytes_)):
+            return value.item()
+        if value.dtype.newbyteorder("<").str not in TYPES:
+            raise _unsupported(value)
+        if not encoder.to_python:
             return value.item()
         value = np.asarray(value)
-    if type(value) not in _MERE_ARRAYS:
-        name = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise Unsendable(name, "send its parts, for example numpy.asarray(...) and the rest")
+    check_type(value)
     array = plain(value)
     fields = [array.dtype.str, list(array.shape), place(array, encoder)]
     return msgpack.ExtType(ARRAY, encoder.nested(fields))
+
+
+def check_type(array: Any) -> None:
+    """Subclasses have more than their numbers, which would be lost.
+
+    Raises:
+        Unsendable: naming the subclass.
+    """
+    if type(array) not in _MERE_ARRAYS:
+        name = f"{type(array).__module__}.{type(array).__qualname__}"
+        raise Unsendable(name, "send its parts, for example numpy.asarray(...) and the rest")
 
 
 def plain(array: Any) -> Any:

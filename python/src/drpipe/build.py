@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
+import builtins
 import importlib
 import sys
+import typing
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, get_args, get_origin
 
-from .failures import SetupError, summary
+from .failures import SetupError, nearest, summary
 from .stage import BASES
 
 #: What the constructors of components take beside their parameters.
-_OF_COMPONENTS = ("parent", "config", "configuration", "tool")
+OF_COMPONENTS = ("parent", "config", "configuration", "tool")
 _MISSING: Any = object()
 
 
@@ -63,10 +66,10 @@ def find_class(module: Any, name: str) -> Any:
         is_there = "is no class" if found is not None else "is not there"
         problem, hint = f"the class {name} {is_there} in the module {module.__name__}", ""
     known = [cls.__name__ for cls in classes_of(module)]
-    near = difflib.get_close_matches(name, known, 1)
+    near = nearest(name, known)
     if not hint:
         others = f"it has {', '.join(known)}" if known else "it has no class with a method run"
-        hint = f"did you mean {near[0]!r}?" if near else others
+        hint = f"did you mean {near!r}?" if near else others
     raise SetupError("class", problem, hint, known)
 
 
@@ -135,7 +138,7 @@ def make(cls: Any, params: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
         name = argument.name
         if name in rest and (argument.is_required or not traits):
             given[name] = as_declared(cls, name, rest.pop(name))
-        elif argument.is_required and name in _OF_COMPONENTS:
+        elif argument.is_required and name in OF_COMPONENTS:
             given[name] = None
         elif argument.is_required:
             raise SetupError(
@@ -162,37 +165,57 @@ def set_params(instance: Any, params: Dict[str, Any]) -> None:
 
 
 def as_declared(cls: Any, name: str, value: Any) -> Any:
-    """A number without a fraction as the float that it is declared to be."""
-    if type(value) is not int:
+    """What JSON cannot say as it is declared to be: a number without a fraction
+    as a float, a text as a path, the value of a member as a member of an enum."""
+    kind = type(value)
+    if kind is not int and kind is not str:
         return value
-    annotation = annotation_of(cls, name)
-    return float(value) if _wants_float(annotation) else value
+    wanted = _kinds(annotation_of(cls, name))
+    if kind is int:
+        value = float(value) if float in wanted and int not in wanted else value
+    elif str not in wanted and any(_is(PurePath, one) for one in wanted):
+        return Path(value)
+    for one in wanted:
+        if _is(Enum, one) and not isinstance(value, Enum):
+            return one(value)
+    return value
+
+
+def _is(base: type, kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base)
 
 
 def annotation_of(cls: Any, name: str) -> Any:
     """The annotation of a class's attribute or of its constructor's argument."""
     own = getattr(cls.__init__, "__annotations__", {})
     if name in own:
-        return own[name]
+        return resolved(own[name], cls.__init__.__module__)
     for base in cls.__mro__:
         # Those of a base class are found there only if it has none of its own:
         # they are the same.
         annotations = getattr(base, "__annotations__", {})
         if name in annotations:
-            return annotations[name]
+            return resolved(annotations[name], base.__module__)
     return None
 
 
-def _wants_float(annotation: Any) -> bool:
-    if isinstance(annotation, str):
-        names = annotation.replace("Optional[", "").replace("]", "").split("|")
-        return "float" in (parts := [name.strip() for name in names]) and "int" not in parts
-    if annotation is float:
-        return True
+def resolved(annotation: Any, module: str) -> Any:
+    """What an annotation of a module means; Any if its names are not there."""
+    if not isinstance(annotation, str):
+        return annotation
+    names = vars(sys.modules.get(module, builtins))
+    try:
+        return eval(annotation, {**vars(typing), **names})
+    except Exception:
+        # Some are there for the type checker only.
+        return Any
+
+
+def _kinds(annotation: Any) -> Tuple[Any, ...]:
+    """The classes that an annotation names."""
     if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
-        kinds = get_args(annotation)
-        return float in kinds and int not in kinds
-    return False
+        return get_args(annotation)
+    return (annotation,)
 
 
 def has_own(instance: Any, name: str) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from types import GeneratorType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from .failures import Permanent
+from .failures import Permanent, nearest
 from .gather import Gathered
 from .segments import Buffer
 from .values import Encoder
@@ -94,10 +93,10 @@ class Emitter:
 
     def _unknown(self, name: Any) -> str:
         known = list(self._routes)
-        near = difflib.get_close_matches(str(name), known, 1)
+        near = nearest(str(name), known)
         others = f"they are {', '.join(known)}" if known else "it has none"
         hint = (
-            f'did you mean "{near[0]}"?'
+            f'did you mean "{near}"?'
             if near
             else f'add it to the next_steps of "{self._step}" in the configuration'
         )

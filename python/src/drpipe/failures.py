@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Iterable, List, NamedTuple, Optional
 
 #: A traceback beyond this many characters loses its beginning.
 _LONGEST_TRACEBACK = 20_000
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: Where the code is that calls and imports a step's own.
+_NOT_THEIRS = (
+    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+    os.path.dirname(importlib.__file__) + os.sep,
+    "<frozen importlib",
+)
 
 
 class Permanent(Exception):
@@ -49,7 +55,8 @@ class Failure(NamedTuple):
 def of(error: BaseException) -> Failure:
     """The failure that an exception of a step means."""
     texts = [summary(error)]
-    trace = traceback_of(error)
+    cause = error.__cause__ if isinstance(error, SetupError) else error
+    trace = traceback_of(cause) if cause is not None else ""
     if trace:
         texts.append(trace)
     return Failure(not isinstance(error, (Permanent, SetupError)), texts)
@@ -70,7 +77,7 @@ def summary(error: BaseException) -> str:
 def traceback_of(error: BaseException) -> str:
     """The traceback from the step's own code on; empty if it was not in any."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
         trace = trace.tb_next
     if trace is None and error.__cause__ is None:
         return ""
@@ -78,3 +85,10 @@ def traceback_of(error: BaseException) -> str:
 
     text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
     return text if len(text) <= _LONGEST_TRACEBACK else "..." + text[-_LONGEST_TRACEBACK:]
+
+
+def nearest(name: str, known: Iterable[str]) -> Optional[str]:
+    """The known name that was most likely meant."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), None)

@@ -101,18 +101,9 @@ class Frame:
         return f"Frame(name={self.name!r}, source={self.source!r}, shape={shape})"
 
     def _to_wire(self, encoder: Encoder) -> Any:
-        import numpy as np
-
         from . import arrays
 
-        if self.data is None:
-            raise CodecError(f"the frame {self.name!r} has no data")
-        data = np.asarray(self.data)
-        if data.ndim == 0:
-            raise CodecError(f"the data of the frame {self.name!r} are one number, not an array")
-        data = arrays.plain(data if data.dtype.kind == "f" else _as_real(data, self.name))
-        if data.dtype.itemsize not in (4, 8):
-            data = data.astype(np.float32)
+        data = arrays.plain(_as_real(self.data, self.name))
         kind = "F32" if data.dtype.itemsize == 4 else "F64"
         fields = {
             "name": str(self.name),
@@ -139,15 +130,34 @@ class Frame:
 
 
 def _as_real(data: Any, name: str) -> Any:
-    """Pixels as Rust steps know them."""
+    """Pixels in single or double precision, whichever holds them; masked ones are NaN."""
     import numpy as np
 
-    if data.dtype.kind not in "biu":
+    from . import arrays
+
+    if data is None:
+        raise CodecError(f"the frame {name!r} has no data")
+    is_masked = isinstance(data, np.ma.MaskedArray)
+    if isinstance(data, np.ndarray) and not is_masked:
+        arrays.check_type(data)
+    array: Any = data if is_masked else np.asarray(data)
+    if array.ndim == 0:
+        raise CodecError(f"the data of the frame {name!r} are one number, not an array")
+    wanted = _PRECISIONS.get(array.dtype.str[1:])
+    if wanted is None:
         raise CodecError(
-            f"the data of the frame {name!r} have the dtype {data.dtype}, expected real numbers"
+            f"the data of the frame {name!r} have the dtype {array.dtype}, expected real numbers"
         )
-    exact = data.dtype.itemsize <= 2
-    return data.astype(np.float32 if exact else np.float64)
+    if array.dtype.newbyteorder("=") != wanted:
+        array = array.astype(wanted)
+    return array.filled(np.nan) if is_masked else array
+
+
+#: What pixels of a dtype are sent as.
+_PRECISIONS = {
+    **dict.fromkeys(["f2", "f4", "b1", "i1", "u1", "i2", "u2"], "float32"),
+    **dict.fromkeys(["f8", "i4", "u4", "i8", "u8"], "float64"),
+}
 
 
 class Picture:

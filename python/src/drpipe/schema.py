@@ -6,11 +6,11 @@ from __future__ import annotations
 import collections.abc
 import enum
 import json
+import math
 import os
-import typing
-from typing import Any, ClassVar, Dict, Literal, Set, Union, get_args, get_origin
+from typing import Any, Dict, Literal, Set, Union, get_args, get_origin
 
-from .build import _OF_COMPONENTS, arguments_of, is_traits_class
+from .build import OF_COMPONENTS, arguments_of, is_traits_class, resolved
 from .stage import BASES
 
 _MISSING: Any = object()
@@ -44,29 +44,39 @@ def schema_of(cls: Any) -> Dict[str, Any]:
 
 
 def _add_attributes(cls: Any, properties: Dict[str, Any]) -> None:
-    hints = _hints(cls)
     for base in reversed(cls.__mro__):
         if base in BASES or base is object:
             continue
-        for name in getattr(base, "__annotations__", {}):
-            hint = hints.get(name, Any)
-            if _is_parameter(name) and get_origin(hint) is not ClassVar and hint is not ClassVar:
-                _with_default(properties, name, _of_hint(hint), vars(base).get(name, _MISSING))
+        annotated = getattr(base, "__annotations__", {})
+        for name in filter(_is_parameter, annotated):
+            if not _is_of_class(annotated[name]):
+                hint = _of_hint(resolved(annotated[name], base.__module__))
+                _with_default(properties, name, hint, vars(base).get(name, _MISSING))
         for name, value in vars(base).items():
-            if _is_parameter(name) and name not in hints and _is_plain(value):
-                _with_default(properties, name, _of_value(value), value)
+            if _is_parameter(name) and name not in annotated and _is_plain(value):
+                # Where a base class has declared it, it has another default here.
+                _with_default(properties, name, properties.get(name) or _of_value(value), value)
+
+
+def _is_of_class(annotation: Any) -> bool:
+    """Whether an annotation says that an attribute is not of the instances."""
+    text = annotation if isinstance(annotation, str) else str(get_origin(annotation) or annotation)
+    return text.startswith(("ClassVar", "typing.ClassVar"))
 
 
 def _add_arguments(cls: Any, properties: Dict[str, Any], required: Set[str]) -> None:
-    hints = _hints(cls.__init__)
+    annotated = getattr(cls.__init__, "__annotations__", {})
     for argument in arguments_of(cls):
         name = argument.name
-        if name.startswith("_") or name in _OF_COMPONENTS:
+        if name.startswith("_") or name in OF_COMPONENTS:
             continue
         if argument.is_required:
             required.add(name)
         default = _MISSING if argument.is_required else argument.default
-        found = _of_hint(hints[name]) if name in hints else _of_value(default)
+        if name in annotated:
+            found = _of_hint(resolved(annotated[name], cls.__init__.__module__))
+        else:
+            found = _of_value(default)
         before = properties.pop(name, {})
         _with_default(properties, name, {**before, **found}, default)
 
@@ -77,7 +87,7 @@ def _add_traits(cls: Any, properties: Dict[str, Any]) -> None:
         is_own = home is not None and not home.__module__.startswith("traitlets.")
         if not (_is_parameter(name) and (trait.metadata.get("config") or is_own)):
             continue
-        if name in _OF_COMPONENTS:
+        if name in OF_COMPONENTS:
             continue
         schema = _of_trait(trait)
         if trait.help:
@@ -111,23 +121,6 @@ def _is_json(value: Any) -> bool:
         return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
     except (TypeError, ValueError):
         return False
-
-
-def _hints(of: Any) -> Dict[str, Any]:
-    try:
-        return typing.get_type_hints(of)
-    except Exception:
-        # Names that exist for the type checker only.
-        return {name: _of_text(hint) for name, hint in getattr(of, "__annotations__", {}).items()}
-
-
-def _of_text(hint: Any) -> Any:
-    if not isinstance(hint, str):
-        return hint
-    if hint.startswith(("ClassVar", "typing.ClassVar")):
-        return ClassVar
-    simple = {kind.__name__: kind for kind in (*_SIMPLE, list, dict)}
-    return simple.get(hint.strip(), Any)
 
 
 def _of_value(value: Any) -> Dict[str, Any]:
@@ -195,7 +188,8 @@ def _of_trait(trait: Any) -> Dict[str, Any]:
             schema["type"] = [schema["type"], "null"]
     for bound, name in (("min", "minimum"), ("max", "maximum")):
         limit = getattr(trait, bound, None)
-        if isinstance(limit, (int, float)) and schema.get("type") in ("integer", "number"):
+        is_number = schema.get("type") in ("integer", "number")
+        if is_number and isinstance(limit, (int, float)) and math.isfinite(limit):
             schema[name] = limit
     return schema
 
