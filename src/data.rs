@@ -5,8 +5,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::message::Payload;
+
+pub use crate::codec::Codec;
 
 /// A type that may travel between steps.
 ///
@@ -40,17 +42,17 @@ pub trait Data: Serialize + DeserializeOwned + 'static {
     ///
     /// # Errors
     /// If the type refuses to be serialized.
-    fn write_to(&self, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
-        codec::encode_onto(self, header)
+    fn write_to(&self, codec: Codec, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+        codec::encode_onto(self, codec, Self::TYPE, header)
     }
 
     /// The value in serialized form.
     ///
     /// # Errors
     /// If the type refuses to be serialized.
-    fn to_payload(&self) -> Result<Payload> {
+    fn to_payload(&self, codec: Codec) -> Result<Payload> {
         let mut header = Vec::new();
-        let buffers = self.write_to(&mut header)?;
+        let buffers = self.write_to(codec, &mut header)?;
         Ok(Payload { header: header.into(), buffers })
     }
 
@@ -58,8 +60,8 @@ pub trait Data: Serialize + DeserializeOwned + 'static {
     ///
     /// # Errors
     /// If the bytes are not those of a `Self`.
-    fn from_payload(payload: Payload) -> Result<Self> {
-        codec::decode(payload)
+    fn from_payload(payload: Payload, codec: Codec) -> Result<Self> {
+        codec::decode(payload, codec, Self::TYPE)
     }
 }
 
@@ -82,25 +84,44 @@ impl Data for String {
 /// what they get. An edge into `Any` accepts every type, and what a stage
 /// emits as `Any` keeps the type that came in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Any(Payload);
+pub struct Any {
+    payload: Payload,
+    codec: Codec,
+}
 
 impl Any {
     /// The size of the message in bytes.
     pub fn size(&self) -> usize {
-        self.0.len()
+        self.payload.len()
+    }
+
+    /// The value in the message.
+    ///
+    /// # Errors
+    /// If the message is not a `T`.
+    pub fn open<T: Data>(&self) -> Result<T> {
+        T::from_payload(self.payload.clone(), self.codec)
     }
 }
 
 impl Data for Any {
     const TYPE: &'static str = ANY;
 
-    fn write_to(&self, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
-        header.extend_from_slice(&self.0.header);
-        Ok(self.0.buffers.clone())
+    fn write_to(&self, codec: Codec, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+        // The plan sees to it wherever a stage takes and emits `Any`.
+        if self.codec != codec {
+            return Err(Failure::permanent(format!(
+                "an unopened message in {} cannot go to a step that takes {codec}: open it and \
+                 send the value",
+                self.codec
+            )));
+        }
+        header.extend_from_slice(&self.payload.header);
+        Ok(self.payload.buffers.clone())
     }
 
-    fn from_payload(payload: Payload) -> Result<Self> {
-        Ok(Self(payload))
+    fn from_payload(payload: Payload, codec: Codec) -> Result<Self> {
+        Ok(Self { payload, codec })
     }
 }
 

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::config::plan::Plan;
+use crate::data::Data as _;
 use crate::error::Failure;
 use crate::event::Cause;
 use crate::message::Payload;
@@ -81,31 +82,34 @@ fn split(mut frames: Vec<Bytes>) -> (Bytes, Vec<Bytes>) {
 pub fn values(data: &[u8]) {
     let mut data = Data(data);
     let kind = data.below(8);
+    let codec = [Codec::Bincode, Codec::MessagePack][data.below(2) as usize];
     let buffers: Vec<Bytes> = (0..data.below(4)).map(|_| data.bytes()).collect();
     let payload = Payload { header: Bytes::copy_from_slice(data.0).into(), buffers };
     match kind {
-        0 => value::<Frame>(payload),
-        1 => value::<Picture>(payload),
-        2 => value::<FitsPath>(payload),
-        3 => value::<String>(payload),
-        4 => value::<i64>(payload),
-        5 => value::<Vec<(Option<u8>, Vec<String>)>>(payload),
-        6 => value::<crate::buffer::Buffer<f64>>(payload),
-        _ => value::<(crate::buffer::Buffer<u16>, crate::buffer::Buffer<f32>)>(payload),
+        0 => value::<Frame>(codec, Frame::TYPE, payload),
+        1 => value::<Picture>(codec, Picture::TYPE, payload),
+        2 => value::<FitsPath>(codec, FitsPath::TYPE, payload),
+        3 => value::<String>(codec, String::TYPE, payload),
+        4 => value::<i64>(codec, i64::TYPE, payload),
+        5 => value::<Vec<(Option<u8>, Vec<String>)>>(codec, "fuzz", payload),
+        6 => value::<crate::buffer::Buffer<f64>>(codec, "fuzz", payload),
+        _ => value::<(crate::buffer::Buffer<u16>, crate::buffer::Buffer<f32>)>(
+            codec, "fuzz", payload,
+        ),
     }
 }
 
-fn value<T: Serialize + DeserializeOwned>(payload: Payload) {
+fn value<T: Serialize + DeserializeOwned>(codec: Codec, name: &str, payload: Payload) {
     let sent = |value: &T| {
         let mut header = Vec::new();
-        let buffers = codec::encode_onto(value, &mut header).ok();
+        let buffers = codec::encode_onto(value, codec, name, &mut header).ok();
         (header, buffers)
     };
-    if let Ok(value) = codec::decode::<T>(payload) {
+    if let Ok(value) = codec::decode::<T>(payload, codec, name) {
         let (header, buffers) = sent(&value);
         let buffers = buffers.unwrap_or_default();
         let payload = Payload { header: header.clone().into(), buffers: buffers.clone() };
-        let again = codec::decode::<T>(payload).map(|value| sent(&value));
+        let again = codec::decode::<T>(payload, codec, name).map(|value| sent(&value));
         assert_eq!(again, Ok((header, Some(buffers))));
     }
 }

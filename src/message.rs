@@ -7,6 +7,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// How the values on an edge are serialized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    /// Between steps in Rust.
+    #[default]
+    Bincode,
+    /// Where a step in another language sends or receives.
+    MessagePack,
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bincode => "bincode",
+            Self::MessagePack => "MessagePack",
+        })
+    }
+}
+
 /// One value in serialized form: a header made by the codec and the large
 /// arrays that travel beside it, uncopied.
 ///

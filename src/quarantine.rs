@@ -1,7 +1,7 @@
 //! Where failed inputs are kept.
 //!
 //! `DIRECTORY/RUN/ENTRY/` holds `reason.json`, which says what failed, where,
-//! when and why, and the input itself: `header.bin` in the codec's layout and
+//! when and why, and the input itself: `header.bin` in the codec that it names and
 //! its buffers, `buffer-0.bin` and so on, in native byte order.
 
 mod entries;
@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Codec;
 use crate::config::plan::Plan;
 use crate::router::Casualty;
 
@@ -40,8 +41,8 @@ struct Place {
     directory: PathBuf,
     run: String,
     config_hash: String,
-    /// The type that each step takes.
-    inputs: Arc<BTreeMap<String, &'static str>>,
+    /// The type that each step takes, and how it is serialized.
+    inputs: Arc<BTreeMap<String, (&'static str, Codec)>>,
     retried: Retried,
     /// Ends production: what fails from now on could not be kept either.
     halt: Arc<dyn Fn(String) + Send + Sync>,
@@ -83,6 +84,9 @@ pub(crate) struct Reason {
     pub(crate) buffers: Option<usize>,
     /// The type that the step took.
     pub(crate) input_type: Option<String>,
+    /// How the input is serialized.
+    #[serde(default)]
+    pub(crate) codec: Codec,
     /// The entries that it was before, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) retried_from: Vec<Past>,
@@ -122,7 +126,10 @@ impl Keeper {
         retried: Retried,
         halt: impl Fn(String) + Send + Sync + 'static,
     ) -> Self {
-        let inputs = plan.steps.iter().filter_map(|step| Some((step.name.clone(), step.input?)));
+        let inputs = plan
+            .steps
+            .iter()
+            .filter_map(|step| Some((step.name.clone(), (step.input?, step.codec))));
         let place = Place {
             directory: plan.quarantine.join(run),
             run: run.to_owned(),
@@ -189,6 +196,7 @@ fn write(place: &Place, casualty: &Casualty) -> io::Result<()> {
 
 fn reason(place: &Place, casualty: &Casualty) -> io::Result<Reason> {
     let cause = serde_json::to_value(casualty.cause)?;
+    let input = place.inputs.get(&*casualty.step);
     Ok(Reason {
         run: place.run.clone(),
         config_hash: place.config_hash.clone(),
@@ -201,7 +209,8 @@ fn reason(place: &Place, casualty: &Casualty) -> io::Result<Reason> {
         time: jiff::Timestamp::now().to_string(),
         bytes: casualty.payload.len() as u64,
         buffers: Some(casualty.payload.buffers.len()),
-        input_type: place.inputs.get(&*casualty.step).map(|name| (*name).to_owned()),
+        input_type: input.map(|(name, _)| (*name).to_owned()),
+        codec: input.map_or(Codec::default(), |(_, codec)| *codec),
         retried_from: place.retried.history(casualty),
     })
 }

@@ -314,7 +314,8 @@ impl<S: Stage> Task for StageTask<S> {
     }
 
     fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()> {
-        self.0.run(S::In::from_payload(payload)?, &mut outputs.emitter())
+        let input = S::In::from_payload(payload, outputs.context.codec)?;
+        self.0.run(input, &mut outputs.emitter())
     }
 
     fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()> {
@@ -331,8 +332,8 @@ impl<C: Consumer> Task for ConsumerTask<C> {
         Err(Failure::permanent("a consumer produces nothing of its own"))
     }
 
-    fn run(&mut self, payload: Payload, _: &mut Outputs<'_>) -> Result<()> {
-        self.0.run(C::In::from_payload(payload)?)
+    fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()> {
+        self.0.run(C::In::from_payload(payload, outputs.context.codec)?)
     }
 
     fn finish(&mut self, _: &mut Outputs<'_>) -> Result<()> {

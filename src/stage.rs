@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Codec;
 use crate::data::Data;
 use crate::error::{Failure, Result};
 use crate::nearest::nearest;
@@ -24,6 +25,10 @@ pub struct Context {
     pub(crate) step: String,
     pub(crate) worker: usize,
     pub(crate) next_steps: Vec<String>,
+    /// How what it takes is serialized.
+    pub(crate) codec: Codec,
+    /// How what each next step takes is serialized.
+    pub(crate) next_codecs: Vec<Codec>,
     /// The run's private directory, if it has worker processes.
     pub(crate) private: Option<PathBuf>,
 }
@@ -337,7 +342,8 @@ impl<T: Data> Emitter<'_, T> {
             None if self.names_origins => value.origin().map(Into::into),
             None => None,
         };
-        self.gathered.push(route as u32, origin, |header| value.write_to(header))
+        let codec = self.context.next_codecs[route];
+        self.gathered.push(route as u32, origin, |header| value.write_to(codec, header))
     }
 }
 

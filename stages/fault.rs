@@ -224,10 +224,7 @@ impl Stage for Fault {
     }
 
     fn run(&mut self, message: Any, out: &mut Emitter<'_, Any>) -> Result<()> {
-        let number = || {
-            let number = i64::from_payload(message.to_payload()?);
-            number.map_err(|error| error.wrap("\"numbers\" chooses whole numbers only"))
-        };
+        let number = || message.open::<i64>().context("\"numbers\" chooses whole numbers only");
         if !self.strikes(out.context(), &out.message().to_string(), number)? {
             return out.send(message);
         }
@@ -286,9 +283,10 @@ mod tests {
 
     use super::super::testing::{context_of, emitted, from_json, process, produce};
     use super::*;
+    use crate::data::Codec;
 
     fn message(number: i64) -> Any {
-        Any::from_payload(number.to_payload().unwrap()).unwrap()
+        Any::from_payload(number.to_payload(Codec::Bincode).unwrap(), Codec::Bincode).unwrap()
     }
 
     /// Which of the numbers from 0 to 8 go wrong.

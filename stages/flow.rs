@@ -128,9 +128,10 @@ mod tests {
 
     use super::super::testing::{context_of, emitted, from_json, process};
     use super::*;
+    use crate::data::Codec;
 
     fn message() -> Any {
-        Any::from_payload(7_i64.to_payload().unwrap()).unwrap()
+        Any::from_payload(7_i64.to_payload(Codec::Bincode).unwrap(), Codec::Bincode).unwrap()
     }
 
     #[test]

@@ -193,6 +193,7 @@ mod path_bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Codec;
 
     fn frame(shape: &[usize]) -> Frame {
         let pixels = vec![0.0; shape.iter().product()];
@@ -230,7 +231,9 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let path = PathBuf::from(std::ffi::OsString::from_vec(b"night\xff.fits".to_vec()));
         let sent = FitsPath { path, name: "night".into() };
-        let received = FitsPath::from_payload(sent.to_payload().unwrap()).unwrap();
-        assert_eq!(received, sent);
+        for codec in [Codec::Bincode, Codec::MessagePack] {
+            let payload = sent.to_payload(codec).unwrap();
+            assert_eq!(FitsPath::from_payload(payload, codec), Ok(sent.clone()));
+        }
     }
 }

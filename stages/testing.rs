@@ -1,5 +1,6 @@
 //! Runs a stage without the engine, for the tests beside the stages.
 
+use crate::data::Codec;
 use crate::parcel::{Gathered, Parcel};
 use crate::prelude::*;
 use crate::stage::Outputs;
@@ -11,6 +12,8 @@ pub(crate) fn context_of(run: &str, step: &str, next_steps: &[&str]) -> Context 
         run: run.to_owned(),
         step: step.to_owned(),
         worker: 0,
+        codec: Codec::Bincode,
+        next_codecs: vec![Codec::Bincode; next_steps.len()],
         next_steps: next_steps.iter().map(|name| (*name).to_owned()).collect(),
     }
 }
@@ -28,7 +31,7 @@ pub(crate) fn emitted<T: Data, R>(
     for output in gathered.take() {
         let route = &context.next_steps()[output.route() as usize];
         for message in Parcel::new(0, output).into_messages() {
-            values.push((route.clone(), T::from_payload(message.payload)?));
+            values.push((route.clone(), T::from_payload(message.payload, Codec::Bincode)?));
         }
     }
     Ok((result, values))

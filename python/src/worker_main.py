@@ -1,9 +1,13 @@
 """What drpipe starts: a worker of a Python step, or with --describe the probe."""
 
+import gc
 import os
 import sys
 
 if __name__ == "__main__":
+    # Nothing that is imported becomes garbage: looking for it takes a tenth of the
+    # start. The worker enables it before the step's init.
+    gc.disable()
     carried = os.path.dirname(os.path.abspath(__file__))
     if sys.path[:1] != [carried]:
         # Python leaves it out when it is told to be careful.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgpack
 import numpy as np
 import pytest
@@ -70,6 +72,24 @@ def test_a_received_array_is_a_read_only_view(start):
     said = router.done(3)
     assert said.values[:2] == [["<f4", [64, 1024], False, 65536.0]] * 2
     assert said.values[2] == ["<f4", [2], False, 2.0]
+
+
+def test_changing_a_received_array_says_what_to_do(start):
+    router = start("InPlace", module="arrays").ready()
+    router.work(router.one(1, array("<f4", [2], bytes(8))))
+    summary, hint, trace = router.done(1).completions[0]["failure"][1]
+    assert "read-only" in summary and "copy()" in hint and "arrays.py" in trace
+
+
+def test_segments_are_given_back(start):
+    router = start("Files", module="arrays").ready()
+    (before,) = router.run(1).values
+    sent = segment(bytes(LARGE))
+    for number in range(100):
+        router.work(router.one(number, array("|u1", [LARGE], 0), [sent]))
+        (output,) = router.done(1).outputs
+        os.close(output.buffers[0].fd)
+    assert router.run(1).values[0] <= before + 2
 
 
 def test_a_segment_that_is_passed_on_is_not_copied(start):

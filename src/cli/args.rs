@@ -102,6 +102,9 @@ pub(super) struct Source {
     /// as --FitsFiles.directory=night7
     #[arg(long, value_name = "NAME.KEY=VALUE")]
     set: Vec<String>,
+    /// Every step takes MessagePack: for tests of it without another language
+    #[arg(long, hide = true)]
+    pub(super) messagepack: bool,
 }
 
 impl Source {

@@ -174,7 +174,10 @@ impl Cli {
     fn load(&self, source: &Source) -> Result<Pipeline, ExitCode> {
         let settings = source.settings().map_err(|error| complain(USAGE, error))?;
         match Pipeline::load(&source.config, &self.registry, &settings) {
-            Ok(pipeline) => {
+            Ok(mut pipeline) => {
+                if source.messagepack {
+                    pipeline.take_messagepack();
+                }
                 for warning in pipeline.warnings() {
                     say(warning);
                 }

@@ -7,10 +7,13 @@ use serde_json::{Map, Value, json};
 
 use super::args::{EntriesArgs, RetryArgs};
 use super::{STOPPED, USAGE, complain, print, run, say};
+use crate::codec::{self, Codec};
 use crate::pipeline::{Pipeline, Report, Verdict};
 use crate::quarantine::{Contents, Entry, find, read_payload, remove};
 
 const HEADINGS: [&str; 7] = ["entry", "step", "cause", "attempts", "time", "origin", "reason"];
+/// The longest header that is shown, in bytes.
+const LONGEST: u64 = 1 << 20;
 /// The exit code if inputs failed or could not be tried again.
 const SOME_FAILED: u8 = 1;
 
@@ -98,9 +101,19 @@ fn details(entry: &Entry) -> String {
             for (index, bytes) in contents.buffer_bytes.iter().enumerate() {
                 text += &field(&format!("buffer-{index}.bin"), &json!(format!("{bytes} bytes")));
             }
+            if let Some(value) = value(&entry.path, contents) {
+                text += &field("value", &json!(value));
+            }
         }
     }
     text
+}
+
+/// The input in words, where it says itself what it is and is not too long.
+fn value(path: &Path, contents: &Contents) -> Option<String> {
+    let wanted = contents.reason.codec == Codec::MessagePack && contents.header_bytes <= LONGEST;
+    let payload = wanted.then(|| read_payload(path, 0))?.ok()?;
+    Some(codec::readable(&payload.header))
 }
 
 /// The items of a list have a line each.

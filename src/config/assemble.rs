@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::check::{Edge, Loops, edges, order};
+use super::codecs;
 use super::diagnostic::{ConfigError, Diagnostic, quote};
 use super::plan::{Plan, Route, Step};
 use super::report::Report;
@@ -88,17 +89,18 @@ pub(crate) fn plan(
     for (place, step) in order.iter().enumerate() {
         places[*step] = place;
     }
+    let codecs = codecs::choose(&specs, &edges);
     let mut slots: Vec<Option<StepSpec>> = specs.into_iter().map(Some).collect();
     let steps = order.iter().filter_map(|index| {
         let spec = slots.get_mut(*index)?.take()?;
         let routes = edges.iter().filter(|edge| edge.from == *index);
         let routes = routes.map(|edge| Route { to: places[edge.to], feedback: edge.feedback });
-        Some(step(spec, routes.collect()))
+        Some(step(spec, routes.collect(), codecs[*index]))
     });
     Plan { steps: steps.collect(), quarantine, config_hash, work_hash }
 }
 
-fn step(spec: StepSpec, routes: Vec<Route>) -> Step {
+fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec) -> Step {
     let workers = spec.workers();
     Step {
         name: spec.name,
@@ -120,7 +122,7 @@ fn step(spec: StepSpec, routes: Vec<Route>) -> Step {
         gathers: spec.gathers,
         build: spec.build,
         input: spec.input,
-        codec: Codec::default(),
+        codec,
         python: spec.python,
     }
 }

@@ -9,6 +9,7 @@
 mod assemble;
 mod check;
 mod closed;
+mod codecs;
 mod diagnostic;
 mod graph;
 mod keys;

@@ -155,6 +155,11 @@ impl Plan {
         self.steps.iter().position(|step| step.name == name)
     }
 
+    /// How what each next step takes is serialized, the default's first.
+    pub fn next_codecs(&self, index: usize) -> Vec<Codec> {
+        self.steps[index].routes.iter().map(|route| self.steps[route.to].codec).collect()
+    }
+
     /// The names of the steps that step `index` leads to, the default first.
     pub fn next_steps(&self, index: usize) -> Vec<String> {
         self.steps[index].routes.iter().map(|route| self.steps[route.to].name.clone()).collect()

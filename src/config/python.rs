@@ -25,6 +25,8 @@ pub struct Wanted {
     pub module: String,
     /// The name of the class.
     pub class: String,
+    /// Where it stands.
+    pub role: Kind,
 }
 
 /// What is known of a class written in Python.
@@ -87,11 +89,17 @@ pub(crate) fn describe(
         drafts.iter().map(|draft| wanted(draft, &lowered.python, registry)).collect();
     let asked: Vec<Wanted> = wanted.iter().flatten().cloned().collect();
     let mut answers = if asked.is_empty() { Vec::new() } else { describe(&asked) }.into_iter();
+    let mut said: Vec<String> = Vec::new();
     let found = drafts.iter().zip(wanted).map(|(draft, wanted)| {
         wanted?;
         Some(match answers.next()? {
             Ok(described) => Found::Class(Box::new(found(draft, described))),
+            // What is wrong with an interpreter is said once, not for each step.
+            Err(unusable) if said.contains(&unusable.message) => Found::Unusable,
             Err(unusable) => {
+                if unusable.about == About::Interpreter {
+                    said.push(unusable.message.clone());
+                }
                 let origin = match unusable.about {
                     About::Interpreter => interpreter_origin(draft, &lowered.python),
                     About::Module => draft.origin("module"),
@@ -128,7 +136,8 @@ fn wanted(draft: &Draft<'_>, defaults: &Defaults, registry: &Registry) -> Option
     let interpreter = own.or_else(|| defaults.interpreter.as_ref().map(|(name, _)| name.clone()));
     let own = draft.value("pythonpath").map(keys::directories).unwrap_or_default();
     let paths = own.into_iter().chain(defaults.paths.iter().cloned()).collect();
-    Some(Wanted { interpreter, paths, module: module.to_owned(), class: class.to_owned() })
+    let (module, class) = (module.to_owned(), class.to_owned());
+    Some(Wanted { interpreter, paths, module, class, role: draft.role.usual_kind() })
 }
 
 fn interpreter_origin(draft: &Draft<'_>, defaults: &Defaults) -> Origin {

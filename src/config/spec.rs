@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::plan::{OnError, Python};
+use crate::data::ANY;
 use crate::registry::{Build, Kind, Traits};
 
 /// The most messages in a step's queue, if the configuration says nothing.
@@ -152,6 +153,12 @@ impl StepSpec {
             workers_origin: origin.clone(),
             origin,
         }
+    }
+
+    /// Whether what it emits are the messages that came in, unopened. What a step
+    /// in Python emits is not known before it does.
+    pub(crate) fn passes_on(&self) -> bool {
+        self.python.is_none() && self.input == Some(ANY) && self.output == Some(ANY)
     }
 
     /// The most workers, threads and processes together.

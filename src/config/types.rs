@@ -10,7 +10,7 @@ use crate::data::ANY;
 use crate::registry::{Class, Registry};
 
 /// Reports every edge whose types differ. A step that takes and emits any type
-/// passes on those that come in.
+/// passes on those that come in, unless it is written in Python.
 pub(crate) fn check(
     specs: &[StepSpec],
     edges: &[Edge],
@@ -44,11 +44,10 @@ fn emitted(specs: &[StepSpec], edges: &[Edge]) -> Vec<BTreeSet<&'static str>> {
     };
     let mut emitted: Vec<BTreeSet<_>> =
         specs.iter().map(|spec| own(spec).into_iter().collect()).collect();
-    let passes = |step: usize| specs[step].output == Some(ANY) && specs[step].input == Some(ANY);
     let mut grown = true;
     while grown {
         grown = false;
-        for edge in edges.iter().filter(|edge| passes(edge.to) && edge.from != edge.to) {
+        for edge in edges.iter().filter(|edge| specs[edge.to].passes_on() && edge.from != edge.to) {
             let new: Vec<_> = emitted[edge.from].difference(&emitted[edge.to]).copied().collect();
             grown |= !new.is_empty();
             emitted[edge.to].extend(new);

@@ -113,6 +113,7 @@ impl Pipeline {
         register(&mut registry);
         for step in &mut self.plan.steps {
             let is_producer = step.kind == Kind::Producer;
+            step.python = None;
             step.class = if is_producer { PRODUCER } else { STAGE }.to_owned();
             step.params = json!({"faults": faults, "bears": Bears::of(step)});
             step.python = None;

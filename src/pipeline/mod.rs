@@ -14,6 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::codec::Codec;
 use crate::config::plan::Plan;
 use crate::config::{self, About, ConfigError, Diagnostic, Loaded, Setting, Unusable, Wanted};
 use crate::event::Event;
@@ -168,6 +169,11 @@ impl Pipeline {
     /// Keeps failed inputs under `directory`.
     pub fn set_quarantine(&mut self, directory: PathBuf) {
         self.plan.quarantine = directory;
+    }
+
+    /// Makes every step take MessagePack, whatever the plan has chosen.
+    pub(crate) fn take_messagepack(&mut self) {
+        self.plan.steps.iter_mut().for_each(|step| step.codec = Codec::MessagePack);
     }
 
     /// Records in the file `path` what becomes of each item of the producer, step
@@ -364,6 +370,8 @@ impl Start {
             step: plan.steps[step].name.clone(),
             worker,
             next_steps: plan.next_steps(step),
+            codec: plan.steps[step].codec,
+            next_codecs: plan.next_codecs(step),
             private: private.clone(),
         }
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Pipeline;
+use crate::codec::Codec;
 use crate::config::plan::{OnError, Plan, Route, Step};
 use crate::data::{ANY, Data};
 use crate::error::{Failure, Result};
@@ -59,6 +60,8 @@ impl Pipeline {
                 retried: replay.1.clone(),
             }),
             input: None,
+            codec: Codec::default(),
+            python: None,
             ..first.clone()
         });
         Ok((self, note))
@@ -103,15 +106,15 @@ fn free_name(steps: &[Step]) -> String {
     names.find(|name| !taken(name)).unwrap_or_default()
 }
 
-/// One line for all inputs of one step and type that cannot be tried again.
+/// One line for all inputs of one step, type and codec that cannot be tried again.
 fn misfits(plan: &Plan, inputs: &[(PathBuf, Contents)]) -> Vec<String> {
-    let mut groups: BTreeMap<(&str, Option<&str>), (usize, &PathBuf)> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, Option<&str>, Codec), (usize, &PathBuf)> = BTreeMap::new();
     for (path, Contents { reason, .. }) in inputs {
-        let key = (reason.step.as_str(), reason.input_type.as_deref());
+        let key = (reason.step.as_str(), reason.input_type.as_deref(), reason.codec);
         groups.entry(key).or_insert((0, path)).0 += 1;
     }
-    let lines = groups.into_iter().filter_map(|((step, kept), (count, path))| {
-        let wrong = misfit(plan, step, kept)?;
+    let lines = groups.into_iter().filter_map(|((step, kept, codec), (count, path))| {
+        let wrong = misfit(plan, step, kept, codec)?;
         let more = match count {
             1 => String::new(),
             _ => format!(" and {} more", count - 1),
@@ -122,7 +125,7 @@ fn misfits(plan: &Plan, inputs: &[(PathBuf, Contents)]) -> Vec<String> {
 }
 
 /// Why an input that failed at `name` has no place in the plan.
-fn misfit(plan: &Plan, name: &str, kept: Option<&str>) -> Option<String> {
+fn misfit(plan: &Plan, name: &str, kept: Option<&str>, codec: Codec) -> Option<String> {
     let step = plan.index(name).map(|index| &plan.steps[index]);
     let Some(step) = step.filter(|step| step.kind != Kind::Producer) else {
         let takers = plan.steps.iter().filter(|step| step.kind != Kind::Producer);
@@ -143,6 +146,12 @@ fn misfit(plan: &Plan, name: &str, kept: Option<&str>) -> Option<String> {
             "it was kept as a {kept}, but the step \"{name}\" ({}) takes a {takes}; use a \
                  configuration in which \"{name}\" takes a {kept}",
             step.class
+        )),
+        _ if codec != step.codec => Some(format!(
+            "it was kept in {codec}, but the step \"{name}\" ({}) takes {} now: which one depends on \
+             the steps in Python beside it; use the configuration of that run, or run the pipeline \
+             again from its beginning",
+            step.class, step.codec
         )),
         _ => None,
     }
@@ -200,7 +209,7 @@ impl Data for Again {
         self.origin.clone()
     }
 
-    fn write_to(&self, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+    fn write_to(&self, _: Codec, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
         header.extend_from_slice(&self.payload.header);
         Ok(self.payload.buffers.clone())
     }

@@ -30,6 +30,8 @@ pub(crate) struct Questions<'c> {
 #[derive(Deserialize)]
 struct Answer {
     python: String,
+    /// The interpreter itself, where what was started only leads to it.
+    executable: PathBuf,
     missing: Vec<String>,
     classes: Vec<Entry>,
 }
@@ -97,8 +99,10 @@ impl Questions<'_> {
             Err((message, hint)) => return fail(of_interpreter(message, hint)),
         };
         let paths = self.paths(paths);
-        let classes: Vec<Value> =
-            wanted.iter().map(|w| json!({"module": w.module, "class": w.class})).collect();
+        let classes: Vec<Value> = wanted
+            .iter()
+            .map(|w| json!({"module": w.module, "class": w.class, "role": w.role}))
+            .collect();
         let answer = match self.ask(&interpreter, &json!({"paths": paths, "classes": classes})) {
             Ok(answer) if answer.classes.len() == wanted.len() => answer,
             Ok(_) => return fail(of_interpreter("its answer is incomplete".into(), String::new())),
@@ -106,7 +110,7 @@ impl Questions<'_> {
         };
         let described = wanted.iter().zip(answer.classes).map(|(wanted, entry)| {
             let (module, paths) = (wanted.module.clone(), paths.clone());
-            let python = Python { interpreter: interpreter.clone(), module, paths };
+            let python = Python { interpreter: answer.executable.clone(), module, paths };
             described(wanted, python, entry)
         });
         described.collect()

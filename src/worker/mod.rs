@@ -246,6 +246,7 @@ fn magnitude(busy: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Codec;
     use crate::data::Data;
     use crate::error::Failure;
     use crate::registry::build_stage;
@@ -273,12 +274,14 @@ mod tests {
             step: "S".into(),
             worker: 0,
             next_steps: vec!["T".into()],
+            codec: Codec::Bincode,
+            next_codecs: vec![Codec::Bincode],
             private: None,
         }
     }
 
     fn parcel(id: u64, number: i64) -> Parcel {
-        let payload = number.to_payload().unwrap();
+        let payload = number.to_payload(Codec::Bincode).unwrap();
         Parcel::One(Message { id, attempt: 0, origin: None, payload })
     }
 
@@ -309,7 +312,8 @@ mod tests {
         assert!(panic.to_string().contains("odd: 3"), "{panic}");
         assert!(panic.to_string().contains("worker/mod.rs"), "{panic}");
         let emitted = outputs.into_iter().flat_map(|o| Parcel::new(0, o).into_messages());
-        let numbers: Vec<i64> = emitted.map(|m| i64::from_payload(m.payload).unwrap()).collect();
+        let numbers: Vec<i64> =
+            emitted.map(|m| i64::from_payload(m.payload, Codec::Bincode).unwrap()).collect();
         assert_eq!(numbers, [2, 4]);
     }
 
@@ -354,7 +358,7 @@ mod tests {
         let (result, outputs) = worker.finish();
         assert_eq!(result, Ok(()));
         let sum = Parcel::new(0, outputs[0].clone()).into_messages().next().unwrap();
-        assert_eq!(i64::from_payload(sum.payload), Ok(7));
+        assert_eq!(i64::from_payload(sum.payload, Codec::Bincode), Ok(7));
     }
 
     #[test]

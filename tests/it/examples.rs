@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::support::program::{
     assert_balanced, count, drpipe, example, files, finish, json, package, step,
 };
+use crate::support::python::{interpreter, plain};
 
 fn config(name: &str) -> String {
     package().join("examples").join(name).display().to_string()
@@ -18,6 +19,8 @@ fn every_example_has_a_test() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
+    // What Python has compiled.
+    names.retain(|name| name != "__pycache__");
     names.sort();
     let tested = [
         "builder.rs",
@@ -25,6 +28,11 @@ fn every_example_has_a_test() {
         "custom_stage.json",
         "custom_stage.rs",
         "fits2png.json",
+        "python_astropy.json",
+        "python_numpy.json",
+        "python_stages.py",
+        "python_switch.json",
+        "python_switch.py",
         "switch.json",
         // In `processes`.
         "worker_processes.json",
@@ -116,6 +124,80 @@ fn a_pipeline_without_a_file_runs() {
     let directory = tempfile::tempdir().unwrap();
     let run = finish(&mut example("builder", directory.path())).expect_code(0);
     assert!(run.out.contains("SQUARE: 1000 received, 1000 done"), "{}", run.out);
+}
+
+/// An example in Python: its modules are found beside it, also from elsewhere.
+fn in_python(python: &Path, name: &str, directory: &Path, settings: &[&str]) {
+    let mut program = drpipe(directory);
+    let python = format!("Pipeline.python={}", python.display());
+    program.args(["--config", &config(name), "--set", &python]).args(settings);
+    finish(program.args(["--summary", "summary.json"])).expect_code(0);
+}
+
+/// A night of synthetic frames in `out/fits`.
+fn night(directory: &Path) {
+    finish(drpipe(directory).arg("--config").arg(package().join("pipeline.json"))).expect_code(0);
+}
+
+#[test]
+fn a_stage_with_numpy_stands_between_stages_in_rust() {
+    let test = "a_stage_with_numpy_stands_between_stages_in_rust";
+    let Some(python) = interpreter(test, &["zmq", "msgpack", "numpy"]) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    night(directory.path());
+    let settings = ["--FitsFiles.directory=out/fits", "--set", "SavePng.directory=flat"];
+    in_python(&python, "python_numpy.json", directory.path(), &settings);
+    assert_eq!(files(&directory.path().join("flat")).len(), 12);
+    let summary = json(&directory.path().join("summary.json"));
+    assert_balanced(&summary);
+    assert_eq!(count(step(&summary, "FLATTEN"), "done"), 12);
+}
+
+#[test]
+fn a_stage_with_astropy_measures_frames() {
+    let test = "a_stage_with_astropy_measures_frames";
+    let Some(python) = interpreter(test, &["zmq", "msgpack", "astropy.stats"]) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    night(directory.path());
+    let settings = ["--FitsFiles.directory=out/fits"];
+    in_python(&python, "python_astropy.json", directory.path(), &settings);
+    let lines = lines(&directory.path().join("out/background.txt"));
+    assert_eq!(lines.len(), 12);
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [_, median, deviation, above] = words[..] else { panic!("{line}") };
+        assert!(median.parse::<f64>().unwrap() > 0.0 && deviation.parse::<f64>().unwrap() > 0.0);
+        assert!(above.parse::<u64>().unwrap() > 0, "{line}");
+    }
+}
+
+#[test]
+fn the_switch_in_python_does_as_the_one_in_rust() {
+    let Some(python) = plain("the_switch_in_python_does_as_the_one_in_rust") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    in_python(&python, "python_switch.json", directory.path(), &[]);
+    let mut expected: Vec<i64> =
+        (1..=20_i64).map(|n| if n % 2 == 0 { n * n } else { n - 100 }).collect();
+    expected.sort_unstable();
+    let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+    assert_eq!(lines(&directory.path().join("out/python_switch.txt")), expected);
+}
+
+#[test]
+fn a_module_in_python_is_listed() {
+    let Some(python) = plain("a_module_in_python_is_listed") else { return };
+    let list = |more: &[&str]| {
+        let mut program = drpipe(&package().join("examples"));
+        program.args(["stages", "--python", "python_switch", "--interpreter"]).arg(&python);
+        finish(program.args(more)).expect_code(0).out
+    };
+    let all = list(&[]);
+    for line in ["Integers  any       Makes the numbers from 1 to `last`.", "Switch"] {
+        assert!(all.contains(line), "{all}");
+    }
+    assert!(list(&["Shift"]).contains("by: integer, default 0"), "{}", list(&["Shift"]));
+    let parsed: serde_json::Value = serde_json::from_str(&list(&["--json"])).unwrap();
+    assert_eq!(parsed.as_array().unwrap().len(), 5);
 }
 
 fn lines(file: &Path) -> Vec<String> {

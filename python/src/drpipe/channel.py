@@ -4,7 +4,6 @@ in a private directory. Both ends are of the same user and of this package."""
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import pickle
 import socket
@@ -39,7 +38,7 @@ class Channel:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self._reader = io.BufferedReader(socket.SocketIO(connected, "r"), 1 << 18)
+        self._reader = connected.makefile("rb")
 
     def send(self, value: Any) -> None:
         """Sends a value; waits while the other side takes none.

@@ -54,7 +54,8 @@ def answer(request: Dict[str, Any]) -> Dict[str, Any]:
 
 def _entry(wanted: Dict[str, Any]) -> Dict[str, Any]:
     try:
-        return {"ok": describe(find_class(import_module(wanted["module"]), wanted["class"]))}
+        cls = find_class(import_module(wanted["module"]), wanted["class"])
+        return {"ok": describe(cls, wanted.get("role", "stage"))}
     except SetupError as error:
         return {"error": _refusal(error)}
 
@@ -78,17 +79,19 @@ def _refusal(error: SetupError) -> Dict[str, Any]:
     }
 
 
-def describe(cls: Any) -> Dict[str, Any]:
-    """What the configuration check needs to know of a class."""
+def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
+    """What the configuration check needs to know of a class in this role."""
+    from .keeping import gathers
     from .schema import schema_of
 
     kinds = [kind for kind, base in _KINDS.items() if issubclass(cls, base)]
+    schema = schema_of(cls)
     return {
         "kind": kinds[0] if kinds else None,
         "doc": _first_line(cls),
         "single": getattr(cls, "single", False) is True,
-        "gathers": getattr(cls, "gathers", False) is True,
-        "schema": schema_of(cls),
+        "gathers": gathers(cls, role, schema["properties"]),
+        "schema": schema,
     }
 
 

@@ -55,6 +55,8 @@ class Failure(NamedTuple):
 def of(error: BaseException) -> Failure:
     """The failure that an exception of a step means."""
     texts = [summary(error)]
+    if isinstance(error, ValueError) and "read-only" in texts[0]:
+        texts.append("a received array cannot be changed: change a copy() of it")
     cause = error.__cause__ if isinstance(error, SetupError) else error
     trace = traceback_of(cause) if cause is not None else ""
     if trace:

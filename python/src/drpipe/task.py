@@ -60,15 +60,14 @@ class Task:
         pending = emitter.pending
         run: Callable[[Any], Any] = self._instance.run
         decode, unpack = self._decoder.decode, self._decoder.unpack()
-        pack = emitter.encoders[0].pack_plain if emitter.encoders else None
-        push = gathered.push
+        settle = emitter.settle
+        is_full = False
         tally = Tally()
         began = reported = monotonic_ns()
         for number, origin, header, buffers in messages:
             if is_over is not None and is_over():
-                page.rest()
-                report(tally.take(), gathered.take())
-                return False
+                is_full = True
+                break
             words[SINCE] = began
             words[MESSAGE] = number
             emitter.origin = origin
@@ -81,15 +80,9 @@ class Task:
                 result = run(value)
                 # The next message needs the room.
                 value = None
-                if result is not None:
-                    kind = result.__class__
-                    if pack is not None and not pending and (kind is int or kind is float):
-                        push(0, origin, pack(result), ())
-                    else:
-                        emitter.result(result)
+                if result is not None or pending:
+                    settle(result, gathered)
                     result = None
-                if pending:
-                    emitter.flush(gathered)
             except BaseException as error:
                 pending.clear()
                 value = result = None
@@ -109,7 +102,7 @@ class Task:
         page.rest()
         if tally:
             report(tally.take(), gathered.take())
-        return True
+        return not is_full
 
     def _failure(self, error: BaseException, header: Any, buffers: Any, reading: bool) -> Failure:
         if reading:

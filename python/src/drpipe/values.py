@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from struct import Struct
 from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
@@ -57,8 +58,7 @@ class Decoder:
 
     def unpack(self) -> Callable[[Union[bytes, memoryview]], Any]:
         """A quick way for payloads without buffers; it raises whatever is the matter."""
-        unpackb, extension = msgpack.unpackb, self._extension
-        return lambda header: unpackb(header, ext_hook=extension, strict_map_key=False)
+        return functools.partial(msgpack.unpackb, **self._options)
 
     def several(self, data: bytes) -> List[Any]:
         """Values one behind the other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import gc
 import json
 import os
 import select
@@ -31,8 +32,13 @@ def main() -> NoReturn:
     """Runs this process as a worker, to its end."""
     try:
         code = _work()
-    except (OSError, wire.WireError, ValueError, KeyError) as error:
+    except Exception as error:
         print(f"the worker ends: {failures.summary(error)}", file=sys.stderr)
+        if not isinstance(error, (OSError, wire.WireError)):
+            # A fault of this package.
+            import traceback
+
+            traceback.print_exc()
         code = EXIT_LOST
     _end(code)
 
@@ -149,6 +155,7 @@ def _make_task(post: Dict[str, Any], link: Link) -> Optional[Task]:
     except BaseException as error:
         link.send(wire.init_failed(failures.of(error)))
         return None
+    gc.enable()
     task = Task(instance, emitter)
     failure = task.init()
     if failure is not None:

@@ -39,3 +39,24 @@ class Bias:
         frame.add_history(f"bias {self.level}")
         frame.header["BIASLEV"] = self.level
         return frame.replace(data=frame.data - self.level)
+
+
+class InPlace:
+    def run(self, msg):
+        msg *= 2
+        return msg
+
+
+class Files:
+    """How many files are open, after so much work."""
+
+    def init(self):
+        self.last = None
+
+    def run(self, msg):
+        import os
+
+        if isinstance(msg, int):
+            return len(os.listdir("/proc/self/fd"))
+        self.last = msg * 2
+        return self.last

@@ -4,6 +4,7 @@ pub mod data;
 pub mod graphs;
 pub mod processes;
 pub mod program;
+pub mod python;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

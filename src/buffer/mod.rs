@@ -1,7 +1,9 @@
 //! Arrays that pass between steps beside the serialized header.
 
-use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+mod array;
+mod frames;
+mod place;
+
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -12,7 +14,12 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::message::Codec;
 use crate::segment;
+
+pub(crate) use array::{ARRAY, Array, Dtype};
+pub(crate) use frames::{collect_frames, provide_frames, within};
+use place::Place;
 
 /// Arrays below this size, in bytes, are copied into the header: a frame of
 /// their own would cost more than the copies (measured: docs/PERFORMANCE.md).
@@ -168,176 +175,26 @@ impl<T: Pod> fmt::Debug for Buffer<T> {
     }
 }
 
-thread_local! {
-    /// Whether a value is being encoded or decoded with frames beside its
-    /// header on this thread. Serde has no other way to reach beyond the header
-    /// from inside a field.
-    static ACTIVE: Cell<bool> = const { Cell::new(false) };
-    /// Whether there are frames: looked at for every message, and cheaper than
-    /// the frames themselves.
-    static ANY: Cell<bool> = const { Cell::new(false) };
-    static FRAMES: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Runs `encode` and returns the frames of the buffers that it met.
-pub(crate) fn collect_frames<R>(encode: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
-    let outer = Outer::suspend();
-    let result = encode();
-    let frames = if ANY.get() { FRAMES.take() } else { Vec::new() };
-    drop(outer);
-    (result, frames)
-}
-
-/// Runs `decode` with `frames` within reach of the buffers that it makes.
-pub(crate) fn provide_frames<R>(frames: Vec<Bytes>, decode: impl FnOnce() -> R) -> R {
-    if frames.is_empty() && !ACTIVE.get() {
-        // A buffer that asks for a frame finds it missing.
-        return decode();
-    }
-    let _outer = Outer::suspend();
-    FRAMES.set(frames);
-    ANY.set(true);
-    decode()
-}
-
-/// The frames of the value around this one, put back when this one is done,
-/// also if that is by a panic.
-struct Outer {
-    active: bool,
-    frames: Option<Vec<Bytes>>,
-}
-
-impl Outer {
-    fn suspend() -> Self {
-        let frames = ANY.replace(false).then(|| FRAMES.take());
-        Self { active: ACTIVE.replace(true), frames }
-    }
-}
-
-impl Drop for Outer {
-    fn drop(&mut self) {
-        ACTIVE.set(self.active);
-        let left = ANY.replace(self.frames.is_some());
-        if left || self.frames.is_some() {
-            FRAMES.set(self.frames.take().unwrap_or_default());
-        }
-    }
-}
-
-thread_local! {
-    /// The header that is being decoded, if arrays in it may share its memory.
-    static SOURCE: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
-}
-
-/// Arrays within a header share its memory from this size on, in bytes; smaller
-/// ones are copied, lest a few bytes that a stage keeps hold a whole pack.
-const SHARE_FROM: usize = 4 << 10;
-
-/// Runs `decode` on a header; its larger arrays share the header's memory.
-pub(crate) fn within<R>(header: &Bytes, decode: impl FnOnce() -> R) -> R {
-    if header.len() < SHARE_FROM {
-        return decode();
-    }
-    let outer = SOURCE.replace(header.clone());
-    let result = decode();
-    SOURCE.set(outer);
-    result
-}
-
-/// The bytes as a part of the header that they were borrowed from, or as a copy.
-fn shared_with_source(inline: Cow<'_, [u8]>) -> Bytes {
-    let bytes = match inline {
-        Cow::Owned(bytes) => return bytes.into(),
-        Cow::Borrowed(bytes) => bytes,
-    };
-    SOURCE.with_borrow(|source| {
-        let (all, part) = (source.as_ptr_range(), bytes.as_ptr_range());
-        let within = all.start <= part.start && part.end <= all.end;
-        if within && bytes.len() >= SHARE_FROM {
-            source.slice_ref(bytes)
-        } else {
-            Bytes::copy_from_slice(bytes)
-        }
-    })
-}
-
-/// The header's side of a buffer: where the elements are.
-#[derive(Serialize, Deserialize)]
-struct Placed<'a> {
-    /// The number of the frame, or none if the bytes follow in `inline`.
-    frame: Option<u32>,
-    #[serde(with = "byte_string", borrow)]
-    inline: Cow<'a, [u8]>,
-}
-
-/// Bytes as one byte string: as a sequence each byte would be encoded alone.
-mod byte_string {
-    use serde::{Deserializer, Serializer, de};
-    use std::borrow::Cow;
-    use std::fmt;
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Cow<'de, [u8]>, D::Error> {
-        struct Bytes;
-        impl<'de> de::Visitor<'de> for Bytes {
-            type Value = Cow<'de, [u8]>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a byte string")
-            }
-            fn visit_borrowed_bytes<E: de::Error>(
-                self,
-                bytes: &'de [u8],
-            ) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(bytes))
-            }
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(bytes.to_vec()))
-            }
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(bytes))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut bytes = Vec::new();
-                while let Some(byte) = seq.next_element()? {
-                    bytes.push(byte);
-                }
-                Ok(Cow::Owned(bytes))
-            }
-        }
-        deserializer.deserialize_bytes(Bytes)
-    }
-}
-
 impl<T: Pod + Send + Sync> Serialize for Buffer<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes: &[u8] = bytemuck::cast_slice(self);
-        let beside = ACTIVE.get() && bytes.len() >= INLINE_BELOW;
-        let frame = beside.then(|| {
-            ANY.set(true);
-            FRAMES.with_borrow_mut(|frames| {
-                frames.push(self.to_frame());
-                u32::try_from(frames.len() - 1).map_err(S::Error::custom)
-            })
-        });
-        let frame = frame.transpose()?;
-        let inline = if frame.is_some() { &[][..] } else { bytes };
-        Placed { frame, inline: inline.into() }.serialize(serializer)
+        let form = frames::form();
+        let beside = form.is_some() && bytes.len() >= INLINE_BELOW;
+        let frame = beside.then(|| u32::try_from(frames::add(self.to_frame())));
+        let frame = frame.transpose().map_err(S::Error::custom)?;
+        match (form, frame) {
+            (Some(Codec::MessagePack), frame) => array::write::<T, S>(self, frame, serializer),
+            (_, Some(number)) => Place::frame(number).serialize(serializer),
+            (_, None) => Place::inline(bytes).serialize(serializer),
+        }
     }
 }
 
 impl<'de, T: Pod + Send + Sync> Deserialize<'de> for Buffer<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let placed = Placed::deserialize(deserializer)?;
-        let bytes = match placed.frame {
-            None => shared_with_source(placed.inline),
-            Some(index) => FRAMES
-                .with_borrow(|frames| frames.get(index as usize).cloned())
-                .ok_or_else(|| D::Error::custom(format!("frame {index} of a buffer is missing")))?,
+        let bytes = match frames::form() {
+            Some(Codec::MessagePack) => array::read::<T, D>(deserializer)?,
+            _ => Place::deserialize(deserializer)?.bytes().map_err(D::Error::custom)?,
         };
         Self::from_frame(bytes).map_err(D::Error::custom)
     }
@@ -345,6 +202,7 @@ impl<'de, T: Pod + Send + Sync> Deserialize<'de> for Buffer<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::frames::SHARE_FROM;
     use super::*;
     use crate::codec;
 
@@ -356,7 +214,7 @@ mod tests {
         drop(buffer);
         assert_eq!(payload.buffers.len(), 1);
         assert!(payload.header.len() < 64);
-        let received: Buffer<f32> = codec::decode(payload).unwrap();
+        let received: Buffer<f32> = codec::decode(payload, Codec::Bincode, "").unwrap();
         assert_eq!(received.as_ptr(), address);
     }
 
@@ -364,7 +222,7 @@ mod tests {
     fn a_small_buffer_stays_in_the_header() {
         let payload = codec::encode(&Buffer::from(vec![7_u16; 10])).unwrap();
         assert!(payload.buffers.is_empty());
-        assert_eq!(codec::decode::<Buffer<u16>>(payload).unwrap()[..], [7; 10]);
+        assert_eq!(codec::decode::<Buffer<u16>>(payload, Codec::Bincode, "").unwrap()[..], [7; 10]);
     }
 
     #[test]
@@ -372,7 +230,8 @@ mod tests {
         for (size, shares) in [(SHARE_FROM, true), (SHARE_FROM - 1, false)] {
             let payload = codec::encode(&(7_u16, Buffer::from(vec![3_u8; size]))).unwrap();
             let header = payload.header.as_ptr_range();
-            let (number, received): (u16, Buffer<u8>) = codec::decode(payload.clone()).unwrap();
+            let (number, received): (u16, Buffer<u8>) =
+                codec::decode(payload.clone(), Codec::Bincode, "").unwrap();
             assert_eq!((number, &received[..]), (7, &vec![3; size][..]));
             assert_eq!(header.contains(&received.as_ptr()), shares);
             let mut changed = received.clone();
@@ -401,7 +260,7 @@ mod tests {
     fn a_missing_frame_is_an_error() {
         let mut payload = codec::encode(&Buffer::from(vec![0_u8; 50_000])).unwrap();
         payload.buffers.clear();
-        let error = codec::decode::<Buffer<u8>>(payload).unwrap_err();
+        let error = codec::decode::<Buffer<u8>>(payload, Codec::Bincode, "").unwrap_err();
         assert!(error.to_string().contains("frame 0"), "{error}");
     }
 
@@ -413,14 +272,19 @@ mod tests {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let inner = codec::encode(&Buffer::from(vec![2_u8; 30_000])).unwrap();
                 assert_eq!(inner.buffers.len(), 1);
-                assert_eq!(codec::decode::<Buffer<u8>>(inner).unwrap()[..], [2; 30_000]);
+                assert_eq!(
+                    codec::decode::<Buffer<u8>>(inner, Codec::Bincode, "").unwrap()[..],
+                    [2; 30_000]
+                );
                 self.0.serialize(serializer)
             }
         }
         let pair = (Buffer::from(vec![1_u8; 20_000]), Nested(vec![3; 40_000].into()));
         let payload = codec::encode(&pair).unwrap();
         assert_eq!(payload.buffers.iter().map(Bytes::len).collect::<Vec<_>>(), [20_000, 40_000]);
-        let panicked = std::panic::catch_unwind(|| collect_frames(|| panic!("while encoding")));
+        let panicked = std::panic::catch_unwind(|| {
+            collect_frames(Codec::Bincode, || panic!("while encoding"))
+        });
         assert!(panicked.is_err());
         assert!(codec::encode(&7_u8).unwrap().buffers.is_empty());
         assert_eq!(
@@ -449,8 +313,8 @@ mod tests {
     #[test]
     fn writing_to_a_shared_buffer_leaves_the_other_holder_alone() {
         let payload = codec::encode(&Buffer::from(vec![1_i32; 10_000])).unwrap();
-        let mut first: Buffer<i32> = codec::decode(payload.clone()).unwrap();
+        let mut first: Buffer<i32> = codec::decode(payload.clone(), Codec::Bincode, "").unwrap();
         first.to_mut()[0] = 9;
-        assert_eq!(codec::decode::<Buffer<i32>>(payload).unwrap()[0], 1);
+        assert_eq!(codec::decode::<Buffer<i32>>(payload, Codec::Bincode, "").unwrap()[0], 1);
     }
 }

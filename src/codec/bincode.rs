@@ -1,6 +1,5 @@
-//! Values to payloads and back, between Rust workers: bincode in its legacy
-//! layout (fixed-width little-endian integers, u64 lengths), which later
-//! libraries can read byte for byte.
+//! Between Rust workers: bincode in its legacy layout (fixed-width little-endian
+//! integers, u64 lengths), which later libraries can read byte for byte.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bytes::Bytes;
@@ -9,17 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::buffer::{collect_frames, provide_frames, within};
 use crate::error::{Failure, Result};
-use crate::message::{Header, Payload};
-
-/// How the values on an edge are serialized.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Codec {
-    /// Between steps in Rust.
-    #[default]
-    Bincode,
-    /// Where a step in another language sends or receives.
-    MessagePack,
-}
+use crate::message::{Codec, Header, Payload};
 
 /// The largest header that is decoded, in bytes. Without a limit a forged
 /// length would make the decoder allocate as much as it says.
@@ -29,41 +18,23 @@ fn layout() -> Configuration<LittleEndian, Fixint, Limit<HEADER_LIMIT>> {
     bincode::config::legacy().with_limit::<HEADER_LIMIT>()
 }
 
-/// Appends the serialized `value` to `header` and returns its
-/// [`Buffer`](crate::buffer::Buffer)s, which travel beside it.
-///
-/// # Errors
-/// A permanent failure if the type refuses to be serialized; what `header` then
-/// has more is of no use.
-pub(crate) fn encode_onto<T: Serialize>(value: &T, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
-    let (written, buffers) =
-        collect_frames(|| bincode::serde::encode_into_std_write(value, header, layout()));
+pub(super) fn encode_onto<T: Serialize>(value: &T, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+    let write = || bincode::serde::encode_into_std_write(value, header, layout());
+    let (written, buffers) = collect_frames(Codec::Bincode, write);
     written.map_err(|error| {
         Failure::permanent(format!("{} cannot be serialized: {error}", type_name::<T>()))
     })?;
     Ok(buffers)
 }
 
-/// A payload of its own for `value`.
-#[cfg(test)]
-pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Payload> {
-    let mut header = Vec::new();
-    let buffers = encode_onto(value, &mut header)?;
-    Ok(Payload { header: header.into(), buffers })
-}
-
-/// The value that [`encode_onto`] made the payload from.
-///
-/// # Errors
-/// A permanent failure if the bytes are not those of a `T`, or some are left over.
-pub(crate) fn decode<T: DeserializeOwned>(payload: Payload) -> Result<T> {
+pub(super) fn decode<T: DeserializeOwned>(payload: Payload) -> Result<T> {
     let Payload { header, buffers } = payload;
     let decode = || bincode::serde::borrow_decode_from_slice::<T, _>(&header, layout());
     let decode = || match &header {
         Header::Shared(bytes) => within(bytes, decode),
         Header::InPlace { .. } => decode(),
     };
-    let decoded = provide_frames(buffers, decode);
+    let decoded = provide_frames(Codec::Bincode, buffers, decode);
     let (value, used) = decoded.map_err(|error| {
         Failure::permanent(format!("the message is not a {}: {error}", type_name::<T>()))
     })?;
@@ -85,6 +56,7 @@ fn type_name<T>() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::encode;
 
     #[test]
     fn the_layout_is_that_of_bincode_1() {

@@ -1,0 +1,95 @@
+"""Classes that go wrong in every way."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+import drpipe
+
+
+class Raises(drpipe.Stage):
+    """Fails on multiples of ten."""
+
+    def run(self, number):
+        if number % 10 == 0:
+            raise ValueError(f"{number} is a multiple of ten")
+        return number
+
+
+class GivesUp(drpipe.Stage):
+    def run(self, number):
+        raise drpipe.Permanent("never again")
+
+
+class Dies(drpipe.Stage):
+    """Ends its process on multiples of ten, in one way or another."""
+
+    how = "exit"
+
+    def run(self, number):
+        if number % 10 == 0:
+            if self.how == "exit":
+                os._exit(7)
+            if self.how == "segfault":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if self.how == "hang":
+                threading.Event().wait()
+        return number
+
+
+class Sleeps(drpipe.Stage):
+    """Takes its time."""
+
+    seconds: float = 0.001
+
+    def run(self, number):
+        time.sleep(self.seconds)
+        return number
+
+
+class Talks(drpipe.Stage):
+    """Prints, logs and complains."""
+
+    def run(self, number):
+        print("printed", number)
+        print("complained", number, file=sys.stderr)
+        self.log.warning("logged\nin two lines %d", number)
+        logging.getLogger("lab").error("logged elsewhere %d", number)
+        return number
+
+
+class Unsendable(drpipe.Stage):
+    def run(self, number):
+        return {"value": {1, 2, 3}}
+
+
+class Astray(drpipe.Stage):
+    def run(self, number):
+        self.send_msg(number, "AND")
+
+
+class Declares(drpipe.Stage):
+    """Takes a gain."""
+
+    gain: float = 1.0
+    mode: str = "fast"
+
+    def run(self, number):
+        return number * self.gain
+
+
+class Needs(drpipe.Stage):
+    def __init__(self, factor: int):
+        self.factor = factor
+
+    def run(self, number):
+        return number * self.factor
+
+
+class FailingProducer(drpipe.Producer):
+    def run(self):
+        yield 1
+        raise RuntimeError("no more film")
