@@ -9,12 +9,22 @@ use serde_json::Value;
 
 use crate::support::program::{count, drpipe, finish, finished, json, package, step};
 
-const NUMBERS: &str = r#"{ "version": 1,
-  "producer": { "name": "NUMBERS", "class": "Integers", "params": { "first": 1, "last": 30 } },
-  "stagers": [ { "name": "FAIL", "class": "Fail", "params": { "every": 10, "how": "permanent" } } ],
-  "consumer": { "name": "END", "class": "Discard" } }"#;
+/// Numbers from 1 to `last`, of which every tenth, or so, fails.
+fn numbers(last: u32, every: u32, policy: &str) -> String {
+    format!(
+        r#"{{ "version": 1,
+  "producer": {{ "name": "NUMBERS", "class": "Integers", "params": {{ "first": 1, "last": {last} }} }},
+  "stagers": [ {{ "name": "FAIL", "class": "Fail", "on_error": "{policy}",
+                 "params": {{ "every": {every}, "how": "permanent" }} }} ],
+  "consumer": {{ "name": "END", "class": "Discard" }} }}"#
+    )
+}
 
-fn prepared(config: &str) -> tempfile::TempDir {
+fn failing() -> String {
+    numbers(30, 10, "quarantine")
+}
+
+fn prepared(config: String) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("pipeline.json"), config).unwrap();
     directory
@@ -30,7 +40,7 @@ fn of_kind<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
 
 #[test]
 fn every_line_is_an_event_and_the_last_is_the_summary() {
-    let directory = prepared(NUMBERS);
+    let directory = prepared(failing());
     let args = ["--events", "events.jsonl", "--summary", "summary.json"];
     finish(drpipe(directory.path()).args(args)).expect_code(1);
     let events = lines(&fs::read_to_string(directory.path().join("events.jsonl")).unwrap());
@@ -65,7 +75,7 @@ fn every_line_is_an_event_and_the_last_is_the_summary() {
 #[test]
 fn every_event_and_member_is_in_the_document() {
     let document = fs::read_to_string(package().join("docs/EVENTS.md")).unwrap();
-    let directory = prepared(NUMBERS);
+    let directory = prepared(failing());
     let mut command = drpipe(directory.path());
     let run = finish(command.args(["--quiet", "--events", "/dev/stdout"])).expect_code(1);
     for event in lines(&run.out) {
@@ -90,7 +100,7 @@ fn piped(directory: &Path) -> Command {
 
 #[test]
 fn a_reader_that_goes_away_changes_nothing() {
-    let directory = prepared(&NUMBERS.replace("30", "200000"));
+    let directory = prepared(numbers(200_000, 100_000, "skip"));
     let mut child = piped(directory.path()).args(["--summary", "summary.json"]).spawn().unwrap();
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
@@ -103,13 +113,10 @@ fn a_reader_that_goes_away_changes_nothing() {
 #[test]
 fn a_reader_that_reads_nothing_does_not_hold_up_the_run() {
     // More lines than the pipe holds and more than are kept.
-    let config = NUMBERS.replace("30", "20000").replace("10", "1").replace("\"how\"", "\"how\"");
-    let config =
-        config.replace("\"class\": \"Fail\"", "\"class\": \"Fail\", \"on_error\": \"skip\"");
-    let directory = prepared(&config);
+    let directory = prepared(numbers(20_000, 1, "skip"));
     let mut child = piped(directory.path()).args(["--summary", "summary.json"]).spawn().unwrap();
     let events = child.stdout.take().unwrap();
-    let run = finished(child.wait_with_output().unwrap()).expect_code(0);
+    let run = finished(child.wait_with_output().unwrap()).expect_code(1);
     let summary = json(&directory.path().join("summary.json"));
     assert_eq!(count(step(&summary, "FAIL"), "dropped"), 20_000);
     assert_eq!(run.err, "");
@@ -118,10 +125,7 @@ fn a_reader_that_reads_nothing_does_not_hold_up_the_run() {
 
 #[test]
 fn a_slow_reader_is_told_the_end_and_what_it_missed() {
-    let config = NUMBERS.replace("30", "100000").replace("10", "1");
-    let config =
-        config.replace("\"class\": \"Fail\"", "\"class\": \"Fail\", \"on_error\": \"skip\"");
-    let directory = prepared(&config);
+    let directory = prepared(numbers(100_000, 1, "skip"));
     let mut child = piped(directory.path()).args(["--summary", "summary.json"]).spawn().unwrap();
     let mut events = BufReader::new(child.stdout.take().unwrap());
     let mut text = String::new();
@@ -138,7 +142,7 @@ fn a_slow_reader_is_told_the_end_and_what_it_missed() {
 
 #[test]
 fn a_run_that_cannot_be_started_says_so_on_the_last_line() {
-    let directory = prepared(NUMBERS);
+    let directory = prepared(failing());
     let args = ["--events", "events.jsonl", "--journal", "missing/journal"];
     finish(drpipe(directory.path()).args(args)).expect_code(2);
     let events = lines(&fs::read_to_string(directory.path().join("events.jsonl")).unwrap());
@@ -149,7 +153,7 @@ fn a_run_that_cannot_be_started_says_so_on_the_last_line() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_refused_before_the_run() {
-    let directory = prepared(NUMBERS);
+    let directory = prepared(failing());
     for file in ["missing/events.jsonl", ".", "/dev/fd/1000"] {
         let run = finish(drpipe(directory.path()).args(["--events", file])).expect_code(2);
         assert!(run.err.contains(&format!("--events {file}: ")), "{}", run.err);

@@ -55,7 +55,8 @@ fn sources(folder: &str) -> Vec<Source> {
 fn read(path: PathBuf) -> Source {
     let text = fs::read_to_string(&path).unwrap();
     let path = path.strip_prefix(package()).unwrap().display().to_string();
-    let test_only = ["simulator.rs", "testing.rs", "tests.rs"].iter().any(|name| path.ends_with(name));
+    let test_only =
+        ["simulator.rs", "testing.rs", "tests.rs"].iter().any(|name| path.ends_with(name));
     let product =
         if test_only { "" } else { text.split("#[cfg(test)]\nmod tests").next().unwrap() };
     let is_comment = |line: &&str| !line.trim_start().starts_with("//");

@@ -72,10 +72,17 @@ class Step(_Adapter):
         raise NotImplementedError("init comes first")
 
 
+class KeepingStep(Step):
+    """One that keeps something of its messages for its `finish`."""
+
+    gathers = True
+
+
 class Source(_Adapter, Producer):
     """A producer. Without a file, the driver sends it its items."""
 
     single = True
+    gathers = False
     _made: Any = None
 
     def init(self) -> None:

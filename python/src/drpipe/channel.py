@@ -8,7 +8,8 @@ import os
 import pickle
 import socket
 import struct
-from typing import Any, List
+from io import BufferedReader
+from typing import Any, List, Union, cast
 
 #: Says which directory it is, to the workers.
 VARIABLE = "DRPIPE_DRIVER"
@@ -18,11 +19,12 @@ ITEMS, RESULTS = "items", "results"
 #: What the driver answers when it has heard of a worker, and of an end. Another
 #: version of the form has another one.
 _WELCOME, _GOODBYE = b"drpipe 1\n", b"goodbye 1\n"
-_COUNT, _LENGTH = struct.Struct("<I"), struct.Struct("<Q")
-#: In the place of the number of parts of a value.
+_COUNT, _LENGTH, _HEAD = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<IQ")
+#: In the place of the number of a value's parts, which stands before their lengths.
 _END, _FAILURE = 0, 0xFFFF_FFFF
-#: Longer parts are not copied together with others.
+#: Longer parts are not copied once more.
 _SHORT = 1 << 16
+_BUFFER = 1 << 18
 
 
 class End(Exception):
@@ -38,7 +40,7 @@ class Channel:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self._reader = connected.makefile("rb")
+        self._reader = cast(BufferedReader, connected.makefile("rb", _BUFFER))
 
     def send(self, value: Any) -> None:
         """Sends a value; waits while the other side takes none.
@@ -48,27 +50,23 @@ class Channel:
         """
         buffers: List[pickle.PickleBuffer] = []
         data = pickle.dumps(value, 5, buffer_callback=buffers.append)
+        if not buffers and len(data) <= _SHORT:
+            self._socket.sendall(_HEAD.pack(1, len(data)) + data)
+            return
         parts = [memoryview(data), *(buffer.raw() for buffer in buffers)]
-        head = _COUNT.pack(len(parts)) + b"".join(_LENGTH.pack(part.nbytes) for part in parts)
-        pending = bytearray(head)
+        lengths = b"".join(_LENGTH.pack(part.nbytes) for part in parts)
+        self._socket.sendall(_COUNT.pack(len(parts)) + lengths)
         for part in parts:
-            if part.nbytes <= _SHORT:
-                pending += part
-                continue
-            self._socket.sendall(pending)
             self._socket.sendall(part)
-            pending = bytearray()
-        if pending:
-            self._socket.sendall(pending)
 
     def send_failure(self, text: str) -> None:
         """Says why there will be no more values."""
         data = text.encode("utf-8", "replace")
-        self._socket.sendall(_COUNT.pack(_FAILURE) + _LENGTH.pack(len(data)) + data)
+        self._socket.sendall(_HEAD.pack(_FAILURE, len(data)) + data)
 
     def send_end(self) -> None:
         """Says that there are no more values."""
-        self._socket.sendall(_COUNT.pack(_END))
+        self._socket.sendall(_HEAD.pack(_END, 0))
 
     def receive(self) -> Any:
         """The next value.
@@ -78,15 +76,17 @@ class Channel:
             Failed: if the other side says so.
             EOFError, OSError: if it has gone without a word.
         """
-        count = _COUNT.unpack(self._read(_COUNT.size))[0]
+        count, length = _HEAD.unpack(self._read(_HEAD.size))
+        if count == 1:
+            return pickle.loads(self._read(length))
         if count == _END:
             raise End
         if count == _FAILURE:
-            length = _LENGTH.unpack(self._read(_LENGTH.size))[0]
             raise Failed(self._read(length).decode("utf-8", "replace"))
-        sizes = struct.unpack(f"<{count}Q", self._read(count * _LENGTH.size))
-        parts = [self._read(size) for size in sizes]
-        return pickle.loads(parts[0], buffers=parts[1:])
+        rest = struct.unpack(f"<{count - 1}Q", self._read((count - 1) * _LENGTH.size))
+        data, *buffers = (self._read(size) for size in (length, *rest))
+        # Arrays may be written to, short ones too.
+        return pickle.loads(data, buffers=[bytearray(b) if type(b) is bytes else b for b in buffers])
 
     def greet(self) -> None:
         """The driver has heard of the worker."""
@@ -110,15 +110,21 @@ class Channel:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
-    def _read(self, size: int) -> bytearray:
-        data = bytearray(size)
-        view = memoryview(data)
+    def _read(self, size: int) -> Union[bytes, bytearray]:
+        """So many bytes; those of an array can be written to."""
+        if size <= _SHORT:
+            data = self._reader.read(size)
+            if len(data) < size:
+                raise EOFError("the other side has gone")
+            return data
+        room = bytearray(size)
+        view = memoryview(room)
         while view:
             count = self._reader.readinto(view)
             if not count:
                 raise EOFError("the other side has gone")
             view = view[count:]
-        return data
+        return room
 
 
 def directory() -> str:
@@ -137,12 +143,13 @@ def connect(name: str) -> Channel:
     """A worker's connection to its driver.
 
     Raises:
-        RuntimeError: if the driver is of another version. OSError: if it has gone.
+        RuntimeError: if the driver is of another version.
+        OSError: if it has gone.
     """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connected.connect(os.path.join(directory(), name))
     channel = Channel(connected)
-    said = bytes(channel._read(len(_WELCOME)))
+    said = channel._read(len(_WELCOME))
     if said != _WELCOME:
         raise RuntimeError(
             f"the drpipe package that drives the run says {said!r}, the program's expects "

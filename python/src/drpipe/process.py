@@ -108,7 +108,8 @@ class Process:
             event = json.loads(line)
         except ValueError:
             return  # The program died in the midst of it.
-        self._on_event(event)
+        if isinstance(event, dict):
+            self._on_event(event)
 
 
 class _Lines:

@@ -12,6 +12,7 @@ class Deliver(Consumer):
     """Hands every value to the driver, and waits while that takes none."""
 
     single = True
+    gathers = False
 
     def init(self) -> None:
         """Connects to the driver."""

@@ -59,6 +59,8 @@ class Run:
         self._failures: List[FailedInput] = []
         self._last: Dict[str, Any] = {}
         self._lines: Deque[str] = deque(maxlen=_MOST_LINES)
+        #: What was said before the run began: if it never does, the exception says it.
+        self._held: Optional[List[str]] = []
         self._cancelled = False
         self._outcome: Union[Report, DrpipeError, None] = None
         atexit.register(self._abandon)
@@ -139,10 +141,10 @@ class Run:
             'interrupted'
         """
         if not self._cancelled:
-            self._cancelled = True
             if self._feeder is not None:
                 self._feeder.stop()
             self._process.signal(signal.SIGINT)
+            self._cancelled = True
         if now:
             # Another one, so that the two are not taken for one.
             self._process.signal(signal.SIGTERM)
@@ -186,9 +188,13 @@ class Run:
 
     def _wait(self, interrupts: int) -> bool:
         """Whether it was interrupted; after that many, one more kills."""
-        before = interrupts
+        before = heeded = interrupts
         while True:
             try:
+                # Here, so that one more interrupt does not end the wait.
+                while heeded < interrupts:
+                    self._interrupt(heeded + 1)
+                    heeded += 1
                 if self._results is not None:
                     self._results.keep_all()
                 with self._changed:
@@ -198,7 +204,6 @@ class Run:
                 return interrupts > before
             except KeyboardInterrupt:
                 interrupts += 1
-                self._interrupt(interrupts)
 
     def _interrupt(self, count: int) -> None:
         if count == 1:
@@ -226,7 +231,9 @@ class Run:
 
     def _hear(self, event: Dict[str, Any]) -> None:
         kind = event.get("event")
-        if kind == "said":
+        if kind == "opened":
+            self._begin()
+        elif kind == "said":
             # Where nothing can be printed, the run goes on.
             with contextlib.suppress(Exception):
                 speech.of_step(event)
@@ -244,7 +251,15 @@ class Run:
             self._changed.notify_all()
 
     def _note(self, line: str) -> None:
-        self._lines.append(speech.of_run(line))
+        if self._held is not None:
+            self._held.append(line)
+        else:
+            self._lines.append(speech.of_run(line))
+
+    def _begin(self) -> None:
+        held, self._held = self._held or [], None
+        for line in held:
+            speech.of_run(line)
 
     def _end(self, code: int) -> None:
         try:
@@ -268,7 +283,7 @@ class Run:
             return Report.from_event(self._last, self._failures)
         if self._last.get("event") == "error":
             return RunError(str(self._last.get("reason", "")))
-        text = "\n".join(self._lines)
+        text = "\n".join(self._held or self._lines)
         if code == program.USAGE:
             return ConfigError(text)
         by_signal = code in (-signal.SIGINT, -signal.SIGTERM) and self._cancelled

@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from . import carry, program, rewrite
 from .adapters import Given, has_run
+from .describe import describe
 from .errors import NotCarried
 from .exchange import Feeder, Results
 from .pipeline import Path, command, driver_environment, remove, write_json
@@ -199,7 +200,8 @@ def _configuration(
     for number, given in enumerate(stages):
         file = f"stage-{number}"
         carry.dump(_given(given), given.name, os.path.join(private, file))
-        rest.append(_entry(given, "Step", file))
+        role = "stage" if results or number + 1 < len(stages) else "consumer"
+        rest.append(_entry(given, "KeepingStep" if _keeps(given.thing, role) else "Step", file))
     if results or not rest:
         taken = [given.name for given in steps]
         rest.append(rewrite.deliver(_free_name("RESULTS", taken)))
@@ -223,6 +225,11 @@ def _entry(given: Step, cls: str, file: str) -> Dict[str, Any]:
         "nb_process": given.workers,
         **given.keys,
     }
+
+
+def _keeps(thing: Any, role: str) -> bool:
+    cls = thing if isinstance(thing, type) else type(thing)
+    return has_run(cls) and bool(describe(cls, role)["gathers"])
 
 
 def _given(given: Step) -> Given:
