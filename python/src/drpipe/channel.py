@@ -85,8 +85,7 @@ class Channel:
             raise Failed(self._read(length).decode("utf-8", "replace"))
         rest = struct.unpack(f"<{count - 1}Q", self._read((count - 1) * _LENGTH.size))
         data, *buffers = (self._read(size) for size in (length, *rest))
-        # Arrays may be written to, short ones too.
-        return pickle.loads(data, buffers=[bytearray(b) if type(b) is bytes else b for b in buffers])
+        return pickle.loads(data, buffers=buffers)
 
     def greet(self) -> None:
         """The driver has heard of the worker."""
@@ -111,7 +110,7 @@ class Channel:
         self._socket.close()
 
     def _read(self, size: int) -> Union[bytes, bytearray]:
-        """So many bytes; those of an array can be written to."""
+        """So many bytes."""
         if size <= _SHORT:
             data = self._reader.read(size)
             if len(data) < size:

@@ -118,7 +118,7 @@ class Pipeline:
         )
 
     def _start_with_results(self, options: Mapping[str, Any], flags: List[str]) -> Run:
-        private = tempfile.mkdtemp(prefix="drpipe-")
+        private = tempfile.mkdtemp(prefix="drpipe-py-")
         try:
             config, settings = rewrite.with_results(self._path, self._settings)
             file = os.path.join(private, os.path.basename(self._path))

@@ -165,7 +165,7 @@ class Report:
     #: The first 10 000 failed inputs.
     failures: List[FailedInput] = field(default_factory=list)
     #: With `results=True`, what the last step has returned or sent and was not taken
-    #: from `Run.results`; in no promised order.
+    #: from `Run.results`; in no promised order. Arrays are read-only, as in steps.
     results: List[Any] = field(default_factory=list, repr=False)
 
     def step(self, name: str) -> StepReport:

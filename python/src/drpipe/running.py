@@ -118,7 +118,7 @@ class Run:
     def results(self) -> Iterator[Any]:
         """What the last step returns or sends, each value once, until the run ends; in no
         promised order. While somebody iterates, the pipeline does not run ahead of
-        them by more than 100 values and its queues.
+        them by more than 100 values and its queues. Arrays are read-only, as in steps.
 
         Raises:
             ValueError: if the run was not started with `results=True`.

@@ -128,7 +128,7 @@ def run(
         )
     found = program.find()
     steps = _steps(producer, [*stages, *([] if consumer is None else [consumer])], workers)
-    private = tempfile.mkdtemp(prefix="drpipe-")
+    private = tempfile.mkdtemp(prefix="drpipe-py-")
     try:
         config, fed = _configuration(steps, private, results)
         file = os.path.join(private, "pipeline.json")
