@@ -4,7 +4,7 @@
 import os
 
 
-class Integers:
+class Count:
     """Makes the numbers from 1 to `last`."""
 
     last: int = 10
@@ -37,7 +37,7 @@ class Shift:
         return number + self.by
 
 
-class Lines:
+class NumberFile:
     """Writes a line for each number, in their order."""
 
     file: str = "numbers.txt"

@@ -134,6 +134,8 @@ pub(crate) const FLOW: &[Key] = &[
     key("stagers_conf", Shape::Steps, "a list of objects, one per step", "The steps between."),
     key("consumer_conf", Shape::Step, "an object, the last step", "The step at the end."),
     QUARANTINE,
+    PYTHON,
+    PYTHONPATH,
     key(
         "mode",
         Shape::Value(|| json!({"enum": ["sequential", "multithread", "multiprocess"]})),

@@ -192,7 +192,7 @@ fn a_module_in_python_is_listed() {
         finish(program.args(more)).expect_code(0).out
     };
     let all = list(&[]);
-    for line in ["Integers  any       Makes the numbers from 1 to `last`.", "Switch"] {
+    for line in ["Count       any       Makes the numbers from 1 to `last`.", "Switch"] {
         assert!(all.contains(line), "{all}");
     }
     assert!(list(&["Shift"]).contains("by: integer, default 0"), "{}", list(&["Shift"]));
