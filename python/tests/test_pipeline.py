@@ -59,6 +59,10 @@ def test_a_run_reports_what_became_of_it(tmp_path):
         10,
     )
     assert report.elapsed > 0 and report.results == []
+    assert repr(report).startswith("<Report: done in ")
+    table = [line.split() for line in str(report).splitlines()]
+    assert table[0][:2] == ["step", "received"]
+    assert table[2][:6] == ["SQUARE", "10", "10", "0", "0", "10"]
     with pytest.raises(KeyError, match="the steps are NUMBERS, SQUARE, END"):
         report.step("SQUAR")
 

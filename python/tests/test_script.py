@@ -13,7 +13,7 @@ import pytest
 
 import drpipe
 from drpipe import carry, step
-from runs import needs_program, program, python
+from runs import ROOT, needs_program, program, python
 
 pytestmark = needs_program
 
@@ -290,3 +290,9 @@ def test_modules_are_found_where_the_script_finds_them(tmp_path):
     (tmp_path / "scripts" / "night.py").write_text(textwrap.dedent(script))
     code, out, err = ran([os.path.join("scripts", "night.py")], tmp_path)
     assert (code, out) == (0, "[0]\n"), err
+
+
+def test_the_example(tmp_path):
+    code, out, err = ran([str(ROOT / "examples" / "python_drive.py")], tmp_path)
+    assert code == 0, err
+    assert out.startswith(f"{[number**2 for number in range(1, 21, 2)]}\n") and "done in" in out

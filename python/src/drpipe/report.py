@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, List, Mapping, Optional, Type, TypeVar
+from typing import Any, List, Mapping, Optional, Tuple, Type, TypeVar
 
 from .errors import RunFailed
 
@@ -130,9 +130,9 @@ class StepReport(Counts):
     queue_high_water: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """What became of a run.
+    """What became of a run. Printed, it is a table of the steps.
 
     Example:
         >>> report = pipeline.run()  # doctest: +SKIP
@@ -166,7 +166,27 @@ class Report:
     failures: List[FailedInput] = field(default_factory=list)
     #: With `results=True`, what the last step has returned or sent and was not taken
     #: from `Run.results`; in no promised order. Arrays are read-only, as in steps.
-    results: List[Any] = field(default_factory=list, repr=False)
+    results: List[Any] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failures)} failed inputs" if self.failures else ""
+        return (
+            f"<Report: {self.verdict} in {self.elapsed:.3g} s, exit code {self.exit_code}{failed}>"
+        )
+
+    def __str__(self) -> str:
+        titles = ("step", "received", "done", "failed", "dropped", "emitted", "busy %")
+        rows: List[Tuple[str, ...]] = [titles]
+        for step in self.steps:
+            counts = (step.received, step.done, step.failed, step.dropped, step.emitted)
+            rows.append((step.name, *map(str, counts), f"{step.busy_percent:.0f}"))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+            for row in rows
+        ]
+        reason = f": {self.reason}" if self.reason else ""
+        return "\n".join([*lines, f"{self.verdict} in {self.elapsed:.3g} s{reason}"])
 
     def step(self, name: str) -> StepReport:
         """The step of this name.

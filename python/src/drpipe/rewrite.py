@@ -35,7 +35,8 @@ def with_results(path: str, settings: Mapping[str, Any]) -> Tuple[Config, Dict[s
         consumer["next_steps"] = [*names(rest.pop(own, consumer.get("next_steps"))), name]
     around[keys[1]] = [*around.get(keys[1], []), consumer]
     around[keys[2]] = deliver(name)
-    config["pythonpath"] = _paths(path, config, rest)
+    given = around.get("pythonpath", config.get("pythonpath"))
+    around["pythonpath"] = _paths(path, given, rest)
     return config, rest
 
 
@@ -83,8 +84,7 @@ def _free_name(taken: List[str]) -> str:
     return name
 
 
-def _paths(path: str, config: Config, settings: Dict[str, Any]) -> List[str]:
-    given = config.get("pythonpath")
+def _paths(path: str, given: Any, settings: Dict[str, Any]) -> List[str]:
     for name in ("pythonpath", "Pipeline.pythonpath", "Flow.pythonpath"):
         given = settings.pop(name, given)
     listed = [given] if isinstance(given, (str, os.PathLike)) else list(given or [])
