@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::plan::OnError;
 use crate::error::Failure;
@@ -40,7 +40,8 @@ pub enum Level {
     Error,
 }
 
-/// One thing that happened in a run.
+/// One thing that happened in a run. As JSON it has the form that docs/EVENTS.md
+/// describes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
@@ -67,7 +68,8 @@ pub enum Event {
         cause: Cause,
         /// Why it failed.
         failure: Failure,
-        /// The wait before the next attempt.
+        /// The wait before the next attempt, in seconds.
+        #[serde(rename = "wait_s", serialize_with = "seconds")]
         wait: Duration,
     },
     /// The last attempt on a message failed.
@@ -132,6 +134,7 @@ pub enum Event {
         /// The step's name.
         step: Arc<str>,
         /// Its final counts.
+        #[serde(flatten)]
         counts: Counts,
     },
     /// The run will end before its inputs do.
@@ -161,7 +164,8 @@ pub enum Event {
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
-    /// Time since the run's start.
+    /// Time since the run's start, in seconds.
+    #[serde(rename = "elapsed_s", serialize_with = "seconds")]
     pub elapsed: Duration,
     /// The steps in the order of the plan.
     pub steps: Vec<StepStatus>,
@@ -173,6 +177,7 @@ pub struct StepStatus {
     /// Its name.
     pub name: Arc<str>,
     /// What became of its messages.
+    #[serde(flatten)]
     pub counts: Counts,
     /// Messages in its queue.
     pub queued: usize,
@@ -184,12 +189,23 @@ pub struct StepStatus {
     pub busy: usize,
     /// Workers in all.
     pub workers: usize,
-    /// The time that its workers have spent in the stage, summed.
+    /// The time that its workers have spent in the stage, summed, in seconds.
+    #[serde(rename = "busy_time_s", serialize_with = "seconds")]
     pub busy_time: Duration,
-    /// The mean time of one call.
+    /// The mean time of one call, in seconds.
+    #[serde(rename = "mean_s", serialize_with = "seconds")]
     pub mean: Duration,
-    /// 99 of 100 calls took at most this time.
+    /// 99 of 100 calls took at most this time, in seconds.
+    #[serde(rename = "p99_s", serialize_with = "seconds")]
     pub p99: Duration,
     /// Whether it has done its last work.
     pub finished: bool,
+}
+
+/// A duration as a number of seconds.
+pub(crate) fn seconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -130,6 +130,9 @@ pub(super) struct RunArgs {
     /// Write what became of the run as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) summary: Option<PathBuf>,
+    /// Write every event of the run as a line of JSON, what became of it as the last
+    #[arg(long, value_name = "FILE")]
+    pub(super) events: Option<PathBuf>,
     /// Keep failed inputs here instead of where the configuration says
     #[arg(long, value_name = "DIR")]
     pub(super) quarantine: Option<PathBuf>,

@@ -12,6 +12,10 @@ use super::args::{LogFormat, RunArgs};
 use crate::config::plan::OnError;
 use crate::event::{Event, Level};
 
+/// The target of what worker processes log and print, so that a filter can tell it
+/// from what the run itself says.
+const WORDS: &str = "drpipe::steps";
+
 /// Sets up logging for a run; the progress bars in `bars` make room for lines.
 ///
 /// # Errors
@@ -107,10 +111,10 @@ pub(super) fn log(event: &Event) {
         Event::Said { step, worker, level, logger, text } => {
             let logger = Some(logger.as_str()).filter(|logger| !logger.is_empty());
             match level {
-                Level::Debug => debug!(%step, worker, logger, "{text}"),
-                Level::Info => info!(%step, worker, logger, "{text}"),
-                Level::Warning => warn!(%step, worker, logger, "{text}"),
-                Level::Error => error!(%step, worker, logger, "{text}"),
+                Level::Debug => debug!(target: WORDS, %step, worker, logger, "{text}"),
+                Level::Info => info!(target: WORDS, %step, worker, logger, "{text}"),
+                Level::Warning => warn!(target: WORDS, %step, worker, logger, "{text}"),
+                Level::Error => error!(target: WORDS, %step, worker, logger, "{text}"),
             }
         }
         Event::StepFinished { step, counts } => {

@@ -65,6 +65,7 @@ fn run_args(args: &CheckArgs) -> RunArgs {
         source: Source::default(),
         mode: args.mode,
         summary: None,
+        events: None,
         journal: None,
         resume: false,
         explain: false,

@@ -2,6 +2,7 @@
 //! their own stages.
 
 mod args;
+mod events;
 mod inspect;
 mod ledger;
 mod log;

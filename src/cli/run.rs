@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::MultiProgress;
 
 use super::args::RunArgs;
+use super::events::Events;
 use super::progress::Progress;
 use super::{STOPPED, USAGE, complain, ledger, log, print, signals, summary};
 use crate::event::Event;
@@ -26,9 +27,9 @@ pub(super) fn run(pipeline: Pipeline, args: &RunArgs) -> ExitCode {
 pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, ExitCode> {
     let bars = MultiProgress::new();
     let prepared = args.summary.as_deref().map_or(Ok(()), summary::check);
-    if let Err(error) = prepared.and_then(|()| log::start(args, &bars)) {
-        return Err(complain(USAGE, format_args!("error: {error}")));
-    }
+    let prepared = prepared.and_then(|()| log::start(args, &bars));
+    let events = prepared.and_then(|()| args.events.as_deref().map(Events::open).transpose());
+    let events = events.map_err(|error| complain(USAGE, format_args!("error: {error}")))?;
     if let Some(directory) = &args.quarantine {
         pipeline.set_quarantine(directory.clone());
     }
@@ -39,8 +40,11 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, 
     // that needs more says so when it starts.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let mut progress = Progress::new(pipeline.plan(), &bars, args.quiet);
-    let result = start_and_watch(pipeline, args, &mut progress, &bars);
+    let result = start_and_watch(pipeline, args, &mut progress, &bars, events.as_ref());
     progress.finish();
+    if let Some(events) = events {
+        events.end(&result);
+    }
     result.map_err(|(code, error)| complain(code, format_args!("error: {error}")))
 }
 
@@ -49,10 +53,15 @@ fn start_and_watch(
     args: &RunArgs,
     progress: &mut Progress,
     bars: &MultiProgress,
+    sink: Option<&Events>,
 ) -> Result<Report, (u8, String)> {
     let (observer, events) = mpsc::channel();
     let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
+    if let Some(sink) = sink {
+        // From here on a signal ends the run, not the program.
+        sink.opened(&pipeline);
+    }
     let handle = pipeline.start(args.mode.into(), vec![observer]).map_err(|error| {
         let code = if matches!(error, RunError::Journal(_)) { USAGE } else { STOPPED };
         (code, error.to_string())
@@ -60,6 +69,9 @@ fn start_and_watch(
     signals.watch(handle.stopper());
     // The events end with the run.
     for event in events {
+        if let Some(sink) = sink {
+            sink.tell(&event);
+        }
         match event {
             Event::Progress(snapshot) => progress.show(snapshot),
             Event::Decided { origin, skipped, why } if args.explain => {

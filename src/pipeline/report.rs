@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::Mode;
 use crate::config::plan::Plan;
+use crate::event::seconds;
 use crate::ledger::Counts;
 use crate::observe::Left;
 use crate::registry::Kind;
@@ -68,10 +69,6 @@ pub struct StepReport {
     pub p99: Duration,
     /// The most messages that ever stood in its queue.
     pub queue_high_water: usize,
-}
-
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 impl Report {

@@ -29,6 +29,8 @@ fn every_example_has_a_test() {
         "custom_stage.rs",
         "fits2png.json",
         "python_astropy.json",
+        // In python/tests/test_script.py.
+        "python_drive.py",
         "python_numpy.json",
         "python_stages.py",
         "python_switch.json",

@@ -8,6 +8,7 @@
 )]
 
 mod config;
+mod events;
 mod examples;
 mod fault_stages;
 mod faults;

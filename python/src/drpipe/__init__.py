@@ -1,36 +1,71 @@
-"""Steps of a drpipe pipeline, written in Python."""
+"""Steps of a drpipe pipeline, written in Python, and pipelines run from Python."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .errors import ConfigError, DrpipeError, NotCarried, ProgramNotFound, RunError, RunFailed
     from .failures import Permanent
     from .frames import FitsPath, Frame, Picture, Record
+    from .pipeline import Pipeline
+    from .report import FailedInput, Progress, Report, StepProgress, StepReport
+    from .running import Run
+    from .script import run, step
     from .stage import Consumer, Producer, Stage
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConfigError",
     "Consumer",
+    "DrpipeError",
+    "FailedInput",
     "FitsPath",
     "Frame",
+    "NotCarried",
     "Permanent",
     "Picture",
+    "Pipeline",
     "Producer",
+    "ProgramNotFound",
+    "Progress",
     "Record",
+    "Report",
+    "Run",
+    "RunError",
+    "RunFailed",
     "Stage",
+    "StepProgress",
+    "StepReport",
+    "run",
+    "step",
 ]
 
 # Imported when they are asked for: a worker starts with what it needs.
 _HOMES = {
+    "ConfigError": "errors",
     "Consumer": "stage",
+    "DrpipeError": "errors",
+    "FailedInput": "report",
     "FitsPath": "frames",
     "Frame": "frames",
+    "NotCarried": "errors",
     "Permanent": "failures",
     "Picture": "frames",
+    "Pipeline": "pipeline",
     "Producer": "stage",
+    "ProgramNotFound": "errors",
+    "Progress": "report",
     "Record": "frames",
+    "Report": "report",
+    "Run": "running",
+    "RunError": "errors",
+    "RunFailed": "errors",
     "Stage": "stage",
+    "StepProgress": "report",
+    "StepReport": "report",
+    "run": "script",
+    "step": "script",
 }
 
 

@@ -124,7 +124,7 @@ def origin_finder(instance: Any) -> Callable[[Any], Optional[bytes]]:
     ask = own if callable(own) else None
 
     def origin_of(value: Any) -> Optional[bytes]:
-        origin = ask(value) if ask is not None else _natural_origin(value)
+        origin = ask(value) if ask is not None else natural_origin(value)
         if origin is None:
             return None
         text = os.fspath(origin) if hasattr(origin, "__fspath__") else str(origin)
@@ -133,7 +133,8 @@ def origin_finder(instance: Any) -> Callable[[Any], Optional[bytes]]:
     return origin_of
 
 
-def _natural_origin(value: Any) -> Any:
+def natural_origin(value: Any) -> Any:
+    """What a value is called, where its producer does not say."""
     if isinstance(value, (int, float)):
         return None
     if isinstance(value, str) or hasattr(type(value), "__fspath__"):

@@ -49,19 +49,22 @@ def _attributes(function: FunctionType) -> Set[str]:
         if step.opname in ("COPY", "DUP_TOP"):
             # As in `self.sum += 1`.
             continue
-        # From 3.13 on two loads may be one step; the latter is on top.
-        loaded = step.argval[-1] if isinstance(step.argval, tuple) else step.argval
-        is_self = step.opname.startswith("LOAD_FAST") and loaded == own
+        is_self = step.opname.startswith("LOAD_FAST") and _loaded(step.argval) == own
     return found
+
+
+def _loaded(argument: Any) -> Any:
+    """From Python 3.13 on two loads may be one step: the latter is on top."""
+    return argument[-1] if isinstance(argument, tuple) else argument
 
 
 def _emits(finish: FunctionType) -> bool:
     if finish.__code__.co_flags & _GENERATOR or _attributes(finish) & _SENDING:
         return True
-    last = None
+    last: Any = None
     for step in dis.get_instructions(finish):
-        if step.opname == "RETURN_VALUE" and last is not None:
-            if not (last.opname == "LOAD_CONST" and last.argval is None):
-                return True
+        returns = step.opname == "RETURN_VALUE" and last is not None
+        if returns and not (last.opname == "LOAD_CONST" and last.argval is None):
+            return True
         last = step
     return False

@@ -1,0 +1,169 @@
+"""Pipelines that are configured by a file, run from Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from typing import Any, Dict, List, Mapping, Optional, Union
+
+from . import channel, program, rewrite, speech
+from .errors import ConfigError
+from .exchange import Results
+from .report import Report
+from .running import Run
+
+Path = Union[str, "os.PathLike[str]"]
+
+
+class Pipeline:
+    """A checked pipeline, ready to run, as often as wanted.
+
+    Example:
+        >>> import drpipe
+        >>> pipeline = drpipe.Pipeline.load("night.json", {"CLEAN.nb_thread": 4})  # doctest: +SKIP
+        >>> report = pipeline.run()  # doctest: +SKIP
+        >>> report.exit_code  # doctest: +SKIP
+        0
+    """
+
+    def __init__(self, found: str, path: str, settings: Mapping[str, Any]) -> None:
+        self._program, self._path, self._settings = found, path, dict(settings)
+
+    @classmethod
+    def load(
+        cls, path: Path = "pipeline.json", settings: Optional[Mapping[str, Any]] = None
+    ) -> Pipeline:
+        """Checks a configuration file. `settings` beat it: a step's key
+        ("CLEAN.nb_thread"), a step's parameter, or a class's ("FitsFiles.directory").
+
+        Relative paths in it are relative to the current directory. Steps in Python run
+        in this interpreter's virtual environment, if it is one and the configuration
+        names no other.
+
+        Raises:
+            ProgramNotFound: if there is no drpipe program.
+            ConfigError: with everything that is wrong with the configuration.
+
+        Example:
+            >>> Pipeline.load("night.json")  # doctest: +SKIP
+        """
+        found = program.find()
+        name = os.fspath(path)
+        program.check(found, name, settings)
+        return cls(found, name, settings or {})
+
+    def run(self, **options: Any) -> Report:
+        """Runs to the end. The options are those of `start`. That inputs failed is no
+        error: the report says so, and `Report.check` raises.
+
+        Raises:
+            RunError: if it could not be started, or had to be given up.
+            KeyboardInterrupt: after an interrupt, when the run has ended.
+
+        Example:
+            >>> report = pipeline.run(quarantine="bad").check()  # doctest: +SKIP
+        """
+        with self.start(**options) as run:
+            return run.wait()
+
+    def start(
+        self,
+        *,
+        mode: str = "threads",
+        journal: Optional[Path] = None,
+        resume: bool = False,
+        quarantine: Optional[Path] = None,
+        summary: Optional[Path] = None,
+        drain_limit: Optional[float] = None,
+        results: bool = False,
+    ) -> Run:
+        """Starts a run in the background.
+
+        Args:
+            mode: "threads", or "sequential": one message after the other.
+            journal: records in this file what becomes of each item.
+            resume: skips what the journal has as done; without `journal` it is the
+                configuration's name with .journal, in the current directory.
+            quarantine: keeps failed inputs here instead of where the configuration says.
+            summary: writes the report to this file as JSON.
+            drain_limit: how long a cancelled run may finish what it has begun, in seconds.
+            results: hands over what the last step returns or sends: see `Run.results`
+                and `Report.results`.
+
+        Raises:
+            ConfigError: if there can be no results, as the last step is a consumer.
+
+        Example:
+            >>> with pipeline.start() as run:  # doctest: +SKIP
+            ...     for progress in run.progress():
+            ...         print(progress.elapsed)
+        """
+        if resume and journal is None:
+            journal = os.path.splitext(os.path.basename(self._path))[0] + ".journal"
+        options = {
+            "--mode": mode,
+            "--journal": journal,
+            "--quarantine": quarantine,
+            "--summary": summary,
+            "--drain-limit": drain_limit,
+        }
+        flags = ["--resume"] if resume else []
+        if results:
+            return self._start_with_results(options, flags)
+        return Run(
+            command(self._program, self._path, self._settings, options, flags),
+            program.environment(),
+        )
+
+    def _start_with_results(self, options: Mapping[str, Any], flags: List[str]) -> Run:
+        private = tempfile.mkdtemp(prefix="drpipe-py-")
+        try:
+            config, settings = rewrite.with_results(self._path, self._settings)
+            file = os.path.join(private, os.path.basename(self._path))
+            write_json(file, config)
+            try:
+                program.check(self._program, file, settings)
+            except ConfigError as error:
+                raise rewrite.refused(error, self._path) from None
+            return Run(
+                command(self._program, file, settings, options, flags),
+                driver_environment(private),
+                results=Results(private),
+                clean_up=lambda: remove(private),
+            )
+        except BaseException:
+            remove(private)
+            raise
+
+
+def command(
+    found: str,
+    config: str,
+    settings: Optional[Mapping[str, Any]],
+    options: Mapping[str, Any],
+    flags: List[str],
+) -> List[str]:
+    """The command that runs a configuration. An option without a value is left out."""
+    words = [found, "run", "--quiet", "--config", config, *program.settings_arguments(settings)]
+    for name, value in {**speech.options(), **options}.items():
+        if value is not None:
+            words += [name, os.fspath(value) if isinstance(value, os.PathLike) else str(value)]
+    return words + flags
+
+
+def driver_environment(private: str) -> Dict[str, str]:
+    """The environment of a run whose workers find their driver in this directory."""
+    return {**program.environment(), channel.VARIABLE: private}
+
+
+def write_json(file: str, value: Any) -> None:
+    """Writes a configuration."""
+    with open(file, "w", encoding="utf-8") as out:
+        json.dump(value, out, indent=2)
+
+
+def remove(directory: str) -> None:
+    """Removes a private directory, as far as that can be done."""
+    shutil.rmtree(directory, ignore_errors=True)

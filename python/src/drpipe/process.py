@@ -1,0 +1,155 @@
+"""The program's process while it runs a pipeline: its events, its log, its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import selectors
+import signal
+import subprocess
+import threading
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+_PORTION = 1 << 16
+
+
+class Process:
+    """Runs the program, and reads all it says on a thread of its own.
+
+    `on_event` gets each event, `on_text` each line of standard error, and at last
+    `on_end` the exit code: in every case, and after all the others. They are
+    called on that thread.
+    """
+
+    def __init__(
+        self,
+        command: List[str],
+        environment: Mapping[str, str],
+        on_event: Callable[[Dict[str, Any]], None],
+        on_text: Callable[[str], None],
+        on_end: Callable[[int], None],
+    ) -> None:
+        self._on_event, self._on_text, self._on_end = on_event, on_text, on_end
+        self._events, theirs = os.pipe()
+        try:
+            # In a session of its own, so that Ctrl-C in a terminal reaches it
+            # through its driver only, which knows how often.
+            self._process = subprocess.Popen(
+                [*command, "--events", f"/dev/fd/{theirs}"],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=dict(environment),
+                pass_fds=(theirs,),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._events)
+            raise
+        finally:
+            os.close(theirs)
+        self._thread = threading.Thread(target=self._attend, name="drpipe-run", daemon=True)
+        self._thread.start()
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, unless it has ended."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends it at once; its workers end with it."""
+        self._process.send_signal(signal.SIGKILL)
+
+    def join(self, timeout: Optional[float] = None) -> None:
+        """Waits for its end."""
+        self._thread.join(timeout)
+
+    def _attend(self) -> None:
+        code = -signal.SIGKILL
+        try:
+            self._read_all()
+            code = self._process.wait()
+        except BaseException:
+            # A run that nobody attends to must not go on.
+            self._process.kill()
+            code = self._process.wait()
+            raise
+        finally:
+            self._on_end(code)
+
+    def _read_all(self) -> None:
+        stderr = self._process.stderr
+        assert stderr is not None
+        events = _Lines(self._events, self._on_event_line)
+        texts = _Lines(stderr.fileno(), lambda line: self._on_text(line.decode("utf-8", "replace")))
+        end = _pidfd(self._process.pid)
+        with stderr, selectors.DefaultSelector() as selector:
+            for lines in (events, texts):
+                selector.register(lines.fd, selectors.EVENT_READ, lines)
+            if end is not None:
+                selector.register(end, selectors.EVENT_READ, None)
+            try:
+                while selector.get_map():
+                    for key, _ in selector.select():
+                        if key.data is None:
+                            # What a step has started may hold the pipes open.
+                            selector.unregister(end)  # type: ignore[arg-type]
+                            events.read_rest()
+                            texts.read_rest()
+                            return
+                        if not key.data.read():
+                            selector.unregister(key.fd)
+            finally:
+                os.close(self._events)
+                if end is not None:
+                    os.close(end)
+
+    def _on_event_line(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return  # The program died in the midst of it.
+        if isinstance(event, dict):
+            self._on_event(event)
+
+
+class _Lines:
+    """The lines of a pipe."""
+
+    def __init__(self, fd: int, on_line: Callable[[bytes], None]) -> None:
+        self.fd = fd
+        self._on_line = on_line
+        self._begun = b""
+        os.set_blocking(fd, False)
+
+    def read(self) -> bool:
+        """Reads a portion, if there is one; false at the end."""
+        try:
+            data = os.read(self.fd, _PORTION)
+        except BlockingIOError:
+            return True
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        for line in lines:
+            self._on_line(line)
+        if not data:
+            self._finish()
+        return bool(data)
+
+    def read_rest(self) -> None:
+        """Reads what is left of a program that has ended."""
+        while select.select([self.fd], [], [], 0)[0]:
+            if not self.read():
+                return
+        self._finish()
+
+    def _finish(self) -> None:
+        rest, self._begun = self._begun, b""
+        if rest:
+            self._on_line(rest)
+
+
+def _pidfd(pid: int) -> Optional[int]:
+    """Tells of a process's end; none where the system cannot."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None

@@ -1,0 +1,28 @@
+"""The step that hands what a pipeline makes to the Python that drives it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import channel
+from .stage import Consumer
+
+
+class Deliver(Consumer):
+    """Hands every value to the driver, and waits while that takes none."""
+
+    single = True
+    gathers = False
+
+    def init(self) -> None:
+        """Connects to the driver."""
+        self._channel = channel.connect(channel.RESULTS)
+
+    def run(self, msg: Any) -> None:
+        """Hands over one value."""
+        self._channel.send(msg)
+
+    def finish(self) -> None:
+        """Waits until the driver has everything."""
+        self._channel.send_end()
+        self._channel.await_goodbye()

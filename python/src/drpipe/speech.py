@@ -1,0 +1,60 @@
+"""What a run says, in the words of `logging`.
+
+- What the run itself says goes to the logger `drpipe.run`.
+- What a step logs goes to the logger `drpipe.run.STEP`.
+- What a step prints is printed, to `sys.stdout` or `sys.stderr`: in a notebook
+  it appears below the cell.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any, Dict
+
+LOGGER = logging.getLogger("drpipe.run")
+
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def options() -> Dict[str, str]:
+    """The program's options for its log: what Python's loggers would drop anyway it
+    need not write. The words of steps come as events."""
+    level = "debug" if LOGGER.isEnabledFor(logging.DEBUG) else "info"
+    return {"--log-format": "json", "--log-level": f"{level},drpipe::steps=off"}
+
+
+def of_step(event: Dict[str, Any]) -> None:
+    """Passes on what a step has logged or printed."""
+    level, text = event.get("level", "info"), event.get("text", "")
+    if event.get("logger"):
+        logger = logging.getLogger(f"{LOGGER.name}.{event['step']}")
+        logger.log(_LEVELS.get(level, logging.INFO), "%s", text)
+        return
+    stream = sys.stdout if level in ("debug", "info") else sys.stderr
+    if stream is not None:
+        print(text, file=stream, flush=True)
+
+
+def of_run(line: str) -> str:
+    """Passes on a line of the program's log; its text is returned."""
+    try:
+        fields = json.loads(line)
+        level = _LEVELS[fields.pop("level").lower()]
+        text = fields.pop("message")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        if line.strip():
+            LOGGER.warning("%s", line)
+        return line
+    fields.pop("timestamp", None)
+    text += "".join(f" {name}={value}" for name, value in fields.items() if value is not None)
+    LOGGER.log(level, "%s", text)
+    return str(text)

@@ -1,0 +1,105 @@
+"""What scripts give to `drpipe.run`: functions, classes, producers."""
+
+import os
+import signal
+
+import drpipe
+
+
+def square(value):
+    return value * value
+
+
+def numbers():
+    yield from range(5)
+
+
+def as_list():
+    return [1, 2, 3]
+
+
+def nothing():
+    """Makes no items."""
+
+
+def twice(value):
+    yield value
+    yield -value
+
+
+def fails_at_3(value):
+    if value == 3:
+        raise ValueError("three")
+    return value
+
+
+def dies_at_3(value):
+    if value == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def pair(value):
+    return value, {"value": [value, None, "text", b"bytes", 1.5]}
+
+
+def double_array(array):
+    return array * 2
+
+
+class Items(drpipe.Producer):
+    """A producer with parameters."""
+
+    first: int = 0
+    count: int = 3
+
+    def init(self):
+        self.log.info("from %d", self.first)
+
+    def run(self):
+        for number in range(self.first, self.first + self.count):
+            yield number
+
+    def origin(self, value):
+        return f"item {value}"
+
+
+class Sum:
+    """Keeps something for its finish."""
+
+    start = 0
+
+    def init(self):
+        self.sum = self.start
+
+    def run(self, value):
+        self.sum += value
+
+    def finish(self):
+        return self.name, self.connections, self.sum
+
+
+class Refuses:
+    """Cannot work."""
+
+    def init(self):
+        return False
+
+    def run(self, value):
+        return value
+
+
+class Write(drpipe.Consumer):
+    """A consumer that has something to say."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def run(self, value):
+        with open(os.path.join(self.directory, str(value)), "w"):
+            pass
+        return f"wrote {value}"
+
+
+def fails_at_once(value):
+    raise ValueError("no")
