@@ -13,7 +13,7 @@ use crate::{Line, medians, python, rate};
 
 /// The module with the steps.
 const MODULE: &str = r#"
-class Same:
+class Untouched:
     """Touches nothing."""
     def run(self, value):
         return value
@@ -49,7 +49,7 @@ fn through(producer: &str, count: usize, workers: usize, limit: usize) -> f64 {
         folder.path(),
         [
             json!({"name": "IN", "class": producer, "params": {"count": count}}),
-            json!({"name": "SAME", "module": "same", "class": "Same", "nb_process": workers,
+            json!({"name": "SAME", "module": "same", "class": "Untouched", "nb_process": workers,
                    "queue_limit": limit}),
             json!({"name": "END", "class": "Discard", "queue_limit": limit}),
         ],
@@ -78,7 +78,7 @@ fn start() -> f64 {
         folder.path(),
         [
             json!({"name": "IN", "class": "Numbers", "params": {"count": 1}}),
-            json!({"name": "SAME", "module": "same", "class": "Same"}),
+            json!({"name": "SAME", "module": "same", "class": "Untouched"}),
             json!({"name": "END", "class": "Discard"}),
         ],
     );
