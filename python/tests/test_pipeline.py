@@ -174,11 +174,10 @@ def test_an_interrupt_drains_and_a_second_one_drops(tmp_path, caplog):
     for stager, expected in ((SLEEP, 0), (slow, 1)):
         run = load(tmp_path, stager, last=ENDLESS).start()
 
-        def interrupt(run=run, again=expected):
+        def interrupt(run=run, wanted=1 + expected):
             for event in run.events():
-                if event["event"] == "started":
-                    _thread.interrupt_main()
-                if event["event"] == "stopping" and again:
+                if event["event"] in ("started", "stopping") and wanted:
+                    wanted -= 1
                     _thread.interrupt_main()
 
         thread = threading.Thread(target=interrupt)
@@ -304,14 +303,14 @@ def test_a_consumer_has_no_results(tmp_path):
 
 
 def test_the_pipeline_waits_for_whoever_iterates(tmp_path):
-    with load(tmp_path, last=200_000).start(results=True) as run:
+    with load(tmp_path, last=20_000).start(results=True) as run:
         results = run.results()
         taken = [next(results) for _ in range(1000)]
         assert len(run._results._values) <= 100
         results.close()
     # The others were kept.
     report = run.wait().check()
-    assert sorted(taken + report.results) == [number**2 for number in range(1, 200_001)]
+    assert sorted(taken + report.results) == [number**2 for number in range(1, 20_001)]
 
 
 def test_an_endless_pipeline_ends_when_its_iteration_does(tmp_path):

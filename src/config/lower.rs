@@ -180,7 +180,7 @@ fn top_level<'d>(
     let classes: Vec<&str> = registry.classes().map(|class| class.name()).collect();
     let named = classes_of_steps(root);
     checked(root, table, report, |member, report| {
-        if registry.get(&member.key).is_some() || named.iter().any(|class| *class == member.key) {
+        if registry.get(&member.key).is_some() || named.contains(&member.key) {
             section(member, lowered, report);
         } else if let Some(hint) = misplaced(&member.key, spelling) {
             let message = format!("unknown key {}", quote(&member.key));

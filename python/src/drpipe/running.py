@@ -286,7 +286,8 @@ class Run:
         text = "\n".join(self._held or self._lines)
         if code == program.USAGE:
             return ConfigError(text)
-        by_signal = code in (-signal.SIGINT, -signal.SIGTERM) and self._cancelled
+        signals = (-signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
+        by_signal = code in signals and self._cancelled
         if code == _INTERRUPTED or by_signal:
             return Report("interrupted", _INTERRUPTED, failures=self._failures)
         how = f"was ended by the signal {-code}" if code < 0 else f"ended with exit code {code}"
