@@ -252,7 +252,7 @@ mod tests {
         assert!(shared.next_portion().unwrap().starts_with("0\n1\n"));
         shared.push("after".to_owned(), false);
         let waiting = shared.lock();
-        let omitted = r#"{"count":5,"event":"omitted"}"#;
+        let omitted = r#"{"event":"omitted","count":5}"#;
         assert_eq!(told(&waiting)[waiting.lines.len() - 2..], [omitted, "after"]);
         let bytes: usize = waiting.lines.iter().map(|line| line.text.len()).sum();
         assert_eq!(waiting.bytes, bytes);
