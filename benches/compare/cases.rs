@@ -14,7 +14,7 @@ use crate::{Line, keck, medians, peers, python, rate};
 
 type Case = fn() -> Vec<Line>;
 
-pub const ALL: [(&str, Case); 14] = [
+pub const ALL: [(&str, Case); 15] = [
     ("tiny", tiny),
     ("blocks", blocks),
     ("header", header),
@@ -28,6 +28,7 @@ pub const ALL: [(&str, Case); 14] = [
     ("processes", crate::processes::processes),
     ("fits2png", fits2png),
     ("python", pools),
+    ("in-python", crate::in_python::steps),
     ("keck", keck),
 ];
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may stop on any error")]
 
 mod cases;
+mod in_python;
 mod keck;
 mod peers;
 mod processes;
@@ -87,6 +88,9 @@ fn main() {
     // A case that measures a whole process starts this program again.
     if let Some(frames) = args.iter().position(|arg| arg == "memory-of") {
         return cases::print_peak_memory(args[frames + 1].parse().unwrap());
+    }
+    if let Some(file) = args.iter().position(|arg| arg == "run-of") {
+        return in_python::run(args[file + 1].as_ref());
     }
     let wanted: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     for (name, case) in cases::ALL {

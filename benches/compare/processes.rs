@@ -55,6 +55,28 @@ impl Producer for Frames {
     }
 }
 
+/// As [`Frames`], each in memory of its own that was written to.
+#[derive(Deserialize, JsonSchema)]
+struct NewFrames {
+    count: usize,
+    #[serde(skip)]
+    next: usize,
+}
+
+impl Producer for NewFrames {
+    type Out = Frame;
+
+    fn next(&mut self, out: &mut Emitter<Frame>) -> Result<Next> {
+        if self.next == self.count {
+            return Ok(Next::Done);
+        }
+        let pixels = vec![self.next as f32; 4 << 20].into();
+        out.send(Frame { number: self.next as u64, pixels })?;
+        self.next += 1;
+        Ok(Next::More)
+    }
+}
+
 /// Passes numbers on.
 #[derive(Deserialize, JsonSchema)]
 struct Same {}
@@ -82,11 +104,12 @@ impl Stage for ReadHeader {
     }
 }
 
-fn registry() -> Registry {
+pub fn registry() -> Registry {
     let mut registry = Registry::new();
     drpipe::stages::register(&mut registry);
     registry.producer::<Numbers>("Numbers");
     registry.producer::<Frames>("Frames");
+    registry.producer::<NewFrames>("NewFrames");
     registry.stage::<Same>("Same");
     registry.stage::<ReadHeader>("ReadHeader");
     registry

@@ -184,9 +184,11 @@ fn converse(interpreter: &Path, main: &Path, request: &Value) -> io::Result<(Vec
         thread::spawn(move || sender.send(read(stdout)));
     }
     let heard = receiver.recv_timeout(LONGEST);
-    // One that has ended already takes no harm.
-    let _ = child.kill();
-    let _ = child.wait();
+    if heard.is_err() {
+        child.kill()?;
+    }
+    // It may go on for a moment, to keep what it has compiled: nobody waits for that.
+    thread::spawn(move || child.wait());
     match heard {
         Ok(text) => sent.and(text).map(|text| (text, true)),
         Err(_) => Ok((Vec::new(), false)),

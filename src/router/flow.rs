@@ -13,6 +13,11 @@ use crate::stage::Next;
 /// A worker is given as much work ahead as it does in about this time: short
 /// tasks travel in batches, long ones alone.
 const AHEAD: Duration = Duration::from_micros(200);
+/// In Python taking a batch in and reporting on it costs about as much as that,
+/// so batches of very short tasks are longer there.
+const AHEAD_IN_PYTHON: Duration = Duration::from_millis(3);
+/// What counts as very short.
+const VERY_SHORT: Duration = Duration::from_micros(50);
 /// The most messages that a worker has in hand.
 const MOST_IN_HAND: usize = 1024;
 /// Beyond its first message a worker is given no more than this many bytes.
@@ -340,7 +345,9 @@ impl Router {
         match self.steps[step].times.recent() {
             None => 1,
             Some(mean) => {
-                let ahead = AHEAD.as_nanos() / mean.as_nanos().max(1);
+                let in_python = self.steps[step].in_python && mean < VERY_SHORT;
+                let ahead = if in_python { AHEAD_IN_PYTHON } else { AHEAD };
+                let ahead = ahead.as_nanos() / mean.as_nanos().max(1);
                 usize::try_from(ahead).unwrap_or(MOST_IN_HAND).saturating_add(1).min(MOST_IN_HAND)
             }
         }

@@ -3,13 +3,13 @@
 //! after by the `supervisor`) or on the caller's thread (`sequential`).
 
 mod guard;
-mod memory;
 mod page;
 pub(crate) mod process;
 pub(crate) mod sequential;
 mod serve;
 pub(crate) mod supervisor;
 pub(crate) mod thread;
+mod usage;
 mod words;
 
 use std::sync::Arc;

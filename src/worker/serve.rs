@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::page::Page;
-use super::{REPORT_AFTER, Worker, memory};
+use super::{REPORT_AFTER, Worker, usage};
 use crate::registry::Build;
 use crate::stage::Context;
 use crate::transport::link::{Link, LinkError};
@@ -26,7 +26,7 @@ impl Watch {
         match self {
             Self::Thread(cancelled) => !cancelled.load(Ordering::Relaxed),
             Self::Process { page, memory_limit, full } => {
-                let over = |limit: &u64| memory::of_this_process().is_some_and(|u| u > *limit);
+                let over = |limit: &u64| usage::memory_here().is_some_and(|u| u > *limit);
                 full.set(memory_limit.as_ref().is_some_and(over));
                 if !full.get() {
                     page.begin(message);

@@ -17,9 +17,9 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
 
-use super::memory;
 use super::page::Page;
 use super::process::{BEAT, EXIT_FULL, EXIT_LOST, INTERPRETER, MAIN, Post, VARIABLE};
+use super::usage;
 use super::words::Words;
 use crate::event::Cause;
 use crate::router::{Loss, Suspect};
@@ -156,6 +156,8 @@ struct Ward {
     started: Instant,
     /// The latest sign of life, and when it was seen.
     beats: (u64, Instant),
+    /// The time that it had computed for when it was last found to be silent.
+    computed: Option<u64>,
     /// A message at which it was when time stood still, and for how long that was.
     forgiven: Option<(u64, Duration)>,
     /// Why it is being ended, and when it will be by force.
@@ -331,6 +333,7 @@ impl Ward {
             limits,
             started,
             beats: (0, started),
+            computed: None,
             forgiven: None,
             ended: None,
             words,
@@ -348,7 +351,7 @@ impl Ward {
         if beats == 0 && now - self.started > START {
             return Some(self.found(Cause::Lost, self.never_began()));
         }
-        if beats != 0 && now - self.beats.1 > SILENCE.max(BEAT * 10) {
+        if beats != 0 && now - self.beats.1 > SILENCE.max(BEAT * 10) && self.stands_still(now) {
             let silence = SILENCE.as_secs();
             return Some(
                 self.found(Cause::Lost, format!("it gave no sign of life for {silence} s")),
@@ -362,11 +365,23 @@ impl Ward {
             return Some(Loss { reason, cause: Cause::TimedOut, suspect });
         }
         let limit = self.limits.memory?;
-        let used = memory::of(self.child.id()).filter(|used| *used > limit)?;
+        let used = usage::memory_of(self.child.id()).filter(|used| *used > limit)?;
         Some(self.found(
             Cause::Lost,
             format!("it used {} MiB of memory, its limit is {} MiB", used >> 20, limit >> 20),
         ))
+    }
+
+    /// Whether a silent worker does not compute either. Code in C may keep a
+    /// worker in Python from its heartbeat for as long as it likes.
+    fn stands_still(&mut self, now: Instant) -> bool {
+        let computed = usage::time_of(self.child.id());
+        let stands_still = computed == self.computed;
+        if !stands_still {
+            self.computed = computed;
+            self.beats.1 = now;
+        }
+        stands_still
     }
 
     fn never_began(&self) -> String {

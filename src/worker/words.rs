@@ -78,6 +78,15 @@ impl Words {
 
     fn take(&mut self, bytes: &[u8], tell: &mut impl FnMut(Event)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let part = match part.iter().position(|byte| *byte == RECORD) {
+                // A record may come in the middle of a line that somebody prints.
+                Some(start) => {
+                    self.begun.extend_from_slice(&part[..start]);
+                    self.take_rest(tell);
+                    &part[start..]
+                }
+                None => part,
+            };
             self.begun.extend_from_slice(part);
             // Records are told whole: their writer limits them.
             let too_long = self.begun.len() >= LONGEST && self.begun[0] != RECORD;
@@ -147,6 +156,10 @@ mod tests {
         let record = b"\x1e{\"level\":\"error\",\"logger\":\"lab\",\"message\":\"a\\nb\"}\n";
         assert_eq!(told(&[&record[..]]), [(Level::Error, "lab".into(), "a\nb".into())]);
         assert_eq!(told(&[b"\x1e{nonsense\n"])[0].0, Level::Info);
+        let middle = [&b"half a line "[..], &record[..]].concat();
+        let found = told(&[&middle, b"and the rest\n"]);
+        let texts: Vec<&str> = found.iter().map(|(_, _, text)| text.as_str()).collect();
+        assert_eq!(texts, ["half a line", "a\nb", "and the rest"]);
     }
 
     #[test]

@@ -7,7 +7,6 @@ import importlib
 import sys
 import typing
 from enum import Enum
-from pathlib import Path, PurePath
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, get_args, get_origin
 
 from .failures import SetupError, nearest, summary
@@ -173,8 +172,8 @@ def as_declared(cls: Any, name: str, value: Any) -> Any:
     wanted = _kinds(annotation_of(cls, name))
     if kind is int:
         value = float(value) if float in wanted and int not in wanted else value
-    elif str not in wanted and any(_is(PurePath, one) for one in wanted):
-        return Path(value)
+    elif str not in wanted and (path := _path_type(wanted)) is not None:
+        return path(value)
     for one in wanted:
         if _is(Enum, one) and not isinstance(value, Enum):
             return one(value)
@@ -266,3 +265,12 @@ def build(
 
 def _quoted(path: str) -> str:
     return f'"{path}"' if " " in path else path
+
+
+def _path_type(wanted: Any) -> Any:
+    """The type of paths, if one is wanted."""
+    # Who wants one has imported the module, which takes a while.
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is None or not any(_is(pathlib.PurePath, one) for one in wanted):
+        return None
+    return pathlib.Path
