@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::json;
 use tracing::warn;
 
@@ -53,6 +54,14 @@ struct Waiting {
 struct Line {
     text: String,
     is_progress: bool,
+}
+
+/// The last line.
+#[derive(Serialize)]
+struct Ended<'r> {
+    event: &'static str,
+    #[serde(flatten)]
+    report: &'r Report,
 }
 
 impl Events {
@@ -100,15 +109,12 @@ impl Events {
     /// reads any more.
     pub(super) fn end(self, result: &Result<Report, (u8, String)>) {
         let last = match result {
-            Ok(report) => serde_json::to_value(report).map(|mut report| {
-                report["event"] = "ended".into();
-                report
-            }),
+            Ok(report) => serde_json::to_string(&Ended { event: "ended", report }).ok(),
             Err((code, reason)) => {
-                Ok(json!({"event": "error", "exit_code": code, "reason": reason}))
+                Some(json!({"event": "error", "exit_code": code, "reason": reason}).to_string())
             }
         };
-        self.shared.complete(last.map(|last| last.to_string()).ok());
+        self.shared.complete(last);
         if let Err(error) = self.wait() {
             warn!("--events: {error}; the run itself is not affected");
         }
@@ -252,8 +258,10 @@ mod tests {
         assert!(shared.next_portion().unwrap().starts_with("0\n1\n"));
         shared.push("after".to_owned(), false);
         let waiting = shared.lock();
-        let omitted = r#"{"event":"omitted","count":5}"#;
-        assert_eq!(told(&waiting)[waiting.lines.len() - 2..], [omitted, "after"]);
+        let [omitted, after] = told(&waiting)[..] else { panic!("{:?}", told(&waiting)) };
+        let omitted: serde_json::Value = serde_json::from_str(omitted).unwrap();
+        assert_eq!(omitted, json!({"event": "omitted", "count": 5}));
+        assert_eq!(after, "after");
         let bytes: usize = waiting.lines.iter().map(|line| line.text.len()).sum();
         assert_eq!(waiting.bytes, bytes);
     }

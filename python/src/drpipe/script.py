@@ -126,20 +126,25 @@ def run(
             "a worker is loading this script, which starts a run: put what it does below "
             'if __name__ == "__main__":'
         )
-    found = program.find()
     steps = _steps(producer, [*stages, *([] if consumer is None else [consumer])], workers)
+    options = {
+        "--mode": mode,
+        "--quarantine": quarantine,
+        "--summary": summary,
+        "--drain-limit": drain_limit,
+    }
+    with _start(steps, results, options) as started:
+        return started.wait()
+
+
+def _start(steps: List[Step], results: bool, options: Dict[str, Any]) -> Run:
+    found = program.find()
     private = tempfile.mkdtemp(prefix="drpipe-py-")
     try:
         config, fed = _configuration(steps, private, results)
         file = os.path.join(private, "pipeline.json")
         write_json(file, config)
-        options = {
-            "--mode": mode,
-            "--quarantine": quarantine,
-            "--summary": summary,
-            "--drain-limit": drain_limit,
-        }
-        started = Run(
+        return Run(
             command(found, file, None, options, []),
             driver_environment(private),
             results=Results(private) if results else None,
@@ -149,8 +154,6 @@ def run(
     except BaseException:
         remove(private)
         raise
-    with started:
-        return started.wait()
 
 
 def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]]) -> List[Step]:
