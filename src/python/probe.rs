@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -140,19 +140,23 @@ impl Questions<'_> {
     fn ask(&self, interpreter: &Path, request: &Value) -> Result<Answer, Unusable> {
         let shown = interpreter.display();
         let trouble = |message: String| of_interpreter(message, String::new());
-        let (text, complete) = converse(interpreter, &self.carried.main(), request)
+        let (text, status) = converse(interpreter, &self.carried.main(), request)
             .map_err(|error| trouble(format!("the Python interpreter {shown}: {error}")))?;
         let answer: Answer = match serde_json::from_slice(&text) {
             Ok(answer) => answer,
-            Err(_) if !complete => {
+            Err(_) if status.is_none() => {
                 let seconds = LONGEST.as_secs();
                 let message = format!("importing did not end within {seconds} s under {shown}");
                 return Err(trouble(message));
             }
             Err(_) => {
-                let hint = "it says why above; Python 3.9 or later is needed".to_owned();
-                let message = format!("the Python interpreter {shown} gave no answer");
-                return Err(of_interpreter(message, hint));
+                let status = status.map(|status| status.to_string()).unwrap_or_default();
+                let message = format!(
+                    "the Python interpreter {shown} ended ({status}) when it was asked about {}",
+                    asked_about(request)
+                );
+                let hint = "importing it may have ended it, or it is older than Python 3.9";
+                return Err(of_interpreter(message, hint.to_owned()));
             }
         };
         if answer.missing.is_empty() {
@@ -166,12 +170,25 @@ impl Questions<'_> {
     }
 }
 
+/// The modules that a request names.
+fn asked_about(request: &Value) -> String {
+    let classes = request["classes"].as_array().into_iter().flatten();
+    let modules = classes.map(|class| &class["module"]).chain(request.get("list"));
+    let mut names: Vec<&str> = modules.filter_map(Value::as_str).collect();
+    names.dedup();
+    names.join(", ")
+}
+
 fn of_interpreter(message: String, hint: String) -> Unusable {
     Unusable { about: About::Interpreter, message, hint }
 }
 
-/// What the interpreter has printed, and whether it has come to its end.
-fn converse(interpreter: &Path, main: &Path, request: &Value) -> io::Result<(Vec<u8>, bool)> {
+/// What the interpreter has printed, and how it ended if it did so in time.
+fn converse(
+    interpreter: &Path,
+    main: &Path,
+    request: &Value,
+) -> io::Result<(Vec<u8>, Option<ExitStatus>)> {
     let mut child = Command::new(interpreter)
         .arg(main)
         .arg("--describe")
@@ -187,11 +204,10 @@ fn converse(interpreter: &Path, main: &Path, request: &Value) -> io::Result<(Vec
     if heard.is_err() {
         child.kill()?;
     }
-    // It may go on for a moment, to keep what it has compiled: nobody waits for that.
-    thread::spawn(move || child.wait());
+    let status = child.wait()?;
     match heard {
-        Ok(text) => sent.and(text).map(|text| (text, true)),
-        Err(_) => Ok((Vec::new(), false)),
+        Ok(text) => sent.and(text).map(|text| (text, Some(status))),
+        Err(_) => Ok((Vec::new(), None)),
     }
 }
 

@@ -190,8 +190,14 @@ impl Hub {
         self.posts.get(place.worker).is_some_and(|post| post.incarnation == place.incarnation)
     }
 
-    /// Closes the socket; to be called once the workers have ended.
-    pub(crate) fn into_parts(self) -> (Router, Outlet) {
+    /// Closes the socket; to be called once the workers have ended. What they said
+    /// at last is told.
+    pub(crate) fn into_parts(mut self) -> (Router, Outlet) {
+        for command in self.commands.take() {
+            if let Command::Tell(event) = command {
+                self.outlet.tell(event);
+            }
+        }
         (self.router, self.outlet)
     }
 

@@ -232,12 +232,8 @@ impl Watcher {
             // number of its group is no other's.
             signal(&ward.child, Signal::KILL);
             let status = ward.child.wait().ok();
-            // Somebody that it has started may hold the streams: nobody waits for an end.
             for words in &mut ward.words {
-                let mut tell = |event| self.commander.send(Command::Tell(event));
-                if words.read(&mut tell) {
-                    words.take_rest(&mut tell);
-                }
+                words.read_rest(|event| self.commander.send(Command::Tell(event)));
             }
             self.commander.send(Command::Lost { place, loss: ward.loss(status) });
         }
@@ -274,7 +270,9 @@ impl Watcher {
             let Limits { timeout, memory } = ward.limits;
             timeout.is_some() || memory.is_some() || ward.ended.is_some() || ward.pidfd.is_none()
         };
-        let often = self.ending.is_some() || self.children.values().any(limited);
+        let paused = |ward: &Ward| ward.words.iter().any(Words::is_paused);
+        let soon = |ward: &Ward| limited(ward) || paused(ward);
+        let often = self.ending.is_some() || self.children.values().any(soon);
         let time = if often { LOOK } else { GLANCE };
         let time =
             Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
@@ -285,7 +283,8 @@ impl Watcher {
         let pidfds = self.children.values().filter_map(|ward| ward.pidfd.as_ref());
         files.extend(pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
         let words = self.children.values().flat_map(|ward| &ward.words);
-        files.extend(words.map(|words| PollFd::new(words, PollFlags::IN)));
+        let heard = words.filter(|words| !words.is_paused());
+        files.extend(heard.map(|words| PollFd::new(words, PollFlags::IN)));
         // An interruption only makes the next look come early.
         let _ = poll(&mut files, Some(&time));
         if !self.abandoned && files[0].revents().contains(PollFlags::IN) {

@@ -4,14 +4,22 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::process::{ChildStderr, ChildStdout};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde::Deserialize;
 
 use crate::event::{Event, Level};
 
-/// A longer line is told in parts.
+/// A longer line is told in parts, a longer record as if it were text.
 const LONGEST: usize = 64 << 10;
+const LONGEST_RECORD: usize = 4 << 20;
+/// So much is read at a time, so that one that prints without end keeps nobody from
+/// looking after the others.
+const PORTIONS: usize = 16;
+/// Of one stream so many lines are told in a second; then the writer has to wait, as
+/// it would for a terminal.
+const LINES_A_SECOND: u32 = 20_000;
 /// Begins a line that is a log record in JSON, not printed text.
 const RECORD: u8 = 0x1e;
 
@@ -24,6 +32,9 @@ pub(super) struct Words {
     level: Level,
     /// The beginning of a line whose end has not come yet.
     begun: Vec<u8>,
+    /// The current second, and how many lines were told in it.
+    second: Instant,
+    lines: u32,
 }
 
 #[derive(Deserialize)]
@@ -51,27 +62,63 @@ impl Words {
     fn of(stream: OwnedFd, step: &str, worker: usize, level: Level) -> io::Result<Self> {
         let flags = fcntl_getfl(&stream)?;
         fcntl_setfl(&stream, flags | OFlags::NONBLOCK)?;
-        Ok(Self { stream: stream.into(), step: step.into(), worker, level, begun: Vec::new() })
+        Ok(Self {
+            stream: stream.into(),
+            step: step.into(),
+            worker,
+            level,
+            begun: Vec::new(),
+            second: Instant::now(),
+            lines: 0,
+        })
     }
 
-    /// Tells what has come; false at the end of the stream.
+    /// Whether enough was told for the moment.
+    pub(super) fn is_paused(&self) -> bool {
+        self.lines >= LINES_A_SECOND && self.second.elapsed() < Duration::from_secs(1)
+    }
+
+    /// Tells some of what has come; false at the end of the stream.
     pub(super) fn read(&mut self, mut tell: impl FnMut(Event)) -> bool {
         let mut bytes = [0; 16 << 10];
-        loop {
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            (self.second, self.lines) = (Instant::now(), 0);
+        }
+        for _ in 0..PORTIONS {
+            if self.is_paused() {
+                return true;
+            }
             match self.stream.read(&mut bytes) {
-                Ok(0) => break,
+                Ok(0) => return self.end(&mut tell),
                 Ok(count) => self.take(&bytes[..count], &mut tell),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(_) => return self.end(&mut tell),
             }
         }
-        self.take_rest(&mut tell);
+        true
+    }
+
+    fn end(&mut self, tell: &mut impl FnMut(Event)) -> bool {
+        self.take_rest(tell);
         false
     }
 
+    /// Tells all that has come, of a writer that has ended: a pipe holds no more than
+    /// a mebibyte.
+    pub(super) fn read_rest(&mut self, mut tell: impl FnMut(Event)) {
+        for _ in 0..8 {
+            self.lines = 0;
+            if !self.read(&mut tell) {
+                return;
+            }
+        }
+        // Somebody that it has started may hold the stream: nobody waits for an end.
+        self.take_rest(&mut tell);
+    }
+
     /// Tells what has come without an end of its line.
-    pub(super) fn take_rest(&mut self, tell: &mut impl FnMut(Event)) {
+    fn take_rest(&mut self, tell: &mut impl FnMut(Event)) {
         let rest = std::mem::take(&mut self.begun);
         self.tell(&rest, tell);
     }
@@ -88,8 +135,8 @@ impl Words {
                 None => part,
             };
             self.begun.extend_from_slice(part);
-            // Records are told whole: their writer limits them.
-            let too_long = self.begun.len() >= LONGEST && self.begun[0] != RECORD;
+            let longest = if self.begun[0] == RECORD { LONGEST_RECORD } else { LONGEST };
+            let too_long = self.begun.len() >= longest;
             if part.ends_with(b"\n") || too_long {
                 let line = std::mem::take(&mut self.begun);
                 self.tell(&line, tell);
@@ -97,7 +144,8 @@ impl Words {
         }
     }
 
-    fn tell(&self, line: &[u8], tell: &mut impl FnMut(Event)) {
+    fn tell(&mut self, line: &[u8], tell: &mut impl FnMut(Event)) {
+        self.lines += 1;
         let record = line.strip_prefix(&[RECORD]).map(serde_json::from_slice::<Record>);
         let (level, logger, text) = match record {
             Some(Ok(Record { level, logger, message })) => (level, logger, message),
@@ -160,6 +208,28 @@ mod tests {
         let found = told(&[&middle, b"and the rest\n"]);
         let texts: Vec<&str> = found.iter().map(|(_, _, text)| text.as_str()).collect();
         assert_eq!(texts, ["half a line", "a\nb", "and the rest"]);
+    }
+
+    #[test]
+    fn one_that_prints_without_end_is_left_after_a_while() {
+        let endless = std::fs::File::open("/dev/zero").unwrap();
+        let mut words = Words::of(endless.into(), "A", 1, Level::Info).unwrap();
+        assert!(words.read(|_| ()));
+        let lines = std::process::Command::new("yes")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .and_then(|mut yes| {
+                let stream = yes.stdout.take().unwrap();
+                let mut words = Words::printed(stream, "A", 1)?;
+                let mut told = 0;
+                while !words.is_paused() {
+                    assert!(words.read(|_| told += 1));
+                }
+                yes.kill()?;
+                yes.wait()?;
+                Ok(told)
+            });
+        assert!(lines.unwrap() >= LINES_A_SECOND);
     }
 
     #[test]

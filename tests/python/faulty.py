@@ -93,3 +93,45 @@ class FailingProducer(drpipe.Producer):
     def run(self):
         yield 1
         raise RuntimeError("no more film")
+
+
+class Floods(drpipe.Stage):
+    """Prints without end on multiples of ten."""
+
+    def run(self, number):
+        while number % 10 == 0:
+            os.write(1, b"y\n" * 30_000)
+        return number
+
+
+class Forks(drpipe.Stage):
+    """Has a child that ends as it should."""
+
+    def run(self, number):
+        child = os.fork()
+        if child == 0:
+            sys.exit(3)
+        _, status = os.waitpid(child, 0)
+        return [number, os.waitstatus_to_exitcode(status)]
+
+
+class Builds:
+    """Takes what it is given by name."""
+
+    def __init__(self, **parameters):
+        self.factor = parameters["a"] * 2
+
+    def run(self, number):
+        return number * self.factor
+
+
+class LastWords(drpipe.Consumer):
+    """Has much to say at the end."""
+
+    def run(self, number):
+        pass
+
+    def finish(self):
+        for number in range(5000):
+            print("said", number)
+        self.log.error("the last line")

@@ -145,7 +145,16 @@ def make(cls: Any, params: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
                 f'the parameter "{name}" of {cls.__name__} is missing',
                 'give it in the step\'s "params"',
             )
+    if takes_anything(cls) and not traits:
+        # It may keep them or not, so they are set as attributes as well.
+        given.update(rest)
     return cls(**given), rest
+
+
+def takes_anything(cls: Any) -> bool:
+    """Whether the constructor has **kwargs."""
+    code = getattr(cls.__init__, "__code__", None)
+    return code is not None and bool(code.co_flags & 0x08)
 
 
 def set_params(instance: Any, params: Dict[str, Any]) -> None:

@@ -31,6 +31,8 @@ def line_of(record: logging.LogRecord) -> bytes:
         text += "\n" + record.exc_text
     if record.stack_info:
         text += "\n" + record.stack_info
+    # Names of files need not be text.
+    text = text.encode("utf-8", "backslashreplace").decode()
     fields = {"level": _level(record.levelno), "logger": record.name, "message": text}
     return _MARK + json.dumps(fields).encode() + b"\n"
 

@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple, Union
 from . import failures, wire
 from .emit import Emitter, origin_finder
 from .failures import Failure
+from .forks import forked, leave
 from .gather import Gathered
 from .page import MESSAGE, SINCE, Page
 from .values import Decoder
@@ -38,7 +39,11 @@ class Task:
         try:
             init = getattr(self._instance, "init", None)
             result = init() if init is not None else None
+            if forked:
+                leave()
         except BaseException as error:
+            if forked:
+                leave(error)
             return failures.of(error)
         if result is False or (type(result).__module__ == "numpy" and result == False):  # noqa: E712
             name = type(self._instance).__name__
@@ -78,12 +83,16 @@ class Task:
                 value = decode(header, buffers) if buffers else unpack(header)
                 reading = False
                 result = run(value)
+                if forked:
+                    leave()
                 # The next message needs the room.
                 value = None
                 if result is not None or pending:
                     settle(result, gathered)
                     result = None
             except BaseException as error:
+                if forked:
+                    leave(error)
                 pending.clear()
                 value = result = None
                 failure = self._failure(error, header, buffers, reading)
@@ -125,7 +134,11 @@ class Task:
             calls += 1
             try:
                 result = self._advance()
+                if forked:
+                    leave()
             except BaseException as error:
+                if forked:
+                    leave(error)
                 # It cannot be continued: what it has left is not known.
                 emitter.pending.clear()
                 self._produced = iter(())
@@ -163,7 +176,11 @@ class Task:
             finish = getattr(self._instance, "finish", None)
             if finish is not None:
                 emitter.result(finish())
+            if forked:
+                leave()
         except BaseException as error:
+            if forked:
+                leave(error)
             emitter.pending.clear()
             return failures.of(error), []
         emitter.flush(gathered)

@@ -111,7 +111,7 @@ class Encoder:
             header = self._packers[0].pack(value)
         except Exception as error:
             self._buffers = []
-            raise self._explained(value, error) from error.__cause__
+            raise self._explained(value, error) from None
         if not self._buffers:
             return header, _NOTHING
         buffers, self._buffers = self._buffers, []

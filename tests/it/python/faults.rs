@@ -243,3 +243,47 @@ fn no_worker_in_python_outlives_a_program_that_was_killed() {
     program.wait().unwrap();
     eventually("all have ended", || (!workers.iter().any(|pid| is_alive(*pid))).then_some(()));
 }
+
+#[test]
+fn one_that_prints_without_end_is_ended_by_its_time_limit() {
+    let Some(python) = plain("one_that_prints_without_end_is_ended_by_its_time_limit") else {
+        return;
+    };
+    let more = json!({"timeout": 1, "nb_process": 5});
+    let night = Night::new(&python, &json!(through("Floods", &more)));
+    let finished = night.run(&["--log-level", "warn"]).expect_code(1);
+    assert_eq!(night.lines(), others_than_tens());
+    assert!(finished.err.contains("time limit of 1 s"), "{}", finished.err);
+}
+
+#[test]
+fn a_forked_child_ends_where_the_step_ends() {
+    let Some(python) = plain("a_forked_child_ends_where_the_step_ends") else { return };
+    let night = Night::new(&python, &json!(through("Forks", &json!({}))));
+    night.run(&[]).expect_code(0);
+    let mut expected: Vec<Value> = (0..=40).map(|number| json!([number, 3])).collect();
+    expected.sort_by_key(|line| format!("[{}, 3]", line[0]));
+    assert_eq!(night.lines(), expected);
+}
+
+#[test]
+fn what_is_said_at_the_very_end_is_heard() {
+    let Some(python) = plain("what_is_said_at_the_very_end_is_heard") else { return };
+    let producer = with(first_model("IN", "YieldingProducer"), &json!({"params": {"last": 5}}));
+    for mode in ["threads", "sequential"] {
+        let night = Night::new(&python, &json!([producer, of("faulty", "END", "LastWords")]));
+        let finished = night.run(&["--mode", mode]).expect_code(0);
+        assert_eq!(finished.err.matches(" said ").count(), 5000, "{mode}");
+        assert!(finished.err.contains("the last line"), "{mode}");
+    }
+}
+
+#[test]
+fn a_constructor_that_takes_anything_gets_its_parameters() {
+    let Some(python) = plain("a_constructor_that_takes_anything_gets_its_parameters") else {
+        return;
+    };
+    let night = Night::new(&python, &json!(through("Builds", &json!({"params": {"a": 2}}))));
+    night.run(&[]).expect_code(0);
+    assert!(night.lines().contains(&json!(160)));
+}

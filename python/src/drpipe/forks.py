@@ -1,0 +1,30 @@
+"""What a step forks: a child that comes back from the step's code ends there, for
+the socket and the messages in hand are its parent's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import List, NoReturn, Optional
+
+#: Not empty in a process that a step has forked.
+forked: List[bool] = []
+
+os.register_at_fork(after_in_child=lambda: forked.append(True))
+
+
+def leave(error: Optional[BaseException] = None) -> NoReturn:
+    """Ends a forked child as Python would end it."""
+    code = 0
+    if isinstance(error, SystemExit):
+        if error.code is not None and not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        import traceback
+
+        traceback.print_exception(type(error), error, error.__traceback__)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
