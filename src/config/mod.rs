@@ -27,7 +27,7 @@ mod types;
 mod validate;
 
 pub use assemble::Loaded;
-pub(crate) use assemble::assemble;
+pub(crate) use assemble::{assemble, fnv1a};
 pub use diagnostic::{ConfigError, Diagnostic, Place, Severity};
 pub use graph::{dot, mermaid};
 pub use python::{About, Describe, Described, Unusable, Wanted};

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::config::fnv1a;
+
 /// Their paths, and what is in them.
 const FILES: &[(&str, &str)] = &include!("files.in");
 
@@ -77,13 +79,10 @@ fn write(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// FNV-1a over names and contents.
+/// Of names and contents.
 fn hash() -> u64 {
-    let bytes = FILES.iter().flat_map(|(name, text)| [*name, "\0", *text, "\0"]);
-    let start = 0xcbf2_9ce4_8422_2325;
-    bytes
-        .flat_map(str::bytes)
-        .fold(start, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    let parts = FILES.iter().flat_map(|(name, text)| [*name, "\0", *text, "\0"]);
+    fnv1a(parts.flat_map(str::bytes))
 }
 
 #[cfg(test)]
