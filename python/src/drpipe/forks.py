@@ -5,12 +5,27 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import List, NoReturn, Optional
+from typing import Callable, List, NoReturn, Optional, TypeVar
+
+Result = TypeVar("Result")
 
 #: Not empty in a process that a step has forked.
 forked: List[bool] = []
 
 os.register_at_fork(after_in_child=lambda: forked.append(True))
+
+
+def call(function: Callable[[], Result]) -> Result:
+    """What the function returns or raises; a child that it has forked ends here."""
+    try:
+        result = function()
+    except BaseException as error:
+        if forked:
+            leave(error)
+        raise
+    if forked:
+        leave()
+    return result
 
 
 def leave(error: Optional[BaseException] = None) -> NoReturn:

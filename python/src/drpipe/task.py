@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple, Union
 from . import failures, wire
 from .emit import Emitter, origin_finder
 from .failures import Failure
-from .forks import forked, leave
+from .forks import call, forked, leave
 from .gather import Gathered
 from .page import MESSAGE, SINCE, Page
 from .values import Decoder
@@ -38,12 +38,8 @@ class Task:
         """Why the step cannot work, if so."""
         try:
             init = getattr(self._instance, "init", None)
-            result = init() if init is not None else None
-            if forked:
-                leave()
+            result = call(init) if init is not None else None
         except BaseException as error:
-            if forked:
-                leave(error)
             return failures.of(error)
         if result is False or (type(result).__module__ == "numpy" and result == False):  # noqa: E712
             name = type(self._instance).__name__
@@ -133,12 +129,8 @@ class Task:
         while True:
             calls += 1
             try:
-                result = self._advance()
-                if forked:
-                    leave()
+                result = call(self._advance)
             except BaseException as error:
-                if forked:
-                    leave(error)
                 # It cannot be continued: what it has left is not known.
                 emitter.pending.clear()
                 self._produced = iter(())
@@ -175,12 +167,9 @@ class Task:
         try:
             finish = getattr(self._instance, "finish", None)
             if finish is not None:
-                emitter.result(finish())
-            if forked:
-                leave()
+                # What it yields is made while it is emitted.
+                call(lambda: emitter.result(finish()))
         except BaseException as error:
-            if forked:
-                leave(error)
             emitter.pending.clear()
             return failures.of(error), []
         emitter.flush(gathered)
