@@ -18,10 +18,11 @@ use crate::message::Payload;
 use crate::parcel::{Output, Pack, Parcel};
 use crate::registry::{Kind, Registry};
 use crate::router::{
-    Action, Batches, Completion, Input, Loss, Outcome, Production, Router, Stop, Suspect, Verdict,
+    Action, Batches, Completion, Input, Loss, Outcome, Production, Router, Stop, Suspect,
 };
 use crate::stage::Next;
 use crate::stages::{FitsPath, Frame, Picture};
+use crate::summary::Verdict;
 use crate::transport::hub::input_of;
 use crate::transport::wire::{FromWorker, Sharing, ToWorker, VERSION};
 

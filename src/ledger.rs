@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What became of the messages of one step.
 ///
 /// At the end of every run, `received == done + failed + dropped`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Messages that reached the step.
     pub received: u64,
@@ -84,7 +84,32 @@ impl Times {
         self.total.checked_div(self.calls.try_into().unwrap_or(u32::MAX)).unwrap_or_default()
     }
 
+    pub(crate) fn median(&self) -> Duration {
+        Duration::from_nanos(self.nanoseconds.value_at_quantile(0.5))
+    }
+
     pub(crate) fn p99(&self) -> Duration {
         Duration::from_nanos(self.nanoseconds.value_at_quantile(0.99))
+    }
+}
+
+/// A duration as a number of seconds.
+pub(crate) mod in_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(crate) fn deserialize<'d, D: Deserializer<'d>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
     }
 }

@@ -22,6 +22,7 @@ mod journal;
 pub mod ledger;
 pub mod message;
 mod nearest;
+pub mod note;
 mod observe;
 mod parcel;
 pub mod pipeline;
@@ -34,6 +35,9 @@ mod segment;
 pub mod stage;
 #[path = "../stages/mod.rs"]
 pub mod stages;
+pub mod status;
+pub mod stream;
+pub mod summary;
 mod transport;
 mod worker;
 
@@ -42,6 +46,7 @@ pub mod prelude {
     pub use crate::buffer::Buffer;
     pub use crate::data::{Any, Data};
     pub use crate::error::{Context as _, Failure, Result};
+    pub use crate::note::announce_product;
     pub use crate::pipeline::{Mode, Pipeline};
     pub use crate::registry::Registry;
     pub use crate::stage::{Consumer, Context, Emitter, Next, Producer, Stage};

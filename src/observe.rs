@@ -1,22 +1,30 @@
 //! Where the events, the failed inputs and the records of a run go.
 
-use std::sync::mpsc;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Event, Snapshot};
 use crate::journal::{Closed, Journal};
+use crate::note::Note;
 use crate::quarantine::{Keeper, Kept};
-use crate::router::{Casualty, Input, Record, Router, Verdict};
+use crate::router::{Casualty, Input, Record, Router};
+use crate::stream::Stream;
+use crate::summary::Verdict;
 
 /// Time between progress events.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// Of one step so many products a second are told at most.
+const PRODUCT_EVERY: Duration = Duration::from_millis(100);
 
 /// Carries what the router tells to the observers, and what failed to quarantine.
 pub(crate) struct Outlet {
-    observers: Vec<mpsc::Sender<Event>>,
+    stream: Stream,
     keeper: Keeper,
     journal: Option<Journal>,
     next_progress: Duration,
+    /// When the next product of each step is told.
+    next_product: BTreeMap<Arc<str>, Duration>,
 }
 
 /// What is left when the run has ended.
@@ -26,12 +34,9 @@ pub(crate) struct Left {
 }
 
 impl Outlet {
-    pub(crate) fn new(
-        observers: Vec<mpsc::Sender<Event>>,
-        keeper: Keeper,
-        journal: Option<Journal>,
-    ) -> Self {
-        Self { observers, keeper, journal, next_progress: Duration::ZERO }
+    pub(crate) fn new(stream: Stream, keeper: Keeper, journal: Option<Journal>) -> Self {
+        let (next_progress, next_product) = (Duration::ZERO, BTreeMap::new());
+        Self { stream, keeper, journal, next_progress, next_product }
     }
 
     /// Whether there is a journal, so that the router has to tell of each item.
@@ -58,31 +63,54 @@ impl Outlet {
         }
     }
 
-    /// An observer that has gone is forgotten.
     pub(crate) fn tell(&mut self, event: Event) {
-        self.observers.retain(|observer| observer.send(event.clone()).is_ok());
+        self.stream.tell(event);
+    }
+
+    /// What a worker makes known.
+    pub(crate) fn note(&mut self, step: &Arc<str>, worker: usize, notes: Vec<Note>) {
+        for note in notes {
+            match note {
+                Note::Expected(total) => {
+                    self.tell(Event::Expected { step: Arc::clone(step), total });
+                }
+                Note::Product { path, origin } => {
+                    let now = self.stream.elapsed();
+                    let next = self.next_product.entry(Arc::clone(step)).or_default();
+                    if now >= *next {
+                        *next = now + PRODUCT_EVERY;
+                        self.tell(Event::Product { step: Arc::clone(step), worker, origin, path });
+                    }
+                }
+            }
+        }
     }
 
     pub(crate) fn quarantine(&mut self, casualty: Casualty) {
         self.keeper.keep(casualty);
     }
 
-    /// Tells where the run stands, if it is time to and somebody listens.
+    /// Tells where the run stands, if it is time to.
     pub(crate) fn progress(&mut self, now: Duration, snapshot: impl FnOnce() -> Snapshot) {
-        if !self.observers.is_empty() && now >= self.next_progress {
+        if now >= self.next_progress {
             self.next_progress = now + PROGRESS_EVERY;
             self.tell(Event::Progress(snapshot()));
         }
     }
 
-    /// The instant of the next progress event, if anybody listens.
-    pub(crate) fn next_progress(&self) -> Option<Duration> {
-        (!self.observers.is_empty()).then_some(self.next_progress)
+    /// The instant of the next progress event.
+    pub(crate) fn next_progress(&self) -> Duration {
+        self.next_progress
     }
 
     /// Waits until every failed input is kept and every record is written.
-    pub(crate) fn finish(self, verdict: &Verdict) -> Left {
-        let kept = self.keeper.finish();
+    pub(crate) fn finish(self, router: &Router) -> Left {
+        let verdict = router.verdict();
+        let mut kept = self.keeper.finish();
+        if matches!(verdict, Verdict::Done | Verdict::SomeFailed) {
+            // They were tried again, and what failed again has an entry of its own.
+            kept.remove(router.requeued());
+        }
         let journal = self.journal.map(|journal| journal.finish(verdict.name()));
         Left { kept, journal: journal.unwrap_or_default() }
     }

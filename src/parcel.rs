@@ -272,6 +272,14 @@ impl Parcel {
     }
 
     /// The number of the first message.
+    /// What the messages descend from: those of a pack have nothing.
+    pub(crate) fn origin(&self) -> Option<&std::sync::Arc<str>> {
+        match self {
+            Self::One(message) => message.origin.as_ref(),
+            Self::Many { .. } => None,
+        }
+    }
+
     pub(crate) fn first(&self) -> u64 {
         match self {
             Self::One(message) => message.id,

@@ -7,7 +7,7 @@
 mod entries;
 mod history;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::codec::Codec;
 use crate::config::plan::Plan;
 use crate::router::Casualty;
 
-pub(crate) use entries::{Contents, Entry, find, read_payload, remove};
+pub(crate) use entries::{Contents, Entry, find, read_entry, read_payload, remove};
 pub(crate) use history::{Past, Retried};
 
 /// Failed inputs that may wait to be written before the router waits too.
@@ -107,6 +107,16 @@ impl Kept {
                     self.error = Some(reason);
                 }
             }
+        }
+    }
+
+    /// Removes entries that are of no use any more. One that cannot be removed stays.
+    pub(crate) fn remove(&mut self, entries: &BTreeSet<String>) {
+        let Some(directory) = &self.directory else { return };
+        let removed = entries.iter().filter(|entry| remove(&directory.join(entry)).is_ok());
+        self.count = self.count.saturating_sub(removed.count() as u64);
+        if self.count == 0 {
+            self.directory = None;
         }
     }
 

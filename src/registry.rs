@@ -43,6 +43,10 @@ pub(crate) trait Task {
     /// Stages and consumers only.
     fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()>;
     fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()>;
+    /// Producers only: how many messages it will emit, if it knows.
+    fn expected(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Makes one instance of a stage, on the thread of its worker.
@@ -301,6 +305,10 @@ impl<P: Producer> Task for ProducerTask<P> {
 
     fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()> {
         self.0.finish(&mut outputs.emitter())
+    }
+
+    fn expected(&self) -> Option<u64> {
+        self.0.expected()
     }
 }
 

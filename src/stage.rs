@@ -120,6 +120,12 @@ pub trait Producer {
         Ok(())
     }
 
+    /// How many messages it will emit in all, if it knows; asked once, after `init`.
+    /// It is told to those who watch the run, who see from it how long it will take.
+    fn expected(&self) -> Option<u64> {
+        None
+    }
+
     /// Emits the next item, or a few, and says whether there may be more. It is
     /// called only when there is room for its output, so it need not limit itself.
     ///

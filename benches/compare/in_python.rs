@@ -54,15 +54,15 @@ fn through(producer: &str, count: usize, workers: usize, limit: usize) -> f64 {
             json!({"name": "END", "class": "Discard", "queue_limit": limit}),
         ],
     );
-    let (observer, events) = std::sync::mpsc::channel();
     let pipeline = Pipeline::load(&file, &registry(), &[]).unwrap();
-    let handle = pipeline.start(Mode::Threads, vec![observer]).unwrap();
+    let handle = pipeline.start(Mode::Threads).unwrap();
     let mut started = Instant::now();
-    for event in events {
-        if event == drpipe::event::Event::Started {
+    for told in handle.stream().watch().events() {
+        let event = &told.event;
+        if *event == drpipe::event::Event::Started {
             started = Instant::now();
         }
-        if matches!(&event, drpipe::event::Event::StepFinished { step, .. } if &**step == "END") {
+        if matches!(event, drpipe::event::Event::StepFinished { step, .. } if &**step == "END") {
             break;
         }
     }

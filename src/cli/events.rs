@@ -9,15 +9,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::json;
 use tracing::warn;
 
-use crate::event::Event;
-use crate::pipeline::{Pipeline, Report};
+use crate::event::{Event, Told};
+use crate::pipeline::Report;
 
-/// The version of the form.
-const FORMAT: u32 = 1;
 /// Of what a slow reader has not taken, so many lines and bytes are kept.
 const MOST_LINES: usize = 10_000;
 const MOST_BYTES: usize = 16 << 20;
@@ -56,14 +53,6 @@ struct Line {
     is_progress: bool,
 }
 
-/// The last line.
-#[derive(Serialize)]
-struct Ended<'r> {
-    event: &'static str,
-    #[serde(flatten)]
-    report: &'r Report,
-}
-
 impl Events {
     /// Opens the file; a named pipe is opened when it has a reader, and the run
     /// does not wait for one.
@@ -90,29 +79,22 @@ impl Events {
         Ok(Self { shared, written })
     }
 
-    /// The run is about to begin, and heeds signals.
-    pub(super) fn opened(&self, pipeline: &Pipeline) {
-        let steps: Vec<&str> = pipeline.plan().steps.iter().map(|s| s.name.as_str()).collect();
-        let version = env!("CARGO_PKG_VERSION");
-        let line = json!({"event": "opened", "format": FORMAT, "version": version, "steps": steps});
-        self.shared.push(line.to_string(), false);
-    }
-
     /// Takes an event, and never waits.
-    pub(super) fn tell(&self, event: &Event) {
-        if let Ok(text) = serde_json::to_string(event) {
-            self.shared.push(text, matches!(event, Event::Progress(_)));
+    pub(super) fn tell(&self, told: &Told) {
+        if let Ok(text) = serde_json::to_string(told) {
+            self.shared.push(text, matches!(told.event, Event::Progress(_)));
         }
     }
 
-    /// Writes how it ended, and waits until everything is written or nobody
-    /// reads any more.
+    /// Waits until everything is written or nobody reads any more. If nothing was told,
+    /// because the run could not be started, it says why.
     pub(super) fn end(self, result: &Result<Report, (u8, String)>) {
         let last = match result {
-            Ok(report) => serde_json::to_string(&Ended { event: "ended", report }).ok(),
-            Err((code, reason)) => {
-                Some(json!({"event": "error", "exit_code": code, "reason": reason}).to_string())
+            Err((exit_code, reason)) => {
+                let event = Event::Error { exit_code: *exit_code, reason: reason.clone() };
+                serde_json::to_string(&event).ok()
             }
+            Ok(_) => None,
         };
         self.shared.complete(last);
         if let Err(error) = self.wait() {

@@ -128,8 +128,30 @@ pub(super) fn log(event: &Event) {
             warn!(%step, "messages without an origin: the journal does not track them, and \
                 --resume does them again");
         }
-        Event::Progress(_) => {}
+        Event::Paused { step } => info!(step = step.as_deref(), "paused"),
+        Event::Resumed { step } => info!(step = step.as_deref(), "resumed"),
+        Event::WorkersSet { step, workers } => {
+            info!(%step, workers, "the number of workers is set")
+        }
+        Event::Requeued { step, origin, entry } => {
+            info!(%step, origin = origin.as_deref(), entry, "tried again");
+        }
+        Event::Product { step, origin, path, .. } => {
+            debug!(%step, origin = origin.as_deref(), path = %path.display(), "made");
+        }
+        Event::Opened(_)
+        | Event::Expected { .. }
+        | Event::Progress(_)
+        | Event::Ended(_)
+        | Event::Error { .. } => {}
     }
+}
+
+/// Says that events came faster than they could be logged.
+pub(super) fn missed(count: u64) {
+    warn!(
+        "{count} events came too fast to be logged; the quarantine and the ledger have what failed"
+    );
 }
 
 /// Logs a line of progress.

@@ -52,7 +52,7 @@ impl Progress {
         Self::Bars { bars, limits, recent: VecDeque::new() }
     }
 
-    pub(super) fn show(&mut self, snapshot: Snapshot) {
+    pub(super) fn show(&mut self, snapshot: &Snapshot) {
         match self {
             Self::Silent => {}
             Self::Bars { bars, limits, recent } => {
@@ -62,7 +62,7 @@ impl Progress {
                         bar.set_message(bar_text(
                             step,
                             limit,
-                            rate(step, &snapshot, recent.front()),
+                            rate(step, snapshot, recent.front()),
                         ));
                         bar.tick();
                     }
@@ -71,13 +71,13 @@ impl Progress {
                 while recent.get(1).is_some_and(past) {
                     recent.pop_front();
                 }
-                recent.push_back(snapshot);
+                recent.push_back(snapshot.clone());
             }
             Self::Lines { next, before } => {
                 if snapshot.elapsed >= *next {
                     *next = snapshot.elapsed + LINE_EVERY;
-                    super::log::progress(&line(&snapshot, before.as_ref()));
-                    *before = Some(snapshot);
+                    super::log::progress(&line(snapshot, before.as_ref()));
+                    *before = Some(snapshot.clone());
                 }
             }
         }
@@ -156,9 +156,16 @@ mod tests {
             busy_time: Duration::ZERO,
             mean: Duration::ZERO,
             p99: Duration::ZERO,
+            running: Duration::ZERO,
+            median: Duration::ZERO,
+            sent: Vec::new(),
+            waits_for: Vec::new(),
+            paused: false,
             finished: false,
+            each_worker: Vec::new(),
         };
-        Snapshot { elapsed: Duration::from_secs(elapsed), steps: vec![step] }
+        let elapsed = Duration::from_secs(elapsed);
+        Snapshot { elapsed, steps: vec![step], ..Snapshot::default() }
     }
 
     #[test]

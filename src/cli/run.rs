@@ -1,7 +1,6 @@
 //! `drpipe run`.
 
 use std::process::ExitCode;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use indicatif::MultiProgress;
@@ -12,6 +11,7 @@ use super::progress::Progress;
 use super::{STOPPED, USAGE, complain, ledger, log, print, signals, summary};
 use crate::event::Event;
 use crate::pipeline::{Pipeline, Report, RunError, Verdict};
+use crate::stream::Seen;
 
 pub(super) fn run(pipeline: Pipeline, args: &RunArgs) -> ExitCode {
     match perform(pipeline, args) {
@@ -36,6 +36,7 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, 
     if let Some(journal) = args.journal() {
         pipeline.set_journal(journal, args.resume);
     }
+    pipeline.set_command(std::env::args_os().map(|a| a.to_string_lossy().into_owned()));
     // Each worker needs descriptors; where the limit cannot be raised, a run
     // that needs more says so when it starts.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -55,31 +56,35 @@ fn start_and_watch(
     bars: &MultiProgress,
     sink: Option<&Events>,
 ) -> Result<Report, (u8, String)> {
-    let (observer, events) = mpsc::channel();
     let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
-    if let Some(sink) = sink {
-        // From here on a signal ends the run, not the program.
-        sink.opened(&pipeline);
-    }
-    let handle = pipeline.start(args.mode.into(), vec![observer]).map_err(|error| {
+    let handle = pipeline.start(args.mode.into()).map_err(|error| {
         let code = if matches!(error, RunError::Journal(_)) { USAGE } else { STOPPED };
         (code, error.to_string())
     })?;
-    signals.watch(handle.stopper());
-    // The events end with the run.
-    for event in events {
+    signals.watch(handle.control());
+    let mut watcher = handle.stream().watch();
+    loop {
+        let told = match watcher.next(None) {
+            Seen::Event(told) => told,
+            Seen::Missed(count) => {
+                log::missed(count);
+                continue;
+            }
+            Seen::Nothing => continue,
+            Seen::End => break,
+        };
         if let Some(sink) = sink {
-            sink.tell(&event);
+            sink.tell(&told);
         }
-        match event {
+        match &told.event {
             Event::Progress(snapshot) => progress.show(snapshot),
             Event::Decided { origin, skipped, why } if args.explain => {
-                let line = explained(&origin, skipped, &why);
+                let line = explained(origin, *skipped, why);
                 // The run goes on when nobody reads any more.
                 let _ = bars.suspend(|| print(line.as_bytes()));
             }
-            event => log::log(&event),
+            event => log::log(event),
         }
     }
     handle.wait().map_err(|error| (STOPPED, error.to_string()))

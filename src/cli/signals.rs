@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::warn;
 
-use crate::pipeline::{Stopper, Verdict};
+use crate::pipeline::{Control, Verdict};
 
 /// After a run was stopped at once, its end is waited for this long.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -24,27 +24,27 @@ pub(super) fn hear(limit: Duration) -> io::Result<Heard> {
     let (sender, received) = channel();
     let listen = move || forward(&mut signals, &sender);
     std::thread::Builder::new().name("signals".into()).spawn(listen)?;
-    let (stoppers, stopper) = channel::<Stopper>();
+    let (controls, control) = channel::<Control>();
     let stop = move || {
-        if let Ok(stopper) = stopper.recv() {
-            stop_in_turn(&stopper, &received, limit);
+        if let Ok(control) = control.recv() {
+            stop_in_turn(&control, &received, limit);
         }
     };
     std::thread::Builder::new().name("stop".into()).spawn(stop)?;
-    Ok(Heard(stoppers))
+    Ok(Heard(controls))
 }
 
 /// Signals that wait for a run. All that the system could refuse has been asked
 /// for: a run that has begun is never given up for want of it.
-pub(super) struct Heard(Sender<Stopper>);
+pub(super) struct Heard(Sender<Control>);
 
 impl Heard {
     /// The first signal drains the run; the second, or the end of the limit,
     /// stops it at once. A hang-up changes nothing: a run goes on when its
     /// terminal is closed.
-    pub(super) fn watch(self, stopper: Stopper) {
+    pub(super) fn watch(self, control: Control) {
         // The thread that receives it waits for nothing else.
-        let _ = self.0.send(stopper);
+        let _ = self.0.send(control);
     }
 }
 
@@ -63,15 +63,15 @@ fn forward(signals: &mut Signals, sender: &Sender<()>) {
     }
 }
 
-fn stop_in_turn(stopper: &Stopper, received: &Receiver<()>, limit: Duration) {
+fn stop_in_turn(control: &Control, received: &Receiver<()>, limit: Duration) {
     if received.recv().is_err() {
         return;
     }
-    stopper.drain();
+    control.drain();
     if received.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
         warn!("the drain limit of {} s has passed", limit.as_secs_f64());
     }
-    stopper.stop_now();
+    control.stop_now();
     // The run ends the process by ending itself. If it cannot, because
     // something is stuck outside of its reach, the process ends all the same.
     if received.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {

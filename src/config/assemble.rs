@@ -82,7 +82,8 @@ pub(crate) fn plan(
     let edges = edges(&specs, rules.loops, rules.incomplete, report);
     types::check(&specs, &edges, rules.registry, report);
     let order = order(&specs, &edges);
-    let config_hash = hash(&specs, &edges, &order, &quarantine);
+    let config = effective(&specs, &edges, &order, &quarantine);
+    let config_hash = hash_of(&config);
     let work_hash =
         hash_of(&json!(order.iter().map(|i| work(&specs, &edges, *i)).collect::<Vec<_>>()));
     let mut places = vec![0; specs.len()];
@@ -97,7 +98,7 @@ pub(crate) fn plan(
         let routes = routes.map(|edge| Route { to: places[edge.to], feedback: edge.feedback });
         Some(step(spec, routes.collect(), codecs[*index]))
     });
-    Plan { steps: steps.collect(), quarantine, config_hash, work_hash }
+    Plan { steps: steps.collect(), quarantine, config, config_hash, work_hash }
 }
 
 fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec) -> Step {
@@ -120,6 +121,7 @@ fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec) -> Step {
         retries: spec.retries,
         backoff: spec.backoff,
         gathers: spec.gathers,
+        single: spec.single,
         build: spec.build,
         input: spec.input,
         codec,
@@ -127,9 +129,9 @@ fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec) -> Step {
     }
 }
 
-/// A hash of the effective configuration: the same for files that differ in
-/// spelling, order of keys or blanks only.
-fn hash(specs: &[StepSpec], edges: &[Edge], order: &[usize], quarantine: &Path) -> String {
+/// The effective configuration: the same for files that differ in spelling, order of
+/// keys or blanks only.
+fn effective(specs: &[StepSpec], edges: &[Edge], order: &[usize], quarantine: &Path) -> Value {
     let step = |index: &usize| {
         let spec = &specs[*index];
         json!({
@@ -144,7 +146,7 @@ fn hash(specs: &[StepSpec], edges: &[Edge], order: &[usize], quarantine: &Path) 
         })
     };
     let steps: Vec<Value> = order.iter().map(step).collect();
-    hash_of(&json!({"steps": steps, "quarantine": quarantine.to_string_lossy()}))
+    json!({"steps": steps, "quarantine": quarantine.to_string_lossy()})
 }
 
 /// What the products depend on, of one step.

@@ -9,7 +9,7 @@ use crate::codec::Codec;
 use crate::registry::{Build, Kind};
 
 /// What is done with a message that failed and is not tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {
     /// The run is stopped; its exit code is 3.
@@ -80,6 +80,8 @@ pub struct Step {
     pub(crate) params: Value,
     /// Whether it gives out in `finish` what it has kept of its messages.
     pub gathers: bool,
+    /// Whether it can have one worker only.
+    pub single: bool,
     /// What makes its instances.
     pub(crate) build: Build,
     /// The name of the type that it takes; none for a producer.
@@ -99,6 +101,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Where failed inputs are kept.
     pub quarantine: PathBuf,
+    /// The configuration with the command line's settings; null if a program made it.
+    pub config: Value,
     /// A hash of the configuration with the command line's settings, in hexadecimal.
     pub config_hash: String,
     /// A hash of that part of it which the products depend on: the steps with
@@ -110,7 +114,7 @@ pub struct Plan {
 impl Step {
     /// Whether the worker of this number within the step is a process.
     pub fn is_process(&self, worker: usize) -> bool {
-        worker >= self.workers - self.processes
+        self.processes > 0 && worker >= self.workers - self.processes
     }
 
     /// Whether the worker of this number is there from the start.

@@ -1,6 +1,7 @@
 //! Runs of a plan: start one, watch it, stop it, read what became of it.
 
 mod builder;
+mod control;
 mod faults;
 mod mock;
 mod private;
@@ -17,14 +18,15 @@ use std::time::Duration;
 use crate::codec::Codec;
 use crate::config::plan::Plan;
 use crate::config::{self, About, ConfigError, Diagnostic, Loaded, Setting, Unusable, Wanted};
-use crate::event::Event;
+use crate::event::{Event, NextStep, Opened, StepPlan};
 use crate::journal::{Journal, Owner};
 use crate::observe::Outlet;
 use crate::python::{Carried, Questions};
 use crate::quarantine::{Keeper, Retried};
 use crate::registry::Registry;
-use crate::router::{Batches, Router, Stop};
+use crate::router::{Batches, Router};
 use crate::stage::Context;
+use crate::stream::Stream;
 use crate::transport::Inproc;
 use crate::transport::hub::{self, Command, Commander, Commands, Hub, HubError};
 use crate::worker::supervisor::Supervisor;
@@ -34,10 +36,10 @@ use private::{LONGEST_PRIVATE, Private};
 use starter::Starter;
 
 pub use crate::journal::JournalError;
-pub use crate::router::Verdict;
+pub use crate::summary::{Report, StepReport, Verdict};
 pub use builder::Builder;
+pub use control::{Control, SteerError};
 pub(crate) use faults::Faults;
-pub use report::{Report, StepReport};
 
 /// How the workers of a run are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,6 +61,8 @@ pub struct Pipeline {
     journal: Option<JournalFile>,
     /// For steps in Python.
     carried: Option<Carried>,
+    /// The program's arguments.
+    command: Vec<String>,
 }
 
 /// Which journal a run has.
@@ -148,7 +152,14 @@ impl Pipeline {
 
     fn of(loaded: Loaded) -> Self {
         let Loaded { plan, warnings } = loaded;
-        Self { plan, warnings, retried: Retried::default(), journal: None, carried: None }
+        Self {
+            plan,
+            warnings,
+            retried: Retried::default(),
+            journal: None,
+            carried: None,
+            command: Vec::new(),
+        }
     }
 
     /// Begins a pipeline without a configuration file.
@@ -202,18 +213,19 @@ impl Pipeline {
     /// If the run cannot be started or has to be given up. That inputs failed
     /// is no error: the report says so.
     pub fn run(self, mode: Mode) -> Result<Report, RunError> {
-        self.start(mode, Vec::new())?.wait()
+        self.start(mode)?.wait()
     }
 
-    /// Starts a run in the background. Every observer is sent every event.
+    /// Says by which command the run was asked for: those who watch it see that.
+    pub fn set_command(&mut self, arguments: impl IntoIterator<Item = String>) {
+        self.command = arguments.into_iter().collect();
+    }
+
+    /// Starts a run in the background.
     ///
     /// # Errors
     /// If the system refuses a thread or a file descriptor, or the journal cannot serve.
-    pub fn start(
-        self,
-        mode: Mode,
-        observers: Vec<mpsc::Sender<Event>>,
-    ) -> Result<Handle, RunError> {
+    pub fn start(self, mode: Mode) -> Result<Handle, RunError> {
         let run = run_name();
         let mut plan = self.plan;
         // Python runs in processes in every mode.
@@ -233,12 +245,21 @@ impl Pipeline {
         let private = in_processes.then(Private::make).transpose()?;
         let (commander, commands) = hub::commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));
+        let journal_file = self.journal.as_ref().map(|file| file.path.clone());
         let journal = self.journal.map(|file| open(&file, &run, &plan, &commander)).transpose()?;
         let halter = commander.clone();
         let halt = move |reason| halter.send(Command::Halt(reason));
         let keeper = Keeper::new(&plan, &run, self.retried, halt);
+        let stream = Stream::new();
+        stream.tell(Event::Opened(Box::new(opened(&run, &plan, journal_file, self.command))));
+        let control = Control {
+            commander: commander.clone(),
+            cancelled: Arc::clone(&cancelled),
+            steps: plan.steps.iter().map(|step| step.name.clone()).collect(),
+            quarantine: plan.quarantine.join(&run),
+        };
         let start = Start {
-            outlet: Outlet::new(observers, keeper, journal),
+            outlet: Outlet::new(stream.clone(), keeper, journal),
             run,
             plan,
             commander: commander.clone(),
@@ -248,13 +269,76 @@ impl Pipeline {
             mode,
             carried: self.carried,
         };
-        let thread =
-            std::thread::Builder::new().name("router".into()).spawn(move || match place {
+        let last_word = LastWord(stream.clone());
+        let thread = std::thread::Builder::new().name("router".into()).spawn(move || {
+            let result = match place {
                 Placing::AtOnce => start.threads(Batches::Adaptive),
                 Placing::OneByOne => start.threads(Batches::OneByOne),
                 Placing::Here => Ok(start.sequential()),
-            })?;
-        Ok(Handle { stopper: Stopper { commander, cancelled }, thread })
+            };
+            last_word.say(&result);
+            result
+        })?;
+        Ok(Handle { control, stream, thread })
+    }
+}
+
+/// Ends the stream of a run, however the run ends.
+struct LastWord(Stream);
+
+impl LastWord {
+    fn say(&self, result: &Result<Report, RunError>) {
+        self.0.tell(match result {
+            Ok(report) => Event::Ended(Box::new(report.clone())),
+            Err(error) => given_up(error),
+        });
+    }
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        // Nothing is told after the end.
+        self.0.tell(given_up(&RunError::Panicked));
+    }
+}
+
+fn given_up(error: &RunError) -> Event {
+    Event::Error { exit_code: STOPPED, reason: error.to_string() }
+}
+
+/// What is known of a run when it begins.
+fn opened(run: &str, plan: &Plan, journal: Option<PathBuf>, command: Vec<String>) -> Opened {
+    let names: Vec<Arc<str>> = plan.steps.iter().map(|step| step.name.as_str().into()).collect();
+    let steps = plan.steps.iter().zip(&names).map(|(step, name)| StepPlan {
+        name: Arc::clone(name),
+        class: step.class.clone(),
+        kind: step.kind,
+        workers: step.workers,
+        next_steps: step
+            .routes
+            .iter()
+            .map(|route| NextStep { name: Arc::clone(&names[route.to]), feedback: route.feedback })
+            .collect(),
+        queue_limit: step.queue_limit,
+        queue_bytes: step.queue_bytes,
+        on_error: step.on_error,
+        retries: step.retries,
+    });
+    Opened {
+        format: EVENTS_FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        run: run.to_owned(),
+        started: jiff::Timestamp::now().to_string(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        directory: std::env::current_dir().unwrap_or_default(),
+        command,
+        config: plan.config.clone(),
+        config_hash: plan.config_hash.clone(),
+        quarantine: plan.quarantine.clone(),
+        journal,
+        plan: steps.collect(),
+        steps: names,
     }
 }
 
@@ -294,21 +378,20 @@ fn open(
 
 /// A run that is under way.
 pub struct Handle {
-    stopper: Stopper,
+    control: Control,
+    stream: Stream,
     thread: JoinHandle<Result<Report, RunError>>,
 }
 
-/// Stops a run from any thread.
-#[derive(Clone)]
-pub struct Stopper {
-    commander: Commander,
-    cancelled: Arc<AtomicBool>,
-}
-
 impl Handle {
-    /// What stops the run.
-    pub fn stopper(&self) -> Stopper {
-        self.stopper.clone()
+    /// What steers and stops the run.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// The events of the run.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// Waits for the end of the run.
@@ -317,19 +400,6 @@ impl Handle {
     /// If the run had to be given up.
     pub fn wait(self) -> Result<Report, RunError> {
         self.thread.join().map_err(|_| RunError::Panicked)?
-    }
-}
-
-impl Stopper {
-    /// Takes no more input and lets what was taken be processed to its end.
-    pub fn drain(&self) {
-        self.commander.send(Command::Stop(Stop::Drain));
-    }
-
-    /// Drops what waits and waits for nothing.
-    pub fn stop_now(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-        self.commander.send(Command::Stop(Stop::Now));
     }
 }
 
@@ -342,6 +412,10 @@ fn run_name() -> String {
     format!("{time}-{}{suffix}", std::process::id())
 }
 
+/// The version of the form of events.
+const EVENTS_FORMAT: u32 = 1;
+/// The exit code of a run that had to be given up.
+const STOPPED: u8 = 3;
 /// Worker threads that are stopped at once are waited for this long.
 const GRACE: Duration = Duration::from_secs(1);
 /// Worker processes that were told to stop are waited for this long.
@@ -382,8 +456,8 @@ impl Start {
         let router = router(&plan, Batches::Single, &outlet);
         let (router, outlet, elapsed) =
             sequential::run(&plan, router, outlet, &commands, &cancelled, &context_of);
-        let left = outlet.finish(&router.verdict());
-        Report::new(run, &plan, Mode::Sequential, &router, left, elapsed)
+        let left = outlet.finish(&router);
+        report::report(run, &plan, Mode::Sequential, &router, left, elapsed)
     }
 
     fn threads(self, batches: Batches) -> Result<Report, RunError> {
@@ -395,7 +469,6 @@ impl Start {
         // Every worker's thread holds a sender; the channel closes with the last.
         let (alive, all_ended) = mpsc::channel::<()>();
         let mut starter = Starter {
-            places: (0..router.worker_count()).map(|w| router.place_of(w)).collect(),
             plan: &plan,
             inproc: &inproc,
             cancelled: &cancelled,
@@ -410,7 +483,7 @@ impl Start {
             threads: Vec::new(),
         };
         let mut hub = Hub::bind(&inproc, starter.private, commands, router, outlet)?;
-        let ran = hub.run(&mut |place| starter.start(place, &context_of));
+        let ran = hub.run(&mut |place, post| starter.start(place, post, &context_of));
         let Starter { threads, supervisor, alive, .. } = starter;
         drop(alive);
         let stopped = cancelled.load(Ordering::Relaxed);
@@ -423,7 +496,7 @@ impl Start {
             Err(error) => {
                 // What has failed so far is kept all the same.
                 let (router, outlet) = hub.into_parts();
-                outlet.finish(&router.verdict());
+                outlet.finish(&router);
                 return Err(error.into());
             }
         };
@@ -441,8 +514,8 @@ impl Start {
             }
         }
         let (router, outlet) = hub.into_parts();
-        let left = outlet.finish(&router.verdict());
-        Ok(Report::new(run, &plan, mode, &router, left, elapsed))
+        let left = outlet.finish(&router);
+        Ok(report::report(run, &plan, mode, &router, left, elapsed))
     }
 }
 
@@ -476,17 +549,4 @@ fn router(plan: &Plan, batches: Batches, outlet: &Outlet) -> Router {
         router.track_items(plan);
     }
     router
-}
-
-impl Verdict {
-    /// 0 all done; 1 some inputs failed; 3 stopped by policy or by an error;
-    /// 130 interrupted.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Verdict::Done => 0,
-            Verdict::SomeFailed => 1,
-            Verdict::Stopped(_) => 3,
-            Verdict::Interrupted => 130,
-        }
-    }
 }

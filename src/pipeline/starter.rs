@@ -20,7 +20,6 @@ use crate::worker::{process, thread};
 
 /// Starts the workers of a run, each on a thread or in a process.
 pub(super) struct Starter<'r> {
-    pub(super) places: Vec<(usize, usize)>,
     pub(super) plan: &'r Plan,
     pub(super) inproc: &'r Inproc,
     pub(super) cancelled: &'r Arc<AtomicBool>,
@@ -37,9 +36,9 @@ impl Starter<'_> {
     pub(super) fn start(
         &mut self,
         place: Place,
+        (index, number): (usize, usize),
         context_of: &dyn Fn(usize, usize) -> Context,
     ) -> Option<Lifeline> {
-        let (index, number) = self.places[place.worker];
         let context = context_of(index, number);
         let started = match (&self.supervisor, self.private) {
             (Some(supervisor), Some(directory)) if self.plan.steps[index].is_process(number) => {

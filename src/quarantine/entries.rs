@@ -148,6 +148,16 @@ pub(crate) fn read_payload(path: &Path, buffers: usize) -> Result<Payload, Strin
     Ok(Payload { header, buffers: buffers.collect::<Result<_, _>>()? })
 }
 
+/// What is known of a failed input, and the input itself.
+///
+/// # Errors
+/// What is wrong with the entry, in words.
+pub(crate) fn read_entry(path: &Path) -> Result<(Reason, Payload), String> {
+    let Contents { reason, buffer_bytes, .. } = read(path.to_owned()).contents?;
+    let payload = read_payload(path, buffer_bytes.len())?;
+    Ok((reason, payload))
+}
+
 /// Removes an entry, and its run's directory with the last one.
 ///
 /// # Errors

@@ -14,33 +14,6 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::parcel::{Output, Parcel};
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case", tag = "verdict", content = "reason")]
-pub enum Verdict {
-    /// Every input was processed.
-    Done,
-    /// The run reached its end, but some inputs failed.
-    SomeFailed,
-    /// A failure under the policy `stop`, of the producer, of an `init`, of the
-    /// journal, or of drpipe itself ended the run.
-    Stopped(String),
-    /// A signal ended the run.
-    Interrupted,
-}
-
-impl Verdict {
-    /// Its name, as in the summary.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::SomeFailed => "some_failed",
-            Self::Stopped(_) => "stopped",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
-
 pub(super) struct Groups {
     /// The group of each step.
     of_step: Vec<usize>,
@@ -154,7 +127,7 @@ impl Router {
         if producing {
             return false;
         }
-        if !self.may_begin() {
+        if !self.may_begin() || self.is_paused(step) {
             return false;
         }
         self.steps[step].phase = Phase::Finishing;
@@ -208,6 +181,7 @@ impl Router {
             self.finish_failed(worker, failure);
         }
         self.workers[worker].kept = 0;
+        self.workers[worker].retiring = false;
         self.stop_worker(worker);
         // It was let go because there was nothing to do: it may come again.
         if self.steps[self.workers[worker].step].phase == Phase::Running {
@@ -230,6 +204,7 @@ impl Router {
         if !self.draining {
             self.draining = true;
             self.tell(Event::Stopping { reason: reason.into() });
+            self.resume_all();
         }
     }
 
@@ -248,6 +223,7 @@ impl Router {
         self.draining = true;
         self.tell(Event::Stopping { reason: reason.clone() });
         self.abandoned = Some(reason);
+        self.resume_all();
         self.drop_waiting();
     }
 

@@ -41,6 +41,7 @@ impl Router {
         }
         for completion in completions {
             self.steps[step].times.record(completion.busy, completion.count);
+            self.workers[worker].busy += completion.busy;
             let taken = self.take_from_hand(worker, completion.count as usize);
             let (cause, failure) = match completion.outcome {
                 Outcome::Done => {
@@ -139,6 +140,8 @@ impl Router {
         }
         let step = self.workers[worker].step;
         self.steps[step].times.record(production.busy, production.calls);
+        self.workers[worker].busy += production.busy;
+        self.workers[worker].since = now;
         for output in outputs {
             self.hold(worker, output);
         }
@@ -167,6 +170,7 @@ impl Router {
         let route = &step.routes[output.route() as usize];
         let count = output.count();
         step.counts.emitted += count as u64;
+        step.sent[output.route() as usize] += count as u64;
         let parcel = Parcel::new(self.next_id, output);
         self.next_id += count as u64;
         let held = Held { to: route.to, feedback: route.feedback, parcel };
@@ -270,12 +274,16 @@ impl Router {
     /// Hands the step's messages to its workers: to the one with the least in
     /// hand, and of several to the least recently used.
     fn dispatch(&mut self, step: usize, now: Duration) -> bool {
+        if self.is_paused(step) {
+            return false;
+        }
         let depth = self.depth(step);
         let mut moved = false;
         while self.steps[step].queue.servable(now) > 0 && self.may_begin() {
             let eligible = |index: &&usize| {
                 let worker = &self.workers[**index];
                 worker.state == State::Ready
+                    && !worker.retiring
                     && worker.held.is_empty()
                     && worker.in_hand_count < depth
             };
@@ -317,7 +325,7 @@ impl Router {
     }
 
     fn grant(&mut self, step: usize, now: Duration) -> bool {
-        if !self.steps[step].is_producer || self.draining {
+        if !self.steps[step].is_producer || self.draining || self.is_paused(step) {
             return false;
         }
         let count = self.depth(step).min(self.room_ahead(step));
@@ -329,6 +337,7 @@ impl Router {
             let due = matches!(worker.producer, ProducerState::Idle(until) if until <= now);
             if count > 0 && due && worker.may_be_granted() && free {
                 worker.producer = ProducerState::Granted;
+                worker.since = now;
                 self.groups.enter(self.steps[step].group, 1);
                 self.actions.push(Action::Grant { worker: index, count: count as u32 });
                 moved = true;

@@ -122,6 +122,19 @@ pub(crate) enum Stop {
     Now,
 }
 
+/// What an operator wants changed while the run goes on.
+#[derive(Debug)]
+pub(crate) enum Steer {
+    /// Begin nothing new, at this step or at all.
+    Pause { step: Option<usize> },
+    /// Go on.
+    Resume { step: Option<usize> },
+    /// Have so many workers.
+    SetWorkers { step: usize, workers: usize },
+    /// Try a failed input of this run again, which is kept in this entry.
+    Requeue { step: usize, entry: String, origin: Origin, payload: Payload },
+}
+
 /// What the router wants done.
 #[derive(Debug)]
 pub(crate) enum Action {
@@ -141,6 +154,18 @@ pub(crate) enum Action {
     Tell(Event),
     /// Write this into the journal.
     Record(Record),
+}
+
+impl Action {
+    /// Whose stage it lets work.
+    pub(crate) fn worker(&self) -> Option<usize> {
+        match self {
+            Self::Grant { worker, .. } | Self::Work { worker, .. } | Self::Finish { worker } => {
+                Some(*worker)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A failed input on its way to quarantine.

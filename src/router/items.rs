@@ -150,6 +150,14 @@ impl Router {
         }
     }
 
+    /// A message that had failed is tried again: with no occurrence of its own, so
+    /// that the item stays failed for the journal.
+    pub(super) fn item_requeued(&mut self, message: &Message) {
+        if let (Some(items), Some(origin)) = (&mut self.items, &message.origin) {
+            items.enter(origin, false);
+        }
+    }
+
     /// The step has done these messages.
     pub(super) fn items_done(&mut self, step: usize, parcels: &[Parcel]) {
         let Some(items) = &self.items else { return };

@@ -10,6 +10,7 @@
 //! - `failure`: what becomes of failed attempts
 //! - `ending`: how steps and runs end, by counting
 //! - `items`: what becomes of each item, for a journal
+//! - `steer`: what an operator changes while the run goes on
 
 mod ending;
 mod failure;
@@ -20,18 +21,19 @@ mod pool;
 mod queue;
 #[cfg(test)]
 mod simulator;
+mod steer;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::plan::{OnError, Plan, Route};
 use crate::error::Failure;
-use crate::event::{Event, Snapshot, StepStatus};
+use crate::event::{Event, Snapshot, StepStatus, WorkerState, WorkerStatus};
 use crate::ledger::{Counts, Times};
 use crate::parcel::Parcel;
+use crate::summary::Verdict;
 
-pub use ending::Verdict;
 pub(crate) use items::{AttemptOutcome, End, Record};
 
 use ending::Groups;
@@ -63,8 +65,15 @@ struct Step {
     retries: u32,
     backoff: Duration,
     workers: Vec<usize>,
-    /// How many of them there are when there is little to do.
+    /// How many of them there are when there is little to do, and at most.
     least: usize,
+    most: usize,
+    /// Whether its class allows one worker only.
+    single: bool,
+    /// Whether it is paused by itself.
+    paused: bool,
+    /// Messages sent along each of its routes.
+    sent: Vec<u64>,
     queue: Queue,
     /// Workers whose next output waits for room in this queue, the longest
     /// waiting first.
@@ -104,6 +113,10 @@ struct Worker {
     /// When it was given what it has in hand, or last reported on it, or was ready.
     since: Duration,
     producer: ProducerState,
+    /// The time that it has spent in the stage.
+    busy: Duration,
+    /// Whether it is to go once it has nothing in hand.
+    retiring: bool,
     /// Of how many messages it has kept something for its `finish`.
     kept: u64,
     /// When it is to be started anew, while that is waited for.
@@ -151,6 +164,11 @@ pub(crate) struct Router {
     starting: usize,
     started: bool,
     draining: bool,
+    paused: bool,
+    /// Workers that are to go once they have nothing in hand, or a few more.
+    retiring: usize,
+    /// Quarantine entries that were taken up again.
+    requeued: BTreeSet<String>,
     /// Why what waits is dropped, once it is.
     abandoned: Option<String>,
     interrupted: bool,
@@ -189,6 +207,10 @@ impl Router {
                 backoff: step.backoff,
                 workers: (first..workers.len()).collect(),
                 least: step.min_threads + step.min_processes,
+                most: step.workers,
+                single: step.single,
+                paused: false,
+                sent: vec![0; step.routes.len()],
                 queue: Queue::new(step.queue_limit, step.queue_bytes),
                 waiting: VecDeque::new(),
                 counts: Counts::default(),
@@ -210,6 +232,9 @@ impl Router {
             actions: Vec::new(),
             started: false,
             draining: false,
+            paused: false,
+            retiring: 0,
+            requeued: BTreeSet::new(),
             abandoned: None,
             interrupted: false,
             over: false,
@@ -261,6 +286,7 @@ impl Router {
         }
         if !self.over && self.starting == 0 {
             self.start();
+            self.retire();
             while self.move_messages(now) || self.end_steps() {}
             self.resize(now);
         }
@@ -310,21 +336,47 @@ impl Router {
     pub(crate) fn snapshot(&self, now: Duration) -> Snapshot {
         let steps = self.steps.iter().map(|step| {
             let alive = step.workers.iter().map(|index| &self.workers[*index]);
+            let each_worker: Vec<_> = alive.filter_map(|worker| worker.status(now)).collect();
+            let busy = each_worker.iter().filter(|worker| worker.state.is_at_work());
             StepStatus {
                 name: Arc::clone(&step.name),
                 counts: step.counts,
                 queued: step.queue.len(),
                 queued_bytes: step.queue.bytes(),
                 high_water: step.queue.high_water(),
-                busy: alive.filter(|worker| worker.is_busy()).count(),
-                workers: step.workers.len(),
+                busy: busy.clone().count(),
+                workers: each_worker.len(),
                 busy_time: step.times.total,
+                running: busy.map(|worker| worker.since).sum(),
+                median: step.times.median(),
                 mean: step.times.mean(),
                 p99: step.times.p99(),
+                sent: step.sent.clone(),
+                waits_for: self.waits_for(step),
+                paused: step.paused,
                 finished: step.phase == Phase::Finished,
+                each_worker,
             }
         });
-        Snapshot { elapsed: now, steps: steps.collect() }
+        let Self { paused, draining, .. } = *self;
+        Snapshot { elapsed: now, paused, draining, steps: steps.collect() }
+    }
+
+    /// The steps whose full queues the step's workers wait for.
+    fn waits_for(&self, step: &Step) -> Vec<Arc<str>> {
+        let mut full: Vec<usize> = step
+            .workers
+            .iter()
+            .filter_map(|worker| self.workers[*worker].held.front().map(|held| held.to))
+            .collect();
+        full.sort_unstable();
+        full.dedup();
+        full.into_iter().map(|to| Arc::clone(&self.steps[to].name)).collect()
+    }
+
+    /// The quarantine entries that were taken up again.
+    pub(crate) fn requeued(&self) -> &BTreeSet<String> {
+        &self.requeued
     }
 
     /// What failed in `finish`, in words.
@@ -434,7 +486,31 @@ impl Worker {
             producer: ProducerState::Idle(Duration::ZERO),
             respawn_at: None,
             kept: 0,
+            busy: Duration::ZERO,
+            retiring: false,
         }
+    }
+
+    /// None if there is no worker in this place.
+    fn status(&self, now: Duration) -> Option<WorkerStatus> {
+        let state = match self.state {
+            State::Spare | State::Gone => return None,
+            State::Starting => WorkerState::Starting,
+            State::Finishing => WorkerState::Finishing,
+            State::Ready if !self.held.is_empty() => WorkerState::Held,
+            State::Ready if self.is_busy() => WorkerState::Busy,
+            State::Ready => WorkerState::Idle,
+        };
+        let oldest = self.in_hand.front();
+        Some(WorkerStatus {
+            worker: self.number,
+            state,
+            since: now.saturating_sub(self.since),
+            in_hand: self.in_hand_count,
+            message: oldest.map(Parcel::first),
+            origin: oldest.and_then(|parcel| parcel.origin().cloned()),
+            busy_time: self.busy,
+        })
     }
 
     /// Whether it has been started; one that died before waits to be.

@@ -38,7 +38,9 @@ impl Router {
             && self.abandoned.is_none()
             && self.batches == Batches::Adaptive
             && step.phase == Phase::Running
-            && step.least < step.workers.len()
+            && !self.paused
+            && !step.paused
+            && step.least < step.most
     }
 
     fn grow(&mut self, index: usize, now: Duration) {

@@ -144,6 +144,7 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         let policies = [OnError::Quarantine, OnError::Quarantine, OnError::Skip, OnError::Stop];
         let workers = if index == 0 { 1 } else { rng.random_range(1..5) };
         PlanStep {
+            single: false,
             name: format!("S{index}"),
             class: "Simulated".into(),
             kind,
@@ -168,6 +169,7 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         }
     });
     Plan {
+        config: serde_json::Value::Null,
         steps: steps.collect(),
         quarantine: "q".into(),
         config_hash: String::new(),

@@ -14,10 +14,12 @@ use super::wire::{FromWorker, Sharing, ToWorker, VERSION};
 use super::{ENDPOINT, Inproc, OF_A_PROCESS, OF_A_START, OF_A_THREAD, frames, ipc, make_room};
 use crate::event::Event;
 use crate::observe::Outlet;
-use crate::router::{Action, Input, Loss, Router, Stop};
+use crate::router::{Action, Input, Loss, Router, Steer, Stop};
 
 /// Messages taken in before the router decides again.
 const MOST_AT_ONCE: usize = 256;
+/// No step is given more workers than this at once.
+const MOST_MORE: usize = 256;
 
 /// What other threads tell the hub.
 pub(crate) enum Command {
@@ -29,6 +31,8 @@ pub(crate) enum Command {
         place: Place,
         loss: Loss,
     },
+    /// What an operator wants; the answer says whether it was done.
+    Steer(Steer, mpsc::Sender<Result<(), String>>),
     /// For the observers.
     Tell(Event),
 }
@@ -108,9 +112,9 @@ struct Post {
     lifeline: Option<Lifeline>,
 }
 
-/// Starts the worker in a place. A process gives the program's end of its
+/// Starts the worker in a place, of this step and with this number in it. A process gives the program's end of its
 /// lifeline; one that cannot be started is told as lost.
-pub(crate) type Spawn<'s> = dyn FnMut(Place) -> Option<Lifeline> + 's;
+pub(crate) type Spawn<'s> = dyn FnMut(Place, (usize, usize)) -> Option<Lifeline> + 's;
 
 impl Hub {
     /// `private` is the run's directory for the endpoint of worker processes, if
@@ -154,7 +158,8 @@ impl Hub {
             let now = self.start.elapsed();
             self.take_reports(now)?;
             // After the reports: what a worker said before it died still counts.
-            for command in self.commands.take() {
+            let commands: Vec<Command> = self.commands.take().collect();
+            for command in commands {
                 match command {
                     Command::Stop(stop) => self.router.handle(Input::Stop(stop), now),
                     Command::Halt(reason) => self.router.handle(Input::Halt { reason }, now),
@@ -164,6 +169,10 @@ impl Hub {
                         self.router.handle(Input::Lost { worker: place.worker, loss }, now);
                     }
                     Command::Lost { .. } => {}
+                    Command::Steer(steer, answer) => {
+                        // Nobody waits for the answer any longer.
+                        let _ = answer.send(self.steer(steer, now));
+                    }
                     Command::Tell(event) => self.outlet.tell(event),
                 }
             }
@@ -180,9 +189,22 @@ impl Hub {
     }
 
     fn spawn(&mut self, worker: usize, spawn: &mut Spawn<'_>) {
+        if worker >= self.posts.len() {
+            self.posts.resize_with(worker + 1, Post::default);
+        }
         let post = &mut self.posts[worker];
         post.incarnation += 1;
-        post.lifeline = spawn(Place { worker, incarnation: post.incarnation });
+        let place = Place { worker, incarnation: post.incarnation };
+        post.lifeline = spawn(place, self.router.place_of(worker));
+    }
+
+    fn steer(&mut self, steer: Steer, now: Duration) -> Result<(), String> {
+        if let Steer::SetWorkers { step, workers } = &steer {
+            let more = workers.saturating_sub(self.router.staff(*step));
+            make_room(more.min(MOST_MORE) * OF_A_PROCESS + OF_A_START)
+                .map_err(|error| format!("the system refuses more workers: {error}"))?;
+        }
+        self.router.steer(steer, now)
     }
 
     /// Whether it is the worker that holds its place now.
@@ -211,6 +233,12 @@ impl Hub {
             if let (Some(Place { worker, .. }), Some(head)) = (known, head) {
                 let lifeline = self.posts[worker].lifeline.as_ref();
                 let input = match FromWorker::decode(head, parts.collect(), lifeline) {
+                    Ok(FromWorker::Notes(notes)) => {
+                        let (step, number) =
+                            (self.router.step_name(worker), self.router.place_of(worker).1);
+                        self.outlet.note(&step, number, notes);
+                        continue;
+                    }
                     Ok(message) => input_of(worker, message),
                     Err(error) => Input::Broken { worker, reason: error.to_string() },
                 };
@@ -223,7 +251,7 @@ impl Hub {
     /// Waits for a report, a command, a due retry or the next progress event.
     fn wait(&mut self) -> Result<(), HubError> {
         let now = self.start.elapsed();
-        let wake = [self.router.next_wake(), self.outlet.next_progress()];
+        let wake = [self.router.next_wake(), Some(self.outlet.next_progress())];
         let timeout = match wake.into_iter().flatten().min() {
             // Rounded up: a poll that ends early would only be repeated.
             Some(at) => {
@@ -296,5 +324,8 @@ pub(crate) fn input_of(worker: usize, message: FromWorker) -> Input {
             Input::Produced { worker, production, outputs }
         }
         FromWorker::Finished { result, outputs } => Input::Finished { worker, result, outputs },
+        FromWorker::Notes(_) => {
+            Input::Broken { worker, reason: "its notes came as a report".to_owned() }
+        }
     }
 }

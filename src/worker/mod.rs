@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::message::Message;
+use crate::note::{self, Note};
 use crate::parcel::{Gathered, Output, Parcel};
 use crate::registry::{Build, Task};
 use crate::router::{Completion, Outcome, Production};
@@ -63,6 +64,12 @@ impl Worker {
         Ok(Self { context, task })
     }
 
+    /// How many messages the producer expects to emit, as a note.
+    pub(crate) fn expectation(&self) -> Vec<Note> {
+        let expected = guarded(|| Ok(self.task.expected())).ok().and_then(Result::ok).flatten();
+        expected.map(Note::Expected).into_iter().collect()
+    }
+
     /// Processes the messages in order. `report` is called with what has been
     /// done so far when it is time to, and at the end; an error from it ends the
     /// work. `begin` is told the number of each message before it is begun; a
@@ -81,9 +88,14 @@ impl Worker {
                 break;
             }
             let (id, mark, before) = (message.id, gathered.mark(), gathered.count());
+            let notes = note::count();
+            let origin = message.origin.clone();
             let outcome = self.run(message, &mut gathered);
             if outcome != Outcome::Done {
                 gathered.rewind(mark);
+                note::rewind(notes);
+            } else if let Some(origin) = &origin {
+                note::attribute(notes, origin);
             }
             let timed = tally.add(id, outcome, gathered.count() == before);
             let full = gathered.count() >= REPORT_OUTPUTS || gathered.bytes() >= REPORT_BYTES;

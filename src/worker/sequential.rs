@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use crate::config::plan::Plan;
+use crate::note;
 use crate::observe::Outlet;
 use crate::router::{Action, Input, Loss, Router};
 use crate::stage::Context;
@@ -32,6 +33,7 @@ pub(crate) fn run(
         let made = Worker::new(&plan.steps[step].build, context_of(step, number));
         inputs.push_back(match made {
             Ok(made) => {
+                outlet.note(&router.step_name(index), number, made.expectation());
                 *worker = Some(made);
                 Input::Ready { worker: index }
             }
@@ -40,7 +42,7 @@ pub(crate) fn run(
     }
     while !router.is_over() {
         let now = start.elapsed();
-        inputs.extend(commands.take().filter_map(input_of));
+        inputs.extend(commands.take().filter_map(|command| input_of(command, &mut router, now)));
         for input in inputs.drain(..) {
             router.handle(outlet.screen(input, &router), now);
         }
@@ -49,20 +51,36 @@ pub(crate) fn run(
             if begins_work && cancelled.load(Ordering::Relaxed) {
                 continue;
             }
+            let at =
+                action.worker().map(|worker| (router.step_name(worker), router.place_of(worker).1));
             inputs.extend(act(action, &mut workers, &mut outlet));
+            if let Some((step, number)) = at {
+                outlet.note(&step, number, note::take());
+            }
             let now = start.elapsed();
             outlet.progress(now, || router.snapshot(now));
         }
         if inputs.is_empty() && !router.is_over() {
-            let timeout = router.next_wake().map(|at| at.saturating_sub(start.elapsed()));
-            inputs.extend(commands.wait(timeout).and_then(input_of));
+            let wake = router
+                .next_wake()
+                .map_or(outlet.next_progress(), |at| at.min(outlet.next_progress()));
+            let timeout = wake.saturating_sub(start.elapsed());
+            let command = commands.wait(Some(timeout));
+            let now = start.elapsed();
+            inputs.extend(command.and_then(|command| input_of(command, &mut router, now)));
+            outlet.progress(now, || router.snapshot(now));
         }
     }
     (router, outlet, start.elapsed())
 }
 
-fn input_of(command: Command) -> Option<Input> {
+fn input_of(command: Command, router: &mut Router, now: Duration) -> Option<Input> {
     match command {
+        Command::Steer(steer, answer) => {
+            // Nobody may wait for the answer any longer.
+            let _ = answer.send(router.steer(steer, now));
+            None
+        }
         Command::Stop(stop) => Some(Input::Stop(stop)),
         Command::Halt(reason) => Some(Input::Halt { reason }),
         Command::Lost { place, loss } => Some(Input::Lost { worker: place.worker, loss }),

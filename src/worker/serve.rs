@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::page::Page;
 use super::{REPORT_AFTER, Worker, usage};
+use crate::note;
 use crate::registry::Build;
 use crate::stage::Context;
 use crate::transport::link::{Link, LinkError};
@@ -68,10 +69,12 @@ pub(super) fn serve(
         Err(failure) => return link.send(FromWorker::InitFailed(failure)),
     };
     link.send(Link::ready())?;
+    tell(&mut link, worker.expectation())?;
     while !watch.is_over() {
         match link.receive()? {
             ToWorker::Grant { count } => {
                 let (production, outputs) = worker.produce(count, REPORT_AFTER);
+                tell(&mut link, note::take())?;
                 link.send(FromWorker::Produced { production, outputs })?;
             }
             ToWorker::Work(parcels) => {
@@ -80,16 +83,23 @@ pub(super) fn serve(
                     |message| watch.begin(message),
                     |completions, outputs| {
                         watch.rest();
+                        tell(&mut link, note::take())?;
                         link.send(FromWorker::Done { completions, outputs })
                     },
                 )?;
             }
             ToWorker::Finish => {
                 let (result, outputs) = worker.finish();
+                tell(&mut link, note::take())?;
                 link.send(FromWorker::Finished { result, outputs })?;
             }
             ToWorker::Stop => break,
         }
     }
     Ok(())
+}
+
+/// Before the report: what the run's end waits for comes last.
+fn tell(link: &mut Link, notes: Vec<note::Note>) -> Result<(), LinkError> {
+    if notes.is_empty() { Ok(()) } else { link.send(FromWorker::Notes(notes)) }
 }

@@ -15,14 +15,15 @@ const BOTH: [Mode; 2] = [Mode::Sequential, Mode::Threads];
 /// Runs with a quarantine of its own and gives the events too.
 fn run(builder: Builder, mode: Mode) -> (Report, Vec<Event>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    let (observer, events) = mpsc::channel();
     let pipeline = builder.quarantine(directory.path()).build().unwrap();
-    let report = pipeline.start(mode, vec![observer]).unwrap().wait().unwrap();
+    let handle = pipeline.start(mode).unwrap();
+    let events = handle.stream().watch().events();
+    let report = handle.wait().unwrap();
     for step in &report.steps {
         let counts = step.counts;
         assert_eq!(counts.received, counts.done + counts.failed + counts.dropped, "{step:?}");
     }
-    (report, events.iter().collect(), directory)
+    (report, events.map(|told| told.event.clone()).collect(), directory)
 }
 
 fn pass(number: i64, out: &mut Emitter<i64>) -> Result<()> {
@@ -354,7 +355,6 @@ impl Producer for Endless {
 fn a_drained_run_processes_what_it_has_taken() {
     for mode in BOTH {
         let collected = Collected::default();
-        let (observer, events) = mpsc::channel();
         let handle = Pipeline::builder()
             .producer("ENDLESS", || Endless(0))
             .stage("PASS", || Call(pass))
@@ -362,10 +362,10 @@ fn a_drained_run_processes_what_it_has_taken() {
             .consumer("COLLECT", collected.collector())
             .build()
             .unwrap()
-            .start(mode, vec![observer])
+            .start(mode)
             .unwrap();
-        assert!(events.iter().any(|event| event == Event::Started));
-        handle.stopper().drain();
+        assert!(handle.stream().watch().events().any(|told| told.event == Event::Started));
+        handle.control().drain();
         let report = handle.wait().unwrap();
         assert_eq!((&report.verdict, report.exit_code), (&Verdict::Interrupted, 130));
         let produced = report.step("ENDLESS").unwrap().counts.emitted as i64;
@@ -391,11 +391,11 @@ fn a_stopped_run_ends_though_a_stage_hangs() {
         .consumer("COLLECT", Collected::default().collector())
         .build()
         .unwrap()
-        .start(Mode::Threads, Vec::new())
+        .start(Mode::Threads)
         .unwrap();
     hanging.recv().unwrap();
-    handle.stopper().drain();
-    handle.stopper().stop_now();
+    handle.control().drain();
+    handle.control().stop_now();
     let report = handle.wait().unwrap();
     assert_eq!(report.verdict, Verdict::Interrupted);
     for step in &report.steps {

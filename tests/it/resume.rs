@@ -456,7 +456,7 @@ fn two_runs_of_one_program_do_not_share_a_journal() {
         .build()
         .unwrap();
     first.set_journal(&journal, false);
-    let first = first.start(Mode::Threads, Vec::new()).unwrap();
+    let first = first.start(Mode::Threads).unwrap();
     let refused = run_items(&journal, &[("a", 1)], 0).0;
     assert!(matches!(refused, Err(RunError::Journal(JournalError::Locked { .. }))));
     drop(release);

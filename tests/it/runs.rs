@@ -152,7 +152,7 @@ fn ctapipe_two_runs_on_one_machine_do_not_mix() {
                 .consumer("COLLECT", collected.collector())
                 .build()
                 .unwrap()
-                .start(Mode::Threads, Vec::new())
+                .start(Mode::Threads)
                 .unwrap();
             (run, collected, handle)
         })

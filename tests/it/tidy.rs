@@ -7,10 +7,11 @@ use crate::support::program::package;
 
 /// The modules of the library, the lowest first: each may use only those
 /// before it.
-const LAYERS: [&str; 24] = [
+const LAYERS: [&str; 29] = [
     "nearest",
     "error",
     "message",
+    "note",
     "pool",
     "parcel",
     "segment",
@@ -22,7 +23,10 @@ const LAYERS: [&str; 24] = [
     "config",
     "python",
     "ledger",
+    "summary",
     "event",
+    "status",
+    "stream",
     "router",
     "quarantine",
     "journal",
@@ -30,6 +34,7 @@ const LAYERS: [&str; 24] = [
     "transport",
     "worker",
     "pipeline",
+    "monitor",
     "cli",
     "fuzzing",
 ];

@@ -7,6 +7,7 @@ mod writer;
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use crate::error::{Failure, Result};
+use crate::note::Note;
 use crate::parcel::{Output, Parcel};
 use crate::router::{Completion, Production};
 
@@ -34,6 +35,7 @@ const INIT_FAILED: u8 = 2;
 const DONE: u8 = 3;
 const PRODUCED: u8 = 4;
 const FINISHED: u8 = 5;
+const NOTES: u8 = 6;
 const GRANT: u8 = 16;
 const WORK: u8 = 17;
 const FINISH: u8 = 18;
@@ -42,6 +44,10 @@ const STOP: u8 = 19;
 /// A message by itself, and a pack of them.
 const ONE: u8 = 0;
 const MANY: u8 = 1;
+
+/// What a note is about.
+const EXPECTED: u8 = 0;
+const PRODUCT: u8 = 1;
 
 /// A buffer in the next frame, and one in the next segment of the lifeline.
 const FRAME: u8 = 0;
@@ -55,6 +61,7 @@ pub(crate) enum FromWorker {
     Done { completions: Vec<Completion>, outputs: Vec<Output> },
     Produced { production: Production, outputs: Vec<Output> },
     Finished { result: Result<()>, outputs: Vec<Output> },
+    Notes(Vec<Note>),
 }
 
 /// What the hub tells a worker.
@@ -120,6 +127,10 @@ impl FromWorker {
                 }
                 out.outputs(outputs);
             }
+            Self::Notes(notes) => {
+                out.head.put_u8(NOTES);
+                out.notes(&notes);
+            }
         }
         out.into_frames()
     }
@@ -148,6 +159,7 @@ impl FromWorker {
                 };
                 Self::Finished { result, outputs: input.list(Reader::output)? }
             }
+            NOTES => Self::Notes(input.list(Reader::note)?),
             found => return Err(WireError::Unknown { what: "message kind", found }),
         };
         input.end()?;
@@ -253,6 +265,11 @@ mod tests {
                 outputs: vec![output(2, 0, &[1])],
             },
             FromWorker::Finished { result: Err(failure), outputs: Vec::new() },
+            FromWorker::Notes(vec![
+                Note::Expected(1_000),
+                Note::Product { path: "png/n1.png".into(), origin: Some("raw/n1.fits".into()) },
+                Note::Product { path: "png/all.png".into(), origin: None },
+            ]),
         ]
     }
 

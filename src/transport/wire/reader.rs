@@ -6,9 +6,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, TryGetError};
 
 use super::super::lifeline::Lifeline;
-use super::{FRAME, IN_FRAME, LEAST_ITEM, MANY, NO_TEXT, ONE, SEGMENT, WireError};
+use super::{
+    EXPECTED, FRAME, IN_FRAME, LEAST_ITEM, MANY, NO_TEXT, ONE, PRODUCT, SEGMENT, WireError,
+};
 use crate::error::{Failure, Result};
 use crate::message::{Message, Origin, Payload};
+use crate::note::Note;
 use crate::parcel::{Output, Pack, Parcel};
 use crate::router::{Completion, Outcome, Production};
 use crate::stage::Next;
@@ -157,6 +160,14 @@ impl<'l> Reader<'l> {
             found => return Err(WireError::Unknown { what: "outcome", found }),
         };
         Ok(Completion { first, count, outcome, silent, busy })
+    }
+
+    pub(super) fn note(&mut self) -> Result<Note, WireError> {
+        match self.head.try_get_u8()? {
+            EXPECTED => Ok(Note::Expected(self.head.try_get_u64_le()?)),
+            PRODUCT => Ok(Note::Product { path: self.text()?.into(), origin: self.origin()? }),
+            found => Err(WireError::Unknown { what: "note", found }),
+        }
     }
 
     pub(super) fn production(&mut self) -> Result<Production, WireError> {

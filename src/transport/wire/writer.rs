@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 
 use super::super::lifeline::Lifeline;
-use super::{FRAME, IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE, SEGMENT};
+use super::{EXPECTED, FRAME, IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE, PRODUCT, SEGMENT};
 use crate::error::Failure;
 use crate::message::{Header, Origin, Payload};
+use crate::note::Note;
 use crate::parcel::{Output, Pack, Parcel};
 use crate::router::{Completion, Outcome, Production};
 use crate::segment::{self, SHARED_FROM};
@@ -176,6 +177,23 @@ impl<'l> Writer<'l> {
                     self.head.put_u8(MANY);
                     self.head.put_u32_le(route);
                     self.pack(&pack);
+                }
+            }
+        }
+    }
+
+    pub(super) fn notes(&mut self, notes: &[Note]) {
+        self.head.put_u32_le(notes.len() as u32);
+        for note in notes {
+            match note {
+                Note::Expected(total) => {
+                    self.head.put_u8(EXPECTED);
+                    self.head.put_u64_le(*total);
+                }
+                Note::Product { path, origin } => {
+                    self.head.put_u8(PRODUCT);
+                    self.text(&path.to_string_lossy());
+                    self.origin(origin);
                 }
             }
         }

@@ -1,0 +1,140 @@
+//! Steering a run that is under way, from any thread.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::nearest::nearest;
+use crate::quarantine;
+use crate::router::{Steer, Stop};
+use crate::transport::hub::{Command, Commander};
+
+/// The router answers within microseconds; in the sequential mode it does so between
+/// two messages.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Steers a run from any thread.
+#[derive(Clone)]
+pub struct Control {
+    pub(super) commander: Commander,
+    pub(super) cancelled: Arc<AtomicBool>,
+    /// The names of the steps.
+    pub(super) steps: Arc<[String]>,
+    /// Where the failed inputs of the run are kept.
+    pub(super) quarantine: PathBuf,
+}
+
+/// Why a run does not do what it was told; nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SteerError {
+    /// There is no such step or entry.
+    #[error("{0}")]
+    Unknown(String),
+    /// It cannot be done, or not now.
+    #[error("{0}")]
+    Refused(String),
+    /// The run is over, or does not answer.
+    #[error("{0}")]
+    NoAnswer(&'static str),
+}
+
+impl Control {
+    /// Takes no more input and lets what was taken be processed to its end.
+    pub fn drain(&self) {
+        self.commander.send(Command::Stop(Stop::Drain));
+    }
+
+    /// Drops what waits and waits for nothing.
+    pub fn stop_now(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.commander.send(Command::Stop(Stop::Now));
+    }
+
+    /// Begins nothing new, at the step of this name or, without one, at all of them;
+    /// what workers have in hand is done. A run that is paused does not end.
+    ///
+    /// # Errors
+    /// If there is no such step, or the run is stopping or over.
+    pub fn pause(&self, step: Option<&str>) -> Result<(), SteerError> {
+        let step = step.map(|name| self.index(name)).transpose()?;
+        self.steer(Steer::Pause { step })
+    }
+
+    /// Goes on after [`Control::pause`].
+    ///
+    /// # Errors
+    /// If there is no such step, it is to go on while the whole run is paused, or the
+    /// run is over.
+    pub fn resume(&self, step: Option<&str>) -> Result<(), SteerError> {
+        let step = step.map(|name| self.index(name)).transpose()?;
+        self.steer(Steer::Resume { step })
+    }
+
+    /// Sets the number of the step's workers, for the rest of the run. New ones are
+    /// threads or processes as the others are; one that is to go finishes first, and what
+    /// it has gathered is emitted then.
+    ///
+    /// # Errors
+    /// If there is no such step; if it is a producer, has a class of which there can be one
+    /// only, or has finished; if the number is not 1 to 256; in the sequential mode.
+    pub fn set_workers(&self, step: &str, workers: usize) -> Result<(), SteerError> {
+        let step = self.index(step)?;
+        self.steer(Steer::SetWorkers { step, workers })
+    }
+
+    /// Tries a failed input of this run again, from the step at which it failed. Its
+    /// entry in quarantine goes when the run has come to its end.
+    ///
+    /// # Errors
+    /// If there is no such entry, it was tried again already, or its step has finished.
+    pub fn retry(&self, entry: &str) -> Result<(), SteerError> {
+        let is_name = !entry.is_empty() && !entry.contains(['/', '\\']) && !entry.starts_with('.');
+        let place = self.quarantine.join(entry);
+        if !is_name || !place.is_dir() {
+            return Err(SteerError::Unknown(format!(
+                "there is no failed input {entry:?} of this run in {}",
+                self.quarantine.display()
+            )));
+        }
+        let (reason, payload) = quarantine::read_entry(&place).map_err(SteerError::Refused)?;
+        let step = self.index(&reason.step)?;
+        let (entry, origin) = (entry.to_owned(), reason.origin.map(Into::into));
+        self.steer(Steer::Requeue { step, entry, origin, payload })
+    }
+
+    /// The names of the steps, in the order of the plan.
+    pub fn steps(&self) -> &[String] {
+        &self.steps
+    }
+
+    /// Where the failed inputs of the run are kept, if there are any.
+    pub fn quarantine(&self) -> &std::path::Path {
+        &self.quarantine
+    }
+
+    fn index(&self, name: &str) -> Result<usize, SteerError> {
+        self.steps.iter().position(|step| step == name).ok_or_else(|| {
+            let hint = nearest(name, self.steps.iter().map(String::as_str))
+                .map(|near| format!("; did you mean \"{near}\"?"))
+                .unwrap_or_default();
+            let steps = self.steps.join(", ");
+            SteerError::Unknown(format!("there is no step {name:?}: the steps are {steps}{hint}"))
+        })
+    }
+
+    fn steer(&self, steer: Steer) -> Result<(), SteerError> {
+        let (answer, answered) = mpsc::channel();
+        self.commander.send(Command::Steer(steer, answer));
+        match answered.recv_timeout(PATIENCE) {
+            Ok(result) => result.map_err(SteerError::Refused),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(SteerError::NoAnswer("the run is over"))
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(SteerError::NoAnswer(
+                "the run has not answered within 10 s; it may do what it was told later",
+            )),
+        }
+    }
+}

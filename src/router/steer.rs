@@ -1,0 +1,220 @@
+//! What an operator changes while the run goes on: pauses, the number of a step's
+//! workers, failed inputs that are tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Action, Batches, Phase, Router, State, Steer, Worker};
+use crate::event::Event;
+use crate::message::{Message, Origin, Payload};
+
+/// The most workers that a step can be given.
+const MOST_WORKERS: usize = 256;
+
+impl Router {
+    /// Does what an operator wants.
+    ///
+    /// # Errors
+    /// Why it cannot be done, in words; then nothing has changed.
+    pub(crate) fn steer(&mut self, steer: Steer, now: Duration) -> Result<(), String> {
+        if self.over {
+            return Err("the run is over".to_owned());
+        }
+        match steer {
+            Steer::Pause { step } => self.pause(step),
+            Steer::Resume { step } => self.resume(step),
+            Steer::SetWorkers { step, workers } => self.set_workers(step, workers),
+            Steer::Requeue { step, entry, origin, payload } => {
+                self.requeue(step, entry, origin, payload, now)
+            }
+        }
+    }
+
+    /// Whether the step begins nothing new.
+    pub(super) fn is_paused(&self, step: usize) -> bool {
+        self.paused || self.steps[step].paused
+    }
+
+    fn pause(&mut self, step: Option<usize>) -> Result<(), String> {
+        if self.abandoned.is_some() || self.draining {
+            return Err("the run is stopping: what was taken is processed to its end".to_owned());
+        }
+        let paused = match step {
+            Some(index) => &mut self.steps[index].paused,
+            None => &mut self.paused,
+        };
+        if !std::mem::replace(paused, true) {
+            let step = step.map(|index| Arc::clone(&self.steps[index].name));
+            self.tell(Event::Paused { step });
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, step: Option<usize>) -> Result<(), String> {
+        let paused = match step {
+            Some(index) => &mut self.steps[index].paused,
+            None => &mut self.paused,
+        };
+        if std::mem::replace(paused, false) {
+            let name = step.map(|index| Arc::clone(&self.steps[index].name));
+            self.tell(Event::Resumed { step: name });
+            (0..self.steps.len()).for_each(|index| self.touch(index));
+        }
+        match step {
+            Some(index) if self.paused => Err(format!(
+                "\"{}\" goes on when the run does: the whole run is paused",
+                self.steps[index].name
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// A run that ends before its inputs do is not kept from it by a pause.
+    pub(super) fn resume_all(&mut self) {
+        if self.paused {
+            let _ = self.resume(None);
+        }
+        for step in 0..self.steps.len() {
+            if self.steps[step].paused {
+                let _ = self.resume(Some(step));
+            }
+        }
+    }
+
+    fn set_workers(&mut self, index: usize, workers: usize) -> Result<(), String> {
+        let step = &self.steps[index];
+        let name = &step.name;
+        let refusal = if step.is_producer {
+            Some(format!("\"{name}\" is a producer: it has one worker"))
+        } else if step.single && workers > 1 {
+            Some(format!("\"{name}\" can have one worker only: its class writes one product"))
+        } else if self.batches != Batches::Adaptive {
+            Some("in the sequential mode each step has one worker".to_owned())
+        } else if !(1..=MOST_WORKERS).contains(&workers) {
+            let hint = if workers == 0 { "; to have it do nothing, pause it" } else { "" };
+            Some(format!("expected 1 to {MOST_WORKERS} workers, found {workers}{hint}"))
+        } else if !self.started {
+            Some("the run is still starting its workers".to_owned())
+        } else if step.phase != Phase::Running || self.abandoned.is_some() {
+            Some(format!("\"{name}\" has done its last work"))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        self.steps[index].least = workers;
+        self.steps[index].most = workers;
+        self.steps[index].pressed_since = None;
+        self.tell(Event::WorkersSet { step: Arc::clone(&self.steps[index].name), workers });
+        while self.staff(index) < workers {
+            self.add_worker(index);
+        }
+        while self.staff(index) > workers {
+            self.retire_one(index);
+        }
+        self.touch(index);
+        Ok(())
+    }
+
+    /// Workers of the step that are there to stay.
+    pub(crate) fn staff(&self, index: usize) -> usize {
+        let stays = |worker: &&usize| self.workers[**worker].stays();
+        self.steps[index].workers.iter().filter(stays).count()
+    }
+
+    /// One that was to go stays, or one that was spared is started, or a new one.
+    fn add_worker(&mut self, index: usize) {
+        let places = &self.steps[index].workers;
+        let retiring = places.iter().copied().find(|worker| {
+            let worker = &self.workers[*worker];
+            worker.retiring && matches!(worker.state, State::Starting | State::Ready)
+        });
+        if let Some(worker) = retiring {
+            self.workers[worker].retiring = false;
+            return;
+        }
+        let spare = places.iter().copied().find(|w| self.workers[*w].state == State::Spare);
+        let worker = spare.unwrap_or_else(|| {
+            let (new, number) = (self.workers.len(), self.steps[index].workers.len());
+            self.workers.push(Worker::new(index, number, State::Spare));
+            self.steps[index].workers.push(new);
+            new
+        });
+        self.workers[worker].state = State::Starting;
+        self.workers[worker].retiring = false;
+        self.actions.push(Action::Spawn { worker });
+    }
+
+    /// One that has nothing to do goes first, and of several the last.
+    fn retire_one(&mut self, index: usize) {
+        let places = self.steps[index].workers.iter().rev().copied();
+        let chosen = places
+            .filter(|worker| self.workers[*worker].stays())
+            .min_by_key(|worker| self.workers[*worker].is_busy());
+        if let Some(worker) = chosen {
+            self.workers[worker].retiring = true;
+            self.retiring += 1;
+        }
+    }
+
+    /// Lets those go that are to go and have nothing in hand any more.
+    pub(super) fn retire(&mut self) {
+        if self.retiring == 0 {
+            return;
+        }
+        self.retiring = 0;
+        for index in 0..self.workers.len() {
+            let worker = &self.workers[index];
+            if !worker.retiring {
+                continue;
+            }
+            let idle = worker.in_hand.is_empty() && worker.held.is_empty();
+            match worker.state {
+                State::Ready if idle && self.steps[worker.step].phase == Phase::Running => {
+                    self.finish_worker(index);
+                }
+                State::Starting | State::Ready => self.retiring += 1,
+                State::Spare | State::Finishing | State::Gone => {}
+            }
+        }
+    }
+
+    fn requeue(
+        &mut self,
+        index: usize,
+        entry: String,
+        origin: Origin,
+        payload: Payload,
+        now: Duration,
+    ) -> Result<(), String> {
+        let step = &mut self.steps[index];
+        let name = Arc::clone(&step.name);
+        if step.phase != Phase::Running || self.abandoned.is_some() {
+            return Err(format!(
+                "\"{name}\" has done its last work: drpipe quarantine retry takes it up in a run \
+                 of its own"
+            ));
+        }
+        if step.counts.failed == 0 || !self.requeued.insert(entry.clone()) {
+            return Err(format!("{entry} was tried again already"));
+        }
+        step.counts.failed -= 1;
+        step.counts.retried += 1;
+        let group = step.group;
+        let message = Message { id: self.next_id, attempt: 0, origin: origin.clone(), payload };
+        self.next_id += 1;
+        self.item_requeued(&message);
+        self.steps[index].queue.delay(message, now);
+        self.groups.enter(group, 1);
+        self.tell(Event::Requeued { step: name, origin, entry });
+        self.touch(index);
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn stays(&self) -> bool {
+        !self.retiring && matches!(self.state, State::Starting | State::Ready)
+    }
+}

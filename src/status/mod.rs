@@ -1,0 +1,272 @@
+//! Where a run stands, as told by its events: what dashboards, terminals, metrics and
+//! reports show. Whatever is to be seen of a run comes from here, so that all say the same.
+
+mod history;
+mod pace;
+mod view;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::plan::OnError;
+use crate::event::{Cause, Event, Level, Opened, Snapshot, Told};
+use crate::ledger::in_seconds;
+use crate::summary::Report;
+
+pub use history::{History, StepHistory, WorkerHistory};
+pub use view::{EdgeView, Standing, StepView, View};
+
+use pace::Pace;
+
+/// So many of the latest failures, lines and products are kept.
+const MOST_FAILURES: usize = 100;
+const MOST_LINES: usize = 100;
+const MOST_PRODUCTS: usize = 24;
+
+/// Where a run stands.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// The number of the last event that is in it.
+    pub number: u64,
+    /// The time of that event since the run's start.
+    pub at: Duration,
+    /// What is known since the beginning.
+    pub opened: Opened,
+    /// How far the run is.
+    pub state: State,
+    /// The latest numbers.
+    pub snapshot: Snapshot,
+    /// How many messages each producer expects to emit.
+    pub expected: BTreeMap<Arc<str>, u64>,
+    /// The latest failures, the newest last.
+    pub failures: VecDeque<FailureLine>,
+    /// How many failures there were in all.
+    pub failure_count: u64,
+    /// The latest lines of the log, the newest last.
+    pub lines: VecDeque<Line>,
+    /// The latest products, the newest last.
+    pub products: VecDeque<ProductLine>,
+    /// How the numbers went.
+    pub history: History,
+    /// What became of the run.
+    pub report: Option<Report>,
+    /// Why the run had to be given up.
+    pub error: Option<String>,
+    pace: Pace,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Workers are being started.
+    #[default]
+    Starting,
+    /// Work is being done.
+    Running,
+    /// No more input is taken; what was taken is processed.
+    Draining,
+    /// It is over.
+    Ended,
+}
+
+/// One failure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailureLine {
+    /// The event's number.
+    pub number: u64,
+    /// Time since the run's start, in seconds.
+    #[serde(rename = "at_s", with = "in_seconds")]
+    pub at: Duration,
+    /// The step.
+    pub step: Arc<str>,
+    /// The worker; none if it reached none.
+    pub worker: Option<usize>,
+    /// What the message descends from.
+    pub origin: Option<Arc<str>>,
+    /// The attempt that failed, from 1.
+    pub attempt: u32,
+    /// How it failed.
+    pub cause: Cause,
+    /// Why, the outermost sentence first.
+    pub reason: Vec<String>,
+    /// What was done with the message.
+    pub policy: OnError,
+    /// The quarantine entry that keeps it.
+    pub entry: Option<String>,
+    /// Whether it was taken out of quarantine to be tried again.
+    pub requeued: bool,
+}
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// The event's number.
+    pub number: u64,
+    /// Time since the run's start, in seconds.
+    #[serde(rename = "at_s", with = "in_seconds")]
+    pub at: Duration,
+    /// How weighty it is.
+    pub level: Level,
+    /// The step that it is about.
+    pub step: Option<Arc<str>>,
+    /// What it says.
+    pub text: String,
+}
+
+/// A file that a stage has made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProductLine {
+    /// The event's number.
+    pub number: u64,
+    /// Time since the run's start, in seconds.
+    #[serde(rename = "at_s", with = "in_seconds")]
+    pub at: Duration,
+    /// The step.
+    pub step: Arc<str>,
+    /// What the file was made from.
+    pub origin: Option<Arc<str>>,
+    /// Its path.
+    pub path: PathBuf,
+}
+
+impl Status {
+    /// Takes one event in.
+    pub fn apply(&mut self, told: &Told) {
+        self.number = told.number;
+        self.at = told.at;
+        match &told.event {
+            Event::Opened(opened) => self.opened = (**opened).clone(),
+            Event::Started => self.state = State::Running,
+            Event::Progress(snapshot) => {
+                self.pace.add(snapshot);
+                self.history.add(snapshot);
+                self.snapshot = snapshot.clone();
+            }
+            Event::Expected { step, total } => {
+                self.expected.insert(Arc::clone(step), *total);
+            }
+            Event::Failed { .. } => self.failed(told),
+            Event::Requeued { entry, .. } => self.requeued(entry),
+            Event::Product { step, origin, path, .. } => {
+                let (step, origin, path) = (Arc::clone(step), origin.clone(), path.clone());
+                let line = ProductLine { number: told.number, at: told.at, step, origin, path };
+                push(&mut self.products, line, MOST_PRODUCTS);
+            }
+            Event::Ended(report) => {
+                self.state = State::Ended;
+                self.report = Some((**report).clone());
+                self.end(report);
+            }
+            Event::Error { reason, .. } => {
+                self.state = State::Ended;
+                self.error = Some(reason.clone());
+            }
+            _ => {}
+        }
+        if let Event::Stopping { .. } = told.event {
+            self.state = State::Draining;
+        }
+        if let Some((level, step, text)) = in_words(&told.event) {
+            let line = Line { number: told.number, at: told.at, level, step, text };
+            push(&mut self.lines, line, MOST_LINES);
+        }
+    }
+
+    fn failed(&mut self, told: &Told) {
+        let Event::Failed { step, worker, origin, attempt, cause, failure, policy, entry } =
+            &told.event
+        else {
+            return;
+        };
+        self.failure_count += 1;
+        let line = FailureLine {
+            number: told.number,
+            at: told.at,
+            step: Arc::clone(step),
+            worker: *worker,
+            origin: origin.clone(),
+            attempt: *attempt,
+            cause: *cause,
+            reason: failure.chain().to_vec(),
+            policy: *policy,
+            entry: entry.clone(),
+            requeued: false,
+        };
+        push(&mut self.failures, line, MOST_FAILURES);
+    }
+
+    fn requeued(&mut self, entry: &str) {
+        for line in &mut self.failures {
+            line.requeued |= line.entry.as_deref() == Some(entry);
+        }
+    }
+
+    /// The last numbers are those of the report.
+    fn end(&mut self, report: &Report) {
+        self.snapshot.elapsed = report.elapsed;
+        self.snapshot.paused = false;
+        for (status, last) in self.snapshot.steps.iter_mut().zip(&report.steps) {
+            status.counts = last.counts;
+            (status.median, status.mean, status.p99) = (last.median, last.mean, last.p99);
+            (status.busy, status.queued, status.queued_bytes) = (0, 0, 0);
+            (status.busy_time, status.running) = (last.busy_time, Duration::ZERO);
+            status.high_water = last.queue_high_water;
+            status.waits_for.clear();
+            status.each_worker.clear();
+            status.paused = false;
+        }
+        self.history.add(&self.snapshot);
+    }
+
+    /// What is shown of it.
+    pub fn view(&self) -> View {
+        view::of(self, &self.pace)
+    }
+}
+
+fn push<T>(lines: &mut VecDeque<T>, line: T, most: usize) {
+    if lines.len() == most {
+        lines.pop_front();
+    }
+    lines.push_back(line);
+}
+
+/// What an event is as a line of a log, if it is worth one.
+fn in_words(event: &Event) -> Option<(Level, Option<Arc<str>>, String)> {
+    let about = |step: &Arc<str>| Some(Arc::clone(step));
+    Some(match event {
+        Event::InitFailed { step, worker, failure } => {
+            (Level::Error, about(step), format!("init of worker {worker} failed: {failure}"))
+        }
+        Event::Retrying { step, origin, attempt, failure, .. } => {
+            let what = origin.as_deref().map(|o| format!(" on {o}")).unwrap_or_default();
+            let text = format!("attempt {attempt}{what} failed, will be repeated: {failure}");
+            (Level::Warning, about(step), text)
+        }
+        Event::ProducerFailed { step, failure } => {
+            (Level::Error, about(step), format!("production has ended: {failure}"))
+        }
+        Event::FinishFailed { step, failure, .. } => {
+            (Level::Error, about(step), format!("finish failed: {failure}"))
+        }
+        Event::WorkerLost { step, worker, reason } => {
+            (Level::Error, about(step), format!("worker {worker} was lost: {reason}"))
+        }
+        Event::Said { step, level, text, .. } => (*level, about(step), text.clone()),
+        Event::Stopping { reason } => (Level::Warning, None, reason.clone()),
+        Event::Paused { step } => (Level::Info, step.clone(), "paused".to_owned()),
+        Event::Resumed { step } => (Level::Info, step.clone(), "resumed".to_owned()),
+        Event::WorkersSet { step, workers } => {
+            (Level::Info, about(step), format!("set to {workers} workers"))
+        }
+        Event::Requeued { step, entry, .. } => {
+            (Level::Info, about(step), format!("{entry} is tried again"))
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,335 @@
+//! What is shown of a run: the numbers of its status with rates, with what they mean,
+//! and with the time that is left.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::pace::{Pace, StepPace};
+use super::{FailureLine, History, Line, ProductLine, State, Status};
+use crate::config::plan::OnError;
+use crate::event::{StepPlan, StepStatus, WorkerStatus};
+use crate::ledger::{Counts, in_seconds};
+use crate::registry::Kind;
+use crate::summary::Verdict;
+
+/// A step whose workers wait for room for this part of the time is held back.
+const HELD: f64 = 0.3;
+/// A step whose workers are busy for a smaller part of the time is no bottleneck.
+const BUSY: f64 = 0.1;
+/// The time that is left is taken from the pace of this time.
+const LOOK_BACK: f64 = 60.0;
+
+/// What is shown of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// The number of the last event that is in it.
+    pub number: u64,
+    /// The name of the run.
+    pub run: String,
+    /// The version of drpipe.
+    pub version: String,
+    /// When it began, in UTC, as RFC 3339 has it.
+    pub started: String,
+    /// The machine.
+    pub host: String,
+    /// The program's process.
+    pub pid: u32,
+    /// How far it is.
+    pub state: State,
+    /// Whether the whole run is paused.
+    pub paused: bool,
+    /// How it ended.
+    pub verdict: Option<String>,
+    /// Why, if it was stopped or given up.
+    pub reason: Option<String>,
+    /// The exit code, once it has ended.
+    pub exit_code: Option<u8>,
+    /// Time since its start, in seconds.
+    #[serde(rename = "elapsed_s", with = "in_seconds")]
+    pub elapsed: Duration,
+    /// How long it will go on, in seconds, if that can be told.
+    pub eta_s: Option<f64>,
+    /// How many messages the producers have emitted.
+    pub emitted: u64,
+    /// How many they expect to emit, if they know.
+    pub expected: Option<u64>,
+    /// The step that limits the pace.
+    pub bottleneck: Option<Arc<str>>,
+    /// The steps in the order of the plan.
+    pub steps: Vec<StepView>,
+    /// How many failures there were in all.
+    pub failure_count: u64,
+    /// The latest failures, the newest last.
+    pub failures: VecDeque<FailureLine>,
+    /// The latest lines of the log, the newest last.
+    pub lines: VecDeque<Line>,
+    /// The latest products, the newest last.
+    pub products: VecDeque<ProductLine>,
+}
+
+/// What is shown of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its class.
+    pub class: String,
+    /// What its class is.
+    pub kind: Kind,
+    /// What becomes of failed messages.
+    pub on_error: OnError,
+    /// What it does for the pace of the run.
+    pub standing: Standing,
+    /// The steps whose full queues hold it back.
+    pub held_by: Vec<Arc<str>>,
+    /// Whether it is paused by itself.
+    pub paused: bool,
+    /// What became of its messages.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// What it has done: emitted, if it is a producer.
+    pub progressed: u64,
+    /// Messages a second.
+    pub rate: f64,
+    /// The part of their time that its workers are busy, 0 to 1.
+    pub utilisation: f64,
+    /// Messages in its queue.
+    pub queued: usize,
+    /// The most that it may hold; none is unbounded.
+    pub queue_limit: Option<usize>,
+    /// Bytes in its queue.
+    pub queued_bytes: u64,
+    /// The most that it may hold; none is unbounded.
+    pub queue_bytes: Option<u64>,
+    /// The most messages that ever stood in its queue.
+    pub high_water: usize,
+    /// Workers that have work in hand.
+    pub busy: usize,
+    /// Workers.
+    pub workers: usize,
+    /// Half of the calls took at most this time, in seconds.
+    #[serde(rename = "median_s", with = "in_seconds")]
+    pub median: Duration,
+    /// The mean time of one call, in seconds.
+    #[serde(rename = "mean_s", with = "in_seconds")]
+    pub mean: Duration,
+    /// 99 of 100 calls took at most this time, in seconds.
+    #[serde(rename = "p99_s", with = "in_seconds")]
+    pub p99: Duration,
+    /// The time that its workers have been busy, summed, in seconds.
+    #[serde(rename = "busy_time_s", with = "in_seconds")]
+    pub busy_time: Duration,
+    /// Where what it emits goes.
+    pub next_steps: Vec<EdgeView>,
+    /// Its workers, by number.
+    pub each_worker: Vec<WorkerStatus>,
+}
+
+/// What is shown of an edge of the graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EdgeView {
+    /// The name of the step that it leads to.
+    pub name: Arc<str>,
+    /// Whether it closes a loop.
+    pub feedback: bool,
+    /// Messages that went this way.
+    pub sent: u64,
+    /// Messages a second.
+    pub rate: f64,
+}
+
+/// What a step does for the pace of its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Its workers are being started.
+    Starting,
+    /// It limits the pace of the run.
+    Bottleneck,
+    /// A full queue behind it holds it back.
+    HeldBack,
+    /// It has more workers than work.
+    Waiting,
+    /// It is busy, and another step more so.
+    Working,
+    /// It is paused.
+    Paused,
+    /// It has done its last work.
+    Finished,
+}
+
+pub(super) fn of(status: &Status, pace: &Pace) -> View {
+    let Status { opened, snapshot, state, .. } = status;
+    let rows: Vec<(&StepPlan, &StepStatus, StepPace)> =
+        std::iter::zip(&opened.plan, &snapshot.steps)
+            .enumerate()
+            .map(|(index, (plan, step))| (plan, step, pace.of(index)))
+            .collect();
+    let bottleneck = bottleneck(status, &rows);
+    let producers = rows.iter().filter(|(plan, ..)| plan.kind == Kind::Producer);
+    let verdict = status.report.as_ref().map(|report| &report.verdict);
+    let reason = match verdict {
+        Some(Verdict::Stopped(reason)) => Some(reason.clone()),
+        _ => status.error.clone(),
+    };
+    View {
+        number: status.number,
+        run: opened.run.clone(),
+        version: opened.version.clone(),
+        started: opened.started.clone(),
+        host: opened.host.clone(),
+        pid: opened.pid,
+        state: *state,
+        paused: snapshot.paused,
+        verdict: verdict
+            .map(|v| v.name().to_owned())
+            .or(status.error.as_ref().map(|_| "stopped".to_owned())),
+        reason,
+        exit_code: status.report.as_ref().map(|r| r.exit_code).or(status.error.as_ref().map(|_| 3)),
+        elapsed: if *state == State::Ended { snapshot.elapsed } else { status.at },
+        eta_s: time_left(status),
+        emitted: producers.clone().map(|(_, step, _)| step.counts.emitted).sum(),
+        expected: expected(status),
+        bottleneck: bottleneck.map(|index| Arc::clone(&rows[index].1.name)),
+        steps: rows
+            .iter()
+            .enumerate()
+            .map(|(index, row)| step(status, row, bottleneck == Some(index)))
+            .collect(),
+        failure_count: status.failure_count,
+        failures: status.failures.clone(),
+        lines: status.lines.clone(),
+        products: status.products.clone(),
+    }
+}
+
+/// The step whose workers are busy for the largest part of their time, if it is worth
+/// the name. One that a full queue holds back is none.
+fn bottleneck(status: &Status, rows: &[(&StepPlan, &StepStatus, StepPace)]) -> Option<usize> {
+    if status.state == State::Ended {
+        let name = status.report.as_ref()?.bottleneck.as_deref()?;
+        return rows.iter().position(|(_, step, _)| &*step.name == name);
+    }
+    let candidates = rows.iter().enumerate().filter(|(_, (_, step, pace))| {
+        !step.finished && !step.paused && pace.held < HELD && pace.utilisation >= BUSY
+    });
+    let busiest =
+        candidates.max_by(|(_, (_, _, a)), (_, (_, _, b))| a.utilisation.total_cmp(&b.utilisation));
+    busiest.map(|(index, _)| index)
+}
+
+fn step(
+    status: &Status,
+    row: &(&StepPlan, &StepStatus, StepPace),
+    is_bottleneck: bool,
+) -> StepView {
+    let (plan, step, pace) = row;
+    let standing = if status.state == State::Ended || step.finished {
+        Standing::Finished
+    } else if step.paused || status.snapshot.paused {
+        Standing::Paused
+    } else if status.state == State::Starting {
+        Standing::Starting
+    } else if is_bottleneck {
+        Standing::Bottleneck
+    } else if pace.held >= HELD {
+        Standing::HeldBack
+    } else if pace.utilisation < 0.5 {
+        Standing::Waiting
+    } else {
+        Standing::Working
+    };
+    // A run that has ended is as fast as it was in all.
+    let seconds = status.snapshot.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    let ended = status.state == State::Ended;
+    let progressed = super::pace::done(step);
+    let next_steps = plan.next_steps.iter().enumerate().map(|(route, next)| {
+        let sent = step.sent.get(route).copied().unwrap_or_default();
+        let rate = pace.sent.get(route).copied().unwrap_or_default();
+        EdgeView {
+            name: Arc::clone(&next.name),
+            feedback: next.feedback,
+            sent,
+            rate: if ended { sent as f64 / seconds } else { rate },
+        }
+    });
+    let workers = step.workers.max(1) as f64;
+    StepView {
+        name: Arc::clone(&step.name),
+        class: plan.class.clone(),
+        kind: plan.kind,
+        on_error: plan.on_error,
+        standing,
+        held_by: if standing == Standing::HeldBack { step.waits_for.clone() } else { Vec::new() },
+        paused: step.paused,
+        counts: step.counts,
+        progressed,
+        rate: if ended { progressed as f64 / seconds } else { pace.rate },
+        utilisation: match ended {
+            true => (step.busy_time.as_secs_f64() / (seconds * workers)).min(1.0),
+            false => pace.utilisation,
+        },
+        queued: step.queued,
+        queue_limit: plan.queue_limit,
+        queued_bytes: step.queued_bytes,
+        queue_bytes: plan.queue_bytes,
+        high_water: step.high_water,
+        busy: step.busy,
+        workers: step.workers,
+        median: step.median,
+        mean: step.mean,
+        p99: step.p99,
+        busy_time: step.busy_time,
+        next_steps: next_steps.collect(),
+        each_worker: step.each_worker.clone(),
+    }
+}
+
+/// How many messages the producers expect to emit, if all know it.
+fn expected(status: &Status) -> Option<u64> {
+    let producers = status.opened.plan.iter().filter(|step| step.kind == Kind::Producer);
+    let mut all = producers.map(|step| status.expected.get(&step.name).copied()).peekable();
+    all.peek()?;
+    all.sum()
+}
+
+/// The time until all that is expected has been emitted, and what then waits at the
+/// slowest step is done, at the pace of the last minute.
+fn time_left(status: &Status) -> Option<f64> {
+    if status.state == State::Ended || status.snapshot.paused {
+        return None;
+    }
+    let expected = if status.state == State::Draining { None } else { Some(expected(status)?) };
+    let History { at_s, steps, .. } = &status.history;
+    let now = *at_s.last()?;
+    let from = at_s.partition_point(|at| *at < now - LOOK_BACK);
+    let seconds = now - at_s.get(from)?;
+    if seconds < 1.0 {
+        return None;
+    }
+    let rate = |index: usize| -> Option<f64> {
+        let done = &steps.get(index)?.done;
+        Some(done.last()?.saturating_sub(*done.get(from)?) as f64 / seconds)
+    };
+    let time_for = |count: u64, index: usize| match (count, rate(index)?) {
+        (0, _) => Some(0.0),
+        (_, rate) if rate > 0.0 => Some(count as f64 / rate),
+        _ => None,
+    };
+    let (mut to_emit, mut backlog) = (0.0_f64, 0.0_f64);
+    for (index, (plan, step)) in
+        std::iter::zip(&status.opened.plan, &status.snapshot.steps).enumerate()
+    {
+        if plan.kind == Kind::Producer {
+            let expects = expected.and_then(|_| status.expected.get(&step.name));
+            let left = expects.map_or(0, |total| total.saturating_sub(step.counts.emitted));
+            to_emit = to_emit.max(time_for(left, index)?);
+        } else {
+            backlog = backlog.max(time_for(step.counts.open(), index)?);
+        }
+    }
+    Some(to_emit + backlog)
+}
