@@ -15,6 +15,7 @@ mod faults;
 mod fits_reference;
 mod messagepack;
 mod mock;
+mod monitor;
 mod night;
 mod processes;
 mod program;
