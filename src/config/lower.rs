@@ -29,6 +29,7 @@ pub(crate) struct Lowered<'d> {
     /// The parameter sections, named after classes of the registry.
     pub(crate) sections: Vec<&'d Member>,
     pub(crate) quarantine: PathBuf,
+    pub(crate) ordered: bool,
     /// Of the steps in Python.
     pub(crate) python: Defaults,
     /// Whether steps are missing that were meant to be there.
@@ -120,6 +121,7 @@ pub(crate) fn lower<'d>(
         steps: Vec::new(),
         sections: Vec::new(),
         quarantine: PathBuf::from("quarantine"),
+        ordered: false,
         python: Defaults::default(),
         incomplete: false,
     };
@@ -151,6 +153,7 @@ fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: Or
     let text = || value.as_str().unwrap_or_default();
     match key.name {
         "quarantine" => lowered.quarantine = PathBuf::from(text()),
+        "ordered" => lowered.ordered = value.as_bool().unwrap_or_default(),
         "python" => lowered.python.interpreter = Some((text().to_owned(), origin)),
         "pythonpath" => lowered.python.paths = keys::directories(value),
         _ => {}
@@ -158,7 +161,7 @@ fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: Or
 }
 
 /// The keys of the pipeline that the command line may set.
-const SETTABLE: [&str; 3] = ["quarantine", "python", "pythonpath"];
+const SETTABLE: [&str; 4] = ["quarantine", "ordered", "python", "pythonpath"];
 
 type Keys<'d> = Vec<(&'static Key, &'d Node)>;
 

@@ -77,7 +77,8 @@ pub fn load_with(
         Spelling::Ctapipe => Loops::Found,
     };
     let rules = Rules { loops, incomplete, registry: Some(registry) };
-    let plan = assemble::plan(specs, lowered.quarantine, &rules, &mut report);
+    let mut plan = assemble::plan(specs, lowered.quarantine, &rules, &mut report);
+    plan.ordered = lowered.ordered;
     let warnings = report.finish(Some(&root))?;
     Ok(Loaded { plan, warnings })
 }

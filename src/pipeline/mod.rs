@@ -182,6 +182,16 @@ impl Pipeline {
         self.plan.quarantine = directory;
     }
 
+    /// Gives the steps that end the pipeline their messages in the order in which they
+    /// would come with one worker a step: by the number of the producer's message that they
+    /// descend from, and of several with the same by the order of emission. Each gets one
+    /// message at a time, and only when everything that belongs before it is there. A message
+    /// that failed for good holds nothing up; one that is tried again does. What `finish`
+    /// emits comes last. Without it, results come as they are ready.
+    pub fn set_ordered(&mut self, ordered: bool) {
+        self.plan.ordered = ordered;
+    }
+
     /// Makes every step take MessagePack, whatever the plan has chosen.
     pub(crate) fn take_messagepack(&mut self) {
         self.plan.steps.iter_mut().for_each(|step| step.codec = Codec::MessagePack);

@@ -10,6 +10,7 @@
 //! - `failure`: what becomes of failed attempts
 //! - `ending`: how steps and runs end, by counting
 //! - `items`: what becomes of each item, for a journal
+//! - `ordered`: results in the order of production
 //! - `steer`: what an operator changes while the run goes on
 
 mod ending;
@@ -17,6 +18,7 @@ mod failure;
 mod flow;
 mod interface;
 mod items;
+mod ordered;
 mod pool;
 mod queue;
 #[cfg(test)]
@@ -38,6 +40,7 @@ pub(crate) use items::{AttemptOutcome, End, Record};
 
 use ending::Groups;
 use items::Items;
+use ordered::Ordered;
 use queue::Queue;
 
 pub(crate) use interface::*;
@@ -184,6 +187,8 @@ pub(crate) struct Router {
     producer_failure: Option<String>,
     /// None without a journal.
     items: Option<Items>,
+    /// None unless results are to come in order.
+    ordered: Option<Ordered>,
 }
 
 impl Router {
@@ -246,6 +251,7 @@ impl Router {
             consecutive_producer_failures: 0,
             producer_failure: None,
             items: None,
+            ordered: plan.ordered.then(|| Ordered::new(plan)),
         }
     }
 
