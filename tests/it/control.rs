@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use drpipe::event::{Event, Snapshot, StepStatus};
 use drpipe::pipeline::{Builder, Control, Handle, Mode, Pipeline, Report, SteerError, Verdict};
@@ -11,13 +12,14 @@ use drpipe::prelude::*;
 use drpipe::stream::{Seen, Watcher};
 
 use crate::support::processes::LIMIT;
-use crate::support::{Call, Collected, Numbers};
+use crate::support::{Call, Collected};
 
 const BOTH: [Mode; 2] = [Mode::Sequential, Mode::Threads];
 
-/// Emits the whole numbers until it is told that it is enough.
+/// Emits the whole numbers below `end`, and goes on until it is told that it is enough.
 struct Endless {
     next: i64,
+    end: i64,
     enough: Arc<AtomicBool>,
 }
 
@@ -27,6 +29,9 @@ impl Producer for Endless {
     fn next(&mut self, out: &mut Emitter<i64>) -> Result<Next> {
         if self.enough.load(Ordering::SeqCst) {
             return Ok(Next::Done);
+        }
+        if self.next == self.end {
+            return Ok(Next::Idle(Duration::from_millis(1)));
         }
         out.send(self.next)?;
         self.next += 1;
@@ -49,10 +54,19 @@ fn pass(number: i64, out: &mut Emitter<i64>) -> Result<()> {
 
 /// NUMBERS, the stages that `stages` adds, COLLECT.
 fn start(mode: Mode, stages: impl FnOnce(Builder) -> Builder) -> Run {
+    start_below(i64::MAX, mode, stages)
+}
+
+/// A run of few numbers, which all fit into a queue.
+fn start_few(mode: Mode, stages: impl FnOnce(Builder) -> Builder) -> Run {
+    start_below(9, mode, stages)
+}
+
+fn start_below(end: i64, mode: Mode, stages: impl FnOnce(Builder) -> Builder) -> Run {
     let (enough, collected) = (Arc::new(AtomicBool::new(false)), Collected::default());
     let producer = {
         let enough = Arc::clone(&enough);
-        move || Endless { next: 0, enough: Arc::clone(&enough) }
+        move || Endless { next: 0, end, enough: Arc::clone(&enough) }
     };
     let directory = tempfile::tempdir().unwrap();
     let builder = stages(Pipeline::builder().producer("NUMBERS", producer));
@@ -73,7 +87,8 @@ impl Run {
 
     /// Waits for an event from which `wanted` makes something.
     fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
-        loop {
+        let start = Instant::now();
+        while start.elapsed() < LIMIT {
             match self.watcher.next(Some(LIMIT)) {
                 Seen::Event(told) => {
                     if let Some(found) = wanted(&told.event) {
@@ -81,9 +96,10 @@ impl Run {
                     }
                 }
                 Seen::Missed(_) => {}
-                Seen::Nothing | Seen::End => panic!("{what}: it did not happen"),
+                Seen::Nothing | Seen::End => break,
             }
         }
+        panic!("{what}: it did not happen")
     }
 
     fn until_numbers(&mut self, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
@@ -157,8 +173,7 @@ fn a_paused_run_begins_nothing_new_until_it_goes_on() {
 #[test]
 fn a_run_that_is_paused_does_not_end() {
     for mode in BOTH {
-        let mut run = with_pass(mode);
-        run.goes_on();
+        let mut run = start_few(mode, |builder| builder.stage("PASS", || Call(pass)));
         run.control().pause(Some("COLLECT")).unwrap();
         run.enough.store(true, Ordering::SeqCst);
         let finished = |now: &Snapshot| step(now, "PASS").finished && is_quiet(now);
@@ -277,9 +292,8 @@ fn a_run_that_is_over_says_so() {
 
 #[test]
 fn a_step_that_has_finished_cannot_be_steered() {
-    let mut run = with_pass(Mode::Threads);
+    let mut run = start_few(Mode::Threads, |builder| builder.stage("PASS", || Call(pass)));
     let control = run.control();
-    run.goes_on();
     control.pause(Some("COLLECT")).unwrap();
     run.enough.store(true, Ordering::SeqCst);
     run.until_numbers("PASS finishes", |now| step(now, "PASS").finished);
@@ -503,21 +517,15 @@ fn an_entry_that_is_not_there_is_unknown() {
 #[test]
 fn a_retry_comes_too_late_for_a_step_that_has_finished() {
     let mended = Arc::new(AtomicBool::new(false));
-    let collected = Collected::default();
-    let directory = tempfile::tempdir().unwrap();
-    let pipeline = Pipeline::builder()
-        .producer("NUMBERS", Numbers::below(9))
-        .stage("PICKY", picky(&mended))
-        .consumer("COLLECT", collected.collector())
-        .quarantine(directory.path());
-    let handle = pipeline.build().unwrap().start(Mode::Threads).unwrap();
-    let control = handle.control();
+    let mut run = start_few(Mode::Threads, |builder| builder.stage("PICKY", picky(&mended)));
+    let control = run.control();
     control.pause(Some("COLLECT")).unwrap();
-    let finished = |event: &Event| matches!(event, Event::StepFinished { step, .. } if &**step == "PICKY");
-    assert!(handle.stream().watch().events().any(|told| finished(&told.event)));
+    run.until("a four fails", entry_of);
+    run.enough.store(true, Ordering::SeqCst);
+    run.until_numbers("PICKY finishes", |now| step(now, "PICKY").finished);
     let why = refusal(control.retry("000001-PICKY"));
     assert!(why.contains("drpipe quarantine retry"), "{why}");
     control.resume(Some("COLLECT")).unwrap();
-    let report = handle.wait().unwrap();
+    let (report, ..) = run.wait();
     assert_eq!((report.exit_code, report.quarantined), (1, 1));
 }
