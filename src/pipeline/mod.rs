@@ -269,6 +269,7 @@ impl Pipeline {
             cancelled: Arc::clone(&cancelled),
             steps: plan.steps.iter().map(|step| step.name.clone()).collect(),
             quarantine: plan.quarantine.join(&run),
+            stream: stream.clone(),
         };
         let start = Start {
             outlet: Outlet::new(stream.clone(), keeper, journal),

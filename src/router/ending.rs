@@ -235,6 +235,11 @@ impl Router {
         }
     }
 
+    /// Whether all that was taken has come to its end, and every stage to its own.
+    pub(crate) fn has_done_all(&self) -> bool {
+        self.over && self.abandoned.is_none() && self.finish_failures.is_empty()
+    }
+
     /// Ends a run in which an `init` failed: no stage has anything to finish.
     pub(super) fn end_without_work(&mut self) {
         for worker in 0..self.workers.len() {

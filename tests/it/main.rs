@@ -8,6 +8,7 @@
 )]
 
 mod config;
+mod control;
 mod events;
 mod examples;
 mod fault_stages;
