@@ -377,8 +377,6 @@ impl Router {
         }
         self.workers[worker].state = State::Ready;
         self.workers[worker].since = now;
-        // It may have been started anew after it was told to go.
-        self.retiring += usize::from(self.workers[worker].retiring);
         self.used(worker);
         self.worker_has_started();
         self.touch(self.workers[worker].step);

@@ -17,6 +17,7 @@ mod fits_reference;
 mod messagepack;
 mod mock;
 mod night;
+mod ordered;
 mod processes;
 mod program;
 mod python;
