@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::config::{ConfigError, Setting};
+use crate::config::{Address, ConfigError, Setting};
 use crate::pipeline::Mode;
 
 const EXAMPLES: &str = "\
@@ -21,6 +21,8 @@ Examples:
   drpipe stages --python lab.reduction
   drpipe quarantine list quarantine
   drpipe quarantine retry quarantine --config pipeline.json
+  drpipe --config pipeline.json --monitor
+  drpipe monitor
 
 Exit codes:
   0  every input was processed
@@ -82,6 +84,8 @@ pub(super) enum Command {
     /// Look at the inputs that failed, or try them again
     #[command(after_help = QUARANTINE_EXAMPLES)]
     Quarantine(QuarantineArgs),
+    /// Show all runs of this user on this machine to browsers, also after their end
+    Monitor(MonitorArgs),
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Print a completion script
@@ -161,6 +165,13 @@ pub(super) struct RunArgs {
     /// Print no progress and no ledger
     #[arg(short, long)]
     pub(super) quiet: bool,
+    /// Show the run to browsers while it lasts, at host:port, a port or a host; without
+    /// one at localhost:5565
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = Address::DEFAULT)]
+    pub(super) monitor: Option<Address>,
+    /// What lets other machines steer: they see the run only, if there is none
+    #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(super) monitor_token: Option<String>,
 }
 
 impl RunArgs {
@@ -172,6 +183,17 @@ impl RunArgs {
         };
         self.journal.clone().or_else(|| self.resume.then(default))
     }
+}
+
+/// A token travels in a header, and a short one is guessed.
+fn token(text: &str) -> Result<String, String> {
+    const SHORTEST: usize = 8;
+    if text.len() < SHORTEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "expected {SHORTEST} or more letters, digits and signs without blanks"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -216,6 +238,22 @@ pub(super) struct RetryArgs {
     pub(super) directory: PathBuf,
     #[command(flatten)]
     pub(super) run: RunArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct MonitorArgs {
+    /// Where they are shown: host:port, a port or a host
+    #[arg(value_name = "ADDRESS", default_value = Address::DEFAULT)]
+    pub(super) address: Address,
+    /// Show this run too, or the runs of this monitor, such as http://tel2:5565/
+    #[arg(long = "run", value_name = "URL")]
+    pub(super) runs: Vec<String>,
+    /// The token that the runs given by --run were given
+    #[arg(long, requires = "runs", env = "DRPIPE_TOKEN", hide_env_values = true)]
+    pub(super) token: Option<String>,
+    /// What lets other machines steer: they see the runs only, if there is none
+    #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(super) monitor_token: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -75,5 +75,7 @@ fn run_args(args: &CheckArgs) -> RunArgs {
         log_format: LogFormat::Text,
         log_level: args.log_level.clone(),
         quiet: false,
+        monitor: None,
+        monitor_token: None,
     }
 }

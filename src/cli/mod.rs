@@ -7,6 +7,7 @@ mod inspect;
 mod ledger;
 mod log;
 mod mock;
+mod monitor;
 mod progress;
 mod quarantine;
 mod run;
@@ -148,6 +149,7 @@ impl Cli {
             },
             Command::Stages(args) => inspect::stages(&self.registry, &args),
             Command::Quarantine(args) => self.quarantine(args.command),
+            Command::Monitor(args) => monitor::show_all(args),
             Command::Schema => inspect::schema(&self.registry),
             Command::Completions { shell } => {
                 let mut command = Args::command();

@@ -8,7 +8,7 @@ use indicatif::MultiProgress;
 use super::args::RunArgs;
 use super::events::Events;
 use super::progress::Progress;
-use super::{STOPPED, USAGE, complain, ledger, log, print, signals, summary};
+use super::{STOPPED, USAGE, complain, ledger, log, monitor, print, signals, summary};
 use crate::event::Event;
 use crate::pipeline::{Pipeline, Report, RunError, Verdict};
 use crate::stream::Seen;
@@ -61,11 +61,13 @@ fn start_and_watch(
 ) -> Result<Report, (u8, String)> {
     let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
+    let shown = monitor::options(args, pipeline.plan());
     let handle = pipeline.start(args.mode.into()).map_err(|error| {
         let code = if matches!(error, RunError::Journal(_)) { USAGE } else { STOPPED };
         (code, error.to_string())
     })?;
     signals.watch(handle.control());
+    let monitor = monitor::start(&handle, shown);
     let mut watcher = handle.stream().watch();
     loop {
         let told = match watcher.next(None) {
@@ -90,7 +92,11 @@ fn start_and_watch(
             event => log::log(event),
         }
     }
-    handle.wait().map_err(|error| (STOPPED, error.to_string()))
+    let result = handle.wait().map_err(|error| (STOPPED, error.to_string()));
+    if let Some(monitor) = monitor {
+        monitor.stop();
+    }
+    result
 }
 
 /// One line, whatever is in a file's name or a failure's text.

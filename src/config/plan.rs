@@ -103,6 +103,8 @@ pub struct Plan {
     pub ordered: bool,
     /// Where failed inputs are kept.
     pub quarantine: PathBuf,
+    /// Where the run is to be shown, if the configuration says so.
+    pub monitor: Option<String>,
     /// The configuration with the command line's settings; null if a program made it.
     pub config: Value,
     /// A hash of the configuration with the command line's settings, in hexadecimal.

@@ -115,26 +115,23 @@ impl Control {
     /// The directory of an entry. It is written a moment after the failure was told.
     fn entry(&self, entry: &str) -> Result<PathBuf, SteerError> {
         let place = self.quarantine.join(entry);
-        let told =
-            || self.stream.status().failures.iter().any(|f| f.entry.as_deref() == Some(entry));
         let is_name = !entry.is_empty() && !entry.contains(['/', '\\']) && !entry.starts_with('.');
+        if is_name && place.is_dir() {
+            return Ok(place);
+        }
+        let failures = self.stream.status().failures;
+        let told: Vec<&str> = failures.iter().filter_map(|line| line.entry.as_deref()).collect();
         let start = Instant::now();
-        while is_name {
+        while told.contains(&entry) && start.elapsed() < WRITTEN_WITHIN {
             if place.is_dir() {
                 return Ok(place);
             }
-            if start.elapsed() > WRITTEN_WITHIN || !told() {
-                break;
-            }
             std::thread::sleep(LOOK_EVERY);
         }
-        let entries = std::fs::read_dir(&self.quarantine).into_iter().flatten().flatten();
-        let entries: Vec<String> =
-            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         Err(SteerError::Unknown(format!(
             "there is no failed input {entry:?} of this run in {}{}",
             self.quarantine.display(),
-            hint(entry, entries.iter().map(String::as_str))
+            hint(entry, told.into_iter())
         )))
     }
 

@@ -139,6 +139,7 @@ fn branches_that_join_again_are_in_order() {
         let collected = Collected::default();
         let report = Pipeline::builder()
             .producer("NUMBERS", Numbers::below(COUNT))
+            .next_step("SWITCH")
             .stage("SWITCH", || {
                 Call(|number: i64, out: &mut Emitter<i64>| {
                     out.send_to(if number % 3 == 0 { "LONG" } else { "COLLECT" }, number)
