@@ -10,7 +10,6 @@ use crate::note::Note;
 use crate::quarantine::{Keeper, Kept};
 use crate::router::{Casualty, Input, Record, Router};
 use crate::stream::Stream;
-use crate::summary::Verdict;
 
 /// Time between progress events.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -107,7 +106,7 @@ impl Outlet {
     pub(crate) fn finish(self, router: &Router) -> Left {
         let verdict = router.verdict();
         let mut kept = self.keeper.finish();
-        if matches!(verdict, Verdict::Done | Verdict::SomeFailed) {
+        if router.has_done_all() && kept.error.is_none() {
             // They were tried again, and what failed again has an entry of its own.
             kept.remove(router.requeued());
         }

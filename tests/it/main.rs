@@ -8,6 +8,7 @@
 )]
 
 mod config;
+mod control;
 mod events;
 mod examples;
 mod fault_stages;
@@ -17,6 +18,7 @@ mod messagepack;
 mod mock;
 mod monitor;
 mod night;
+mod ordered;
 mod processes;
 mod program;
 mod python;
