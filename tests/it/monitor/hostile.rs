@@ -23,10 +23,12 @@ fn nobody_steers_who_may_not() {
     slow(place.path());
     let run = run(place.path(), &["--monitor-token", "correct-horse"]);
     let host = run.address.clone();
-    let replaced = |from: String, to: &str| pause(&run, |good| {
-        assert!(good.contains(&from), "{from}");
-        good.replace(&from, to)
-    });
+    let replaced = |from: String, to: &str| {
+        pause(&run, |good| {
+            assert!(good.contains(&from), "{from}");
+            good.replace(&from, to)
+        })
+    };
     let origin = format!("Origin: http://{host}");
     for (from, to, status) in [
         (origin.clone(), "Origin: http://evil.example", 403),
@@ -66,7 +68,10 @@ fn nothing_beyond_the_run_can_be_read() {
     let run = run(place.path(), &[]);
     let (host, name) = (run.address.clone(), run.name());
     let ask = |path: &str, more: &str| {
-        raw(&host, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n"))
+        raw(
+            &host,
+            &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n"),
+        )
     };
     for path in [
         "/../../etc/passwd",
@@ -89,12 +94,14 @@ fn nothing_beyond_the_run_can_be_read() {
     let (status, answer) = ask("/", "");
     assert_eq!(status, 200);
     let answer = answer.to_lowercase();
-    for header in ["content-security-policy: default-src 'self'", "x-content-type-options: nosniff"] {
+    for header in ["content-security-policy: default-src 'self'", "x-content-type-options: nosniff"]
+    {
         assert!(answer.contains(header), "{header}");
     }
     assert_eq!(ask(&format!("/runs/{name}/api/view"), "Origin: http://evil.example\r\n").0, 403);
     assert_eq!(ask("/", "Sec-Fetch-Site: cross-site\r\n").0, 403);
-    let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    let link =
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
     assert_eq!(ask("/", link).0, 200);
     assert_eq!(ask(&format!("/runs/{name}/api/view"), link).0, 403);
 }
@@ -129,7 +136,7 @@ fn idle_connections_and_readers_that_never_read_do_not_matter() {
     page.until(|view| view["steps"][2]["done"].as_u64() > first["steps"][2]["done"].as_u64());
     let more = json!({"step": "SLOW", "workers": 200});
     post_ok(&client, &format!("/runs/{name}/api/workers"), more);
-    let summary = run.summary(0);
+    let summary = run.summary();
     program::assert_balanced(&summary);
     assert_eq!(program::count(program::step(&summary, "END"), "done"), 6000);
 }

@@ -116,11 +116,12 @@ impl Serving {
     }
 
     /// Waits for the end of the run: its summary.
-    pub fn summary(&mut self, code: i32) -> Value {
+    pub fn summary(&mut self) -> Value {
         let said = self.said.recv_timeout(LIMIT).expect("the run should end");
         let status = self.child.wait().unwrap();
-        assert_eq!(status.code(), Some(code), "{said}");
-        program::json(&self.directory.join("summary.json"))
+        let summary = program::json(&self.directory.join("summary.json"));
+        assert_eq!(summary["exit_code"], json!(status.code()), "{said}");
+        summary
     }
 }
 

@@ -31,7 +31,7 @@ fn who_comes_late_sees_the_same_and_the_last_view_is_the_summary() {
     while let Some((event, data)) = late.next() {
         if event == "history" { history = data } else { last = data }
     }
-    let summary = run.summary(0);
+    let summary = run.summary();
     assert_eq!(last["state"], "ended");
     assert_eq!((&last["verdict"], &last["exit_code"]), (&json!("done"), &json!(0)));
     assert_eq!(counts(&last["steps"]), counts(&summary["steps"]));
@@ -206,8 +206,7 @@ fn pictures_that_were_made_known_are_shown_small_and_nothing_else_is() {
     let sender = Arc::new(Mutex::new(sender));
     let options = Options { address: Some("localhost:0".parse::<Address>().unwrap()), token: None };
     let say = move |_, text: &str| drop(sender.lock().unwrap().send(text.to_owned()));
-    let monitor =
-        Monitor::start(handle.stream().clone(), handle.control(), options, say).unwrap();
+    let monitor = Monitor::start(handle.stream().clone(), handle.control(), options, say).unwrap();
     let text = loop {
         let text = said.recv_timeout(LIMIT).unwrap();
         if text.contains("http://") {

@@ -38,7 +38,7 @@ fn every_post_does_what_it_says() {
     let mut page = Page::open(&client, &path("stream"));
     post_ok(&client, &path("drain"), json!({}));
     let last = page.until(|view| view["state"] == "ended");
-    let summary = run.summary(last["exit_code"].as_i64().unwrap() as i32);
+    let summary = run.summary();
     assert_eq!(counts(&last["steps"]), counts(&summary["steps"]));
     program::assert_balanced(&summary);
     assert!(program::count(program::step(&summary, "NUMBERS"), "emitted") < 6000);
@@ -52,7 +52,7 @@ fn a_run_is_stopped_at_once() {
     let path = run.path("stop");
     Page::open(&run.client(), &run.path("stream")).until(|view| view["state"] == "running");
     post_ok(&run.client(), &path, json!({}));
-    let summary = run.summary(130);
+    let summary = run.summary();
     program::assert_balanced(&summary);
 }
 
@@ -81,7 +81,7 @@ fn a_failed_input_is_looked_at_and_tried_again() {
     assert!(status == 409 && said.contains("already"), "{status} {said}");
     page.until(|view| view["failures"][0]["requeued"] == true);
     post_ok(&client, &path("workers"), json!({"step": "SLOW", "workers": 200}));
-    let summary = run.summary(0);
+    let summary = run.summary();
     assert_eq!(program::count(program::step(&summary, "END"), "done"), 6000);
 }
 
@@ -95,6 +95,6 @@ fn the_socket_of_the_user_needs_no_name_and_no_port() {
     let client = Client::socket(&socket);
     assert_eq!(get(&client, "/api/runs")[0]["may_steer"], true);
     post_ok(&client, &format!("/runs/{name}/api/stop"), json!({}));
-    run.summary(130);
+    run.summary();
     assert!(!socket.exists());
 }
