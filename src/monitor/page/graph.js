@@ -11,7 +11,11 @@ const WORDS = {
   starting: "starting", bottleneck: "limits the pace", held_back: "held back", waiting: "has time",
   working: "working", paused: "paused", finished: "finished",
 };
-export const word = (standing) => WORDS[standing] ?? standing;
+/** What a step does for the pace; a producer that has time is one that waits for room. */
+export function word(step) {
+  if (step.kind === "producer" && step.standing === "waiting") return "waits for room";
+  return WORDS[step.standing] ?? step.standing;
+}
 
 let drawn = null;
 
@@ -91,7 +95,7 @@ function box(step, { x, y }, down) {
   const node = svg("g", { transform: `translate(${x},${y})`, class: "box" },
     svg("rect", { width: wide, height: high, rx: 8, class: "frame" }), ...queue,
     text(18, 25, "name", short(step.name, 16)), text(18, 43, "class", short(step.class, 22)),
-    parts.rate, parts.state, parts.tag, parts.hint);
+    parts.rate, parts.state, ...(down ? [] : [parts.tag]), parts.hint);
   parts.tag.setAttribute("text-anchor", "middle");
   return { node, parts };
 }
@@ -149,8 +153,10 @@ export function graph(view, live) {
     const { node, parts } = drawn.boxes.get(step.name);
     node.setAttribute("class", `box ${step.standing}${step.name === view.bottleneck ? " slowest" : ""}`);
     say(parts.rate, rate(step.rate));
-    say(parts.state, step.kind === "producer" ? word(step.standing) : `${word(step.standing)} · ${step.busy}/${step.workers}`);
-    say(parts.hint, `${step.name}: ${word(step.standing)}, ${count(step.queued)} waiting, ${step.busy} of ${step.workers} workers busy`);
+    // From top to bottom the tag would stand in the way of the edge.
+    const words = drawn.down && step.standing === "bottleneck" ? "BOTTLENECK" : word(step);
+    say(parts.state, step.kind === "producer" ? words : `${words} · ${step.busy}/${step.workers}`);
+    say(parts.hint, `${step.name}: ${word(step)}, ${count(step.queued)} waiting, ${step.busy} of ${step.workers} workers busy`);
     if (step.kind !== "producer") level(parts.queue, step, down);
     for (const next of step.next_steps) {
       const { dashes, label } = drawn.edges.get(`${step.name}\n${next.name}`);

@@ -71,9 +71,9 @@ export function rate(value) {
 /** A time as one measures it: 12.3 ms. */
 export function time(seconds) {
   if (seconds === 0) return "–";
-  if (seconds < 1e-3) return `${digits(seconds * 1e6)} µs`;
-  if (seconds < 1) return `${digits(seconds * 1e3)} ms`;
-  return seconds < 100 ? `${digits(seconds)} s` : span(seconds);
+  if (seconds < 1e-3) return `${digits(seconds * 1e6)}\u00a0µs`;
+  if (seconds < 1) return `${digits(seconds * 1e3)}\u00a0ms`;
+  return seconds < 100 ? `${digits(seconds)}\u00a0s` : span(seconds);
 }
 
 /** A time as one waits for it: 1 h 02 min. */
@@ -93,10 +93,10 @@ export function bytes(value) {
     value /= 1024;
     unit += 1;
   }
-  return unit === 0 ? `${value} B` : `${digits(value)} ${units[unit]}`;
+  return unit === 0 ? `${value}\u00a0B` : `${digits(value)}\u00a0${units[unit]}`;
 }
 
-export const percent = (part) => `${Math.round(part * 100)} %`;
+export const percent = (part) => `${Math.round(part * 100)}\u00a0%`;
 
 /** "a", "a and b", "a, b and c". */
 export function listed(names) {
@@ -176,6 +176,6 @@ export function draw(node, times, values, unit) {
   const path = values.map(point).join("L");
   line.setAttribute("d", path ? `M${path}` : "");
   area.setAttribute("d", path ? `M0,${HIGH}L${path}L${WIDE},${HIGH}Z` : "");
-  say(most, `at most ${unit(top)}`);
+  say(most, `max ${unit(top)}`);
   drawing.setAttribute("aria-label", `${words}: now ${unit(values.at(-1) ?? 0)}, at most ${unit(top)}`);
 }

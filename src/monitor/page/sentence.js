@@ -22,7 +22,10 @@ function behind(view, name) {
   while (grown) {
     grown = false;
     for (const step of view.steps) {
-      const waits = step.held_by.some((by) => by === name || held.has(by));
+      const limit = (next) => next === name || held.has(next);
+      // A producer is asked for more only where there is room.
+      const producer = step.kind === "producer" && step.standing === "waiting";
+      const waits = step.held_by.some(limit) || (producer && step.next_steps.some((next) => limit(next.name)));
       if (waits && !held.has(step.name)) {
         held.add(step.name);
         grown = true;

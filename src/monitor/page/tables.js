@@ -10,7 +10,7 @@ const MOST_WORKERS = 200;
 
 function card(step, post) {
   const value = (name) => el("b", { "data-field": name });
-  const fact = (label, name) => el("div", {}, el("span", { class: "label" }, label), " ", parts[name]);
+  const fact = (label, name) => el("div", {}, el("span", { class: "label" }, label), parts[name]);
   const parts = {};
   for (const name of ["rate", "done", "failed", "retried", "dropped", "median", "mean", "p99", "busy", "workers", "queued", "queued_bytes", "utilisation"]) {
     parts[name] = value(name);
@@ -25,13 +25,13 @@ function card(step, post) {
   const head = el("div", { class: "title" }, el("h3", {}, step.name), el("span", { class: "small" }, step.class), parts.badge);
   const isProducer = step.kind === "producer";
   const queue = isProducer ? [] : [
-    el("div", { class: "wide" }, el("span", { class: "label" }, "Queue"), " ", parts.queued, ", ", parts.queued_bytes), parts.meter,
+    el("div", { class: "wide" }, el("span", { class: "label" }, "Queue"), " ", parts.queued, el("span", { class: "small" }, " · ", parts.queued_bytes)), parts.meter,
   ];
   const staff = el("div", { class: "staff wide", role: "group", "aria-label": `Workers of ${step.name}` },
     el("span", { class: "label" }, "Workers"), " ",
     ...(isProducer ? [] : [button("fewer", "−", `One worker fewer for ${step.name}`, () => set(-1)), " "]), parts.workers,
     ...(isProducer ? [] : [" ", button("more", "+", `One worker more for ${step.name}`, () => set(1))]),
-    " ", parts.busy, ", ", parts.utilisation, " of the time");
+    el("span", { class: "small" }, " · ", parts.busy, " · ", parts.utilisation, " of the time"));
   const node = el("article", { class: "card", "data-step": step.name, "aria-label": `Step ${step.name}` }, head, ...queue, staff,
     el("div", { class: "facts" }, fact("Rate", "rate"), fact(isProducer ? "Emitted" : "Done", "done"),
       fact("Failed", "failed"), fact("Dropped", "dropped"), fact("Retries", "retried"),
@@ -44,7 +44,7 @@ function card(step, post) {
 
 function fillQueue(parts, step) {
   const most = step.queue_limit === null ? "" : ` of ${count(step.queue_limit)}`;
-  say(parts.queued, `${count(step.queued)}${most} messages`);
+  say(parts.queued, `${count(step.queued)}${most}`);
   parts.queued.dataset.value = step.queued;
   const mostBytes = step.queue_bytes === null ? "" : ` of ${bytes(step.queue_bytes)}`;
   say(parts.queued_bytes, bytes(step.queued_bytes) + mostBytes);
@@ -71,7 +71,7 @@ function fillCard(node, step, place, view, history, may) {
   parts.failed.classList.toggle("alarm", step.failed > 0);
   if (step.kind !== "producer") fillQueue(parts, step);
   const slowest = step.name === view.bottleneck;
-  say(parts.badge, over && slowest ? "limited the pace" : word(step.standing));
+  say(parts.badge, over && slowest ? "limited the pace" : word(step));
   parts.badge.className = `badge ${step.standing}`;
   parts.badge.dataset.value = step.standing;
   node.classList.toggle("slowest", slowest);
