@@ -166,7 +166,7 @@ function redraw() {
     const [sentence, more] = limits(view);
     say(byId("says"), sentence);
     say(byId("says-more"), more);
-    byId("sentence").className = view.state === "ended" ? (view.exit_code ? "bad" : "good") : view.bottleneck ? "limited" : "";
+    byId("sentence").className = view.state === "ended" ? (view.exit_code ? "bad" : "good") : view.bottleneck && !view.paused ? "limited" : "";
     announce(sentence);
     const may = maySteer && live && view.state !== "ended";
     graph(view, live);
@@ -188,7 +188,7 @@ function head() {
   const over = view.state === "ended";
   for (const name of ["run", "host", "pid", "version"]) say(field(name), String(view[name]));
   say(field("started"), new Date(view.started).toLocaleString());
-  say(field("state"), state());
+  say(field("state"), live ? state() : `${state()} when last seen`);
   field("state").dataset.value = view.paused ? "paused" : view.state;
   field("state").className = `badge ${over ? (view.exit_code ? "bad" : "good") : view.paused ? "paused" : view.state}`;
   say(field("elapsed"), span(view.elapsed_s));

@@ -151,7 +151,7 @@ export function graph(view, live) {
   if (!drawn || drawn.down !== down || drawn.names !== names) drawn = build(view, down);
   for (const step of view.steps) {
     const { node, parts } = drawn.boxes.get(step.name);
-    node.setAttribute("class", `box ${step.standing}${step.name === view.bottleneck ? " slowest" : ""}`);
+    node.setAttribute("class", `box ${step.standing}${step.name === view.bottleneck && !view.paused ? " slowest" : ""}`);
     say(parts.rate, rate(step.rate));
     // From top to bottom the tag would stand in the way of the edge.
     const words = drawn.down && step.standing === "bottleneck" ? "BOTTLENECK" : word(step);
@@ -160,7 +160,7 @@ export function graph(view, live) {
     if (step.kind !== "producer") level(parts.queue, step, down);
     for (const next of step.next_steps) {
       const { dashes, label } = drawn.edges.get(`${step.name}\n${next.name}`);
-      const moves = live && next.rate > 0 && view.state !== "ended";
+      const moves = live && next.rate > 0 && view.state !== "ended" && !view.paused;
       dashes.setAttribute("class", moves ? "dashes moving" : "dashes");
       say(label, next.sent > 0 ? rate(next.rate) : "");
     }

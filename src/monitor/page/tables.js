@@ -70,7 +70,7 @@ function fillCard(node, step, place, view, history, may) {
   }
   parts.failed.classList.toggle("alarm", step.failed > 0);
   if (step.kind !== "producer") fillQueue(parts, step);
-  const slowest = step.name === view.bottleneck;
+  const slowest = step.name === view.bottleneck && !view.paused;
   say(parts.badge, over && slowest ? "limited the pace" : word(step));
   parts.badge.className = `badge ${step.standing}`;
   parts.badge.dataset.value = step.standing;
