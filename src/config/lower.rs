@@ -324,6 +324,10 @@ fn top_level_settings(lowered: &mut Lowered<'_>, settings: &[Setting], report: &
                 true => set_top_level(lowered, key, &setting.verbatim(), origin),
                 false => wrong_value(key, &setting.verbatim(), &origin, report),
             },
+            Some(key) if matches!(key.name, "gui" | "gui_address") => {
+                let message = format!("{} has no effect here", quote(key.name));
+                report.warning(&origin, message, "use --monitor");
+            }
             Some(key) if keys::has_no_effect(key) => {
                 report.warning(&origin, format!("{} has no effect here", quote(key.name)), "");
             }

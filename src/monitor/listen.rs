@@ -33,7 +33,9 @@ pub(super) enum NotListening {
 pub(super) async fn listen(address: &Address, own_run: bool) -> Result<Listening, NotListening> {
     let failed = |why: String| NotListening::Failed(format!("cannot listen at {address}: {why}"));
     let numbers = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
-    let numbers: Vec<SocketAddr> = numbers.map_err(|error| failed(error.to_string()))?.collect();
+    let mut numbers: Vec<SocketAddr> =
+        numbers.map_err(|error| failed(error.to_string()))?.collect();
+    numbers.dedup();
     let last = match address.port {
         0 => 0,
         port => port.saturating_add(TRIED),
@@ -55,8 +57,8 @@ pub(super) async fn listen(address: &Address, own_run: bool) -> Result<Listening
 }
 
 /// All numbers of the name with one port; one that this machine does not have is left out.
-async fn bind(numbers: &[SocketAddr], port: u16) -> io::Result<Vec<TcpListener>> {
-    let (mut listeners, mut port) = (Vec::new(), port);
+async fn bind(numbers: &[SocketAddr], wanted: u16) -> io::Result<Vec<TcpListener>> {
+    let (mut listeners, mut port) = (Vec::new(), wanted);
     let mut missing = io::Error::new(ErrorKind::NotFound, "the name has no number");
     for number in numbers {
         match TcpListener::bind(SocketAddr::new(number.ip(), port)).await {
@@ -64,7 +66,10 @@ async fn bind(numbers: &[SocketAddr], port: u16) -> io::Result<Vec<TcpListener>>
                 port = listener.local_addr()?.port();
                 listeners.push(listener);
             }
-            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            // Any port was as good: the others have only that which the first has got.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && (wanted != 0 || port == 0) => {
+                return Err(error);
+            }
             Err(error) => missing = error,
         }
     }
