@@ -172,6 +172,7 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         config: serde_json::Value::Null,
         steps: steps.collect(),
         quarantine: "q".into(),
+        monitor: None,
         config_hash: String::new(),
         work_hash: String::new(),
     }
