@@ -139,6 +139,9 @@ pub(super) struct RunArgs {
     /// How the workers are placed
     #[arg(long, value_enum, default_value_t = ModeArg::Threads)]
     pub(super) mode: ModeArg,
+    /// Give results to the last steps in the order of the producer's messages
+    #[arg(long)]
+    pub(super) ordered: bool,
     /// Write what became of the run as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) summary: Option<PathBuf>,

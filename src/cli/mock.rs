@@ -62,6 +62,7 @@ fn conclusion(report: &Report, differences: &[String]) -> String {
 /// The options of a run of mocks.
 fn run_args(args: &CheckArgs) -> RunArgs {
     RunArgs {
+        ordered: false,
         source: Source::default(),
         mode: args.mode,
         summary: None,

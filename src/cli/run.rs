@@ -33,6 +33,9 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, 
     if let Some(directory) = &args.quarantine {
         pipeline.set_quarantine(directory.clone());
     }
+    if args.ordered {
+        pipeline.set_ordered(true);
+    }
     if let Some(journal) = args.journal() {
         pipeline.set_journal(journal, args.resume);
     }

@@ -87,6 +87,13 @@ const QUARANTINE: Key = key(
     "Where failed inputs are kept; relative to the current directory.",
 );
 
+const ORDERED: Key = key(
+    "ordered",
+    Shape::Value(|| json!({"type": "boolean", "default": false})),
+    "true or false",
+    "Whether the steps at the end get their messages in the order of the producer's.",
+);
+
 const PYTHON: Key = key(
     "python",
     Shape::Value(|| json!({"type": "string", "minLength": 1})),
@@ -127,6 +134,7 @@ pub(crate) const NATIVE: &[Key] = &[
         "The steps between producer and consumer.",
     ),
     key("consumer", Shape::Step, "an object, the last step", "The step at the end."),
+    ORDERED,
     QUARANTINE,
     PYTHON,
     PYTHONPATH,
@@ -156,6 +164,7 @@ pub(crate) const FLOW: &[Key] = &[
     key("producer_conf", Shape::Step, "an object, the first step", "The first step."),
     key("stagers_conf", Shape::Steps, "a list of objects, one per step", "The steps between."),
     key("consumer_conf", Shape::Step, "an object, the last step", "The step at the end."),
+    ORDERED,
     QUARANTINE,
     PYTHON,
     PYTHONPATH,

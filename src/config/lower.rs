@@ -30,6 +30,7 @@ pub(crate) struct Lowered<'d> {
     /// The parameter sections, named after classes of the registry.
     pub(crate) sections: Vec<&'d Member>,
     pub(crate) quarantine: PathBuf,
+    pub(crate) ordered: bool,
     /// Where the run is to be shown, by drpipe's own key.
     monitor: Option<String>,
     /// Whether it is to be shown, and where, by ctapipe's keys.
@@ -135,6 +136,7 @@ pub(crate) fn lower<'d>(
         steps: Vec::new(),
         sections: Vec::new(),
         quarantine: PathBuf::from("quarantine"),
+        ordered: false,
         monitor: None,
         gui: false,
         gui_address: None,
@@ -169,6 +171,7 @@ fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: Or
     let text = || value.as_str().unwrap_or_default();
     match key.name {
         "quarantine" => lowered.quarantine = PathBuf::from(text()),
+        "ordered" => lowered.ordered = value.as_bool().unwrap_or_default(),
         "python" => lowered.python.interpreter = Some((text().to_owned(), origin)),
         "pythonpath" => lowered.python.paths = keys::directories(value),
         "monitor" => lowered.monitor = Some(text().to_owned()),
@@ -179,7 +182,7 @@ fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: Or
 }
 
 /// The keys of the pipeline that the command line may set.
-const SETTABLE: [&str; 3] = ["quarantine", "python", "pythonpath"];
+const SETTABLE: [&str; 4] = ["quarantine", "ordered", "python", "pythonpath"];
 
 type Keys<'d> = Vec<(&'static Key, &'d Node)>;
 

@@ -82,6 +82,7 @@ pub fn load_with(
     let monitor = lowered.monitor();
     let mut plan = assemble::plan(specs, lowered.quarantine, &rules, &mut report);
     plan.monitor = monitor;
+    plan.ordered = lowered.ordered;
     let warnings = report.finish(Some(&root))?;
     Ok(Loaded { plan, warnings })
 }

@@ -7,6 +7,9 @@ pub(super) fn file(name: &str) -> Option<(&'static str, &'static str)> {
         "style.css" => ("text/css; charset=utf-8", include_str!("page/style.css")),
         "dashboard.js" => (JAVASCRIPT, include_str!("page/dashboard.js")),
         "parts.js" => (JAVASCRIPT, include_str!("page/parts.js")),
+        "icon.svg" => ("image/svg+xml", include_str!("page/icon.svg")),
+        "sentence.js" => (JAVASCRIPT, include_str!("page/sentence.js")),
+        "tables.js" => (JAVASCRIPT, include_str!("page/tables.js")),
         "graph.js" => (JAVASCRIPT, include_str!("page/graph.js")),
         _ => return None,
     })

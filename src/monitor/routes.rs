@@ -77,6 +77,7 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .route("/metrics", get(all_metrics))
         .route("/runs/{run}", get(to_page))
         .route("/runs/{run}/", get(page_of))
+        .route("/runs/{run}/page/{file}", get(file_of))
         .route("/runs/{run}/metrics", get(run_metrics))
         .route("/runs/{run}/api/view", get(view))
         .route("/runs/{run}/api/history", get(history))
@@ -188,6 +189,10 @@ async fn to_page(State(site): State<Arc<Site>>, Path(run): Path<String>, uri: Ur
 }
 
 async fn file(Path(name): Path<String>) -> Answer {
+    static_file(&name)
+}
+
+async fn file_of(Path((_, name)): Path<(String, String)>) -> Answer {
     static_file(&name)
 }
 

@@ -8,9 +8,10 @@ mod private;
 mod report;
 mod retry;
 mod starter;
+mod words;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use crate::codec::Codec;
 use crate::config::plan::Plan;
 use crate::config::{self, About, ConfigError, Diagnostic, Loaded, Setting, Unusable, Wanted};
-use crate::event::{Event, NextStep, Opened, StepPlan};
+use crate::event::Event;
 use crate::journal::{Journal, Owner};
 use crate::observe::Outlet;
 use crate::python::{Carried, Questions};
@@ -34,6 +35,7 @@ use crate::worker::{process, sequential};
 
 use private::{LONGEST_PRIVATE, Private};
 use starter::Starter;
+use words::{LastWord, opened, run_name};
 
 pub use crate::journal::JournalError;
 pub use crate::summary::{Report, StepReport, Verdict};
@@ -182,6 +184,16 @@ impl Pipeline {
         self.plan.quarantine = directory;
     }
 
+    /// Gives the steps that end the pipeline their messages in the order in which they
+    /// would come with one worker a step: by the number of the producer's message that they
+    /// descend from, and of several with the same by the order of emission. Each gets one
+    /// message at a time, and only when everything that belongs before it is there. A message
+    /// that failed for good holds nothing up; one that is tried again does. What `finish`
+    /// emits comes last. Without it, results come as they are ready.
+    pub fn set_ordered(&mut self, ordered: bool) {
+        self.plan.ordered = ordered;
+    }
+
     /// Makes every step take MessagePack, whatever the plan has chosen.
     pub(crate) fn take_messagepack(&mut self) {
         self.plan.steps.iter_mut().for_each(|step| step.codec = Codec::MessagePack);
@@ -284,65 +296,6 @@ impl Pipeline {
     }
 }
 
-/// Ends the stream of a run, however the run ends.
-struct LastWord(Stream);
-
-impl LastWord {
-    fn say(&self, result: &Result<Report, RunError>) {
-        self.0.tell(match result {
-            Ok(report) => Event::Ended(Box::new(report.clone())),
-            Err(error) => given_up(error),
-        });
-    }
-}
-
-impl Drop for LastWord {
-    fn drop(&mut self) {
-        // Nothing is told after the end.
-        self.0.tell(given_up(&RunError::Panicked));
-    }
-}
-
-fn given_up(error: &RunError) -> Event {
-    Event::Error { exit_code: STOPPED, reason: error.to_string() }
-}
-
-/// What is known of a run when it begins.
-fn opened(run: &str, plan: &Plan, journal: Option<PathBuf>, command: Vec<String>) -> Opened {
-    let names: Vec<Arc<str>> = plan.steps.iter().map(|step| step.name.as_str().into()).collect();
-    let steps = plan.steps.iter().zip(&names).map(|(step, name)| StepPlan {
-        name: Arc::clone(name),
-        class: step.class.clone(),
-        kind: step.kind,
-        workers: step.workers,
-        next_steps: step
-            .routes
-            .iter()
-            .map(|route| NextStep { name: Arc::clone(&names[route.to]), feedback: route.feedback })
-            .collect(),
-        queue_limit: step.queue_limit,
-        queue_bytes: step.queue_bytes,
-        on_error: step.on_error,
-        retries: step.retries,
-    });
-    Opened {
-        format: EVENTS_FORMAT,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        run: run.to_owned(),
-        started: jiff::Timestamp::now().to_string(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        pid: std::process::id(),
-        directory: std::env::current_dir().unwrap_or_default(),
-        command,
-        config: plan.config.clone(),
-        config_hash: plan.config_hash.clone(),
-        quarantine: plan.quarantine.clone(),
-        journal,
-        plan: steps.collect(),
-        steps: names,
-    }
-}
-
 /// Where the workers of a run are, and how many of them are at work at a time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Placing {
@@ -404,19 +357,6 @@ impl Handle {
     }
 }
 
-/// Unique on this machine: the time, the process and a number within it.
-fn run_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    let suffix = if count == 0 { String::new() } else { format!("-{count}") };
-    format!("{time}-{}{suffix}", std::process::id())
-}
-
-/// The version of the form of events.
-const EVENTS_FORMAT: u32 = 1;
-/// The exit code of a run that had to be given up.
-const STOPPED: u8 = 3;
 /// Worker threads that are stopped at once are waited for this long.
 const GRACE: Duration = Duration::from_secs(1);
 /// Worker processes that were told to stop are waited for this long.

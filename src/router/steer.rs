@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Action, Batches, Phase, Router, State, Steer, Worker};
 use crate::event::Event;
 use crate::message::{Message, Origin, Payload};
+use crate::parcel::Parcel;
 
 /// The most workers that a step can be given.
 const MOST_WORKERS: usize = 256;
@@ -178,12 +179,13 @@ impl Router {
                 continue;
             }
             let idle = worker.in_hand.is_empty() && worker.held.is_empty();
-            match worker.state {
-                State::Ready if idle && self.steps[worker.step].phase == Phase::Running => {
-                    self.finish_worker(index);
-                }
-                State::Starting | State::Ready => self.retiring += 1,
-                State::Spare | State::Finishing | State::Gone => {}
+            let is_running = self.steps[worker.step].phase == Phase::Running;
+            // One that is lost while it finishes is started anew, and is to go then.
+            if !matches!(worker.state, State::Spare | State::Gone) {
+                self.retiring += 1;
+            }
+            if worker.state == State::Ready && idle && is_running {
+                self.finish_worker(index);
             }
         }
     }
@@ -213,7 +215,11 @@ impl Router {
         let message = Message { id: self.next_id, attempt: 0, origin: origin.clone(), payload };
         self.next_id += 1;
         self.item_requeued(&message);
-        self.steps[index].queue.delay(message, now);
+        self.order_requeued(message.id, index);
+        match self.order_in_queue(index, message.id) {
+            Some(place) => self.steps[index].queue.insert(place, Parcel::One(message)),
+            None => self.steps[index].queue.delay(message, now),
+        }
         self.groups.enter(group, 1);
         self.tell(Event::Requeued { step: name, origin, entry });
         self.touch(index);
