@@ -185,7 +185,6 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
     });
     Plan {
         ordered: false,
-        monitor: None,
         config: serde_json::Value::Null,
         steps: steps.collect(),
         quarantine: "q".into(),

@@ -57,15 +57,10 @@ impl<'p> Terminal<'p> {
     /// Whether the shell has its terminal back: it echoes, line by line, on a screen that
     /// is not that of the program.
     fn is_restored(&self, code: i32) {
-        self.press(&["echo code=$?; stty -a | tr ';' '\\n' | grep -w icanon", "Enter"]);
-        let screen = self.until("the shell is back", |screen| screen.contains("icanon\n"));
-        assert!(screen.contains(&format!("code={code}")), "{screen}");
-        let plain = screen.lines().any(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            words.contains(&"icanon") && !words.contains(&"-icanon") && words.contains(&"echo")
-                || words.contains(&"icanon") && !line.contains("grep")
-        });
-        assert!(plain, "{screen}");
+        self.press(&["echo code=$? mode=$(stty -a | grep -o -- '[-]*icanon')", "Enter"]);
+        let answered = |screen: &str| screen.contains("mode=icanon") || screen.contains("mode=-");
+        let screen = self.until("the shell is back", answered);
+        assert!(screen.contains(&format!("code={code} mode=icanon")), "{screen}");
         let state = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
         assert_eq!(String::from_utf8_lossy(&state.stdout).trim(), "0 1");
     }
