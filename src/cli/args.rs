@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::ctl::CtlArgs;
+use super::top::TopArgs;
 use crate::config::{Address, ConfigError, Setting};
 use crate::pipeline::Mode;
 
@@ -23,6 +25,8 @@ Examples:
   drpipe quarantine retry quarantine --config pipeline.json
   drpipe --config pipeline.json --monitor
   drpipe monitor
+  drpipe top
+  drpipe ctl pause CLEAN
 
 Exit codes:
   0  every input was processed
@@ -86,6 +90,10 @@ pub(super) enum Command {
     Quarantine(QuarantineArgs),
     /// Show all runs of this user on this machine to browsers, also after their end
     Monitor(MonitorArgs),
+    /// Show a run in the terminal and steer it
+    Top(TopArgs),
+    /// Say where a run stands, or steer it: pause, workers, retry, drain, stop
+    Ctl(CtlArgs),
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Print a completion script

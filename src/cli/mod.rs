@@ -2,6 +2,7 @@
 //! their own stages.
 
 mod args;
+mod ctl;
 mod events;
 mod inspect;
 mod ledger;
@@ -13,6 +14,9 @@ mod quarantine;
 mod run;
 mod signals;
 mod summary;
+mod target;
+mod top;
+mod words;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -150,6 +154,8 @@ impl Cli {
             Command::Stages(args) => inspect::stages(&self.registry, &args),
             Command::Quarantine(args) => self.quarantine(args.command),
             Command::Monitor(args) => monitor::show_all(args),
+            Command::Top(args) => top::top(&args),
+            Command::Ctl(args) => ctl::ctl(args),
             Command::Schema => inspect::schema(&self.registry),
             Command::Completions { shell } => {
                 let mut command = Args::command();

@@ -185,10 +185,10 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
     });
     Plan {
         ordered: false,
-        monitor: None,
         config: serde_json::Value::Null,
         steps: steps.collect(),
         quarantine: "q".into(),
+        monitor: None,
         config_hash: String::new(),
         work_hash: String::new(),
     }
