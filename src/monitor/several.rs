@@ -172,7 +172,7 @@ impl Several {
         is_known.then_some(run)
     }
 
-    fn expect(&self, name: &str) -> Result<Arc<Followed>, Refusal> {
+    fn known(&self, name: &str) -> Result<Arc<Followed>, Refusal> {
         let gone = || Refusal { status: 404, why: format!("there is no run {name:?} any more") };
         self.find(name).ok_or_else(gone)
     }
@@ -188,7 +188,7 @@ impl Several {
 
     /// What is shown of the run now, and whether who asks may steer it.
     pub(super) async fn latest(&self, name: &str, may: bool) -> Result<(Moment, bool), Refusal> {
-        let run = self.expect(name)?;
+        let run = self.known(name)?;
         // What somebody has just done is to be seen at once.
         if !run.is_over()
             && let Ok(view) = ask(&run.client, &run.path("api/view")).await
@@ -200,7 +200,7 @@ impl Several {
     }
 
     pub(super) fn history(&self, name: &str) -> Result<Bytes, Refusal> {
-        Ok(lock(&self.expect(name)?.kept).history.clone())
+        Ok(lock(&self.known(name)?.kept).history.clone())
     }
 
     pub(super) fn stream(
@@ -209,7 +209,7 @@ impl Several {
         may: bool,
         connection: Arc<Connection>,
     ) -> Result<Body, Refusal> {
-        let run = self.expect(name)?;
+        let run = self.known(name)?;
         let history = lock(&run.kept).history.clone();
         Ok(feed::stream(&run.feed, &history, may && run.may_steer(), connection))
     }
@@ -243,7 +243,7 @@ impl Several {
 
     /// Has the run answer.
     pub(super) async fn pass_on(&self, name: &str, what: &str) -> Result<Response, Refusal> {
-        let run = self.expect(name)?;
+        let run = self.known(name)?;
         run.not_over()?;
         let request =
             run.client.request(Method::GET, &run.path(&format!("api/{what}")), Bytes::new())?;
@@ -257,7 +257,7 @@ impl Several {
         action: &str,
         body: Bytes,
     ) -> Result<Response, Refusal> {
-        let run = self.expect(name)?;
+        let run = self.known(name)?;
         run.not_over()?;
         let known = ["pause", "resume", "workers", "retry", "drain", "stop"];
         if !known.contains(&action) {

@@ -152,6 +152,8 @@ impl Status {
             }
             Event::Failed { .. } => self.failed(told),
             Event::Requeued { entry, .. } => self.requeued(entry),
+            Event::Paused { step } => self.set_paused(step.as_deref(), true),
+            Event::Resumed { step } => self.set_paused(step.as_deref(), false),
             Event::Product { step, origin, path, .. } => {
                 let (step, origin, path) = (Arc::clone(step), origin.clone(), path.clone());
                 let line = ProductLine { number: told.number, at: told.at, step, origin, path };
@@ -198,6 +200,17 @@ impl Status {
             requeued: false,
         };
         push(&mut self.failures, line, MOST_FAILURES);
+    }
+
+    /// Whoever has steered sees at once that it was done.
+    fn set_paused(&mut self, step: Option<&str>, paused: bool) {
+        let Some(name) = step else {
+            self.snapshot.paused = paused;
+            return;
+        };
+        for step in self.snapshot.steps.iter_mut().filter(|step| &*step.name == name) {
+            step.paused = paused;
+        }
     }
 
     fn requeued(&mut self, entry: &str) {

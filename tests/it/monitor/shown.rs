@@ -8,7 +8,7 @@ use drpipe::monitor::{Monitor, Options};
 use drpipe::prelude::*;
 
 use super::*;
-use crate::support::Numbers;
+use crate::support::{Call, Numbers};
 
 #[test]
 fn who_comes_late_sees_the_same_and_the_last_view_is_the_summary() {
@@ -171,11 +171,7 @@ impl Consumer for Pictures {
 
     fn run(&mut self, number: i64) -> Result<()> {
         let path = self.0.join(format!("{number}.png"));
-        if number == 0 {
-            image::DynamicImage::new_luma16(900, 600).save(&path).unwrap();
-        } else {
-            std::fs::write(&path, "no picture").unwrap();
-        }
+        image::DynamicImage::new_luma16(900, 600).save(&path).unwrap();
         announce_product(&path);
         Ok(())
     }
@@ -184,9 +180,17 @@ impl Consumer for Pictures {
 #[test]
 fn pictures_that_were_made_known_are_shown_small_and_nothing_else_is() {
     let place = tempfile::tempdir().unwrap();
-    let directory = place.path().to_owned();
+    let (directory, text) = (place.path().to_owned(), place.path().join("text.png"));
+    std::fs::write(&text, "no picture").unwrap();
     let pipeline = Pipeline::builder()
-        .producer("N", Numbers::below(2))
+        .producer("N", Numbers::below(1))
+        .stage("TEXT", move || {
+            let text = text.clone();
+            Call(move |number, out: &mut Emitter<'_, i64>| {
+                announce_product(&text);
+                out.send(number)
+            })
+        })
         .consumer("SAVE", move || Pictures(directory.clone()))
         .build()
         .unwrap();
@@ -212,7 +216,7 @@ fn pictures_that_were_made_known_are_shown_small_and_nothing_else_is() {
     for product in products {
         let path = format!("/runs/{name}/api/pictures/{}", product["number"]);
         let (status, body) = client.get(&path).unwrap();
-        if product["path"].as_str().unwrap().ends_with("0.png") {
+        if product["path"].as_str().unwrap().ends_with("/0.png") {
             let picture = image::load_from_memory(&body).unwrap();
             assert_eq!((status, picture.width(), picture.height()), (200, 320, 213));
         } else {
