@@ -7,7 +7,7 @@ import { failures, log, pictures, steps, workers } from "./tables.js";
 
 const ENDS = {
   done: "all inputs were processed", some_failed: "some inputs failed", stopped: "it was stopped",
-  interrupted: "it was interrupted", lost: "the program has gone",
+  interrupted: "it was ended early", lost: "the program has gone",
 };
 /** A run tells its numbers a few times a second; silence for so long is odd. */
 const SILENCE = 5000;

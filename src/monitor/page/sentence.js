@@ -6,9 +6,16 @@ const VERDICTS = {
   done: "The run is over: every input was processed.",
   some_failed: "The run is over: some inputs failed.",
   stopped: "The run was stopped.",
-  interrupted: "The run was interrupted.",
   lost: "The run was lost.",
 };
+
+/** Whoever ended a run early wants to know what is missing. */
+function interrupted(view) {
+  const dropped = view.steps.reduce((sum, step) => sum + step.dropped, 0);
+  return dropped
+    ? `The run was ended early: ${count(dropped)} messages were dropped.`
+    : "The run was ended early: what it had taken was processed.";
+}
 
 function busy(step) {
   const whose = step.workers === 1 ? "its worker is" : `its ${step.workers} workers are`;
@@ -55,7 +62,8 @@ export function limits(view) {
   if (view.state === "ended") {
     const failed = view.failure_count ? ` ${count(view.failure_count)} failures.` : "";
     const limited = slowest ? `${slowest.name} limited the pace: ${busy(slowest).replace(" is ", " was ").replace(" are ", " were ")}.` : "";
-    return [(VERDICTS[view.verdict] ?? "The run is over.") + failed, [view.reason ? `${view.reason}.` : "", limited].filter(Boolean).join(" ")];
+    const verdict = view.verdict === "interrupted" ? interrupted(view) : VERDICTS[view.verdict] ?? "The run is over.";
+    return [verdict + failed, [view.reason ? `${view.reason}.` : "", limited].filter(Boolean).join(" ")];
   }
   if (view.state === "starting") return ["The workers are being started.", ""];
   if (view.paused) return ["The run is paused: nothing new is begun.", "What workers had in hand is being finished. Resume it to go on."];

@@ -122,6 +122,7 @@ impl Browser {
 
     /// The page as it looks, into a file.
     fn picture(&self, file: &Path, (wide, high): (u32, u32), scheme: &str) {
+        self.script("scrollTo(0, 0)");
         let devtools = |cmd: &str, params: Value| {
             self.call("POST", "/goog/cdp/execute", json!({"cmd": cmd, "params": params}))
         };
