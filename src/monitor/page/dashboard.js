@@ -6,8 +6,8 @@ import { limits } from "./sentence.js";
 import { failures, log, pictures, steps, workers } from "./tables.js";
 
 const ENDS = {
-  done: "all inputs were processed", some_failed: "some inputs failed", stopped: "it was stopped",
-  interrupted: "it was ended early", lost: "the program has gone",
+  done: "ended: all inputs were processed", some_failed: "ended: some inputs failed", stopped: "ended: it was stopped",
+  interrupted: "ended early", lost: "lost: the program has gone",
 };
 /** A run tells its numbers a few times a second; silence for so long is odd. */
 const SILENCE = 5000;
@@ -179,7 +179,7 @@ function redraw() {
 }
 
 function state() {
-  if (view.state === "ended") return `ended: ${ENDS[view.verdict] ?? view.verdict ?? ""}`;
+  if (view.state === "ended") return ENDS[view.verdict] ?? "ended";
   if (view.paused) return "paused";
   return view.state;
 }
@@ -218,7 +218,7 @@ function head() {
 /** Tells what has changed in kind to those who hear the page; numbers are not told. */
 function announce(sentence) {
   const now = { state: state(), limit: view.bottleneck };
-  if (now.state !== announced.state) say(byId("announce"), `The run is ${now.state}.`);
+  if (now.state !== announced.state) say(byId("announce"), `The run: ${now.state}.`);
   else if (now.limit !== announced.limit && now.limit) say(byId("announce"), sentence);
   announced = now;
 }
@@ -237,7 +237,7 @@ function row(run) {
 
 function fillRow({ parts }, run) {
   const over = run.state === "ended";
-  say(parts.state, over ? ENDS[run.verdict] ?? run.verdict ?? "ended" : run.paused ? "paused" : run.state);
+  say(parts.state, over ? ENDS[run.verdict] ?? "ended" : run.paused ? "paused" : run.state);
   parts.state.className = over ? (run.exit_code === 0 ? "good" : "bad") : "";
   say(parts.inputs, count(run.emitted) + (run.expected === null ? "" : ` of ${count(run.expected)}`));
   say(parts.failures, count(run.failure_count));
