@@ -142,6 +142,20 @@ impl Browser {
     }
 }
 
+fn field(step: &str, name: &str) -> String {
+    format!("document.querySelector('[data-step={step}] [data-field={name}]')")
+}
+
+fn steer_a_step(browser: &Browser) {
+    browser.click("[data-step=SLOW] [data-action=more]");
+    browser.wait_until(&format!("{}.dataset.value === '3'", field("SLOW", "workers")));
+    browser.click("[data-step=SLOW] [data-action=fewer]");
+    browser.wait_until(&format!("{}.dataset.value === '2'", field("SLOW", "workers")));
+    browser.click("[data-step=SLOW] [data-action=pause]");
+    browser.wait_until(&format!("{}.dataset.value === 'paused'", field("SLOW", "standing")));
+    browser.click("[data-step=SLOW] [data-action=pause]");
+}
+
 const SIZES: [(u32, u32); 3] = [(390, 844), (1024, 768), (1920, 1080)];
 
 #[test]
@@ -157,9 +171,6 @@ fn a_run_is_read_and_steered_on_the_page() {
     slow(place.path());
     let mut run = run(place.path(), &[]);
     browser.visit(&format!("http://{}/", run.address));
-    let field = |step: &str, name: &str| {
-        format!("document.querySelector('[data-step={step}] [data-field={name}]')")
-    };
     let done = field("SLOW", "done");
     browser.wait_until(&format!("Number({done}?.dataset.value) > 20"));
     browser
@@ -178,13 +189,7 @@ fn a_run_is_read_and_steered_on_the_page() {
     assert_eq!(get(&run.client(), &run.path("view"))["paused"], true);
     browser.click("#pause");
     browser.wait_until(&format!("{state} === 'running'"));
-    browser.click("[data-step=SLOW] [data-action=more]");
-    browser.wait_until(&format!("{}.dataset.value === '3'", field("SLOW", "workers")));
-    browser.click("[data-step=SLOW] [data-action=fewer]");
-    browser.wait_until(&format!("{}.dataset.value === '2'", field("SLOW", "workers")));
-    browser.click("[data-step=SLOW] [data-action=pause]");
-    browser.wait_until(&format!("{}.dataset.value === 'paused'", field("SLOW", "standing")));
-    browser.click("[data-step=SLOW] [data-action=pause]");
+    steer_a_step(&browser);
     // The end is asked for in a dialog.
     browser.click("#drain");
     browser.picture(&artefacts.join("confirm-390-light.png"), SIZES[0], "light");
