@@ -78,6 +78,11 @@ function path(from, to, feedback, down) {
   return { d, at: [(x + u) / 2, (y + v) / 2] };
 }
 
+/** Where the rate of an edge stands: above it, or to the right of one that goes down. */
+function beside([x, y], down) {
+  return down ? { x: x + 9, y: y + 4, "text-anchor": "start" } : { x, y: y - 6, "text-anchor": "middle" };
+}
+
 function box(step, { x, y }, down) {
   const { wide, high } = BOX;
   const text = (dx, dy, kind, words = "") => svg("text", { x: dx, y: dy, class: kind }, words);
@@ -114,7 +119,7 @@ function build(view, down) {
       const { d, at } = path(found.get(step.name), found.get(next.name), next.feedback, down);
       const line = svg("path", { d, class: next.feedback ? "edge feedback" : "edge", "marker-end": "url(#head)" });
       const dashes = svg("path", { d, class: "dashes" });
-      const label = svg("text", { x: at[0], y: at[1] - 6, class: "edge-rate", "text-anchor": "middle" });
+      const label = svg("text", { ...beside(at, down), class: "edge-rate" });
       drawing.append(line, dashes, label);
       edges.set(`${step.name}\n${next.name}`, { dashes, label });
     }
