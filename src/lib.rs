@@ -38,6 +38,7 @@ pub mod stages;
 pub mod status;
 pub mod stream;
 pub mod summary;
+mod trace;
 mod transport;
 mod worker;
 

@@ -133,6 +133,10 @@ pub(super) struct RunArgs {
     /// Write every event of the run as a line of JSON, what became of it as the last
     #[arg(long, value_name = "FILE")]
     pub(super) events: Option<PathBuf>,
+    /// Write when each message waited and ran, at which worker, for ui.perfetto.dev or
+    /// chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     /// Keep failed inputs here instead of where the configuration says
     #[arg(long, value_name = "DIR")]
     pub(super) quarantine: Option<PathBuf>,

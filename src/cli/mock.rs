@@ -67,6 +67,7 @@ fn run_args(args: &CheckArgs) -> RunArgs {
         summary: None,
         events: None,
         journal: None,
+        trace: None,
         resume: false,
         explain: false,
         quarantine: None,

@@ -36,6 +36,9 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, 
     if let Some(journal) = args.journal() {
         pipeline.set_journal(journal, args.resume);
     }
+    if let Some(trace) = &args.trace {
+        pipeline.set_trace(trace);
+    }
     pipeline.set_command(std::env::args_os().map(|a| a.to_string_lossy().into_owned()));
     // Each worker needs descriptors; where the limit cannot be raised, a run
     // that needs more says so when it starts.
@@ -59,7 +62,8 @@ fn start_and_watch(
     let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
     let handle = pipeline.start(args.mode.into()).map_err(|error| {
-        let code = if matches!(error, RunError::Journal(_)) { USAGE } else { STOPPED };
+        let usage = matches!(error, RunError::Journal(_) | RunError::Trace { .. });
+        let code = if usage { USAGE } else { STOPPED };
         (code, error.to_string())
     })?;
     signals.watch(handle.control());

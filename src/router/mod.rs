@@ -10,6 +10,7 @@
 //! - `failure`: what becomes of failed attempts
 //! - `ending`: how steps and runs end, by counting
 //! - `items`: what becomes of each item, for a journal
+//! - `span`: when each message waited and ran
 //! - `steer`: what an operator changes while the run goes on
 
 mod ending;
@@ -21,6 +22,7 @@ mod pool;
 mod queue;
 #[cfg(test)]
 mod simulator;
+mod span;
 mod steer;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -35,10 +37,13 @@ use crate::parcel::Parcel;
 use crate::summary::Verdict;
 
 pub(crate) use items::{AttemptOutcome, End, Record};
+pub(crate) use span::{Ran, Span};
 
 use ending::Groups;
+use failure::Attempted;
 use items::Items;
 use queue::Queue;
+use span::Marks;
 
 pub(crate) use interface::*;
 
@@ -175,6 +180,8 @@ pub(crate) struct Router {
     over: bool,
     /// The instant of the last settling.
     settled: Duration,
+    /// The instant of the last input or settling.
+    now: Duration,
     uses: u64,
     next_id: u64,
     casualties: u64,
@@ -184,6 +191,8 @@ pub(crate) struct Router {
     producer_failure: Option<String>,
     /// None without a journal.
     items: Option<Items>,
+    /// None without a journal and without a trace.
+    marks: Option<Marks>,
 }
 
 impl Router {
@@ -239,6 +248,7 @@ impl Router {
             interrupted: false,
             over: false,
             settled: Duration::ZERO,
+            now: Duration::ZERO,
             uses: 0,
             next_id: 1,
             casualties: 0,
@@ -246,12 +256,14 @@ impl Router {
             consecutive_producer_failures: 0,
             producer_failure: None,
             items: None,
+            marks: None,
         }
     }
 
     /// Takes one input in. What follows from it is decided by [`Router::settle`],
     /// so that a driver may hand in whatever has arrived first.
     pub(crate) fn handle(&mut self, input: Input, now: Duration) {
+        self.now = now;
         if self.over || input.reporter().is_some_and(|worker| !self.is_heard(worker)) {
             return;
         }
@@ -281,6 +293,7 @@ impl Router {
     /// Decides what follows from the inputs since the last call.
     pub(crate) fn settle(&mut self, now: Duration) -> Vec<Action> {
         self.settled = now;
+        self.now = now;
         if !self.over {
             self.respawn(now);
         }
@@ -290,6 +303,7 @@ impl Router {
             while self.move_messages(now) || self.end_steps() {}
             self.resize(now);
         }
+        self.tell_spans();
         std::mem::take(&mut self.actions)
     }
 

@@ -100,6 +100,8 @@ struct Simulator {
     failed_items: BTreeSet<Arc<str>>,
     /// The workers that had nothing to do before the latest settling.
     free: Vec<bool>,
+    /// What was told of the messages' times.
+    spans: Vec<Span>,
 }
 
 #[derive(Default)]
@@ -184,6 +186,7 @@ impl Simulator {
         let batches = if faults.one_by_one { Batches::OneByOne } else { Batches::Adaptive };
         let mut router = Router::new(&plan, batches);
         router.track_items(&plan);
+        router.trace();
         let workers = (0..router.worker_count()).map(|_| Incarnation::default()).collect();
         let mut simulator = Self {
             to_produce: rng.random_range(0..60),
@@ -203,6 +206,7 @@ impl Simulator {
             items: BTreeMap::new(),
             failed_items: BTreeSet::new(),
             free: Vec::new(),
+            spans: Vec::new(),
         };
         for worker in 0..simulator.workers.len() {
             if simulator.router.is_initial(worker) {
@@ -395,6 +399,33 @@ impl Simulator {
         }
     }
 
+    /// Every attempt on every message was told once, and each worker did one thing at a time.
+    fn check_spans(&self) {
+        assert_eq!(self.router.marked(), 0, "messages are left that wait for their end");
+        let mut busy_until = BTreeMap::new();
+        let mut told = BTreeSet::new();
+        for span in &self.spans {
+            assert!(span.queued_at <= span.given_at && span.given_at <= span.begun_at, "{span:?}");
+            if let Some(message) = span.message {
+                assert!(told.insert((message, span.attempt)), "told twice: {span:?}");
+            }
+            if let Some(worker) = span.worker {
+                let until = busy_until.entry((span.step.clone(), worker)).or_insert(Duration::ZERO);
+                assert!(*until <= span.begun_at, "{span:?} overlaps {until:?}");
+                *until = span.begun_at + span.busy;
+            }
+        }
+        for step in &self.router.steps {
+            let count = |outcome| {
+                let of_it = |span: &&Span| span.step == step.name && span.outcome == outcome;
+                self.spans.iter().filter(of_it).count() as u64
+            };
+            let Counts { done, failed, dropped, .. } = step.counts;
+            assert_eq!(count("done"), done, "{}", step.name);
+            assert_eq!(count("failed") + count("dropped"), failed + dropped, "{}", step.name);
+        }
+    }
+
     fn commit(&mut self, outputs: &[Output]) {
         let parcels = outputs.iter().map(|output| Parcel::new(0, output.clone()));
         for message in parcels.flat_map(Parcel::into_messages) {
@@ -431,6 +462,7 @@ impl Simulator {
             Action::Quarantine(_) => self.quarantined += 1,
             Action::Tell(_) => {}
             Action::Record(record) => self.check_record(record),
+            Action::Spans(spans) => self.spans.extend(spans),
         }
     }
 
@@ -622,6 +654,7 @@ impl Simulator {
         assert_eq!(failed, self.quarantined, "I1: what fails is in quarantine");
         assert!(self.items.is_empty(), "items are open: {:?}", self.items);
         assert_eq!(self.router.items.as_ref().map(Items::open_count), Some(0));
+        self.check_spans();
         let twice: BTreeSet<_> = self.committed.iter().filter(|(_, times)| **times > 1).collect();
         if self.faults.deaths == 0 {
             assert!(twice.is_empty(), "I2: completed twice: {twice:?}");

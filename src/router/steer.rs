@@ -204,7 +204,9 @@ impl Router {
         let group = step.group;
         let message = Message { id: self.next_id, attempt: 0, origin: origin.clone(), payload };
         self.next_id += 1;
+        self.now = now;
         self.item_requeued(&message);
+        self.mark_requeued(message.id, &message.origin);
         self.steps[index].queue.delay(message, now);
         self.groups.enter(group, 1);
         self.tell(Event::Requeued { step: name, origin, entry });
