@@ -30,6 +30,7 @@ mod pool;
 mod python;
 mod quarantine;
 pub mod registry;
+mod report;
 mod router;
 mod segment;
 pub mod stage;

@@ -68,6 +68,7 @@ fn run_args(args: &CheckArgs) -> RunArgs {
         events: None,
         journal: None,
         trace: None,
+        report: None,
         resume: false,
         explain: false,
         quarantine: None,

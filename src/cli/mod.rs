@@ -9,9 +9,11 @@ mod log;
 mod mock;
 mod progress;
 mod quarantine;
+mod report;
 mod run;
 mod signals;
 mod summary;
+mod why;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -148,6 +150,8 @@ impl Cli {
             },
             Command::Stages(args) => inspect::stages(&self.registry, &args),
             Command::Quarantine(args) => self.quarantine(args.command),
+            Command::Why(args) => why::why(&args),
+            Command::Report(args) => report::report(&args),
             Command::Schema => inspect::schema(&self.registry),
             Command::Completions { shell } => {
                 let mut command = Args::command();

@@ -1,5 +1,6 @@
 //! `drpipe run`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use indicatif::MultiProgress;
 use super::args::RunArgs;
 use super::events::Events;
 use super::progress::Progress;
-use super::{STOPPED, USAGE, complain, ledger, log, print, signals, summary};
+use super::{STOPPED, USAGE, complain, ledger, log, print, report, signals, summary};
 use crate::event::Event;
 use crate::pipeline::{Pipeline, Report, RunError, Verdict};
+use crate::report::Chronicle;
 use crate::stream::Seen;
 
 pub(super) fn run(pipeline: Pipeline, args: &RunArgs) -> ExitCode {
@@ -26,7 +28,11 @@ pub(super) fn run(pipeline: Pipeline, args: &RunArgs) -> ExitCode {
 /// The exit code, if nothing was run or the run had to be given up; it was said why.
 pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, ExitCode> {
     let bars = MultiProgress::new();
-    let prepared = args.summary.as_deref().map_or(Ok(()), summary::check);
+    let check = |option, file: &Option<PathBuf>| match file {
+        Some(file) => summary::check(option, file),
+        None => Ok(()),
+    };
+    let prepared = check("--summary", &args.summary).and_then(|()| check("--report", &args.report));
     let prepared = prepared.and_then(|()| log::start(args, &bars));
     let events = prepared.and_then(|()| args.events.as_deref().map(Events::open).transpose());
     let events = events.map_err(|error| complain(USAGE, format_args!("error: {error}")))?;
@@ -44,12 +50,22 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, 
     // that needs more says so when it starts.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let mut progress = Progress::new(pipeline.plan(), &bars, args.quiet);
-    let result = start_and_watch(pipeline, args, &mut progress, &bars, events.as_ref());
+    let mut chronicle = args.report.is_some().then(Chronicle::default);
+    let result =
+        start_and_watch(pipeline, args, &mut progress, &bars, events.as_ref(), chronicle.as_mut());
     progress.finish();
     if let Some(events) = events {
         events.end(&result);
     }
-    result.map_err(|(code, error)| complain(code, format_args!("error: {error}")))
+    // Of a run that could not be started there is nothing to report.
+    let told = chronicle.filter(|chronicle| chronicle.run().is_some());
+    let left = match (&args.report, told) {
+        (Some(file), Some(chronicle)) => report::leave(&chronicle, file),
+        _ => Ok(()),
+    };
+    let left = left.map_err(|error| complain(STOPPED, format_args!("error: {error}")));
+    let result = result.map_err(|(code, error)| complain(code, format_args!("error: {error}")));
+    left.and(result)
 }
 
 fn start_and_watch(
@@ -58,6 +74,7 @@ fn start_and_watch(
     progress: &mut Progress,
     bars: &MultiProgress,
     sink: Option<&Events>,
+    mut chronicle: Option<&mut Chronicle>,
 ) -> Result<Report, (u8, String)> {
     let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
@@ -73,6 +90,9 @@ fn start_and_watch(
             Seen::Event(told) => told,
             Seen::Missed(count) => {
                 log::missed(count);
+                if let Some(chronicle) = &mut chronicle {
+                    chronicle.missed(count);
+                }
                 continue;
             }
             Seen::Nothing => continue,
@@ -80,6 +100,9 @@ fn start_and_watch(
         };
         if let Some(sink) = sink {
             sink.tell(&told);
+        }
+        if let Some(chronicle) = &mut chronicle {
+            chronicle.add(&told);
         }
         match &told.event {
             Event::Progress(snapshot) => progress.show(snapshot),
@@ -90,6 +113,9 @@ fn start_and_watch(
             }
             event => log::log(event),
         }
+    }
+    if let Some(chronicle) = chronicle {
+        chronicle.catch_up(handle.stream().status());
     }
     handle.wait().map_err(|error| (STOPPED, error.to_string()))
 }

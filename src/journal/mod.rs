@@ -4,6 +4,7 @@
 //! - `store`: the file, an SQLite database
 //! - `told`: the events of the run, as far as they are kept there
 //! - `read`: what a journal says when no run writes into it
+//! - `lineage`: what became of an input, and where a product came from
 //! - `past`: what earlier runs left, and what follows from it for each item
 //!
 //! The driver hands in what a producer emitted before the router sees it
@@ -12,6 +13,7 @@
 //! not hold the router up. What is written is always behind what is done: a
 //! run that is killed does a few items again, and never misses one.
 
+pub(crate) mod lineage;
 mod past;
 pub(crate) mod read;
 mod store;

@@ -7,7 +7,7 @@ use crate::support::program::package;
 
 /// The modules of the library, the lowest first: each may use only those
 /// before it.
-const LAYERS: [&str; 30] = [
+const LAYERS: [&str; 31] = [
     "nearest",
     "error",
     "message",
@@ -35,6 +35,7 @@ const LAYERS: [&str; 30] = [
     "transport",
     "worker",
     "pipeline",
+    "report",
     "monitor",
     "cli",
     "fuzzing",
