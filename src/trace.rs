@@ -128,7 +128,8 @@ impl Scribe {
             text.clear();
         }
         let omitted = room.omitted.load(Ordering::Relaxed);
-        let end = json!({"name": "omitted", "ph": "M", "pid": 0, "tid": 0, "args": {"count": omitted}});
+        let end =
+            json!({"name": "omitted", "ph": "M", "pid": 0, "tid": 0, "args": {"count": omitted}});
         file.write_all(format!("{end}\n]\n").as_bytes())
     }
 

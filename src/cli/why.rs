@@ -19,7 +19,10 @@ pub(super) fn why(args: &WhyArgs) -> ExitCode {
     let here = match std::env::current_dir() {
         Ok(here) => here,
         Err(error) => {
-            return complain(STOPPED, format_args!("error: there is no current directory: {error}"));
+            return complain(
+                STOPPED,
+                format_args!("error: there is no current directory: {error}"),
+            );
         }
     };
     let place = match journal(args, &here) {
@@ -55,7 +58,10 @@ fn look_up(args: &WhyArgs, place: &Path, here: &Path) -> Result<ExitCode, Journa
     let near = like(&journal, &args.path)?;
     let hint = match &near[..] {
         [] => String::new(),
-        near => format!("; near are:\n  {}", near.iter().map(|n| plain(n)).collect::<Vec<_>>().join("\n  ")),
+        near => format!(
+            "; near are:\n  {}",
+            near.iter().map(|n| plain(n)).collect::<Vec<_>>().join("\n  ")
+        ),
     };
     say(format_args!(
         "{} knows no input and no product {:?}{hint}",
@@ -86,7 +92,10 @@ fn journal(args: &WhyArgs, here: &Path) -> Result<PathBuf, String> {
             .to_owned()),
         several => {
             let names: Vec<_> = several.iter().map(|name| name.display().to_string()).collect();
-            Err(format!("there are several journals here: {}; name one with --journal FILE", names.join(", ")))
+            Err(format!(
+                "there are several journals here: {}; name one with --journal FILE",
+                names.join(", ")
+            ))
         }
     }
 }
@@ -98,7 +107,8 @@ fn in_words(lineage: &Lineage) -> String {
             text.push('\n');
         }
         if let Some(product) = &input.product {
-            let _ = writeln!(text, "{} was made from {}\n", plain(product), plain(&input.item.origin));
+            let _ =
+                writeln!(text, "{} was made from {}\n", plain(product), plain(&input.item.origin));
         }
         describe(&mut text, input);
     }

@@ -121,7 +121,9 @@ pub(crate) fn like(journal: &Journal, path: &Path) -> Result<Vec<String>, Journa
     const MOST: usize = 5;
     let mut names: Vec<String> = journal.items()?.into_iter().map(|item| item.origin).collect();
     names.extend(journal.products()?.into_iter().map(|product| product.path));
-    let same = |name: &&String| path.file_name().is_some() && Path::new(name).file_name() == path.file_name();
+    let same = |name: &&String| {
+        path.file_name().is_some() && Path::new(name).file_name() == path.file_name()
+    };
     let mut found: Vec<String> = names.iter().filter(same).take(MOST).cloned().collect();
     if found.is_empty() {
         let text = path.display().to_string();
@@ -140,8 +142,7 @@ fn told(journal: &Journal, run: i64, here: &Path) -> Result<Known, JournalError>
         }
         match serde_json::from_str::<Told>(&text).map(|told| told.event) {
             Ok(Event::Opened(opened)) => {
-                known.quarantine =
-                    opened.directory.join(&opened.quarantine).join(&opened.run);
+                known.quarantine = opened.directory.join(&opened.quarantine).join(&opened.run);
                 known.directory = opened.directory;
             }
             Ok(Event::Failed { origin: Some(origin), entry: Some(entry), .. }) => {
@@ -231,7 +232,8 @@ mod tests {
     #[test]
     fn a_path_is_what_is_written_or_the_file_that_it_names() {
         let here = Path::new("/data/night");
-        for path in ["raw/a.fits", "./raw/a.fits", "/data/night/raw/a.fits", "../night/raw/a.fits"] {
+        for path in ["raw/a.fits", "./raw/a.fits", "/data/night/raw/a.fits", "../night/raw/a.fits"]
+        {
             let meant = Meant::of(Path::new(path), here);
             assert!(meant.is("raw/a.fits", here), "{path}");
             assert!(meant.is("/data/night/raw/a.fits", Path::new("/elsewhere")), "{path}");

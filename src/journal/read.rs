@@ -80,7 +80,10 @@ impl Journal {
     pub(crate) fn open(path: &Path) -> Result<Self, JournalError> {
         if !path.is_file() {
             let reason = if path.exists() { "it is not a file" } else { "there is no such file" };
-            return Err(JournalError::Unusable { path: path.to_owned(), reason: reason.to_owned() });
+            return Err(JournalError::Unusable {
+                path: path.to_owned(),
+                reason: reason.to_owned(),
+            });
         }
         let explained = |error| explain(path, &error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -113,9 +113,9 @@ impl TellTale {
 
     fn progress(&mut self, told: &Told) {
         let Progress { rows, every } = &mut self.progress;
-        let due = rows.last().is_none_or(|(_, last)| {
-            told.at.saturating_sub(*last) >= NEWEST_AFTER.min(*every)
-        });
+        let due = rows
+            .last()
+            .is_none_or(|(_, last)| told.at.saturating_sub(*last) >= NEWEST_AFTER.min(*every));
         if !due {
             return;
         }
@@ -219,7 +219,8 @@ mod tests {
         let mut kept = TellTale::new(Stream::new().watch());
         for number in 1..=MOST_OTHERS + 7 {
             let (step, level) = ("S".into(), crate::event::Level::Info);
-            let said = Event::Said { step, worker: 0, level, logger: String::new(), text: "x".into() };
+            let said =
+                Event::Said { step, worker: 0, level, logger: String::new(), text: "x".into() };
             kept.keep(&told(number, Duration::ZERO, said));
         }
         kept.keep(&told(9999, Duration::ZERO, Event::Error { exit_code: 3, reason: "r".into() }));

@@ -16,7 +16,8 @@ pub(super) fn failures(chronicle: &Chronicle) -> String {
     if all.is_empty() {
         return "<p class=\"is-good\">No input failed.</p>\n".to_owned();
     }
-    let mut html = format!("<p>{}{}</p>\n", of(all.len() as u64, "failure", "failures"), by_reason(all));
+    let mut html =
+        format!("<p>{}{}</p>\n", of(all.len() as u64, "failure", "failures"), by_reason(all));
     let (shown, folded) = all.split_at(all.len().min(OPEN));
     table(&mut html, chronicle, shown);
     if !folded.is_empty() {
@@ -28,7 +29,10 @@ pub(super) fn failures(chronicle: &Chronicle) -> String {
     let beyond = chronicle.status.failure_count.saturating_sub(all.len() as u64);
     if beyond > 0 {
         let count = of(beyond, "failure is", "failures are");
-        let _ = writeln!(html, "<p>{count} not listed here; the quarantine has all that were kept.</p>");
+        let _ = writeln!(
+            html,
+            "<p>{count} not listed here; the quarantine has all that were kept.</p>"
+        );
     }
     html
 }

@@ -49,7 +49,13 @@ pub(super) fn of(number: u64, one: &str, many: &str) -> String {
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     let scaled = |value: f64, unit: &str| {
-        let digits = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+        let digits = if value >= 100.0 {
+            0
+        } else if value >= 10.0 {
+            1
+        } else {
+            2
+        };
         format!("{value:.digits$} {unit}")
     };
     match seconds {
@@ -84,7 +90,13 @@ pub(super) fn percent(part: f64) -> String {
 
 /// Messages a second.
 pub(super) fn rate(rate: f64) -> String {
-    let digits = if rate >= 100.0 { 0 } else if rate >= 10.0 { 1 } else { 2 };
+    let digits = if rate >= 100.0 {
+        0
+    } else if rate >= 10.0 {
+        1
+    } else {
+        2
+    };
     format!("{rate:.digits$}/s")
 }
 
@@ -123,7 +135,10 @@ mod tests {
         assert_eq!(of(1, "input", "inputs"), "1 input");
         let seconds = |s| duration(Duration::from_secs_f64(s));
         let texts = [0.0, 12.3e-6, 0.0456, 7.0, 61.0, 125.0, 7380.0].map(seconds);
-        assert_eq!(texts, ["0 s", "12.3 µs", "45.6 ms", "7.00 s", "61.0 s", "2 min 05 s", "2 h 03 min"]);
+        assert_eq!(
+            texts,
+            ["0 s", "12.3 µs", "45.6 ms", "7.00 s", "61.0 s", "2 min 05 s", "2 h 03 min"]
+        );
         let marks = [1.234, 75.5, 3725.0].map(|s| at(Duration::from_secs_f64(s)));
         assert_eq!(marks, ["1.23 s", "1:15.5", "1:02:05"]);
         assert_eq!((&*percent(0.126), &*percent(f64::NAN)), ("13 %", "–"));

@@ -64,7 +64,8 @@ impl Chronicle {
             _ => {}
         }
         let line = self.status.lines.back().filter(|line| line.number == told.number);
-        if let Some(line) = line.filter(|line| matches!(line.level, Level::Warning | Level::Error)) {
+        if let Some(line) = line.filter(|line| matches!(line.level, Level::Warning | Level::Error))
+        {
             self.warning_count += 1;
             if self.warnings.len() < MOST_WARNINGS {
                 self.warnings.push(line.clone());

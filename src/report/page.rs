@@ -44,7 +44,8 @@ pub(super) fn page(chronicle: &Chronicle) -> String {
     let mut section = |id: &str, heading: &str, content: String| {
         if !content.is_empty() {
             let _ = write!(links, "<a href=\"#{id}\">{heading}</a>");
-            let _ = write!(body, "<section id=\"{id}\">\n<h2>{heading}</h2>\n{content}</section>\n");
+            let _ =
+                write!(body, "<section id=\"{id}\">\n<h2>{heading}</h2>\n{content}</section>\n");
         }
     };
     section("ledger", "Ledger", ledger(&view, chronicle));
@@ -55,7 +56,10 @@ pub(super) fn page(chronicle: &Chronicle) -> String {
     section("products", "Products", products(chronicle));
     section("reproduce", "Do it again", reproduce(chronicle));
     section("configuration", "Configuration", configuration(chronicle));
-    let _ = write!(page, "<nav aria-label=\"Parts of this page\">{links}</nav>\n<main>\n{body}</main>\n");
+    let _ = write!(
+        page,
+        "<nav aria-label=\"Parts of this page\">{links}</nav>\n<main>\n{body}</main>\n"
+    );
     let version = env!("CARGO_PKG_VERSION");
     let _ = write!(
         page,
@@ -80,7 +84,8 @@ fn verdict(page: &mut String, chronicle: &Chronicle, view: &View) {
         ));
     }
     more.extend(chronicle.remarks.iter().cloned());
-    let _ = writeln!(page, "<div class=\"verdict {class}\" role=\"status\">\n<p>{}</p>", text(first));
+    let _ =
+        writeln!(page, "<div class=\"verdict {class}\" role=\"status\">\n<p>{}</p>", text(first));
     for sentence in more {
         let _ = writeln!(page, "<p>{}</p>", text(sentence));
     }
@@ -117,7 +122,8 @@ fn in_words(chronicle: &Chronicle, view: &View) -> (Tone, String, Vec<String>) {
                 0 => String::new(),
                 dropped => format!(", {} given up", of(dropped, "was", "were")),
             };
-            let first = format!("The run reached its end, but {failures}{dropped}: {inputs} in {took}.");
+            let first =
+                format!("The run reached its end, but {failures}{dropped}: {inputs} in {took}.");
             (Tone::Odd, first, more)
         }
         Some("interrupted") => {
@@ -152,7 +158,9 @@ fn unfinished(chronicle: &Chronicle, view: &View) -> (Tone, String, Vec<String>)
         ),
         match &status.opened.journal {
             Some(_) => "What was not done is done by the same run with --resume.".to_owned(),
-            None => "It kept no journal: only a new run from the beginning does the rest.".to_owned(),
+            None => {
+                "It kept no journal: only a new run from the beginning does the rest.".to_owned()
+            }
         },
     ];
     (Tone::Bad, first, more)

@@ -43,11 +43,21 @@ pub(super) fn ledger(view: &View, chronicle: &Chronicle) -> String {
     if view.steps.is_empty() {
         return String::new();
     }
-    let headings =
-        ["Step", "Received", "Done", "Filtered", "Failed", "Dropped", "Under way", "Retried", "Emitted"];
+    let headings = [
+        "Step",
+        "Received",
+        "Done",
+        "Filtered",
+        "Failed",
+        "Dropped",
+        "Under way",
+        "Retried",
+        "Emitted",
+    ];
     let row = |step: &StepView| {
         let Counts { received, done, filtered, failed, dropped, retried, emitted } = step.counts;
-        let numbers = [received, done, filtered, failed, dropped, step.counts.open(), retried, emitted];
+        let numbers =
+            [received, done, filtered, failed, dropped, step.counts.open(), retried, emitted];
         let mut cells: Vec<String> = numbers.into_iter().map(count).collect();
         if step.kind == Kind::Producer {
             // It receives nothing: what it has done is to emit.
@@ -61,9 +71,11 @@ pub(super) fn ledger(view: &View, chronicle: &Chronicle) -> String {
     table(&mut html, "Ledger", &headings, &rows);
     let open: u64 = view.steps.iter().map(|step| step.counts.open()).sum();
     html += &match (open, chronicle.has_ended()) {
-        (0, true) => "<p class=\"is-good\">The ledger balances: at each step, what was received is \
+        (0, true) => {
+            "<p class=\"is-good\">The ledger balances: at each step, what was received is \
                       done, failed or dropped.</p>\n"
-            .to_owned(),
+                .to_owned()
+        }
         (0, false) => "<p class=\"soft\">At the last event nothing was under way.</p>\n".to_owned(),
         (open, true) => format!(
             "<p class=\"is-bad\">The ledger does not balance: {} without an end.</p>\n",
@@ -84,8 +96,18 @@ pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
     if all.is_zero() {
         return String::new();
     }
-    let headings =
-        ["Step", "Median", "Mean", "99 %", "Busy", "Share", "Workers", "Utilisation", "Throughput", "Queue, at most"];
+    let headings = [
+        "Step",
+        "Median",
+        "Mean",
+        "99 %",
+        "Busy",
+        "Share",
+        "Workers",
+        "Utilisation",
+        "Throughput",
+        "Queue, at most",
+    ];
     let seconds = view.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
     let row = |step: &StepView| {
         let planned = chronicle.status.opened.plan.iter().find(|plan| plan.name == step.name);
@@ -101,7 +123,11 @@ pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
             count(workers as u64),
             percent((busy / (seconds * workers as f64)).min(1.0)),
             rate(step.progressed as f64 / seconds),
-            if step.kind == Kind::Producer { "–".to_owned() } else { count(step.high_water as u64) },
+            if step.kind == Kind::Producer {
+                "–".to_owned()
+            } else {
+                count(step.high_water as u64)
+            },
         ]
     };
     let rows: Vec<_> = view.steps.iter().map(row).collect();
@@ -139,7 +165,11 @@ pub(super) fn over_time(chronicle: &Chronicle) -> String {
     axis(&mut html, history);
     html += "</div>\n";
     if hidden > 0 {
-        let _ = writeln!(html, "<p class=\"soft\">{} not shown.</p>", of(hidden as u64, "worker is", "workers are"));
+        let _ = writeln!(
+            html,
+            "<p class=\"soft\">{} not shown.</p>",
+            of(hidden as u64, "worker is", "workers are")
+        );
     }
     queues(&mut html, chronicle, history);
     html += "<h3>Throughput</h3>\n<div class=\"strips\">\n";
@@ -225,12 +255,17 @@ pub(super) fn reproduce(chronicle: &Chronicle) -> String {
         text(quoted(&opened.directory.display().to_string())),
         text(&command)
     );
-    let failed = chronicle.failures.iter().any(|failure| failure.entry.is_some() && !failure.requeued);
+    let failed =
+        chronicle.failures.iter().any(|failure| failure.entry.is_some() && !failure.requeued);
     if failed {
         let mut retry = vec![opened.command[0].clone(), "quarantine".into(), "retry".into()];
         retry.push(chronicle.quarantine().display().to_string());
         retry.extend(source(&opened.command));
-        let _ = write!(html, "<p>What failed, each from the step at which it did:</p>\n<pre>{}</pre>\n", text(line(&retry)));
+        let _ = write!(
+            html,
+            "<p>What failed, each from the step at which it did:</p>\n<pre>{}</pre>\n",
+            text(line(&retry))
+        );
     }
     if opened.journal.is_some() && !opened.command.iter().any(|argument| argument == "--resume") {
         let _ = write!(
@@ -251,7 +286,8 @@ fn source(command: &[String]) -> Vec<String> {
             kept.push(argument.clone());
             kept.extend(arguments.next().cloned());
         } else {
-            let name = argument.strip_prefix("--").and_then(|rest| rest.split_once('=')).map(|(n, _)| n);
+            let name =
+                argument.strip_prefix("--").and_then(|rest| rest.split_once('=')).map(|(n, _)| n);
             if name.is_some_and(|name| name.contains('.') || ["config", "set"].contains(&name)) {
                 kept.push(argument.clone());
             }

@@ -118,7 +118,8 @@ fn from_journal(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadError
         journal.items()?.into_iter().map(|item| (item.id, item.origin)).collect();
     for (number, product) in journal.products()?.into_iter().enumerate() {
         if product.run == run.id {
-            let origin = product.item.and_then(|item| origins.get(&item)).map(|o| o.as_str().into());
+            let origin =
+                product.item.and_then(|item| origins.get(&item)).map(|o| o.as_str().into());
             chronicle.product(ProductLine {
                 number: number as u64,
                 at: since(&run.started, &product.time),

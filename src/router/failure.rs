@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::span::Attempt;
-use super::{
-    Action, Casualty, Loss, Phase, ProducerState, Ran, Router, State, Suspect, Worker,
-};
+use super::{Action, Casualty, Loss, Phase, ProducerState, Ran, Router, State, Suspect, Worker};
 use crate::config::plan::OnError;
 use crate::error::Failure;
 use crate::event::{Cause, Event};

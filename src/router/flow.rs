@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Attempted, Batches, Completion, Held, Outcome, Phase, ProducerState, Production, Router, State,
-    Worker,
+    Action, Attempted, Batches, Completion, Held, Outcome, Phase, ProducerState, Production,
+    Router, State, Worker,
 };
 use crate::event::Cause;
 use crate::parcel::{Output, Parcel};
@@ -63,7 +63,8 @@ impl Router {
                 Outcome::Panicked(failure) => (Cause::Panicked, failure),
             };
             for message in taken.into_iter().flat_map(Parcel::into_messages) {
-                let failed = Attempted { cause, failure: failure.clone(), busy: Some(completion.busy) };
+                let failed =
+                    Attempted { cause, failure: failure.clone(), busy: Some(completion.busy) };
                 self.attempt_failed(worker, message, failed, now);
             }
         }
