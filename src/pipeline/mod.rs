@@ -28,6 +28,7 @@ use crate::registry::Registry;
 use crate::router::{Batches, Router};
 use crate::stage::Context;
 use crate::stream::Stream;
+use crate::trace::Trace;
 use crate::transport::Inproc;
 use crate::transport::hub::{self, Command, Commander, Commands, Hub, HubError};
 use crate::worker::supervisor::Supervisor;
@@ -65,6 +66,7 @@ pub struct Pipeline {
     carried: Option<Carried>,
     /// The program's arguments.
     command: Vec<String>,
+    trace: Option<PathBuf>,
 }
 
 /// Which journal a run has.
@@ -113,6 +115,14 @@ pub enum RunError {
     /// The file named by [`Pipeline::set_journal`] cannot serve; nothing was run.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The file named by [`Pipeline::set_trace`] cannot be written; nothing was run.
+    #[error("cannot write the trace {}: {error}; name another file with --trace FILE", path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
     /// The router's socket failed.
     #[error("{0}")]
     Transport(String),
@@ -161,6 +171,7 @@ impl Pipeline {
             journal: None,
             carried: None,
             command: Vec::new(),
+            trace: None,
         }
     }
 
@@ -219,6 +230,15 @@ impl Pipeline {
         self.journal = Some(JournalFile { path: path.into(), resume });
     }
 
+    /// Writes into the file `path` when each message waited and ran, step by step and
+    /// worker by worker, as JSON that Perfetto and chrome://tracing show.
+    ///
+    /// The run never waits for the file: what finds no room in memory is left out, and
+    /// how much that is stands at the file's end.
+    pub fn set_trace(&mut self, path: impl Into<PathBuf>) {
+        self.trace = Some(path.into());
+    }
+
     /// Runs to the end.
     ///
     /// # Errors
@@ -258,11 +278,14 @@ impl Pipeline {
         let (commander, commands) = hub::commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let journal_file = self.journal.as_ref().map(|file| file.path.clone());
-        let journal = self.journal.map(|file| open(&file, &run, &plan, &commander)).transpose()?;
         let halter = commander.clone();
         let halt = move |reason| halter.send(Command::Halt(reason));
         let keeper = Keeper::new(&plan, &run, self.retried, halt);
+        let trace = self.trace.map(|path| begin_trace(path, &plan)).transpose()?;
         let stream = Stream::new();
+        let last_word = LastWord(stream.clone());
+        let open = |file: JournalFile| open(&file, &run, &plan, &commander, &stream);
+        let (journal, journalist) = self.journal.map(open).transpose()?.unzip();
         stream.tell(Event::Opened(Box::new(opened(&run, &plan, journal_file, self.command))));
         let control = Control {
             commander: commander.clone(),
@@ -271,8 +294,10 @@ impl Pipeline {
             quarantine: plan.quarantine.join(&run),
             stream: stream.clone(),
         };
+        let mut outlet = Outlet::new(stream.clone(), keeper, journal);
+        outlet.set_trace(trace);
         let start = Start {
-            outlet: Outlet::new(stream.clone(), keeper, journal),
+            outlet,
             run,
             plan,
             commander: commander.clone(),
@@ -282,7 +307,6 @@ impl Pipeline {
             mode,
             carried: self.carried,
         };
-        let last_word = LastWord(stream.clone());
         let thread = std::thread::Builder::new().name("router".into()).spawn(move || {
             let result = match place {
                 Placing::AtOnce => start.threads(Batches::Adaptive),
@@ -290,6 +314,11 @@ impl Pipeline {
                 Placing::Here => Ok(start.sequential()),
             };
             last_word.say(&result);
+            if let Some(journalist) = journalist {
+                // It catches nothing and has nothing to give: a panic of it costs the
+                // last events in the journal.
+                let _: Result<(), _> = journalist.join();
+            }
             result
         })?;
         Ok(Handle { control, stream, thread })
@@ -323,11 +352,17 @@ fn open(
     run: &str,
     plan: &Plan,
     commander: &Commander,
-) -> Result<Journal, JournalError> {
+    stream: &Stream,
+) -> Result<(Journal, JoinHandle<()>), JournalError> {
     let owner = Owner { run, config_hash: &plan.config_hash, work_hash: &plan.work_hash };
     let commander = commander.clone();
     let halt = move |reason| commander.send(Command::Halt(reason));
-    Journal::open(&file.path, &owner, file.resume, halt)
+    Journal::open(&file.path, &owner, file.resume, stream, halt)
+}
+
+fn begin_trace(path: PathBuf, plan: &Plan) -> Result<Trace, RunError> {
+    let steps = plan.steps.iter().map(|step| step.name.as_str().into()).collect();
+    Trace::begin(&path, steps).map_err(|error| RunError::Trace { path, error })
 }
 
 /// A run that is under way.
@@ -488,6 +523,9 @@ fn router(plan: &Plan, batches: Batches, outlet: &Outlet) -> Router {
     let mut router = Router::new(plan, batches);
     if outlet.has_journal() {
         router.track_items(plan);
+    }
+    if outlet.has_trace() {
+        router.trace();
     }
     router
 }
