@@ -31,6 +31,7 @@ mod pool;
 mod python;
 mod quarantine;
 pub mod registry;
+mod report;
 mod router;
 mod segment;
 pub mod stage;
@@ -39,6 +40,7 @@ pub mod stages;
 pub mod status;
 pub mod stream;
 pub mod summary;
+mod trace;
 mod transport;
 mod worker;
 

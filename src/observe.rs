@@ -8,8 +8,9 @@ use crate::event::{Event, Snapshot};
 use crate::journal::{Closed, Journal};
 use crate::note::Note;
 use crate::quarantine::{Keeper, Kept};
-use crate::router::{Casualty, Input, Record, Router};
+use crate::router::{Casualty, Input, Record, Router, Span};
 use crate::stream::Stream;
+use crate::trace::Trace;
 
 /// Time between progress events.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -21,6 +22,7 @@ pub(crate) struct Outlet {
     stream: Stream,
     keeper: Keeper,
     journal: Option<Journal>,
+    trace: Option<Trace>,
     next_progress: Duration,
     /// When the next product of each step is told.
     next_product: BTreeMap<Arc<str>, Duration>,
@@ -35,7 +37,17 @@ pub(crate) struct Left {
 impl Outlet {
     pub(crate) fn new(stream: Stream, keeper: Keeper, journal: Option<Journal>) -> Self {
         let (next_progress, next_product) = (Duration::ZERO, BTreeMap::new());
-        Self { stream, keeper, journal, next_progress, next_product }
+        Self { stream, keeper, journal, trace: None, next_progress, next_product }
+    }
+
+    /// Has it written when each message waited and ran.
+    pub(crate) fn set_trace(&mut self, trace: Option<Trace>) {
+        self.trace = trace;
+    }
+
+    /// Whether the router has to tell when each message waited and ran.
+    pub(crate) fn has_trace(&self) -> bool {
+        self.trace.is_some()
     }
 
     /// Whether there is a journal, so that the router has to tell of each item.
@@ -62,6 +74,12 @@ impl Outlet {
         }
     }
 
+    pub(crate) fn trace(&mut self, spans: Vec<Span>) {
+        if let Some(trace) = &self.trace {
+            trace.spans(spans);
+        }
+    }
+
     pub(crate) fn tell(&mut self, event: Event) {
         self.stream.tell(event);
     }
@@ -74,6 +92,9 @@ impl Outlet {
                     self.tell(Event::Expected { step: Arc::clone(step), total });
                 }
                 Note::Product { path, origin } => {
+                    if let Some(journal) = &mut self.journal {
+                        journal.product(step, origin.clone(), path.clone());
+                    }
                     let now = self.stream.elapsed();
                     let next = self.next_product.entry(Arc::clone(step)).or_default();
                     if now >= *next {
@@ -93,7 +114,11 @@ impl Outlet {
     pub(crate) fn progress(&mut self, now: Duration, snapshot: impl FnOnce() -> Snapshot) {
         if now >= self.next_progress {
             self.next_progress = now + PROGRESS_EVERY;
-            self.tell(Event::Progress(snapshot()));
+            let snapshot = snapshot();
+            if let Some(trace) = &self.trace {
+                trace.numbers(&snapshot);
+            }
+            self.tell(Event::Progress(snapshot));
         }
     }
 
@@ -105,6 +130,10 @@ impl Outlet {
     /// Waits until every failed input is kept and every record is written.
     pub(crate) fn finish(self, router: &Router) -> Left {
         let verdict = router.verdict();
+        if let Some(Err(error)) = self.trace.map(Trace::finish) {
+            // The run itself is not affected.
+            tracing::warn!("the trace is not whole: {error}");
+        }
         let mut kept = self.keeper.finish();
         if router.has_done_all() && kept.error.is_none() {
             // They were tried again, and what failed again has an entry of its own.

@@ -259,6 +259,10 @@ impl Producer for FaultyProducer {
         self.fault.check()
     }
 
+    fn expected(&self) -> Option<u64> {
+        u64::try_from(self.messages).ok()
+    }
+
     fn next(&mut self, out: &mut Emitter<'_, i64>) -> Result<Next> {
         let number = self.next;
         if number >= self.messages {

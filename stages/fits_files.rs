@@ -80,6 +80,10 @@ impl Producer for FitsFiles {
         Ok(())
     }
 
+    fn expected(&self) -> Option<u64> {
+        Some(self.waiting.len() as u64)
+    }
+
     fn next(&mut self, out: &mut Emitter<'_, FitsPath>) -> Result<Next> {
         let Some(file) = self.waiting.pop() else { return Ok(Next::Done) };
         out.send(file)?;

@@ -27,6 +27,11 @@ impl Integers {
 impl Producer for Integers {
     type Out = i64;
 
+    fn expected(&self) -> Option<u64> {
+        let count = i128::from(self.last) - i128::from(self.first) + 1;
+        u64::try_from(count.max(0)).ok()
+    }
+
     fn next(&mut self, out: &mut Emitter<'_, i64>) -> Result<Next> {
         match self.first.checked_add(self.made) {
             Some(number) if number <= self.last => out.send(number)?,

@@ -101,6 +101,10 @@ impl Producer for SynthFrames {
         Ok(())
     }
 
+    fn expected(&self) -> Option<u64> {
+        Some(self.count)
+    }
+
     fn next(&mut self, out: &mut Emitter<'_, Frame>) -> Result<Next> {
         if self.made < self.count {
             out.send(self.frame(self.made))?;

@@ -48,14 +48,16 @@ impl PendingFile {
     }
 
     /// Brings the contents to the disk and gives the file its name; an older
-    /// file of that name is replaced.
+    /// file of that name is replaced. Those who watch the run learn of it.
     ///
     /// # Errors
     /// Those of the file system. Unless it is the disk itself that fails in the
     /// last moment, there is no such file then.
     pub(crate) fn commit(self) -> Result<()> {
         let Self { writer, path } = self;
-        commit(writer, &path).with_context(|| describe(&path))
+        commit(writer, &path).with_context(|| describe(&path))?;
+        announce_product(&path);
+        Ok(())
     }
 }
 

@@ -215,15 +215,18 @@ class Router:
         return self
 
     def receive(self, expected: str) -> Said:
+        said = self.receive_any(expected)
+        assert said.kind == expected, said
+        return said
+
+    def receive_any(self, expected: str = "anything") -> Said:
         try:
             identity, head, *frames = self.socket.recv_multipart()
         except zmq.Again:
             self.process.kill()
             raise AssertionError(f"expected {expected}, got nothing: {self.ended()}") from None
         assert identity == b"W" + struct.pack("<II", 3, 7)
-        said = Parser(head, frames, self).message()
-        assert said.kind == expected, said
-        return said
+        return Parser(head, frames, self).message()
 
 
 def post(directory: Path, module: str, cls: str, **more: Any) -> dict[str, Any]:
@@ -264,9 +267,11 @@ class Parser:
             3: lambda: ("DONE", {"completions": self.list(self.completion)}),
             4: lambda: ("PRODUCED", self.production()),
             5: lambda: ("FINISHED", {"failure": self.failure() if self.number("B") else None}),
+            6: lambda: ("NOTES", {"notes": self.list(self.note)}),
         }[kind]
         name, fields = parse()
-        outputs = [o for part in self.list(self.output) for o in part] if kind > 2 else []
+        has_outputs = kind in (3, 4, 5)
+        outputs = [o for part in self.list(self.output) for o in part] if has_outputs else []
         assert not self.head and not self.frames
         return Said(name, fields, outputs)
 
@@ -290,6 +295,13 @@ class Parser:
     def bytes(self) -> bytes:
         length = self.number("I")
         return self.frames.pop(0) if length == 1 << 31 else self.take(length)
+
+    def note(self) -> Any:
+        if self.number("B") == 0:
+            return ("expected", self.number("Q"))
+        path, length = self.text(), self.number("I")
+        origin = None if length == 0xFFFFFFFF else self.take(length).decode()
+        return ("product", path, origin)
 
     def completion(self) -> dict[str, Any]:
         first, count, silent, busy, outcome = struct.unpack("<QIIQB", self.take(25))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 
 import msgpack
 import pytest
@@ -236,3 +237,53 @@ def test_a_router_that_talks_nonsense_is_left(start, head):
     router.send(head)
     code, _, err = router.ended()
     assert code == 113 and "the worker ends" in err
+
+
+def test_a_producer_says_how_much_it_will_emit_and_what_it_has_made(start):
+    router = start("Expects", role="producer", params={"total": 2}).ready()
+    assert router.receive("NOTES").notes == [("expected", 2)]
+    router.send(b"\x10" + struct.pack("<I", 5))
+    notes = []
+    said = router.receive_any()
+    while said.kind == "NOTES":
+        notes += said.notes
+        said = router.receive_any()
+    assert notes == [("product", "0.log", None), ("product", "1.log", None)]
+    assert said.kind == "PRODUCED" and said.values == [0, 1]
+
+
+def test_a_producer_that_cannot_say_how_much_works_all_the_same(start):
+    router = start("Expects", role="producer", params={"total": 1, "wrong": True}).ready()
+    router.send(b"\x10" + struct.pack("<I", 5))
+    assert router.receive("NOTES").notes == [("product", "0.log", None)]
+    assert router.receive("PRODUCED").values == [0]
+    assert "what is expected is not known" in router.stop()[2]
+
+
+def test_only_a_producer_is_asked_what_it_expects(start):
+    assert start("Expects").ready().stop()[0] == 0
+
+
+def test_products_come_before_the_report_with_the_origin_of_their_input(start):
+    router = start("Saves", next_steps=[]).ready()
+    router.work(router.one(1, 1, origin="a.fits"), router.one(2, 3, origin="b.fits"))
+    notes, done = [], 0
+    while done < 2:
+        said = router.receive_any()
+        if said.kind == "NOTES":
+            notes += said.notes
+        else:
+            done += sum(c["count"] for c in said.completions)
+    assert notes == [("product", "out/1.npy", "a.fits")], "a failed call has made nothing"
+    router.send(b"\x12")
+    assert router.receive("NOTES").notes == [("product", "out/all.npy", None)]
+    router.receive("FINISHED")
+    assert router.stop()[0] == 0
+
+
+def test_outside_of_a_pipeline_a_product_is_nothing(tmp_path):
+    import drpipe
+    from drpipe import notes
+
+    drpipe.product(tmp_path / "x")
+    assert notes.pending == [] and notes.take() == []

@@ -27,6 +27,8 @@ Examples:
   drpipe monitor
   drpipe top
   drpipe ctl pause CLEAN
+  drpipe why out/png/n7_0042.png
+  drpipe report pipeline.journal
 
 Exit codes:
   0  every input was processed
@@ -64,6 +66,25 @@ Examples:
   drpipe quarantine retry quarantine --config pipeline.json
   drpipe quarantine retry quarantine/20250314T021530Z-4711 --set CLEAN.threshold=4";
 
+const WHY_HELP: &str = "\
+It is taken from the journal that runs keep with --journal or --resume.
+
+Examples:
+  drpipe why raw/n7_0042.fits
+  drpipe why out/png/n7_0042.png --journal night7.journal
+
+Exit codes:
+  0  the journal knows the path
+  1  it does not
+  2  the command line or the journal is wrong";
+
+const REPORT_HELP: &str = "\
+Examples:
+  drpipe report night7.journal
+  drpipe report night7.journal --run 20250314T021530Z-4711 -o night7.html
+  drpipe report events.jsonl -o -
+  drpipe run --config pipeline.json --report night7.html";
+
 /// Runs pipelines of scientific data reduction.
 #[derive(Debug, Parser)]
 #[command(name = "drpipe", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -94,6 +115,12 @@ pub(super) enum Command {
     Top(TopArgs),
     /// Say where a run stands, or steer it: pause, workers, retry, drain, stop
     Ctl(CtlArgs),
+    /// Say what became of an input, or from which input a product came
+    #[command(after_help = WHY_HELP)]
+    Why(WhyArgs),
+    /// Make a page of a run that is over, or was killed
+    #[command(after_help = REPORT_HELP)]
+    Report(ReportArgs),
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Print a completion script
@@ -145,9 +172,16 @@ pub(super) struct RunArgs {
     /// Write what became of the run as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) summary: Option<PathBuf>,
+    /// Write a page to keep of what became of the run, in HTML
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
     /// Write every event of the run as a line of JSON, what became of it as the last
     #[arg(long, value_name = "FILE")]
     pub(super) events: Option<PathBuf>,
+    /// Write when each message waited and ran, at which worker, for ui.perfetto.dev or
+    /// chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     /// Keep failed inputs here instead of where the configuration says
     #[arg(long, value_name = "DIR")]
     pub(super) quarantine: Option<PathBuf>,
@@ -262,6 +296,37 @@ pub(super) struct MonitorArgs {
     /// What lets other machines steer: they see the runs only, if there is none
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token)]
     pub(super) monitor_token: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct WhyArgs {
+    /// An input or a product, as the run named it or as it is found from here
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
+    /// The journal; default: the only one in the current directory
+    #[arg(long, value_name = "FILE")]
+    pub(super) journal: Option<PathBuf>,
+    /// Take the journal that goes with this configuration: its name with .journal
+    #[arg(short, long, value_name = "FILE", conflicts_with = "journal")]
+    pub(super) config: Option<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ReportArgs {
+    /// A journal, or a file that --events has written
+    #[arg(value_name = "SOURCE")]
+    pub(super) source: PathBuf,
+    /// Of several runs in a journal take this one instead of the last: its name, or the
+    /// beginning or end of it
+    #[arg(long, value_name = "RUN")]
+    pub(super) run: Option<String>,
+    /// The page; default: the run's name with .html, in the current directory. With - it is
+    /// printed
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -90,7 +90,7 @@ fn conclusion(report: &Report) -> String {
 }
 
 /// Three digits and a unit that suits them.
-fn duration(duration: Duration) -> String {
+pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     let (value, unit) = match seconds {
         s if s >= 1.0 => (s, "s"),

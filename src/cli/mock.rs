@@ -68,6 +68,8 @@ fn run_args(args: &CheckArgs) -> RunArgs {
         summary: None,
         events: None,
         journal: None,
+        trace: None,
+        report: None,
         resume: false,
         explain: false,
         quarantine: None,

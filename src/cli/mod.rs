@@ -11,11 +11,13 @@ mod mock;
 mod monitor;
 mod progress;
 mod quarantine;
+mod report;
 mod run;
 mod signals;
 mod summary;
 mod target;
 mod top;
+mod why;
 mod words;
 
 use std::ffi::OsString;
@@ -156,6 +158,8 @@ impl Cli {
             Command::Monitor(args) => monitor::show_all(args),
             Command::Top(args) => top::top(&args),
             Command::Ctl(args) => ctl::ctl(args),
+            Command::Why(args) => why::why(&args),
+            Command::Report(args) => report::report(&args),
             Command::Schema => inspect::schema(&self.registry),
             Command::Completions { shell } => {
                 let mut command = Args::command();

@@ -1,5 +1,6 @@
 //! `drpipe run`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use indicatif::MultiProgress;
 use super::args::RunArgs;
 use super::events::Events;
 use super::progress::Progress;
-use super::{STOPPED, USAGE, complain, ledger, log, monitor, print, signals, summary};
+use super::{STOPPED, USAGE, complain, ledger, log, monitor, print, report, signals, summary};
 use crate::event::Event;
 use crate::pipeline::{Pipeline, Report, RunError, Verdict};
+use crate::report::Chronicle;
 use crate::stream::Seen;
 
 pub(super) fn run(pipeline: Pipeline, args: &RunArgs) -> ExitCode {
@@ -26,7 +28,11 @@ pub(super) fn run(pipeline: Pipeline, args: &RunArgs) -> ExitCode {
 /// The exit code, if nothing was run or the run had to be given up; it was said why.
 pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, ExitCode> {
     let bars = MultiProgress::new();
-    let prepared = args.summary.as_deref().map_or(Ok(()), summary::check);
+    let check = |option, file: &Option<PathBuf>| match file {
+        Some(file) => summary::check(option, file),
+        None => Ok(()),
+    };
+    let prepared = check("--summary", &args.summary).and_then(|()| check("--report", &args.report));
     let prepared = prepared.and_then(|()| log::start(args, &bars));
     let events = prepared.and_then(|()| args.events.as_deref().map(Events::open).transpose());
     let events = events.map_err(|error| complain(USAGE, format_args!("error: {error}")))?;
@@ -39,17 +45,30 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, 
     if let Some(journal) = args.journal() {
         pipeline.set_journal(journal, args.resume);
     }
+    if let Some(trace) = &args.trace {
+        pipeline.set_trace(trace);
+    }
     pipeline.set_command(std::env::args_os().map(|a| a.to_string_lossy().into_owned()));
     // Each worker needs descriptors; where the limit cannot be raised, a run
     // that needs more says so when it starts.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let mut progress = Progress::new(pipeline.plan(), &bars, args.quiet);
-    let result = start_and_watch(pipeline, args, &mut progress, &bars, events.as_ref());
+    let mut chronicle = args.report.is_some().then(Chronicle::default);
+    let result =
+        start_and_watch(pipeline, args, &mut progress, &bars, events.as_ref(), chronicle.as_mut());
     progress.finish();
     if let Some(events) = events {
         events.end(&result);
     }
-    result.map_err(|(code, error)| complain(code, format_args!("error: {error}")))
+    // Of a run that could not be started there is nothing to report.
+    let told = chronicle.filter(|chronicle| chronicle.run().is_some());
+    let left = match (&args.report, told) {
+        (Some(file), Some(chronicle)) => report::leave(&chronicle, file),
+        _ => Ok(()),
+    };
+    let left = left.map_err(|error| complain(STOPPED, format_args!("error: {error}")));
+    let result = result.map_err(|(code, error)| complain(code, format_args!("error: {error}")));
+    left.and(result)
 }
 
 fn start_and_watch(
@@ -58,12 +77,14 @@ fn start_and_watch(
     progress: &mut Progress,
     bars: &MultiProgress,
     sink: Option<&Events>,
+    mut chronicle: Option<&mut Chronicle>,
 ) -> Result<Report, (u8, String)> {
     let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
     let shown = monitor::options(args, pipeline.plan());
     let handle = pipeline.start(args.mode.into()).map_err(|error| {
-        let code = if matches!(error, RunError::Journal(_)) { USAGE } else { STOPPED };
+        let usage = matches!(error, RunError::Journal(_) | RunError::Trace { .. });
+        let code = if usage { USAGE } else { STOPPED };
         (code, error.to_string())
     })?;
     signals.watch(handle.control());
@@ -74,6 +95,9 @@ fn start_and_watch(
             Seen::Event(told) => told,
             Seen::Missed(count) => {
                 log::missed(count);
+                if let Some(chronicle) = &mut chronicle {
+                    chronicle.missed(count);
+                }
                 continue;
             }
             Seen::Nothing => continue,
@@ -81,6 +105,9 @@ fn start_and_watch(
         };
         if let Some(sink) = sink {
             sink.tell(&told);
+        }
+        if let Some(chronicle) = &mut chronicle {
+            chronicle.add(&told);
         }
         match &told.event {
             Event::Progress(snapshot) => progress.show(snapshot),
@@ -91,6 +118,9 @@ fn start_and_watch(
             }
             event => log::log(event),
         }
+    }
+    if let Some(chronicle) = chronicle {
+        chronicle.catch_up(handle.stream().status());
     }
     let result = handle.wait().map_err(|error| (STOPPED, error.to_string()));
     if let Some(monitor) = monitor {

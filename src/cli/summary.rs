@@ -1,4 +1,4 @@
-//! The file that `--summary` names.
+//! The files that a run leaves at its end: those that `--summary` and `--report` name.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use crate::pipeline::Report;
 use crate::stages::whole_file::write_whole;
 
-/// Whether the summary can be written, as far as that can be known before the run.
+/// Whether the file that `option` names can be written, as far as that can be known
+/// before the run.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn check(file: &Path) -> Result<(), String> {
+pub(super) fn check(option: &str, file: &Path) -> Result<(), String> {
     let directory = directory_of(file);
     if file.is_dir() {
-        return Err(format!("--summary {}: this is a directory; expected a file", file.display()));
+        return Err(format!("{option} {}: this is a directory; expected a file", file.display()));
     }
     if !directory.is_dir() {
         return Err(format!(
-            "--summary {}: there is no directory {}; make it first",
+            "{option} {}: there is no directory {}; make it first",
             file.display(),
             directory.display()
         ));
@@ -32,7 +33,14 @@ pub(super) fn check(file: &Path) -> Result<(), String> {
 /// # Errors
 /// What the system says.
 pub(super) fn write(report: &Report, file: &Path) -> io::Result<()> {
-    let text = serde_json::to_string_pretty(report)? + "\n";
+    write_text(&(serde_json::to_string_pretty(report)? + "\n"), file)
+}
+
+/// Writes a text in the same way.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn write_text(text: &str, file: &Path) -> io::Result<()> {
     let regular = fs::symlink_metadata(file).map_or(true, |metadata| metadata.is_file());
     if !regular {
         let mut out = BufWriter::new(File::create(file)?);

@@ -2,6 +2,9 @@
 //! where this one ended, however it ended.
 //!
 //! - `store`: the file, an SQLite database
+//! - `told`: the events of the run, as far as they are kept there
+//! - `read`: what a journal says when no run writes into it
+//! - `lineage`: what became of an input, and where a product came from
 //! - `past`: what earlier runs left, and what follows from it for each item
 //!
 //! The driver hands in what a producer emitted before the router sees it
@@ -10,20 +13,25 @@
 //! not hold the router up. What is written is always behind what is done: a
 //! run that is killed does a few items again, and never misses one.
 
+pub(crate) mod lineage;
 mod past;
+pub(crate) mod read;
 mod store;
+mod told;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 
 use crate::event::Event;
 use crate::parcel::Output;
 use crate::router::Record;
+use crate::stream::Stream;
 use past::Past;
 use store::Store;
+use told::TellTale;
 
 /// Records that may wait to be written before the router waits too.
 const MOST_WAITING: usize = 16 * 1024;
@@ -87,7 +95,9 @@ pub(crate) struct Owner<'a> {
 /// The journal of a run that is under way.
 pub(crate) struct Journal {
     entries: mpsc::SyncSender<Entry>,
-    writer: JoinHandle<Result<(), String>>,
+    writer: Thread,
+    /// What became of the writing.
+    written: mpsc::Receiver<Result<(), String>>,
     /// Whether the writer shall not wait for more.
     at_once: Arc<AtomicBool>,
     /// None unless what is done is to be skipped.
@@ -108,6 +118,12 @@ enum Entry {
         file: Option<FileState>,
     },
     Record(Record),
+    /// A stage has made a file.
+    Product {
+        origin: Option<Arc<str>>,
+        step: Arc<str>,
+        path: PathBuf,
+    },
     /// The run has reached its end.
     Ended {
         verdict: &'static str,
@@ -145,7 +161,9 @@ pub(crate) struct Closed {
 
 impl Journal {
     /// Opens the journal, or makes it, and notes that a run begins. `failed` is
-    /// called, on another thread, if writing fails later.
+    /// called, on another thread, if writing fails later. The events of `stream` are
+    /// kept up to the last one, which comes after the end of everything else: the
+    /// thread that is given is to be waited for then.
     ///
     /// # Errors
     /// Why the file cannot serve; then it is as it was.
@@ -153,16 +171,19 @@ impl Journal {
         path: &Path,
         owner: &Owner<'_>,
         resume: bool,
+        stream: &Stream,
         failed: impl FnOnce(String) + Send + 'static,
-    ) -> Result<Self, JournalError> {
+    ) -> Result<(Self, JoinHandle<()>), JournalError> {
         let mut store = Store::open(path, owner)?;
         let past = if resume { Some(store.past(owner.work_hash)?) } else { None };
         let (entries, received) = mpsc::sync_channel(MOST_WAITING);
         let at_once = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&at_once);
         let path_in_words = path.display().to_string();
+        let (answer, written) = mpsc::channel();
+        let mut events = TellTale::new(stream.watch());
         let write = move || {
-            let result = store.write(&received, &asked).map_err(|error| {
+            let result = store.write(&received, &asked, &mut events).map_err(|error| {
                 format!(
                     "the journal {path_in_words} cannot be written: {error}; what it holds is \
                      right: make room, then go on with --resume"
@@ -171,14 +192,23 @@ impl Journal {
             if let Err(reason) = &result {
                 failed(reason.clone());
             }
-            result
+            let whole = result.is_ok();
+            // Nobody waits for it if the run could not even begin.
+            let _ = answer.send(result);
+            if whole {
+                // What is missing then is the last event only: nobody can be told any more.
+                let _ = store.write_rest(&mut events);
+            }
         };
         let writer = std::thread::Builder::new().name("journal".into()).spawn(write);
-        let writer = writer.map_err(|error| JournalError::Unusable {
+        let thread = writer.map_err(|error| JournalError::Unusable {
             path: path.to_owned(),
             reason: format!("the system refused a thread: {error}"),
         })?;
-        Ok(Self { entries, writer, at_once, past, unwritten: 0, skipped: 0, warned: false })
+        let writer = thread.thread().clone();
+        let (unwritten, skipped, warned) = (0, 0, false);
+        let journal = Self { entries, writer, written, at_once, past, unwritten, skipped, warned };
+        Ok((journal, thread))
     }
 
     /// Takes out of a producer's outputs what is done, and notes that the rest
@@ -221,6 +251,10 @@ impl Journal {
         self.send(Entry::Record(record));
     }
 
+    pub(crate) fn product(&mut self, step: &Arc<str>, origin: Option<Arc<str>>, path: PathBuf) {
+        self.send(Entry::Product { origin, step: Arc::clone(step), path });
+    }
+
     /// Fails only once the writer has, which it has said itself.
     fn send(&mut self, entry: Entry) {
         let _ = self.entries.send(entry);
@@ -233,17 +267,16 @@ impl Journal {
 
     fn wake(&self) {
         self.at_once.store(true, Ordering::Release);
-        self.writer.thread().unpark();
+        self.writer.unpark();
     }
 
     /// Waits until everything is written.
     pub(crate) fn finish(mut self, verdict: &'static str) -> Closed {
         self.send(Entry::Ended { verdict });
         self.wake();
-        let Self { entries, writer, skipped, .. } = self;
+        let Self { entries, written, skipped, .. } = self;
         drop(entries);
-        let written = writer.join();
-        let error = match written {
+        let error = match written.recv() {
             Ok(result) => result.err(),
             Err(_) => Some("internal error: the journal's thread panicked".into()),
         };

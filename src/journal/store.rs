@@ -1,29 +1,34 @@
-//! The journal's file: an SQLite database with the tables `run`, `item` and
-//! `outcome`. It is locked as long as the run lives, by the system: whatever
+//! The journal's file: an SQLite database with the tables `run`, `item`, `outcome`,
+//! `product` and `event`. It is locked as long as the run lives, by the system: whatever
 //! kills the program frees it.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement, TransactionBehavior, params};
 
 use super::past::{Item, Past, Run, State};
+use super::told::TellTale;
 use super::{Entry, FileState, JournalError, Owner};
 use crate::router::{AttemptOutcome, End, Record};
 
 /// "drpj": the mark of a journal in the database's header.
 const APPLICATION: i64 = 0x6472_706a;
 /// The version of the tables.
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 /// How long another program may hold the file, a reader say.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What has gathered is committed after this time, or when the thread is unparked.
 const COMMIT_AFTER: Duration = Duration::from_millis(50);
 /// The most entries in one transaction.
 const COMMIT_ENTRIES: usize = 10_000;
+/// Events alone are committed after this time.
+const EVENTS_AFTER: Duration = Duration::from_millis(500);
+/// The events of so many runs are kept, the last ones.
+const MOST_RUNS: i64 = 20;
 
 const TABLES: &str = "
     CREATE TABLE run (
@@ -60,6 +65,28 @@ const TABLES: &str = "
     ) STRICT;
 ";
 
+/// What version 2 has beyond version 1.
+const SECOND: &str = "
+    ALTER TABLE outcome ADD COLUMN worker INTEGER;   -- its number within the step
+    ALTER TABLE outcome ADD COLUMN busy_s REAL;      -- how long the attempt took
+    ALTER TABLE outcome ADD COLUMN waited_s REAL;    -- from the queue to its beginning
+    CREATE TABLE product (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL REFERENCES run (id),
+        item INTEGER REFERENCES item (id),           -- NULL: it is made of more than one
+        step TEXT NOT NULL,
+        path TEXT NOT NULL,
+        time TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE event (
+        run INTEGER NOT NULL REFERENCES run (id),
+        number INTEGER NOT NULL,
+        at_s REAL NOT NULL,
+        json TEXT NOT NULL,                          -- as --events writes it
+        PRIMARY KEY (run, number)
+    ) STRICT, WITHOUT ROWID;
+";
+
 const BEGUN: &str = "
     INSERT INTO item (origin, run, state, done, size, modified_ns, time)
     VALUES (?1, ?2, 'in flight', ?3, ?4, ?5, ?6)
@@ -87,8 +114,11 @@ const DROPPED: &str = "
 const FAILED: &str = "
     UPDATE item SET state = 'failed', step = ?2, reason = ?3, time = ?4 WHERE origin = ?1";
 const OUTCOME: &str = "
-    INSERT INTO outcome (run, item, step, attempt, outcome, reason, time)
-    SELECT ?1, id, ?3, ?4, ?5, ?6, ?7 FROM item WHERE origin = ?2";
+    INSERT INTO outcome (run, item, step, attempt, outcome, reason, time, worker, busy_s, waited_s)
+    SELECT ?1, id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM item WHERE origin = ?2";
+const PRODUCT: &str = "
+    INSERT INTO product (run, item, step, path, time)
+    VALUES (?1, (SELECT id FROM item WHERE origin = ?2), ?3, ?4, ?5)";
 
 /// The open file.
 pub(super) struct Store {
@@ -118,7 +148,7 @@ impl Store {
             Some(found) if found > VERSION => {
                 Err(JournalError::Newer { path: path.to_owned(), found, known: VERSION })
             }
-            Some(found) => begin(&mut connection, found == 0, owner).map_err(explain),
+            Some(found) => begin(&mut connection, found, owner).map_err(explain),
         }?;
         Ok(Self { connection, path: path.to_owned(), run })
     }
@@ -164,8 +194,16 @@ impl Store {
         &mut self,
         entries: &Receiver<Entry>,
         at_once: &AtomicBool,
+        events: &mut TellTale,
     ) -> rusqlite::Result<()> {
-        while let Ok(first) = entries.recv() {
+        events.await_first();
+        loop {
+            events.write(&self.connection, self.run)?;
+            let first = match entries.recv_timeout(EVENTS_AFTER) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
             // Not woken by each entry, which would take the processor from the stages.
             if !at_once.swap(false, Ordering::AcqRel) {
                 std::thread::park_timeout(COMMIT_AFTER);
@@ -178,12 +216,22 @@ impl Store {
             drop(batch);
             transaction.commit()?;
         }
-        Ok(())
+    }
+
+    /// Writes the events up to the last one, for which it waits.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub(super) fn write_rest(&mut self, events: &mut TellTale) -> rusqlite::Result<()> {
+        while events.await_next() {
+            events.write(&self.connection, self.run)?;
+        }
+        events.write(&self.connection, self.run)
     }
 }
 
 /// Takes the lock, which is kept until the connection is closed.
-fn lock(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn lock(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     // Whoever begins first has the file: two that only read would hold each other up.
@@ -191,7 +239,7 @@ fn lock(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// The version of the tables, 0 if the file is empty; none if it is not a journal.
-fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let application = pragma("application_id")?;
     let version = pragma("user_version")?;
@@ -202,9 +250,22 @@ fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     Ok((is_empty || is_journal).then_some(version))
 }
 
-/// Makes the tables if they are missing and notes the run; returns its number.
-fn begin(connection: &mut Connection, new: bool, owner: &Owner<'_>) -> rusqlite::Result<i64> {
+/// Makes of the tables of version `found`, 0 if there are none, those of this version.
+pub(super) fn upgrade(connection: &Connection, found: i64) -> rusqlite::Result<()> {
+    if found < 1 {
+        connection.execute_batch(TABLES)?;
+    }
+    if found < 2 {
+        connection.execute_batch(SECOND)?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION)?;
+    connection.pragma_update(None, "user_version", VERSION)
+}
+
+/// Brings the tables to this version and notes the run; returns its number.
+fn begin(connection: &mut Connection, found: i64, owner: &Owner<'_>) -> rusqlite::Result<i64> {
     connection.execute_batch("COMMIT")?;
+    let new = found == 0;
     if new {
         // There is nothing yet that waiting for the disk would save.
         connection.pragma_update(None, "synchronous", "OFF")?;
@@ -214,16 +275,15 @@ fn begin(connection: &mut Connection, new: bool, owner: &Owner<'_>) -> rusqlite:
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if new {
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
+    if found < VERSION {
+        upgrade(&transaction, found)?;
     }
     transaction.execute(
         "INSERT INTO run (name, program, config_hash, work_hash, started) VALUES (?, ?, ?, ?, ?)",
         params![owner.run, env!("CARGO_PKG_VERSION"), owner.config_hash, owner.work_hash, now()],
     )?;
     let run = transaction.last_insert_rowid();
+    transaction.execute("DELETE FROM event WHERE run <= ?", [run - MOST_RUNS])?;
     transaction.commit()?;
     Ok(run)
 }
@@ -244,7 +304,7 @@ fn item(row: &Row<'_>) -> rusqlite::Result<Item> {
     })
 }
 
-fn explain(path: &Path, error: &rusqlite::Error) -> JournalError {
+pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> JournalError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => JournalError::Foreign { path },
@@ -265,6 +325,7 @@ struct Batch<'a> {
     begun: Statement<'a>,
     done: Statement<'a>,
     outcome: Statement<'a>,
+    product: Statement<'a>,
     connection: &'a Connection,
 }
 
@@ -276,6 +337,7 @@ impl<'a> Batch<'a> {
             begun: connection.prepare(BEGUN)?,
             done: connection.prepare(DONE)?,
             outcome: connection.prepare(OUTCOME)?,
+            product: connection.prepare(PRODUCT)?,
             connection,
         })
     }
@@ -286,7 +348,7 @@ impl<'a> Batch<'a> {
                 let (size, modified) = file.map(|file| (file.size, file.modified)).unzip();
                 self.begun.execute(params![origin, self.run, done, size, modified, self.time])?;
             }
-            Entry::Record(Record::Attempt { origin, step, attempt, outcome }) => {
+            Entry::Record(Record::Attempt { origin, step, attempt, outcome, ran }) => {
                 let (outcome, failure) = match &outcome {
                     AttemptOutcome::Done => ("done", None),
                     AttemptOutcome::Retrying(failure) => ("retrying", Some(failure.to_string())),
@@ -294,8 +356,21 @@ impl<'a> Batch<'a> {
                     AttemptOutcome::Dropped => ("dropped", None),
                 };
                 self.outcome.execute(params![
-                    self.run, origin, step, attempt, outcome, failure, self.time
+                    self.run,
+                    origin,
+                    step,
+                    attempt,
+                    outcome,
+                    failure,
+                    self.time,
+                    ran.worker.and_then(|worker| i64::try_from(worker).ok()),
+                    ran.busy.as_secs_f64(),
+                    ran.waited.as_secs_f64()
                 ])?;
+            }
+            Entry::Product { origin, step, path } => {
+                let path = path.to_string_lossy();
+                self.product.execute(params![self.run, origin, step, path, self.time])?;
             }
             Entry::Record(Record::Closed { origin, occurrences, end }) => {
                 self.closed(&origin, occurrences, &end)?;

@@ -2,6 +2,7 @@
 
 mod builder;
 mod control;
+mod execution;
 mod faults;
 mod mock;
 mod private;
@@ -11,10 +12,9 @@ mod starter;
 mod words;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::config::plan::Plan;
@@ -25,16 +25,14 @@ use crate::observe::Outlet;
 use crate::python::{Carried, Questions};
 use crate::quarantine::{Keeper, Retried};
 use crate::registry::Registry;
-use crate::router::{Batches, Router};
-use crate::stage::Context;
+use crate::router::Batches;
 use crate::stream::Stream;
-use crate::transport::Inproc;
-use crate::transport::hub::{self, Command, Commander, Commands, Hub, HubError};
-use crate::worker::supervisor::Supervisor;
-use crate::worker::{process, sequential};
+use crate::trace::Trace;
+use crate::transport::hub::{self, Command, Commander, HubError};
+use crate::worker::process;
 
+use execution::Execution;
 use private::{LONGEST_PRIVATE, Private};
-use starter::Starter;
 use words::{LastWord, opened, run_name};
 
 pub use crate::journal::JournalError;
@@ -65,6 +63,7 @@ pub struct Pipeline {
     carried: Option<Carried>,
     /// The program's arguments.
     command: Vec<String>,
+    trace: Option<PathBuf>,
 }
 
 /// Which journal a run has.
@@ -113,6 +112,14 @@ pub enum RunError {
     /// The file named by [`Pipeline::set_journal`] cannot serve; nothing was run.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The file named by [`Pipeline::set_trace`] cannot be written; nothing was run.
+    #[error("cannot write the trace {}: {error}; name another file with --trace FILE", path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
     /// The router's socket failed.
     #[error("{0}")]
     Transport(String),
@@ -161,6 +168,7 @@ impl Pipeline {
             journal: None,
             carried: None,
             command: Vec::new(),
+            trace: None,
         }
     }
 
@@ -219,6 +227,15 @@ impl Pipeline {
         self.journal = Some(JournalFile { path: path.into(), resume });
     }
 
+    /// Writes into the file `path` when each message waited and ran, step by step and
+    /// worker by worker, as JSON that Perfetto and chrome://tracing show.
+    ///
+    /// The run never waits for the file: what finds no room in memory is left out, and
+    /// how much that is stands at the file's end.
+    pub fn set_trace(&mut self, path: impl Into<PathBuf>) {
+        self.trace = Some(path.into());
+    }
+
     /// Runs to the end.
     ///
     /// # Errors
@@ -258,11 +275,14 @@ impl Pipeline {
         let (commander, commands) = hub::commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let journal_file = self.journal.as_ref().map(|file| file.path.clone());
-        let journal = self.journal.map(|file| open(&file, &run, &plan, &commander)).transpose()?;
         let halter = commander.clone();
         let halt = move |reason| halter.send(Command::Halt(reason));
         let keeper = Keeper::new(&plan, &run, self.retried, halt);
+        let trace = self.trace.map(|path| begin_trace(path, &plan)).transpose()?;
         let stream = Stream::new();
+        let last_word = LastWord(stream.clone());
+        let open = |file: JournalFile| open(&file, &run, &plan, &commander, &stream);
+        let (journal, journalist) = self.journal.map(open).transpose()?.unzip();
         stream.tell(Event::Opened(Box::new(opened(&run, &plan, journal_file, self.command))));
         let control = Control {
             commander: commander.clone(),
@@ -271,8 +291,10 @@ impl Pipeline {
             quarantine: plan.quarantine.join(&run),
             stream: stream.clone(),
         };
-        let start = Start {
-            outlet: Outlet::new(stream.clone(), keeper, journal),
+        let mut outlet = Outlet::new(stream.clone(), keeper, journal);
+        outlet.set_trace(trace);
+        let execution = Execution {
+            outlet,
             run,
             plan,
             commander: commander.clone(),
@@ -282,14 +304,18 @@ impl Pipeline {
             mode,
             carried: self.carried,
         };
-        let last_word = LastWord(stream.clone());
         let thread = std::thread::Builder::new().name("router".into()).spawn(move || {
             let result = match place {
-                Placing::AtOnce => start.threads(Batches::Adaptive),
-                Placing::OneByOne => start.threads(Batches::OneByOne),
-                Placing::Here => Ok(start.sequential()),
+                Placing::AtOnce => execution.threads(Batches::Adaptive),
+                Placing::OneByOne => execution.threads(Batches::OneByOne),
+                Placing::Here => Ok(execution.sequential()),
             };
             last_word.say(&result);
+            if let Some(journalist) = journalist {
+                // It catches nothing and has nothing to give: a panic of it costs the
+                // last events in the journal.
+                let _: Result<(), _> = journalist.join();
+            }
             result
         })?;
         Ok(Handle { control, stream, thread })
@@ -323,11 +349,17 @@ fn open(
     run: &str,
     plan: &Plan,
     commander: &Commander,
-) -> Result<Journal, JournalError> {
+    stream: &Stream,
+) -> Result<(Journal, JoinHandle<()>), JournalError> {
     let owner = Owner { run, config_hash: &plan.config_hash, work_hash: &plan.work_hash };
     let commander = commander.clone();
     let halt = move |reason| commander.send(Command::Halt(reason));
-    Journal::open(&file.path, &owner, file.resume, halt)
+    Journal::open(&file.path, &owner, file.resume, stream, halt)
+}
+
+fn begin_trace(path: PathBuf, plan: &Plan) -> Result<Trace, RunError> {
+    let steps = plan.steps.iter().map(|step| step.name.as_str().into()).collect();
+    Trace::begin(&path, steps).map_err(|error| RunError::Trace { path, error })
 }
 
 /// A run that is under way.
@@ -357,109 +389,6 @@ impl Handle {
     }
 }
 
-/// Worker threads that are stopped at once are waited for this long.
-const GRACE: Duration = Duration::from_secs(1);
-/// Worker processes that were told to stop are waited for this long.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// All that a run begins with.
-struct Start {
-    run: String,
-    plan: Arc<Plan>,
-    outlet: Outlet,
-    commander: Commander,
-    commands: Commands,
-    cancelled: Arc<AtomicBool>,
-    /// The directory of a run with worker processes.
-    private: Option<Private>,
-    mode: Mode,
-    carried: Option<Carried>,
-}
-
-impl Start {
-    fn context(&self) -> impl Fn(usize, usize) -> Context + use<> {
-        let (run, plan) = (self.run.clone(), Arc::clone(&self.plan));
-        let private = self.private.as_ref().map(|directory| directory.path().to_owned());
-        move |step, worker| Context {
-            run: run.clone(),
-            step: plan.steps[step].name.clone(),
-            worker,
-            next_steps: plan.next_steps(step),
-            codec: plan.steps[step].codec,
-            next_codecs: plan.next_codecs(step),
-            private: private.clone(),
-        }
-    }
-
-    fn sequential(self) -> Report {
-        let context_of = self.context();
-        let Self { plan, outlet, commands, run, cancelled, .. } = self;
-        let router = router(&plan, Batches::Single, &outlet);
-        let (router, outlet, elapsed) =
-            sequential::run(&plan, router, outlet, &commands, &cancelled, &context_of);
-        let left = outlet.finish(&router);
-        report::report(run, &plan, Mode::Sequential, &router, left, elapsed)
-    }
-
-    fn threads(self, batches: Batches) -> Result<Report, RunError> {
-        let context_of = self.context();
-        let Self { plan, outlet, commands, commander, cancelled, run, private, mode, carried } =
-            self;
-        let router = router(&plan, batches, &outlet);
-        let inproc = Inproc::new();
-        // Every worker's thread holds a sender; the channel closes with the last.
-        let (alive, all_ended) = mpsc::channel::<()>();
-        let mut starter = Starter {
-            plan: &plan,
-            inproc: &inproc,
-            cancelled: &cancelled,
-            commander: &commander,
-            alive,
-            supervisor: private
-                .as_ref()
-                .map(|_| Supervisor::start(commander.clone()))
-                .transpose()?,
-            private: private.as_ref().map(Private::path),
-            carried: carried.as_ref(),
-            threads: Vec::new(),
-        };
-        let mut hub = Hub::bind(&inproc, starter.private, commands, router, outlet)?;
-        let ran = hub.run(&mut |place, post| starter.start(place, post, &context_of));
-        let Starter { threads, supervisor, alive, .. } = starter;
-        drop(alive);
-        let stopped = cancelled.load(Ordering::Relaxed);
-        if let Some(supervisor) = supervisor {
-            let done = ran.is_ok() && !stopped;
-            supervisor.finish(if done { PATIENCE } else { Duration::ZERO });
-        }
-        let elapsed = match ran {
-            Ok(elapsed) => elapsed,
-            Err(error) => {
-                // What has failed so far is kept all the same.
-                let (router, outlet) = hub.into_parts();
-                outlet.finish(&router);
-                return Err(error.into());
-            }
-        };
-        if stopped {
-            // A stage cannot be interrupted on its thread: one that is still at
-            // work is left behind, and the context that it uses with it.
-            let ended = all_ended.recv_timeout(GRACE) == Err(mpsc::RecvTimeoutError::Disconnected);
-            if !ended {
-                std::mem::forget(inproc.clone());
-            }
-        } else {
-            for thread in threads {
-                // A worker's thread catches its own panics and reports them.
-                let _ = thread.join();
-            }
-        }
-        let (router, outlet) = hub.into_parts();
-        let left = outlet.finish(&router);
-        Ok(report::report(run, &plan, mode, &router, left, elapsed))
-    }
-}
-
 /// Runs this process as a worker and ends it, if it was started as one;
 /// otherwise does nothing. A program that loads pipelines with worker processes
 /// calls it first thing in `main`, with the registry that it loads them with
@@ -482,12 +411,4 @@ pub fn serve_worker(registry: &Registry) {
         mock::register(&mut registry);
         process::run(&registry);
     }
-}
-
-fn router(plan: &Plan, batches: Batches, outlet: &Outlet) -> Router {
-    let mut router = Router::new(plan, batches);
-    if outlet.has_journal() {
-        router.track_items(plan);
-    }
-    router
 }

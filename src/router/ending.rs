@@ -217,7 +217,7 @@ impl Router {
     fn drop_waiting(&mut self) {
         for step in 0..self.steps.len() {
             let parcels = self.steps[step].queue.clear();
-            self.items_dropped(step, &parcels);
+            self.items_dropped(step, None, &parcels);
             let count: usize = parcels.iter().map(Parcel::count).sum();
             self.steps[step].counts.dropped += count as u64;
             self.leave(step, count);
@@ -230,7 +230,7 @@ impl Router {
                 self.steps[to].counts.received += count as u64;
                 self.steps[to].counts.dropped += count as u64;
                 self.leave(from, count);
-                self.items_dropped(to, [&parcel]);
+                self.items_dropped(to, None, [&parcel]);
             }
         }
     }
@@ -259,7 +259,7 @@ impl Router {
                 self.steps[step].counts.dropped += in_hand_count as u64;
                 self.steps[step].times.total += now.saturating_sub(since);
                 let in_hand = std::mem::take(&mut self.workers[worker].in_hand);
-                self.items_dropped(step, &in_hand);
+                self.items_dropped(step, Some(worker), &in_hand);
                 self.workers[worker].in_hand_count = 0;
             }
             match self.workers[worker].state {

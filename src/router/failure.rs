@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Casualty, Loss, Phase, ProducerState, Router, State, Suspect, Worker};
+use super::span::Attempt;
+use super::{Action, Casualty, Loss, Phase, ProducerState, Ran, Router, State, Suspect, Worker};
 use crate::config::plan::OnError;
 use crate::error::Failure;
 use crate::event::{Cause, Event};
@@ -15,23 +16,43 @@ const MOST_IN_VAIN: u32 = 6;
 /// The wait before they are replaced for the second time, doubled each further time.
 const RESPAWN_AFTER: Duration = Duration::from_millis(50);
 
+/// How an attempt in a worker's hands failed.
+pub(super) struct Attempted {
+    pub(super) cause: Cause,
+    pub(super) failure: Failure,
+    /// How long it took; none if the worker did not live to tell.
+    pub(super) busy: Option<Duration>,
+}
+
 impl Router {
     /// An attempt in the worker's hands failed: repeat it or give it up.
     pub(super) fn attempt_failed(
         &mut self,
         worker: usize,
         mut message: Message,
-        cause: Cause,
-        failure: Failure,
+        failed: Attempted,
         now: Duration,
     ) {
         let Worker { step: index, number, .. } = self.workers[worker];
         let step = &mut self.steps[index];
-        let again = message.attempt < step.retries && failure.is_retryable();
-        if !again || self.abandoned.is_some() {
-            return self.give_up(index, Some(number), message, cause, failure);
+        let again = message.attempt < step.retries && failed.failure.is_retryable();
+        let repeated = again && self.abandoned.is_none();
+        let ran = self.mark_ended(&Attempt {
+            step: index,
+            worker: Some(worker),
+            message: message.id,
+            attempt: message.attempt,
+            origin: &message.origin,
+            busy: failed.busy,
+            outcome: if repeated { "retrying" } else { "failed" },
+            cause: Some(failed.cause),
+        });
+        let Attempted { cause, failure, .. } = failed;
+        if !repeated {
+            return self.give_up(index, Some(number), message, ran, cause, failure);
         }
-        self.item_retried(index, &message, &failure);
+        self.item_retried(index, &message, ran, &failure);
+        self.mark_requeued(message.id, &message.origin);
         let step = &mut self.steps[index];
         let wait = backoff(step.backoff, message.attempt);
         step.counts.retried += 1;
@@ -56,7 +77,17 @@ impl Router {
              finish can only go forward",
             self.steps[step].name
         ));
-        self.give_up(step, None, message, Cause::Late, failure);
+        let ran = self.mark_ended(&Attempt {
+            step,
+            worker: None,
+            message: message.id,
+            attempt: message.attempt,
+            origin: &message.origin,
+            busy: None,
+            outcome: "failed",
+            cause: Some(Cause::Late),
+        });
+        self.give_up(step, None, message, ran, Cause::Late, failure);
     }
 
     /// The message has failed for good: the step's policy decides.
@@ -65,6 +96,7 @@ impl Router {
         index: usize,
         worker: Option<usize>,
         message: Message,
+        ran: Ran,
         cause: Cause,
         failure: Failure,
     ) {
@@ -76,7 +108,7 @@ impl Router {
             OnError::Stop | OnError::Quarantine => step.counts.failed += 1,
         }
         self.leave(index, 1);
-        self.item_failed(index, &message, &failure);
+        self.item_failed(index, &message, ran, &failure);
         self.order_leaves([message.id]);
         let attempt = message.attempt + 1;
         // Also the input that stops the run is kept: it is the one to look at.
@@ -205,7 +237,8 @@ impl Router {
                 Cause::TimedOut => Failure::retryable(loss.reason.clone()),
                 _ => Failure::retryable(format!("its worker was lost: {}", loss.reason)),
             };
-            self.attempt_failed(worker, message, loss.cause, failure, now);
+            let failed = Attempted { cause: loss.cause, failure, busy: None };
+            self.attempt_failed(worker, message, failed, now);
         }
         place.is_some()
     }
@@ -219,7 +252,7 @@ impl Router {
             if abandoned {
                 step.counts.dropped += parcel.count() as u64;
                 self.leave(index, parcel.count());
-                self.items_dropped(index, [&parcel]);
+                self.items_dropped(index, None, [&parcel]);
             } else {
                 step.queue.give_back(parcel);
             }

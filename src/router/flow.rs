@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Batches, Completion, Held, Outcome, Phase, ProducerState, Production, Router, State,
-    Worker,
+    Action, Attempted, Batches, Completion, Held, Outcome, Phase, ProducerState, Production,
+    Router, State, Worker,
 };
 use crate::config::plan::Route;
 use crate::event::Cause;
@@ -44,6 +44,8 @@ impl Router {
             let taken = self.take_from_hand(worker, completion.count as usize);
             let (cause, failure) = match completion.outcome {
                 Outcome::Done => {
+                    let each = completion.busy / completion.count.max(1);
+                    self.mark_done(worker, &taken, each);
                     self.items_done(step, &taken);
                     self.order_leaves(taken.iter().map(Parcel::first));
                     let counts = &mut self.steps[step].counts;
@@ -61,7 +63,9 @@ impl Router {
                 Outcome::Panicked(failure) => (Cause::Panicked, failure),
             };
             for message in taken.into_iter().flat_map(Parcel::into_messages) {
-                self.attempt_failed(worker, message, cause, failure.clone(), now);
+                let failed =
+                    Attempted { cause, failure: failure.clone(), busy: Some(completion.busy) };
+                self.attempt_failed(worker, message, failed, now);
             }
         }
         self.workers[worker].since = now;
@@ -140,6 +144,7 @@ impl Router {
         }
         let step = self.workers[worker].step;
         self.steps[step].times.record(production.busy, production.calls);
+        self.mark_produced(worker, production.calls, production.busy);
         self.workers[worker].busy += production.busy;
         self.workers[worker].since = now;
         self.hold(worker, outputs);
@@ -233,12 +238,13 @@ impl Router {
         step.counts.received += count as u64;
         if self.abandoned.is_some() {
             step.counts.dropped += count as u64;
-            return self.items_dropped(to, [&parcel]);
+            return self.items_dropped(to, None, [&parcel]);
         }
         self.groups.enter(step.group, count);
         if step.phase != Phase::Running {
             return parcel.into_messages().for_each(|message| self.arrived_late(to, message));
         }
+        self.mark_queued(&parcel);
         match self.order_in_queue(to, parcel.first()) {
             Some(place) => self.steps[to].queue.insert(place, parcel),
             None => self.steps[to].queue.push(parcel),
@@ -337,6 +343,7 @@ impl Router {
         }
         hand.in_hand_count += count;
         hand.in_hand.extend(parcels.iter().cloned());
+        self.mark_given(&parcels, now);
         self.used(worker);
         // There is room now for those that wait.
         self.touch(step);

@@ -10,7 +10,7 @@ use crate::message::{Origin, Payload};
 use crate::parcel::{Output, Parcel};
 use crate::stage::Next;
 
-use super::Record;
+use super::{Record, Span};
 
 /// What a driver tells the router.
 #[derive(Debug)]
@@ -154,6 +154,8 @@ pub(crate) enum Action {
     Tell(Event),
     /// Write this into the journal.
     Record(Record),
+    /// Write these into the trace.
+    Spans(Vec<Span>),
 }
 
 impl Action {

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Action, Router};
+use super::{Action, Ran, Router};
 use crate::config::plan::Plan;
 use crate::error::Failure;
 use crate::message::Message;
@@ -24,6 +24,7 @@ pub(crate) enum Record {
         /// From 1.
         attempt: u32,
         outcome: AttemptOutcome,
+        ran: Ran,
     },
     /// No message of the item is left.
     Closed {
@@ -132,6 +133,7 @@ impl Router {
     pub(crate) fn track_items(&mut self, plan: &Plan) {
         let gathers = plan.steps.iter().map(|step| step.gathers).collect();
         self.items = Some(Items { open: HashMap::new(), gathers });
+        self.mark_times();
     }
 
     /// Whether the worker's stage is a producer.
@@ -166,49 +168,83 @@ impl Router {
             false => End::Done,
         };
         for message in parcels.iter().filter_map(tracked) {
-            self.record_attempt(step, message, AttemptOutcome::Done);
             self.item_leaves(message, end.clone());
         }
     }
 
-    /// These messages of the step were left when the run was stopped.
+    /// These messages of the step were left when the run was stopped, in the hands of
+    /// this worker or before they reached one.
     pub(super) fn items_dropped<'a>(
         &mut self,
         step: usize,
+        worker: Option<usize>,
         parcels: impl IntoIterator<Item = &'a Parcel>,
     ) {
-        if self.items.is_none() {
+        if self.marks.is_none() {
             return;
         }
-        for message in parcels.into_iter().filter_map(tracked) {
-            self.record_attempt(step, message, AttemptOutcome::Dropped);
-            self.item_leaves(message, End::Dropped);
+        for parcel in parcels {
+            self.mark_dropped(step, worker, parcel);
+            if let (Some(message), true) = (tracked(parcel), self.items.is_some()) {
+                self.item_leaves(message, End::Dropped);
+            }
+        }
+    }
+
+    pub(super) fn record_done(&mut self, step: usize, message: &Message, ran: Ran) {
+        if self.items.is_some() {
+            self.record_attempt(step, message, ran, AttemptOutcome::Done);
+        }
+    }
+
+    pub(super) fn record_dropped(&mut self, step: usize, message: &Message, ran: Ran) {
+        if self.items.is_some() {
+            self.record_attempt(step, message, ran, AttemptOutcome::Dropped);
         }
     }
 
     /// The step's attempt on the message failed and will be repeated.
-    pub(super) fn item_retried(&mut self, step: usize, message: &Message, failure: &Failure) {
+    pub(super) fn item_retried(
+        &mut self,
+        step: usize,
+        message: &Message,
+        ran: Ran,
+        failure: &Failure,
+    ) {
         if self.items.is_some() {
-            self.record_attempt(step, message, AttemptOutcome::Retrying(failure.clone()));
+            self.record_attempt(step, message, ran, AttemptOutcome::Retrying(failure.clone()));
         }
     }
 
     /// The message was given up.
-    pub(super) fn item_failed(&mut self, step: usize, message: &Message, failure: &Failure) {
+    pub(super) fn item_failed(
+        &mut self,
+        step: usize,
+        message: &Message,
+        ran: Ran,
+        failure: &Failure,
+    ) {
         if self.items.is_some() {
-            self.record_attempt(step, message, AttemptOutcome::Failed(failure.clone()));
+            self.record_attempt(step, message, ran, AttemptOutcome::Failed(failure.clone()));
             let step = Arc::clone(&self.steps[step].name);
             self.item_leaves(message, End::Failed { step, failure: failure.clone() });
         }
     }
 
-    fn record_attempt(&mut self, step: usize, message: &Message, outcome: AttemptOutcome) {
+    fn record_attempt(
+        &mut self,
+        step: usize,
+        message: &Message,
+        ran: Ran,
+        outcome: AttemptOutcome,
+    ) {
         if let Some(origin) = &message.origin {
             self.actions.push(Action::Record(Record::Attempt {
                 origin: Arc::clone(origin),
                 step: Arc::clone(&self.steps[step].name),
                 attempt: message.attempt + 1,
                 outcome,
+                ran,
             }));
         }
     }

@@ -12,6 +12,7 @@
 //! - `items`: what becomes of each item, for a journal
 //! - `ordered`: results in the order of production
 //! - `snapshot`: where everything stands
+//! - `span`: when each message waited and ran
 //! - `steer`: what an operator changes while the run goes on
 
 mod ending;
@@ -25,6 +26,7 @@ mod queue;
 #[cfg(test)]
 mod simulator;
 mod snapshot;
+mod span;
 mod steer;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -39,11 +41,14 @@ use crate::parcel::Parcel;
 use crate::summary::Verdict;
 
 pub(crate) use items::{AttemptOutcome, End, Record};
+pub(crate) use span::{Ran, Span};
 
 use ending::Groups;
+use failure::Attempted;
 use items::Items;
 use ordered::Ordered;
 use queue::Queue;
+use span::Marks;
 
 pub(crate) use interface::*;
 
@@ -180,6 +185,8 @@ pub(crate) struct Router {
     over: bool,
     /// The instant of the last settling.
     settled: Duration,
+    /// The instant of the last input or settling.
+    now: Duration,
     uses: u64,
     next_id: u64,
     casualties: u64,
@@ -191,6 +198,8 @@ pub(crate) struct Router {
     items: Option<Items>,
     /// None unless results are to come in order.
     ordered: Option<Ordered>,
+    /// None without a journal and without a trace.
+    marks: Option<Marks>,
 }
 
 impl Router {
@@ -246,6 +255,7 @@ impl Router {
             interrupted: false,
             over: false,
             settled: Duration::ZERO,
+            now: Duration::ZERO,
             uses: 0,
             next_id: 1,
             casualties: 0,
@@ -254,12 +264,14 @@ impl Router {
             producer_failure: None,
             items: None,
             ordered: plan.ordered.then(|| Ordered::new(plan)),
+            marks: None,
         }
     }
 
     /// Takes one input in. What follows from it is decided by [`Router::settle`],
     /// so that a driver may hand in whatever has arrived first.
     pub(crate) fn handle(&mut self, input: Input, now: Duration) {
+        self.now = now;
         if self.over || input.reporter().is_some_and(|worker| !self.is_heard(worker)) {
             return;
         }
@@ -289,6 +301,7 @@ impl Router {
     /// Decides what follows from the inputs since the last call.
     pub(crate) fn settle(&mut self, now: Duration) -> Vec<Action> {
         self.settled = now;
+        self.now = now;
         if !self.over {
             self.respawn(now);
         }
@@ -298,6 +311,7 @@ impl Router {
             while self.move_messages(now) || self.end_steps() {}
             self.resize(now);
         }
+        self.tell_spans();
         std::mem::take(&mut self.actions)
     }
 

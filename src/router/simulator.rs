@@ -113,6 +113,8 @@ struct Simulator {
     casualties: Vec<Casualty>,
     /// Operators that have not acted yet.
     orders: Vec<Duration>,
+    /// What was told of the messages' times.
+    spans: Vec<Span>,
 }
 
 #[derive(Default)]
@@ -202,6 +204,7 @@ impl Simulator {
         let batches = if faults.one_by_one { Batches::OneByOne } else { Batches::Adaptive };
         let mut router = Router::new(&plan, batches);
         router.track_items(&plan);
+        router.trace();
         let workers = (0..router.worker_count()).map(|_| Incarnation::default()).collect();
         let steps = plan.steps.len();
         let mut simulator = Self {
@@ -227,6 +230,7 @@ impl Simulator {
             roots: 0,
             casualties: Vec::new(),
             orders: Vec::new(),
+            spans: Vec::new(),
         };
         if simulator.chance(faults.steering) {
             let count = simulator.rng.random_range(1..20);
@@ -505,6 +509,33 @@ impl Simulator {
         }
     }
 
+    /// Every attempt on every message was told once, and each worker did one thing at a time.
+    fn check_spans(&self) {
+        assert_eq!(self.router.marked(), 0, "messages are left that wait for their end");
+        let mut busy_until = BTreeMap::new();
+        let mut told = BTreeSet::new();
+        for span in &self.spans {
+            assert!(span.queued_at <= span.given_at && span.given_at <= span.begun_at, "{span:?}");
+            if let Some(message) = span.message {
+                assert!(told.insert((message, span.attempt)), "told twice: {span:?}");
+            }
+            if let Some(worker) = span.worker {
+                let until = busy_until.entry((span.step.clone(), worker)).or_insert(Duration::ZERO);
+                assert!(*until <= span.begun_at, "{span:?} overlaps {until:?}");
+                *until = span.begun_at + span.busy;
+            }
+        }
+        for step in &self.router.steps {
+            let count = |outcome| {
+                let of_it = |span: &&Span| span.step == step.name && span.outcome == outcome;
+                self.spans.iter().filter(of_it).count() as u64
+            };
+            let Counts { done, failed, dropped, .. } = step.counts;
+            assert_eq!(count("done"), done, "{}", step.name);
+            assert_eq!(count("failed") + count("dropped"), failed + dropped, "{}", step.name);
+        }
+    }
+
     fn commit(&mut self, outputs: &[Output]) {
         let parcels = outputs.iter().map(|output| Parcel::new(0, output.clone()));
         for message in parcels.flat_map(Parcel::into_messages) {
@@ -544,6 +575,7 @@ impl Simulator {
             }
             Action::Tell(_) => {}
             Action::Record(record) => self.check_record(record),
+            Action::Spans(spans) => self.spans.extend(spans),
         }
     }
 
@@ -738,6 +770,7 @@ impl Simulator {
         assert_eq!(failed, self.quarantined, "I1: what fails is in quarantine");
         assert!(self.items.is_empty(), "items are open: {:?}", self.items);
         assert_eq!(self.router.items.as_ref().map(Items::open_count), Some(0));
+        self.check_spans();
         let twice: BTreeSet<_> = self.committed.iter().filter(|(_, times)| **times > 1).collect();
         if self.faults.deaths == 0 {
             assert!(twice.is_empty(), "I2: completed twice: {twice:?}");

@@ -214,7 +214,9 @@ impl Router {
         let group = step.group;
         let message = Message { id: self.next_id, attempt: 0, origin: origin.clone(), payload };
         self.next_id += 1;
+        self.now = now;
         self.item_requeued(&message);
+        self.mark_requeued(message.id, &message.origin);
         self.order_requeued(message.id, index);
         match self.order_in_queue(index, message.id) {
             Some(place) => self.steps[index].queue.insert(place, Parcel::One(message)),

@@ -295,6 +295,10 @@ impl Hub {
                 self.outlet.record(record);
                 Ok(())
             }
+            Action::Spans(spans) => {
+                self.outlet.trace(spans);
+                Ok(())
+            }
         }
     }
 

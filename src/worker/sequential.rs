@@ -129,5 +129,9 @@ fn act(action: Action, workers: &mut [Option<Worker>], outlet: &mut Outlet) -> O
             outlet.record(record);
             None
         }
+        Action::Spans(spans) => {
+            outlet.trace(spans);
+            None
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::support::program::package;
 
 /// The modules of the library, the lowest first: each may use only those
 /// before it.
-const LAYERS: [&str; 29] = [
+const LAYERS: [&str; 31] = [
     "nearest",
     "error",
     "message",
@@ -30,10 +30,12 @@ const LAYERS: [&str; 29] = [
     "router",
     "quarantine",
     "journal",
+    "trace",
     "observe",
     "transport",
     "worker",
     "pipeline",
+    "report",
     "monitor",
     "cli",
     "fuzzing",

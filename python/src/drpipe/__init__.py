@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError, DrpipeError, NotCarried, ProgramNotFound, RunError, RunFailed
     from .failures import Permanent
     from .frames import FitsPath, Frame, Picture, Record
+    from .notes import product
     from .pipeline import Pipeline
     from .report import FailedInput, Progress, Report, StepProgress, StepReport
     from .running import Run
@@ -37,6 +38,7 @@ __all__ = [
     "Stage",
     "StepProgress",
     "StepReport",
+    "product",
     "run",
     "step",
 ]
@@ -64,6 +66,7 @@ _HOMES = {
     "Stage": "stage",
     "StepProgress": "report",
     "StepReport": "report",
+    "product": "notes",
     "run": "script",
     "step": "script",
 }

@@ -6,7 +6,7 @@ from time import monotonic_ns
 from types import GeneratorType
 from typing import Any, Callable, Iterator, List, Optional, Tuple, Union
 
-from . import failures, wire
+from . import failures, notes, wire
 from .emit import Emitter, origin_finder
 from .failures import Failure
 from .forks import call, forked, leave
@@ -47,6 +47,21 @@ class Task:
         self._emitter.is_open = True
         return None
 
+    def expected(self) -> Optional[int]:
+        """How much a producer says that it will emit: its `expected`, a number or a method."""
+        said = getattr(self._instance, "expected", None)
+        try:
+            said = call(said) if callable(said) else said
+            return None if said is None else max(0, min(int(said), 2**64 - 1))
+        except BaseException as error:
+            from . import log
+
+            # It is for those who watch the run only.
+            log.of_step(type(self._instance).__name__).warning(
+                "what is expected is not known: %s", failures.summary(error)
+            )
+            return None
+
     def work(
         self,
         messages: Iterator[wire.Message],
@@ -59,6 +74,7 @@ class Task:
         words = page.words
         emitter, gathered = self._emitter, self._gathered
         pending = emitter.pending
+        made = notes.pending
         run: Callable[[Any], Any] = self._instance.run
         decode, unpack = self._decoder.decode, self._decoder.unpack()
         settle = emitter.settle
@@ -86,10 +102,13 @@ class Task:
                 if result is not None or pending:
                     settle(result, gathered)
                     result = None
+                if made:
+                    notes.settle(origin)
             except BaseException as error:
                 if forked:
                     leave(error)
                 pending.clear()
+                made.clear()
                 value = result = None
                 failure = self._failure(error, header, buffers, reading)
             del buffers
@@ -133,9 +152,11 @@ class Task:
             except BaseException as error:
                 # It cannot be continued: what it has left is not known.
                 emitter.pending.clear()
+                notes.pending.clear()
                 self._produced = iter(())
                 result = failures.of(error)._replace(retryable=False)
             emitter.flush(gathered)
+            notes.settle(None)
             busy = monotonic_ns() - start
             if (
                 result != wire.MORE
@@ -171,8 +192,10 @@ class Task:
                 call(lambda: emitter.result(finish()))
         except BaseException as error:
             emitter.pending.clear()
+            notes.pending.clear()
             return failures.of(error), []
         emitter.flush(gathered)
+        notes.settle(None)
         return None, gathered.take()
 
 

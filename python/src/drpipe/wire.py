@@ -12,11 +12,14 @@ from .segments import Buffer, Lifeline, Made, Segment
 
 VERSION = 2
 
-READY, INIT_FAILED, DONE, PRODUCED, FINISHED = range(1, 6)
+READY, INIT_FAILED, DONE, PRODUCED, FINISHED, NOTES = range(1, 7)
 GRANT, WORK, FINISH, STOP = range(16, 20)
 
 #: Results of a producer.
 MORE, IDLE, NO_MORE, FAILED = range(4)
+
+#: What a note is about.
+_EXPECTED, _PRODUCT = range(2)
 
 #: Headers above this size, in bytes, travel as a frame of their own.
 _INLINE_UP_TO = 4096
@@ -36,6 +39,9 @@ _PRODUCTION = Struct("<IQB")
 Frame = Union[bytes, bytearray, memoryview]
 #: A message: its number, its origin, the header and the buffers of its payload.
 Message = Tuple[int, Optional[bytes], Union[bytes, memoryview], Sequence[Buffer]]
+
+#: A file that was made: its path, and what it was made from.
+Product = Tuple[bytes, Optional[bytes]]
 
 
 class WireError(Exception):
@@ -93,6 +99,17 @@ class Writer:
             self._head += _COMPLETION.pack(first, count, silent, busy, outcome)
             if failure is not None:
                 self.failure(failure)
+
+    def notes(self, expected: Optional[int], products: Sequence[Product]) -> None:
+        """A list of notes."""
+        self._head += _U32.pack((expected is not None) + len(products))
+        if expected is not None:
+            self._head.append(_EXPECTED)
+            self._head += _U64.pack(expected)
+        for path, origin in products:
+            self._head.append(_PRODUCT)
+            self._head += _U32.pack(len(path)) + path
+            self._origin(origin)
 
     def outputs(self, outputs: Sequence[Union[One, Many]]) -> None:
         """A list of outputs."""
@@ -188,6 +205,13 @@ def finished(
     if failure is not None:
         writer.failure(failure)
     writer.outputs(outputs)
+    return writer.frames()
+
+
+def notes(expected: Optional[int] = None, products: Sequence[Product] = ()) -> List[Frame]:
+    """What the step makes known: how much it will emit, and what it has made."""
+    writer = Writer(NOTES)
+    writer.notes(expected, products)
     return writer.frames()
 
 

@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import Any, Callable, Dict, List, NoReturn, Optional
 
-from . import failures, wire
+from . import failures, notes, wire
 from .page import Memory, Page
 from .segments import Lifeline
 from .task import Task
@@ -108,10 +108,22 @@ def _serve(post: Dict[str, Any], link: Link, page: Page) -> int:
         return 0
     lifeline = link.lifeline
     link.send(wire.ready())
+    notes.listen()
+    if post["python"]["role"] == "producer":
+        expected = task.expected()
+        if expected is not None:
+            link.send(wire.notes(expected))
     limit = post["memory_limit"]
     is_over = _beyond(limit) if limit is not None else None
 
+    def tell() -> None:
+        # Before the report: what the run's end waits for comes last.
+        products = notes.take()
+        if products:
+            link.send(wire.notes(products=products))
+
     def report(completions: List[wire.Completion], outputs: List[Any]) -> None:
+        tell()
         link.send(wire.done(completions, outputs, lifeline))
 
     while True:
@@ -121,9 +133,15 @@ def _serve(post: Dict[str, Any], link: Link, page: Page) -> int:
             if not task.work(message.messages(), page, is_over, report):
                 return EXIT_FULL
         elif kind == wire.GRANT:
-            link.send(wire.produced(*task.produce(message.grant()), lifeline=lifeline))
+            produced = task.produce(message.grant())
+            tell()
+            link.send(wire.produced(*produced, lifeline=lifeline))
+            del produced
         elif kind == wire.FINISH:
-            link.send(wire.finished(*task.finish(), lifeline=lifeline))
+            finished = task.finish()
+            tell()
+            link.send(wire.finished(*finished, lifeline=lifeline))
+            del finished
         elif kind == wire.STOP:
             return 0
         else:

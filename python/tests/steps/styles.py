@@ -1,6 +1,7 @@
 """Steps in the three styles of the first model, and some that misbehave."""
 
 import os
+import pathlib
 import sys
 
 import drpipe
@@ -181,3 +182,33 @@ class Kept:
     def run(self, msg):
         self.send_msg(os.getpid())
         return sys.argv
+
+
+class Expects:
+    """A producer that knows how much there is."""
+
+    total = 3
+    wrong = False
+
+    def expected(self):
+        if self.wrong:
+            raise ValueError("who knows")
+        return self.total
+
+    def run(self):
+        for number in range(self.total):
+            drpipe.product(f"{number}.log")
+            yield number
+
+
+class Saves:
+    """A stage that says what files it has made, and fails on 3."""
+
+    def run(self, msg):
+        drpipe.product(pathlib.Path("out") / f"{msg}.npy")
+        if msg == 3:
+            raise ValueError("three")
+        return msg
+
+    def finish(self):
+        drpipe.product("out/all.npy")

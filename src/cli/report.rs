@@ -1,0 +1,42 @@
+//! `drpipe report`, and the page that `drpipe run --report` leaves.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::args::ReportArgs;
+use super::{STOPPED, USAGE, complain, print, say, summary};
+use crate::report::{self, Chronicle};
+
+pub(super) fn report(args: &ReportArgs) -> ExitCode {
+    let chronicle = match report::read(&args.source, args.run.as_deref()) {
+        Ok(chronicle) => chronicle,
+        Err(error) => return complain(USAGE, format_args!("error: {error}")),
+    };
+    let page = chronicle.html();
+    let file = match &args.output {
+        Some(file) if file.as_os_str() == "-" => return print(page.as_bytes()),
+        Some(file) => file.clone(),
+        None => PathBuf::from(format!("{}.html", chronicle.run().unwrap_or("run"))),
+    };
+    match summary::write_text(&page, &file) {
+        Ok(()) => {
+            if args.output.is_none() {
+                say(format_args!("the report is {}", file.display()));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let file = file.display();
+            complain(STOPPED, format_args!("error: cannot write the report {file}: {error}"))
+        }
+    }
+}
+
+/// Writes the page of a run that has just ended.
+///
+/// # Errors
+/// What the system says, in words.
+pub(super) fn leave(chronicle: &Chronicle, file: &Path) -> Result<(), String> {
+    summary::write_text(&chronicle.html(), file)
+        .map_err(|error| format!("cannot write the report {}: {error}", file.display()))
+}

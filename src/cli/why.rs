@@ -1,0 +1,205 @@
+//! `drpipe why`: what became of an input, or from which input a product came.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::args::WhyArgs;
+use super::ledger::duration;
+use super::{STOPPED, USAGE, complain, print, say};
+use crate::journal::JournalError;
+use crate::journal::lineage::{Gathered, Input, Lineage, Part, like};
+use crate::journal::read::{Attempt, Journal};
+
+/// The exit code if the journal knows nothing of the path.
+const NOT_FOUND: u8 = 1;
+
+pub(super) fn why(args: &WhyArgs) -> ExitCode {
+    let here = match std::env::current_dir() {
+        Ok(here) => here,
+        Err(error) => {
+            return complain(
+                STOPPED,
+                format_args!("error: there is no current directory: {error}"),
+            );
+        }
+    };
+    let place = match journal(args, &here) {
+        Ok(place) => place,
+        Err(reason) => return complain(USAGE, format_args!("error: {reason}")),
+    };
+    match look_up(args, &place, &here) {
+        Ok(code) => code,
+        Err(JournalError::Locked { path }) => complain(
+            USAGE,
+            format_args!(
+                "error: a run is writing into {}, or another program has it open; ask again when it \
+                 has ended. Until then its own page (drpipe run --monitor), its log and --events tell \
+                 of each failure and product",
+                path.display()
+            ),
+        ),
+        Err(error) => complain(USAGE, format_args!("error: {error}")),
+    }
+}
+
+fn look_up(args: &WhyArgs, place: &Path, here: &Path) -> Result<ExitCode, JournalError> {
+    let journal = Journal::open(place)?;
+    let lineage = Lineage::of(&journal, &args.path, here)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&lineage).unwrap_or_default() + "\n";
+        let printed = print(text.as_bytes());
+        return Ok(if lineage.is_empty() { ExitCode::from(NOT_FOUND) } else { printed });
+    }
+    if !lineage.is_empty() {
+        return Ok(print(in_words(&lineage).as_bytes()));
+    }
+    let near = like(&journal, &args.path)?;
+    let hint = match &near[..] {
+        [] => String::new(),
+        near => format!(
+            "; near are:\n  {}",
+            near.iter().map(|n| plain(n)).collect::<Vec<_>>().join("\n  ")
+        ),
+    };
+    say(format_args!(
+        "{} knows no input and no product {:?}{hint}",
+        place.display(),
+        args.path.display().to_string()
+    ));
+    Ok(ExitCode::from(NOT_FOUND))
+}
+
+/// The journal that is meant.
+fn journal(args: &WhyArgs, here: &Path) -> Result<PathBuf, String> {
+    if let Some(journal) = &args.journal {
+        return Ok(journal.clone());
+    }
+    if let Some(config) = &args.config {
+        let stem = config.file_stem().unwrap_or_default();
+        return Ok(PathBuf::from(stem).with_added_extension("journal"));
+    }
+    let entries = std::fs::read_dir(here).map_err(|error| error.to_string())?;
+    let names = entries.flatten().map(|entry| PathBuf::from(entry.file_name()));
+    let is_journal = |name: &PathBuf| name.extension().is_some_and(|end| end == "journal");
+    let mut found: Vec<PathBuf> = names.filter(is_journal).collect();
+    found.sort();
+    match &found[..] {
+        [one] => Ok(one.clone()),
+        [] => Err("there is no journal here; name one with --journal FILE. A run keeps one with \
+                   --journal or --resume"
+            .to_owned()),
+        several => {
+            let names: Vec<_> = several.iter().map(|name| name.display().to_string()).collect();
+            Err(format!(
+                "there are several journals here: {}; name one with --journal FILE",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+fn in_words(lineage: &Lineage) -> String {
+    let mut text = String::new();
+    for input in &lineage.inputs {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        if let Some(product) = &input.product {
+            let _ =
+                writeln!(text, "{} was made from {}\n", plain(product), plain(&input.item.origin));
+        }
+        describe(&mut text, input);
+    }
+    for gathered in &lineage.gathered {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        describe_gathered(&mut text, gathered);
+    }
+    text
+}
+
+fn describe(text: &mut String, input: &Input) {
+    let item = &input.item;
+    let _ = writeln!(text, "{}: {}", plain(&item.origin), state(input));
+    for part in &input.runs {
+        describe_run(text, part);
+    }
+}
+
+/// What became of it, in words.
+fn state(input: &Input) -> String {
+    let (item, run) = (&input.item, &input.run);
+    let step = item.step.as_deref().unwrap_or("a step");
+    match item.state.as_str() {
+        "done" => format!("done in run {run} at {}", item.time),
+        "gathered" => format!("processed in run {run}, and gathered by {step}"),
+        "dropped" => format!("left when run {run} was stopped"),
+        "failed" => {
+            let reason = item.reason.as_deref().unwrap_or("the reason is not known");
+            format!("failed in run {run} at {step}: {}", plain(reason))
+        }
+        _ => format!("under way when run {run} ended or was killed"),
+    }
+}
+
+fn describe_run(text: &mut String, part: &Part) {
+    let run = &part.run;
+    let ended = match (&run.ended, &run.verdict) {
+        (Some(ended), Some(verdict)) => format!("ended {ended} ({})", verdict.replace('_', " ")),
+        _ => "killed, or given up".to_owned(),
+    };
+    let _ = writeln!(text, "  run {}, started {}, {ended}", run.run, run.started);
+    let width = part.attempts.iter().map(|attempt| attempt.step.chars().count()).max().unwrap_or(0);
+    for attempt in &part.attempts {
+        let _ = writeln!(text, "    {:<width$}  {}", attempt.step, attempted(attempt));
+    }
+    for product in &part.products {
+        let _ = writeln!(text, "    made {} ({})", plain(&product.path), product.step);
+    }
+    for entry in &part.quarantine {
+        let gone = if entry.exists() { "" } else { " (not there any more)" };
+        let _ = writeln!(text, "    kept in {}{gone}", plain(&entry.display().to_string()));
+    }
+}
+
+fn attempted(attempt: &Attempt) -> String {
+    let mut text = attempt.outcome.clone();
+    if attempt.attempt > 1 || attempt.outcome != "done" {
+        let _ = write!(text, ", attempt {}", attempt.attempt);
+    }
+    if let Some(worker) = attempt.worker {
+        let _ = write!(text, ", worker {worker}");
+    }
+    let seconds = |seconds: f64| duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    if let (Some(waited), Some(busy)) = (attempt.waited_s, attempt.busy_s) {
+        let _ = write!(text, ", waited {}, ran {}", seconds(waited), seconds(busy));
+    }
+    if let Some(reason) = &attempt.reason {
+        let _ = write!(text, ": {}", plain(reason));
+    }
+    text
+}
+
+fn describe_gathered(text: &mut String, gathered: &Gathered) {
+    let Gathered { product, run, made_from } = gathered;
+    let count = made_from.len();
+    let inputs = if count == 1 { "input" } else { "inputs" };
+    let _ = writeln!(
+        text,
+        "{} was made by {} in run {run} at {} from {count} {inputs}:",
+        plain(&product.path),
+        product.step,
+        product.time
+    );
+    for origin in made_from {
+        let _ = writeln!(text, "  {}", plain(origin));
+    }
+}
+
+/// One line, whatever is in it.
+fn plain(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
+}

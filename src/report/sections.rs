@@ -1,0 +1,331 @@
+//! The parts of the page with numbers: the ledger, times, drawings, products, and how
+//! the run is done again.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::Chronicle;
+use super::charts::{queue, throughput, timelines};
+use super::markup::{at, count, duration, of, percent, quoted, rate, text};
+use crate::ledger::Counts;
+use crate::registry::Kind;
+use crate::status::{History, StepView, View};
+
+/// So many workers have a timeline; what is beyond is counted.
+const MOST_TIMELINES: usize = 64;
+
+/// A table that may be wider than the screen; it can be moved with the keyboard.
+fn table(html: &mut String, label: &str, headings: &[&str], rows: &[Vec<String>]) {
+    let _ = write!(
+        html,
+        "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\">\n<table>\n<thead><tr>"
+    );
+    for (column, heading) in headings.iter().enumerate() {
+        let class = if column == 0 { " class=\"text\"" } else { "" };
+        let _ = write!(html, "<th scope=\"col\"{class}>{heading}</th>");
+    }
+    *html += "</tr></thead>\n<tbody>\n";
+    for row in rows {
+        *html += "<tr>";
+        for (column, cell) in row.iter().enumerate() {
+            let _ = match column {
+                0 => write!(html, "<th class=\"text\" scope=\"row\">{}</th>", text(cell)),
+                _ if cell == "0" => write!(html, "<td class=\"zero\">0</td>"),
+                _ => write!(html, "<td>{}</td>", text(cell)),
+            };
+        }
+        *html += "</tr>\n";
+    }
+    *html += "</tbody>\n</table>\n</div>\n";
+}
+
+pub(super) fn ledger(view: &View, chronicle: &Chronicle) -> String {
+    if view.steps.is_empty() {
+        return String::new();
+    }
+    let headings = [
+        "Step",
+        "Received",
+        "Done",
+        "Filtered",
+        "Failed",
+        "Dropped",
+        "Under way",
+        "Retried",
+        "Emitted",
+    ];
+    let row = |step: &StepView| {
+        let Counts { received, done, filtered, failed, dropped, retried, emitted } = step.counts;
+        let numbers =
+            [received, done, filtered, failed, dropped, step.counts.open(), retried, emitted];
+        let mut cells: Vec<String> = numbers.into_iter().map(count).collect();
+        if step.kind == Kind::Producer {
+            // It receives nothing: what it has done is to emit.
+            cells[..6].fill("–".to_owned());
+        }
+        cells.insert(0, step.name.to_string());
+        cells
+    };
+    let rows: Vec<_> = view.steps.iter().map(row).collect();
+    let mut html = String::new();
+    table(&mut html, "Ledger", &headings, &rows);
+    let open: u64 = view.steps.iter().map(|step| step.counts.open()).sum();
+    html += &match (open, chronicle.has_ended()) {
+        (0, true) => {
+            "<p class=\"is-good\">The ledger balances: at each step, what was received is \
+                      done, failed or dropped.</p>\n"
+                .to_owned()
+        }
+        (0, false) => "<p class=\"soft\">At the last event nothing was under way.</p>\n".to_owned(),
+        (open, true) => format!(
+            "<p class=\"is-bad\">The ledger does not balance: {} without an end.</p>\n",
+            of(open, "message is", "messages are")
+        ),
+        (open, false) => format!(
+            "<p class=\"soft\">At the last event {} queued or in hand.</p>\n",
+            of(open, "message was", "messages were")
+        ),
+    };
+    html += "<p class=\"soft\">Filtered messages are among those done: they emitted nothing. Dropped ones \
+             were given up by policy, or left when the run was stopped.</p>\n";
+    html
+}
+
+pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
+    let all: Duration = view.steps.iter().map(|step| step.busy_time).sum();
+    if all.is_zero() {
+        return String::new();
+    }
+    let headings = [
+        "Step",
+        "Median",
+        "Mean",
+        "99 %",
+        "Busy",
+        "Share",
+        "Workers",
+        "Utilisation",
+        "Throughput",
+        "Queue, at most",
+    ];
+    let seconds = view.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    let row = |step: &StepView| {
+        let planned = chronicle.status.opened.plan.iter().find(|plan| plan.name == step.name);
+        let workers = planned.map_or(step.workers, |plan| plan.workers).max(1);
+        let busy = step.busy_time.as_secs_f64();
+        vec![
+            step.name.to_string(),
+            duration(step.median),
+            duration(step.mean),
+            duration(step.p99),
+            duration(step.busy_time),
+            percent(busy / all.as_secs_f64()),
+            count(workers as u64),
+            percent((busy / (seconds * workers as f64)).min(1.0)),
+            rate(step.progressed as f64 / seconds),
+            if step.kind == Kind::Producer {
+                "–".to_owned()
+            } else {
+                count(step.high_water as u64)
+            },
+        ]
+    };
+    let rows: Vec<_> = view.steps.iter().map(row).collect();
+    let mut html = String::new();
+    table(&mut html, "Time per step", &headings, &rows);
+    html += "<p class=\"soft\">Median, mean and 99 % are times of one call. Busy is the time of all calls \
+             of all workers, share is its part of that of all steps, and utilisation its part of the time \
+             that the workers had.</p>\n";
+    html
+}
+
+pub(super) fn over_time(chronicle: &Chronicle) -> String {
+    let history = &chronicle.status.history;
+    if history.at_s.len() < 2 {
+        return String::new();
+    }
+    let mut html = String::from(
+        "<h3>Workers</h3>\n<p class=\"soft\">Idle <span class=\"legend\"></span> busy all the time</p>\n\
+         <div class=\"strips\">\n",
+    );
+    let mut left = MOST_TIMELINES;
+    let mut hidden = 0;
+    for step in &history.steps {
+        let lines = timelines(history, step);
+        if lines.is_empty() {
+            continue;
+        }
+        let _ = writeln!(html, "<div class=\"step\">{}</div>", text(&step.name));
+        hidden += lines.len().saturating_sub(left);
+        for line in lines.iter().take(left) {
+            strip(&mut html, &format!("worker {}", line.worker), &line.svg, &percent(line.mean));
+        }
+        left = left.saturating_sub(lines.len());
+    }
+    axis(&mut html, history);
+    html += "</div>\n";
+    if hidden > 0 {
+        let _ = writeln!(
+            html,
+            "<p class=\"soft\">{} not shown.</p>",
+            of(hidden as u64, "worker is", "workers are")
+        );
+    }
+    queues(&mut html, chronicle, history);
+    html += "<h3>Throughput</h3>\n<div class=\"strips\">\n";
+    for step in &history.steps {
+        let (most, svg) = throughput(history, step);
+        strip(&mut html, &step.name, &svg, &format!("at most {}", rate(most)));
+    }
+    axis(&mut html, history);
+    html + "</div>\n"
+}
+
+fn queues(html: &mut String, chronicle: &Chronicle, history: &History) {
+    *html += "<h3>Queues</h3>\n<div class=\"strips\">\n";
+    for (step, plan) in history.steps.iter().zip(&chronicle.status.opened.plan) {
+        if plan.kind == Kind::Producer {
+            continue;
+        }
+        let most = step.queued.iter().copied().max().unwrap_or(0) as u64;
+        let limit = match plan.queue_limit {
+            Some(limit) => format!(" of {}", count(limit as u64)),
+            None => String::new(),
+        };
+        let value = format!("at most {}{limit}", count(most));
+        strip(html, &step.name, &queue(history, step, plan.queue_limit), &value);
+    }
+    axis(html, history);
+    *html += "</div>\n";
+}
+
+fn strip(html: &mut String, label: &str, svg: &str, value: &str) {
+    let _ = writeln!(
+        html,
+        "<div class=\"label\">{}</div>{svg}<div class=\"value\">{}</div>",
+        text(label),
+        text(value)
+    );
+}
+
+fn axis(html: &mut String, history: &History) {
+    let end = history.at_s.last().copied().unwrap_or(0.0);
+    let mark = |part: f64| at(Duration::try_from_secs_f64(end * part).unwrap_or_default());
+    let marks = [0.0, 0.25, 0.5, 0.75, 1.0].map(|part| format!("<span>{}</span>", mark(part)));
+    let _ = writeln!(html, "<div class=\"axis\" aria-hidden=\"true\">{}</div>", marks.concat());
+}
+
+pub(super) fn products(chronicle: &Chronicle) -> String {
+    let count = chronicle.product_count;
+    if count == 0 {
+        return String::new();
+    }
+    let shown = chronicle.products.len() as u64;
+    let mut html = format!("<p>{} made known", of(count, "file was", "files were"));
+    html += if shown < count { "; the latest:</p>\n" } else { ".</p>\n" };
+    html += "<table class=\"cards\">\n<thead><tr><th class=\"text\" scope=\"col\">File</th>\
+             <th class=\"text\" scope=\"col\">Made from</th><th class=\"text\" scope=\"col\">Step</th>\
+             <th scope=\"col\">At</th></tr></thead>\n<tbody>\n";
+    for product in chronicle.products.iter().rev() {
+        let origin = product.origin.as_deref().map_or_else(|| "all inputs".to_owned(), text);
+        let _ = writeln!(
+            html,
+            "<tr><th class=\"text\" scope=\"row\"><span class=\"path\">{}</span></th>\
+             <td class=\"text\" data-label=\"Made from\"><span class=\"path\">{origin}</span></td>\
+             <td class=\"text\" data-label=\"Step\">{}</td><td data-label=\"At\">{}</td></tr>",
+            text(product.path.display()),
+            text(&product.step),
+            at(product.at),
+        );
+    }
+    html + "</tbody>\n</table>\n"
+}
+
+pub(super) fn reproduce(chronicle: &Chronicle) -> String {
+    let opened = &chronicle.status.opened;
+    if opened.command.is_empty() {
+        return String::new();
+    }
+    let line = |arguments: &[String]| {
+        arguments.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
+    };
+    let command = line(&opened.command);
+    let mut html = format!(
+        "<p>The whole run:</p>\n<pre>cd {}\n{}</pre>\n",
+        text(quoted(&opened.directory.display().to_string())),
+        text(&command)
+    );
+    let failed =
+        chronicle.failures.iter().any(|failure| failure.entry.is_some() && !failure.requeued);
+    if failed {
+        let mut retry = vec![opened.command[0].clone(), "quarantine".into(), "retry".into()];
+        retry.push(chronicle.quarantine().display().to_string());
+        retry.extend(source(&opened.command));
+        let _ = write!(
+            html,
+            "<p>What failed, each from the step at which it did:</p>\n<pre>{}</pre>\n",
+            text(line(&retry))
+        );
+    }
+    if opened.journal.is_some() && !opened.command.iter().any(|argument| argument == "--resume") {
+        let _ = write!(
+            html,
+            "<p>What is not done yet, by the journal:</p>\n<pre>{} --resume</pre>\n",
+            text(&command)
+        );
+    }
+    html
+}
+
+/// The arguments that say which configuration it was.
+fn source(command: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut arguments = command.iter().skip(1).peekable();
+    while let Some(argument) = arguments.next() {
+        if ["--config", "-c", "--set"].contains(&argument.as_str()) {
+            kept.push(argument.clone());
+            kept.extend(arguments.next().cloned());
+        } else {
+            let name =
+                argument.strip_prefix("--").and_then(|rest| rest.split_once('=')).map(|(n, _)| n);
+            if name.is_some_and(|name| name.contains('.') || ["config", "set"].contains(&name)) {
+                kept.push(argument.clone());
+            }
+        }
+    }
+    kept
+}
+
+pub(super) fn configuration(chronicle: &Chronicle) -> String {
+    let opened = &chronicle.status.opened;
+    if opened.plan.is_empty() {
+        return String::new();
+    }
+    let headings = ["Step", "Class", "Leads to", "Workers", "Queue limit", "On error", "Retries"];
+    let row = |plan: &crate::event::StepPlan| {
+        let next: Vec<&str> = plan.next_steps.iter().map(|next| &*next.name).collect();
+        let next = if next.is_empty() { "–".to_owned() } else { next.join(", ") };
+        vec![
+            plan.name.to_string(),
+            plan.class.clone(),
+            next,
+            count(plan.workers as u64),
+            plan.queue_limit.map_or_else(|| "–".to_owned(), |limit| count(limit as u64)),
+            format!("{:?}", plan.on_error).to_lowercase(),
+            count(plan.retries.into()),
+        ]
+    };
+    let rows: Vec<_> = opened.plan.iter().map(row).collect();
+    let mut html = String::new();
+    table(&mut html, "Steps", &headings, &rows);
+    if !opened.config.is_null() {
+        let json = serde_json::to_string_pretty(&opened.config).unwrap_or_default();
+        let _ = write!(
+            html,
+            "<details>\n<summary>The configuration with the settings of the command line</summary>\n\
+             <pre>{}</pre>\n</details>\n",
+            text(json)
+        );
+    }
+    html
+}

@@ -1,0 +1,280 @@
+//! When each message waited and ran at each step: for a trace, and for the journal.
+//!
+//! A worker says only how long it was at a message. When it began follows: as soon as
+//! it had been given the message and was done with the one before. So what is told of
+//! one worker never overlaps, and never lies behind its report.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Action, Batches, Router};
+use crate::event::Cause;
+use crate::message::Origin;
+use crate::parcel::Parcel;
+
+/// One attempt of a step on one message, or one turn of a producer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Span {
+    pub(crate) step: Arc<str>,
+    /// Its number within the step; none if the message reached no worker.
+    pub(crate) worker: Option<usize>,
+    /// None of a producer.
+    pub(crate) message: Option<u64>,
+    /// How many calls of the stage it is.
+    pub(crate) calls: u32,
+    /// From 1.
+    pub(crate) attempt: u32,
+    pub(crate) origin: Origin,
+    /// When it came into the step's queue, or came back there to be repeated.
+    pub(crate) queued_at: Duration,
+    pub(crate) given_at: Duration,
+    pub(crate) begun_at: Duration,
+    pub(crate) reported_at: Duration,
+    pub(crate) busy: Duration,
+    /// done, retrying, failed, dropped or produced.
+    pub(crate) outcome: &'static str,
+    /// How it failed, if it did.
+    pub(crate) cause: Option<Cause>,
+}
+
+/// Where and how long one attempt on a message ran.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ran {
+    /// The worker's number within the step; none if it reached no worker.
+    pub(crate) worker: Option<usize>,
+    pub(crate) busy: Duration,
+    /// From its arrival in the queue to its beginning.
+    pub(crate) waited: Duration,
+}
+
+/// The end of one attempt.
+pub(super) struct Attempt<'a> {
+    pub(super) step: usize,
+    /// The worker among all of the run.
+    pub(super) worker: Option<usize>,
+    pub(super) message: u64,
+    /// From 0.
+    pub(super) attempt: u32,
+    pub(super) origin: &'a Origin,
+    /// None if nobody has told it.
+    pub(super) busy: Option<Duration>,
+    pub(super) outcome: &'static str,
+    pub(super) cause: Option<Cause>,
+}
+
+/// The messages that are queued or in hand, and since when.
+pub(super) struct Marks {
+    /// Whether everything is told, and not only what the journal wants to know.
+    traced: bool,
+    open: HashMap<u64, Mark>,
+    /// Until when each worker was busy. All workers on one thread are one.
+    busy_until: Vec<Duration>,
+    one_thread: bool,
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    queued_at: Duration,
+    given_at: Option<Duration>,
+}
+
+impl Marks {
+    fn new(one_thread: bool) -> Self {
+        let (open, busy_until) = (HashMap::new(), Vec::new());
+        Self { traced: false, open, busy_until, one_thread, spans: Vec::new() }
+    }
+
+    fn each(&mut self, parcel: &Parcel, mut mark: impl FnMut(&mut HashMap<u64, Mark>, u64)) {
+        if self.traced || parcel.origin().is_some() {
+            let numbers = (parcel.first()..).take(parcel.count());
+            numbers.for_each(|number| mark(&mut self.open, number));
+        }
+    }
+
+    fn busy_until(&mut self, worker: usize) -> &mut Duration {
+        let worker = if self.one_thread { 0 } else { worker };
+        if worker >= self.busy_until.len() {
+            self.busy_until.resize(worker + 1, Duration::ZERO);
+        }
+        &mut self.busy_until[worker]
+    }
+
+    /// When an attempt began and how long it took, of a worker that had what it needs
+    /// since `given_at`.
+    fn place(
+        &mut self,
+        worker: usize,
+        given_at: Duration,
+        busy: Option<Duration>,
+        now: Duration,
+    ) -> (Duration, Duration) {
+        let until = self.busy_until(worker);
+        let begun_at = given_at.max(*until);
+        let busy = busy.unwrap_or_else(|| now.saturating_sub(begun_at));
+        *until = begun_at + busy;
+        (begun_at, busy)
+    }
+}
+
+impl Router {
+    /// From here on it is told when each message waited and ran.
+    pub(crate) fn trace(&mut self) {
+        self.mark_times();
+        if let Some(marks) = &mut self.marks {
+            marks.traced = true;
+        }
+    }
+
+    pub(super) fn mark_times(&mut self) {
+        let one_thread = self.batches != Batches::Adaptive;
+        self.marks.get_or_insert_with(|| Marks::new(one_thread));
+    }
+
+    /// The messages have come into the queue of their step.
+    pub(super) fn mark_queued(&mut self, parcel: &Parcel) {
+        let now = self.now;
+        let Some(marks) = &mut self.marks else { return };
+        marks.each(parcel, |open, number| {
+            open.insert(number, Mark { queued_at: now, given_at: None });
+        });
+    }
+
+    /// The message has come there alone, to be tried again.
+    pub(super) fn mark_requeued(&mut self, message: u64, origin: &Origin) {
+        let now = self.now;
+        if let Some(marks) = &mut self.marks
+            && (marks.traced || origin.is_some())
+        {
+            marks.open.insert(message, Mark { queued_at: now, given_at: None });
+        }
+    }
+
+    /// A worker has been given them.
+    pub(super) fn mark_given(&mut self, parcels: &[Parcel], now: Duration) {
+        let Some(marks) = &mut self.marks else { return };
+        for parcel in parcels {
+            marks.each(parcel, |open, number| {
+                if let Some(mark) = open.get_mut(&number) {
+                    mark.given_at = Some(now);
+                }
+            });
+        }
+    }
+
+    /// An attempt on a message has ended. `Ran` is of no meaning where nobody wants to know.
+    pub(super) fn mark_ended(&mut self, attempt: &Attempt<'_>) -> Ran {
+        let now = self.now;
+        let number = attempt.worker.map(|worker| self.workers[worker].number);
+        let Some(marks) = &mut self.marks else { return Ran::default() };
+        if !marks.traced && attempt.origin.is_none() {
+            return Ran::default();
+        }
+        let mark = marks.open.remove(&attempt.message);
+        let mark = mark.unwrap_or(Mark { queued_at: now, given_at: None });
+        let given_at = mark.given_at.unwrap_or(now);
+        let (begun_at, busy) = match attempt.worker {
+            Some(worker) => marks.place(worker, given_at, attempt.busy, now),
+            None => (now, Duration::ZERO),
+        };
+        if marks.traced {
+            marks.spans.push(Span {
+                step: Arc::clone(&self.steps[attempt.step].name),
+                worker: number,
+                message: Some(attempt.message),
+                calls: 1,
+                attempt: attempt.attempt + 1,
+                origin: attempt.origin.clone(),
+                queued_at: mark.queued_at,
+                given_at,
+                begun_at,
+                reported_at: now,
+                busy,
+                outcome: attempt.outcome,
+                cause: attempt.cause,
+            });
+        }
+        Ran { worker: number, busy, waited: begun_at.saturating_sub(mark.queued_at) }
+    }
+
+    /// These messages of the step are done by the worker, each in this time.
+    pub(super) fn mark_done(&mut self, worker: usize, parcels: &[Parcel], busy: Duration) {
+        if self.marks.is_none() {
+            return;
+        }
+        let step = self.workers[worker].step;
+        for parcel in parcels {
+            for message in (parcel.first()..).take(parcel.count()) {
+                let origin = parcel.origin().cloned();
+                // One that was tried before travels alone.
+                let attempt = match parcel {
+                    Parcel::One(message) => message.attempt,
+                    Parcel::Many { .. } => 0,
+                };
+                let (worker, busy, outcome) = (Some(worker), Some(busy), "done");
+                let (origin, cause) = (&origin, None);
+                let end = Attempt { step, worker, message, attempt, origin, busy, outcome, cause };
+                let ran = self.mark_ended(&end);
+                if let Parcel::One(message) = parcel {
+                    self.record_done(step, message, ran);
+                }
+            }
+        }
+    }
+
+    /// These messages of the step were dropped, in the hands of a worker or before.
+    pub(super) fn mark_dropped(&mut self, step: usize, worker: Option<usize>, parcel: &Parcel) {
+        for message in (parcel.first()..).take(parcel.count()) {
+            let origin = &parcel.origin().cloned();
+            let attempt = match parcel {
+                Parcel::One(message) => message.attempt,
+                Parcel::Many { .. } => 0,
+            };
+            let (busy, outcome, cause) = (None, "dropped", None);
+            let end = Attempt { step, worker, message, attempt, origin, busy, outcome, cause };
+            let ran = self.mark_ended(&end);
+            if let Parcel::One(message) = parcel {
+                self.record_dropped(step, message, ran);
+            }
+        }
+    }
+
+    /// A producer has been called so often.
+    pub(super) fn mark_produced(&mut self, worker: usize, calls: u32, busy: Duration) {
+        let now = self.now;
+        let super::Worker { step, number, since, .. } = self.workers[worker];
+        let Some(marks) = self.marks.as_mut().filter(|marks| marks.traced) else { return };
+        let (begun_at, busy) = marks.place(worker, since, Some(busy), now);
+        marks.spans.push(Span {
+            step: Arc::clone(&self.steps[step].name),
+            worker: Some(number),
+            message: None,
+            calls,
+            attempt: 1,
+            origin: None,
+            queued_at: since,
+            given_at: since,
+            begun_at,
+            reported_at: now,
+            busy,
+            outcome: "produced",
+            cause: None,
+        });
+    }
+
+    /// What has been marked since the last time is to be told.
+    pub(super) fn tell_spans(&mut self) {
+        if let Some(marks) = &mut self.marks
+            && !marks.spans.is_empty()
+        {
+            let spans = std::mem::take(&mut marks.spans);
+            self.actions.push(Action::Spans(spans));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn marked(&self) -> usize {
+        self.marks.as_ref().map_or(0, |marks| marks.open.len())
+    }
+}
