@@ -260,7 +260,7 @@ pub(super) enum QuarantineCommand {
     /// The pipeline's own producer is not run. Entries are removed when the run has reached
     /// its end: what failed again is in the quarantine of the new run. The options are those
     /// of a run, and so are the exit codes; it is 1 at least if an entry could not be read.
-    Retry(RetryArgs),
+    Retry(Box<RetryArgs>),
 }
 
 #[derive(Debug, ClapArgs)]

@@ -136,7 +136,8 @@ impl Doors {
 fn not_from_another_site(facts: &Facts<'_>) -> Result<(), Refusal> {
     let elsewhere = matches!(facts.fetch_site, Some("cross-site" | "same-site"));
     // A link from another page shows this one to a person, not to that page.
-    if elsewhere && !(facts.visits && !facts.changes) {
+    let only_looks = facts.visits && !facts.changes;
+    if elsewhere && !only_looks {
         return refuse(403, "a page of another site asks for this");
     }
     let Some(origin) = facts.origin else { return Ok(()) };
