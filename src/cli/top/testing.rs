@@ -64,7 +64,8 @@ fn step(name: &str, kind: &str, standing: &str, done: u64, workers: usize) -> Va
 
 /// What is shown once that view has come.
 pub(super) fn app() -> App {
-    let mut app = App { may_steer: true, ..App::default() };
+    let mut app = App::default();
+    app.may_steer = true;
     for (seconds, done) in [(0, 0), (20, 200), (40, 220)] {
         let mut before = view();
         before.elapsed = std::time::Duration::from_secs(seconds);
