@@ -4,7 +4,9 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Sparkline, Table, TableState};
+use ratatui::widgets::{
+    Block, Borders, Cell, Clear, Paragraph, Row, Sparkline, Table, TableState, Wrap,
+};
 
 use super::super::words::{self, one_line};
 use super::app::{App, Ask, Pane};
@@ -21,14 +23,14 @@ const HIGH: u16 = 32;
 const PACED: u16 = 20;
 
 const HELP: &str = "\
-arrows j k  choose a step; in the other panes a failure, or scroll
-Tab         go to the failures, the log, and back to the workers
+arrows j k  choose a step, or in the other panes a line
+Tab         go to the failures, the log, the workers
 p           pause the chosen step, or let it go on
 P           pause the whole run, or let it go on
 + -         one worker more or fewer for the chosen step
 r           try the chosen failure again
-d           drain: take no more input, process what was taken (asks)
-S           stop now and drop what waits (asks)
+d           take no more input, end when all is done (asks)
+S           drop what waits and end now (asks)
 q           leave; the run goes on";
 
 /// How things look.
@@ -67,7 +69,7 @@ pub(super) fn draw(frame: &mut Frame, app: &App, look: Look) {
             "drpipe top needs {WIDTH} x {HEIGHT} characters, found {width} x {height}: make the \
              window larger. q quits."
         );
-        let wrapped = Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true });
+        let wrapped = Paragraph::new(text).wrap(Wrap { trim: true });
         return frame.render_widget(wrapped, area);
     }
     let Some(view) = &app.view else {
@@ -78,12 +80,13 @@ pub(super) fn draw(frame: &mut Frame, app: &App, look: Look) {
         return frame.render_widget(Paragraph::new(text), area);
     };
     let pace = if area.height >= PACED { 4 } else { 0 };
+    let words = if area.height >= PACED { 2 } else { 1 };
     let steps = u16::try_from(view.steps.len()).unwrap_or(u16::MAX).saturating_add(1);
-    let table = steps.min((area.height - 4 - pace - 4).max(4));
+    let table = steps.min((area.height - 3 - words - pace - 4).max(4));
     let [head, progress, sentence, table, pace, panes, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
-        Constraint::Length(1),
+        Constraint::Length(words),
         Constraint::Length(table),
         Constraint::Length(pace),
         Constraint::Min(4),
@@ -92,13 +95,13 @@ pub(super) fn draw(frame: &mut Frame, app: &App, look: Look) {
     .areas(area);
     frame.render_widget(heading(view, look), head);
     frame.render_widget(bar_of(view, look, progress.width), progress);
-    frame.render_widget(news(app, view, look), sentence);
+    frame.render_widget(Paragraph::new(news(app, view, look)).wrap(Wrap { trim: true }), sentence);
     draw_steps(frame, app, view, look, table);
     if pace.height > 0 {
         draw_pace(frame, app, look, pace);
     }
     draw_panes(frame, app, look, panes);
-    frame.render_widget(footer(app, view, look), foot);
+    frame.render_widget(footer(app, view, look, foot.width), foot);
     if app.help {
         draw_help(frame, area);
     }
@@ -194,15 +197,15 @@ fn columns(width: u16) -> Vec<Column> {
     let of = |heading, width: u16, text| Column { heading, width: Constraint::Length(width), text };
     let queue = |step: &StepView| match step.queue_limit {
         _ if step.kind == crate::registry::Kind::Producer => String::new(),
-        Some(limit) => {
+        Some(limit) if limit < 1000 => {
             let part = step.queued as f64 / limit.max(1) as f64;
-            format!("{} {}", bar(part, 4), words::queue(step))
+            format!("{} {}", bar(part, 3), words::queue(step))
         }
-        None => format!("     {}", words::queue(step)),
+        _ => words::queue(step),
     };
     let name = |step: &StepView| one_line(&step.name);
     let mut columns = vec![
-        Column { heading: "step", width: Constraint::Min(8), text: name },
+        Column { heading: "step", width: Constraint::Min(6), text: name },
         of("standing", 10, |step| words::standing(step.standing).to_owned()),
         of("done", 7, |step| words::count(step.progressed)),
         of("rate", 6, |step| words::rate(step.rate)),
@@ -253,7 +256,7 @@ fn draw_panes(frame: &mut Frame, app: &App, look: Look, area: Rect) {
     panes::draw_one(frame, app, look, Pane::Log, lower);
 }
 
-fn footer<'v>(app: &App, view: &View, look: Look) -> Line<'v> {
+fn footer<'v>(app: &App, view: &View, look: Look, width: u16) -> Line<'v> {
     let strong = look.strong();
     if let Some(ask) = app.asks {
         let what = match ask {
@@ -272,6 +275,7 @@ fn footer<'v>(app: &App, view: &View, look: Look) -> Line<'v> {
     Line::raw(match (view.state, app.may_steer) {
         (State::Ended, _) => "These are the final numbers.   Tab pane   ? help   q quit",
         (_, false) => "You may look, not steer.   Tab pane   ? help   q quit",
+        _ if width < 70 => "p P pause  + - workers  r retry  d S end  ? help  q quit",
         _ => "p pause  P run  + - workers  r retry  d drain  S stop  ? help  q quit",
     })
 }
