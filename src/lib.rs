@@ -21,6 +21,7 @@ pub mod fuzzing;
 mod journal;
 pub mod ledger;
 pub mod message;
+pub mod monitor;
 mod nearest;
 pub mod note;
 mod observe;

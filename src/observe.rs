@@ -10,7 +10,6 @@ use crate::note::Note;
 use crate::quarantine::{Keeper, Kept};
 use crate::router::{Casualty, Input, Record, Router, Span};
 use crate::stream::Stream;
-use crate::summary::Verdict;
 use crate::trace::Trace;
 
 /// Time between progress events.
@@ -136,7 +135,7 @@ impl Outlet {
             tracing::warn!("the trace is not whole: {error}");
         }
         let mut kept = self.keeper.finish();
-        if matches!(verdict, Verdict::Done | Verdict::SomeFailed) {
+        if router.has_done_all() && kept.error.is_none() {
             // They were tried again, and what failed again has an entry of its own.
             kept.remove(router.requeued());
         }

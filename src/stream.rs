@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, Told};
-use crate::status::Status;
+use crate::status::{History, Status, View};
 
 /// So many events are kept.
 const MOST_EVENTS: usize = 1 << 16;
@@ -93,6 +93,21 @@ impl Stream {
     /// Where the run stands, with all events so far.
     pub fn status(&self) -> Status {
         self.lock().status.clone()
+    }
+
+    /// The number of the last event.
+    pub fn number(&self) -> u64 {
+        self.lock().last
+    }
+
+    /// What is shown of the run, with all events so far.
+    pub fn view(&self) -> View {
+        self.lock().status.view()
+    }
+
+    /// How the numbers of the run went so far.
+    pub fn history(&self) -> History {
+        self.lock().status.history.clone()
     }
 
     /// A place before the first event.

@@ -87,7 +87,7 @@ pub struct StepReport {
     pub class: String,
     /// What its class is.
     pub kind: Kind,
-    /// How many workers it had.
+    /// The most workers that it could have at a time.
     pub workers: usize,
     /// What became of its messages.
     #[serde(flatten)]

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::config::{ConfigError, Setting};
+use super::ctl::CtlArgs;
+use super::top::TopArgs;
+use crate::config::{Address, ConfigError, Setting};
 use crate::pipeline::Mode;
 
 const EXAMPLES: &str = "\
@@ -21,6 +23,10 @@ Examples:
   drpipe stages --python lab.reduction
   drpipe quarantine list quarantine
   drpipe quarantine retry quarantine --config pipeline.json
+  drpipe --config pipeline.json --monitor
+  drpipe monitor
+  drpipe top
+  drpipe ctl pause CLEAN
   drpipe why out/png/n7_0042.png
   drpipe report pipeline.journal
 
@@ -103,6 +109,12 @@ pub(super) enum Command {
     /// Look at the inputs that failed, or try them again
     #[command(after_help = QUARANTINE_EXAMPLES)]
     Quarantine(QuarantineArgs),
+    /// Show all runs of this user on this machine to browsers, also after their end
+    Monitor(MonitorArgs),
+    /// Show a run in the terminal and steer it
+    Top(TopArgs),
+    /// Say where a run stands, or steer it: pause, workers, retry, drain, stop
+    Ctl(CtlArgs),
     /// Say what became of an input, or from which input a product came
     #[command(after_help = WHY_HELP)]
     Why(WhyArgs),
@@ -154,6 +166,9 @@ pub(super) struct RunArgs {
     /// How the workers are placed
     #[arg(long, value_enum, default_value_t = ModeArg::Threads)]
     pub(super) mode: ModeArg,
+    /// Give results to the last steps in the order of the producer's messages
+    #[arg(long)]
+    pub(super) ordered: bool,
     /// Write what became of the run as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) summary: Option<PathBuf>,
@@ -192,6 +207,13 @@ pub(super) struct RunArgs {
     /// Print no progress and no ledger
     #[arg(short, long)]
     pub(super) quiet: bool,
+    /// Show the run to browsers while it lasts, at host:port, a port or a host; without
+    /// one at localhost:5565
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = Address::DEFAULT)]
+    pub(super) monitor: Option<Address>,
+    /// What lets other machines steer: they see the run only, if there is none
+    #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(super) monitor_token: Option<String>,
 }
 
 impl RunArgs {
@@ -203,6 +225,17 @@ impl RunArgs {
         };
         self.journal.clone().or_else(|| self.resume.then(default))
     }
+}
+
+/// A token travels in a header, and a short one is guessed.
+fn token(text: &str) -> Result<String, String> {
+    const SHORTEST: usize = 8;
+    if text.len() < SHORTEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "expected {SHORTEST} or more letters, digits and signs without blanks"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -227,7 +260,7 @@ pub(super) enum QuarantineCommand {
     /// The pipeline's own producer is not run. Entries are removed when the run has reached
     /// its end: what failed again is in the quarantine of the new run. The options are those
     /// of a run, and so are the exit codes; it is 1 at least if an entry could not be read.
-    Retry(RetryArgs),
+    Retry(Box<RetryArgs>),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -247,6 +280,22 @@ pub(super) struct RetryArgs {
     pub(super) directory: PathBuf,
     #[command(flatten)]
     pub(super) run: RunArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct MonitorArgs {
+    /// Where they are shown: host:port, a port or a host
+    #[arg(value_name = "ADDRESS", default_value = Address::DEFAULT)]
+    pub(super) address: Address,
+    /// Show this run too, or the runs of this monitor, such as http://tel2:5565/
+    #[arg(long = "run", value_name = "URL")]
+    pub(super) runs: Vec<String>,
+    /// The token that the runs given by --run were given
+    #[arg(long, requires = "runs", env = "DRPIPE_TOKEN", hide_env_values = true)]
+    pub(super) token: Option<String>,
+    /// What lets other machines steer: they see the runs only, if there is none
+    #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(super) monitor_token: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

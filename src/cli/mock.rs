@@ -62,6 +62,7 @@ fn conclusion(report: &Report, differences: &[String]) -> String {
 /// The options of a run of mocks.
 fn run_args(args: &CheckArgs) -> RunArgs {
     RunArgs {
+        ordered: false,
         source: Source::default(),
         mode: args.mode,
         summary: None,
@@ -76,5 +77,7 @@ fn run_args(args: &CheckArgs) -> RunArgs {
         log_format: LogFormat::Text,
         log_level: args.log_level.clone(),
         quiet: false,
+        monitor: None,
+        monitor_token: None,
     }
 }

@@ -2,18 +2,23 @@
 //! their own stages.
 
 mod args;
+mod ctl;
 mod events;
 mod inspect;
 mod ledger;
 mod log;
 mod mock;
+mod monitor;
 mod progress;
 mod quarantine;
 mod report;
 mod run;
 mod signals;
 mod summary;
+mod target;
+mod top;
 mod why;
+mod words;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -150,6 +155,9 @@ impl Cli {
             },
             Command::Stages(args) => inspect::stages(&self.registry, &args),
             Command::Quarantine(args) => self.quarantine(args.command),
+            Command::Monitor(args) => monitor::show_all(args),
+            Command::Top(args) => top::top(&args),
+            Command::Ctl(args) => ctl::ctl(args),
             Command::Why(args) => why::why(&args),
             Command::Report(args) => report::report(&args),
             Command::Schema => inspect::schema(&self.registry),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::args::{EntriesArgs, RetryArgs};
+use super::words::one_line;
 use super::{STOPPED, USAGE, complain, print, run, say};
 use crate::codec::{self, Codec};
 use crate::pipeline::{Pipeline, Report, Verdict};
@@ -82,11 +83,6 @@ fn table(rows: &[[String; 7]]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     });
     lines.collect()
-}
-
-/// What comes from elsewhere must not break the line or steer the terminal.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// All fields of `reason.json`, and the sizes of the files.

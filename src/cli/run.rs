@@ -9,7 +9,7 @@ use indicatif::MultiProgress;
 use super::args::RunArgs;
 use super::events::Events;
 use super::progress::Progress;
-use super::{STOPPED, USAGE, complain, ledger, log, print, report, signals, summary};
+use super::{STOPPED, USAGE, complain, ledger, log, monitor, print, report, signals, summary};
 use crate::event::Event;
 use crate::pipeline::{Pipeline, Report, RunError, Verdict};
 use crate::report::Chronicle;
@@ -38,6 +38,9 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, 
     let events = events.map_err(|error| complain(USAGE, format_args!("error: {error}")))?;
     if let Some(directory) = &args.quarantine {
         pipeline.set_quarantine(directory.clone());
+    }
+    if args.ordered {
+        pipeline.set_ordered(true);
     }
     if let Some(journal) = args.journal() {
         pipeline.set_journal(journal, args.resume);
@@ -78,12 +81,14 @@ fn start_and_watch(
 ) -> Result<Report, (u8, String)> {
     let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
+    let shown = monitor::options(args, pipeline.plan());
     let handle = pipeline.start(args.mode.into()).map_err(|error| {
         let usage = matches!(error, RunError::Journal(_) | RunError::Trace { .. });
         let code = if usage { USAGE } else { STOPPED };
         (code, error.to_string())
     })?;
     signals.watch(handle.control());
+    let monitor = monitor::start(&handle, shown);
     let mut watcher = handle.stream().watch();
     loop {
         let told = match watcher.next(None) {
@@ -117,7 +122,11 @@ fn start_and_watch(
     if let Some(chronicle) = chronicle {
         chronicle.catch_up(handle.stream().status());
     }
-    handle.wait().map_err(|error| (STOPPED, error.to_string()))
+    let result = handle.wait().map_err(|error| (STOPPED, error.to_string()));
+    if let Some(monitor) = monitor {
+        monitor.stop();
+    }
+    result
 }
 
 /// One line, whatever is in a file's name or a failure's text.

@@ -98,7 +98,15 @@ pub(crate) fn plan(
         let routes = routes.map(|edge| Route { to: places[edge.to], feedback: edge.feedback });
         Some(step(spec, routes.collect(), codecs[*index]))
     });
-    Plan { steps: steps.collect(), quarantine, config, config_hash, work_hash }
+    Plan {
+        steps: steps.collect(),
+        ordered: false,
+        quarantine,
+        monitor: None,
+        config,
+        config_hash,
+        work_hash,
+    }
 }
 
 fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec) -> Step {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::address;
 use super::plan::OnError;
 use super::spec::{NAME_LENGTH, QUEUE_BYTES, QUEUE_LIMIT, WORKERS, Workers};
 
@@ -42,9 +43,19 @@ impl Key {
     /// Whether the key takes this value.
     pub(crate) fn takes(&self, value: &Value) -> bool {
         let valid = jsonschema::validator_for(&self.schema()).is_ok_and(|v| v.is_valid(value));
-        // What a schema cannot say: 2^64 bytes and more have no number here.
-        valid && (!matches!(self.name, "queue_bytes" | "memory_limit") || bytes(value).is_some())
+        // What a schema cannot say: 2^64 bytes and more have no number here, and what is
+        // an address.
+        valid
+            && match self.name {
+                "queue_bytes" | "memory_limit" => bytes(value).is_some(),
+                "monitor" | "gui_address" => value.as_str().is_some_and(is_address),
+                _ => true,
+            }
     }
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<address::Address>().is_ok()
 }
 
 /// The key of this name.
@@ -76,6 +87,13 @@ const QUARANTINE: Key = key(
     "Where failed inputs are kept; relative to the current directory.",
 );
 
+const ORDERED: Key = key(
+    "ordered",
+    Shape::Value(|| json!({"type": "boolean", "default": false})),
+    "true or false",
+    "Whether the steps at the end get their messages in the order of the producer's.",
+);
+
 const PYTHON: Key = key(
     "python",
     Shape::Value(|| json!({"type": "string", "minLength": 1})),
@@ -91,6 +109,17 @@ const PYTHONPATH: Key = key(
      directory, which comes after these, before the configuration's own directory.",
 );
 
+const MONITOR: Key = key(
+    "monitor",
+    Shape::Value(address),
+    address::EXPECTED,
+    "Where the run is shown to browsers while it lasts, such as localhost:5565.",
+);
+
+fn address() -> Value {
+    json!({"type": "string", "minLength": 1})
+}
+
 /// The top level of a file in drpipe's own spelling.
 pub(crate) const NATIVE: &[Key] = &[
     SCHEMA,
@@ -105,9 +134,11 @@ pub(crate) const NATIVE: &[Key] = &[
         "The steps between producer and consumer.",
     ),
     key("consumer", Shape::Step, "an object, the last step", "The step at the end."),
+    ORDERED,
     QUARANTINE,
     PYTHON,
     PYTHONPATH,
+    MONITOR,
 ];
 
 /// The top level of a file in ctapipe's spelling.
@@ -133,6 +164,7 @@ pub(crate) const FLOW: &[Key] = &[
     key("producer_conf", Shape::Step, "an object, the first step", "The first step."),
     key("stagers_conf", Shape::Steps, "a list of objects, one per step", "The steps between."),
     key("consumer_conf", Shape::Step, "an object, the last step", "The step at the end."),
+    ORDERED,
     QUARANTINE,
     PYTHON,
     PYTHONPATH,
@@ -142,8 +174,18 @@ pub(crate) const FLOW: &[Key] = &[
         "\"sequential\", \"multithread\" or \"multiprocess\"",
         "Has no effect.",
     ),
-    ignored("gui"),
-    ignored("gui_address"),
+    key(
+        "gui",
+        Shape::Value(|| json!({"type": "boolean", "default": false})),
+        "true or false",
+        "Whether the run is shown to browsers while it lasts.",
+    ),
+    key(
+        "gui_address",
+        Shape::Value(address),
+        address::EXPECTED,
+        "Where it is shown if gui is true; localhost:5565 if nothing else is said.",
+    ),
     ignored("log_level"),
     ignored("log_format"),
     ignored("log_datefmt"),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::address::Address;
 use super::diagnostic::{did_you_mean, quote, quote_all};
 use super::keys::{self, Key};
 use super::node::{Member, Node};
@@ -29,10 +30,25 @@ pub(crate) struct Lowered<'d> {
     /// The parameter sections, named after classes of the registry.
     pub(crate) sections: Vec<&'d Member>,
     pub(crate) quarantine: PathBuf,
+    pub(crate) ordered: bool,
+    /// Where the run is to be shown, by drpipe's own key.
+    monitor: Option<String>,
+    /// Whether it is to be shown, and where, by ctapipe's keys.
+    gui: bool,
+    gui_address: Option<String>,
     /// Of the steps in Python.
     pub(crate) python: Defaults,
     /// Whether steps are missing that were meant to be there.
     pub(crate) incomplete: bool,
+}
+
+impl Lowered<'_> {
+    /// Where the run is to be shown.
+    pub(crate) fn monitor(&self) -> Option<String> {
+        let default = || Address::DEFAULT.to_owned();
+        let by_gui = || self.gui.then(|| self.gui_address.clone().unwrap_or_else(default));
+        self.monitor.clone().or_else(by_gui)
+    }
 }
 
 /// What something looks like in a message: short values as they are.
@@ -120,6 +136,10 @@ pub(crate) fn lower<'d>(
         steps: Vec::new(),
         sections: Vec::new(),
         quarantine: PathBuf::from("quarantine"),
+        ordered: false,
+        monitor: None,
+        gui: false,
+        gui_address: None,
         python: Defaults::default(),
         incomplete: false,
     };
@@ -151,14 +171,18 @@ fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: Or
     let text = || value.as_str().unwrap_or_default();
     match key.name {
         "quarantine" => lowered.quarantine = PathBuf::from(text()),
+        "ordered" => lowered.ordered = value.as_bool().unwrap_or_default(),
         "python" => lowered.python.interpreter = Some((text().to_owned(), origin)),
         "pythonpath" => lowered.python.paths = keys::directories(value),
+        "monitor" => lowered.monitor = Some(text().to_owned()),
+        "gui" => lowered.gui = value == &Value::Bool(true),
+        "gui_address" => lowered.gui_address = Some(text().to_owned()),
         _ => {}
     }
 }
 
 /// The keys of the pipeline that the command line may set.
-const SETTABLE: [&str; 3] = ["quarantine", "python", "pythonpath"];
+const SETTABLE: [&str; 4] = ["quarantine", "ordered", "python", "pythonpath"];
 
 type Keys<'d> = Vec<(&'static Key, &'d Node)>;
 
@@ -300,6 +324,10 @@ fn top_level_settings(lowered: &mut Lowered<'_>, settings: &[Setting], report: &
                 true => set_top_level(lowered, key, &setting.verbatim(), origin),
                 false => wrong_value(key, &setting.verbatim(), &origin, report),
             },
+            Some(key) if matches!(key.name, "gui" | "gui_address") => {
+                let message = format!("{} has no effect here", quote(key.name));
+                report.warning(&origin, message, "use --monitor");
+            }
             Some(key) if keys::has_no_effect(key) => {
                 report.warning(&origin, format!("{} has no effect here", quote(key.name)), "");
             }

@@ -6,6 +6,7 @@
 //! touches files, threads or clocks; relative paths stay as they are given, so
 //! they are relative to the current directory of the run.
 
+mod address;
 mod assemble;
 mod check;
 mod closed;
@@ -26,6 +27,7 @@ mod steps;
 mod types;
 mod validate;
 
+pub use address::Address;
 pub use assemble::Loaded;
 pub(crate) use assemble::{assemble, fnv1a};
 pub use diagnostic::{ConfigError, Diagnostic, Place, Severity};
@@ -77,7 +79,10 @@ pub fn load_with(
         Spelling::Ctapipe => Loops::Found,
     };
     let rules = Rules { loops, incomplete, registry: Some(registry) };
-    let plan = assemble::plan(specs, lowered.quarantine, &rules, &mut report);
+    let monitor = lowered.monitor();
+    let mut plan = assemble::plan(specs, lowered.quarantine, &rules, &mut report);
+    plan.monitor = monitor;
+    plan.ordered = lowered.ordered;
     let warnings = report.finish(Some(&root))?;
     Ok(Loaded { plan, warnings })
 }

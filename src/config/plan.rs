@@ -99,8 +99,12 @@ pub struct Step {
 pub struct Plan {
     /// Producers first, then in topological order without the feedback edges.
     pub steps: Vec<Step>,
+    /// Whether the steps that end the pipeline get their messages in order.
+    pub ordered: bool,
     /// Where failed inputs are kept.
     pub quarantine: PathBuf,
+    /// Where the run is to be shown, if the configuration says so.
+    pub monitor: Option<String>,
     /// The configuration with the command line's settings; null if a program made it.
     pub config: Value,
     /// A hash of the configuration with the command line's settings, in hexadecimal.
@@ -152,6 +156,23 @@ impl Plan {
     /// Whether what step `index` emits may go to a worker in a process.
     pub fn leads_to_processes(&self, index: usize) -> bool {
         self.steps[index].routes.iter().any(|route| self.steps[route.to].processes > 0)
+    }
+
+    /// Of each step, which ones can be reached from it.
+    pub(crate) fn reach(&self) -> Vec<Vec<bool>> {
+        let from = |start: usize| {
+            let mut seen = vec![false; self.steps.len()];
+            let mut stack = vec![start];
+            while let Some(step) = stack.pop() {
+                for route in &self.steps[step].routes {
+                    if !std::mem::replace(&mut seen[route.to], true) {
+                        stack.push(route.to);
+                    }
+                }
+            }
+            seen
+        };
+        (0..self.steps.len()).map(from).collect()
     }
 
     /// The index of the step of this name.

@@ -32,12 +32,13 @@ use crate::stage::{Consumer, Producer, Stage};
 pub struct Builder {
     steps: Vec<StepSpec>,
     quarantine: PathBuf,
+    ordered: bool,
     journal: Option<JournalFile>,
 }
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { steps: Vec::new(), quarantine: "quarantine".into(), journal: None }
+        Self { steps: Vec::new(), quarantine: "quarantine".into(), ordered: false, journal: None }
     }
 
     /// Adds the producer. `make` is called on its worker's thread.
@@ -133,6 +134,14 @@ impl Builder {
         self
     }
 
+    /// Gives the steps that end the pipeline their messages in order: see
+    /// [`Pipeline::set_ordered`].
+    #[must_use]
+    pub fn ordered(mut self) -> Self {
+        self.ordered = true;
+        self
+    }
+
     /// Keeps a journal: see [`Pipeline::set_journal`].
     #[must_use]
     pub fn journal(mut self, path: impl Into<PathBuf>, resume: bool) -> Self {
@@ -146,7 +155,9 @@ impl Builder {
     /// All that is wrong with it.
     pub fn build(self) -> Result<Pipeline, ConfigError> {
         let loaded = assemble(self.steps, self.quarantine)?;
-        Ok(Pipeline { journal: self.journal, ..Pipeline::of(loaded) })
+        let mut pipeline = Pipeline { journal: self.journal, ..Pipeline::of(loaded) };
+        pipeline.set_ordered(self.ordered);
+        Ok(pipeline)
     }
 
     fn last(mut self, change: impl FnOnce(&mut StepSpec)) -> Self {

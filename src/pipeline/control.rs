@@ -4,16 +4,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::nearest::nearest;
 use crate::quarantine;
 use crate::router::{Steer, Stop};
+use crate::stream::Stream;
 use crate::transport::hub::{Command, Commander};
 
 /// The router answers within microseconds; in the sequential mode it does so between
 /// two messages.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A failed input is written within this time after its failure was told.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Steers a run from any thread.
 #[derive(Clone)]
@@ -24,6 +28,7 @@ pub struct Control {
     pub(super) steps: Arc<[String]>,
     /// Where the failed inputs of the run are kept.
     pub(super) quarantine: PathBuf,
+    pub(super) stream: Stream,
 }
 
 /// Why a run does not do what it was told; nothing has changed then.
@@ -90,14 +95,7 @@ impl Control {
     /// # Errors
     /// If there is no such entry, it was tried again already, or its step has finished.
     pub fn retry(&self, entry: &str) -> Result<(), SteerError> {
-        let is_name = !entry.is_empty() && !entry.contains(['/', '\\']) && !entry.starts_with('.');
-        let place = self.quarantine.join(entry);
-        if !is_name || !place.is_dir() {
-            return Err(SteerError::Unknown(format!(
-                "there is no failed input {entry:?} of this run in {}",
-                self.quarantine.display()
-            )));
-        }
+        let place = self.entry(entry)?;
         let (reason, payload) = quarantine::read_entry(&place).map_err(SteerError::Refused)?;
         let step = self.index(&reason.step)?;
         let (entry, origin) = (entry.to_owned(), reason.origin.map(Into::into));
@@ -114,11 +112,32 @@ impl Control {
         &self.quarantine
     }
 
+    /// The directory of an entry. It is written a moment after the failure was told.
+    fn entry(&self, entry: &str) -> Result<PathBuf, SteerError> {
+        let place = self.quarantine.join(entry);
+        let is_name = !entry.is_empty() && !entry.contains(['/', '\\']) && !entry.starts_with('.');
+        if is_name && place.is_dir() {
+            return Ok(place);
+        }
+        let failures = self.stream.status().failures;
+        let told: Vec<&str> = failures.iter().filter_map(|line| line.entry.as_deref()).collect();
+        let start = Instant::now();
+        while told.contains(&entry) && start.elapsed() < WRITTEN_WITHIN {
+            if place.is_dir() {
+                return Ok(place);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Err(SteerError::Unknown(format!(
+            "there is no failed input {entry:?} of this run in {}{}",
+            self.quarantine.display(),
+            hint(entry, told.into_iter())
+        )))
+    }
+
     fn index(&self, name: &str) -> Result<usize, SteerError> {
         self.steps.iter().position(|step| step == name).ok_or_else(|| {
-            let hint = nearest(name, self.steps.iter().map(String::as_str))
-                .map(|near| format!("; did you mean \"{near}\"?"))
-                .unwrap_or_default();
+            let hint = hint(name, self.steps.iter().map(String::as_str));
             let steps = self.steps.join(", ");
             SteerError::Unknown(format!("there is no step {name:?}: the steps are {steps}{hint}"))
         })
@@ -137,4 +156,8 @@ impl Control {
             )),
         }
     }
+}
+
+fn hint<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, names).map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default()
 }

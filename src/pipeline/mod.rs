@@ -2,39 +2,38 @@
 
 mod builder;
 mod control;
+mod execution;
 mod faults;
 mod mock;
 mod private;
 mod report;
 mod retry;
 mod starter;
+mod words;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::config::plan::Plan;
 use crate::config::{self, About, ConfigError, Diagnostic, Loaded, Setting, Unusable, Wanted};
-use crate::event::{Event, NextStep, Opened, StepPlan};
+use crate::event::Event;
 use crate::journal::{Journal, Owner};
 use crate::observe::Outlet;
 use crate::python::{Carried, Questions};
 use crate::quarantine::{Keeper, Retried};
 use crate::registry::Registry;
-use crate::router::{Batches, Router};
-use crate::stage::Context;
+use crate::router::Batches;
 use crate::stream::Stream;
 use crate::trace::Trace;
-use crate::transport::Inproc;
-use crate::transport::hub::{self, Command, Commander, Commands, Hub, HubError};
-use crate::worker::supervisor::Supervisor;
-use crate::worker::{process, sequential};
+use crate::transport::hub::{self, Command, Commander, HubError};
+use crate::worker::process;
 
+use execution::Execution;
 use private::{LONGEST_PRIVATE, Private};
-use starter::Starter;
+use words::{LastWord, opened, run_name};
 
 pub use crate::journal::JournalError;
 pub use crate::summary::{Report, StepReport, Verdict};
@@ -193,6 +192,16 @@ impl Pipeline {
         self.plan.quarantine = directory;
     }
 
+    /// Gives the steps that end the pipeline their messages in the order in which they
+    /// would come with one worker a step: by the number of the producer's message that they
+    /// descend from, and of several with the same by the order of emission. Each gets one
+    /// message at a time, and only when everything that belongs before it is there. A message
+    /// that failed for good holds nothing up; one that is tried again does. What `finish`
+    /// emits comes last. Without it, results come as they are ready.
+    pub fn set_ordered(&mut self, ordered: bool) {
+        self.plan.ordered = ordered;
+    }
+
     /// Makes every step take MessagePack, whatever the plan has chosen.
     pub(crate) fn take_messagepack(&mut self) {
         self.plan.steps.iter_mut().for_each(|step| step.codec = Codec::MessagePack);
@@ -280,10 +289,11 @@ impl Pipeline {
             cancelled: Arc::clone(&cancelled),
             steps: plan.steps.iter().map(|step| step.name.clone()).collect(),
             quarantine: plan.quarantine.join(&run),
+            stream: stream.clone(),
         };
         let mut outlet = Outlet::new(stream.clone(), keeper, journal);
         outlet.set_trace(trace);
-        let start = Start {
+        let execution = Execution {
             outlet,
             run,
             plan,
@@ -296,9 +306,9 @@ impl Pipeline {
         };
         let thread = std::thread::Builder::new().name("router".into()).spawn(move || {
             let result = match place {
-                Placing::AtOnce => start.threads(Batches::Adaptive),
-                Placing::OneByOne => start.threads(Batches::OneByOne),
-                Placing::Here => Ok(start.sequential()),
+                Placing::AtOnce => execution.threads(Batches::Adaptive),
+                Placing::OneByOne => execution.threads(Batches::OneByOne),
+                Placing::Here => Ok(execution.sequential()),
             };
             last_word.say(&result);
             if let Some(journalist) = journalist {
@@ -309,65 +319,6 @@ impl Pipeline {
             result
         })?;
         Ok(Handle { control, stream, thread })
-    }
-}
-
-/// Ends the stream of a run, however the run ends.
-struct LastWord(Stream);
-
-impl LastWord {
-    fn say(&self, result: &Result<Report, RunError>) {
-        self.0.tell(match result {
-            Ok(report) => Event::Ended(Box::new(report.clone())),
-            Err(error) => given_up(error),
-        });
-    }
-}
-
-impl Drop for LastWord {
-    fn drop(&mut self) {
-        // Nothing is told after the end.
-        self.0.tell(given_up(&RunError::Panicked));
-    }
-}
-
-fn given_up(error: &RunError) -> Event {
-    Event::Error { exit_code: STOPPED, reason: error.to_string() }
-}
-
-/// What is known of a run when it begins.
-fn opened(run: &str, plan: &Plan, journal: Option<PathBuf>, command: Vec<String>) -> Opened {
-    let names: Vec<Arc<str>> = plan.steps.iter().map(|step| step.name.as_str().into()).collect();
-    let steps = plan.steps.iter().zip(&names).map(|(step, name)| StepPlan {
-        name: Arc::clone(name),
-        class: step.class.clone(),
-        kind: step.kind,
-        workers: step.workers,
-        next_steps: step
-            .routes
-            .iter()
-            .map(|route| NextStep { name: Arc::clone(&names[route.to]), feedback: route.feedback })
-            .collect(),
-        queue_limit: step.queue_limit,
-        queue_bytes: step.queue_bytes,
-        on_error: step.on_error,
-        retries: step.retries,
-    });
-    Opened {
-        format: EVENTS_FORMAT,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        run: run.to_owned(),
-        started: jiff::Timestamp::now().to_string(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        pid: std::process::id(),
-        directory: std::env::current_dir().unwrap_or_default(),
-        command,
-        config: plan.config.clone(),
-        config_hash: plan.config_hash.clone(),
-        quarantine: plan.quarantine.clone(),
-        journal,
-        plan: steps.collect(),
-        steps: names,
     }
 }
 
@@ -438,122 +389,6 @@ impl Handle {
     }
 }
 
-/// Unique on this machine: the time, the process and a number within it.
-fn run_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    let suffix = if count == 0 { String::new() } else { format!("-{count}") };
-    format!("{time}-{}{suffix}", std::process::id())
-}
-
-/// The version of the form of events.
-const EVENTS_FORMAT: u32 = 1;
-/// The exit code of a run that had to be given up.
-const STOPPED: u8 = 3;
-/// Worker threads that are stopped at once are waited for this long.
-const GRACE: Duration = Duration::from_secs(1);
-/// Worker processes that were told to stop are waited for this long.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// All that a run begins with.
-struct Start {
-    run: String,
-    plan: Arc<Plan>,
-    outlet: Outlet,
-    commander: Commander,
-    commands: Commands,
-    cancelled: Arc<AtomicBool>,
-    /// The directory of a run with worker processes.
-    private: Option<Private>,
-    mode: Mode,
-    carried: Option<Carried>,
-}
-
-impl Start {
-    fn context(&self) -> impl Fn(usize, usize) -> Context + use<> {
-        let (run, plan) = (self.run.clone(), Arc::clone(&self.plan));
-        let private = self.private.as_ref().map(|directory| directory.path().to_owned());
-        move |step, worker| Context {
-            run: run.clone(),
-            step: plan.steps[step].name.clone(),
-            worker,
-            next_steps: plan.next_steps(step),
-            codec: plan.steps[step].codec,
-            next_codecs: plan.next_codecs(step),
-            private: private.clone(),
-        }
-    }
-
-    fn sequential(self) -> Report {
-        let context_of = self.context();
-        let Self { plan, outlet, commands, run, cancelled, .. } = self;
-        let router = router(&plan, Batches::Single, &outlet);
-        let (router, outlet, elapsed) =
-            sequential::run(&plan, router, outlet, &commands, &cancelled, &context_of);
-        let left = outlet.finish(&router);
-        report::report(run, &plan, Mode::Sequential, &router, left, elapsed)
-    }
-
-    fn threads(self, batches: Batches) -> Result<Report, RunError> {
-        let context_of = self.context();
-        let Self { plan, outlet, commands, commander, cancelled, run, private, mode, carried } =
-            self;
-        let router = router(&plan, batches, &outlet);
-        let inproc = Inproc::new();
-        // Every worker's thread holds a sender; the channel closes with the last.
-        let (alive, all_ended) = mpsc::channel::<()>();
-        let mut starter = Starter {
-            plan: &plan,
-            inproc: &inproc,
-            cancelled: &cancelled,
-            commander: &commander,
-            alive,
-            supervisor: private
-                .as_ref()
-                .map(|_| Supervisor::start(commander.clone()))
-                .transpose()?,
-            private: private.as_ref().map(Private::path),
-            carried: carried.as_ref(),
-            threads: Vec::new(),
-        };
-        let mut hub = Hub::bind(&inproc, starter.private, commands, router, outlet)?;
-        let ran = hub.run(&mut |place, post| starter.start(place, post, &context_of));
-        let Starter { threads, supervisor, alive, .. } = starter;
-        drop(alive);
-        let stopped = cancelled.load(Ordering::Relaxed);
-        if let Some(supervisor) = supervisor {
-            let done = ran.is_ok() && !stopped;
-            supervisor.finish(if done { PATIENCE } else { Duration::ZERO });
-        }
-        let elapsed = match ran {
-            Ok(elapsed) => elapsed,
-            Err(error) => {
-                // What has failed so far is kept all the same.
-                let (router, outlet) = hub.into_parts();
-                outlet.finish(&router);
-                return Err(error.into());
-            }
-        };
-        if stopped {
-            // A stage cannot be interrupted on its thread: one that is still at
-            // work is left behind, and the context that it uses with it.
-            let ended = all_ended.recv_timeout(GRACE) == Err(mpsc::RecvTimeoutError::Disconnected);
-            if !ended {
-                std::mem::forget(inproc.clone());
-            }
-        } else {
-            for thread in threads {
-                // A worker's thread catches its own panics and reports them.
-                let _ = thread.join();
-            }
-        }
-        let (router, outlet) = hub.into_parts();
-        let left = outlet.finish(&router);
-        Ok(report::report(run, &plan, mode, &router, left, elapsed))
-    }
-}
-
 /// Runs this process as a worker and ends it, if it was started as one;
 /// otherwise does nothing. A program that loads pipelines with worker processes
 /// calls it first thing in `main`, with the registry that it loads them with
@@ -576,15 +411,4 @@ pub fn serve_worker(registry: &Registry) {
         mock::register(&mut registry);
         process::run(&registry);
     }
-}
-
-fn router(plan: &Plan, batches: Batches, outlet: &Outlet) -> Router {
-    let mut router = Router::new(plan, batches);
-    if outlet.has_journal() {
-        router.track_items(plan);
-    }
-    if outlet.has_trace() {
-        router.trace();
-    }
-    router
 }

@@ -18,15 +18,17 @@ pub(super) fn report(
 ) -> Report {
     let snapshot = router.snapshot(elapsed);
     let steps: Vec<StepReport> = std::iter::zip(&plan.steps, snapshot.steps)
-        .map(|(step, status)| (step, status, if mode == Mode::Threads { step.workers } else { 1 }))
-        .map(|(step, status, threads)| StepReport {
+        .enumerate()
+        .map(|(index, (step, status))| (step, status, router.places(index)))
+        .map(|(step, status, places)| StepReport {
             name: step.name.clone(),
             class: step.class.clone(),
             kind: step.kind,
-            workers: step.workers,
+            workers: places,
             counts: status.counts,
             busy_percent: 100.0 * status.busy_time.as_secs_f64()
-                / (elapsed.as_secs_f64() * threads as f64).max(f64::MIN_POSITIVE),
+                / (elapsed.as_secs_f64() * if mode == Mode::Threads { places } else { 1 } as f64)
+                    .max(f64::MIN_POSITIVE),
             busy_time: status.busy_time,
             median: status.median,
             mean: status.mean,

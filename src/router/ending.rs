@@ -33,7 +33,7 @@ struct Group {
 impl Groups {
     pub(super) fn of(plan: &Plan) -> Self {
         let count = plan.steps.len();
-        let reach: Vec<Vec<bool>> = (0..count).map(|step| reachable_from(plan, step)).collect();
+        let reach = plan.reach();
         let together = |a: usize, b: usize| a == b || (reach[a][b] && reach[b][a]);
         let mut of_step = vec![0; count];
         let mut groups: Vec<Group> = Vec::new();
@@ -77,19 +77,6 @@ impl Groups {
         let group = &self.groups[group];
         group.open == 0 && group.upstream.iter().all(|before| self.groups[*before].ended)
     }
-}
-
-fn reachable_from(plan: &Plan, start: usize) -> Vec<bool> {
-    let mut seen = vec![false; plan.steps.len()];
-    let mut stack = vec![start];
-    while let Some(step) = stack.pop() {
-        for route in &plan.steps[step].routes {
-            if !std::mem::replace(&mut seen[route.to], true) {
-                stack.push(route.to);
-            }
-        }
-    }
-    seen
 }
 
 impl Router {
@@ -174,9 +161,7 @@ impl Router {
         if let Err(reason) = self.check_routes(worker, &outputs) {
             return self.dismiss(worker, reason, now);
         }
-        for output in outputs {
-            self.hold(worker, output);
-        }
+        self.hold(worker, outputs);
         if let Err(failure) = result {
             self.finish_failed(worker, failure);
         }
@@ -223,6 +208,8 @@ impl Router {
         self.draining = true;
         self.tell(Event::Stopping { reason: reason.clone() });
         self.abandoned = Some(reason);
+        // What waits is dropped: nothing has an order any more.
+        self.ordered = None;
         self.resume_all();
         self.drop_waiting();
     }
@@ -246,6 +233,11 @@ impl Router {
                 self.items_dropped(to, None, [&parcel]);
             }
         }
+    }
+
+    /// Whether all that was taken has come to its end, and every stage to its own.
+    pub(crate) fn has_done_all(&self) -> bool {
+        self.over && self.abandoned.is_none() && self.finish_failures.is_empty()
     }
 
     /// Ends a run in which an `init` failed: no stage has anything to finish.

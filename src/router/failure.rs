@@ -109,6 +109,7 @@ impl Router {
         }
         self.leave(index, 1);
         self.item_failed(index, &message, ran, &failure);
+        self.order_leaves([message.id]);
         let attempt = message.attempt + 1;
         // Also the input that stops the run is kept: it is the one to look at.
         let entry = (policy != OnError::Skip).then(|| {

@@ -6,6 +6,7 @@ use super::{
     Action, Attempted, Batches, Completion, Held, Outcome, Phase, ProducerState, Production,
     Router, State, Worker,
 };
+use crate::config::plan::Route;
 use crate::event::Cause;
 use crate::parcel::{Output, Parcel};
 use crate::stage::Next;
@@ -36,9 +37,7 @@ impl Router {
         }
         let step = self.workers[worker].step;
         self.steps[step].lost_in_vain = 0;
-        for output in outputs {
-            self.hold(worker, output);
-        }
+        self.hold(worker, outputs);
         for completion in completions {
             self.steps[step].times.record(completion.busy, completion.count);
             self.workers[worker].busy += completion.busy;
@@ -48,6 +47,7 @@ impl Router {
                     let each = completion.busy / completion.count.max(1);
                     self.mark_done(worker, &taken, each);
                     self.items_done(step, &taken);
+                    self.order_leaves(taken.iter().map(Parcel::first));
                     let counts = &mut self.steps[step].counts;
                     counts.done += u64::from(completion.count);
                     if self.steps[step].gathers {
@@ -147,9 +147,7 @@ impl Router {
         self.mark_produced(worker, production.calls, production.busy);
         self.workers[worker].busy += production.busy;
         self.workers[worker].since = now;
-        for output in outputs {
-            self.hold(worker, output);
-        }
+        self.hold(worker, outputs);
         // Of several calls only the last can have failed.
         if production.calls > 1 || production.result.is_ok() {
             self.consecutive_producer_failures = 0;
@@ -167,9 +165,15 @@ impl Router {
         self.touch(step);
     }
 
-    /// Takes an output in: from here on it is the router's, whatever becomes
-    /// of the worker.
-    pub(super) fn hold(&mut self, worker: usize, output: Output) {
+    /// Takes the outputs of a report in: from here on they are the router's, whatever
+    /// becomes of the worker.
+    pub(super) fn hold(&mut self, worker: usize, outputs: Vec<Output>) {
+        let held = self.workers[worker].held.len();
+        outputs.into_iter().for_each(|output| self.hold_one(worker, output));
+        self.order_outputs(worker, held);
+    }
+
+    fn hold_one(&mut self, worker: usize, output: Output) {
         self.item_enters(worker, &output);
         let step = &mut self.steps[self.workers[worker].step];
         let route = &step.routes[output.route() as usize];
@@ -178,9 +182,16 @@ impl Router {
         step.sent[output.route() as usize] += count as u64;
         let parcel = Parcel::new(self.next_id, output);
         self.next_id += count as u64;
-        let held = Held { to: route.to, feedback: route.feedback, parcel };
+        let Route { to, feedback } = *route;
         self.groups.enter(step.group, count);
-        self.workers[worker].held.push_back(held);
+        let held = &mut self.workers[worker].held;
+        if self.ordered.is_some() {
+            // In order each message goes its own way.
+            let single = parcel.into_messages().map(Parcel::One);
+            held.extend(single.map(|parcel| Held { to, feedback, parcel }));
+        } else {
+            held.push_back(Held { to, feedback, parcel });
+        }
     }
 
     /// Moves the worker's held outputs into their queues, in order, until one
@@ -190,7 +201,9 @@ impl Router {
         while let Some(held) = self.workers[worker].held.front_mut() {
             let to = held.to;
             let target = &self.steps[to];
-            let exempt = held.feedback || target.phase != Phase::Running;
+            let exempt = held.feedback
+                || target.phase != Phase::Running
+                || self.ordered.as_ref().is_some_and(|ordered| ordered.is_end(to));
             let in_turn = target.waiting.front().is_none_or(|first| *first == worker);
             let admitted = match exempt || self.abandoned.is_some() {
                 true => held.parcel.count(),
@@ -232,7 +245,10 @@ impl Router {
             return parcel.into_messages().for_each(|message| self.arrived_late(to, message));
         }
         self.mark_queued(&parcel);
-        self.steps[to].queue.push(parcel);
+        match self.order_in_queue(to, parcel.first()) {
+            Some(place) => self.steps[to].queue.insert(place, parcel),
+            None => self.steps[to].queue.push(parcel),
+        }
         self.touch(to);
     }
 
@@ -285,7 +301,10 @@ impl Router {
         }
         let depth = self.depth(step);
         let mut moved = false;
-        while self.steps[step].queue.servable(now) > 0 && self.may_begin() {
+        while self.steps[step].queue.servable(now) > 0
+            && self.may_begin()
+            && self.is_next_in_order(step, now)
+        {
             let eligible = |index: &&usize| {
                 let worker = &self.workers[**index];
                 worker.state == State::Ready
@@ -332,7 +351,11 @@ impl Router {
     }
 
     fn grant(&mut self, step: usize, now: Duration) -> bool {
-        if !self.steps[step].is_producer || self.draining || self.is_paused(step) {
+        if !self.steps[step].is_producer
+            || self.draining
+            || self.is_paused(step)
+            || self.results_are_many()
+        {
             return false;
         }
         let count = self.depth(step).min(self.room_ahead(step));
@@ -355,7 +378,9 @@ impl Router {
 
     /// How many messages a worker of the step may have in hand.
     fn depth(&self, step: usize) -> usize {
-        if self.batches != Batches::Adaptive {
+        if self.batches != Batches::Adaptive
+            || (self.ordered.is_some() && !self.steps[step].is_producer)
+        {
             return 1;
         }
         match self.steps[step].times.recent() {

@@ -10,6 +10,8 @@
 //! - `failure`: what becomes of failed attempts
 //! - `ending`: how steps and runs end, by counting
 //! - `items`: what becomes of each item, for a journal
+//! - `ordered`: results in the order of production
+//! - `snapshot`: where everything stands
 //! - `span`: when each message waited and ran
 //! - `standing`: where the run stands
 //! - `steer`: what an operator changes while the run goes on
@@ -19,10 +21,12 @@ mod failure;
 mod flow;
 mod interface;
 mod items;
+mod ordered;
 mod pool;
 mod queue;
 #[cfg(test)]
 mod simulator;
+mod snapshot;
 mod span;
 mod standing;
 mod steer;
@@ -44,6 +48,7 @@ pub(crate) use span::{Ran, Span};
 use ending::Groups;
 use failure::Attempted;
 use items::Items;
+use ordered::Ordered;
 use queue::Queue;
 use span::Marks;
 
@@ -193,6 +198,8 @@ pub(crate) struct Router {
     producer_failure: Option<String>,
     /// None without a journal.
     items: Option<Items>,
+    /// None unless results are to come in order.
+    ordered: Option<Ordered>,
     /// None without a journal and without a trace.
     marks: Option<Marks>,
 }
@@ -258,6 +265,7 @@ impl Router {
             consecutive_producer_failures: 0,
             producer_failure: None,
             items: None,
+            ordered: plan.ordered.then(|| Ordered::new(plan)),
             marks: None,
         }
     }

@@ -16,7 +16,8 @@ impl Router {
     /// Adds and lets go workers whose time has come.
     pub(super) fn resize(&mut self, now: Duration) {
         for step in 0..self.steps.len() {
-            if self.is_elastic(&self.steps[step]) {
+            // What waits for its turn does not wait for a worker.
+            if self.is_elastic(&self.steps[step]) && !self.is_ordered_end(step) {
                 self.grow(step, now);
                 self.shrink(step, now);
             }

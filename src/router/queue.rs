@@ -87,6 +87,26 @@ impl Queue {
         self.high_water = self.high_water.max(self.waiting);
     }
 
+    /// Puts a message into the place that it has among the others.
+    pub(super) fn insert(&mut self, place: usize, parcel: Parcel) {
+        self.bytes += parcel.len() as u64;
+        self.waiting += parcel.count();
+        self.parcels.insert(place.min(self.parcels.len()), parcel);
+        self.high_water = self.high_water.max(self.waiting);
+    }
+
+    /// How many of those that wait, from the first on, come before another one.
+    pub(super) fn partition_point(&self, comes_before: impl Fn(&Parcel) -> bool) -> usize {
+        self.parcels.partition_point(comes_before)
+    }
+
+    /// The number of the message that would be served next.
+    pub(super) fn next(&self, now: Duration) -> Option<u64> {
+        let due = self.delayed.peek().filter(|Reverse(delayed)| delayed.due <= now);
+        let due = due.map(|Reverse(delayed)| delayed.message.id);
+        due.or_else(|| self.parcels.front().map(Parcel::first))
+    }
+
     /// Takes back what was handed out and not begun, to be served first. It may
     /// stand beyond the limit: it was admitted before.
     pub(super) fn give_back(&mut self, parcel: Parcel) {

@@ -75,6 +75,10 @@ struct Faults {
     init_failures: u32,
     stops: u32,
     one_by_one: bool,
+    /// Results are to come in order.
+    ordered: bool,
+    /// Operators pause, resume, set workers and try failed inputs again.
+    steering: u32,
 }
 
 struct Simulator {
@@ -100,6 +104,15 @@ struct Simulator {
     failed_items: BTreeSet<Arc<str>>,
     /// The workers that had nothing to do before the latest settling.
     free: Vec<bool>,
+    /// In order: where each token comes from, as the numbers of its ancestors' emissions.
+    paths: BTreeMap<u64, Vec<u64>>,
+    /// In order: what each step was given last.
+    given: Vec<Vec<u64>>,
+    roots: u64,
+    /// Failed inputs that can be tried again.
+    casualties: Vec<Casualty>,
+    /// Operators that have not acted yet.
+    orders: Vec<Duration>,
     /// What was told of the messages' times.
     spans: Vec<Span>,
 }
@@ -115,6 +128,8 @@ struct Incarnation {
     busy_until: Duration,
     in_hand: usize,
     idle_since: u64,
+    /// The tokens in hand.
+    tokens: Vec<u64>,
     /// It died when the router had already decided to stop it.
     crossed: bool,
 }
@@ -171,9 +186,11 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         }
     });
     Plan {
+        ordered: false,
         config: serde_json::Value::Null,
         steps: steps.collect(),
         quarantine: "q".into(),
+        monitor: None,
         config_hash: String::new(),
         work_hash: String::new(),
     }
@@ -182,12 +199,14 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
 impl Simulator {
     fn new(seed: u64, faults: Faults) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let plan = random_plan(&mut rng);
+        let mut plan = random_plan(&mut rng);
+        plan.ordered = faults.ordered;
         let batches = if faults.one_by_one { Batches::OneByOne } else { Batches::Adaptive };
         let mut router = Router::new(&plan, batches);
         router.track_items(&plan);
         router.trace();
         let workers = (0..router.worker_count()).map(|_| Incarnation::default()).collect();
+        let steps = plan.steps.len();
         let mut simulator = Self {
             to_produce: rng.random_range(0..60),
             instant_tasks: rng.random_ratio(1, 2),
@@ -206,8 +225,18 @@ impl Simulator {
             items: BTreeMap::new(),
             failed_items: BTreeSet::new(),
             free: Vec::new(),
+            paths: BTreeMap::new(),
+            given: vec![Vec::new(); steps],
+            roots: 0,
+            casualties: Vec::new(),
+            orders: Vec::new(),
             spans: Vec::new(),
         };
+        if simulator.chance(faults.steering) {
+            let count = simulator.rng.random_range(1..20);
+            simulator.orders = (0..count).map(|_| simulator.delay() * 100).collect();
+            simulator.orders.sort_unstable_by(|a, b| b.cmp(a));
+        }
         for worker in 0..simulator.workers.len() {
             if simulator.router.is_initial(worker) {
                 simulator.spawn(worker);
@@ -263,7 +292,7 @@ impl Simulator {
             assert!(steps < 1_000_000, "the run does not end");
             let wake = self.router.next_wake();
             let next = self.pending.peek().map(|Reverse(pending)| pending.at);
-            let at = [wake, next].into_iter().flatten().min();
+            let at = [wake, next, self.orders.last().copied()].into_iter().flatten().min();
             let at = at.unwrap_or_else(|| {
                 panic!("I5: nothing is under way and the run is not over\n{}", self.state())
             });
@@ -272,6 +301,10 @@ impl Simulator {
             while self.pending.peek().is_some_and(|Reverse(p)| p.at <= self.now) {
                 let Some(Reverse(pending)) = self.pending.pop() else { break };
                 self.deliver(pending);
+            }
+            while self.orders.last().is_some_and(|at| *at <= self.now) {
+                self.orders.pop();
+                self.steer();
             }
             let free = |worker: &Worker| {
                 worker.state == State::Ready && worker.held.is_empty() && worker.in_hand.is_empty()
@@ -284,6 +317,77 @@ impl Simulator {
             self.check_running();
         }
         self.check_ended();
+    }
+
+    /// Does something that an operator may do. The last order makes everything go on.
+    fn steer(&mut self) {
+        let step = self.rng.random_range(0..self.plan.steps.len());
+        let some = self.rng.random_ratio(2, 3).then_some(step);
+        let steer = match self.rng.random_range(0..5) {
+            0 => Steer::Pause { step: some },
+            1 => Steer::Resume { step: some },
+            2 | 3 => Steer::SetWorkers { step, workers: self.rng.random_range(0..7) },
+            _ => Steer::Pause { step: None },
+        };
+        match self.casualties.pop() {
+            Some(casualty) if self.rng.random() => self.requeue(casualty),
+            _ => drop(self.router.steer(steer, self.now)),
+        }
+        if self.orders.is_empty() {
+            for step in std::iter::once(None).chain((0..self.plan.steps.len()).map(Some)) {
+                let _ = self.router.steer(Steer::Resume { step }, self.now);
+            }
+        }
+        self.workers.resize_with(self.router.worker_count(), Incarnation::default);
+    }
+
+    fn requeue(&mut self, casualty: Casualty) {
+        let Casualty { entry, step, origin, payload, .. } = casualty;
+        let step = self.plan.index(&step).expect("the step of a casualty");
+        let token = Token::of(&payload).id;
+        let item = origin.clone();
+        let steer = Steer::Requeue { step, entry: entry.clone(), origin, payload };
+        if self.router.steer(steer, self.now).is_ok() {
+            self.quarantined -= 1;
+            self.roots += 1;
+            self.paths.insert(token, vec![self.roots]);
+            if let Some(item) = item {
+                self.items.entry(item).or_default();
+            }
+            let payload = Token { id: 0, hops: 0 }.payload(0);
+            let again = Steer::Requeue { step, entry, origin: None, payload };
+            assert!(self.router.steer(again, self.now).is_err(), "one entry was taken up twice");
+        }
+    }
+
+    /// In order: notes where the outputs of a report come from.
+    fn note_paths(&mut self, worker: usize, outputs: &[Output]) {
+        let parent = self.workers[worker].tokens.first().and_then(|token| self.paths.get(token));
+        let parent = parent.cloned();
+        let parcels = outputs.iter().map(|output| Parcel::new(0, output.clone()));
+        for (index, message) in (0..).zip(parcels.flat_map(Parcel::into_messages)) {
+            let path = match &parent {
+                Some(parent) => parent.iter().copied().chain([index]).collect(),
+                None => {
+                    self.roots += 1;
+                    vec![self.roots]
+                }
+            };
+            self.paths.insert(Token::of(&message.payload).id, path);
+        }
+    }
+
+    /// In order: a step at the end is given what comes next, or the same again.
+    fn check_order(&mut self, worker: usize, messages: &[Message]) {
+        let step = self.router.place_of(worker).0;
+        if self.router.ordered.is_none() || !self.plan.steps[step].routes.is_empty() {
+            return;
+        }
+        for message in messages {
+            let path = &self.paths[&Token::of(&message.payload).id];
+            assert!(self.given[step] <= *path, "{:?} then {path:?}", self.given[step]);
+            self.given[step].clone_from(path);
+        }
     }
 
     fn state(&self) -> String {
@@ -340,14 +444,20 @@ impl Simulator {
                 self.workers[worker].idle_since = self.order;
                 let count: u32 = completions.iter().map(|completion| completion.count).sum();
                 self.workers[worker].in_hand -= count as usize;
+                if self.faults.ordered {
+                    self.note_paths(worker, outputs);
+                    self.workers[worker].tokens.drain(..count as usize);
+                }
                 self.commit(outputs);
             }
             Input::Produced { outputs, .. } => {
+                self.note_paths(worker, outputs);
                 self.commit(outputs);
                 self.count_items(outputs);
             }
             Input::Finished { outputs, .. } => {
                 self.workers[worker].finished = true;
+                self.note_paths(worker, outputs);
                 self.commit(outputs);
                 if self.router.is_producer(worker) {
                     self.count_items(outputs);
@@ -459,7 +569,10 @@ impl Simulator {
                 self.workers[worker].alive = false;
             }
             Action::Spawn { worker } => self.spawn(worker),
-            Action::Quarantine(_) => self.quarantined += 1,
+            Action::Quarantine(casualty) => {
+                self.quarantined += 1;
+                self.casualties.push(*casualty);
+            }
             Action::Tell(_) => {}
             Action::Record(record) => self.check_record(record),
             Action::Spans(spans) => self.spans.extend(spans),
@@ -551,6 +664,8 @@ impl Simulator {
         let messages: Vec<Message> = parcels.into_iter().flat_map(Parcel::into_messages).collect();
         assert!(self.workers[worker].alive && !self.workers[worker].finished);
         self.check_least_recently_used(worker, messages.len());
+        self.check_order(worker, &messages);
+        self.workers[worker].tokens.extend(messages.iter().map(|m| Token::of(&m.payload).id));
         self.order += 1;
         self.workers[worker].idle_since = self.order;
         self.workers[worker].in_hand += messages.len();
@@ -621,7 +736,8 @@ impl Simulator {
             let routes = self.plan.steps.iter().flat_map(|step| &step.routes);
             let on_loop = routes.clone().any(|route| route.to == index && route.feedback);
             let limit = self.plan.steps[index].queue_limit.unwrap_or(usize::MAX);
-            if !on_loop {
+            let is_end = self.faults.ordered && self.plan.steps[index].routes.is_empty();
+            if !on_loop && !is_end {
                 assert!(step.queue.high_water() <= limit, "I3: a queue beyond its limit");
             }
             assert!(step.counts.received >= step.counts.done, "I1");
@@ -692,6 +808,23 @@ fn undisturbed_runs_lose_nothing_and_end() {
 }
 
 #[test]
+fn results_come_in_order_whatever_happens() {
+    simulate("in order", 2000, Faults { ordered: true, ..Faults::default() });
+    let faults = Faults { failures: 150, deaths: 60, ordered: true, ..Faults::default() };
+    simulate("in order, with faults", 2000, faults);
+    let faults = Faults { failures: 50, stops: 300, steering: 900, ..faults };
+    simulate("in order, steered and stopped", 2000, faults);
+}
+
+#[test]
+fn runs_that_are_steered_account_for_every_message() {
+    simulate("steered", 3000, Faults { steering: 1000, ..Faults::default() });
+    let faults =
+        Faults { failures: 150, deaths: 50, stops: 200, steering: 1000, ..Faults::default() };
+    simulate("steered, with faults", 3000, faults);
+}
+
+#[test]
 fn runs_with_failing_stages_account_for_every_message() {
     let faults = Faults { failures: 150, ..Faults::default() };
     simulate("failures", 3000, faults);
@@ -712,8 +845,14 @@ fn a_worker_killed_while_it_starts_or_finishes_is_replaced() {
 #[test]
 fn one_by_one_nothing_is_done_beside_something_else() {
     simulate("one by one", 1000, Faults { one_by_one: true, ..Faults::default() });
-    let faults =
-        Faults { failures: 100, deaths: 50, stops: 100, one_by_one: true, init_failures: 10 };
+    let faults = Faults {
+        failures: 100,
+        deaths: 50,
+        stops: 100,
+        one_by_one: true,
+        init_failures: 10,
+        ..Faults::default()
+    };
     simulate("one by one, with faults", 1000, faults);
 }
 
@@ -726,6 +865,6 @@ fn stopped_runs_account_for_every_message() {
 #[test]
 fn runs_with_failing_inits_end() {
     let faults =
-        Faults { failures: 50, deaths: 100, stops: 200, init_failures: 100, one_by_one: false };
+        Faults { failures: 50, deaths: 100, stops: 200, init_failures: 100, ..Faults::default() };
     simulate("inits", 3000, faults);
 }

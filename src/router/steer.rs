@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Action, Batches, Phase, Router, State, Steer, Worker};
 use crate::event::Event;
 use crate::message::{Message, Origin, Payload};
+use crate::parcel::Parcel;
 
 /// The most workers that a step can be given.
 const MOST_WORKERS: usize = 256;
@@ -39,6 +40,11 @@ impl Router {
         if self.abandoned.is_some() || self.draining {
             return Err("the run is stopping: what was taken is processed to its end".to_owned());
         }
+        if let Some(step) = step.map(|index| &self.steps[index])
+            && step.phase != Phase::Running
+        {
+            return Err(format!("\"{}\" has done its last work", step.name));
+        }
         let paused = match step {
             Some(index) => &mut self.steps[index].paused,
             None => &mut self.paused,
@@ -51,6 +57,17 @@ impl Router {
     }
 
     fn resume(&mut self, step: Option<usize>) -> Result<(), String> {
+        if let (Some(index), true) = (step, self.paused) {
+            return Err(format!(
+                "\"{}\" goes on when the run does: the whole run is paused",
+                self.steps[index].name
+            ));
+        }
+        self.unpause(step);
+        Ok(())
+    }
+
+    fn unpause(&mut self, step: Option<usize>) {
         let paused = match step {
             Some(index) => &mut self.steps[index].paused,
             None => &mut self.paused,
@@ -60,25 +77,12 @@ impl Router {
             self.tell(Event::Resumed { step: name });
             (0..self.steps.len()).for_each(|index| self.touch(index));
         }
-        match step {
-            Some(index) if self.paused => Err(format!(
-                "\"{}\" goes on when the run does: the whole run is paused",
-                self.steps[index].name
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// A run that ends before its inputs do is not kept from it by a pause.
     pub(super) fn resume_all(&mut self) {
-        if self.paused {
-            let _ = self.resume(None);
-        }
-        for step in 0..self.steps.len() {
-            if self.steps[step].paused {
-                let _ = self.resume(Some(step));
-            }
-        }
+        self.unpause(None);
+        (0..self.steps.len()).for_each(|step| self.unpause(Some(step)));
     }
 
     fn set_workers(&mut self, index: usize, workers: usize) -> Result<(), String> {
@@ -115,6 +119,11 @@ impl Router {
         }
         self.touch(index);
         Ok(())
+    }
+
+    /// The most workers that the step had at a time, or could have had.
+    pub(crate) fn places(&self, step: usize) -> usize {
+        self.steps[step].workers.len()
     }
 
     /// Workers of the step that are there to stay.
@@ -170,12 +179,13 @@ impl Router {
                 continue;
             }
             let idle = worker.in_hand.is_empty() && worker.held.is_empty();
-            match worker.state {
-                State::Ready if idle && self.steps[worker.step].phase == Phase::Running => {
-                    self.finish_worker(index);
-                }
-                State::Starting | State::Ready => self.retiring += 1,
-                State::Spare | State::Finishing | State::Gone => {}
+            let is_running = self.steps[worker.step].phase == Phase::Running;
+            // One that is lost while it finishes is started anew, and is to go then.
+            if !matches!(worker.state, State::Spare | State::Gone) {
+                self.retiring += 1;
+            }
+            if worker.state == State::Ready && idle && is_running {
+                self.finish_worker(index);
             }
         }
     }
@@ -207,7 +217,11 @@ impl Router {
         self.now = now;
         self.item_requeued(&message);
         self.mark_requeued(message.id, &message.origin);
-        self.steps[index].queue.delay(message, now);
+        self.order_requeued(message.id, index);
+        match self.order_in_queue(index, message.id) {
+            Some(place) => self.steps[index].queue.insert(place, Parcel::One(message)),
+            None => self.steps[index].queue.delay(message, now),
+        }
         self.groups.enter(group, 1);
         self.tell(Event::Requeued { step: name, origin, entry });
         self.touch(index);

@@ -106,7 +106,7 @@ impl StepHistory {
         let mut fullest = status.queued;
         if replaces {
             fullest = fullest.max(self.queued.pop().unwrap_or(0));
-            (self.done.pop(), self.failed.pop(), self.busy_s.pop(), self.workers.pop());
+            let _ = (self.done.pop(), self.failed.pop(), self.busy_s.pop(), self.workers.pop());
         }
         self.queued.push(fullest);
         self.done.push(super::pace::done(status));

@@ -48,10 +48,16 @@ fn every_line_is_an_event_and_the_last_is_the_summary() {
     assert_eq!(first["event"], "opened");
     assert_eq!(first["format"], 1);
     assert_eq!(first["steps"], serde_json::json!(["NUMBERS", "FAIL", "END"]));
+    for (number, event) in (1_u64..).zip(&events) {
+        assert_eq!(event["number"], number, "{event}");
+    }
 
     let mut summary = json(&directory.path().join("summary.json"));
     summary["event"] = "ended".into();
-    assert_eq!(*last, summary);
+    let mut ended = last.clone();
+    assert_eq!(ended.as_object_mut().unwrap().remove("number"), Some(events.len().into()));
+    assert!(ended.as_object_mut().unwrap().remove("at_s").unwrap().is_f64());
+    assert_eq!(ended, summary);
     assert_eq!(of_kind(&events, "ended").len(), 1);
 
     let failed = of_kind(&events, "failed");

@@ -8,6 +8,7 @@
 )]
 
 mod config;
+mod control;
 mod events;
 mod examples;
 mod fault_stages;
@@ -15,7 +16,9 @@ mod faults;
 mod fits_reference;
 mod messagepack;
 mod mock;
+mod monitor;
 mod night;
+mod ordered;
 mod processes;
 mod program;
 mod python;
@@ -23,9 +26,11 @@ mod quarantine;
 mod report;
 mod resume;
 mod runs;
+mod steering;
 mod support;
 mod surroundings;
 mod tidy;
+mod top;
 mod trace;
 mod whole_files;
 mod why;

@@ -38,8 +38,24 @@ fn ctapipe_examples_are_accepted_as_they_stand() {
     assert_eq!(names(&plan), ["NUMBERS", "PASS", "PRINT", "WRITE"]);
     assert_eq!(plan.steps[1].workers, 2);
     says(&warnings, &at(LISTED, "\"multiprocess\""), &["warning: Flow.mode", "no effect"]);
-    says(&warnings, &at(LISTED, "\"localhost"), &["warning: Flow.gui_address", "no effect"]);
-    assert_eq!(warnings.len(), 2);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(plan.monitor, None, "an address alone shows nothing");
+}
+
+#[test]
+fn the_gui_is_honoured() {
+    let with = |keys: &str| LISTED.replace("\"gui_address\": \"localhost:5565\"", keys);
+    let shown = |keys: &str| good(&with(keys)).0.monitor;
+    assert_eq!(shown(r#""gui": true"#).as_deref(), Some("localhost:5565"));
+    let address = r#""gui": true, "gui_address": "tcp://localhost:9000""#;
+    assert_eq!(shown(address).as_deref(), Some("tcp://localhost:9000"));
+    assert_eq!(shown(r#""gui": false, "gui_address": "localhost:9000""#), None);
+    let text = with(r#""gui": "yes", "gui_address": "localhost:high""#);
+    let found = bad(&text);
+    says(&found, &at(&text, "\"yes\""), &["error: Flow.gui", "true or false"]);
+    says(&found, &at(&text, "\"localhost:high\""), &["error: Flow.gui_address", "host:port"]);
+    let native = r#"{"monitor": "8080", "producer": {"name": "N", "class": "Count"}, "consumer": {"name": "S", "class": "Sum"}}"#;
+    assert_eq!(good(native).0.monitor.as_deref(), Some("8080"));
 }
 
 #[test]

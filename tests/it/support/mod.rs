@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod graphs;
+pub mod live;
 pub mod processes;
 pub mod program;
 pub mod python;

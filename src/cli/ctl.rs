@@ -1,0 +1,251 @@
+//! `drpipe ctl`: steers a run from another terminal.
+
+use std::process::ExitCode;
+
+use clap::{Args as ClapArgs, Subcommand};
+use serde_json::{Value, json};
+
+use super::target::{self, Key, Problem, Target};
+use super::words;
+use super::{STOPPED, complain, print, say};
+use crate::status::View;
+
+const EXAMPLES: &str = "\
+Examples:
+  drpipe ctl
+  drpipe ctl status
+  drpipe ctl pause CLEAN
+  drpipe ctl resume
+  drpipe ctl workers CLEAN 4
+  drpipe ctl retry 000001-CLEAN
+  drpipe ctl drain --run -4711
+  drpipe ctl status --run http://tel2:5565/ --json
+
+Exit codes:
+  0  done
+  2  the command line is wrong, or there is no such run, step or failed input
+  3  the run refuses, or cannot be reached";
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct CtlArgs {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// Which run: its name, what only its name begins or ends with, or the address of its
+    /// monitor (http://host:port); needed only where several are under way
+    #[arg(long, global = true, value_name = "RUN")]
+    run: Option<String>,
+    #[command(flatten)]
+    key: Key,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the runs that are under way (the default)
+    List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print where the run stands
+    Status {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begin nothing new, at one step or at all; what is in hand is done
+    Pause {
+        /// The step; without one the whole run
+        step: Option<String>,
+    },
+    /// Go on after a pause
+    Resume {
+        /// The step; without one the whole run
+        step: Option<String>,
+    },
+    /// Set the number of a step's workers for the rest of the run
+    Workers {
+        /// The step
+        step: String,
+        /// How many
+        #[arg(value_name = "N")]
+        workers: usize,
+    },
+    /// Try a failed input again, from the step at which it failed
+    Retry {
+        /// Its entry in the quarantine, such as 000001-CLEAN
+        entry: String,
+    },
+    /// Take no more input and process what was taken, as after the first signal
+    Drain,
+    /// Drop what waits and end at once, as after the second signal
+    Stop,
+}
+
+pub(super) fn ctl(args: CtlArgs) -> ExitCode {
+    let CtlArgs { verb, run, key } = args;
+    let (run, token) = (run.as_deref(), key.token.as_deref());
+    let done = match verb.unwrap_or(Verb::List { json: false }) {
+        Verb::List { json } => target::all(run, token).map(|runs| list(&runs, json)),
+        Verb::Status { json } => target::one(run, token).and_then(|run| status(&run, json)),
+        verb => target::one(run, token).and_then(|run| steer(&run, &verb)),
+    };
+    match done {
+        Ok(text) => print(text.as_bytes()),
+        Err(Problem { code, why }) => complain(code, format_args!("error: {why}")),
+    }
+}
+
+/// Has the run do it; what was done, in words.
+fn steer(run: &Target, verb: &Verb) -> Result<String, Problem> {
+    let of_step = |step: &Option<String>| match step {
+        Some(step) => (json!({ "step": step }), step.clone()),
+        None => (json!({}), format!("run {}", run.name)),
+    };
+    let (action, body, said) = match verb {
+        Verb::Pause { step } => {
+            let (body, what) = of_step(step);
+            ("pause", body, format!("{what} is paused: what is in hand is done, no more is begun"))
+        }
+        Verb::Resume { step } => {
+            let (body, what) = of_step(step);
+            ("resume", body, format!("{what} goes on"))
+        }
+        Verb::Workers { step, workers } => {
+            let body = json!({ "step": step, "workers": workers });
+            ("workers", body, format!("{step} is set to {workers} workers"))
+        }
+        Verb::Retry { entry } => {
+            ("retry", json!({ "entry": entry }), format!("{entry} is tried again"))
+        }
+        Verb::Drain => {
+            let said = format!("run {} takes no more input and ends when all is done", run.name);
+            ("drain", json!({}), said)
+        }
+        Verb::Stop => ("stop", json!({}), format!("run {} ends now", run.name)),
+        Verb::List { .. } | Verb::Status { .. } => return Ok(String::new()),
+    };
+    run.post(action, &body).map(|()| said + "\n")
+}
+
+/// A line for each run; one that does not answer is said so.
+fn list(runs: &[Target], json: bool) -> String {
+    let rows: Vec<Value> = runs.iter().filter_map(row).collect();
+    if json {
+        return format!("{:#}\n", Value::Array(rows));
+    }
+    if rows.is_empty() {
+        say("no run is under way");
+        return String::new();
+    }
+    let headings = ["run", "state", "elapsed", "left", "emitted", "failures", "bottleneck"];
+    let cells = rows.iter().map(|row| {
+        let number = |key: &str| row[key].as_u64().unwrap_or_default();
+        let time = |key: &str| row[key].as_f64().map_or_else(|| "-".to_owned(), words::clock);
+        let text = |key: &str| row[key].as_str().map_or_else(|| "-".to_owned(), words::one_line);
+        let state = if row["paused"] == true { "paused".to_owned() } else { text("state") };
+        let emitted = match row["expected"].as_u64() {
+            Some(expected) => format!("{}/{expected}", number("emitted")),
+            None => number("emitted").to_string(),
+        };
+        let failures = number("failure_count").to_string();
+        vec![
+            text("run"),
+            state,
+            time("elapsed_s"),
+            time("eta_s"),
+            emitted,
+            failures,
+            text("bottleneck"),
+        ]
+    });
+    table(&headings, cells.collect())
+}
+
+fn row(run: &Target) -> Option<Value> {
+    let rows = target::runs(&run.client).map_err(|problem| problem.why);
+    match rows {
+        Ok(rows) => rows.into_iter().find(|row| row["run"] == run.name.as_str()),
+        Err(why) => {
+            say(format_args!("warning: run {} does not answer: {why}", run.name));
+            None
+        }
+    }
+}
+
+fn status(run: &Target, json: bool) -> Result<String, Problem> {
+    let body = run.get("view")?;
+    let wrong = |error: serde_json::Error| Problem {
+        code: STOPPED,
+        why: format!("run {} says what this version does not understand: {error}", run.name),
+    };
+    if json {
+        let value: Value = serde_json::from_slice(&body).map_err(wrong)?;
+        return Ok(format!("{value:#}\n"));
+    }
+    let view: View = serde_json::from_slice(&body).map_err(wrong)?;
+    Ok(in_words(&view))
+}
+
+/// Where the run stands: a line, a sentence and a table of its steps.
+fn in_words(view: &View) -> String {
+    let View { run, host, pid, .. } = view;
+    let (state, elapsed) = (words::state(view), words::clock(view.elapsed.as_secs_f64()));
+    let progress = words::progress(view);
+    let mut text = format!(
+        "run {run} on {host} (process {pid}): {state} for {elapsed}, {progress}\n{}\n",
+        words::one_line(&words::sentence(view))
+    );
+    if view.state == crate::status::State::Ended {
+        text = text.replacen(" for ", " after ", 1);
+    }
+    let headings = [
+        "step", "standing", "done", "rate", "queue", "busy", "median", "p99", "failed", "dropped",
+        "retried",
+    ];
+    let rows = view.steps.iter().map(|step| {
+        vec![
+            words::one_line(&step.name),
+            words::standing(step.standing).to_owned(),
+            step.progressed.to_string(),
+            words::rate(step.rate),
+            words::queue(step),
+            format!("{}/{}", step.busy, step.workers),
+            words::span(step.median.as_secs_f64()),
+            words::span(step.p99.as_secs_f64()),
+            step.counts.failed.to_string(),
+            step.counts.dropped.to_string(),
+            step.counts.retried.to_string(),
+        ]
+    });
+    text += &table(&headings, rows.collect());
+    let last = view.failures.iter().rev().filter(|failure| !failure.requeued).take(5);
+    let failures: Vec<String> = last
+        .map(|failure| {
+            let entry = failure.entry.as_deref().unwrap_or("-");
+            let reason = failure.reason.join(": ");
+            words::one_line(&format!("  {entry}  {}: {reason}", failure.step)) + "\n"
+        })
+        .collect();
+    if !failures.is_empty() {
+        text += "the last failures:\n";
+        text += &failures.concat();
+    }
+    text
+}
+
+fn table(headings: &[&str], rows: Vec<Vec<String>>) -> String {
+    let headings = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        let widths = lines.iter().filter_map(|line| line.get(column));
+        widths.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    lines.iter().map(line).collect()
+}

@@ -1,0 +1,183 @@
+//! Which run is meant: one of this machine by a part of its name, or one at an address.
+
+use clap::Args as ClapArgs;
+use serde_json::Value;
+
+use super::{STOPPED, USAGE};
+use crate::monitor::{Client, ClientError, find_run, live_runs};
+
+/// What opens a monitor.
+#[derive(Debug, Default, ClapArgs)]
+pub(super) struct Key {
+    /// What gives the right to steer a run at an address, if the run was given one
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "DRPIPE_MONITOR_TOKEN",
+        hide_env_values = true
+    )]
+    pub(super) token: Option<String>,
+}
+
+/// A run that can be asked.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) name: String,
+    pub(super) client: Client,
+}
+
+/// Why there is none, and the exit code that follows.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) code: u8,
+    pub(super) why: String,
+}
+
+impl Problem {
+    fn usage(why: impl Into<String>) -> Self {
+        Self { code: USAGE, why: why.into() }
+    }
+}
+
+impl From<ClientError> for Problem {
+    fn from(error: ClientError) -> Self {
+        let code = if matches!(error, ClientError::Address(_)) { USAGE } else { STOPPED };
+        Self { code, why: error.to_string() }
+    }
+}
+
+impl Target {
+    /// The path of what a monitor tells of the run, or does with it.
+    pub(super) fn path(&self, what: &str) -> String {
+        format!("/runs/{}/api/{what}", self.name)
+    }
+
+    /// Gets what a monitor tells of the run.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(super) fn get(&self, what: &str) -> Result<Vec<u8>, Problem> {
+        answer(self.client.get(&self.path(what))?)
+    }
+
+    /// Has the run do something.
+    ///
+    /// # Errors
+    /// If it does not; the run's own words say why.
+    pub(super) fn post(&self, what: &str, body: &Value) -> Result<(), Problem> {
+        answer(self.client.post(&self.path(what), body)?).map(drop)
+    }
+}
+
+/// Every run that is meant: all of this machine, or all at an address.
+///
+/// # Errors
+/// If there is no such place.
+pub(super) fn all(place: Option<&str>, token: Option<&str>) -> Result<Vec<Target>, Problem> {
+    match place {
+        Some(url) if is_address(url) => at(url, token),
+        Some(part) => Ok(vec![one(Some(part), token)?]),
+        None => Ok(live_runs().into_iter().map(of_this_machine).collect()),
+    }
+}
+
+/// The run that is meant by a part of its name or by its address, or the only one.
+///
+/// # Errors
+/// If there is none, or more than one; in words, with what there is.
+pub(super) fn one(place: Option<&str>, token: Option<&str>) -> Result<Target, Problem> {
+    let Some(url) = place.filter(|place| is_address(place)) else {
+        let found = find_run(place.unwrap_or_default()).map_err(Problem::usage)?;
+        return Ok(of_this_machine(found));
+    };
+    let mut runs = at(url, token)?;
+    match (runs.pop(), runs.len()) {
+        (Some(run), 0) => Ok(run),
+        (None, _) => Err(Problem::usage(format!("no run is shown at {url}"))),
+        (Some(last), _) => {
+            let url = last.client.target();
+            let address = |run: &Target| format!("\n  {url}runs/{}/", run.name);
+            let all: String = runs.iter().chain([&last]).map(address).collect();
+            Err(Problem::usage(format!("several runs are shown there; name one of them:{all}")))
+        }
+    }
+}
+
+fn of_this_machine(run: crate::monitor::LiveRun) -> Target {
+    Target { client: Client::socket(&run.socket), name: run.name }
+}
+
+/// The name of a run has neither.
+fn is_address(place: &str) -> bool {
+    place.contains([':', '/'])
+}
+
+fn at(url: &str, token: Option<&str>) -> Result<Vec<Target>, Problem> {
+    let client = Client::address(url, token)?;
+    let named = client.base().strip_prefix("/runs/").map(|rest| rest.trim_end_matches('/'));
+    if let Some(name) = named.filter(|name| !name.is_empty() && !name.contains('/')) {
+        return Ok(vec![Target { name: name.to_owned(), client }]);
+    }
+    let runs = runs(&client)?;
+    let names = runs.iter().filter_map(|run| run["run"].as_str());
+    Ok(names.map(|name| Target { name: name.to_owned(), client: client.clone() }).collect())
+}
+
+/// The list of runs that a monitor shows.
+///
+/// # Errors
+/// If there is none.
+pub(super) fn runs(client: &Client) -> Result<Vec<Value>, Problem> {
+    let body = answer(client.get("/api/runs")?)?;
+    serde_json::from_slice(&body).map_err(|error| Problem {
+        code: STOPPED,
+        why: format!("what {} answers is not the list of its runs: {error}", client.target()),
+    })
+}
+
+/// The body of an answer, or what is wrong in the words of who answered.
+fn answer((status, body): (u16, Vec<u8>)) -> Result<Vec<u8>, Problem> {
+    if status == 200 {
+        return Ok(body);
+    }
+    let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let why = said["error"].as_str().map(str::to_owned);
+    let why = why.unwrap_or_else(|| format!("the answer was HTTP status {status}"));
+    let code = if matches!(status, 400 | 404) { USAGE } else { STOPPED };
+    Err(Problem { code, why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_no_part_of_a_name() {
+        for address in ["http://tel2:5565/", "localhost:5565", "tel2/runs/A/"] {
+            assert!(is_address(address), "{address}");
+        }
+        for part in ["20260101T000000Z-11", "-11", ""] {
+            assert!(!is_address(part), "{part}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_name_its_run() {
+        let run = one(Some("http://localhost:1/runs/20260101T000000Z-11/"), None).unwrap();
+        assert_eq!(run.name, "20260101T000000Z-11");
+        assert_eq!(run.path("view"), "/runs/20260101T000000Z-11/api/view");
+        assert_eq!(one(Some("https://localhost/"), None).unwrap_err().code, USAGE);
+    }
+
+    #[test]
+    fn what_is_not_there_is_wrong_usage_and_what_is_refused_is_not() {
+        let no = |status| answer((status, br#"{"error":"because"}"#.to_vec())).unwrap_err();
+        for (status, code) in [(404, USAGE), (400, USAGE), (409, STOPPED), (403, STOPPED)] {
+            let problem = no(status);
+            assert_eq!((problem.code, problem.why.as_str()), (code, "because"));
+        }
+        assert!(answer((502, b"oops".to_vec())).unwrap_err().why.contains("502"));
+        assert_eq!(answer((200, b"x".to_vec())).unwrap(), b"x");
+    }
+}

@@ -1,0 +1,409 @@
+//! Draws what is known of a run.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Sparkline, Table, TableState};
+
+use super::super::words::{self, one_line};
+use super::app::{App, Ask, Pane};
+use super::panes;
+use crate::status::{Standing, State, StepView, View};
+
+/// The smallest screen.
+const WIDTH: u16 = 60;
+const HEIGHT: u16 = 15;
+/// From here on all panes are shown at once.
+const WIDE: u16 = 100;
+const HIGH: u16 = 32;
+/// From here on there is room for the pace.
+const PACED: u16 = 20;
+
+const HELP: &str = "\
+arrows j k  choose a step; in the other panes a failure, or scroll
+Tab         go to the failures, the log, and back to the workers
+p           pause the chosen step, or let it go on
+P           pause the whole run, or let it go on
++ -         one worker more or fewer for the chosen step
+r           try the chosen failure again
+d           drain: take no more input, process what was taken (asks)
+S           stop now and drop what waits (asks)
+q           leave; the run goes on";
+
+/// How things look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// False where NO_COLOR asks for it.
+    pub(super) colours: bool,
+}
+
+impl Look {
+    pub(super) fn colour(self, colour: Color) -> Style {
+        if self.colours { Style::new().fg(colour) } else { Style::new() }
+    }
+
+    pub(super) fn strong(self) -> Style {
+        Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    fn of(self, standing: Standing) -> Style {
+        match standing {
+            Standing::Bottleneck => self.colour(Color::Yellow).add_modifier(Modifier::BOLD),
+            Standing::HeldBack => self.colour(Color::Magenta),
+            Standing::Working => self.colour(Color::Green),
+            Standing::Paused => self.colour(Color::Cyan).add_modifier(Modifier::BOLD),
+            Standing::Starting | Standing::Waiting | Standing::Finished => Style::new(),
+        }
+    }
+}
+
+/// Draws everything.
+pub(super) fn draw(frame: &mut Frame, app: &App, look: Look) {
+    let area = frame.area();
+    if area.width < WIDTH || area.height < HEIGHT {
+        let (width, height) = (area.width, area.height);
+        let text = format!(
+            "drpipe top needs {WIDTH} x {HEIGHT} characters, found {width} x {height}: make the \
+             window larger. q quits."
+        );
+        let wrapped = Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true });
+        return frame.render_widget(wrapped, area);
+    }
+    let Some(view) = &app.view else {
+        let text = app.lost.as_ref().map_or_else(
+            || "waiting for the run; q quits".to_owned(),
+            |why| format!("no news of the run: {}; it is tried again; q quits", one_line(why)),
+        );
+        return frame.render_widget(Paragraph::new(text), area);
+    };
+    let pace = if area.height >= PACED { 4 } else { 0 };
+    let steps = u16::try_from(view.steps.len()).unwrap_or(u16::MAX).saturating_add(1);
+    let table = steps.min((area.height - 4 - pace - 4).max(4));
+    let [head, progress, sentence, table, pace, panes, foot] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Length(table),
+        Constraint::Length(pace),
+        Constraint::Min(4),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    frame.render_widget(heading(view, look), head);
+    frame.render_widget(bar_of(view, look, progress.width), progress);
+    frame.render_widget(news(app, view, look), sentence);
+    draw_steps(frame, app, view, look, table);
+    if pace.height > 0 {
+        draw_pace(frame, app, look, pace);
+    }
+    draw_panes(frame, app, look, panes);
+    frame.render_widget(footer(app, view, look), foot);
+    if app.help {
+        draw_help(frame, area);
+    }
+}
+
+fn heading<'v>(view: &View, look: Look) -> Line<'v> {
+    let state = words::state(view);
+    let style = match (view.state, view.paused) {
+        (State::Ended, _) if view.exit_code == Some(0) => look.colour(Color::Green),
+        (State::Ended, _) => look.colour(Color::Red),
+        (_, true) => look.colour(Color::Cyan),
+        _ => look.colour(Color::Green),
+    };
+    Line::from(vec![
+        Span::styled(format!("drpipe {}", one_line(&view.run)), look.strong()),
+        Span::raw("  "),
+        Span::styled(state, style.add_modifier(Modifier::BOLD)),
+        Span::raw(format!(
+            "  {}  {}, process {}",
+            words::clock(view.elapsed.as_secs_f64()),
+            one_line(&view.host),
+            view.pid
+        )),
+    ])
+}
+
+/// How far the producers are, as a bar and in words.
+fn bar_of<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
+    let text = words::progress(view);
+    let Some(expected) = view.expected.filter(|expected| *expected > 0) else {
+        return Line::from(text);
+    };
+    let part = view.emitted as f64 / expected as f64;
+    let room = usize::from(width).saturating_sub(text.chars().count() + 7).min(60);
+    Line::from(vec![
+        Span::styled(bar(part, room), look.colour(Color::Blue)),
+        Span::raw(format!(" {:3.0} % {text}", (part * 100.0).floor().min(100.0))),
+    ])
+}
+
+/// What is going on, or why that is not known.
+fn news<'v>(app: &App, view: &View, look: Look) -> Line<'v> {
+    match &app.lost {
+        Some(why) => {
+            let text = format!("No news: {}. What is shown is old.", one_line(why));
+            Line::styled(text, look.colour(Color::Red).add_modifier(Modifier::BOLD))
+        }
+        None => Line::raw(one_line(&words::sentence(view))),
+    }
+}
+
+/// A bar of so many characters.
+fn bar(part: f64, width: usize) -> String {
+    let full = (part.clamp(0.0, 1.0) * width as f64).round() as usize;
+    "█".repeat(full) + &"░".repeat(width - full)
+}
+
+fn draw_steps(frame: &mut Frame, app: &App, view: &View, look: Look, area: Rect) {
+    let columns = columns(area.width);
+    let headings = columns.iter().map(|column| Cell::from(column.heading));
+    let header = Row::new(headings).style(Style::new().add_modifier(Modifier::UNDERLINED));
+    let rows = view.steps.iter().map(|step| {
+        let cells = columns.iter().map(|column| {
+            let style = if column.heading == "standing" {
+                look.of(step.standing)
+            } else if column.heading == "failed" && step.counts.failed > 0 {
+                look.colour(Color::Red)
+            } else {
+                Style::new()
+            };
+            Cell::from((column.text)(step)).style(style)
+        });
+        Row::new(cells)
+    });
+    let widths = columns.iter().map(|column| column.width);
+    let table = Table::new(rows, widths)
+        .header(header)
+        .column_spacing(1)
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
+        .highlight_symbol("> ");
+    let mut chosen = TableState::default().with_selected(Some(app.step));
+    frame.render_stateful_widget(table, area, &mut chosen);
+}
+
+struct Column {
+    heading: &'static str,
+    width: Constraint,
+    text: fn(&StepView) -> String,
+}
+
+/// As many columns as there is room for.
+fn columns(width: u16) -> Vec<Column> {
+    let of = |heading, width: u16, text| Column { heading, width: Constraint::Length(width), text };
+    let queue = |step: &StepView| match step.queue_limit {
+        _ if step.kind == crate::registry::Kind::Producer => String::new(),
+        Some(limit) => {
+            let part = step.queued as f64 / limit.max(1) as f64;
+            format!("{} {}", bar(part, 4), words::queue(step))
+        }
+        None => format!("     {}", words::queue(step)),
+    };
+    let name = |step: &StepView| one_line(&step.name);
+    let mut columns = vec![
+        Column { heading: "step", width: Constraint::Min(8), text: name },
+        of("standing", 10, |step| words::standing(step.standing).to_owned()),
+        of("done", 7, |step| words::count(step.progressed)),
+        of("rate", 6, |step| words::rate(step.rate)),
+        of("queue", 11, queue),
+        of("busy", 5, |step| format!("{}/{}", step.busy, step.workers)),
+    ];
+    if width >= 76 {
+        columns.push(of("median", 6, |step| words::span(step.median.as_secs_f64())));
+        columns.push(of("p99", 6, |step| words::span(step.p99.as_secs_f64())));
+    }
+    columns.push(of("failed", 6, |step| words::count(step.counts.failed)));
+    if width >= 86 {
+        columns.push(of("retried", 7, |step| words::count(step.counts.retried)));
+    }
+    if width >= WIDE {
+        columns.push(of("dropped", 7, |step| words::count(step.counts.dropped)));
+    }
+    columns
+}
+
+fn draw_pace(frame: &mut Frame, app: &App, look: Look, area: Rect) {
+    let Some(step) = app.chosen_step() else { return };
+    let rates = app.past.rates(app.step, area.width.into());
+    let most = rates.iter().copied().fold(0.0, f64::max);
+    let title = format!(
+        " messages a second of {} since the beginning: now {}, most {} ",
+        one_line(&step.name),
+        words::rate(step.rate),
+        words::rate(most)
+    );
+    let block = Block::new().borders(Borders::TOP).title(title);
+    // Whole numbers only can be drawn.
+    let scaled: Vec<u64> = rates.iter().map(|rate| (rate * 1000.0) as u64).collect();
+    let line = Sparkline::default().block(block).data(scaled).style(look.colour(Color::Blue));
+    frame.render_widget(line, area);
+}
+
+fn draw_panes(frame: &mut Frame, app: &App, look: Look, area: Rect) {
+    if area.height < 6 || frame.area().width < WIDE || frame.area().height < HIGH {
+        return panes::draw_chosen(frame, app, look, area);
+    }
+    let [upper, lower] =
+        Layout::vertical([Constraint::Percentage(55), Constraint::Percentage(45)]).areas(area);
+    let [left, right] =
+        Layout::horizontal([Constraint::Percentage(40), Constraint::Percentage(60)]).areas(upper);
+    panes::draw_one(frame, app, look, Pane::Workers, left);
+    panes::draw_one(frame, app, look, Pane::Failures, right);
+    panes::draw_one(frame, app, look, Pane::Log, lower);
+}
+
+fn footer<'v>(app: &App, view: &View, look: Look) -> Line<'v> {
+    let strong = look.strong();
+    if let Some(ask) = app.asks {
+        let what = match ask {
+            Ask::Drain => "Take no more input and end when all is done?",
+            Ask::Stop => "Drop what waits and end at once?",
+        };
+        return Line::styled(format!("{what} y does it, any other key does not"), strong);
+    }
+    if let Some(note) = &app.note {
+        let colour = if note.is_error { Color::Red } else { Color::Green };
+        return Line::styled(
+            one_line(&note.text),
+            look.colour(colour).add_modifier(Modifier::BOLD),
+        );
+    }
+    Line::raw(match (view.state, app.may_steer) {
+        (State::Ended, _) => "These are the final numbers.   Tab pane   ? help   q quit",
+        (_, false) => "You may look, not steer.   Tab pane   ? help   q quit",
+        _ => "p pause  P run  + - workers  r retry  d drain  S stop  ? help  q quit",
+    })
+}
+
+fn draw_help(frame: &mut Frame, area: Rect) {
+    let lines = HELP.lines().count() as u16 + 2;
+    let longest = HELP.lines().map(|line| line.chars().count()).max().unwrap_or_default() as u16;
+    let width = (longest + 4).min(area.width);
+    let place = Rect {
+        x: (area.width - width) / 2,
+        y: area.height.saturating_sub(lines) / 2,
+        width,
+        height: lines.min(area.height),
+    };
+    let block = Block::bordered().title(" keys ");
+    frame.render_widget(Clear, place);
+    frame.render_widget(Paragraph::new(HELP).block(block), place);
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::super::testing::{app, press, screen};
+    use super::*;
+
+    const PLAIN: Look = Look { colours: false };
+
+    fn shown(app: &App, width: u16, height: u16) -> String {
+        screen(width, height, |frame| draw(frame, app, PLAIN))
+    }
+
+    #[test]
+    fn everything_fits_on_the_usual_screen() {
+        let expected = include_str!("testdata/80x24.txt").trim_end();
+        assert_eq!(shown(&app(), 80, 24), expected, "\n{}", shown(&app(), 80, 24));
+    }
+
+    #[test]
+    fn a_large_screen_has_all_panes() {
+        let expected = include_str!("testdata/120x40.txt").trim_end();
+        assert_eq!(shown(&app(), 120, 40).trim_end(), expected, "\n{}", shown(&app(), 120, 40));
+    }
+
+    #[test]
+    fn the_smallest_screen_has_what_counts() {
+        let text = shown(&app(), 60, 15);
+        for part in ["20260101T000000Z-4711", "running", "CLEAN is the bottleneck", "37/64"] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+        let text = shown(&app(), 59, 15);
+        assert!(text.contains("needs 60 x 15 characters, found 59 x 15"), "{text}");
+    }
+
+    #[test]
+    fn no_size_and_no_number_of_steps_is_too_much() {
+        let mut app = app();
+        let steps = app.view.as_ref().unwrap().steps.clone();
+        for count in [0, 1, 3, 60] {
+            let all = steps.iter().cycle().take(count).cloned().collect();
+            app.view.as_mut().unwrap().steps = all;
+            for (width, height) in [(1, 1), (60, 15), (61, 19), (80, 24), (100, 32), (300, 90)] {
+                for pane in [Pane::Workers, Pane::Failures, Pane::Log] {
+                    app.pane = pane;
+                    app.step = count.saturating_sub(1);
+                    shown(&app, width, height);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_chosen_step_is_always_seen() {
+        let mut app = app();
+        let view = app.view.as_mut().unwrap();
+        let one = view.steps[0].clone();
+        view.steps = (0..40)
+            .map(|place| StepView { name: format!("S{place}").into(), ..one.clone() })
+            .collect();
+        app.step = 33;
+        let text = shown(&app, 80, 24);
+        assert!(text.contains("> S33"), "{text}");
+    }
+
+    #[test]
+    fn questions_help_and_answers_are_seen() {
+        let mut app = app();
+        press(&mut app, 'd');
+        assert!(shown(&app, 80, 24).contains("Take no more input and end when all is done? y"));
+        press(&mut app, 'n');
+        press(&mut app, '?');
+        assert!(shown(&app, 80, 24).contains("q           leave; the run goes on"));
+        press(&mut app, '?');
+        app.answered(Err("\"CLEAN\" can have one worker only".into()));
+        assert!(shown(&app, 80, 24).contains("\"CLEAN\" can have one worker only"));
+        app.may_steer = false;
+        app.note = None;
+        assert!(shown(&app, 80, 24).contains("You may look, not steer."));
+    }
+
+    #[test]
+    fn a_lost_run_and_one_that_has_ended_are_told_apart() {
+        let mut app = app();
+        app.lost = Some("the run is gone".into());
+        assert!(shown(&app, 80, 24).contains("No news: the run is gone. What is shown is old."));
+        let mut view = super::super::testing::view();
+        (view.state, view.verdict, view.exit_code) =
+            (State::Ended, Some("some_failed".into()), Some(1));
+        app.show(view);
+        let text = shown(&app, 80, 24);
+        let sentence = "The run has ended: 1 input failed (exit code 1); CLEAN was the bottleneck.";
+        assert!(text.contains(sentence) && text.contains("final numbers"), "{text}");
+    }
+
+    #[test]
+    fn before_the_first_news_it_says_what_it_waits_for() {
+        let mut app = App::default();
+        assert!(shown(&app, 80, 24).contains("waiting for the run"));
+        app.lost = Some("cannot reach it".into());
+        assert!(shown(&app, 80, 24).contains("no news of the run: cannot reach it"));
+    }
+
+    #[test]
+    fn without_colours_there_are_none() {
+        let coloured = |look| {
+            let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
+            terminal.draw(|frame| draw(frame, &app(), look)).unwrap();
+            let cells = terminal.backend().buffer().content();
+            cells.iter().filter(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset).count()
+        };
+        assert_eq!(coloured(PLAIN), 0);
+        assert!(coloured(Look { colours: true }) > 20);
+    }
+}

@@ -1,0 +1,203 @@
+//! `drpipe top`: a run in the terminal, seen and steered.
+//!
+//! - `watch`: what comes from the run, on a thread of its own
+//! - `app`: what is known and what keys do
+//! - `past`: the pace since the beginning
+//! - `draw`, `panes`: the picture
+//! - `choose`: which of several runs
+
+mod app;
+mod choose;
+mod draw;
+mod panes;
+mod past;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEvent, KeyEventKind};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::target::{self, Key, Problem, Target};
+use super::{STOPPED, USAGE, complain};
+use app::{App, Wish};
+use choose::{Choice, Decision};
+use draw::Look;
+use watch::News;
+
+const EXAMPLES: &str = "\
+Examples:
+  drpipe top
+  drpipe top -4711
+  drpipe top http://tel2:5565/
+
+The run goes on when this is left.";
+
+/// How soon keys and news are heeded.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The exit code after a signal.
+const INTERRUPTED: u8 = 130;
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct TopArgs {
+    /// Which run: its name, what only its name begins or ends with, or the address of its
+    /// monitor (http://host:port); without one it is the only run, or it is asked for
+    #[arg(value_name = "RUN", allow_hyphen_values = true)]
+    run: Option<String>,
+    #[command(flatten)]
+    key: Key,
+}
+
+pub(super) fn top(args: &TopArgs) -> ExitCode {
+    let TopArgs { run, key } = args;
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return complain(
+            USAGE,
+            "error: drpipe top needs a terminal; drpipe ctl status prints where a run stands",
+        );
+    }
+    let runs = match target::all(run.as_deref(), key.token.as_deref()) {
+        Ok(runs) if runs.is_empty() => {
+            return complain(USAGE, "error: no run of this user is under way on this machine");
+        }
+        Ok(runs) => runs,
+        Err(Problem { code, why }) => return complain(code, format_args!("error: {why}")),
+    };
+    match on_screen(runs) {
+        Ok(code) => code,
+        Err(error) => complain(STOPPED, format_args!("error: the terminal failed: {error}")),
+    }
+}
+
+/// Gives the terminal back as it was, whatever happens; a panic does so by the hook that
+/// the screen has set.
+fn on_screen(runs: Vec<Target>) -> io::Result<ExitCode> {
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))?;
+    }
+    let mut screen = Screen { terminal: ratatui::try_init()?, ended };
+    let done = screen.choose(runs).and_then(|chosen| match chosen {
+        Some(run) => screen.show(&run),
+        None => Ok(()),
+    });
+    let restored = ratatui::try_restore();
+    done.and(restored)?;
+    let interrupted = screen.ended.load(Ordering::Relaxed);
+    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+struct Screen {
+    terminal: DefaultTerminal,
+    /// Whether a signal has asked for the end.
+    ended: Arc<AtomicBool>,
+}
+
+/// What the terminal has to say.
+enum Heard {
+    Key(KeyEvent),
+    /// It has another size.
+    Resized,
+    Nothing,
+    /// A signal has come.
+    End,
+}
+
+impl Screen {
+    fn hear(&self) -> io::Result<Heard> {
+        let waiting = match event::poll(LOOK_EVERY) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            waiting => waiting.unwrap_or_default(),
+        };
+        if self.ended.load(Ordering::Relaxed) {
+            return Ok(Heard::End);
+        }
+        if !waiting {
+            return Ok(Heard::Nothing);
+        }
+        Ok(match event::read()? {
+            TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => Heard::Key(key),
+            TerminalEvent::Resize(..) => Heard::Resized,
+            _ => Heard::Nothing,
+        })
+    }
+
+    /// The only run, or the one that is chosen; none if there is nothing to be shown.
+    fn choose(&mut self, mut runs: Vec<Target>) -> io::Result<Option<Target>> {
+        if runs.len() == 1 {
+            return Ok(runs.pop());
+        }
+        let names = runs.iter().map(|run| run.name.clone()).collect();
+        let mut choice = Choice { names, chosen: 0 };
+        loop {
+            self.terminal.draw(|frame| choice.draw(frame))?;
+            let decision = match self.hear()? {
+                Heard::Key(key) => choice.press(key),
+                Heard::End => Some(Decision::Quit),
+                Heard::Resized | Heard::Nothing => None,
+            };
+            match decision {
+                Some(Decision::Take) => return Ok(Some(runs.swap_remove(choice.chosen))),
+                Some(Decision::Quit) => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// Shows the run until it is left.
+    fn show(&mut self, run: &Target) -> io::Result<()> {
+        let (sender, news) = channel();
+        watch::follow(run.clone(), sender.clone());
+        let look = Look { colours: std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) };
+        let mut app = App::default();
+        let mut changed = true;
+        loop {
+            if changed {
+                self.terminal.draw(|frame| draw::draw(frame, &app, look))?;
+            }
+            changed = true;
+            match self.hear()? {
+                Heard::Key(key) => match app.press(key) {
+                    Some(Wish::Quit) => return Ok(()),
+                    Some(Wish::Steer { action, body, said }) => {
+                        watch::steer(run, action, body, said, &sender);
+                    }
+                    None => {}
+                },
+                Heard::Resized => {}
+                Heard::End => return Ok(()),
+                Heard::Nothing => changed = false,
+            }
+            changed |= take_in(&mut app, &news);
+        }
+    }
+}
+
+/// Takes in all that has come; whether anything has.
+fn take_in(app: &mut App, news: &Receiver<News>) -> bool {
+    let mut any = false;
+    for news in news.try_iter() {
+        any = true;
+        match news {
+            News::Whole(whole) => {
+                app.may_steer = whole.may_steer;
+                app.past = past::Past::of(whole.history);
+                app.show(whole.view);
+            }
+            News::View(view) => app.show(*view),
+            News::Lost(why) => app.lost = Some(why),
+            News::Answer(result) => app.answered(result),
+        }
+    }
+    any
+}

@@ -1,0 +1,197 @@
+//! The panes below the steps: workers of the chosen step, failures, the log.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Paragraph};
+
+use super::super::words::{self, one_line};
+use super::app::{App, Pane};
+use super::draw::Look;
+use crate::event::{Level, WorkerState, WorkerStatus};
+use crate::status::FailureLine;
+
+/// The pane that the arrow keys move in, with the names of the others.
+pub(super) fn draw_chosen(frame: &mut Frame, app: &App, look: Look, area: Rect) {
+    let panes = [Pane::Workers, Pane::Failures, Pane::Log];
+    let titles = panes.iter().map(|pane| title(app, *pane, look));
+    let mut spans = vec![Span::raw(" ")];
+    for span in titles {
+        spans.extend([span, Span::raw("  ")]);
+    }
+    spans.push(Span::raw("(Tab) "));
+    draw_in(frame, app, look, app.pane, area, Line::from(spans));
+}
+
+/// One pane of several that are seen at once.
+pub(super) fn draw_one(frame: &mut Frame, app: &App, look: Look, pane: Pane, area: Rect) {
+    let title = Line::from(vec![Span::raw(" "), title(app, pane, look), Span::raw(" ")]);
+    draw_in(frame, app, look, pane, area, title);
+}
+
+fn title(app: &App, pane: Pane, look: Look) -> Span<'static> {
+    let text = match pane {
+        Pane::Workers => match app.chosen_step() {
+            Some(step) => format!("workers of {}", one_line(&step.name)),
+            None => "workers".to_owned(),
+        },
+        Pane::Failures => {
+            let count = app.view.as_ref().map_or(0, |view| view.failure_count);
+            format!("failures: {}", words::count(count))
+        }
+        Pane::Log => "log".to_owned(),
+    };
+    let style = if pane == app.pane {
+        look.strong().add_modifier(Modifier::REVERSED)
+    } else {
+        Style::new()
+    };
+    Span::styled(text, style)
+}
+
+fn draw_in(frame: &mut Frame, app: &App, look: Look, pane: Pane, area: Rect, title: Line) {
+    let block = Block::new().borders(Borders::TOP).title(title);
+    let rows = usize::from(block.inner(area).height);
+    let lines = match pane {
+        Pane::Workers => workers(app, look, rows),
+        Pane::Failures => failures(app, look, rows),
+        Pane::Log => log(app, look, rows),
+    };
+    frame.render_widget(Paragraph::new(lines).block(block), area);
+}
+
+fn workers(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
+    let Some(step) = app.chosen_step() else { return Vec::new() };
+    if step.each_worker.is_empty() {
+        return vec![Line::raw("there is none")];
+    }
+    let count = step.each_worker.len();
+    let seen = if count > rows { rows.saturating_sub(1) } else { count };
+    let mut lines: Vec<Line> =
+        step.each_worker.iter().take(seen).map(|w| worker(w, look)).collect();
+    if count > seen {
+        lines.push(Line::raw(format!("and {} more", count - seen)));
+    }
+    lines
+}
+
+fn worker(worker: &WorkerStatus, look: Look) -> Line<'static> {
+    let (state, style) = match worker.state {
+        WorkerState::Starting => ("starting", Style::new()),
+        WorkerState::Idle => ("idle", Style::new()),
+        WorkerState::Busy => ("busy", look.colour(Color::Green)),
+        WorkerState::Held => ("held back", look.colour(Color::Magenta)),
+        WorkerState::Finishing => ("finishing", look.colour(Color::Green)),
+    };
+    let mut text = format!("{:>7}", words::span(worker.since.as_secs_f64()));
+    if let Some(origin) = &worker.origin {
+        text += &format!("  {}", one_line(origin));
+    } else if let Some(message) = worker.message {
+        text += &format!("  message {message}");
+    }
+    if worker.in_hand > 1 {
+        text += &format!(" and {} more in hand", worker.in_hand - 1);
+    }
+    Line::from(vec![
+        Span::raw(format!("{:>3} ", worker.worker)),
+        Span::styled(format!("{state:9}"), style),
+        Span::raw(text),
+    ])
+}
+
+/// The newest first.
+fn failures(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
+    let chosen = app.chosen_failure();
+    let first = (chosen + 1).saturating_sub(rows);
+    let seen = app.failures().enumerate().skip(first).take(rows);
+    let lines: Vec<Line> = seen
+        .map(|(place, line)| {
+            let style = if place == chosen && app.pane == Pane::Failures {
+                Style::new().add_modifier(Modifier::REVERSED)
+            } else if line.requeued {
+                Style::new().add_modifier(Modifier::DIM)
+            } else {
+                look.colour(Color::Red)
+            };
+            Line::styled(failure(line), style)
+        })
+        .collect();
+    if lines.is_empty() { vec![Line::raw("nothing has failed")] } else { lines }
+}
+
+fn failure(line: &FailureLine) -> String {
+    let what = match (&line.entry, line.requeued) {
+        (Some(entry), true) => format!("{entry} (tried again)"),
+        (Some(entry), false) => entry.clone(),
+        (None, _) => format!("{} (dropped)", line.step),
+    };
+    let on = line.origin.as_deref().map(|origin| format!(" {origin}")).unwrap_or_default();
+    let time = words::clock(line.at.as_secs_f64());
+    one_line(&format!("{time} {what}{on}: {}", line.reason.join(": ")))
+}
+
+/// The newest last.
+fn log(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
+    let Some(view) = &app.view else { return Vec::new() };
+    let end = view.lines.len().saturating_sub(app.back).max(rows.min(view.lines.len()));
+    let seen = view.lines.iter().take(end).skip(end.saturating_sub(rows));
+    let lines: Vec<Line> = seen
+        .map(|line| {
+            let style = match line.level {
+                Level::Error => look.colour(Color::Red),
+                Level::Warning => look.colour(Color::Yellow),
+                Level::Info | Level::Debug => Style::new(),
+            };
+            let about = line.step.as_ref().map(|step| format!("{step}: ")).unwrap_or_default();
+            let time = words::clock(line.at.as_secs_f64());
+            Line::styled(one_line(&format!("{time} {about}{}", line.text)), style)
+        })
+        .collect();
+    if lines.is_empty() { vec![Line::raw("nothing was logged")] } else { lines }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{app, press, screen};
+    use super::*;
+
+    const PLAIN: Look = Look { colours: false };
+
+    #[test]
+    fn every_pane_tells_what_it_has() {
+        let mut app = app();
+        press(&mut app, 'j');
+        let shown = |app: &App| screen(64, 4, |frame| draw_chosen(frame, app, PLAIN, frame.area()));
+        let expected = "\
+ workers of CLEAN  failures: 2  log  (Tab) ──────────────────────
+  0 busy       3.2 s  night7/frame331.fits and 2 more in hand
+  1 idle       3.2 s
+";
+        assert_eq!(shown(&app), expected);
+        app.pane = Pane::Failures;
+        let text = shown(&app);
+        assert!(
+            text.contains("0:32 000002-CLEAN night7/frame2.fits: cannot fit the sky"),
+            "{text}"
+        );
+        assert!(text.contains("0:31 000001-CLEAN (tried again)"), "{text}");
+        app.pane = Pane::Log;
+        let text = shown(&app);
+        assert!(text.contains("0:05 the disk is nearly full"), "no line is broken: {text}");
+        assert!(text.contains("0:07 CLEAN: worker 1 was lost: signal 11"), "{text}");
+    }
+
+    #[test]
+    fn the_log_scrolls_back_to_its_first_line_and_no_further() {
+        let mut app = app();
+        app.pane = Pane::Log;
+        let two = |app: &App| screen(64, 3, |frame| draw_chosen(frame, app, PLAIN, frame.area()));
+        assert!(!two(&app).contains("set to 2 workers"));
+        for _ in 0..9 {
+            press(&mut app, 'k');
+        }
+        let text = two(&app);
+        assert!(text.contains("set to 2 workers") && text.contains("nearly full"), "{text}");
+    }
+}

@@ -1,0 +1,122 @@
+//! How fast each step was since the run began, in constant memory.
+
+use crate::status::{History, View};
+
+/// The most points.
+const MOST: usize = 600;
+
+/// What each step had done by when.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Past {
+    /// Times since the run's start, in seconds, growing.
+    at: Vec<f64>,
+    /// Of each step what it had done at these times.
+    done: Vec<Vec<u64>>,
+    /// The least time between points, in seconds.
+    every: f64,
+}
+
+impl Past {
+    /// What a monitor knows about the time before.
+    pub(super) fn of(history: History) -> Self {
+        let done = history.steps.into_iter().map(|step| step.done).collect();
+        Self { at: history.at_s, done, every: history.every_s }
+    }
+
+    /// Takes in where the run stands now.
+    pub(super) fn add(&mut self, view: &View) {
+        let now = view.elapsed.as_secs_f64();
+        if self.done.len() != view.steps.len() {
+            *self = Self { done: vec![Vec::new(); view.steps.len()], ..Self::default() };
+        }
+        if self.at.last().is_some_and(|last| now - last < self.every.max(f64::MIN_POSITIVE)) {
+            return;
+        }
+        self.at.push(now);
+        for (done, step) in self.done.iter_mut().zip(&view.steps) {
+            done.push(step.progressed);
+        }
+        if self.at.len() > MOST {
+            self.halve();
+        }
+    }
+
+    fn halve(&mut self) {
+        self.every = (self.every * 2.0).max(self.at.last().unwrap_or(&0.0) / MOST as f64 * 2.0);
+        let odd = |place: &mut usize| {
+            *place += 1;
+            place.is_multiple_of(2)
+        };
+        let mut place = 0;
+        self.at.retain(|_| odd(&mut place));
+        for done in &mut self.done {
+            let mut place = 0;
+            done.retain(|_| odd(&mut place));
+        }
+    }
+
+    /// Messages a second of a step in so many equal spans of the time so far.
+    pub(super) fn rates(&self, step: usize, spans: usize) -> Vec<f64> {
+        let (Some(first), Some(last), Some(done)) =
+            (self.at.first(), self.at.last(), self.done.get(step))
+        else {
+            return Vec::new();
+        };
+        let each = (last - first) / spans.max(1) as f64;
+        if each <= 0.0 {
+            return Vec::new();
+        }
+        let at_end = |span: usize| self.done_at(done, first + each * span as f64);
+        (0..spans).map(|span| ((at_end(span + 1) - at_end(span)) / each).max(0.0)).collect()
+    }
+
+    /// What was done at a time between two points.
+    fn done_at(&self, done: &[u64], time: f64) -> f64 {
+        let after = self.at.partition_point(|at| *at < time).min(self.at.len() - 1);
+        let before = after.saturating_sub(1);
+        let value = |place: usize| done.get(place).copied().unwrap_or_default() as f64;
+        let span = self.at[after] - self.at[before];
+        if span <= 0.0 {
+            return value(after);
+        }
+        let part = ((time - self.at[before]) / span).clamp(0.0, 1.0);
+        value(before) + part * (value(after) - value(before))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::view;
+    use super::*;
+
+    fn after(seconds: u64, done: u64) -> View {
+        let mut view = view();
+        view.elapsed = std::time::Duration::from_secs(seconds);
+        view.steps[1].progressed = done;
+        view
+    }
+
+    #[test]
+    fn rates_are_differences_over_time() {
+        let mut past = Past::default();
+        past.add(&after(0, 0));
+        assert!(past.rates(1, 4).is_empty(), "one point has no rate");
+        past.add(&after(10, 100));
+        past.add(&after(20, 100));
+        assert_eq!(past.rates(1, 4), [10.0, 10.0, 0.0, 0.0]);
+        assert!(past.rates(99, 4).is_empty());
+    }
+
+    #[test]
+    fn a_long_run_takes_no_more_room() {
+        let mut past = Past::default();
+        for second in 0..100_000 {
+            past.add(&after(second, second * 3));
+        }
+        assert!(past.at.len() <= MOST && past.at.len() > MOST / 4, "{}", past.at.len());
+        assert_eq!(past.done[1].len(), past.at.len());
+        for rate in past.rates(1, 80) {
+            assert!((rate - 3.0).abs() < 0.01, "{rate}");
+        }
+    }
+}

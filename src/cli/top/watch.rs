@@ -1,0 +1,172 @@
+//! Follows a run on a thread of its own: the terminal never waits for the network, nor
+//! the run for the terminal.
+
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::target::Target;
+use crate::monitor::{Lines, NextLine};
+use crate::status::{History, State, View};
+
+/// After a lost connection it is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A monitor says something at least every 15 s.
+const SILENCE: Duration = Duration::from_secs(40);
+
+/// What comes from the run.
+pub(super) enum News {
+    /// All there is to know, first of all.
+    Whole(Box<Whole>),
+    /// Where it stands.
+    View(Box<View>),
+    /// Nothing new comes, and why.
+    Lost(String),
+    /// What became of something that was steered.
+    Answer(Result<String, String>),
+}
+
+#[derive(Deserialize)]
+pub(super) struct Whole {
+    pub(super) view: View,
+    pub(super) history: History,
+    pub(super) may_steer: bool,
+}
+
+/// Follows the run to its end; nobody listens any more once the receiver is gone.
+pub(super) fn follow(run: Target, news: Sender<News>) {
+    let follow = move || {
+        loop {
+            let Err(why) = follow_once(&run, &news) else { return };
+            if news.send(News::Lost(why)).is_err() {
+                return;
+            }
+            thread::sleep(AGAIN);
+        }
+    };
+    thread::spawn(follow);
+}
+
+/// Has the run do something; the answer comes as news.
+pub(super) fn steer(
+    run: &Target,
+    action: &'static str,
+    body: Value,
+    said: String,
+    news: &Sender<News>,
+) {
+    let (run, news) = (run.clone(), news.clone());
+    thread::spawn(move || {
+        let result = run.post(action, &body).map(|()| said).map_err(|problem| problem.why);
+        // Nobody looks any more.
+        let _ = news.send(News::Answer(result));
+    });
+}
+
+/// Ok if the run has ended or nobody listens; otherwise why the connection is lost.
+fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
+    let path = run.path("stream");
+    let (status, mut lines) = run.client.lines(&path).map_err(|error| error.to_string())?;
+    if status != 200 {
+        return Err(refusal(status, &mut lines));
+    }
+    let mut frames = Frames::default();
+    let mut heard = Instant::now();
+    loop {
+        let line = match lines.next(SILENCE).map_err(|error| error.to_string())? {
+            NextLine::Line(line) => line,
+            NextLine::End => return Err("the run is gone".to_owned()),
+            NextLine::Nothing if heard.elapsed() < SILENCE => continue,
+            NextLine::Nothing => return Err("the monitor says nothing any more".to_owned()),
+        };
+        heard = Instant::now();
+        let Some((kind, data)) = frames.add(&line) else { continue };
+        let unknown = |error| format!("what the monitor says is not understood: {error}");
+        let (told, over) = match kind.as_str() {
+            "snapshot" => {
+                let whole: Box<Whole> = serde_json::from_str(&data).map_err(unknown)?;
+                let over = whole.view.state == State::Ended;
+                (News::Whole(whole), over)
+            }
+            "view" => {
+                let view: Box<View> = serde_json::from_str(&data).map_err(unknown)?;
+                let over = view.state == State::Ended;
+                (News::View(view), over)
+            }
+            _ => continue,
+        };
+        if news.send(told).is_err() || over {
+            return Ok(());
+        }
+    }
+}
+
+/// What is wrong in the words of the monitor.
+fn refusal(status: u16, lines: &mut Lines) -> String {
+    let said = match lines.next(AGAIN) {
+        Ok(NextLine::Line(line)) => serde_json::from_str(&line).unwrap_or_default(),
+        _ => Value::Null,
+    };
+    let said = said["error"].as_str().map(str::to_owned);
+    said.unwrap_or_else(|| format!("the answer was HTTP status {status}"))
+}
+
+/// Puts server-sent events together.
+#[derive(Default)]
+struct Frames {
+    kind: String,
+    data: String,
+}
+
+impl Frames {
+    /// The kind and the data of the event that ends with this line, if one does.
+    fn add(&mut self, line: &str) -> Option<(String, String)> {
+        let line = line.trim_end_matches('\r');
+        if line.is_empty() {
+            let Self { kind, data } = std::mem::take(self);
+            return (!data.is_empty()).then_some((kind, data));
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut self.kind),
+            "data" if self.data.is_empty() => value.clone_into(&mut self.data),
+            "data" => {
+                self.data.push('\n');
+                self.data.push_str(value);
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_put_together_from_lines() {
+        let mut frames = Frames::default();
+        let lines = [
+            "retry: 1000",
+            "event: snapshot",
+            "data: {\"a\":",
+            "data:1}",
+            "",
+            ": still here",
+            "",
+            "id: 7",
+            "event: view",
+            "data: {\"b\":\"x: y\"}\r",
+            "",
+        ];
+        let events: Vec<_> = lines.iter().filter_map(|line| frames.add(line)).collect();
+        let event = |kind: &str, data: &str| (kind.to_owned(), data.to_owned());
+        let expected = [event("snapshot", "{\"a\":\n1}"), event("view", "{\"b\":\"x: y\"}")];
+        assert_eq!(events, expected);
+    }
+}

@@ -1,0 +1,290 @@
+// The page: connects, shows what comes, and passes on what its reader wants.
+
+import { byId, count, el, keyed, percent, remember, say, show, span } from "./parts.js";
+import { graph } from "./graph.js";
+import { limits } from "./sentence.js";
+import { failures, log, pictures, steps, workers } from "./tables.js";
+
+const ENDS = {
+  done: "all inputs were processed", some_failed: "some inputs failed", stopped: "it was stopped",
+  interrupted: "it was interrupted", lost: "the program has gone",
+};
+/** A run tells its numbers a few times a second; silence for so long is odd. */
+const SILENCE = 5000;
+
+let base = "";
+let view = null;
+let history = null;
+let maySteer = false;
+let live = false;
+let heard = 0;
+let source = null;
+let wait = 1000;
+let announced = {};
+let pending = false;
+
+const token = () => sessionStorage.getItem("drpipe-token");
+const headers = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
+const field = (name) => document.querySelector(`header [data-field="${name}"], footer [data-field="${name}"]`);
+
+// Connection ----------------------------------------------------------------
+
+function connect() {
+  source?.close();
+  source = new EventSource(`${base}api/stream`);
+  source.addEventListener("snapshot", (event) => {
+    const told = JSON.parse(event.data);
+    history = told.history;
+    take(told.view);
+    wait = 1000;
+    unlock(told.may_steer);
+  });
+  source.addEventListener("history", (event) => {
+    history = JSON.parse(event.data);
+  });
+  source.addEventListener("view", (event) => take(JSON.parse(event.data)));
+  source.addEventListener("error", () => {
+    if (view?.state === "ended") return;
+    lost();
+    // The browser tries again by itself, except where it was refused.
+    if (source.readyState === EventSource.CLOSED) {
+      setTimeout(connect, wait);
+      wait = Math.min(wait * 2, 30000);
+    }
+  });
+}
+
+function take(next) {
+  view = next;
+  heard = Date.now();
+  if (history) remember(history, view);
+  setLive(true);
+  if (view.state === "ended") source.close();
+  redraw();
+}
+
+function lost() {
+  if (!live && !byId("connection").hidden) return;
+  const since = new Date(heard || Date.now()).toLocaleTimeString();
+  say(byId("connection"), view
+    ? `Not connected since ${since}: the numbers below are from then. Trying again…`
+    : "There is no connection yet. Trying again…");
+  setLive(false);
+}
+
+function setLive(now) {
+  live = now;
+  show(byId("connection"), !now);
+  document.body.classList.toggle("stale", !now);
+  if (!now && view) redraw();
+}
+
+setInterval(() => {
+  if (live && view && view.state !== "ended" && Date.now() - heard > SILENCE) lost();
+}, 1000);
+
+// Steering ------------------------------------------------------------------
+
+function unlock(may) {
+  maySteer = may;
+  if (!may && token()) {
+    fetch(`${base}api/view`, { headers: headers() })
+      .then((answer) => (answer.ok ? answer.json() : { may_steer: false }))
+      .then((told) => {
+        maySteer = told.may_steer;
+        if (!maySteer) {
+          sessionStorage.removeItem("drpipe-token");
+          complain("This is not the token of the run.");
+        }
+        redraw();
+      })
+      .catch(() => {});
+  }
+  redraw();
+}
+
+function complain(words) {
+  say(byId("answer"), words);
+  show(byId("answer"), Boolean(words));
+}
+
+async function post(action, body = {}) {
+  complain("");
+  try {
+    const answer = await fetch(`${base}api/${action}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-Drpipe": "1", ...headers() },
+      body: JSON.stringify(body),
+    });
+    if (!answer.ok) {
+      const told = await answer.json().catch(() => ({}));
+      complain(`Not done: ${told.error ?? `the answer was ${answer.status}`}`);
+    }
+    return answer.ok;
+  } catch {
+    complain("Not done: there is no connection to the run.");
+    return false;
+  }
+}
+
+function confirm(title, text, yes, action) {
+  say(byId("confirm-title"), title);
+  say(byId("confirm-text"), text);
+  say(byId("confirm-yes"), yes);
+  byId("confirm-yes").onclick = () => {
+    byId("confirm").close();
+    post(action);
+  };
+  byId("confirm").showModal();
+  byId("confirm-no").focus();
+}
+
+byId("confirm-no").addEventListener("click", () => byId("confirm").close());
+byId("pause").addEventListener("click", () => post(view?.paused ? "resume" : "pause"));
+byId("drain").addEventListener("click", () => confirm("Finish early?",
+  "No more input is taken. What was taken is processed to its end. This cannot be taken back.",
+  "Finish early", "drain"));
+byId("stop").addEventListener("click", () => confirm("Stop now?",
+  "What waits in the queues is dropped, and what is at work is not waited for. This cannot be taken back.",
+  "Stop now", "stop"));
+byId("unlock").addEventListener("submit", (event) => {
+  event.preventDefault();
+  complain("");
+  sessionStorage.setItem("drpipe-token", byId("token").value);
+  byId("token").value = "";
+  unlock(false);
+});
+
+// The page ------------------------------------------------------------------
+
+function redraw() {
+  if (!view || pending) return;
+  pending = true;
+  requestAnimationFrame(() => {
+    pending = false;
+    head();
+    const [sentence, more] = limits(view);
+    say(byId("says"), sentence);
+    say(byId("says-more"), more);
+    byId("sentence").className = view.state === "ended" ? (view.exit_code ? "bad" : "good") : view.bottleneck && !view.paused ? "limited" : "";
+    announce(sentence);
+    const may = maySteer && live && view.state !== "ended";
+    graph(view, live);
+    steps(view, history, may, post);
+    workers(view);
+    failures(view, base, may, post);
+    pictures(view, base);
+    log(view);
+  });
+}
+
+function state() {
+  if (view.state === "ended") return `ended: ${ENDS[view.verdict] ?? view.verdict ?? ""}`;
+  if (view.paused) return "paused";
+  return view.state;
+}
+
+function head() {
+  const over = view.state === "ended";
+  for (const name of ["run", "host", "pid", "version"]) say(field(name), String(view[name]));
+  say(field("started"), new Date(view.started).toLocaleString());
+  say(field("state"), live ? state() : `${state()} when last seen`);
+  field("state").dataset.value = view.paused ? "paused" : view.state;
+  field("state").className = `badge ${over ? (view.exit_code ? "bad" : "good") : view.paused ? "paused" : view.state}`;
+  say(field("elapsed"), span(view.elapsed_s));
+  say(field("eta"), over ? "–" : view.eta_s === null ? "unknown" : `about ${span(view.eta_s)}`);
+  const whole = view.expected === null ? "" : ` of ${count(view.expected)}`;
+  say(field("emitted"), count(view.emitted) + whole);
+  field("emitted").dataset.value = view.emitted;
+  say(field("failure_count"), count(view.failure_count));
+  field("failure_count").dataset.value = view.failure_count;
+  field("failure_count").classList.toggle("alarm", view.failure_count > 0);
+  const progress = byId("progress");
+  show(progress, view.expected > 0);
+  if (view.expected > 0) {
+    progress.max = view.expected;
+    progress.value = view.emitted;
+    progress.textContent = percent(view.emitted / view.expected);
+  }
+  document.title = `${view.paused ? "paused" : over ? view.verdict ?? "ended" : view.state} – ${view.run} – drpipe`;
+  const may = maySteer && live && !over;
+  say(byId("pause"), view.paused ? "Resume" : "Pause");
+  for (const name of ["pause", "drain", "stop"]) byId(name).disabled = !may;
+  byId("drain").disabled = byId("stop").disabled = !may;
+  if (view.state === "draining") byId("drain").disabled = byId("pause").disabled = true;
+  show(byId("unlock"), !maySteer && !over);
+}
+
+/** Tells what has changed in kind to those who hear the page; numbers are not told. */
+function announce(sentence) {
+  const now = { state: state(), limit: view.bottleneck };
+  if (now.state !== announced.state) say(byId("announce"), `The run is ${now.state}.`);
+  else if (now.limit !== announced.limit && now.limit) say(byId("announce"), sentence);
+  announced = now;
+}
+
+// The list of runs ----------------------------------------------------------
+
+function row(run) {
+  const cells = ["state", "inputs", "failures", "limit", "time", "left", "host"];
+  const right = new Set(["inputs", "failures", "time", "left"]);
+  const link = el("a", { href: `runs/${encodeURIComponent(run.run)}/` }, run.run);
+  const parts = Object.fromEntries(cells.map((name) => [name, el("td", { class: right.has(name) ? "num" : "", "data-field": name })]));
+  const node = el("tr", { "data-run": run.run }, el("th", { scope: "row" }, link), ...Object.values(parts));
+  node.parts = parts;
+  return node;
+}
+
+function fillRow({ parts }, run) {
+  const over = run.state === "ended";
+  say(parts.state, over ? ENDS[run.verdict] ?? run.verdict ?? "ended" : run.paused ? "paused" : run.state);
+  parts.state.className = over ? (run.exit_code === 0 ? "good" : "bad") : "";
+  say(parts.inputs, count(run.emitted) + (run.expected === null ? "" : ` of ${count(run.expected)}`));
+  say(parts.failures, count(run.failure_count));
+  say(parts.limit, run.bottleneck ?? "–");
+  say(parts.time, span(run.elapsed_s));
+  say(parts.left, over || run.eta_s === null ? "–" : span(run.eta_s));
+  say(parts.host, run.host);
+}
+
+async function list() {
+  try {
+    const answer = await fetch("api/runs");
+    const runs = await answer.json();
+    show(byId("connection"), false);
+    show(byId("no-runs"), runs.length === 0);
+    keyed(byId("runs").tBodies[0], runs, (run) => run.run, row, fillRow);
+    heard = Date.now();
+  } catch {
+    const since = new Date(heard || Date.now()).toLocaleTimeString();
+    say(byId("connection"), `Not connected since ${since}. Trying again…`);
+    show(byId("connection"), true);
+  }
+  setTimeout(list, 1000);
+}
+
+async function begin() {
+  const inRun = /\/runs\/[^/]+\/$/.test(location.pathname);
+  const answer = await fetch(inRun ? "../../api/runs" : "api/runs");
+  const isMonitor = answer.headers.get("x-drpipe-monitor") === "1";
+  if (!inRun && isMonitor) {
+    document.title = "Runs – drpipe";
+    show(byId("list"), true);
+    return list();
+  }
+  if (!inRun) base = `runs/${encodeURIComponent((await answer.json())[0].run)}/`;
+  show(byId("all"), inRun && isMonitor);
+  show(byId("run"), true);
+  return connect();
+}
+
+function start() {
+  begin().catch(() => {
+    lost();
+    setTimeout(start, wait);
+    wait = Math.min(wait * 2, 30000);
+  });
+}
+
+addEventListener("resize", redraw);
+start();

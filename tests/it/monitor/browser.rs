@@ -1,0 +1,208 @@
+//! The page in a browser, driven over WebDriver. Where there is no browser the test says
+//! so and does nothing.
+
+use base64::Engine as _;
+
+use super::*;
+
+/// A browser; it is closed with this.
+struct Browser {
+    driver: Child,
+    client: Client,
+    session: String,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.call("DELETE", "", Value::Null);
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+/// One exchange with the driver, which knows no other than whole answers.
+fn exchange(client: &Client, method: &str, path: &str, body: &Value) -> Value {
+    let authority = client.target();
+    let authority = authority.trim_start_matches("http://").trim_end_matches('/');
+    let body = if method == "POST" { body.to_string() } else { String::new() };
+    let mut stream = TcpStream::connect(authority).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "the driver has gone");
+        if let Some(found) = line.to_lowercase().strip_prefix("content-length:") {
+            length = found.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut answer = vec![0; length];
+    reader.read_exact(&mut answer).unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    answer["value"].clone()
+}
+
+impl Browser {
+    /// None if this machine has no driver or no browser.
+    fn open() -> Option<Self> {
+        let driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut driver = driver.ok()?;
+        let mut lines = BufReader::new(driver.stdout.take().unwrap());
+        let port = loop {
+            let mut line = String::new();
+            if lines.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some((_, port)) = line.split_once("successfully on port ") {
+                break port.trim().trim_end_matches('.').to_owned();
+            }
+        };
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let client = Client::address(&format!("127.0.0.1:{port}"), None).unwrap();
+        let args = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"];
+        let wanted =
+            json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": args}}}});
+        let opened = exchange(&client, "POST", "/session", &wanted);
+        let Some(session) = opened["sessionId"].as_str().map(str::to_owned) else {
+            println!("no browser: {opened}");
+            let _ = driver.kill();
+            return None;
+        };
+        Some(Self { driver, client, session })
+    }
+
+    fn call(&self, method: &str, what: &str, body: Value) -> Value {
+        let path = format!("/session/{}{what}", self.session);
+        exchange(&self.client, method, &path, &body)
+    }
+
+    fn visit(&self, url: &str) {
+        self.call("POST", "/url", json!({"url": url}));
+    }
+
+    fn script(&self, script: &str) -> Value {
+        let found = self.call("POST", "/execute/sync", json!({"script": script, "args": []}));
+        assert!(found.get("error").is_none(), "{script}: {found}");
+        found
+    }
+
+    /// Waits until the script, which the page asks again for each change, says so.
+    fn wait_until(&self, condition: &str) {
+        self.call("POST", "/timeouts", json!({"script": LIMIT.as_millis() as u64}));
+        let script = format!(
+            "const done = arguments[0]; const look = () => {{ if ({condition}) {{ seen.disconnect(); \
+             done(true); }} }}; const seen = new MutationObserver(look); \
+             seen.observe(document, {{subtree: true, childList: true, attributes: true, \
+             characterData: true}}); look();"
+        );
+        let found = self.call("POST", "/execute/async", json!({"script": script, "args": []}));
+        assert_eq!(found, true, "{condition}");
+    }
+
+    fn click(&self, selector: &str) {
+        let found = json!({"using": "css selector", "value": selector});
+        let element = self.call("POST", "/element", found);
+        let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
+        let clicked = self.call("POST", &format!("/element/{id}/click"), json!({}));
+        assert_eq!(clicked, Value::Null, "{selector}");
+    }
+
+    /// The page as it looks, into a file.
+    fn picture(&self, file: &Path, (wide, high): (u32, u32), scheme: &str) {
+        let devtools = |cmd: &str, params: Value| {
+            self.call("POST", "/goog/cdp/execute", json!({"cmd": cmd, "params": params}))
+        };
+        let size = json!({"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": false});
+        devtools("Emulation.setDeviceMetricsOverride", size);
+        let scheme = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        devtools("Emulation.setEmulatedMedia", json!({"features": scheme}));
+        self.call("POST", "/execute/async", json!({
+            "script": "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)))",
+            "args": [],
+        }));
+        let over = self.script("return document.documentElement.scrollWidth - innerWidth");
+        assert!(over.as_i64() <= Some(0), "the page is {over} pixels too wide at {wide}");
+        let picture = self.call("GET", "/screenshot", Value::Null);
+        let bytes = base64::engine::general_purpose::STANDARD.decode(picture.as_str().unwrap());
+        std::fs::write(file, bytes.unwrap()).unwrap();
+    }
+}
+
+const SIZES: [(u32, u32); 3] = [(390, 844), (1024, 768), (1920, 1080)];
+
+#[test]
+fn a_run_is_read_and_steered_on_the_page() {
+    let Some(browser) = Browser::open() else {
+        println!("skipped: chromedriver with a browser is not here");
+        return;
+    };
+    let place = tempfile::tempdir().unwrap();
+    let artefacts = std::env::var_os("DRPIPE_TEST_ARTEFACTS").map(PathBuf::from);
+    let artefacts = artefacts.unwrap_or_else(|| place.path().join("pictures"));
+    std::fs::create_dir_all(&artefacts).unwrap();
+    slow(place.path());
+    let mut run = run(place.path(), &[]);
+    browser.visit(&format!("http://{}/", run.address));
+    let field = |step: &str, name: &str| {
+        format!("document.querySelector('[data-step={step}] [data-field={name}]')")
+    };
+    let done = field("SLOW", "done");
+    browser.wait_until(&format!("Number({done}?.dataset.value) > 20"));
+    browser
+        .wait_until("document.getElementById('says').textContent.includes('SLOW limits the pace')");
+    for size in SIZES {
+        for scheme in ["light", "dark"] {
+            let file = format!("running-{}-{scheme}.png", size.0);
+            browser.picture(&artefacts.join(file), size, scheme);
+        }
+    }
+    let state = "document.querySelector('[data-field=state]').dataset.value";
+    browser.click("#pause");
+    browser.wait_until(&format!("{state} === 'paused'"));
+    browser.wait_until("document.getElementById('says').textContent.includes('paused')");
+    browser.picture(&artefacts.join("paused-1024-light.png"), SIZES[1], "light");
+    assert_eq!(get(&run.client(), &run.path("view"))["paused"], true);
+    browser.click("#pause");
+    browser.wait_until(&format!("{state} === 'running'"));
+    browser.click("[data-step=SLOW] [data-action=more]");
+    browser.wait_until(&format!("{}.dataset.value === '3'", field("SLOW", "workers")));
+    browser.click("[data-step=SLOW] [data-action=fewer]");
+    browser.wait_until(&format!("{}.dataset.value === '2'", field("SLOW", "workers")));
+    browser.click("[data-step=SLOW] [data-action=pause]");
+    browser.wait_until(&format!("{}.dataset.value === 'paused'", field("SLOW", "standing")));
+    browser.click("[data-step=SLOW] [data-action=pause]");
+    // The end is asked for in a dialog.
+    browser.click("#drain");
+    browser.picture(&artefacts.join("confirm-390-light.png"), SIZES[0], "light");
+    browser.click("#confirm-yes");
+    browser.wait_until(&format!("{state} === 'ended'"));
+    let shown = "return Object.fromEntries([...document.querySelectorAll('[data-step]')].map((card) => \
+        [card.dataset.step, ['done', 'failed', 'dropped', 'retried'].map((name) => \
+        Number(card.querySelector(`[data-field=${name}]`).dataset.value))]))";
+    let shown = browser.script(shown);
+    browser.picture(&artefacts.join("ended-1024-light.png"), SIZES[1], "light");
+    let code = browser.script("return document.querySelector('header .badge').textContent");
+    let summary = run.summary();
+    for step in summary["steps"].as_array().unwrap() {
+        let done = if step["kind"] == "producer" { "emitted" } else { "done" };
+        let expected = [done, "failed", "dropped", "retried"].map(|key| program::count(step, key));
+        assert_eq!(shown[step["name"].as_str().unwrap()], json!(expected), "{step}");
+    }
+    assert!(code.as_str().unwrap().starts_with("ended"), "{code}");
+    // The run is gone, and what the page shows stays.
+    assert_eq!(browser.script(&format!("return {state}")), "ended");
+    assert_eq!(browser.script("return document.getElementById('connection').hidden"), true);
+}

@@ -1,0 +1,169 @@
+//! `drpipe ctl` steers a run of another process, over the run's socket.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::live::{Place, long, step as seen};
+use crate::support::processes::{children, eventually};
+use crate::support::program::{assert_balanced, count, files, json as read_json, step};
+
+#[test]
+fn a_run_is_found_paused_resumed_and_drained() {
+    let place = Place::with(&long());
+    let run = place.start();
+    let listed = place.ctl(&[]).expect_code(0);
+    assert!(listed.out.contains("bottleneck") && listed.out.contains("running"), "{}", listed.out);
+    let said = place.ctl(&["pause"]).expect_code(0);
+    assert!(said.out.contains("is paused"), "{}", said.out);
+    place.until("it is paused", |view| {
+        view["paused"] == true
+            && view["steps"].as_array().unwrap().iter().all(|step| step["busy"] == 0)
+    });
+    let text = place.ctl(&["status"]).expect_code(0).out;
+    assert!(text.contains("The run is paused") && text.contains("SLOW"), "{text}");
+    place.ctl(&["resume"]).expect_code(0);
+    let so_far = place.until("it goes on", |view| view["paused"] == false);
+    let done = seen(&so_far, "SLOW")["done"].as_u64().unwrap();
+    place.until("more is done", |view| seen(view, "SLOW")["done"].as_u64().unwrap() > done);
+    place.ctl(&["pause", "SLOW"]).expect_code(0);
+    place.until("the step is paused", |view| seen(view, "SLOW")["standing"] == "paused");
+    let said = place.ctl(&["drain"]).expect_code(0);
+    assert!(said.out.contains("takes no more input"), "{}", said.out);
+    assert_eq!(run.end(), Some(130));
+    let summary = read_json(&place.path("run.json"));
+    assert_balanced(&summary);
+    let emitted = count(step(&summary, "NUMBERS"), "emitted");
+    assert_eq!(count(step(&summary, "END"), "done"), emitted, "what was taken is done");
+    assert!(fs::read_dir(place.sockets().join("drpipe")).unwrap().next().is_none());
+}
+
+#[test]
+fn workers_are_set_while_messages_move() {
+    let place = Place::with(&long());
+    let run = place.start();
+    for workers in ["6", "2", "3"] {
+        place.ctl(&["workers", "SLOW", workers]).expect_code(0);
+        place.until("there are so many", |view| {
+            seen(view, "SLOW")["workers"].to_string() == workers
+        });
+    }
+    place.ctl(&["drain"]).expect_code(0);
+    assert_eq!(run.end(), Some(130));
+    let summary = read_json(&place.path("run.json"));
+    assert_balanced(&summary);
+    let emitted = count(step(&summary, "NUMBERS"), "emitted");
+    assert_eq!(count(step(&summary, "END"), "done"), emitted);
+    assert_eq!(count(step(&summary, "SLOW"), "workers"), 6);
+}
+
+#[test]
+fn worker_processes_are_set_too_and_none_is_left() {
+    let mut config = long();
+    config["stagers"][1]["nb_process"] = json!(1);
+    config["stagers"][1].as_object_mut().unwrap().remove("nb_thread");
+    let place = Place::with(&config);
+    let run = place.start();
+    assert_eq!(children(run.pid()).len(), 1);
+    place.ctl(&["workers", "SLOW", "3"]).expect_code(0);
+    let three = |view: &Value| {
+        let workers = seen(view, "SLOW")["each_worker"].as_array().unwrap();
+        workers.len() == 3 && workers.iter().all(|worker| worker["state"] != "starting")
+    };
+    place.until("there are three", three);
+    assert_eq!(children(run.pid()).len(), 3);
+    place.ctl(&["workers", "SLOW", "1"]).expect_code(0);
+    eventually("two processes end", || (children(run.pid()).len() == 1).then_some(()));
+    place.ctl(&["pause", "SLOW"]).expect_code(0);
+    place.ctl(&["resume", "SLOW"]).expect_code(0);
+    place.ctl(&["drain"]).expect_code(0);
+    assert_eq!(run.end(), Some(130));
+    let summary = read_json(&place.path("run.json"));
+    assert_balanced(&summary);
+    let emitted = count(step(&summary, "NUMBERS"), "emitted");
+    assert_eq!(count(step(&summary, "END"), "done"), emitted);
+}
+
+#[test]
+fn what_failed_is_tried_again_while_the_run_goes_on() {
+    let config = json!({
+        "version": 1,
+        "producer": {"name": "NUMBERS", "class": "Integers", "params": {"last": 1999}},
+        "stagers": [
+            // The number 4 fails the first time.
+            {"name": "PICKY", "class": "Fault", "params": {"fault": "fail", "nth": 5}},
+            {"name": "HOLD", "class": "Sleep", "params": {"seconds": 0.01}},
+            {"name": "FORMAT", "class": "FormatNumber"},
+        ],
+        "consumer": {"name": "END", "class": "WriteLines", "params": {"file": "out.txt"}},
+    });
+    let place = Place::with(&config);
+    let run = place.start();
+    place.until("a number fails", |view| view["failure_count"] == 1);
+    place.ctl(&["pause"]).expect_code(0);
+    let text = place.ctl(&["status"]).expect_code(0).out;
+    assert!(text.contains("000001-PICKY  PICKY: this message fails, as asked for"), "{text}");
+    let said = place.ctl(&["retry", "000001-PICKY"]).expect_code(0);
+    assert!(said.out.contains("is tried again"), "{}", said.out);
+    let twice = place.ctl(&["retry", "000001-PICKY"]).expect_code(3);
+    assert!(twice.err.contains("was tried again already"), "{}", twice.err);
+    place.ctl(&["resume"]).expect_code(0);
+    // So that it ends soon.
+    place.ctl(&["workers", "HOLD", "32"]).expect_code(0);
+    assert_eq!(run.end(), Some(0));
+    let lines = fs::read_to_string(place.path("out.txt")).unwrap();
+    let lines: BTreeSet<u64> = lines.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(lines, (0..2000).collect());
+    let summary = read_json(&place.path("run.json"));
+    assert_balanced(&summary);
+    assert_eq!(count(step(&summary, "PICKY"), "failed"), 0);
+    assert!(files(&place.path("quarantine")).is_empty(), "nothing is kept");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_and_what_is_not_there_is_wrong() {
+    let place = Place::with(&long());
+    let none = place.ctl(&["pause"]).expect_code(2);
+    assert!(none.err.contains("no run"), "{}", none.err);
+    let _run = place.start();
+    for (args, code, part) in [
+        (&["pause", "SLO"][..], 2, "did you mean \"SLOW\"?"),
+        (&["workers", "NUMBERS", "2"], 3, "is a producer"),
+        (&["workers", "SLOW", "0"], 3, "pause it"),
+        (&["workers", "SLOW", "many"], 2, "invalid value"),
+        (&["retry", "000009-SLOW"], 2, "no failed input"),
+        (&["--run", "nothing-of-that-name", "pause"], 2, "there is no run"),
+        (&["pausse"], 2, "pause"),
+        (&["--run", "http://localhost:1/", "status"], 3, "cannot reach"),
+        (&["--run", "https://localhost/", "status"], 2, "only http"),
+    ] {
+        let refused = place.ctl(args).expect_code(code);
+        assert!(refused.err.contains(part), "{args:?}: {}", refused.err);
+        assert!(refused.out.is_empty());
+    }
+    place.ctl(&["pause"]).expect_code(0);
+    let refused = place.ctl(&["resume", "SLOW"]).expect_code(3);
+    assert!(refused.err.contains("the whole run is paused"), "{}", refused.err);
+    place.ctl(&["stop"]).expect_code(0);
+}
+
+#[test]
+fn of_several_runs_one_is_named() {
+    let place = Place::with(&long());
+    let (first, second) = (place.start(), place.start_with(&["--summary", "other.json"]));
+    let names = eventually("both are listed", || {
+        let listed: Value = serde_json::from_str(&place.ctl(&["list", "--json"]).out).unwrap();
+        let runs = listed.as_array().unwrap();
+        (runs.len() == 2).then(|| runs.iter().map(|run| run["pid"].as_u64()).collect::<Vec<_>>())
+    });
+    assert!(names.contains(&Some(first.pid().into())), "{names:?}");
+    let which = place.ctl(&["pause"]).expect_code(2);
+    assert!(which.err.contains("2 runs are under way"), "{}", which.err);
+    let part = format!("-{}", second.pid());
+    place.ctl(&["stop", "--run", &part]).expect_code(0);
+    assert_eq!(second.end(), Some(130));
+    place.until("the first goes on", |view| view["state"] == "running");
+    place.ctl(&["stop"]).expect_code(0);
+    assert_eq!(first.end(), Some(130));
+}
