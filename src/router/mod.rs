@@ -13,7 +13,6 @@
 //! - `ordered`: results in the order of production
 //! - `snapshot`: where everything stands
 //! - `span`: when each message waited and ran
-//! - `standing`: where the run stands
 //! - `steer`: what an operator changes while the run goes on
 
 mod ending;
@@ -28,7 +27,6 @@ mod queue;
 mod simulator;
 mod snapshot;
 mod span;
-mod standing;
 mod steer;
 
 use std::collections::{BTreeSet, VecDeque};
