@@ -103,8 +103,11 @@ pub(super) fn queue(history: &History, step: &StepHistory, limit: Option<usize>)
 pub(super) fn throughput(history: &History, step: &StepHistory) -> (f64, String) {
     let mut rates = vec![0.0];
     for (at, done) in history.at_s.windows(2).zip(step.done.windows(2)) {
-        let seconds = (at[1] - at[0]).max(f64::MIN_POSITIVE);
-        rates.push(done[1].saturating_sub(done[0]) as f64 / seconds);
+        let seconds = at[1] - at[0];
+        // An instant says nothing about a rate, and the end comes soon after a point.
+        let known = seconds >= history.every_s / 2.0;
+        let rate = done[1].saturating_sub(done[0]) as f64 / seconds.max(f64::MIN_POSITIVE);
+        rates.push(if known { rate } else { rates.last().copied().unwrap_or(0.0) });
     }
     if let [first, second, ..] = &mut rates[..] {
         *first = *second;

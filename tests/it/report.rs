@@ -254,14 +254,14 @@ fn a_browser_draws_the_page() {
     );
     fs::write(directory.path().join("narrow.html"), narrow).unwrap();
     for (name, file, size, scheme) in [
-        ("report-wide-light.png", "page.html", "1280,2600", "0"),
-        ("report-wide-dark.png", "page.html", "1280,2600", "1"),
-        ("report-narrow-light.png", "narrow.html", "500,4000", "0"),
+        ("report-wide-light.png", "page.html", "1280,2600", None),
+        ("report-wide-dark.png", "page.html", "1280,2600", Some("--force-dark-mode")),
+        ("report-narrow-light.png", "narrow.html", "500,4000", None),
     ] {
         let picture = place.join(name);
         let mut browser = Command::new("chromium");
         browser.args(["--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-gpu"]);
-        browser.arg(format!("--blink-settings=preferredColorScheme={scheme}"));
+        browser.args(scheme);
         browser.arg(format!("--user-data-dir={}", directory.path().join("profile").display()));
         browser.arg(format!("--screenshot={}", picture.display()));
         browser.arg(format!("--window-size={size}"));

@@ -302,7 +302,7 @@ fn a_journal_of_a_newer_drpipe_is_refused() {
     let journal = rusqlite::Connection::open(night.at("j")).unwrap();
     journal.pragma_update(None, "user_version", 99).unwrap();
     drop(journal);
-    assert_refused(&night, "j", &["version 99", "knows version 1", "newer drpipe"]);
+    assert_refused(&night, "j", &["version 99", "knows version 2", "newer drpipe"]);
 }
 
 #[test]
