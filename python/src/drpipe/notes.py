@@ -9,11 +9,16 @@ from typing import List, Optional, Tuple, Union
 pending: List[bytes] = []
 #: The products of calls that have ended well, with what they were made from.
 _told: List[Tuple[bytes, Optional[bytes]]] = []
-#: Whether this process is a worker: elsewhere nobody is to be told.
-_is_heard = False
 
 
-def product(path: Union[str, "os.PathLike[str]"]) -> None:
+class _Process:
+    """What is known of this process."""
+
+    #: Whether it is a worker: elsewhere nobody is to be told.
+    is_worker = False
+
+
+def product(path: Union[str, os.PathLike[str]]) -> None:
     """Makes known that the step which is running has made the file `path`.
 
     Those who watch the run see it, and a journal records which input it came from.
@@ -28,14 +33,13 @@ def product(path: Union[str, "os.PathLike[str]"]) -> None:
         ...         drpipe.product(path)
     """
     text = os.fspath(path)
-    if _is_heard:
+    if _Process.is_worker:
         pending.append(text.encode("utf-8", "replace") if isinstance(text, str) else text)
 
 
 def listen() -> None:
     """From here on somebody is told."""
-    global _is_heard
-    _is_heard = True
+    _Process.is_worker = True
 
 
 def settle(origin: Optional[bytes]) -> None:

@@ -108,11 +108,7 @@ def _serve(post: Dict[str, Any], link: Link, page: Page) -> int:
         return 0
     lifeline = link.lifeline
     link.send(wire.ready())
-    notes.listen()
-    if post["python"]["role"] == "producer":
-        expected = task.expected()
-        if expected is not None:
-            link.send(wire.notes(expected))
+    _begin_notes(post, link, task)
     limit = post["memory_limit"]
     is_over = _beyond(limit) if limit is not None else None
 
@@ -148,6 +144,14 @@ def _serve(post: Dict[str, Any], link: Link, page: Page) -> int:
             raise wire.WireError(f"message kind {kind} is not known")
         # Neither it nor its frames are held while the next one is waited for.
         del message
+
+
+def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
+    """From here on what the step makes known is told; first how much it will emit."""
+    notes.listen()
+    expected = task.expected() if post["python"]["role"] == "producer" else None
+    if expected is not None:
+        link.send(wire.notes(expected))
 
 
 def _make_task(post: Dict[str, Any], link: Link) -> Optional[Task]:
