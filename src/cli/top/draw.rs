@@ -250,7 +250,9 @@ fn draw_panes(frame: &mut Frame, app: &App, look: Look, area: Rect) {
     let [upper, lower] =
         Layout::vertical([Constraint::Percentage(55), Constraint::Percentage(45)]).areas(area);
     let [left, right] =
-        Layout::horizontal([Constraint::Percentage(40), Constraint::Percentage(60)]).areas(upper);
+        Layout::horizontal([Constraint::Percentage(40), Constraint::Percentage(60)])
+            .spacing(1)
+            .areas(upper);
     panes::draw_one(frame, app, look, Pane::Workers, left);
     panes::draw_one(frame, app, look, Pane::Failures, right);
     panes::draw_one(frame, app, look, Pane::Log, lower);
