@@ -33,7 +33,7 @@ pub(super) struct CtlArgs {
     verb: Option<Verb>,
     /// Which run: its name, what only its name begins or ends with, or the address of its
     /// monitor (http://host:port); needed only where several are under way
-    #[arg(long, global = true, value_name = "RUN")]
+    #[arg(long, global = true, value_name = "RUN", allow_hyphen_values = true)]
     run: Option<String>,
     #[command(flatten)]
     key: Key,

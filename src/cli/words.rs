@@ -108,15 +108,21 @@ pub(super) fn sentence(view: &View) -> String {
         .collect();
     let limits = view.steps.iter().find(|step| Some(&step.name) == view.bottleneck.as_ref());
     let paused = view.steps.iter().find(|step| step.paused);
-    let mut text = match (limits, paused) {
-        (_, Some(step)) => format!("{} is paused", step.name),
-        (Some(step), None) => {
-            let busy = format!("{:.0} % of the time", step.utilisation * 100.0);
-            match step.workers {
-                1 => format!("{} is the bottleneck: its worker is busy {busy}", step.name),
-                n => format!("{} is the bottleneck: its {n} workers are busy {busy}", step.name),
-            }
+    let pause = paused.map(|step| format!("{} is paused", step.name));
+    let mut text = match (limits, pause) {
+        (Some(step), pause) => {
+            let pause = pause.map(|text| text + ". ").unwrap_or_default();
+            let workers = match step.workers {
+                1 => "its worker is".to_owned(),
+                count => format!("its {count} workers are"),
+            };
+            let busy = step.utilisation * 100.0;
+            format!(
+                "{pause}{} is the bottleneck: {workers} busy {busy:.0} % of the time",
+                step.name
+            )
         }
+        (None, Some(pause)) => pause,
         (None, None) => return format!("{drains}No step is a bottleneck."),
     };
     match held[..] {
