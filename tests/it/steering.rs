@@ -43,11 +43,9 @@ fn a_run_is_found_paused_resumed_and_drained() {
 fn workers_are_set_while_messages_move() {
     let place = Place::with(&long());
     let run = place.start();
-    for workers in ["6", "2", "3"] {
-        place.ctl(&["workers", "SLOW", workers]).expect_code(0);
-        place.until("there are so many", |view| {
-            seen(view, "SLOW")["workers"].to_string() == workers
-        });
+    for workers in [6, 2, 3] {
+        place.ctl(&["workers", "SLOW", &workers.to_string()]).expect_code(0);
+        place.until("there are so many", |view| seen(view, "SLOW")["workers"] == workers);
     }
     place.ctl(&["drain"]).expect_code(0);
     assert_eq!(run.end(), Some(130));
