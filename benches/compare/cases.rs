@@ -14,7 +14,7 @@ use crate::{Line, keck, medians, peers, python, rate};
 
 type Case = fn() -> Vec<Line>;
 
-pub const ALL: [(&str, Case); 15] = [
+pub const ALL: [(&str, Case); 16] = [
     ("tiny", tiny),
     ("blocks", blocks),
     ("header", header),
@@ -29,6 +29,7 @@ pub const ALL: [(&str, Case); 15] = [
     ("fits2png", fits2png),
     ("python", pools),
     ("in-python", crate::in_python::steps),
+    ("watched", crate::watched::watched),
     ("keck", keck),
 ];
 

@@ -11,6 +11,7 @@ mod peers;
 mod processes;
 mod python;
 mod stages;
+mod watched;
 
 use std::time::Duration;
 
