@@ -57,6 +57,12 @@ impl<'p> Terminal<'p> {
     /// Whether the shell has its terminal back: it echoes, line by line, on a screen that
     /// is not that of the program.
     fn is_restored(&self, code: i32) {
+        // What is typed before the program has ended is the program's.
+        eventually("the program has left the screen", || {
+            let state = self.tmux(&["display-message", "-p", "#{alternate_on}"]);
+            (String::from_utf8_lossy(&state.stdout).trim() == "0").then_some(())
+        });
+        self.until("the shell asks again", |screen| screen.trim_end().ends_with("ready>"));
         self.press(&["echo code=$? mode=$(stty -a | grep -o -- '[-]*icanon')", "Enter"]);
         let answered = |screen: &str| screen.contains("mode=icanon") || screen.contains("mode=-");
         let screen = self.until("the shell is back", answered);

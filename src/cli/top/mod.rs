@@ -32,7 +32,7 @@ use super::{STOPPED, USAGE, complain};
 use app::{App, Wish};
 use choose::{Choice, Decision};
 use draw::Look;
-use watch::News;
+use watch::{News, Order};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -158,6 +158,7 @@ impl Screen {
     fn show(&mut self, run: &Target) -> io::Result<()> {
         let (sender, news) = channel();
         watch::follow(run.clone(), sender.clone());
+        let orders = watch::steer(run.clone(), sender);
         let look = Look { colours: std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) };
         let mut app = App::default();
         let mut changed = true;
@@ -170,7 +171,8 @@ impl Screen {
                 Heard::Key(key) => match app.press(key) {
                     Some(Wish::Quit) => return Ok(()),
                     Some(Wish::Steer { action, body, said }) => {
-                        watch::steer(run, action, body, said, &sender);
+                        // Whoever takes it lasts as long as this.
+                        let _ = orders.send(Order { action, body, said });
                     }
                     None => {}
                 },

@@ -1,7 +1,7 @@
 //! Follows a run on a thread of its own: the terminal never waits for the network, nor
 //! the run for the terminal.
 
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,20 +50,25 @@ pub(super) fn follow(run: Target, news: Sender<News>) {
     thread::spawn(follow);
 }
 
-/// Has the run do something; the answer comes as news.
-pub(super) fn steer(
-    run: &Target,
-    action: &'static str,
-    body: Value,
-    said: String,
-    news: &Sender<News>,
-) {
-    let (run, news) = (run.clone(), news.clone());
+/// Something that the run is to do; `said` is true once it is done.
+pub(super) struct Order {
+    pub(super) action: &'static str,
+    pub(super) body: Value,
+    pub(super) said: String,
+}
+
+/// Has the run do what is ordered, one thing after the other; the answers come as news.
+pub(super) fn steer(run: Target, news: Sender<News>) -> Sender<Order> {
+    let (sender, orders) = channel::<Order>();
     thread::spawn(move || {
-        let result = run.post(action, &body).map(|()| said).map_err(|problem| problem.why);
-        // Nobody looks any more.
-        let _ = news.send(News::Answer(result));
+        for Order { action, body, said } in orders {
+            let result = run.post(action, &body).map(|()| said).map_err(|problem| problem.why);
+            if news.send(News::Answer(result)).is_err() {
+                return;
+            }
+        }
     });
+    sender
 }
 
 /// Ok if the run has ended or nobody listens; otherwise why the connection is lost.
