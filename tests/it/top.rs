@@ -158,3 +158,22 @@ fn without_a_terminal_it_says_what_to_do() {
     let said = crate::support::program::finish(place.drpipe().arg("top")).expect_code(2);
     assert!(said.err.contains("drpipe ctl status"), "{}", said.err);
 }
+
+/// A terminal that is closed once left the program spinning for ever.
+#[test]
+fn it_ends_with_its_terminal() {
+    let place = Place::with(&long());
+    let Some(terminal) = Terminal::open("it_ends_with_its_terminal", &place, 80, 24) else {
+        return;
+    };
+    let _run = place.start();
+    terminal.drpipe("top");
+    terminal.until("the run is seen", |screen| screen.contains("workers of NUMBERS"));
+    let shell = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]).stdout;
+    let shell = String::from_utf8(shell).unwrap().trim().to_owned();
+    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+    let top = std::path::Path::new("/proc").join(children.trim());
+    assert!(top.join("stat").exists(), "{children:?}");
+    drop(terminal);
+    eventually("the program has ended", || (!top.exists()).then_some(()));
+}

@@ -25,7 +25,9 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyEvent, KeyEventKind};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::target::{self, Key, Problem, Target};
 use super::{STOPPED, USAGE, complain};
@@ -43,7 +45,9 @@ Examples:
 The run goes on when this is left.";
 
 /// How soon keys and news are heeded.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// So long after its terminal was closed the program is given to end in good order.
+const GRACE: Duration = Duration::from_millis(500);
 /// The exit code after a signal.
 const INTERRUPTED: u8 = 130;
 
@@ -83,9 +87,10 @@ pub(super) fn top(args: &TopArgs) -> ExitCode {
 /// the screen has set.
 fn on_screen(runs: Vec<Target>) -> io::Result<ExitCode> {
     let ended = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
+    end_with_the_terminal(Arc::clone(&ended))?;
     let mut screen = Screen { terminal: ratatui::try_init()?, ended };
     let done = screen.choose(runs).and_then(|chosen| match chosen {
         Some(run) => screen.show(&run),
@@ -97,10 +102,37 @@ fn on_screen(runs: Vec<Target>) -> io::Result<ExitCode> {
     Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
+/// A terminal that is closed may leave the reading of its keys stuck: the program ends
+/// all the same.
+fn end_with_the_terminal(ended: Arc<AtomicBool>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP])?;
+    let wait = move || {
+        if signals.forever().next().is_some() {
+            ended.store(true, Ordering::Relaxed);
+            std::thread::sleep(GRACE);
+            std::process::exit(INTERRUPTED.into());
+        }
+    };
+    std::thread::Builder::new().name("hang-up".into()).spawn(wait).map(drop)
+}
+
 struct Screen {
     terminal: DefaultTerminal,
     /// Whether a signal has asked for the end.
     ended: Arc<AtomicBool>,
+}
+
+/// Waits for a key, a while at most; whether the terminal has been closed. Asking for keys
+/// would never come back then.
+fn has_hung_up() -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut keys = [PollFd::new(&stdin, PollFlags::IN)];
+    match rustix::event::poll(&mut keys, Some(&LOOK_EVERY)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {
+            Ok(keys[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the terminal has to say.
@@ -115,7 +147,11 @@ enum Heard {
 
 impl Screen {
     fn hear(&self) -> io::Result<Heard> {
-        let waiting = match event::poll(LOOK_EVERY) {
+        if has_hung_up()? {
+            return Ok(Heard::End);
+        }
+        // What is not a key, such as a new size, is not seen by that.
+        let waiting = match event::poll(Duration::ZERO) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             waiting => waiting.unwrap_or_default(),
         };

@@ -72,7 +72,13 @@ impl Browser {
         };
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         let client = Client::address(&format!("127.0.0.1:{port}"), None).unwrap();
-        let args = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"];
+        let args = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+        ];
         let wanted =
             json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": args}}}});
         let opened = exchange(&client, "POST", "/session", &wanted);
