@@ -16,7 +16,7 @@ use crate::status::{History, Status, View};
 /// So many events are kept.
 const MOST_EVENTS: usize = 1 << 16;
 /// So many bytes of events are kept, about.
-const MOST_BYTES: usize = 64 << 20;
+const MOST_BYTES: usize = 16 << 20;
 
 /// The events of one run.
 #[derive(Clone)]
@@ -262,7 +262,7 @@ mod tests {
             stream.tell(Event::Said { step, worker: 0, level, logger, text });
         }
         let kept = stream.lock();
-        assert!(kept.bytes <= MOST_BYTES && kept.events.len() > 30, "{}", kept.bytes);
+        assert!(kept.bytes <= MOST_BYTES && kept.events.len() > 10, "{}", kept.bytes);
     }
 
     #[test]
