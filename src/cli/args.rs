@@ -291,7 +291,7 @@ pub(super) struct MonitorArgs {
     #[arg(long = "run", value_name = "URL")]
     pub(super) runs: Vec<String>,
     /// The token that the runs given by --run were given
-    #[arg(long, requires = "runs", env = "DRPIPE_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "DRPIPE_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
     /// What lets other machines steer: they see the runs only, if there is none
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token)]
