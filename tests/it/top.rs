@@ -103,6 +103,8 @@ fn a_run_is_seen_and_steered_from_a_terminal() {
     place.until("the step goes on", |view| step(view, "SLOW")["paused"] == false);
     terminal.press(&["P"]);
     place.until("the run is paused", |view| view["paused"] == true);
+    // What a key does depends on what is seen.
+    terminal.until("it is seen", |screen| screen.contains("The run is paused"));
     terminal.press(&["P"]);
     place.until("the run goes on", |view| view["paused"] == false);
     terminal.press(&["q"]);
@@ -123,8 +125,8 @@ fn the_end_of_a_run_stays_on_the_screen() {
     terminal.until("it asks", |screen| screen.contains("y does it"));
     terminal.press(&["y"]);
     assert_eq!(run.end(), Some(130));
-    let screen = terminal.until("the final numbers are seen", |s| s.contains("final numbers"));
-    assert!(screen.contains("The run has ended: it was interrupted (exit code 130)"), "{screen}");
+    let ended = "The run has ended: it was interrupted (exit code 130)";
+    let screen = terminal.until("the final numbers are seen", |screen| screen.contains(ended));
     let summary: Value = crate::support::program::json(&place.path("run.json"));
     let done = crate::support::program::step(&summary, "END")["done"].to_string();
     let row = screen.lines().find(|line| line.trim_start_matches("> ").starts_with("END"));
