@@ -1,5 +1,6 @@
 //! How the numbers of a run are written for people.
 
+use crate::registry::Kind;
 use crate::status::{Standing, State, StepView, View};
 
 /// What a step does for the pace of the run.
@@ -74,6 +75,7 @@ pub(super) fn count(count: u64) -> String {
 /// What waits at a step: `3/64`, or `3` where there is no limit.
 pub(super) fn queue(step: &StepView) -> String {
     match step.queue_limit {
+        _ if step.kind == Kind::Producer => "-".to_owned(),
         Some(limit) => format!("{}/{limit}", step.queued),
         None => step.queued.to_string(),
     }
