@@ -7,13 +7,13 @@
 //! run that was killed the array is not closed, which both programs accept.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -23,12 +23,14 @@ use crate::router::Span;
 
 /// So many spans may wait to be written.
 const MOST_WAITING: usize = 100_000;
+/// At the end of a run, a reader that takes nothing is waited for this long.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The trace of a run that is under way.
 pub(crate) struct Trace {
     sender: Sender<Part>,
     room: Arc<Room>,
-    writer: JoinHandle<io::Result<()>>,
+    written: Receiver<io::Result<()>>,
 }
 
 /// How much waits, and how much found no room.
@@ -36,6 +38,8 @@ pub(crate) struct Trace {
 struct Room {
     waiting: AtomicUsize,
     omitted: AtomicU64,
+    /// How often something was written.
+    portions: AtomicU64,
 }
 
 enum Part {
@@ -49,7 +53,10 @@ impl Trace {
     /// # Errors
     /// If it cannot be written to.
     pub(crate) fn begin(path: &Path, steps: Vec<Arc<str>>) -> io::Result<Self> {
-        let mut file = File::create(path)?;
+        let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        // A pipe is opened once it has a reader, and the run does not wait for one.
+        let file = if is_pipe { None } else { Some(File::create(path)?) };
+        let path = path.to_owned();
         let mut opening = String::from("[\n");
         for (index, step) in steps.iter().enumerate() {
             let pid = index + 1;
@@ -62,14 +69,21 @@ impl Trace {
                 &json!({"name": "process_sort_index", "ph": "M", "pid": pid, "tid": 0, "args": {"sort_index": pid}}),
             );
         }
-        file.write_all(opening.as_bytes())?;
         let (sender, parts) = mpsc::channel();
+        let (done, written) = mpsc::channel();
         let room = Arc::<Room>::default();
         let (shared, scribe) = (Arc::clone(&room), Scribe { steps, named: BTreeSet::new() });
-        let writer = std::thread::Builder::new()
-            .name("trace".into())
-            .spawn(move || scribe.write(file, &parts, &shared))?;
-        Ok(Self { sender, room, writer })
+        let write = move || {
+            let file = file.map_or_else(|| File::options().write(true).open(path), Ok);
+            let result = file.and_then(|mut file| {
+                file.write_all(opening.as_bytes())?;
+                scribe.write(file, &parts, &shared)
+            });
+            // Nobody may wait for it any more.
+            let _ = done.send(result);
+        };
+        std::thread::Builder::new().name("trace".into()).spawn(write)?;
+        Ok(Self { sender, room, written })
     }
 
     pub(crate) fn spans(&self, spans: Vec<Span>) {
@@ -83,7 +97,7 @@ impl Trace {
     }
 
     fn send(&self, count: usize, part: Part) {
-        let Room { waiting, omitted } = &*self.room;
+        let Room { waiting, omitted, .. } = &*self.room;
         let before = waiting.fetch_add(count, Ordering::Relaxed);
         if before + count > MOST_WAITING || self.sender.send(part).is_err() {
             waiting.fetch_sub(count, Ordering::Relaxed);
@@ -91,14 +105,29 @@ impl Trace {
         }
     }
 
-    /// Waits until everything is written.
+    /// Waits until everything is written, or nothing has been for a while.
     ///
     /// # Errors
     /// Why the file is not whole.
     pub(crate) fn finish(self) -> io::Result<()> {
-        let Self { sender, writer, .. } = self;
+        let Self { sender, written, room } = self;
         drop(sender);
-        writer.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
+        let mut portions = room.portions.load(Ordering::Relaxed);
+        loop {
+            match written.recv_timeout(PATIENCE) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(io::Error::other("its thread panicked"));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = room.portions.load(Ordering::Relaxed);
+                    if now == portions {
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody takes it"));
+                    }
+                    portions = now;
+                }
+            }
+        }
     }
 }
 
@@ -125,6 +154,7 @@ impl Scribe {
             };
             room.waiting.fetch_sub(count, Ordering::Relaxed);
             file.write_all(text.as_bytes())?;
+            room.portions.fetch_add(1, Ordering::Relaxed);
             text.clear();
         }
         let omitted = room.omitted.load(Ordering::Relaxed);
@@ -247,8 +277,8 @@ mod tests {
     fn what_finds_no_room_is_counted() {
         let room = Arc::<Room>::default();
         let (sender, parts) = mpsc::channel();
-        let writer = std::thread::spawn(|| Ok(()));
-        let trace = Trace { sender, room: Arc::clone(&room), writer };
+        let (_done, written) = mpsc::channel();
+        let trace = Trace { sender, room: Arc::clone(&room), written };
         for _ in 0..3 {
             trace.spans((0..MOST_WAITING as u64 / 2).map(span).collect());
         }

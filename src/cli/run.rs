@@ -32,7 +32,16 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, 
         Some(file) => summary::check(option, file),
         None => Ok(()),
     };
-    let prepared = check("--summary", &args.summary).and_then(|()| check("--report", &args.report));
+    let prepared = summary::are_different(&[
+        ("--config", Some(args.source.config.as_path())),
+        ("--summary", args.summary.as_deref()),
+        ("--report", args.report.as_deref()),
+        ("--events", args.events.as_deref()),
+        ("--trace", args.trace.as_deref()),
+        ("--journal", args.journal().as_deref()),
+    ]);
+    let prepared = prepared.and_then(|()| check("--summary", &args.summary));
+    let prepared = prepared.and_then(|()| check("--report", &args.report));
     let prepared = prepared.and_then(|()| log::start(args, &bars));
     let events = prepared.and_then(|()| args.events.as_deref().map(Events::open).transpose());
     let events = events.map_err(|error| complain(USAGE, format_args!("error: {error}")))?;

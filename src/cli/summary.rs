@@ -27,6 +27,34 @@ pub(super) fn check(option: &str, file: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether no two of these options name the same file; devices and pipes may be shared.
+///
+/// # Errors
+/// Which ones do.
+pub(super) fn are_different(options: &[(&str, Option<&Path>)]) -> Result<(), String> {
+    let place = |file: &Path| {
+        let known = fs::canonicalize(file).ok();
+        let known = known.or_else(|| {
+            let directory = fs::canonicalize(directory_of(file)).ok()?;
+            Some(directory.join(file.file_name()?))
+        });
+        known.filter(|path| path.metadata().map_or(true, |metadata| metadata.is_file()))
+    };
+    let named = options.iter().filter_map(|(option, file)| Some((option, (*file)?)));
+    let mut seen: Vec<(&str, PathBuf)> = Vec::new();
+    for (option, file) in named {
+        let Some(path) = place(file) else { continue };
+        if let Some((other, _)) = seen.iter().find(|(_, known)| *known == path) {
+            return Err(format!(
+                "{option} {}: this is the file of {other} too; expected one of its own",
+                file.display()
+            ));
+        }
+        seen.push((option, path));
+    }
+    Ok(())
+}
+
 /// Writes the report: a regular file appears whole or not at all; into
 /// anything else, such as a pipe, it is written as it is.
 ///

@@ -127,7 +127,7 @@ async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next
 fn facts(request: &Request) -> Facts<'_> {
     let headers = request.headers();
     let text = |name: &str| one(headers, name);
-    let passed_on = ["x-forwarded-for", "forwarded", "via", "x-real-ip"];
+    let passed_on = ["x-forwarded-for", "x-forwarded-host", "forwarded", "via", "x-real-ip"];
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let is_page = !request.uri().path().contains("/api/");
     Facts {

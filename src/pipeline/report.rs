@@ -19,16 +19,17 @@ pub(super) fn report(
     let snapshot = router.snapshot(elapsed);
     let steps: Vec<StepReport> = std::iter::zip(&plan.steps, snapshot.steps)
         .enumerate()
-        .map(|(index, (step, status))| (step, status, router.places(index)))
-        .map(|(step, status, places)| StepReport {
+        .map(|(index, (step, status))| (step, status, router.workforce(index, elapsed)))
+        .map(|(step, status, (workers, there))| StepReport {
             name: step.name.clone(),
             class: step.class.clone(),
             kind: step.kind,
-            workers: places,
+            workers,
             counts: status.counts,
-            busy_percent: 100.0 * status.busy_time.as_secs_f64()
-                / (elapsed.as_secs_f64() * if mode == Mode::Threads { places } else { 1 } as f64)
-                    .max(f64::MIN_POSITIVE),
+            busy_percent: part(
+                status.busy_time,
+                if mode == Mode::Threads { there } else { elapsed },
+            ),
             busy_time: status.busy_time,
             median: status.median,
             mean: status.mean,
@@ -58,4 +59,9 @@ pub(super) fn report(
         quarantined: kept.count,
         config_hash: plan.config_hash.clone(),
     }
+}
+
+/// In percent. One that is to go may be busy a little longer than it is counted.
+fn part(busy: Duration, there: Duration) -> f64 {
+    (100.0 * busy.as_secs_f64() / there.as_secs_f64().max(f64::MIN_POSITIVE)).min(100.0)
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +44,9 @@ pub(crate) enum ReadError {
 pub(crate) fn read(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadError> {
     let unreadable = |error| ReadError::Unreadable { path: path.to_owned(), error };
     let mut file = File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.file_type().is_char_device() {
+        return Err(ReadError::NoEvents { path: path.to_owned() });
+    }
     let mut beginning = Vec::new();
     file.by_ref().take(DATABASE.len() as u64).read_to_end(&mut beginning).map_err(unreadable)?;
     if beginning == DATABASE {

@@ -49,6 +49,7 @@ use items::Items;
 use ordered::Ordered;
 use queue::Queue;
 use span::Marks;
+use steer::Staff;
 
 pub(crate) use interface::*;
 
@@ -78,6 +79,8 @@ struct Step {
     /// How many of them there are when there is little to do, and at most.
     least: usize,
     most: usize,
+    /// Once somebody has set the number of its workers.
+    staff: Option<Staff>,
     /// Whether its class allows one worker only.
     single: bool,
     /// Whether it is paused by itself.
@@ -224,6 +227,7 @@ impl Router {
                 workers: (first..workers.len()).collect(),
                 least: step.min_threads + step.min_processes,
                 most: step.workers,
+                staff: None,
                 single: step.single,
                 paused: false,
                 sent: vec![0; step.routes.len()],

@@ -12,6 +12,16 @@ use crate::parcel::Parcel;
 /// The most workers that a step can be given.
 const MOST_WORKERS: usize = 256;
 
+/// The workers of a step whose number somebody has set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Staff {
+    /// The time that they had before `since`, all of them together.
+    before: Duration,
+    since: Duration,
+    now: usize,
+    most: usize,
+}
+
 impl Router {
     /// Does what an operator wants.
     ///
@@ -24,7 +34,7 @@ impl Router {
         match steer {
             Steer::Pause { step } => self.pause(step),
             Steer::Resume { step } => self.resume(step),
-            Steer::SetWorkers { step, workers } => self.set_workers(step, workers),
+            Steer::SetWorkers { step, workers } => self.set_workers(step, workers, now),
             Steer::Requeue { step, entry, origin, payload } => {
                 self.requeue(step, entry, origin, payload, now)
             }
@@ -85,7 +95,7 @@ impl Router {
         (0..self.steps.len()).for_each(|step| self.unpause(Some(step)));
     }
 
-    fn set_workers(&mut self, index: usize, workers: usize) -> Result<(), String> {
+    fn set_workers(&mut self, index: usize, workers: usize, now: Duration) -> Result<(), String> {
         let step = &self.steps[index];
         let name = &step.name;
         let refusal = if step.is_producer {
@@ -107,6 +117,18 @@ impl Router {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
+        let staff = self.steps[index].staff.unwrap_or(Staff {
+            before: Duration::ZERO,
+            since: Duration::ZERO,
+            now: self.steps[index].most,
+            most: self.steps[index].most,
+        });
+        self.steps[index].staff = Some(Staff {
+            before: staff.time(now),
+            since: now,
+            now: workers,
+            most: staff.most.max(workers),
+        });
         self.steps[index].least = workers;
         self.steps[index].most = workers;
         self.steps[index].pressed_since = None;
@@ -121,9 +143,14 @@ impl Router {
         Ok(())
     }
 
-    /// The most workers that the step had at a time, or could have had.
-    pub(crate) fn places(&self, step: usize) -> usize {
-        self.steps[step].workers.len()
+    /// The most workers that the step had at a time, or could have had, and the time that
+    /// all of them together had by `now`.
+    pub(crate) fn workforce(&self, step: usize, now: Duration) -> (usize, Duration) {
+        let step = &self.steps[step];
+        match step.staff {
+            Some(staff) => (staff.most, staff.time(now)),
+            None => (step.workers.len(), now * step.workers.len() as u32),
+        }
     }
 
     /// Workers of the step that are there to stay.
@@ -226,6 +253,13 @@ impl Router {
         self.tell(Event::Requeued { step: name, origin, entry });
         self.touch(index);
         Ok(())
+    }
+}
+
+impl Staff {
+    /// The time that all of them together had by `now`.
+    fn time(self, now: Duration) -> Duration {
+        self.before + now.saturating_sub(self.since) * self.now as u32
     }
 }
 

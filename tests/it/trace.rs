@@ -201,3 +201,41 @@ fn a_trace_that_cannot_be_written_is_refused_before_the_run() {
         run.err
     );
 }
+
+/// The run waited for such a reader for ever, and two signals did not end it.
+#[test]
+fn a_reader_that_never_comes_is_not_waited_for_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("pipeline.json"), config(&json!({}))).unwrap();
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let mut command = drpipe(directory.path());
+    let run = finish(command.arg("--trace").arg(&pipe)).expect_code(1);
+    assert!(run.err.contains("the trace is not whole"), "{}", run.err);
+}
+
+#[test]
+fn two_options_with_one_file_are_refused_before_it_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&json!({}));
+    fs::write(directory.path().join("pipeline.json"), &config).unwrap();
+    for args in [
+        ["--trace", "pipeline.json", "--report", "a.html"],
+        ["--report", "./a", "--events", "a"],
+        ["--journal", "a", "--trace", "a"],
+    ] {
+        let run = finish(drpipe(directory.path()).args(args)).expect_code(2);
+        assert!(run.err.contains("this is the file of --"), "{}", run.err);
+        assert_eq!(fs::read_to_string(directory.path().join("pipeline.json")).unwrap(), config);
+        assert!(!directory.path().join("a").exists());
+    }
+    let both = ["-q", "--trace", "/dev/null", "--report", "/dev/null"];
+    finish(drpipe(directory.path()).args(both)).expect_code(1);
+}
