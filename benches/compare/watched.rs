@@ -97,14 +97,16 @@ fn watch(
         std::thread::spawn(move || {
             let mut buffer = vec![0; 1 << 16];
             let mut total = stream.read(&mut buffer).unwrap_or(0);
-            while reads {
-                match stream.read(&mut buffer) {
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => total += count,
+            if reads {
+                loop {
+                    match stream.read(&mut buffer) {
+                        Ok(0) | Err(_) => break,
+                        Ok(count) => total += count,
+                    }
                 }
             }
             if !reads {
-                // It stays open, and nobody reads, until the run has gone.
+                // It stays open, and nobody reads, until this program ends.
                 std::mem::forget(stream);
             }
             total

@@ -229,6 +229,10 @@ impl Status {
             (status.busy, status.queued, status.queued_bytes) = (0, 0, 0);
             (status.busy_time, status.running) = (last.busy_time, Duration::ZERO);
             status.high_water = last.queue_high_water;
+            status.workers = last.workers;
+            if let [all] = &mut status.sent[..] {
+                *all = last.counts.emitted;
+            }
             status.waits_for.clear();
             status.each_worker.clear();
             status.paused = false;

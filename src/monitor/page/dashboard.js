@@ -1,6 +1,6 @@
 // The page: connects, shows what comes, and passes on what its reader wants.
 
-import { byId, count, el, keyed, percent, remember, say, show, span } from "./parts.js";
+import { byId, count, el, headed, keyed, percent, remember, say, show, span } from "./parts.js";
 import { graph } from "./graph.js";
 import { limits } from "./sentence.js";
 import { failures, log, pictures, steps, workers } from "./tables.js";
@@ -232,7 +232,7 @@ function row(run) {
   const parts = Object.fromEntries(cells.map((name) => [name, el("td", { class: right.has(name) ? "num" : "", "data-field": name })]));
   const node = el("tr", { "data-run": run.run }, el("th", { scope: "row" }, link), ...Object.values(parts));
   node.parts = parts;
-  return node;
+  return headed(node, byId("runs"));
 }
 
 function fillRow({ parts }, run) {

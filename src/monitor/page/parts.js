@@ -179,3 +179,9 @@ export function draw(node, times, values, unit) {
   say(most, `max ${unit(top)}`);
   drawing.setAttribute("aria-label", `${words}: now ${unit(values.at(-1) ?? 0)}, at most ${unit(top)}`);
 }
+
+// On a narrow screen a row is a block, and each of its cells says what it is.
+export function headed(row, table) {
+  [...row.cells].forEach((cell, at) => { cell.dataset.label = table.tHead.rows[0].cells[at].textContent; });
+  return row;
+}

@@ -1,6 +1,6 @@
 // The steps, their workers, failures, pictures and lines of the log.
 
-import { byId, bytes, count, draw, el, keyed, percent, plot, rate, rates, say, show, span, time } from "./parts.js";
+import { byId, bytes, count, draw, el, headed, keyed, percent, plot, rate, rates, say, show, span, time } from "./parts.js";
 import { word } from "./graph.js";
 
 const MOST_FAILURES = 20;
@@ -106,7 +106,7 @@ export function workers(view) {
     const node = el("tr", {}, el("th", { scope: "row" }, worker.step), el("td", { class: "num" }, String(worker.worker)),
       cell("state"), cell("input", "path"), cell("since", "num"), cell("in_hand", "num"));
     node.parts = Object.fromEntries([...node.querySelectorAll("[data-field]")].map((cell) => [cell.dataset.field, cell]));
-    return node;
+    return headed(node, byId("workers"));
   };
   keyed(byId("workers").tBodies[0], all.slice(0, MOST_WORKERS), (worker) => `${worker.step}\n${worker.worker}`, make, ({ parts }, worker) => {
     say(parts.state, worker.state === "held" ? "waits for room" : worker.state);
