@@ -125,7 +125,7 @@ def test_progress_events_and_the_end(tmp_path):
     assert elapsed == sorted(elapsed)
     assert seen[-1].step("SLEEP").workers == 1
     kinds = [event["event"] for event in events]
-    assert kinds[:2] == ["opened", "started"] and kinds[-1] == "ended"
+    assert kinds[0] == "opened" and "started" in kinds and kinds[-1] == "ended"
     assert kinds.count("step_finished") == 3 and "progress" not in kinds
     # A second look sees the same.
     assert list(run.events()) == events
