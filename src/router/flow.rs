@@ -44,8 +44,7 @@ impl Router {
             let taken = self.take_from_hand(worker, completion.count as usize);
             let (cause, failure) = match completion.outcome {
                 Outcome::Done => {
-                    let each = completion.busy / completion.count.max(1);
-                    self.mark_done(worker, &taken, each);
+                    self.mark_done(worker, &taken, completion.busy, completion.count);
                     self.items_done(step, &taken);
                     self.order_leaves(taken.iter().map(Parcel::first));
                     let counts = &mut self.steps[step].counts;

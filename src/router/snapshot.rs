@@ -14,6 +14,7 @@ impl Router {
             let alive = step.workers.iter().map(|index| &self.workers[*index]);
             let each_worker: Vec<_> = alive.filter_map(|worker| worker.status(now)).collect();
             let busy = each_worker.iter().filter(|worker| worker.state.is_at_work());
+            let (median, p99) = step.times.median_and_p99();
             StepStatus {
                 name: Arc::clone(&step.name),
                 counts: step.counts,
@@ -24,9 +25,9 @@ impl Router {
                 workers: each_worker.len(),
                 busy_time: step.times.total,
                 running: busy.map(|worker| worker.since).sum(),
-                median: step.times.median(),
+                median,
                 mean: step.times.mean(),
-                p99: step.times.p99(),
+                p99,
                 sent: step.sent.clone(),
                 waits_for: self.waits_for(step),
                 paused: step.paused,

@@ -198,11 +198,18 @@ impl Router {
         Ran { worker: number, busy, waited: begun_at.saturating_sub(mark.queued_at) }
     }
 
-    /// These messages of the step are done by the worker, each in this time.
-    pub(super) fn mark_done(&mut self, worker: usize, parcels: &[Parcel], busy: Duration) {
+    /// These messages of the step are done by the worker, `count` of them in this time.
+    pub(super) fn mark_done(
+        &mut self,
+        worker: usize,
+        parcels: &[Parcel],
+        busy: Duration,
+        count: u32,
+    ) {
         if self.marks.is_none() {
             return;
         }
+        let busy = busy / count.max(1);
         let step = self.workers[worker].step;
         for parcel in parcels {
             for message in (parcel.first()..).take(parcel.count()) {

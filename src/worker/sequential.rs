@@ -51,11 +51,11 @@ pub(crate) fn run(
             if begins_work && cancelled.load(Ordering::Relaxed) {
                 continue;
             }
-            let at =
-                action.worker().map(|worker| (router.step_name(worker), router.place_of(worker).1));
+            let worker = action.worker();
             inputs.extend(act(action, &mut workers, &mut outlet));
-            if let Some((step, number)) = at {
-                outlet.note(&step, number, note::take());
+            if let Some(worker) = worker.filter(|_| note::count() > 0) {
+                let number = router.place_of(worker).1;
+                outlet.note(&router.step_name(worker), number, note::take());
             }
             let now = start.elapsed();
             outlet.progress(now, || router.snapshot(now));
