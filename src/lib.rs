@@ -18,6 +18,7 @@ pub mod error;
 pub mod event;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+mod home;
 mod journal;
 pub mod ledger;
 pub mod message;

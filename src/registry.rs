@@ -37,6 +37,8 @@ impl Kind {
 
 /// A stage behind one face, whatever its types.
 pub(crate) trait Task {
+    /// What depends on the graph; called before any work runs, without `init`.
+    fn validate_in(&self, context: &Context) -> Result<()>;
     fn init(&mut self, context: &Context) -> Result<()>;
     /// Producers only; a stage has none to give.
     fn next(&mut self, outputs: &mut Outputs<'_>) -> Result<Next>;
@@ -66,6 +68,7 @@ pub struct Class {
     schema: Value,
     build: BuildFrom,
     foreign: bool,
+    module: String,
 }
 
 impl Class {
@@ -88,12 +91,19 @@ impl Class {
             schema,
             build: Arc::new(|_| Err(Failure::permanent("its workers are not written in Rust"))),
             foreign: true,
+            module: String::new(),
         }
     }
 
     /// Whether its workers are written in another language.
     pub(crate) fn is_foreign(&self) -> bool {
         self.foreign
+    }
+
+    /// The module of the program that has it, such as `numbers`: by this name a
+    /// configuration of the first model may mean it where Python has no such class.
+    pub(crate) fn module(&self) -> &str {
+        &self.module
     }
 
     /// The name that a configuration's `class` gives.
@@ -217,6 +227,7 @@ impl Registry {
             schema: schemars::schema_for!(T).to_value(),
             build: Arc::new(build),
             foreign: false,
+            module: module_of::<T>().to_owned(),
         };
         self.classes.insert(name.to_owned(), class);
     }
@@ -261,6 +272,14 @@ pub(crate) fn of_consumer<C: Consumer>() -> Traits {
     }
 }
 
+/// The last module on the way to a type.
+fn module_of<T>() -> &'static str {
+    let path = std::any::type_name::<T>();
+    let path = path.split_once('<').map_or(path, |(path, _)| path);
+    let module = path.rsplit_once("::").map_or("", |(module, _)| module);
+    module.rsplit_once("::").map_or(module, |(_, last)| last)
+}
+
 fn from_params<T: DeserializeOwned>(params: &Value) -> Result<T> {
     T::deserialize(params).map_err(|error| Failure::permanent(error.to_string()))
 }
@@ -291,7 +310,12 @@ struct StageTask<S>(S);
 struct ConsumerTask<C>(C);
 
 impl<P: Producer> Task for ProducerTask<P> {
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)
+    }
+
     fn init(&mut self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)?;
         self.0.init(context)
     }
 
@@ -313,7 +337,12 @@ impl<P: Producer> Task for ProducerTask<P> {
 }
 
 impl<S: Stage> Task for StageTask<S> {
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)
+    }
+
     fn init(&mut self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)?;
         self.0.init(context)
     }
 
@@ -332,7 +361,12 @@ impl<S: Stage> Task for StageTask<S> {
 }
 
 impl<C: Consumer> Task for ConsumerTask<C> {
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)
+    }
+
     fn init(&mut self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)?;
         self.0.init(context)
     }
 

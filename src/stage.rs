@@ -54,6 +54,31 @@ impl Context {
         &self.next_steps
     }
 
+    /// Checks that a parameter names one of the next steps.
+    ///
+    /// # Errors
+    /// A permanent failure that names the parameter, what it says and the nearest name.
+    pub fn expect_next_step(&self, parameter: &str, name: &str) -> Result<()> {
+        if self.next_steps.iter().any(|step| step == name) {
+            return Ok(());
+        }
+        let message = format!("{parameter:?} says {}", unknown_next_step(self, name));
+        Err(Failure::permanent(message))
+    }
+
+    /// Where a step stands that is only checked.
+    pub(crate) fn planned(step: &str, next_steps: Vec<String>) -> Self {
+        Self {
+            run: String::new(),
+            step: step.to_owned(),
+            worker: 0,
+            next_codecs: vec![Codec::Bincode; next_steps.len()],
+            next_steps,
+            codec: Codec::Bincode,
+            private: None,
+        }
+    }
+
     /// A directory for what the workers of this run share, if some of them are
     /// processes; it is removed at the end of the run.
     pub fn private_directory(&self) -> Option<&Path> {
@@ -108,6 +133,15 @@ pub trait Producer {
     /// # Errors
     /// A failure whose message names the parameter and what was expected.
     fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`Stage::validate_in`].
+    ///
+    /// # Errors
+    /// As [`Stage::validate_in`].
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        let _ = context;
         Ok(())
     }
 
@@ -188,6 +222,17 @@ pub trait Stage {
         Ok(())
     }
 
+    /// Checks what depends on where the step stands: parameters that name next
+    /// steps ([`Context::expect_next_step`]). Called before any work runs, with the
+    /// graph's names and a run that has no name yet, and once more before `init`.
+    ///
+    /// # Errors
+    /// A failure whose message names the parameter and what was expected.
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
     /// Called once per worker, before its first message.
     ///
     /// # Errors
@@ -254,6 +299,15 @@ pub trait Consumer {
     /// # Errors
     /// A failure whose message names the parameter and what was expected.
     fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`Stage::validate_in`].
+    ///
+    /// # Errors
+    /// As [`Stage::validate_in`].
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        let _ = context;
         Ok(())
     }
 

@@ -88,6 +88,11 @@ impl Stage for EvenOdd {
     type In = i64;
     type Out = i64;
 
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        context.expect_next_step("even", &self.even)?;
+        context.expect_next_step("odd", &self.odd)
+    }
+
     fn run(&mut self, number: i64, out: &mut Emitter<'_, i64>) -> Result<()> {
         out.send_to(if number % 2 == 0 { &self.even } else { &self.odd }, number)
     }

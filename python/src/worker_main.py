@@ -14,6 +14,8 @@ if __name__ == "__main__":
         sys.path.insert(0, carried)
     if sys.argv[1:] == ["--describe"]:
         from drpipe.describe import main
+    elif sys.argv[1:2] == ["--rehearse"]:
+        from drpipe.worker import rehearse as main
     else:
         from drpipe.worker import main
     main()

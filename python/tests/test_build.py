@@ -69,8 +69,68 @@ def test_traits_are_set_and_checked():
     made.log = made.log
     assert made.run(0) == [4.0, 3, (3, 4), "e"]
     assert made.name == "S" and made.log != "the log"
-    with pytest.raises(SetupError, match='the parameter "count" of Cleaner is refused: TraitError'):
+    with pytest.raises(SetupError, match="the configuration of Cleaner is refused: TraitError"):
         make("Cleaner", {"count": "many"}, "traits")
+
+
+WHOLE = {
+    "sections": {"Telescope": {"size": 4, "Mirror": {"facets": 7}}, "Mirror": {"color": "red"}},
+    "rest": {"version": 1},
+    "settings": [["Lid.open", "False"], ["Telescope.Mirror.facets", "9"]],
+}
+
+
+@pytest.mark.parametrize("name", ["Telescope", "ByParent", "ByConfig", "ByTool", "Closed"])
+def test_a_class_of_traitlets_takes_the_whole_configuration(name):
+    pytest.importorskip("traitlets")
+    whole = {**WHOLE, "sections": {**WHOLE["sections"], name: WHOLE["sections"]["Telescope"]}}
+    if name != "Telescope":
+        whole["settings"] = [["Lid.open", "False"], [f"{name}.Mirror.facets", "9"]]
+    params = {"size": 5, "own": 3}
+    made = build.build(
+        "helpers", name, params, step="S", connections=[], send=print, log=None, whole=whole
+    )
+    made.init()
+    assert (made.size, made.own) == (5, 3)
+    assert (made.mirror.facets, made.mirror.color, made.lid.open) == (9, "red", False)
+    assert made.config["Mirror"]["color"] == "red" and made.config["version"] == 1
+    if name != "Closed":
+        assert made.size_at_first == 5
+
+
+def test_the_sections_of_helpers_are_known():
+    traits = pytest.importorskip("drpipe.traits")
+    pytest.importorskip("traitlets")
+    import helpers
+
+    known = traits.sections()
+    assert known["Mirror"] == ["color", "facets"] and known["Lid"] == ["open"]
+    assert "Configurable" not in known
+    for param, text, value in [
+        ("size", "5", 5),
+        ("flag", "False", False),
+        ("names", "['a', 'b']", ["a", "b"]),
+        ("pair", "(1, 2)", [1, 2]),
+        ("title", "5", "5"),
+        ("Mirror.facets", "3", 3),
+        ("size", "many", "many"),
+        ("other", "1", None),
+    ]:
+        assert traits.read(helpers.Telescope, [(param, text)]) == [value], param
+    said = [("names", "a"), ("size", "1"), ("names", "b")]
+    assert traits.read(helpers.Telescope, said) == [["a"], 1, ["a", "b"]]
+
+
+def test_a_class_may_check_its_parameters_before_the_run():
+    wanted = {"module": "parameters", "class": "Switch", "step": "S", "next_steps": ["A", "B"]}
+    for params, settings, invalid in [
+        ({"even": "A", "odd": "B"}, [], None),
+        ({"even": "A", "odd": "C"}, [], "odd says C, which is none of A, B"),
+        ({"even": "A", "odd": "C"}, [["odd", "B"]], None),
+    ]:
+        entry = {**wanted, "params": params, "settings": settings}
+        answer = describe.answer({"classes": [entry]})
+        assert answer["classes"][0]["ok"]["invalid"] == invalid
 
 
 def test_the_schema_of_annotations():
@@ -180,7 +240,7 @@ def test_the_probe_describes_classes_and_survives_what_modules_do(tmp_path):
 def test_the_probe_lists_what_a_module_offers():
     answer, _ = probe({"list": "parameters"})
     names = [entry["name"] for entry in answer["classes"]]
-    assert names == ["Annotated", "Data", "Arguments", "Component", "Slots", "Narrow"]
+    assert names == ["Annotated", "Data", "Arguments", "Component", "Slots", "Narrow", "Switch"]
     assert all("schema" in entry["ok"] for entry in answer["classes"])
     answer, _ = probe({"list": "absent"})
     assert answer["classes"][0]["error"]["what"] == "module"

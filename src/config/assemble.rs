@@ -13,6 +13,7 @@ use super::spec::{RUN_WORKERS, StepSpec, WORKERS, Workers, wrong_name};
 use super::types;
 use crate::codec::Codec;
 use crate::registry::Registry;
+use crate::stage::Context;
 
 /// What a check of a configuration gives.
 pub struct Loaded {
@@ -81,6 +82,9 @@ pub(crate) fn plan(
     }
     let edges = edges(&specs, rules.loops, rules.incomplete, report);
     types::check(&specs, &edges, rules.registry, report);
+    if rules.registry.is_some() {
+        places(&specs, &edges, report);
+    }
     let order = order(&specs, &edges);
     let config = effective(&specs, &edges, &order, &quarantine);
     let config_hash = hash_of(&config);
@@ -101,11 +105,27 @@ pub(crate) fn plan(
     Plan {
         steps: steps.collect(),
         ordered: false,
+        sequential: false,
         quarantine,
         monitor: None,
         config,
         config_hash,
         work_hash,
+    }
+}
+
+/// Lets each class look at where its steps stand, for parameters that name next steps.
+fn places(specs: &[StepSpec], edges: &[Edge], report: &mut Report<'_>) {
+    for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| spec.python.is_none()) {
+        let routes = edges.iter().filter(|edge| edge.from == index);
+        let next_steps = routes.map(|edge| specs[edge.to].name.clone()).collect();
+        // What cannot be built was reported where it stands.
+        let Ok(task) = (spec.build)() else { continue };
+        if let Err(failure) = task.validate_in(&Context::planned(&spec.name, next_steps)) {
+            let message = failure.to_string();
+            let origin = spec.origin_of(&message);
+            report.error(origin, format!("class {}: {message}", quote(&spec.class)), "");
+        }
     }
 }
 
@@ -162,11 +182,17 @@ fn work(specs: &[StepSpec], edges: &[Edge], index: usize) -> Value {
     let spec = &specs[index];
     let routes = edges.iter().filter(|edge| edge.from == index);
     let routes = routes.map(|edge| json!([specs[edge.to].name, edge.feedback]));
-    json!({
+    let mut work = json!({
         "name": spec.name, "class": spec.class, "params": spec.params,
         "module": spec.python.as_ref().map(|python| &python.module),
         "routes": routes.collect::<Vec<_>>(),
-    })
+    });
+    let whole = spec.python.as_ref().map(|python| &python.configuration);
+    if let Some(whole) = whole.filter(|whole| !whole.is_null()) {
+        // Its helpers may take any section.
+        work["configuration"] = json!([whole["sections"], whole["settings"]]);
+    }
+    work
 }
 
 fn hash_of(value: &Value) -> String {

@@ -46,7 +46,14 @@ pub(crate) fn edges(
             edges.extend(next_in_list(specs, from));
         }
         if spec.role == Role::Consumer {
-            if let Some(link) = spec.next_steps.first() {
+            let own = spec.next_steps.iter().find(|link| link.name == spec.name);
+            if let Some(link) = own {
+                let name = quote(&spec.name);
+                let message = format!("the consumer {name} leads to itself, but it is the end");
+                let hint = "a step that feeds itself is one of the stagers: put it there, with \
+                            \"feedback\", and a consumer behind it, such as one of class Discard";
+                report.error(&link.origin, message, hint);
+            } else if let Some(link) = spec.next_steps.first() {
                 let message = format!("the consumer {} has next steps", quote(&spec.name));
                 report.error(&link.origin, message, "it is the end: remove \"next_steps\"");
             }

@@ -49,7 +49,7 @@ mod tests {
     fn python(name: &str, next: &[&str]) -> StepSpec {
         let mut step = stage::<Pass>(name, next);
         let (interpreter, module) = ("python3".into(), "lab".into());
-        step.python = Some(Python { interpreter, module, paths: Vec::new() });
+        step.python = Some(Python { interpreter, module, ..Python::default() });
         step
     }
 

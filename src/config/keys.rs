@@ -42,6 +42,10 @@ impl Key {
 
     /// Whether the key takes this value.
     pub(crate) fn takes(&self, value: &Value) -> bool {
+        // The first model has it; the spelling says whether it is allowed.
+        if self.name == "queue_limit" && is_zero(value) {
+            return true;
+        }
         let valid = jsonschema::validator_for(&self.schema()).is_ok_and(|v| v.is_valid(value));
         // What a schema cannot say: 2^64 bytes and more have no number here, and what is
         // an address.
@@ -52,6 +56,11 @@ impl Key {
                 _ => true,
             }
     }
+}
+
+/// Whether a limit is 0, or the digit.
+pub(crate) fn is_zero(value: &Value) -> bool {
+    number(value) == Some(0) && !value.as_f64().is_some_and(|number| number > 0.0)
 }
 
 fn is_address(text: &str) -> bool {
@@ -172,7 +181,8 @@ pub(crate) const FLOW: &[Key] = &[
         "mode",
         Shape::Value(|| json!({"enum": ["sequential", "multithread", "multiprocess"]})),
         "\"sequential\", \"multithread\" or \"multiprocess\"",
-        "Has no effect.",
+        "How the steps run: one after the other if sequential. Steps in Python run in processes \
+         in every mode.",
     ),
     key(
         "gui",
@@ -189,7 +199,11 @@ pub(crate) const FLOW: &[Key] = &[
     ignored("log_level"),
     ignored("log_format"),
     ignored("log_datefmt"),
+    ignored("log_file"),
+    ignored("log_config"),
+    ignored("quiet"),
     ignored("ports"),
+    ignored("zmq_ports"),
 ];
 
 const fn ignored(name: &'static str) -> Key {
@@ -214,7 +228,7 @@ pub(crate) const STEP: &[Key] = &[
         "The name of the step, unique in the file.",
     ),
     text("class", "The class that does the step's work."),
-    text("module", "The Python module that has the class, if drpipe has no class of that name."),
+    text("module", "The Python module that has the class; none, or \"drpipe\", for drpipe's own."),
     PYTHON,
     PYTHONPATH,
     key(
@@ -339,6 +353,17 @@ fn names() -> Value {
     json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 }
 
+/// The names of a list, or of a text with commas; blanks around them and empty ones are
+/// left out.
+pub(crate) fn names_in(value: &Value) -> Vec<String> {
+    let texts: Vec<&str> = match value {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    let names = texts.into_iter().flat_map(|text| text.split(',')).map(str::trim);
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 /// One directory, or a list of them.
 pub(crate) fn directories(value: &Value) -> Vec<PathBuf> {
     let items = match value {
@@ -449,10 +474,11 @@ mod tests {
             for good in [json!(1), json!(-1), json!("10"), json!("-1")] {
                 assert!(takes(name, good.clone()), "{name} {good}");
             }
-            for bad in [json!(0), json!(-2), json!("0"), json!(""), json!(true), json!("ten")] {
+            for bad in [json!(-2), json!("-0"), json!(""), json!(true), json!("ten")] {
                 assert!(!takes(name, bad.clone()), "{name} {bad}");
             }
         }
+        assert!(!takes("queue_bytes", json!(0)) && !takes("queue_limit", json!(0.5)));
         assert!(!takes("queue_bytes", json!("9999999999999999999 TiB")));
         assert!(!takes("queue_bytes", json!("1 QiB")));
     }

@@ -1,17 +1,18 @@
 //! Both spellings of a file, brought to one form.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::address::Address;
 use super::diagnostic::{did_you_mean, quote, quote_all};
-use super::keys::{self, Key};
-use super::node::{Member, Node};
+use super::keys::{self, Key, Shape};
+use super::node::{Member, Node, Tree};
 use super::python::Defaults;
 use super::report::Report;
 use super::settings::Setting;
 use super::spec::{Origin, Role, wrong_name};
+use crate::home;
 use crate::nearest::nearest;
 use crate::registry::Registry;
 
@@ -22,15 +23,28 @@ pub(crate) enum Spelling {
     Ctapipe,
 }
 
+/// The values of ctapipe's `mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Sequential,
+    Threads,
+    Processes,
+}
+
 /// A file in the one form that all spellings come to.
 pub(crate) struct Lowered<'d> {
     pub(crate) spelling: Spelling,
     /// The producer, the stagers, the consumer.
     pub(crate) steps: Vec<(Role, &'d Node)>,
-    /// The parameter sections, named after classes of the registry.
+    /// Objects that may be sections of parameters: whose they are is known when the
+    /// classes in Python are.
     pub(crate) sections: Vec<&'d Member>,
+    /// The file as a whole.
+    pub(crate) root: &'d Node,
     pub(crate) quarantine: PathBuf,
     pub(crate) ordered: bool,
+    /// Whose steps are to run one after the other, or on threads, as ctapipe has it.
+    pub(crate) mode: Option<(Mode, Origin)>,
     /// Where the run is to be shown, by drpipe's own key.
     monitor: Option<String>,
     /// Whether it is to be shown, and where, by ctapipe's keys.
@@ -135,8 +149,10 @@ pub(crate) fn lower<'d>(
         spelling,
         steps: Vec::new(),
         sections: Vec::new(),
+        root,
         quarantine: PathBuf::from("quarantine"),
         ordered: false,
+        mode: None,
         monitor: None,
         gui: false,
         gui_address: None,
@@ -153,15 +169,17 @@ pub(crate) fn lower<'d>(
         lowered.incomplete = true;
         return lowered;
     }
-    let top = top_level(root, spelling, registry, &mut lowered, report);
+    let mut idle = Vec::new();
+    let top = top_level(root, spelling, registry, &mut lowered, &mut idle, report);
     let (steps_in, keys) = match around {
-        Some(member) => (&member.value, flow(&member.value, report)),
+        Some(member) => (&member.value, flow(&member.value, &mut idle, report)),
         None => (root, top.clone()),
     };
     steps(steps_in, spelling, &keys, &mut lowered, report);
     for (key, node) in top.iter().chain(&keys) {
         set_top_level(&mut lowered, key, &node.to_value(), Origin::File(node.offset));
     }
+    say_idle(&idle, report);
     top_level_settings(&mut lowered, settings, report);
     lowered
 }
@@ -170,19 +188,34 @@ pub(crate) fn lower<'d>(
 fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: Origin) {
     let text = || value.as_str().unwrap_or_default();
     match key.name {
-        "quarantine" => lowered.quarantine = PathBuf::from(text()),
+        "quarantine" => lowered.quarantine = home::expand(Path::new(text())),
         "ordered" => lowered.ordered = value.as_bool().unwrap_or_default(),
         "python" => lowered.python.interpreter = Some((text().to_owned(), origin)),
         "pythonpath" => lowered.python.paths = keys::directories(value),
         "monitor" => lowered.monitor = Some(text().to_owned()),
+        "mode" => {
+            let mode = match text() {
+                "sequential" => Mode::Sequential,
+                "multithread" => Mode::Threads,
+                _ => Mode::Processes,
+            };
+            lowered.mode = Some((mode, origin));
+        }
         "gui" => lowered.gui = value == &Value::Bool(true),
         "gui_address" => lowered.gui_address = Some(text().to_owned()),
         _ => {}
     }
 }
 
-/// The keys of the pipeline that the command line may set.
-const SETTABLE: [&str; 4] = ["quarantine", "ordered", "python", "pythonpath"];
+/// A key of the pipeline that the command line may set: one with a value of its own.
+fn settable(name: &str) -> Option<&'static Key> {
+    let key = keys::find(keys::NATIVE, name).or_else(|| keys::find(keys::FLOW, name))?;
+    matches!(key.shape, Shape::Value(_)).then_some(key)
+}
+
+/// The names of those that do something, for messages.
+const SETTABLE: [&str; 8] =
+    ["quarantine", "ordered", "python", "pythonpath", "monitor", "mode", "gui", "gui_address"];
 
 type Keys<'d> = Vec<(&'static Key, &'d Node)>;
 
@@ -191,6 +224,7 @@ fn top_level<'d>(
     spelling: Spelling,
     registry: &Registry,
     lowered: &mut Lowered<'d>,
+    idle: &mut Vec<&'d Member>,
     report: &mut Report<'_>,
 ) -> Keys<'d> {
     if let (Some(_), Some(second)) = (root.get("Pipeline"), root.get("Flow")) {
@@ -204,11 +238,17 @@ fn top_level<'d>(
     let classes: Vec<&str> = registry.classes().map(|class| class.name()).collect();
     let named = classes_of_steps(root);
     checked(root, table, report, |member, report| {
-        if registry.get(&member.key).is_some() || named.contains(&member.key) {
-            section(member, lowered, report);
-        } else if let Some(hint) = misplaced(&member.key, spelling) {
+        if let Some(hint) = misplaced(&member.key, spelling) {
             let message = format!("unknown key {}", quote(&member.key));
             report.error(&Origin::File(member.offset), message, hint);
+        } else if member.value.is_object() {
+            lowered.sections.push(member);
+        } else if registry.get(&member.key).is_some() || named.contains(&member.key) {
+            let found = show(&member.value.to_value());
+            let message = format!("found {found}; expected an object with the class's parameters");
+            report.error(&Origin::File(member.value.offset), message, "");
+        } else if spelling == Spelling::Ctapipe && is_idle(member, table) {
+            idle.push(member);
         } else {
             unknown_key(member, table, classes.iter().copied(), report);
         }
@@ -227,14 +267,22 @@ fn classes_of_steps(root: &Node) -> Vec<String> {
     classes.filter_map(|class| class.value.to_value().as_str().map(str::to_owned)).collect()
 }
 
-fn section<'d>(member: &'d Member, lowered: &mut Lowered<'d>, report: &mut Report<'_>) {
-    if member.value.is_object() {
-        lowered.sections.push(member);
-    } else {
-        let found = show(&member.value.to_value());
-        let message = format!("found {found}; expected an object with the class's parameters");
-        report.error(&Origin::File(member.value.offset), message, "");
-    }
+/// Whether an unknown key of ctapipe's spelling is a setting of the first model or of
+/// its programs, which have many, and no slip: neither steps nor near to a known key.
+fn is_idle(member: &Member, table: &'static [Key]) -> bool {
+    let names = table.iter().chain(keys::FLOW).map(|key| key.name);
+    let plain = |node: &Node| matches!(node.tree, Tree::Scalar(_));
+    let is_plain = plain(&member.value)
+        || matches!(&member.value.tree, Tree::List(items) if items.iter().all(plain));
+    is_plain && nearest(&member.key, names).is_none()
+}
+
+/// Says once which keys of the first model have no meaning here.
+fn say_idle(idle: &[&Member], report: &mut Report<'_>) {
+    let Some(first) = idle.first() else { return };
+    let verb = if idle.len() == 1 { "has" } else { "have" };
+    let names = quote_all(idle.iter().map(|member| member.key.as_str()));
+    report.warning(&Origin::File(first.offset), format!("{names} {verb} no effect here"), "");
 }
 
 /// What to do about a key of the other spelling.
@@ -251,18 +299,13 @@ fn misplaced(key: &str, spelling: Spelling) -> Option<&'static str> {
 }
 
 /// The keys of the object around the steps in ctapipe's spelling.
-fn flow<'d>(object: &'d Node, report: &mut Report<'_>) -> Keys<'d> {
-    let keys = checked(object, keys::FLOW, report, |member, report| {
-        unknown_key(member, keys::FLOW, [], report);
-    });
-    for (key, node) in &keys {
-        if keys::has_no_effect(key) {
-            let message = format!("{} has no effect here", quote(key.name));
-            let hint = if key.name == "mode" { "steps run on threads" } else { "" };
-            report.warning(&Origin::File(node.offset), message, hint);
-        }
-    }
-    keys
+fn flow<'d>(object: &'d Node, idle: &mut Vec<&'d Member>, report: &mut Report<'_>) -> Keys<'d> {
+    let known = |member: &Member| keys::find(keys::FLOW, &member.key);
+    idle.extend(object.members().iter().filter(|m| known(m).is_some_and(keys::has_no_effect)));
+    checked(object, keys::FLOW, report, |member, report| match is_idle(member, keys::FLOW) {
+        true => idle.push(member),
+        false => unknown_key(member, keys::FLOW, [], report),
+    })
 }
 
 fn steps<'d>(
@@ -317,21 +360,16 @@ pub(crate) fn is_top_level(setting: &Setting) -> bool {
 fn top_level_settings(lowered: &mut Lowered<'_>, settings: &[Setting], report: &mut Report<'_>) {
     for (index, setting) in settings.iter().enumerate() {
         let origin = Origin::Setting(index);
-        let key = keys::find(keys::FLOW, &setting.key);
-        match key {
+        match settable(&setting.key) {
             _ if !is_top_level(setting) => {}
-            Some(key) if SETTABLE.contains(&key.name) => match key.takes(&setting.verbatim()) {
-                true => set_top_level(lowered, key, &setting.verbatim(), origin),
-                false => wrong_value(key, &setting.verbatim(), &origin, report),
-            },
-            Some(key) if matches!(key.name, "gui" | "gui_address") => {
-                let message = format!("{} has no effect here", quote(key.name));
-                report.warning(&origin, message, "use --monitor");
-            }
             Some(key) if keys::has_no_effect(key) => {
                 report.warning(&origin, format!("{} has no effect here", quote(key.name)), "");
             }
-            _ => {
+            Some(key) => match setting.value_for(|value| key.takes(value)) {
+                Some(value) => set_top_level(lowered, key, &value, origin),
+                None => wrong_value(key, &setting.json(), &origin, report),
+            },
+            None => {
                 let message = format!(
                     "{} cannot be set for the pipeline; expected {}, or STEP.key or \
                      Class.parameter",

@@ -21,6 +21,7 @@ pub mod plan;
 mod python;
 mod report;
 mod schema;
+mod sections;
 mod settings;
 pub(crate) mod spec;
 mod steps;
@@ -32,7 +33,7 @@ pub use assemble::Loaded;
 pub(crate) use assemble::{assemble, fnv1a};
 pub use diagnostic::{ConfigError, Diagnostic, Place, Severity};
 pub use graph::{dot, mermaid};
-pub use python::{About, Describe, Described, Unusable, Wanted};
+pub use python::{About, Describe, Described, Sections, Unusable, Wanted};
 pub use schema::schema;
 pub use settings::Setting;
 
@@ -41,6 +42,7 @@ use assemble::Rules;
 use check::Loops;
 use lower::Spelling;
 use report::Report;
+use spec::StepSpec;
 
 /// Checks a configuration and plans its run.
 ///
@@ -80,9 +82,20 @@ pub fn load_with(
     };
     let rules = Rules { loops, incomplete, registry: Some(registry) };
     let monitor = lowered.monitor();
+    let sequential = mode(&lowered, &specs, &mut report);
     let mut plan = assemble::plan(specs, lowered.quarantine, &rules, &mut report);
     plan.monitor = monitor;
     plan.ordered = lowered.ordered;
+    plan.sequential = sequential;
     let warnings = report.finish(Some(&root))?;
     Ok(Loaded { plan, warnings })
+}
+
+/// Whether the file asks for one step after the other.
+fn mode(lowered: &lower::Lowered<'_>, specs: &[StepSpec], report: &mut Report<'_>) -> bool {
+    let Some((mode, origin)) = &lowered.mode else { return false };
+    if *mode == lower::Mode::Threads && specs.iter().any(|spec| spec.python.is_some()) {
+        report.warning(origin, "steps in Python run in processes of their own all the same", "");
+    }
+    *mode == lower::Mode::Sequential
 }

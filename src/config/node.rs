@@ -73,6 +73,13 @@ impl Node {
         self.members().iter().find(|member| member.key == key)
     }
 
+    /// Where the key stands to which the names lead.
+    pub(crate) fn offset_of(&self, path: &[String]) -> Option<usize> {
+        let (first, rest) = path.split_first()?;
+        let member = self.get(first)?;
+        if rest.is_empty() { Some(member.offset) } else { member.value.offset_of(rest) }
+    }
+
     pub(crate) fn to_value(&self) -> Value {
         match &self.tree {
             Tree::Scalar(value) => value.clone(),

@@ -6,10 +6,13 @@ use serde_json::{Map, Value};
 use super::diagnostic::{did_you_mean, quote};
 use super::keys::STEP;
 use super::node::{Node, Tree};
+use super::python::{InPython, Sections};
 use super::report::Report;
+use super::sections;
 use super::settings::Setting;
-use super::spec::Origin;
-use super::validate::{Fault, faults, only_text, properties};
+use super::spec::{Origin, words};
+use super::validate::{Fault, faults, integers, only_text, properties};
+use crate::home;
 use crate::nearest::nearest;
 use crate::registry::Class;
 
@@ -19,6 +22,8 @@ pub(crate) struct Params<'d> {
     section: Option<&'d Node>,
     own: Option<&'d Node>,
     set: Vec<(String, Setting, usize)>,
+    /// Those of the command line as a class in Python reads them.
+    read: Vec<Option<Value>>,
 }
 
 /// Where the value of one parameter was given.
@@ -43,8 +48,18 @@ impl<'d> Params<'d> {
         self.set.push((param.to_owned(), setting.clone(), index));
     }
 
+    /// The parameters of the command line, as they were typed.
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
+        self.set.iter().map(|(param, setting, _)| (param.clone(), setting.value.clone())).collect()
+    }
+
+    /// Takes the values of the command line's parameters from who knows how to read them.
+    pub(crate) fn read(&mut self, values: &[Option<Value>]) {
+        self.read = values.to_vec();
+    }
+
     fn source(&self, param: &str) -> Option<Source<'d>> {
-        let set = self.set.iter().rev().find(|(name, ..)| name == param);
+        let set = self.set.iter().rev().find(|(name, ..)| first_part(name) == param);
         if let Some((.., index)) = set {
             return Some(Source::Setting(*index));
         }
@@ -55,8 +70,8 @@ impl<'d> Params<'d> {
             .next()
     }
 
-    /// The effective parameters.
-    fn merged(&self, schema: &Value) -> Value {
+    /// The parameters that the file gives.
+    pub(crate) fn of_file(&self) -> Value {
         let mut merged = Map::new();
         for object in [self.section, self.own].into_iter().flatten() {
             for member in object.members() {
@@ -66,33 +81,88 @@ impl<'d> Params<'d> {
                 }
             }
         }
-        for (param, setting, _) in &self.set {
-            let text = only_text(schema, param);
-            let value = if text { setting.verbatim() } else { setting.json() };
-            merged.insert(param.clone(), value);
+        let mut merged = Value::Object(merged);
+        in_home(&mut merged);
+        merged
+    }
+
+    /// The effective parameters.
+    fn merged(&self, class: &Class) -> Value {
+        let schema = class.schema();
+        let mut merged = self.of_file();
+        for (place, (param, setting, _)) in self.set.iter().enumerate() {
+            let read = self.read.get(place).cloned().flatten();
+            let mut value = read.unwrap_or_else(|| match only_text(schema, param) {
+                true => setting.verbatim(),
+                false => setting.json(),
+            });
+            in_home(&mut value);
+            // A name with points leads into the sections of a class's helpers.
+            let parts =
+                if class.is_foreign() { param.split('.').collect() } else { vec![&**param] };
+            insert(&mut merged, &parts, value);
         }
-        Value::Object(merged)
+        integers(schema, &mut merged);
+        merged
     }
 
     /// The effective parameters, checked against the schema of the class and,
     /// if that finds nothing, by the class itself.
-    pub(crate) fn check(&self, class: &Class, step: usize, report: &mut Report<'_>) -> Value {
-        let schema = class.schema();
-        let params = self.merged(schema);
-        let faults = faults(schema, &params);
+    pub(crate) fn check(
+        &self,
+        class: &Class,
+        python: Option<&InPython>,
+        step: usize,
+        report: &mut Report<'_>,
+    ) -> Value {
+        let params = self.merged(class);
+        let faults = faults(class.schema(), &params);
         for fault in &faults {
             if class.is_foreign() && fault.path.len() == 1 && fault.known.is_some() {
-                self.undeclared(fault, class, step, report);
+                match fault.path.first().filter(|_| python.is_some_and(|p| p.configurable)) {
+                    Some(name) if sections::is_name(name) && params[name].is_object() => {
+                        let known = python.map(|python| &*python.sections);
+                        self.nested(known, name, &params[name], step, report);
+                    }
+                    _ => self.undeclared(fault, class, step, report),
+                }
                 continue;
             }
             let origin = self.locate(fault, step);
             let (message, hint) = self.describe(fault, class, &origin);
             report.error(&origin, message, hint);
         }
-        if faults.is_empty() && !class.is_foreign() {
-            self.build(class, &params, step, report);
+        if faults.is_empty() {
+            let refused = match python {
+                Some(python) => python.invalid.clone(),
+                None => class.try_build(&params).err().map(|failure| failure.to_string()),
+            };
+            if let Some(message) = refused {
+                self.refused(&message, class, &params, step, report);
+            }
         }
         params
+    }
+
+    /// The sections of a class's helpers among its own parameters.
+    fn nested(
+        &self,
+        known: Option<&Sections>,
+        name: &str,
+        section: &Value,
+        step: usize,
+        report: &mut Report<'_>,
+    ) {
+        let Some(known) = known else { return };
+        for odd in sections::odd(known, name, section) {
+            let fault = Fault {
+                path: odd.path,
+                message: String::new(),
+                hint: String::new(),
+                known: Some(Vec::new()),
+            };
+            report.warning(&self.locate(&fault, step), odd.message, odd.hint);
+        }
     }
 
     /// A class in another language need not declare all that it takes.
@@ -107,15 +177,40 @@ impl<'d> Params<'d> {
         report.warning(&self.locate(fault, step), message, did_you_mean(nearest(name, known)));
     }
 
-    /// Builds an instance once, for what the schema cannot say.
-    fn build(&self, class: &Class, params: &Value, step: usize, report: &mut Report<'_>) {
-        let Err(failure) = class.try_build(params) else { return };
-        let message = failure.to_string();
+    /// What the class says of its parameters that the schema cannot say. If it does not say
+    /// which of them it means, that is the one without which it says something else.
+    fn refused(
+        &self,
+        message: &str,
+        class: &Class,
+        params: &Value,
+        step: usize,
+        report: &mut Report<'_>,
+    ) {
         let names = properties(class.schema());
-        let path = named(&message, &names).map(str::to_owned).into_iter().collect();
+        let meant = words(message).find_map(|word| names.iter().find(|name| *name == word));
+        let without = |name: &&String| {
+            let mut rest = params.clone();
+            rest.as_object_mut().and_then(|rest| rest.remove(*name));
+            class.try_build(&rest).err().is_none_or(|failure| failure.to_string() != message)
+        };
+        let given = || params.as_object().into_iter().flat_map(Map::keys);
+        let meant = meant.or_else(|| given().find(without).filter(|_| !class.is_foreign()));
+        let path = meant.cloned().into_iter().collect();
         let fault = Fault { path, message: String::new(), hint: String::new(), known: None };
         let message = format!("class {}: {message}", quote(class.name()));
         report.error(&self.locate(&fault, step), message, "");
+    }
+
+    /// Where each of the parameters was given.
+    pub(crate) fn origins(&self, params: &Value, step: usize) -> Vec<(String, Origin)> {
+        let names = params.as_object().into_iter().flat_map(Map::keys);
+        let origin = |name: &String| {
+            let path = vec![name.clone()];
+            let fault = Fault { path, message: String::new(), hint: String::new(), known: None };
+            (name.clone(), self.locate(&fault, step))
+        };
+        names.map(origin).collect()
     }
 
     fn describe(&self, fault: &Fault, class: &Class, origin: &Origin) -> (String, String) {
@@ -168,8 +263,37 @@ impl<'d> Params<'d> {
     }
 }
 
-/// The parameter that a message speaks of: the one that it names first.
-fn named<'a>(message: &str, names: &'a [String]) -> Option<&'a str> {
-    let words = message.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-    words.into_iter().find_map(|word| names.iter().find(|name| *name == word)).map(String::as_str)
+/// The name of the parameter that a dotted name leads into.
+fn first_part(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(first, _)| first)
+}
+
+/// Puts a value where the names lead, into objects that are made on the way.
+fn insert(object: &mut Value, names: &[&str], value: Value) {
+    let (Some((first, rest)), Some(members)) = (names.split_first(), object.as_object_mut()) else {
+        return;
+    };
+    if rest.is_empty() {
+        members.insert((*first).to_owned(), value);
+        return;
+    }
+    let inner = members.entry(*first).or_insert_with(|| Value::Object(Map::new()));
+    if !inner.is_object() {
+        *inner = Value::Object(Map::new());
+    }
+    insert(inner, rest, value);
+}
+
+/// Texts that begin with `~/` are paths in the home directory.
+pub(crate) fn in_home(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some(expanded) = home::expand_text(text) {
+                *text = expanded;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(in_home),
+        Value::Object(members) => members.values_mut().for_each(in_home),
+        _ => {}
+    }
 }

@@ -32,7 +32,7 @@ pub struct Route {
 }
 
 /// Where a class written in Python is found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Python {
     /// The interpreter.
     pub interpreter: PathBuf,
@@ -40,6 +40,9 @@ pub struct Python {
     pub module: String,
     /// Directories that modules are looked for in before all others.
     pub paths: Vec<PathBuf>,
+    /// The whole configuration where the class takes it, else null: `sections` of classes,
+    /// the `rest` of the file, and the command line's `settings` of classes.
+    pub configuration: Value,
 }
 
 /// One step of the plan.
@@ -101,6 +104,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Whether the steps that end the pipeline get their messages in order.
     pub ordered: bool,
+    /// Whether the configuration asks for one step after the other.
+    pub sequential: bool,
     /// Where failed inputs are kept.
     pub quarantine: PathBuf,
     /// Where the run is to be shown, if the configuration says so.

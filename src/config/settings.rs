@@ -63,6 +63,18 @@ impl Setting {
         serde_json::from_str(&self.value).unwrap_or_else(|_| self.verbatim())
     }
 
+    /// The key as the name of a parameter.
+    pub(crate) fn param(&self) -> &str {
+        self.key.strip_prefix("params.").unwrap_or(&self.key)
+    }
+
+    /// The value as a key takes it: a number, a truth value or a list where it takes
+    /// that, otherwise the text as it stands.
+    pub(crate) fn value_for(&self, takes: impl Fn(&Value) -> bool) -> Option<Value> {
+        let json = Some(self.json()).filter(|value| !value.is_string());
+        json.into_iter().chain([self.verbatim()]).find(|value| takes(value))
+    }
+
     /// The value where a text is expected.
     pub(crate) fn verbatim(&self) -> Value {
         Value::String(self.value.clone())

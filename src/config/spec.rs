@@ -121,6 +121,8 @@ pub(crate) struct StepSpec {
     pub(crate) origin: Origin,
     /// Where its workers were given.
     pub(crate) workers_origin: Origin,
+    /// Where its parameters were given.
+    pub(crate) param_origins: Vec<(String, Origin)>,
 }
 
 impl StepSpec {
@@ -151,6 +153,7 @@ impl StepSpec {
             build,
             python: None,
             workers_origin: origin.clone(),
+            param_origins: Vec::new(),
             origin,
         }
     }
@@ -166,6 +169,14 @@ impl StepSpec {
         self.threads.max + self.processes.max
     }
 
+    /// Where the parameter was given that a message speaks of: the one that it names first.
+    pub(crate) fn origin_of(&self, message: &str) -> &Origin {
+        let given = words(message).find_map(|word| {
+            self.param_origins.iter().find(|(name, _)| name == word).map(|(_, origin)| origin)
+        });
+        given.unwrap_or(&self.origin)
+    }
+
     /// Adds a next step; the first is the default.
     pub(crate) fn leads_to(&mut self, name: &str) {
         self.next_steps.push(Link { name: name.to_owned(), origin: self.origin.clone() });
@@ -176,6 +187,11 @@ impl StepSpec {
         self.leads_to(name);
         self.feedback.push(Link { name: name.to_owned(), origin: self.origin.clone() });
     }
+}
+
+/// The words of a message that may be names.
+pub(crate) fn words(message: &str) -> impl Iterator<Item = &str> {
+    message.split(|c: char| !(c.is_alphanumeric() || c == '_'))
 }
 
 /// What is wrong with a step's name, if anything. The characters that are

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::diagnostic::{did_you_mean, quote, quote_all};
+use super::diagnostic::{did_you_mean, quote};
 use super::keys::{self, STEP};
 use super::lower::{Lowered, Spelling, checked, is_top_level, unknown_key, wrong_value};
 use super::node::Node;
 use super::params::Params;
-use super::plan::Python;
-use super::python::{self, Describe, Found};
+use super::python::{self, Describe, Found, InPython};
 use super::report::Report;
+use super::sections::Claims;
 use super::settings::Setting;
 use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, Workers};
 use crate::error::Failure;
@@ -25,7 +25,7 @@ pub(crate) struct Draft<'d> {
     node: &'d Node,
     /// The valid ones.
     fields: BTreeMap<&'static str, Field<'d>>,
-    params: Params<'d>,
+    pub(crate) params: Params<'d>,
 }
 
 /// The value of a key, and where it was given.
@@ -61,25 +61,28 @@ pub(crate) fn specs(
 ) -> (Vec<StepSpec>, bool) {
     let mut drafts: Vec<Draft<'_>> =
         lowered.steps.iter().map(|(role, node)| draft(*role, node, report)).collect();
-    apply(settings, &mut drafts, registry, report);
-    let found = python::describe(&drafts, lowered, registry, describe, report);
+    for section in &lowered.sections {
+        for draft in drafts.iter_mut().filter(|d| d.text("class") == Some(&section.key)) {
+            draft.params.section(&section.value);
+        }
+    }
+    apply(settings, &mut drafts, report);
+    let found = python::describe(&mut drafts, lowered, registry, settings, describe, report);
+    let claims = Claims::new(&drafts, &found, lowered.spelling, registry);
+    claims.check_sections(lowered, report);
+    for (index, setting) in settings.iter().enumerate().filter(|(_, s)| !is_top_level(s)) {
+        let target = setting.target.as_str();
+        if drafts.iter().all(|draft| draft.text("name") != Some(target)) {
+            let origin = Origin::Setting(index);
+            claims.check_setting(target, setting.param(), lowered, &origin, report);
+        }
+    }
     let mut incomplete = lowered.incomplete;
     let mut specs = Vec::new();
-    for (draft, found) in drafts.iter_mut().zip(&found) {
-        for section in &lowered.sections {
-            if draft.text("class") == Some(section.key.as_str()) {
-                draft.params.section(&section.value);
-            }
-        }
+    for (draft, found) in drafts.iter().zip(&found) {
         match spec(draft, lowered.spelling, registry, found.as_ref(), report) {
             Some(spec) => specs.push(spec),
             None => incomplete = true,
-        }
-    }
-    for section in &lowered.sections {
-        if !drafts.iter().any(|draft| draft.text("class") == Some(section.key.as_str())) {
-            let message = format!("no step is of class {}", quote(&section.key));
-            report.warning(&Origin::File(section.offset), message, "its parameters are not used");
         }
     }
     (specs, incomplete)
@@ -102,16 +105,8 @@ fn draft<'d>(role: Role, node: &'d Node, report: &mut Report<'_>) -> Draft<'d> {
 }
 
 /// Puts the command line's settings over the file's.
-fn apply(
-    settings: &[Setting],
-    drafts: &mut [Draft<'_>],
-    registry: &Registry,
-    report: &mut Report<'_>,
-) {
-    for (index, setting) in settings.iter().enumerate() {
-        if is_top_level(setting) {
-            continue;
-        }
+fn apply(settings: &[Setting], drafts: &mut [Draft<'_>], report: &mut Report<'_>) {
+    for (index, setting) in settings.iter().enumerate().filter(|(_, s)| !is_top_level(s)) {
         let target = setting.target.as_str();
         if drafts.iter().any(|draft| draft.text("name") == Some(target)) {
             for draft in drafts.iter_mut().filter(|draft| draft.text("name") == Some(target)) {
@@ -119,14 +114,8 @@ fn apply(
             }
             continue;
         }
-        let param = setting.key.strip_prefix("params.").unwrap_or(&setting.key);
-        let mut used = false;
         for draft in drafts.iter_mut().filter(|draft| draft.text("class") == Some(target)) {
-            draft.params.set(param, setting, index);
-            used = true;
-        }
-        if !used {
-            unknown_target(target, &Origin::Setting(index), drafts, registry, report);
+            draft.params.set(setting.param(), setting, index);
         }
     }
 }
@@ -160,25 +149,6 @@ fn apply_to_step(setting: &Setting, index: usize, draft: &mut Draft<'_>, report:
     }
 }
 
-fn unknown_target(
-    target: &str,
-    origin: &Origin,
-    drafts: &[Draft<'_>],
-    registry: &Registry,
-    report: &mut Report<'_>,
-) {
-    if registry.get(target).is_some() {
-        report.error(origin, format!("no step is of class {}", quote(target)), "");
-        return;
-    }
-    let steps: Vec<&str> = drafts.iter().filter_map(|draft| draft.text("name")).collect();
-    let classes = drafts.iter().filter_map(|draft| draft.text("class"));
-    let near = nearest(target, steps.iter().copied().chain(classes));
-    let known = quote_all(steps.iter().copied());
-    let message = format!("{} is neither a step nor a class; the steps are {known}", quote(target));
-    report.error(origin, message, did_you_mean(near));
-}
-
 /// None if the step has no usable name.
 fn spec(
     draft: &Draft<'_>,
@@ -190,11 +160,12 @@ fn spec(
     let (class, python) = class(draft, registry, found, report);
     let (params, build) = match class {
         Some(class) => {
-            let params = draft.params.check(class, draft.node.offset, report);
+            let params = draft.params.check(class, python, draft.node.offset, report);
             (params.clone(), class.with_params(params))
         }
         None => (Value::Null, failing_build()),
     };
+    let param_origins = draft.params.origins(&params, draft.node.offset);
     let usable = class.filter(|class| fits(class.kind(), draft.role));
     let name = name(draft, report);
     let (mut threads, mut processes) = workers(draft, report);
@@ -222,7 +193,7 @@ fn spec(
             .fields
             .get("memory_limit")
             .and_then(|field| keys::bytes(&field.value).flatten()),
-        queue_limit: queue_limit(draft, report),
+        queue_limit: queue_limit(draft, spelling, report),
         queue_bytes: queue_bytes(draft, report),
         next_steps: links(draft, "next_steps", report),
         feedback: links(draft, "feedback", report),
@@ -243,7 +214,8 @@ fn spec(
             .unwrap_or(BACKOFF),
         params,
         build,
-        python: python.cloned(),
+        python: python.map(|python| python.python.clone()),
+        param_origins,
         origin: draft.origin("name"),
         workers_origin: draft.origin(if threads.max > 0 { "nb_thread" } else { "nb_process" }),
     };
@@ -272,7 +244,7 @@ fn class<'r>(
     registry: &'r Registry,
     found: Option<&'r Found>,
     report: &mut Report<'_>,
-) -> (Option<&'r Class>, Option<&'r Python>) {
+) -> (Option<&'r Class>, Option<&'r InPython>) {
     let Some(name) = draft.text("class") else {
         if draft.node.get("class").is_none() {
             missing("class", draft, report);
@@ -284,15 +256,16 @@ fn class<'r>(
         let fitting = registry.classes().filter(|class| fits(class.kind(), draft.role));
         fitting.map(Class::name)
     };
-    let (class, python) = match (registry.get(name), found) {
-        (Some(class), _) => (class, None),
-        (None, Some(Found::Class(found))) => (&found.0, Some(&found.1)),
-        (None, Some(Found::Unusable)) => return (None, None),
-        (None, None) => {
+    let (class, python) = match (found, registry.get(name)) {
+        (Some(Found::Class(found)), _) => (&found.class, Some(&**found)),
+        (Some(Found::Unusable), _) => return (None, None),
+        (_, Some(class)) => (class, None),
+        (_, None) => {
             let near = nearest(name, registry.classes().map(Class::name));
             let known = list(fitting());
             let message = format!("unknown class {}; expected {known}", quote(name));
             let hint = match near {
+                _ if draft.text("module").is_some() => did_you_mean(near),
                 Some(_) => did_you_mean(near),
                 None => "a class in Python also needs its \"module\"".to_owned(),
             };
@@ -380,8 +353,15 @@ fn without_effect(draft: &Draft<'_>, report: &mut Report<'_>) {
     }
 }
 
-fn queue_limit(draft: &Draft<'_>, report: &mut Report<'_>) -> Option<usize> {
+fn queue_limit(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) -> Option<usize> {
     let Some(field) = draft.fields.get("queue_limit") else { return Some(QUEUE_LIMIT) };
+    if keys::is_zero(&field.value) {
+        // In the first model a queue takes one message more than its limit.
+        if let (Spelling::Native, Some(key)) = (spelling, keys::find(STEP, "queue_limit")) {
+            wrong_value(key, &field.value, &field.origin, report);
+        }
+        return Some(1);
+    }
     let limit = keys::number(&field.value).map(|limit| limit as usize);
     if limit.is_none() {
         unbounded("queue_limit", field, report);

@@ -50,6 +50,38 @@ pub(crate) fn only_text(schema: &Value, param: &str) -> bool {
     types.contains(&"string") && types.iter().all(|name| matches!(*name, "string" | "null"))
 }
 
+/// Turns whole numbers that are written with a point or an exponent, such as `1e3`, into
+/// integers where a parameter takes no other numbers: for JSON Schema they are the same.
+pub(crate) fn integers(schema: &Value, params: &mut Value) {
+    for (name, value) in params.as_object_mut().into_iter().flatten() {
+        if let Some(property) = schema["properties"].get(name) {
+            integers_of(property, schema, value);
+        }
+    }
+}
+
+fn integers_of(schema: &Value, root: &Value, value: &mut Value) {
+    match value {
+        Value::Number(number) if !number.is_i64() && !number.is_u64() => {
+            let mut types = Vec::new();
+            collect_types(schema, root, 0, &mut types);
+            let only = types.contains(&"integer") && !types.contains(&"number");
+            let whole = number.as_f64().filter(|n| only && n.fract() == 0.0 && n.abs() <= EXACT);
+            if let Some(whole) = whole {
+                *value = Value::from(whole as i64);
+            }
+        }
+        Value::Array(items) => {
+            let schema = schema.get("items").unwrap_or(&Value::Null);
+            items.iter_mut().for_each(|item| integers_of(schema, root, item));
+        }
+        _ => {}
+    }
+}
+
+/// Up to here every whole number is one of 64 bits with a point.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// How deep references between definitions are followed: they may go in circles.
 const DEPTH: usize = 8;
 

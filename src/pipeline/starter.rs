@@ -74,6 +74,7 @@ impl Starter<'_> {
             module: python.module.clone(),
             role: step.kind,
             paths: python.paths.clone(),
+            configuration: python.configuration.clone(),
             to_python: step.routes.iter().map(is_python).collect(),
         };
         let program = python.interpreter.clone();

@@ -4,6 +4,7 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Carried, interpreter};
 use crate::config::plan::Python;
-use crate::config::{About, Described, Unusable, Wanted};
+use crate::config::{About, Described, Sections, Unusable, Wanted};
 use crate::registry::{Class, Kind};
 
 /// Importing a module takes less than this.
@@ -34,6 +35,12 @@ struct Answer {
     executable: PathBuf,
     missing: Vec<String>,
     classes: Vec<Entry>,
+    /// Classes that take sections of the configuration for themselves.
+    #[serde(default)]
+    sections: Sections,
+    /// What is odd about where modules come from.
+    #[serde(default)]
+    odd: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +58,12 @@ struct Facts {
     single: bool,
     gathers: bool,
     schema: Value,
+    #[serde(default)]
+    configurable: bool,
+    #[serde(default)]
+    settings: Vec<Option<Value>>,
+    #[serde(default)]
+    invalid: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -101,17 +114,30 @@ impl Questions<'_> {
         let paths = self.paths(paths);
         let classes: Vec<Value> = wanted
             .iter()
-            .map(|w| json!({"module": w.module, "class": w.class, "role": w.role}))
+            .map(|w| {
+                json!({
+                    "module": w.module, "class": w.class, "role": w.role, "step": w.step,
+                    "next_steps": w.next_steps, "params": w.params, "settings": w.settings,
+                })
+            })
             .collect();
         let answer = match self.ask(&interpreter, &json!({"paths": paths, "classes": classes})) {
             Ok(answer) if answer.classes.len() == wanted.len() => answer,
             Ok(_) => return fail(of_interpreter("its answer is incomplete".into(), String::new())),
             Err(unusable) => return fail(unusable),
         };
+        let sections = Arc::new(answer.sections);
         let described = wanted.iter().zip(answer.classes).map(|(wanted, entry)| {
-            let (module, paths) = (wanted.module.clone(), paths.clone());
-            let python = Python { interpreter: answer.executable.clone(), module, paths };
-            described(wanted, python, entry)
+            let python = Python {
+                interpreter: answer.executable.clone(),
+                module: wanted.module.clone(),
+                paths: paths.clone(),
+                configuration: Value::Null,
+            };
+            let odd = answer.odd.clone();
+            let sections = Arc::clone(&sections);
+            let described = described(wanted, python, entry)?;
+            Ok(Described { sections, odd, ..described })
         });
         described.collect()
     }
@@ -228,9 +254,17 @@ fn read(mut stdout: ChildStdout) -> io::Result<Vec<u8>> {
 
 fn described(wanted: &Wanted, python: Python, entry: Entry) -> Result<Described, Unusable> {
     match (entry.ok, entry.error) {
-        (Some(Facts { kind, single, gathers, schema, .. }), _) => {
-            Ok(Described { python, kind, single, gathers, schema })
-        }
+        (Some(facts), _) => Ok(Described {
+            python,
+            kind: facts.kind,
+            single: facts.single,
+            gathers: facts.gathers,
+            schema: facts.schema,
+            configurable: facts.configurable,
+            settings: facts.settings,
+            invalid: facts.invalid,
+            ..Described::default()
+        }),
         (None, Some(trouble)) => Err(unusable(wanted, trouble)),
         (None, None) => Err(of_interpreter("its answer is incomplete".into(), String::new())),
     }
@@ -249,7 +283,7 @@ fn unusable(wanted: &Wanted, trouble: Trouble) -> Unusable {
 
 fn listed(entry: Entry) -> Result<Listed, String> {
     match (entry.ok, entry.error) {
-        (Some(Facts { kind, doc, single, gathers, mut schema }), _) => {
+        (Some(Facts { kind, doc, single, gathers, mut schema, .. }), _) => {
             if let (Some(object), false) = (schema.as_object_mut(), doc.is_empty()) {
                 object.entry("description").or_insert_with(|| doc.into());
             }

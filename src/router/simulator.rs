@@ -188,6 +188,7 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         }
     });
     Plan {
+        sequential: false,
         ordered: false,
         config: serde_json::Value::Null,
         steps: steps.collect(),

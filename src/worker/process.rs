@@ -58,6 +58,9 @@ pub(crate) struct InPython {
     pub(crate) role: Kind,
     /// Directories that modules are looked for in before all others.
     pub(crate) paths: Vec<PathBuf>,
+    /// The whole configuration, for a class that takes it.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub(crate) configuration: Value,
     /// Whether each next step is in Python too.
     pub(crate) to_python: Vec<bool>,
 }

@@ -7,7 +7,8 @@ use crate::support::program::package;
 
 /// The modules of the library, the lowest first: each may use only those
 /// before it.
-const LAYERS: [&str; 31] = [
+const LAYERS: [&str; 32] = [
+    "home",
     "nearest",
     "error",
     "message",

@@ -9,6 +9,7 @@ import typing
 from enum import Enum
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, get_args, get_origin
 
+from . import shadows, traits
 from .failures import SetupError, nearest, summary
 from .stage import BASES
 
@@ -45,7 +46,8 @@ def import_module(name: str) -> Any:
         hint = f"{name} needs it: {_quoted(sys.executable)} -m pip install {missing.split('.')[0]}"
         raise SetupError("import", summary(error), hint, cause=error) from error
     except BaseException as error:
-        raise SetupError("import", summary(error), f"{name} fails", cause=error) from error
+        hint = shadows.why(shadows.loaded()) or f"{name} fails"
+        raise SetupError("import", summary(error), hint, cause=error) from error
 
 
 def find_class(module: Any, name: str) -> Any:
@@ -124,18 +126,32 @@ def is_traits_class(cls: Any) -> bool:
     return traitlets is not None and issubclass(cls, traitlets.HasTraits)
 
 
-def make(cls: Any, params: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
-    """An instance, and the parameters that are to be set as its attributes.
+def make(
+    cls: Any, params: Dict[str, Any], whole: Optional[traits.Whole] = None
+) -> Tuple[Any, Dict[str, Any]]:
+    """An instance, and the parameters that are to be set as its attributes. `whole` is
+    the configuration, for classes that take it.
 
     Raises:
         SetupError: if a parameter is missing. What the constructor raises.
     """
     rest = dict(params)
-    given = {}
-    traits = is_traits_class(cls)
-    for argument in arguments_of(cls):
+    has_traits = is_traits_class(cls)
+    arguments = arguments_of(cls)
+    given: Dict[str, Any] = {}
+    config = None
+    if traits.is_configurable(cls):
+        config = traits.configuration(whole or {}, cls, params)
+        names = [argument.name for argument in arguments]
+        given = traits.arguments(names, config, takes_anything(cls))
+        rest = traits.not_configured(cls, params)
+    for argument in arguments:
         name = argument.name
-        if name in rest and (argument.is_required or not traits):
+        if name in given:
+            continue
+        if name in params and argument.is_required:
+            rest.setdefault(name, params[name])
+        if name in rest and (argument.is_required or not has_traits):
             given[name] = as_declared(cls, name, rest.pop(name))
         elif argument.is_required and name in OF_COMPONENTS:
             given[name] = None
@@ -145,10 +161,21 @@ def make(cls: Any, params: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
                 f'the parameter "{name}" of {cls.__name__} is missing',
                 'give it in the step\'s "params"',
             )
-    if takes_anything(cls) and not traits:
+    if takes_anything(cls) and not has_traits:
         # It may keep them or not, so they are set as attributes as well.
         given.update(rest)
-    return cls(**given), rest
+    taken = any(value is config for value in given.values()) or "parent" in given
+    try:
+        instance = cls(**given)
+    except Exception as error:
+        if config is None or type(error).__name__ != "TraitError":
+            raise
+        problem = f"the configuration of {cls.__name__} is refused: {summary(error)}"
+        raise SetupError("parameters", problem, cause=error) from error
+    if config is not None and not taken:
+        # Late, but for its own traits not too late.
+        instance.config = config
+    return instance, rest
 
 
 def takes_anything(cls: Any) -> bool:
@@ -259,14 +286,15 @@ def build(
     connections: List[str],
     send: Any,
     log: Any,
+    whole: Optional[traits.Whole] = None,
 ) -> Any:
-    """The instance of a step, before its `init`.
+    """The instance of a step, before its `init`; `whole` as in `make`.
 
     Raises:
         SetupError: if the class or a parameter is not as it should be.
     """
     cls = find_class(import_module(module), name)
-    instance, rest = make(cls, params or {})
+    instance, rest = make(cls, params or {}, whole)
     prepare(instance, step, connections, send, log)
     set_params(instance, rest)
     return instance

@@ -8,12 +8,20 @@ import json
 import os
 import signal
 import sys
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
-from . import failures
-from .build import classes_of, find_class, import_module
+from . import failures, shadows, traits
+from .build import (
+    classes_of,
+    find_class,
+    import_module,
+    is_traits_class,
+    make,
+    prepare,
+    set_params,
+)
 from .failures import SetupError
-from .stage import Consumer, Producer, Stage
+from .stage import BASES, Consumer, Producer, Stage
 
 _NEEDED = {"pyzmq": "zmq", "msgpack": "msgpack"}
 _KINDS = {"producer": Producer, "stage": Stage, "consumer": Consumer}
@@ -62,20 +70,66 @@ def _compile_once() -> None:
 def answer(request: Dict[str, Any]) -> Dict[str, Any]:
     """The answer to a request."""
     missing = [name for name, module in _NEEDED.items() if not importlib.util.find_spec(module)]
+    trouble = shadows.trouble(request.get("paths", []))
     if "list" in request:
         classes = _offers(request["list"])
+    elif trouble:
+        refusal = _refusal(SetupError("module", trouble))
+        classes = [{"error": refusal} for _ in request.get("classes", [])]
     else:
         classes = [_entry(wanted) for wanted in request.get("classes", [])]
     version = ".".join(str(part) for part in sys.version_info[:3])
-    return {"python": version, "executable": sys.executable, "missing": missing, "classes": classes}
+    return {
+        "python": version,
+        "executable": sys.executable,
+        "missing": missing,
+        "classes": classes,
+        "sections": traits.sections(),
+    }
 
 
 def _entry(wanted: Dict[str, Any]) -> Dict[str, Any]:
     try:
         cls = find_class(import_module(wanted["module"]), wanted["class"])
-        return {"ok": describe(cls, wanted.get("role", "stage"))}
     except SetupError as error:
         return {"error": _refusal(error)}
+    facts = describe(cls, wanted.get("role", "stage"))
+    settings = wanted.get("settings", [])
+    if is_traits_class(cls):
+        facts["settings"] = traits.read(cls, settings)
+    facts["configurable"] = traits.is_configurable(cls)
+    facts["invalid"] = _invalid(cls, wanted, facts["schema"])
+    return {"ok": facts}
+
+
+def _invalid(cls: Any, wanted: Dict[str, Any], schema: Dict[str, Any]) -> Optional[str]:
+    """What a class of drpipe's bases says against its parameters by its `validate`."""
+    if not issubclass(cls, BASES[0]) or cls.validate is BASES[0].validate:
+        return None
+    params = dict(wanted.get("params") or {})
+    for name, text in wanted.get("settings", []):
+        params[name] = _value_of(text, schema["properties"].get(name, {}))
+    try:
+        instance, rest = make(cls, params)
+        prepare(instance, wanted["step"], wanted["next_steps"], None, None)
+        set_params(instance, rest)
+    except Exception:
+        # A worker says it, and what is wrong with the parameters the check of the schema.
+        return None
+    try:
+        instance.validate()
+    except Exception as error:
+        return str(error) or failures.summary(error)
+    return None
+
+
+def _value_of(text: str, schema: Dict[str, Any]) -> Any:
+    if schema.get("type") == "string":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _offers(module: str) -> List[Dict[str, Any]]:

@@ -35,6 +35,12 @@ class _Step:
     connections: List[str]
     log: logging.Logger
 
+    def validate(self) -> None:
+        """Called when the configuration is checked, with the parameters, `name` and
+        `connections` set, and without `init`: raises what is wrong with them, such as a
+        parameter that should name a next step and does not. Must not do any work.
+        """
+
     def init(self) -> Any:
         """Called once before any message. Returning False, or raising, ends the run."""
 

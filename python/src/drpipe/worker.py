@@ -43,6 +43,13 @@ def main() -> NoReturn:
     _end(code)
 
 
+def rehearse() -> NoReturn:
+    """Tries whether a worker can start with the arguments as directories of modules."""
+    from . import shadows
+
+    shadows.rehearse(sys.argv[2:])
+
+
 def _work() -> int:
     sys.argv = sys.argv[:1]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -173,6 +180,7 @@ def _make_task(post: Dict[str, Any], link: Link) -> Optional[Task]:
             connections=next_steps,
             send=emitter.send_msg,
             log=log.of_step(step),
+            whole=python.get("configuration"),
         )
     except BaseException as error:
         link.send(wire.init_failed(failures.of(error)))

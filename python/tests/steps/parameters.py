@@ -89,3 +89,21 @@ class NoRun:
 
 
 function = len
+
+
+class Switch(drpipe.Stage):
+    """Says before the run which next step is not there."""
+
+    even: str
+    odd: str
+
+    def validate(self):
+        for name in ("even", "odd"):
+            step = getattr(self, name)
+            if step not in self.connections:
+                raise ValueError(
+                    f"{name} says {step}, which is none of {', '.join(self.connections)}"
+                )
+
+    def run(self, number):
+        return number, self.odd if number % 2 else self.even

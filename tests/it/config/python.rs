@@ -21,11 +21,11 @@ fn answer(wanted: &Wanted) -> Result<Described, Unusable> {
                 interpreter: wanted.interpreter.as_deref().unwrap_or("python3").into(),
                 module: wanted.module.clone(),
                 paths: wanted.paths.clone(),
+                ..Python::default()
             },
             kind: (wanted.class == "Clean").then_some(Kind::Producer),
-            single: false,
-            gathers: false,
             schema: json!({"type": "object", "properties": {"gain": {"type": "number"}}}),
+            ..Described::default()
         }),
         (_, "lab", _) => unusable(About::Class, "no such class"),
         _ => unusable(About::Module, "no such module"),

@@ -1,0 +1,169 @@
+"""Classes of traitlets: they take the whole configuration, and find in it what is for
+them and for their helpers."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+import warnings
+from typing import Any, Dict, Iterator, List, Set, Tuple
+
+#: What the program sends: the sections of classes, the rest of the file, and what the
+#: command line says of classes.
+Whole = Dict[str, Any]
+
+
+def is_configurable(cls: Any) -> bool:
+    """Whether a class takes a configuration of traitlets."""
+    base = _configurable()
+    return base is not None and isinstance(cls, type) and issubclass(cls, base)
+
+
+def _configurable() -> Any:
+    """None if nothing has imported it: then no class is derived from it."""
+    return getattr(sys.modules.get("traitlets.config.configurable"), "Configurable", None)
+
+
+def configuration(whole: Whole, cls: Any, params: Dict[str, Any]) -> Any:
+    """The configuration as traitlets has it, with the parameters of the step in the
+    section of its class."""
+    from traitlets.config import Config
+
+    config = Config({**whole.get("rest", {}), **whole.get("sections", {})})
+    for path, texts in _by_path(whole.get("settings", [])).items():
+        *names, key = path.split(".")
+        section = config
+        for name in names:
+            if not isinstance(section.get(name), Config):
+                section[name] = Config()
+            section = section[name]
+        section[key] = _deferred(texts)
+    own = config.get(cls.__name__)
+    if not isinstance(own, Config):
+        own = config[cls.__name__] = Config()
+    others = not_configured(cls, params)
+    own.merge(Config({name: value for name, value in params.items() if name not in others}))
+    return config
+
+
+def _by_path(settings: List[Any]) -> Dict[str, List[str]]:
+    texts: Dict[str, List[str]] = {}
+    for path, text in settings:
+        texts.setdefault(path, []).append(text)
+    return texts
+
+
+def _deferred(texts: List[str]) -> Any:
+    """What the command line says of one trait, which says how it is read: a list of
+    several texts, anything else from the last."""
+    try:
+        from traitlets.config.loader import DeferredConfigString
+    except ImportError:
+        # Before traitlets 5.
+        try:
+            return json.loads(texts[-1])
+        except ValueError:
+            return texts[-1]
+
+    class Said(DeferredConfigString):
+        def get_value(self, trait: Any) -> Any:
+            if not hasattr(trait, "from_string_list"):
+                return super().get_value(trait)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                try:
+                    return trait.from_string_list(texts)
+                except Exception:
+                    # What is wrong with it is said where it is checked.
+                    return str(self)
+
+    return Said(texts[-1])
+
+
+def parent_with(config: Any) -> Any:
+    """A parent for a class whose constructor takes a parent, but no configuration."""
+    from traitlets.config import Configurable
+
+    return Configurable(config=config)
+
+
+def is_section(name: str) -> bool:
+    """Whether a key of a section is the name of a section inside it."""
+    return name[:1].isupper()
+
+
+def not_configured(cls: Any, params: Dict[str, Any]) -> Dict[str, Any]:
+    """The parameters that an instance does not take from its configuration."""
+    traits = cls.class_traits(config=True) if is_section(cls.__name__) else {}
+    return {
+        name: value
+        for name, value in params.items()
+        if name not in traits and not (is_section(name) and isinstance(value, dict))
+    }
+
+
+def sections() -> Dict[str, List[str]]:
+    """The classes that are there now, each with the parameters that its section may have:
+    its own and those of the classes derived from it."""
+    found: Dict[str, Set[str]] = {}
+    for cls in _all_configurables():
+        names = cls.class_traits(config=True)
+        for base in cls.__mro__:
+            if is_configurable(base) and not base.__module__.startswith("traitlets."):
+                found.setdefault(base.__name__, set()).update(names)
+    return {name: sorted(names) for name, names in sorted(found.items())}
+
+
+def _all_configurables() -> Iterator[Any]:
+    base = _configurable()
+    rest = [base] if base is not None else []
+    seen = set()
+    while rest:
+        cls = rest.pop()
+        if cls not in seen:
+            seen.add(cls)
+            rest.extend(cls.__subclasses__())
+            yield cls
+
+
+def read(cls: Any, settings: List[Tuple[str, str]]) -> List[Any]:
+    """What the command line says, as JSON, as the traits read it; None where it speaks of
+    no trait. What is said of one list makes the list together."""
+    return [_read(cls, settings[: index + 1]) for index in range(len(settings))]
+
+
+def _read(cls: Any, settings: List[Tuple[str, str]]) -> Any:
+    path, text = settings[-1]
+    *names, param = path.split(".")
+    if names:
+        cls = next((one for one in _all_configurables() if one.__name__ == names[-1]), None)
+    trait = cls.class_traits().get(param) if cls is not None else None
+    if trait is None:
+        return None
+    value = _deferred([said for other, said in settings if other == path])
+    return _as_json(value.get_value(trait) if hasattr(value, "get_value") else value, text)
+
+
+def _as_json(value: Any, text: str) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=repr)
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        return text
+
+
+def arguments(names: List[str], config: Any, open_ended: bool) -> Dict[str, Any]:
+    """How a constructor with arguments of these names is given the configuration; empty
+    if it takes none."""
+    for name in ("config", "configuration"):
+        if name in names:
+            return {name: config}
+    if open_ended:
+        return {"config": config}
+    if "parent" in names:
+        return {"parent": parent_with(config)}
+    return {}

@@ -1,0 +1,201 @@
+//! Sections of parameters: whose they are. Those of built-in classes and of classes that
+//! steps name are for these steps; a class of traitlets takes the whole configuration, so
+//! its helpers have sections too, in its own or beside it.
+
+use serde_json::Value;
+
+use super::diagnostic::{did_you_mean, quote};
+use super::keys;
+use super::lower::{Lowered, Spelling, unknown_key};
+use super::node::Member;
+use super::python::{Found, Sections};
+use super::report::Report;
+use super::spec::Origin;
+use super::steps::Draft;
+use crate::nearest::nearest;
+use crate::registry::{Class, Registry};
+
+/// What is known of who takes which section.
+pub(crate) struct Claims<'c> {
+    pub(crate) spelling: Spelling,
+    pub(crate) registry: &'c Registry,
+    /// For each step: its class, and whether that is in Python.
+    steps: Vec<(String, bool)>,
+    /// The names of the steps.
+    names: Vec<String>,
+    /// Of the classes in Python that take the whole configuration, and of their helpers.
+    known: Sections,
+    /// Whether there is any such class.
+    configurable: bool,
+    /// Whether something could not be found out.
+    unsure: bool,
+}
+
+impl<'c> Claims<'c> {
+    pub(crate) fn new(
+        drafts: &[Draft<'_>],
+        found: &[Option<Found>],
+        spelling: Spelling,
+        registry: &'c Registry,
+    ) -> Self {
+        let text = |draft: &Draft<'_>, key| draft.text(key).unwrap_or_default().to_owned();
+        let in_python =
+            |found: &Option<Found>| matches!(found, Some(Found::Class(_) | Found::Unusable));
+        let classes = found.iter().flatten().filter_map(|found| match found {
+            Found::Class(class) => Some(&**class),
+            _ => None,
+        });
+        let mut known = Sections::new();
+        for class in classes.clone() {
+            known.extend(class.sections.iter().map(|(name, keys)| (name.clone(), keys.clone())));
+        }
+        Self {
+            spelling,
+            registry,
+            steps: drafts
+                .iter()
+                .zip(found)
+                .map(|(d, f)| (text(d, "class"), in_python(f)))
+                .collect(),
+            names: drafts.iter().map(|draft| text(draft, "name")).collect(),
+            known,
+            configurable: classes.clone().any(|class| class.configurable),
+            unsure: found.iter().any(|found| matches!(found, Some(Found::Unusable))),
+        }
+    }
+
+    /// Whether a step is of this class; it is an error if two of them are of different
+    /// classes of the name, one of them built in.
+    fn is_of_step(&self, class: &str, origin: &Origin, report: &mut Report<'_>) -> bool {
+        let mut kinds = self.steps.iter().filter(|(name, _)| name == class).map(|(_, kind)| *kind);
+        let Some(first) = kinds.next() else { return false };
+        if kinds.any(|kind| kind != first) {
+            let class = quote(class);
+            let message = format!("there are two classes {class}: drpipe's own and one in Python");
+            report.error(origin, message, "give the parameters in the \"params\" of the steps");
+        }
+        true
+    }
+
+    /// Says which sections nobody takes.
+    pub(crate) fn check_sections(&self, lowered: &Lowered<'_>, report: &mut Report<'_>) {
+        for section in &lowered.sections {
+            self.check_section(section, report);
+        }
+    }
+
+    fn check_section(&self, section: &Member, report: &mut Report<'_>) {
+        let origin = Origin::File(section.offset);
+        let name = section.key.as_str();
+        if self.is_of_step(name, &origin, report) {
+            return;
+        }
+        if self.configurable && self.known.contains_key(name) {
+            for odd in odd(&self.known, name, &section.value.to_value()) {
+                let offset = section.value.offset_of(&odd.path[1..]).unwrap_or(section.offset);
+                report.warning(&Origin::File(offset), odd.message, odd.hint);
+            }
+        } else if self.registry.get(name).is_some() {
+            let message = format!("no step is of class {}", quote(name));
+            report.warning(&origin, message, "its parameters are not used");
+        } else if self.spelling == Spelling::Ctapipe {
+            let message = format!("nothing that is known here takes the section {}", quote(name));
+            report.warning(&origin, message, did_you_mean(nearest(name, self.classes())));
+        } else if !self.unsure {
+            unknown_key(section, keys::NATIVE, self.classes(), report);
+        }
+    }
+
+    fn classes(&self) -> impl Iterator<Item = &str> {
+        let of_steps = self.steps.iter().map(|(class, _)| class.as_str());
+        let known = self.known.keys().map(String::as_str);
+        of_steps.chain(known).chain(self.registry.classes().map(Class::name))
+    }
+
+    /// Looks at a setting of the command line that is for no step by name.
+    pub(crate) fn check_setting(
+        &self,
+        target: &str,
+        param: &str,
+        lowered: &Lowered<'_>,
+        origin: &Origin,
+        report: &mut Report<'_>,
+    ) {
+        if self.is_of_step(target, origin, report) {
+            return;
+        }
+        if let Some(params) = self.known.get(target).filter(|_| self.configurable) {
+            if !params.iter().any(|name| name == param) && !is_name(param) {
+                let (message, hint) = unknown(target, param, params);
+                report.warning(origin, message, hint);
+            }
+            return;
+        }
+        if self.registry.get(target).is_some() {
+            report.error(origin, format!("no step is of class {}", quote(target)), "");
+            return;
+        }
+        let near = nearest(target, self.names.iter().map(String::as_str).chain(self.classes()));
+        let in_file = lowered.sections.iter().any(|section| section.key == target);
+        let theirs = self.spelling == Spelling::Ctapipe && self.configurable;
+        if self.unsure || (theirs && in_file) {
+            return;
+        }
+        let target = quote(target);
+        if theirs && near.is_none() {
+            let message = format!("nothing that is known here takes a parameter of {target}");
+            report.warning(origin, message, "");
+            return;
+        }
+        let known = self.names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+        let message = format!("{target} is neither a step nor a class; the steps are {known}");
+        report.error(origin, message, did_you_mean(near));
+    }
+}
+
+/// Whether a key of a section is the name of a section inside it: it begins with a
+/// capital letter.
+pub(crate) fn is_name(key: &str) -> bool {
+    let name = key.split_once('.').map_or(key, |(name, _)| name);
+    name.chars().next().is_some_and(char::is_uppercase)
+}
+
+/// Something in a section that no known class takes.
+pub(crate) struct Odd {
+    /// From the object that has the section down to it.
+    pub(crate) path: Vec<String>,
+    pub(crate) message: String,
+    pub(crate) hint: String,
+}
+
+/// What is odd about the section of this name, and about those inside it.
+pub(crate) fn odd(known: &Sections, name: &str, section: &Value) -> Vec<Odd> {
+    let mut found = Vec::new();
+    add_odd(known, &mut vec![name.to_owned()], section, &mut found);
+    found
+}
+
+fn add_odd(known: &Sections, path: &mut Vec<String>, section: &Value, found: &mut Vec<Odd>) {
+    let name = path.last().cloned().unwrap_or_default();
+    let Some(params) = known.get(&name) else {
+        let message = format!("nothing that is known here takes the section {}", quote(&name));
+        let hint = did_you_mean(nearest(&name, known.keys().map(String::as_str)));
+        found.push(Odd { path: path.clone(), message, hint });
+        return;
+    };
+    for (key, value) in section.as_object().into_iter().flatten() {
+        path.push(key.clone());
+        if is_name(key) && value.is_object() {
+            add_odd(known, path, value, found);
+        } else if !params.contains(key) {
+            let (message, hint) = unknown(&name, key, params);
+            found.push(Odd { path: path.clone(), message, hint });
+        }
+        path.pop();
+    }
+}
+
+fn unknown(class: &str, param: &str, params: &[String]) -> (String, String) {
+    let message = format!("class {} has no parameter {}", quote(class), quote(param));
+    (message, did_you_mean(nearest(param, params.iter().map(String::as_str))))
+}
