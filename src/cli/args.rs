@@ -1,6 +1,6 @@
 //! The arguments.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -8,6 +8,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use super::ctl::CtlArgs;
 use super::top::TopArgs;
 use crate::config::{Address, ConfigError, Setting};
+use crate::home;
 use crate::pipeline::Mode;
 
 const EXAMPLES: &str = "\
@@ -133,7 +134,7 @@ pub(super) enum Command {
 /// Which configuration, with which settings.
 #[derive(Debug, Default, ClapArgs)]
 pub(super) struct Source {
-    /// The configuration
+    /// The configuration; - is standard input
     #[arg(short, long, value_name = "FILE", default_value = "pipeline.json")]
     pub(super) config: PathBuf,
     /// Set a step's key (CLEAN.nb_thread=4), a step's parameter or a parameter
@@ -147,6 +148,18 @@ pub(super) struct Source {
 }
 
 impl Source {
+    pub(super) fn is_standard_input(&self) -> bool {
+        self.config.as_os_str() == "-"
+    }
+
+    /// What messages call it.
+    pub(super) fn shown(&self) -> String {
+        if self.is_standard_input() {
+            return "<stdin>".to_owned();
+        }
+        self.config.display().to_string()
+    }
+
     pub(super) fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
         let (settings, errors): (Vec<_>, Vec<_>) =
             self.set.iter().map(|text| Setting::parse(text)).partition(Result::is_ok);
@@ -164,8 +177,8 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) source: Source,
     /// How the workers are placed
-    #[arg(long, value_enum, default_value_t = ModeArg::Threads)]
-    pub(super) mode: ModeArg,
+    #[arg(long, value_enum)]
+    pub(super) mode: Option<ModeArg>,
     /// Give results to the last steps in the order of the producer's messages
     #[arg(long)]
     pub(super) ordered: bool,
@@ -220,7 +233,10 @@ impl RunArgs {
     /// The journal, if one is to be kept.
     pub(super) fn journal(&self) -> Option<PathBuf> {
         let default = || {
-            let stem = self.source.config.file_stem().unwrap_or_default();
+            let stem = match self.source.is_standard_input() {
+                true => OsStr::new("stdin"),
+                false => self.source.config.file_stem().unwrap_or_default(),
+            };
             PathBuf::from(stem).with_added_extension("journal")
         };
         self.journal.clone().or_else(|| self.resume.then(default))
@@ -401,6 +417,25 @@ pub(super) enum GraphFormat {
     Mermaid,
 }
 
+/// Paths in the user's home directory, which a shell leaves as they are behind a `=`.
+/// Settings are not touched: what of them are paths the configuration knows.
+pub(super) fn in_home(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let expanded = |arg: OsString| {
+        let Some(text) = arg.to_str() else { return arg };
+        let (option, value) = match text.split_once('=').filter(|_| text.starts_with("--")) {
+            Some((name, value)) if !name.contains('.') && name != "--set" => (Some(name), value),
+            Some(_) => return arg,
+            None => (None, text),
+        };
+        match (option, home::expand_text(value)) {
+            (Some(name), Some(value)) => format!("{name}={value}").into(),
+            (None, Some(value)) => value.into(),
+            (_, None) => arg,
+        }
+    };
+    args.into_iter().map(expanded).collect()
+}
+
 /// `--FitsFiles.directory=night7`, as ctapipe writes it, becomes
 /// `--set FitsFiles.directory=night7`.
 pub(super) fn with_class_settings(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -429,6 +464,21 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn options_take_paths_in_the_home_directory() {
+        let home = std::env::var("HOME").unwrap();
+        let args = ["drpipe", "--summary=~/a.json", "~/q", "--set=A.b=~/c", "--A.b=~/c", "--q=a~/"];
+        let expected = [
+            "drpipe".to_owned(),
+            format!("--summary={home}/a.json"),
+            format!("{home}/q"),
+            "--set=A.b=~/c".to_owned(),
+            "--A.b=~/c".to_owned(),
+            "--q=a~/".to_owned(),
+        ];
+        assert_eq!(in_home(args.map(OsString::from)), expected.map(OsString::from));
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn print(text: &str) -> ExitCode {
 
 pub(super) fn check(pipeline: &Pipeline, args: &CheckArgs) -> ExitCode {
     let plan = pipeline.plan();
-    let mut text = format!("{}: the configuration is valid\n", args.source.config.display());
+    let mut text = format!("{}: the configuration is valid\n", args.source.shown());
     for (index, step) in plan.steps.iter().enumerate() {
         let workers = if step.workers == 1 { "worker" } else { "workers" };
         let next = match plan.next_steps(index) {

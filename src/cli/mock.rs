@@ -64,7 +64,7 @@ fn run_args(args: &CheckArgs) -> RunArgs {
     RunArgs {
         ordered: false,
         source: Source::default(),
-        mode: args.mode,
+        mode: Some(args.mode),
         summary: None,
         events: None,
         journal: None,

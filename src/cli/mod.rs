@@ -22,13 +22,15 @@ mod words;
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use crate::config::Setting;
 use crate::pipeline::{LoadError, Pipeline};
 use crate::registry::Registry;
 use crate::stage::{Consumer, Producer, Stage};
@@ -124,7 +126,7 @@ impl Cli {
     pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
         signals::survive_file_size_limit();
         crate::pipeline::serve_worker(&self.registry);
-        let args = args::with_class_settings(args);
+        let args = args::with_class_settings(args::in_home(args));
         let matches = match Args::command().try_get_matches_from(args) {
             Ok(matches) => matches,
             Err(error) => return refuse(&error),
@@ -182,10 +184,27 @@ impl Cli {
         }
     }
 
+    fn load_standard_input(
+        &self,
+        source: &Source,
+        settings: &[Setting],
+    ) -> Result<Pipeline, LoadError> {
+        let mut bytes = Vec::new();
+        std::io::stdin()
+            .read_to_end(&mut bytes)
+            .map_err(|error| LoadError::Unreadable { path: source.shown().into(), error })?;
+        let text = String::from_utf8_lossy(&bytes);
+        Pipeline::read(&text, &source.shown(), Path::new("."), &self.registry, settings)
+    }
+
     /// Everything that is wrong goes to standard error, warnings too.
     fn load(&self, source: &Source) -> Result<Pipeline, ExitCode> {
         let settings = source.settings().map_err(|error| complain(USAGE, error))?;
-        match Pipeline::load(&source.config, &self.registry, &settings) {
+        let loaded = match source.is_standard_input() {
+            false => Pipeline::load(&source.config, &self.registry, &settings),
+            true => self.load_standard_input(source, &settings),
+        };
+        match loaded {
             Ok(mut pipeline) => {
                 if source.messagepack {
                     pipeline.take_messagepack();

@@ -11,7 +11,7 @@ use super::events::Events;
 use super::progress::Progress;
 use super::{STOPPED, USAGE, complain, ledger, log, monitor, print, report, signals, summary};
 use crate::event::Event;
-use crate::pipeline::{Pipeline, Report, RunError, Verdict};
+use crate::pipeline::{Mode, Pipeline, Report, RunError, Verdict};
 use crate::report::Chronicle;
 use crate::stream::Seen;
 
@@ -91,7 +91,9 @@ fn start_and_watch(
     let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
     let shown = monitor::options(args, pipeline.plan());
-    let handle = pipeline.start(args.mode.into()).map_err(|error| {
+    let asked = if pipeline.plan().sequential { Mode::Sequential } else { Mode::Threads };
+    let mode = args.mode.map_or(asked, Mode::from);
+    let handle = pipeline.start(mode).map_err(|error| {
         let usage = matches!(error, RunError::Journal(_) | RunError::Trace { .. });
         let code = if usage { USAGE } else { STOPPED };
         (code, error.to_string())

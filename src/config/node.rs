@@ -267,10 +267,43 @@ fn syntax(text: &str, error: &serde_json::Error) -> Problem {
     let hint = if comma {
         offset = before.len() - 1;
         "JSON allows no comma before a closing bracket: remove it"
+    } else if let Some(other) = other_language(text) {
+        return Problem { offset: 0, message: format!("not JSON, but {other}"), hint: HOW.into() };
     } else {
         syntax_hint(rest, error)
     };
     Problem { offset, message: format!("not JSON: {}", bare(error)), hint: hint.to_owned() }
+}
+
+/// How a file of another language is used.
+const HOW: &str = "write it as JSON, or let a program do that: \
+    python3 -c 'import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))' < FILE | \
+    drpipe --config - (of TOML: tomllib.load(sys.stdin.buffer))";
+
+/// The language of a text that does not begin as JSON does, if its first line that says
+/// something shows it.
+fn other_language(text: &str) -> Option<&'static str> {
+    let mut lines = text.lines().map(str::trim);
+    let line = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    let is_word = |text: &str| {
+        let text = text.trim().trim_matches('"');
+        !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-. ".contains(c))
+    };
+    let is_table = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_table = is_table.map(|name| name.trim_matches(['[', ']']));
+    if line.starts_with('{') {
+        None
+    } else if is_table.is_some_and(is_word) || line.split_once('=').is_some_and(|(k, _)| is_word(k))
+    {
+        Some("TOML, it seems")
+    } else if line.starts_with("---")
+        || line.starts_with("- ")
+        || line.split_once(':').is_some_and(|(key, _)| is_word(key))
+    {
+        Some("YAML, it seems")
+    } else {
+        None
+    }
 }
 
 fn syntax_hint(rest: &str, error: &serde_json::Error) -> &'static str {
@@ -341,6 +374,19 @@ mod tests {
             assert_eq!((found.0, found.1), (line, column), "{text}: {}", found.2);
             assert!(found.2.contains(hint), "{text}: {}", found.2);
         }
+        for (text, language) in [
+            ("---\nproducer:\n  name: A\n", "YAML"),
+            ("# mine\nproducer:\n  name: A\n", "YAML"),
+            ("- name: A\n", "YAML"),
+            ("version = 1\n[producer]\n", "TOML"),
+            ("[producer]\nname = \"A\"\n", "TOML"),
+            ("[[stagers]]\n", "TOML"),
+        ] {
+            let found = problem(text);
+            let start = format!("not JSON, but {language}");
+            assert!(found.2.starts_with(&start) && found.2.contains("--config -"), "{}", found.2);
+        }
+        assert!(!problem("[1, 2").2.contains("TOML") && !problem("hello").2.contains("YAML"));
         assert!(problem("{\"a\": 1").2.contains("ends too early"));
         assert!(problem(" \n\t").2.contains("empty"));
         assert!(problem("{} {}").2.contains("trailing characters"));

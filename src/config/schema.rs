@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{CTAPIPE, FLOW, Key, NATIVE, STEP, Shape};
+use super::python::OWN;
 use crate::registry::{Class, Registry};
 
 /// The JSON Schema (draft 2020-12) of a configuration file that uses the
@@ -27,14 +28,27 @@ pub fn schema(registry: &Registry) -> Value {
     }
     let names: Vec<&str> = registry.classes().map(Class::name).collect();
     let mut step = object(STEP, Map::new(), &["name", "class"]);
-    step["properties"]["class"]["enum"] = json!(names);
-    step["allOf"] = Value::Array(parameters);
-    definitions.insert("step".to_owned(), step);
-    let native = object(NATIVE, sections.clone(), &["producer", "consumer"]);
+    // A step with another module has a class in Python, which only the check can ask.
+    step["if"] = json!({"properties": {"module": {"const": OWN}}});
+    step["then"] = json!({"properties": {"class": {"enum": names}}, "allOf": parameters});
+    definitions.insert("step".to_owned(), step.clone());
+    // In the first model a queue takes one message more than its limit.
+    let limits = &mut step["properties"]["queue_limit"]["anyOf"];
+    limits.as_array_mut().into_iter().for_each(|limits| limits.push(json!({"enum": [0, "0"]})));
+    definitions.insert("step of ctapipe".to_owned(), step);
+    let mut native = object(NATIVE, sections.clone(), &["producer", "consumer"]);
+    // Sections of classes in Python, which begin with a capital letter.
+    native["patternProperties"] = json!({"^[A-Z]": {"type": "object"}});
     definitions.insert("native".to_owned(), native);
-    let flow = object(FLOW, Map::new(), &["producer_conf", "consumer_conf"]);
+    let mut flow = object(FLOW, Map::new(), &["producer_conf", "consumer_conf"]);
+    for key in ["producer_conf", "consumer_conf"] {
+        flow["properties"][key]["$ref"] = reference("step of ctapipe")["$ref"].clone();
+    }
+    flow["properties"]["stagers_conf"]["items"] = reference("step of ctapipe");
     definitions.insert("flow".to_owned(), flow);
     let mut ctapipe = object(CTAPIPE, sections, &[]);
+    // Whose section it is, is not known; the first model has many.
+    ctapipe["additionalProperties"] = json!({"type": "object"});
     for key in ["Pipeline", "Flow"] {
         ctapipe["properties"][key] = reference("flow");
     }

@@ -145,17 +145,32 @@ impl Pipeline {
     pub fn load(path: &Path, registry: &Registry, settings: &[Setting]) -> Result<Self, LoadError> {
         let bytes = std::fs::read(path)
             .map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
-        let text = String::from_utf8_lossy(&bytes);
+        let directory = path.parent().unwrap_or(path);
+        let file = path.display().to_string();
+        Self::read(&String::from_utf8_lossy(&bytes), &file, directory, registry, settings)
+    }
+
+    /// As [`Pipeline::load`], of a text that messages call `file`. Modules in Python are looked
+    /// for in `directory` too.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(
+        text: &str,
+        file: &str,
+        directory: &Path,
+        registry: &Registry,
+        settings: &[Setting],
+    ) -> Result<Self, LoadError> {
         let mut carried = None;
         let mut describe = |wanted: &[Wanted]| {
-            let also_in = vec![PathBuf::from("."), path.parent().unwrap_or(path).to_owned()];
+            let also_in = vec![PathBuf::from("."), directory.to_owned()];
             match carried.insert(Carried::unpack()) {
                 Ok(carried) => Questions { carried, also_in }.describe(wanted),
                 Err(error) => wanted.iter().map(|_| Err(nowhere(error))).collect(),
             }
         };
-        let file = path.display().to_string();
-        let loaded = config::load_with(&text, &file, registry, settings, &mut describe)?;
+        let loaded = config::load_with(text, file, registry, settings, &mut describe)?;
         Ok(Self { carried: carried.and_then(Result::ok), ..Self::of(loaded) })
     }
 

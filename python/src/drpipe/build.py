@@ -9,7 +9,7 @@ import typing
 from enum import Enum
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, get_args, get_origin
 
-from . import shadows, traits
+from . import old_paths, shadows, traits
 from .failures import SetupError, nearest, summary
 from .stage import BASES
 
@@ -36,8 +36,9 @@ def import_module(name: str) -> Any:
     Raises:
         SetupError: with the error of the import.
     """
+    old_paths.install()
     try:
-        return importlib.import_module(name)
+        return old_paths.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):

@@ -34,8 +34,11 @@ def main() -> None:
     os.dup2(2, 1)
     request = json.loads(sys.stdin.buffer.read())
     sys.argv = sys.argv[:1]
-    sys.path[1:1] = request.get("paths", [])
-    text = json.dumps(answer(request))
+    paths = request.get("paths", [])
+    # Before anything is found there.
+    trouble = shadows.trouble(paths)
+    sys.path[1:1] = paths
+    text = json.dumps(answer(request, trouble))
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     with open(answer_to, "w", encoding="utf-8") as file:
@@ -67,10 +70,9 @@ def _compile_once() -> None:
         compileall.compile_dir(os.path.dirname(os.path.abspath(__file__)), quiet=2)
 
 
-def answer(request: Dict[str, Any]) -> Dict[str, Any]:
-    """The answer to a request."""
+def answer(request: Dict[str, Any], trouble: str = "") -> Dict[str, Any]:
+    """The answer to a request; `trouble` is why no step could start."""
     missing = [name for name, module in _NEEDED.items() if not importlib.util.find_spec(module)]
-    trouble = shadows.trouble(request.get("paths", []))
     if "list" in request:
         classes = _offers(request["list"])
     elif trouble:

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 #: What the program sends: the sections of classes, the rest of the file, and what the
 #: command line says of classes.
 Whole = Dict[str, Any]
+_parents: List[Any] = []
 
 
 def is_configurable(cls: Any) -> bool:
@@ -83,9 +84,12 @@ def _deferred(texts: List[str]) -> Any:
 
 def parent_with(config: Any) -> Any:
     """A parent for a class whose constructor takes a parent, but no configuration."""
-    from traitlets.config import Configurable
+    from traitlets.config import LoggingConfigurable
 
-    return Configurable(config=config)
+    parent = LoggingConfigurable(config=config)
+    # A child may hold it by a weak reference only.
+    _parents.append(parent)
+    return parent
 
 
 def is_section(name: str) -> bool:

@@ -7,12 +7,12 @@ pub const LISTED: &str = r#"{
     "Flow": {
         "mode": "multiprocess",
         "gui_address": "localhost:5565",
-        "producer_conf": { "name": "NUMBERS", "module": "examples.count", "class": "Count" },
+        "producer_conf": { "name": "NUMBERS", "module": "drpipe", "class": "Count" },
         "stagers_conf": [
-            { "name": "PASS", "class": "Pass", "module": "examples.pass", "nb_process": "2" },
-            { "name": "PRINT", "class": "Print", "module": "examples.print" }
+            { "name": "PASS", "class": "Pass", "module": "drpipe", "nb_process": "2" },
+            { "name": "PRINT", "class": "Print", "module": "drpipe" }
         ],
-        "consumer_conf": { "name": "WRITE", "class": "StringWriter", "module": "examples.writer" }
+        "consumer_conf": { "name": "WRITE", "class": "StringWriter", "module": "drpipe" }
     },
     "StringWriter": { "filename": "out.txt" },
     "version": 1
@@ -21,13 +21,13 @@ pub const LISTED: &str = r#"{
 /// The first generation: every step says what comes next, threads.
 pub const ROUTED: &str = r#"{
     "Pipeline": {
-        "producer_conf": { "name": "NUMBERS", "module": "m", "class": "Count", "next_steps": "A, B" },
+        "producer_conf": { "name": "NUMBERS", "module": "drpipe", "class": "Count", "next_steps": "A, B" },
         "stagers_conf": [
-            { "name": "A", "class": "Pass", "module": "m", "nb_thread": "2", "queue_limit": -1,
+            { "name": "A", "class": "Pass", "module": "drpipe", "nb_thread": "2", "queue_limit": -1,
               "next_steps": "B" },
-            { "name": "B", "class": "Pass", "module": "m", "next_steps": "SUM,A" }
+            { "name": "B", "class": "Pass", "module": "drpipe", "next_steps": "SUM,A" }
         ],
-        "consumer_conf": { "name": "SUM", "class": "Sum", "module": "m", "next_steps": "" }
+        "consumer_conf": { "name": "SUM", "class": "Sum", "module": "drpipe", "next_steps": "" }
     },
     "Count": { "last": 9 }
 }"#;
@@ -37,8 +37,7 @@ fn ctapipe_examples_are_accepted_as_they_stand() {
     let (plan, warnings) = good(LISTED);
     assert_eq!(names(&plan), ["NUMBERS", "PASS", "PRINT", "WRITE"]);
     assert_eq!(plan.steps[1].workers, 2);
-    says(&warnings, &at(LISTED, "\"multiprocess\""), &["warning: Flow.mode", "no effect"]);
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(plan.monitor, None, "an address alone shows nothing");
 }
 
@@ -144,4 +143,54 @@ fn ctapipe_unknown_class_is_an_error() {
 fn ctapipe_bad_json_is_an_error() {
     let text = LISTED.replace("\"version\": 1", "\"version\": 1,");
     says(&bad(&text), &at(&text, ",\n}"), &["error: not JSON", "remove it"]);
+}
+
+#[test]
+fn keys_of_the_first_model_without_a_meaning_here_are_said_once() {
+    let keys = r#""zmq_ports": [26101, 26102], "ports": [], "log_level": 10, "overwrite": true"#;
+    let text = LISTED.replace("\"mode\": \"multiprocess\"", keys);
+    let (_, warnings) = good(&text.replacen('{', "{ \"debug\": null,", 1));
+    let parts = ["\"debug\", ", "\"zmq_ports\", \"ports\", \"log_level\"", "have no effect"];
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    parts.iter().for_each(|part| assert!(warnings[0].contains(part), "{warnings:?}"));
+    let text = LISTED.replace("\"mode\": \"multiprocess\"", "\"stages\": [{\"name\": \"A\"}]");
+    says(&bad(&text), &at(&text, "\"stages\""), &["error: Flow.stages: unknown key"]);
+}
+
+#[test]
+fn the_mode_of_the_first_model_is_kept() {
+    let with = |mode: &str| LISTED.replace("multiprocess", mode);
+    assert!(good(&with("sequential")).0.sequential);
+    for mode in ["multithread", "multiprocess"] {
+        let (plan, warnings) = good(&with(mode));
+        assert!(!plan.sequential && warnings.is_empty(), "{warnings:?}");
+    }
+    assert!(good_with(LISTED, &["Flow.mode=sequential"]).0.sequential);
+    assert_eq!(bad(&with("parallel")).len(), 1);
+}
+
+#[test]
+fn a_queue_limit_of_0_is_1_in_the_first_model_only() {
+    let at_print =
+        |limit: &str| LISTED.replace("\"Print\"", &format!("\"Print\", \"queue_limit\": {limit}"));
+    for limit in ["0", "\"0\""] {
+        let (plan, warnings) = good(&at_print(limit));
+        assert_eq!(plan.steps[2].queue_limit, Some(1));
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+    one(
+        &with_key(r#""queue_limit": 0"#),
+        "0}",
+        &["queue_limit", "found 0; expected a whole number"],
+    );
+}
+
+#[test]
+fn a_section_that_nothing_takes_is_said() {
+    let text = LISTED.replacen('{', "{ \"StringWritr\": {},", 1);
+    let (_, warnings) = good(&text);
+    let parts = ["nothing that is known here", "did you mean \"StringWriter\"?"];
+    says(&warnings, &format!("{}: warning: ", at(&text, "\"StringWritr\"")), &parts);
+    let text = with_stagers("").replacen('{', "{\"StringWritr\": {},", 1);
+    says(&bad(&text), &format!("{}: error: ", at(&text, "\"StringWritr\"")), &["unknown key"]);
 }

@@ -151,7 +151,7 @@ fn what_has_no_effect_is_a_warning() {
     };
     warned(&with_key(r#""queue_limit": -1"#), "-1", "no limit");
     warned(&with_key(r#""queue_bytes": "-1""#), "\"-1\"", "no limit");
-    warned(&with_key(r#""module": "x""#), "\"x\"", "no effect");
+    warned(&with_key(r#""module": "support""#), "\"support\"", "no effect");
     let single = with_stagers(r#"{"name": "A", "class": "Relay", "nb_thread": 4}"#);
     warned(&single, "4}", "one worker; 4 are taken as 1");
     let unused = with_stagers("").replacen('{', "{ \"Clean\": {},", 1);

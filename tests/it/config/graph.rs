@@ -187,3 +187,35 @@ fn the_hash_is_that_of_what_counts() {
     assert_eq!(hash(&text), hash(&text.replacen('{', "{\"description\": \"x\",", 1)));
     assert_ne!(hash(&text), hash(&with_key(r#""nb_thread": 3, "retries": 1"#)));
 }
+
+#[test]
+fn a_consumer_that_leads_to_itself_is_told_what_to_do() {
+    let text = graph(&[("IN", "Count", "OUT", ""), ("OUT", "Pass", "OUT", "")]);
+    let parts = ["leads to itself, but it is the end", "one of the stagers", "Discard"];
+    says(&bad(&text), &at(&text, "OUT\" } }"), &parts);
+}
+
+#[test]
+fn parameters_that_name_next_steps_are_checked() {
+    let step = |to: &str| {
+        with_stagers(&format!(
+            r#"{{"name": "A", "class": "Switch", "params": {{"to": "{to}"}}, "next_steps": "B, OUT"}},
+               {{"name": "B", "class": "Pass", "next_steps": "OUT"}}"#
+        ))
+        .replacen("\"Count\"", "\"Count\", \"next_steps\": \"A\"", 1)
+    };
+    good(&step("B"));
+    good_with(&step("OU"), &["A.to=OUT"]);
+    let text = step("OU");
+    one(
+        &text,
+        "\"OU\"",
+        &["\"to\" says \"OU\" is not among the next steps", "did you mean \"OUT\"?"],
+    );
+    says(&bad_with(&step("B"), &["A.to=IN"]), "--set A.to=IN: error: ", &["they are B, OUT"]);
+    // Whatever is wrong besides.
+    let text = step("OU").replacen("\"Count\"", "\"Count\", \"params\": {\"lats\": 1}", 1);
+    assert_eq!(bad(&text).len(), 2);
+    let listed = with_stagers(r#"{"name": "A", "class": "Switch", "params": {"to": "OU"}}"#);
+    one(&listed, "\"OU\"", &["did you mean \"OUT\"?"]);
+}

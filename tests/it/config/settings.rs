@@ -85,3 +85,57 @@ fn a_setting_beats_ctapipes_number_of_processes() {
     let (plan, _) = good_with(&text, &["A.nb_process=7"]);
     assert_eq!((plan.steps[1].workers, plan.steps[1].processes), (7, 7));
 }
+
+#[test]
+fn keys_of_the_pipeline_are_set_with_values_of_their_kind() {
+    let settings = ["ordered=true", "monitor=8080", "quarantine=5", "name=mine", "version=1"];
+    let (plan, warnings) = good_with(&text(), &settings);
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert!(plan.ordered);
+    assert_eq!(plan.monitor.as_deref(), Some("8080"));
+    assert_eq!(plan.quarantine.to_str(), Some("5"));
+    assert!(!good_with(&text(), &["ordered=true", "ordered=false"]).0.ordered);
+    for (setting, part) in [
+        ("ordered=yes", "expected true or false"),
+        ("version=2", "the only version there is"),
+        ("monitor=localhost:high", "host:port"),
+    ] {
+        says(&bad_with(&text(), &[setting]), &format!("--set {setting}: error: "), &[part]);
+    }
+}
+
+#[test]
+fn whole_numbers_may_be_written_with_an_exponent() {
+    let (plan, _) = good_with(&text(), &["A.passes=1e1", "A.nb_thread=1e0", "IN.last=1e3"]);
+    assert_eq!(plan.steps[1].workers, 1);
+    let same = text().replacen("\"Count\"", "\"Count\", \"params\": {\"last\": 1000.0}", 1);
+    let hash = |text: &str, settings: &[&str]| good_with(text, settings).0.work_hash;
+    assert_eq!(hash(&text(), &["IN.last=1000"]), hash(&same, &[]));
+}
+
+#[test]
+fn a_value_that_only_the_class_refuses_is_said_where_it_was_given() {
+    for setting in ["IN.last=1e30", "A.passes=5e9"] {
+        let found = bad_with(&text(), &[setting]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        says(&found, &format!("--set {setting}: error: "), &[]);
+    }
+}
+
+#[test]
+fn paths_in_parameters_may_begin_in_the_home_directory() {
+    let home = std::env::var("HOME").unwrap();
+    let writer = |file: &str| {
+        format!(
+            r#"{{"producer": {{"name": "N", "class": "Count"}},
+                "stagers": [{{"name": "P", "class": "Print"}}],
+                "consumer": {{"name": "W", "class": "StringWriter", "params": {{"filename": "{file}"}}}}}}"#
+        )
+    };
+    let hash = |text: &str, settings: &[&str]| good_with(text, settings).0.work_hash;
+    let expected = hash(&writer(&format!("{home}/out.txt")), &[]);
+    assert_eq!(hash(&writer("~/out.txt"), &[]), expected);
+    assert_eq!(hash(&writer("out.txt"), &["W.filename=~/out.txt"]), expected);
+    let (plan, _) = good_with(&text(), &["quarantine=~/bad"]);
+    assert_eq!(plan.quarantine, std::path::Path::new(&home).join("bad"));
+}

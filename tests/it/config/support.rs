@@ -118,6 +118,23 @@ impl Consumer for StringWriter {
     }
 }
 
+/// Sends all to a step that a parameter names.
+#[derive(Deserialize, JsonSchema)]
+pub struct Switch {
+    pub to: String,
+}
+
+impl Stage for Switch {
+    type In = i64;
+    type Out = i64;
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        context.expect_next_step("to", &self.to)
+    }
+    fn run(&mut self, input: i64, out: &mut Emitter<'_, i64>) -> Result<()> {
+        out.send_to(&self.to, input)
+    }
+}
+
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
     registry.producer::<Count>("Count");
@@ -125,6 +142,7 @@ pub fn registry() -> Registry {
     registry.stage::<Pass>("Pass");
     registry.stage::<Print>("Print");
     registry.stage::<Relay>("Relay");
+    registry.stage::<Switch>("Switch");
     registry.consumer::<Sum>("Sum");
     registry.consumer::<StringWriter>("StringWriter");
     registry

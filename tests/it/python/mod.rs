@@ -1,6 +1,7 @@
 //! Steps in Python, run as their users run them. Without an interpreter that has
 //! what they need, these tests are skipped.
 
+mod components;
 mod faults;
 mod styles;
 mod values;

@@ -1,0 +1,2 @@
+def get_path(name):
+    return "data/" + name
