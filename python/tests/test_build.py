@@ -121,6 +121,17 @@ def test_the_sections_of_helpers_are_known():
     assert traits.read(helpers.Telescope, said) == [["a"], 1, ["a", "b"]]
 
 
+def test_a_class_that_is_only_iterated_over_is_a_producer():
+    made = build.build(
+        "parameters", "Source", {"last": 2}, step="S", connections=[], send=None, log=None
+    )
+    assert list(made.run()) == [0, 1, 2]
+    made.finish()
+    assert made.is_closed
+    answer = describe.answer({"classes": [{"module": "parameters", "class": "Source"}]})
+    assert answer["classes"][0]["ok"]["kind"] == "producer"
+
+
 def test_a_class_may_check_its_parameters_before_the_run():
     wanted = {"module": "parameters", "class": "Switch", "step": "S", "next_steps": ["A", "B"]}
     for params, settings, invalid in [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import importlib
 import sys
 import typing
 from enum import Enum
@@ -61,7 +60,7 @@ def find_class(module: Any, name: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part, None)
     if isinstance(found, type):
-        if callable(getattr(found, "run", None)):
+        if callable(getattr(found, "run", None)) or only_iterates(found):
             return found
         problem, hint = f"{name} has no method run", "a step is a class with a method run"
     else:
@@ -73,6 +72,12 @@ def find_class(module: Any, name: str) -> Any:
         others = f"it has {', '.join(known)}" if known else "it has no class with a method run"
         hint = f"did you mean {near!r}?" if near else others
     raise SetupError("class", problem, hint, known)
+
+
+def only_iterates(cls: Any) -> bool:
+    """Whether a class has no `run`, but its instances can be iterated over, as those that
+    read events from files: such a one may be a producer."""
+    return not callable(getattr(cls, "run", None)) and callable(getattr(cls, "__iter__", None))
 
 
 def classes_of(module: Any) -> List[type]:
@@ -274,6 +279,11 @@ def prepare(instance: Any, step: str, connections: List[str], send: Any, log: An
     for name, value in (("name", step), ("log", log), ("send", send)):
         if not has_own(instance, name):
             set_quietly(instance, name, value)
+    if only_iterates(type(instance)):
+        set_quietly(instance, "run", lambda: iter(instance))
+        close = getattr(instance, "close", None)
+        if close is not None and not hasattr(instance, "finish"):
+            set_quietly(instance, "finish", close)
     set_quietly(instance, "connections", connections)
     set_quietly(instance, "send_msg", send)
 

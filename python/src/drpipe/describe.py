@@ -17,6 +17,7 @@ from .build import (
     import_module,
     is_traits_class,
     make,
+    only_iterates,
     prepare,
     set_params,
 )
@@ -159,6 +160,8 @@ def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
     from .schema import schema_of
 
     kinds = [kind for kind, base in _KINDS.items() if issubclass(cls, base)]
+    if only_iterates(cls):
+        kinds = ["producer"]
     schema = schema_of(cls)
     return {
         "kind": kinds[0] if kinds else None,

@@ -107,3 +107,18 @@ class Switch(drpipe.Stage):
 
     def run(self, number):
         return number, self.odd if number % 2 else self.even
+
+
+class Source:
+    """Has no run, but can be iterated over."""
+
+    is_closed = False
+
+    def __init__(self, last):
+        self.last = last
+
+    def __iter__(self):
+        return iter(range(self.last + 1))
+
+    def close(self):
+        self.is_closed = True
