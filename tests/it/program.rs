@@ -56,6 +56,54 @@ fn wrong_arguments_are_usage_errors_and_help_is_not() {
     assert!(version.out.starts_with("drpipe "), "{}", version.out);
 }
 
+/// What a program says that is given this configuration on its standard input.
+fn piped(config: &str, args: &[&str]) -> crate::support::program::Finished {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("given"), config).unwrap();
+    let given = fs::File::open(directory.path().join("given")).unwrap();
+    finish(drpipe(directory.path()).args(args).stdin(given))
+}
+
+#[test]
+fn a_configuration_may_come_from_standard_input() {
+    let good = numbers("3", r#"{ "name": "S", "class": "Square" }"#);
+    let checked = piped(&good, &["check", "--config", "-"]).expect_code(0);
+    assert!(checked.out.starts_with("<stdin>: the configuration is valid"), "{}", checked.out);
+    piped(&good, &["-c", "-", "-q"]).expect_code(0);
+    let bad = piped(&good.replace("Square", "Sqare"), &["--config", "-"]).expect_code(2);
+    assert!(bad.err.starts_with("<stdin>:3:"), "{}", bad.err);
+    let yaml = piped("producer:\n  class: Integers\n", &["check", "-c", "-"]).expect_code(2);
+    assert!(yaml.err.starts_with("<stdin>:1:1: error: not JSON, but YAML"), "{}", yaml.err);
+}
+
+#[test]
+fn paths_may_begin_in_the_home_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = r#"{ "producer": { "name": "N", "class": "Integers", "params": { "last": 1 } },
+      "stagers": [ { "name": "T", "class": "FormatNumber" } ],
+      "consumer": { "name": "W", "class": "WriteLines", "params": { "file": "~/out/lines" } } }"#;
+    fs::write(directory.path().join("numbers.json"), config).unwrap();
+    let mut command = drpipe(directory.path());
+    command.args(["--config=~/numbers.json", "--summary=~/run.json", "-q"]);
+    finish(command.env("HOME", directory.path())).expect_code(0);
+    assert_eq!(fs::read_to_string(directory.path().join("out/lines")).unwrap(), "0\n1\n");
+    assert!(directory.path().join("run.json").exists());
+}
+
+#[test]
+fn a_sequential_mode_in_the_file_is_kept_unless_the_command_line_says_another() {
+    let config = r#"{ "Flow": { "mode": "sequential",
+      "producer_conf": { "name": "N", "class": "Integers", "nb_thread": 1 },
+      "stagers_conf": [ { "name": "F", "class": "Fault", "nb_process": 2 } ],
+      "consumer_conf": { "name": "E", "class": "Discard" } },
+      "Integers": { "last": 3 }, "Fault": { "fault": "exit", "code": 7 } }"#;
+    // On the run's own thread the fault ends the program; a process is replaced.
+    let (sequential, _directory) = run(config, &["-q"]);
+    let (threads, _directory) = run(config, &["-q", "--mode", "threads"]);
+    sequential.expect_code(7);
+    threads.expect_code(1);
+}
+
 #[test]
 fn check_runs_nothing() {
     let directory = tempfile::tempdir().unwrap();

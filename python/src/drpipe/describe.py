@@ -88,6 +88,7 @@ def answer(request: Dict[str, Any], trouble: str = "") -> Dict[str, Any]:
         "missing": missing,
         "classes": classes,
         "sections": traits.sections(),
+        "odd": [shadows.hides(file) for file in shadows.loaded()],
     }
 
 

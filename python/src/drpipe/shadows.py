@@ -44,7 +44,9 @@ def loaded() -> List[str]:
         file = getattr(sys.modules[name], "__file__", None)
         if name == "__main__" or not file or os.path.splitext(file)[1] != ".py":
             continue
-        if not os.path.abspath(file).startswith(home + os.sep):
+        # Packages that are installed stand in for some of them on purpose.
+        installed = any(part.endswith("-packages") for part in file.split(os.sep))
+        if not installed and not os.path.abspath(file).startswith(home + os.sep):
             found.append(file)
     return found
 
@@ -53,9 +55,12 @@ def why(files: Sequence[str]) -> str:
     """What to do about such files; empty if there are none."""
     if not files:
         return ""
-    names = " and ".join(files)
-    verb, them = ("hides a module", "it") if len(files) == 1 else ("hide modules", "them")
-    return f"{names} {verb} of Python itself: rename {them}"
+    return f"{' and '.join(map(hides, files))}: rename {'it' if len(files) == 1 else 'them'}"
+
+
+def hides(file: str) -> str:
+    """What is odd about such a file."""
+    return f"{file} hides a module of Python itself"
 
 
 def trouble(paths: Sequence[str]) -> str:
