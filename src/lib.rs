@@ -50,7 +50,7 @@ pub mod prelude {
     pub use crate::buffer::Buffer;
     pub use crate::data::{Any, Data};
     pub use crate::error::{Context as _, Failure, Result};
-    pub use crate::note::announce_product;
+    pub use crate::note::{announce_product, announce_warning};
     pub use crate::pipeline::{Mode, Pipeline};
     pub use crate::registry::Registry;
     pub use crate::stage::{Consumer, Context, Emitter, Next, Producer, Stage};

@@ -15,6 +15,8 @@ pub(crate) enum Note {
         /// What the message that it was made from descends from.
         origin: Option<Arc<str>>,
     },
+    /// Something that people should know, though the work goes on.
+    Warning(String),
 }
 
 thread_local! {
@@ -51,6 +53,26 @@ thread_local! {
 pub fn announce_product(path: impl AsRef<Path>) {
     let path = path.as_ref().to_owned();
     NOTES.with_borrow_mut(|notes| notes.push(Note::Product { path, origin: None }));
+}
+
+/// Puts a line into the run's log, as a warning of the step whose stage runs on this
+/// thread: for what is not as it should be, though it does not fail.
+///
+/// Name the input in it. If the call of the stage fails, it is not said.
+///
+/// ```
+/// use drpipe::prelude::*;
+///
+/// fn check(name: &str, exposure: f64) {
+///     if exposure == 0.0 {
+///         announce_warning(format!("{name}: EXPTIME is 0, taken for a bias frame"));
+///     }
+/// }
+/// # check("n1.fits", 0.0);
+/// ```
+pub fn announce_warning(text: impl Into<String>) {
+    let text = text.into();
+    NOTES.with_borrow_mut(|notes| notes.push(Note::Warning(text)));
 }
 
 /// How many notes have gathered on this thread.

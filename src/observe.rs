@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Event, Snapshot};
+use crate::event::{Event, Level, Snapshot};
 use crate::journal::{Closed, Journal};
 use crate::note::Note;
 use crate::quarantine::{Keeper, Kept};
@@ -91,6 +91,13 @@ impl Outlet {
                 Note::Expected(total) => {
                     self.tell(Event::Expected { step: Arc::clone(step), total });
                 }
+                Note::Warning(text) => self.tell(Event::Said {
+                    step: Arc::clone(step),
+                    worker,
+                    level: Level::Warning,
+                    logger: String::new(),
+                    text,
+                }),
                 Note::Product { path, origin } => {
                     if let Some(journal) = &mut self.journal {
                         journal.product(step, origin.clone(), path.clone());

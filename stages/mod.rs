@@ -26,7 +26,7 @@ mod write_fits;
 
 pub use contact_sheet::ContactSheet;
 pub use fault::{Fault, FaultKind, FaultyProducer};
-pub use fits::{Hdu, Precision, ReadOptions, check_reentrant, read_frame, write_frame};
+pub use fits::{Hdu, Precision, ReadOptions, read_frame, read_frames, write_frame};
 pub use fits_files::FitsFiles;
 pub use flow::{Discard, Fail, FailHow, Pass, Sleep};
 pub use frame::{FitsPath, Frame, Picture, Pixels};

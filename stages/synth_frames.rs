@@ -1,4 +1,4 @@
-use super::fits::header::{plain_card, real, text_card};
+use super::fits::card::{plain_card, real, text_card};
 use super::frame::{Frame, Pixels};
 use super::synth::Random;
 use crate::prelude::*;

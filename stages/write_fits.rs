@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::fits::write_frame;
+use super::fits::write_noting;
 use super::frame::Frame;
 use super::product::Products;
 use crate::prelude::*;
@@ -11,8 +11,8 @@ use crate::prelude::*;
 /// the end. The file has one image of 32-bit or 64-bit reals, as the frame
 /// has, in the frame's unit. The frame's header goes along without the cards
 /// that describe the file it came from (layout, compression, BSCALE, BZERO,
-/// BLANK, checksums, DATAMIN, DATAMAX); invalid cards are mended. HISTORY says
-/// where the frame came from and what was done; DATASUM and CHECKSUM are
+/// BLANK, checksums, DATAMIN, DATAMAX); invalid cards are mended, which the log
+/// and HISTORY say. HISTORY says where the frame came from and what was done; DATASUM and CHECKSUM are
 /// right. Two runs write the same bytes. A file appears whole or not at all,
 /// and replaces one of an earlier run, but never one that another input of this
 /// run made, and never its own input.
@@ -51,9 +51,18 @@ impl Stage for WriteFits {
     }
 
     fn run(&mut self, frame: Frame, out: &mut Emitter<'_, Frame>) -> Result<()> {
+        let mut noted = Vec::new();
         self.products.write(&frame.name, &self.suffix, &frame.source, out.message(), |writer| {
-            write_frame(&frame, writer)
+            noted = write_noting(&frame, writer)?;
+            Ok(())
         })?;
+        if !noted.is_empty() {
+            let cards = noted.join(", ");
+            announce_warning(format!(
+                "{}: cards of the header mended, or left out as duplicates: {cards}",
+                frame.source
+            ));
+        }
         out.send(frame)
     }
 }

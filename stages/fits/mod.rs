@@ -1,11 +1,17 @@
-//! FITS files: reading through CFITSIO, writing without it.
+//! FITS files: read and written in safe code of our own, to the last digit as astropy does.
 
-mod cfitsio;
+pub(crate) mod card;
+mod hdu;
 pub(crate) mod header;
 mod read;
 mod reserved;
+mod select;
+mod source;
+mod tiles;
+mod values;
 mod write;
 
-pub use cfitsio::{Hdu, check_reentrant};
-pub use read::{Precision, ReadOptions, read_frame};
+pub use read::{Precision, ReadOptions, read_frame, read_frames};
+pub use select::Hdu;
 pub use write::write_frame;
+pub(crate) use write::write_noting;

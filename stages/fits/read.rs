@@ -1,14 +1,16 @@
-//! Reading an image with its header.
+//! Reading images with their headers.
 
 use std::path::Path;
 
 use super::super::frame::{Frame, Pixels, describe_shape};
-use super::cfitsio::{Element, FitsFile, Hdu, ImageLayout};
-use super::header;
+use super::card::{keyword, text_value, value};
+use super::hdu::{Checksum, Layout, Unit, next_hdu};
+use super::header::is_inherited;
+use super::select::{Hdu, Selection};
+use super::source::{PORTION, RECORD, Source};
+use super::tiles;
+use super::values::{Pixel, Scaling};
 use crate::prelude::*;
-
-/// How many pixels are converted at a time where a wider type is between.
-const CHUNK: usize = 64 * 1024;
 
 /// In which precision pixels are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -31,13 +33,21 @@ pub struct ReadOptions {
     pub precision: Precision,
     /// The largest image to read, in pixels.
     pub max_pixels: u64,
+    /// How many bytes a gzipped file may unpack to.
+    pub max_bytes: u64,
     /// Whether to compare the file with its `CHECKSUM` and `DATASUM`.
     pub verify_checksum: bool,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { hdu: None, precision: Precision::F32, max_pixels: 1 << 28, verify_checksum: false }
+        Self {
+            hdu: None,
+            precision: Precision::F32,
+            max_pixels: 1 << 28,
+            max_bytes: 1 << 32,
+            verify_checksum: false,
+        }
     }
 }
 
@@ -46,101 +56,210 @@ impl Default for ReadOptions {
 ///
 /// The values are those that astropy gives: for 8-bit and 16-bit integers and
 /// 32-bit reals the scaling is done in single precision, otherwise in double.
-/// With [`Precision::F64`] it is always done in double.
+/// With [`Precision::F64`] it is always done in double. Where several images are
+/// meant it is the first one: see [`read_frames`].
 ///
 /// # Errors
 /// A permanent failure if the file is no FITS file, damaged, has no such image
-/// or one beyond the limit; a retryable one if the system refused memory or a
-/// file descriptor.
+/// or one beyond the limits, or values that do not fit the precision; a retryable
+/// one if the system refused memory or a file descriptor.
 pub fn read_frame(path: &Path, name: &str, options: &ReadOptions) -> Result<Frame> {
-    let source = path.display().to_string();
-    let mut file = FitsFile::open(path)?;
-    let layout = file.select(options.hdu.as_ref())?;
+    let mut first = None;
+    read_frames(path, name, options, |frame| {
+        first.get_or_insert(frame);
+        Ok(())
+    })?;
+    first.ok_or_else(|| Failure::permanent(format!("{}: no image", path.display())))
+}
+
+/// Reads the images that are asked for, in order, each as [`read_frame`] does, and
+/// gives them to `give`. Returns what is to be said of the file.
+///
+/// Of a gzipped file only what is asked for is kept in memory. It is read to its end,
+/// where its checksum is: if that is wrong the frames given before are to be dropped.
+///
+/// # Errors
+/// As [`read_frame`], and those of `give`.
+pub fn read_frames(
+    path: &Path,
+    name: &str,
+    options: &ReadOptions,
+    mut give: impl FnMut(Frame) -> Result<()>,
+) -> Result<Vec<String>> {
+    let mut source = Source::open(path, options.max_bytes)?;
+    let mut selection = Selection::new(options.hdu.as_ref());
+    let mut warnings = Vec::new();
+    let mut primary: Vec<String> = Vec::new();
+    let mut number = 0;
+    while !selection.is_complete() {
+        let unit = match next_hdu(&mut source, number) {
+            Ok(Some(unit)) => unit,
+            Ok(None) => break,
+            // What is behind the image does no harm to it.
+            Err(failure) if selection.has_taken() && source.size().is_some() => {
+                warnings.push(format!("{failure}; what is before that was read"));
+                break;
+            }
+            Err(failure) => return Err(failure),
+        };
+        if number == 0 {
+            warnings.extend(nonconforming(source.name(), &unit));
+            primary.clone_from(&unit.cards);
+        }
+        if selection.takes(&unit) {
+            let name = selection.product(name, &unit);
+            give(read_unit(&mut source, unit, &primary, name, options)?)?;
+        } else {
+            source.skip(unit.bytes.next_multiple_of(RECORD))?;
+        }
+        number += 1;
+    }
+    source.finish()?;
+    if !selection.has_taken() {
+        return Err(selection.nothing(source.name(), number));
+    }
+    warnings.extend(selection.warning(source.name()));
+    Ok(warnings)
+}
+
+fn nonconforming(source: &str, primary: &Unit) -> Option<String> {
+    (value(&primary.cards, "SIMPLE") != Some("T")).then(|| {
+        format!(
+            "{source} says of itself that it does not follow the FITS standard (SIMPLE is not T)"
+        )
+    })
+}
+
+fn read_unit(
+    source: &mut Source,
+    unit: Unit,
+    primary: &[String],
+    name: String,
+    options: &ReadOptions,
+) -> Result<Frame> {
+    let Some(layout) = &unit.image else {
+        return Err(unit.header(source.name()).failure("no image"));
+    };
     if layout.pixels as u64 > options.max_pixels {
-        return Err(Failure::permanent(format!(
-            "{source}: {} pixels are more than the limit of {}: raise the parameter \"max_pixels\" \
-             of ReadFits if the header is right",
+        return Err(unit.header(source.name()).failure(format!(
+            "{} pixels are more than the limit of {}: raise the parameter \"max_pixels\" of \
+             ReadFits if the header is right",
             describe_shape(&layout.shape),
             options.max_pixels
         )));
     }
-    // CFITSIO's decompressors do not stand every damage, so tiles are always
-    // compared with their DATASUM; a header may have been edited since.
-    if options.verify_checksum || layout.tiled {
-        file.verify_checksums(options.verify_checksum)?;
-    }
-    let cards = file.cards()?;
+    let verify = options.verify_checksum;
     let pixels = match options.precision {
-        Precision::F32 => Pixels::F32(read_f32(&mut file, &layout)?.into()),
-        Precision::F64 => Pixels::F64(read_f64(&mut file, &layout)?.into()),
+        Precision::F32 => Pixels::F32(read_pixels(source, &unit, layout, verify)?.into()),
+        Precision::F64 => Pixels::F64(read_pixels(source, &unit, layout, verify)?.into()),
     };
-    let origin = if layout.hdu == 0 { String::new() } else { format!(", HDU {}", layout.hdu) };
+    let shape = layout.shape.clone();
+    let path = source.name().to_owned();
+    let origin = if unit.number == 0 { String::new() } else { format!(", HDU {}", unit.number) };
+    let cards = with_inherited(unit.cards, primary);
     Ok(Frame {
-        name: name.to_owned(),
-        history: vec![format!("read from {source}{origin}")],
-        source,
-        unit: header::text_value(&cards, "BUNIT"),
-        shape: layout.shape,
+        name,
+        history: vec![format!("read from {path}{origin}")],
+        source: path,
+        unit: text_value(&cards, "BUNIT"),
+        shape,
         pixels,
         cards,
     })
 }
 
-fn read_f32(file: &mut FitsFile, layout: &ImageLayout) -> Result<Vec<f32>> {
-    if !matches!(layout.bitpix, 8 | 16 | -32) {
-        return read_through_f64(file, layout);
+/// The cards of an extension with those that it inherits from the primary HDU, if it
+/// says so (FITS 4.0, 4.4.2.6): its own win.
+fn with_inherited(mut cards: Vec<String>, primary: &[String]) -> Vec<String> {
+    if value(&cards, "INHERIT") != Some("T") {
+        return cards;
     }
-    let mut values = reserve::<f32>(layout)?;
-    file.read_stored(layout, 0, &mut values)?;
-    let (scale, zero) = (layout.scale as f32, layout.zero as f32);
-    if scale != 1.0 {
-        values.iter_mut().for_each(|value| *value *= scale);
-    }
-    if zero != 0.0 {
-        values.iter_mut().for_each(|value| *value += zero);
-    }
-    Ok(values)
-}
-
-/// Values of more than 24 bits are scaled in double precision first.
-fn read_through_f64(file: &mut FitsFile, layout: &ImageLayout) -> Result<Vec<f32>> {
-    let mut values = reserve::<f32>(layout)?;
-    let mut wide = vec![0.0_f64; CHUNK.min(layout.pixels)];
-    let mut first = 0;
-    for part in values.chunks_mut(CHUNK) {
-        let (wide, _) = wide.split_at_mut(part.len());
-        file.read_stored(layout, first, wide)?;
-        scale_f64(wide, layout);
-        for (value, wide) in part.iter_mut().zip(wide) {
-            *value = *wide as f32;
+    let mut inherited = Vec::new();
+    let mut goes_on = false;
+    for card in primary {
+        // A long string goes along with its first card.
+        if keyword(card) != "CONTINUE" {
+            goes_on = is_inherited(card, &cards);
         }
-        first += part.len();
+        if goes_on {
+            inherited.push(card.clone());
+        }
     }
-    Ok(values)
+    cards.extend(inherited);
+    cards
 }
 
-fn read_f64(file: &mut FitsFile, layout: &ImageLayout) -> Result<Vec<f64>> {
-    let mut values = reserve::<f64>(layout)?;
-    file.read_stored(layout, 0, &mut values)?;
-    scale_f64(&mut values, layout);
-    Ok(values)
+fn read_pixels<T: Pixel>(
+    source: &mut Source,
+    unit: &Unit,
+    layout: &Layout,
+    verify: bool,
+) -> Result<Vec<T>> {
+    let name = source.name().to_owned();
+    let header = unit.header(&name);
+    let scaling = Scaling::of(&header, layout.bitpix, layout.tiled)?;
+    let mut pixels = reserve(layout)?;
+    let mut sum = Checksum::default();
+    if layout.tiled {
+        let data = source.read_vec(unit.bytes)?;
+        sum.add(&data);
+        finish_data(source, unit, unit.bytes, Some(&mut sum))?;
+        // Damage that unpacks to something is not found otherwise; a header may have been
+        // edited since.
+        unit.verify(&name, sum, verify)?;
+        return tiles::read(header, &data, layout, &scaling, pixels);
+    }
+    let bytes = layout.pixels as u64 * scaling.size() as u64;
+    let mut buffer = vec![0; PORTION.min(bytes as usize)];
+    let mut left = bytes;
+    while left > 0 {
+        let portion = (PORTION as u64).min(left) as usize;
+        let part = buffer.get_mut(..portion).unwrap_or_default();
+        source.read_exact(part)?;
+        if verify {
+            sum.add(part);
+        }
+        T::append(part, &scaling, &mut pixels)
+            .map_err(|value| header.failure(format!("values such as {value:e} {}", T::ADVICE)))?;
+        left -= portion as u64;
+    }
+    finish_data(source, unit, bytes, verify.then_some(&mut sum))?;
+    if verify {
+        unit.verify(&name, sum, true)?;
+    }
+    Ok(pixels)
 }
 
-fn scale_f64(values: &mut [f64], layout: &ImageLayout) {
-    if layout.scale != 1.0 {
-        values.iter_mut().for_each(|value| *value *= layout.scale);
+/// Passes over what is left of the data after `done` bytes; the fill of the last record
+/// may be missing.
+fn finish_data(
+    source: &mut Source,
+    unit: &Unit,
+    done: u64,
+    sum: Option<&mut Checksum>,
+) -> Result<()> {
+    let mut left = unit.bytes.next_multiple_of(RECORD) - done;
+    let Some(sum) = sum else { return source.skip(left).map(drop) };
+    let mut buffer = vec![0; PORTION.min(left as usize)];
+    while left > 0 {
+        let portion = (PORTION as u64).min(left) as usize;
+        let part = buffer.get_mut(..portion).unwrap_or_default();
+        let read = source.read(part)?;
+        sum.add(part.get(..read).unwrap_or_default());
+        if read < portion {
+            break;
+        }
+        left -= portion as u64;
     }
-    if layout.zero != 0.0 {
-        values.iter_mut().for_each(|value| *value += layout.zero);
-    }
+    Ok(())
 }
 
-/// Memory for the image, or a failure instead of an abort.
-fn reserve<T: Element + Default>(layout: &ImageLayout) -> Result<Vec<T>> {
+/// Room for the image, or a failure instead of an abort. What is not written to yet costs
+/// no memory.
+fn reserve<T: Pixel>(layout: &Layout) -> Result<Vec<T>> {
     let mut values = Vec::new();
     values.try_reserve_exact(layout.pixels).map_err(|error| {
         Failure::retryable(format!("no memory for {}: {error}", describe_shape(&layout.shape)))
     })?;
-    values.resize(layout.pixels, T::default());
     Ok(values)
 }

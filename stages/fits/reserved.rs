@@ -14,9 +14,10 @@ const REALS: &[&str] = &[
     "RESTFRQ", "RESTFREQ", "RESTWAV", "VELANGL", "VELOSYS", "ZSOURCE", "OBSGEO-X", "OBSGEO-Y",
     "OBSGEO-Z", "XPOSURE", "TELAPSE", "TSTART", "TSTOP",
 ];
-/// With the numbers of axes and the letter of an alternative description.
-const REALS_NUMBERED: &[&str] =
-    &["CRPIX", "CRVAL", "CDELT", "CROTA", "CRDER", "CSYER", "CD", "PC", "PV"];
+/// With the number of an axis and the letter of an alternative description.
+const REALS_NUMBERED: &[&str] = &["CRPIX", "CRVAL", "CDELT", "CROTA", "CRDER", "CSYER"];
+/// With the numbers of an axis and of a second one or a parameter, and such a letter.
+const REALS_OF_TWO: &[&str] = &["CD", "PC", "PV"];
 
 const INTEGERS: &[&str] = &["WCSAXES", "EXTVER", "EXTLEVEL", "VELREF"];
 
@@ -25,29 +26,31 @@ const TEXTS: &[&str] = &[
     "INSTRUME", "TELESCOP", "OBSERVER", "OBJECT", "EXTNAME", "BUNIT", "RADESYS", "RADECSYS",
     "TIMESYS", "SPECSYS", "SSYSOBS", "SSYSSRC", "WCSNAME",
 ];
-const TEXTS_NUMBERED: &[&str] = &["CTYPE", "CUNIT", "CNAME", "PS"];
+const TEXTS_NUMBERED: &[&str] = &["CTYPE", "CUNIT", "CNAME"];
+const TEXTS_OF_TWO: &[&str] = &["PS"];
 
 /// The type that the value of `keyword` must have, if it is reserved.
 pub(super) fn kind_of(keyword: &str) -> Option<Kind> {
     let plain = |names: &[&str]| names.contains(&keyword);
-    let numbered = |names: &[&str]| names.iter().any(|name| is_numbered(keyword, name));
-    if plain(REALS) || numbered(REALS_NUMBERED) {
+    let numbered = |names: &[&str], numbers: usize| {
+        names.iter().any(|name| keyword.strip_prefix(name).and_then(count_numbers) == Some(numbers))
+    };
+    if plain(REALS) || numbered(REALS_NUMBERED, 1) || numbered(REALS_OF_TWO, 2) {
         Some(Kind::Real)
     } else if plain(INTEGERS) {
         Some(Kind::Integer)
-    } else if plain(TEXTS) || numbered(TEXTS_NUMBERED) {
+    } else if plain(TEXTS) || numbered(TEXTS_NUMBERED, 1) || numbered(TEXTS_OF_TWO, 2) {
         Some(Kind::Text)
     } else {
         None
     }
 }
 
-/// `CRVAL1`, `CD1_2`, `CTYPE2A`: the name, numbers, perhaps a letter.
-fn is_numbered(keyword: &str, name: &str) -> bool {
-    let Some(rest) = keyword.strip_prefix(name) else { return false };
+/// How many numbers there are in what follows a name: one in `1` and `2A`, two in `1_2`.
+fn count_numbers(rest: &str) -> Option<usize> {
     let numbers = rest.strip_suffix(|c: char| c.is_ascii_uppercase()).unwrap_or(rest);
-    !numbers.is_empty()
-        && numbers.split('_').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    let is_number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    numbers.split('_').all(is_number).then(|| numbers.split('_').count())
 }
 
 #[cfg(test)]
@@ -61,7 +64,7 @@ mod tests {
         assert_eq!(kind_of("CD1_2"), Some(Kind::Real));
         assert_eq!(kind_of("WCSAXES"), Some(Kind::Integer));
         assert_eq!(kind_of("CTYPE2"), Some(Kind::Text));
-        for keyword in ["CDS", "PC_", "CRVAL", "EXPTIME", "PVT"] {
+        for keyword in ["CDS", "PC_", "CRVAL", "EXPTIME", "PVT", "CD1", "PC1", "PV12", "CRPIX1_2"] {
             assert_eq!(kind_of(keyword), None, "{keyword}");
         }
     }

@@ -6,7 +6,8 @@
 use std::io::{self, Write};
 
 use super::super::frame::{Frame, Pixels, describe_shape};
-use super::header::{self, CARD};
+use super::card::{CARD, commentary_cards, keyword, plain_card, text_card, text_value};
+use super::header::portable;
 use crate::prelude::*;
 
 /// FITS files come in records of this many bytes.
@@ -21,7 +22,16 @@ const CHECKSUM_AT: usize = 11;
 /// # Errors
 /// Those of the writer; a permanent failure if the number of pixels is not the
 /// product of the frame's axes.
-pub fn write_frame(frame: &Frame, mut writer: impl Write) -> Result<()> {
+pub fn write_frame(frame: &Frame, writer: impl Write) -> Result<()> {
+    write_noting(frame, writer).map(drop)
+}
+
+/// As [`write_frame`]; returns the keywords of the cards that could not be kept as they
+/// were. `HISTORY` names them too.
+///
+/// # Errors
+/// As [`write_frame`].
+pub(crate) fn write_noting(frame: &Frame, mut writer: impl Write) -> Result<Vec<String>> {
     let product = frame.shape.iter().try_fold(1_usize, |product, n| product.checked_mul(*n));
     if product != Some(frame.pixels.len()) {
         return Err(Failure::permanent(format!(
@@ -38,13 +48,15 @@ pub fn write_frame(frame: &Frame, mut writer: impl Write) -> Result<()> {
             (sum(words.flat_map(|word| [(word >> 32) as u32, word as u32])), 8 * pixels.len())
         }
     };
-    writer.write_all(&header_records(frame, datasum))?;
+    let (kept, noted) = portable(&frame.cards);
+    writer.write_all(&header_records(frame, kept, &noted, datasum))?;
     match &frame.pixels {
         Pixels::F32(pixels) => write_big_endian(&mut writer, pixels, |pixel| pixel.to_be_bytes())?,
         Pixels::F64(pixels) => write_big_endian(&mut writer, pixels, |pixel| pixel.to_be_bytes())?,
     }
     let fill = length.next_multiple_of(RECORD) - length;
-    Ok(writer.write_all(&vec![0; fill])?)
+    writer.write_all(&vec![0; fill])?;
+    Ok(noted)
 }
 
 fn write_big_endian<T: Copy, const N: usize>(
@@ -62,22 +74,21 @@ fn write_big_endian<T: Copy, const N: usize>(
 }
 
 /// The whole header with its checksums, filled up to full records.
-fn header_records(frame: &Frame, datasum: u32) -> Vec<u8> {
+fn header_records(frame: &Frame, kept: Vec<String>, noted: &[String], datasum: u32) -> Vec<u8> {
     let mut cards = layout_cards(frame);
-    let (kept, noted) = header::portable(&frame.cards);
     cards.extend(with_unit(kept, frame.unit.as_deref()));
     for text in &frame.history {
-        cards.extend(header::history_cards(text));
+        cards.extend(commentary_cards("HISTORY", text));
     }
     if !noted.is_empty() {
         let text = format!("cards mended, or left out as duplicates: {}", noted.join(", "));
-        cards.extend(header::history_cards(&text));
+        cards.extend(commentary_cards("HISTORY", &text));
     }
     let program = concat!("written by drpipe ", env!("CARGO_PKG_VERSION"));
-    cards.extend(header::history_cards(program));
-    cards.push(header::text_card("DATASUM", &datasum.to_string(), "data unit checksum"));
+    cards.extend(commentary_cards("HISTORY", program));
+    cards.push(text_card("DATASUM", &datasum.to_string(), "data unit checksum"));
     let checksum_card = cards.len();
-    cards.push(header::text_card("CHECKSUM", &"0".repeat(16), "HDU checksum"));
+    cards.push(text_card("CHECKSUM", &"0".repeat(16), "HDU checksum"));
     cards.push("END".into());
 
     let mut bytes = Vec::with_capacity((cards.len() * CARD).next_multiple_of(RECORD));
@@ -101,12 +112,12 @@ fn layout_cards(frame: &Frame) -> Vec<String> {
         Pixels::F64(_) => -64,
     };
     let mut cards = vec![
-        header::plain_card("SIMPLE", "T", "conforms to the FITS standard"),
-        header::plain_card("BITPIX", bitpix, "IEEE reals"),
-        header::plain_card("NAXIS", frame.shape.len(), "number of axes"),
+        plain_card("SIMPLE", "T", "conforms to the FITS standard"),
+        plain_card("BITPIX", bitpix, "IEEE reals"),
+        plain_card("NAXIS", frame.shape.len(), "number of axes"),
     ];
     for (axis, length) in frame.shape.iter().enumerate() {
-        cards.push(header::plain_card(&format!("NAXIS{}", axis + 1), length, "length of the axis"));
+        cards.push(plain_card(&format!("NAXIS{}", axis + 1), length, "length of the axis"));
     }
     cards
 }
@@ -114,11 +125,11 @@ fn layout_cards(frame: &Frame) -> Vec<String> {
 /// The cards with `BUNIT` as the frame has it.
 fn with_unit(mut cards: Vec<String>, unit: Option<&str>) -> Vec<String> {
     let Some(unit) = unit else { return cards };
-    if header::text_value(&cards, "BUNIT").as_deref() == Some(unit) {
+    if text_value(&cards, "BUNIT").as_deref() == Some(unit) {
         return cards;
     }
-    let card = header::text_card("BUNIT", unit, "unit of the pixels");
-    match cards.iter_mut().find(|card| header::keyword(card) == "BUNIT") {
+    let card = text_card("BUNIT", unit, "unit of the pixels");
+    match cards.iter_mut().find(|card| keyword(card) == "BUNIT") {
         Some(place) => *place = card,
         None => cards.push(card),
     }

@@ -48,6 +48,7 @@ const MANY: u8 = 1;
 /// What a note is about.
 const EXPECTED: u8 = 0;
 const PRODUCT: u8 = 1;
+const WARNING: u8 = 2;
 
 /// A buffer in the next frame, and one in the next segment of the lifeline.
 const FRAME: u8 = 0;
@@ -269,6 +270,7 @@ mod tests {
                 Note::Expected(1_000),
                 Note::Product { path: "png/n1.png".into(), origin: Some("raw/n1.fits".into()) },
                 Note::Product { path: "png/all.png".into(), origin: None },
+                Note::Warning("n1.fits has 4 images".into()),
             ]),
         ]
     }

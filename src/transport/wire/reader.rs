@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, TryGetError};
 
 use super::super::lifeline::Lifeline;
 use super::{
-    EXPECTED, FRAME, IN_FRAME, LEAST_ITEM, MANY, NO_TEXT, ONE, PRODUCT, SEGMENT, WireError,
+    EXPECTED, FRAME, IN_FRAME, LEAST_ITEM, MANY, NO_TEXT, ONE, PRODUCT, SEGMENT, WARNING, WireError,
 };
 use crate::error::{Failure, Result};
 use crate::message::{Message, Origin, Payload};
@@ -166,6 +166,7 @@ impl<'l> Reader<'l> {
         match self.head.try_get_u8()? {
             EXPECTED => Ok(Note::Expected(self.head.try_get_u64_le()?)),
             PRODUCT => Ok(Note::Product { path: self.text()?.into(), origin: self.origin()? }),
+            WARNING => Ok(Note::Warning(self.text()?)),
             found => Err(WireError::Unknown { what: "note", found }),
         }
     }

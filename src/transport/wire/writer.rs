@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 
 use super::super::lifeline::Lifeline;
-use super::{EXPECTED, FRAME, IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE, PRODUCT, SEGMENT};
+use super::{
+    EXPECTED, FRAME, IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE, PRODUCT, SEGMENT, WARNING,
+};
 use crate::error::Failure;
 use crate::message::{Header, Origin, Payload};
 use crate::note::Note;
@@ -194,6 +196,10 @@ impl<'l> Writer<'l> {
                     self.head.put_u8(PRODUCT);
                     self.text(&path.to_string_lossy());
                     self.origin(origin);
+                }
+                Note::Warning(text) => {
+                    self.head.put_u8(WARNING);
+                    self.text(text);
                 }
             }
         }
