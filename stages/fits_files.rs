@@ -12,6 +12,11 @@ use crate::prelude::*;
 const EXTENSIONS: &[&str] =
     &[".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".fit.fz", ".fits", ".fit", ".fts"];
 
+/// Extensions of FITS files that are not read, behind one of those or alone.
+const NOT_READ: &[&str] = &[".bz2", ".z", ".xz", ".zst", ".zip", ".ftz", ".mef", ".fz", ".gz"];
+/// So many files are named in a warning.
+const NAMED: usize = 8;
+
 /// Gives the FITS files of a directory, of a list, or both.
 ///
 /// Gives file paths, sorted, each file once also where links or the list lead
@@ -19,7 +24,9 @@ const EXTENSIONS: &[&str] =
 /// its base name, or, for files that share one, their directories and if need
 /// be their extensions as well, as in "night1_m31" and "night2_m31". A missing
 /// directory, or no matching file at all, stops the run before it begins;
-/// directories that cannot be read are reported at the end. Files that appear
+/// directories that cannot be read are reported at the end. Two warnings say how
+/// many files were left out because links or the list lead to them twice, and
+/// how many look like FITS but do not match the default pattern ("x.fits.bz2"). Files that appear
 /// during the run are not taken.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +51,9 @@ pub struct FitsFiles {
     /// What could not be looked at.
     #[serde(skip)]
     unreadable: Vec<String>,
+    /// What looks like FITS but does not match.
+    #[serde(skip)]
+    passed_over: Vec<PathBuf>,
 }
 
 fn default_pattern() -> String {
@@ -73,7 +83,27 @@ impl Producer for FitsFiles {
         }
         paths.sort();
         let mut seen = HashSet::new();
-        paths.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+        let mut twice = Vec::new();
+        paths.retain(|path| {
+            let new = seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+            if !new {
+                twice.push(path.clone());
+            }
+            new
+        });
+        if !twice.is_empty() {
+            let (count, names) = (twice.len(), named(&twice));
+            announce_warning(format!(
+                "{count} files are left out, for links or the list lead to them twice: {names}"
+            ));
+        }
+        if !self.passed_over.is_empty() {
+            let (count, names) = (self.passed_over.len(), named(&self.passed_over));
+            announce_warning(format!(
+                "{count} files look like FITS but are passed over: {names}; unpack those that are \
+                 compressed, or name others in \"pattern\""
+            ));
+        }
         let names = product_names(&paths);
         let files = paths.into_iter().zip(names).map(|(path, name)| FitsPath { path, name });
         self.waiting = files.rev().collect();
@@ -146,6 +176,8 @@ impl FitsFiles {
             looked_at += 1;
             if self.matches(&matcher, directory, &path, hidden_too) {
                 found.push(path);
+            } else if self.pattern == default_pattern() && looks_like_fits(&path) {
+                self.passed_over.push(path);
             }
         }
         if found.is_empty() && self.files.is_empty() {
@@ -173,11 +205,34 @@ impl FitsFiles {
              and \"pattern\"",
             self.pattern
         );
+        if !self.passed_over.is_empty() {
+            let (count, names) = (self.passed_over.len(), named(&self.passed_over));
+            message.push_str(&format!("; {count} look like FITS but are not read: {names}"));
+        }
         if !self.unreadable.is_empty() {
             message.push_str(&format!("; not readable: {}", self.unreadable.join("; ")));
         }
         Failure::permanent(message)
     }
+}
+
+/// Whether a file that the default pattern leaves out is FITS by its name.
+fn looks_like_fits(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let Some(ending) = NOT_READ.iter().find(|ending| name.ends_with(*ending)) else { return false };
+    let base = name.strip_suffix(ending).unwrap_or_default();
+    let alone = matches!(*ending, ".ftz" | ".mef" | ".fz");
+    !name.starts_with('.') && (alone || EXTENSIONS.iter().any(|ending| base.ends_with(ending)))
+}
+
+/// The first of these paths.
+fn named(paths: &[PathBuf]) -> String {
+    let names = paths.iter().take(NAMED).map(|path| path.display().to_string());
+    let mut names = names.collect::<Vec<_>>().join(", ");
+    if paths.len() > NAMED {
+        names.push_str(&format!(" and {} more", paths.len() - NAMED));
+    }
+    names
 }
 
 /// A name for the products of each file: no two are the same, in any case.
@@ -325,6 +380,26 @@ mod tests {
         let file = directory.path().join("e.txt");
         let error = found(json!({ "directory": file })).unwrap_err().to_string();
         assert!(error.contains("not a directory"), "{error}");
+    }
+
+    #[test]
+    fn files_that_are_passed_over_are_named_in_one_warning() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["a.fits", "b.fits.bz2", "c.fit.Z", "d.ftz", "e.mef", "f.txt.gz", "g.tar.bz2"];
+        touch(directory.path(), &names);
+        std::os::unix::fs::symlink("a.fits", directory.path().join("h.fits")).unwrap();
+        crate::note::take();
+        assert_eq!(found(json!({ "directory": directory.path() })).unwrap(), ["a"]);
+        let warnings: Vec<String> =
+            crate::note::take().iter().map(|note| format!("{note:?}")).collect();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("1 files are left out") && warnings[0].contains("h.fits"));
+        assert!(warnings[1].contains("4 files look like FITS"), "{warnings:?}");
+        for name in ["b.fits.bz2", "c.fit.Z", "d.ftz", "e.mef"] {
+            assert!(warnings[1].contains(name), "{name}: {warnings:?}");
+        }
+        let other = json!({ "directory": directory.path(), "pattern": "*.{fits,mef}" });
+        assert_eq!(found(other).unwrap().len(), 2);
     }
 
     #[test]

@@ -39,8 +39,9 @@ pub struct Frame {
     /// The unit of the pixels, from `BUNIT`, if it was given.
     pub unit: Option<String>,
     /// The header as it was read, one card of at most 80 characters each, in
-    /// order and without `END`. Cards that describe the layout of the file it
-    /// was read from are among them; `WriteFits` leaves those out.
+    /// order and without `END`, and behind them the cards inherited from the
+    /// primary header. Cards that describe the layout of the file it was read
+    /// from are among them; `WriteFits` leaves those out.
     pub cards: Vec<String>,
     /// What was done to the pixels since they were read, the earliest first.
     pub history: Vec<String>,
@@ -137,8 +138,8 @@ pub struct Picture {
     pub width: u32,
     /// The number of rows.
     pub height: u32,
-    /// The grey values, 0 is black, row by row. The first row of the FITS image
-    /// is the first row here, and is shown at the top.
+    /// The grey values, 0 is black, row by row from the top. `HistogramEqualization`
+    /// puts the first row of the FITS image there, or with `flip` the last.
     pub pixels: Buffer<u8>,
     /// The file that it was saved as, if it was.
     pub file: Option<String>,

@@ -1,4 +1,5 @@
 use super::frame::{Frame, Picture};
+use super::outliers::{Within, single_precision};
 use crate::prelude::*;
 
 /// Turns a frame into an 8-bit grey picture by adaptive histogram equalisation.
@@ -10,9 +11,11 @@ use crate::prelude::*;
 /// threshold, is cumulated to the grey values. It works in single precision.
 ///
 /// Missing pixels (NaN) and -infinity are black, +infinity is white, and none
-/// of them counts in the histograms. A constant image is black. If too few
-/// different values are left to equalise, the stretch is linear. A frame
-/// without a finite pixel fails.
+/// of them counts in the histograms; nor do values such as -1e30, which stand
+/// for missing ones and are so far away that all others would share one bin:
+/// they are black or white, and the log says so. A constant image is black. If
+/// too few different values are left to equalise, the stretch is linear. A
+/// frame without a finite pixel fails.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HistogramEqualization {
@@ -33,6 +36,10 @@ pub struct HistogramEqualization {
     #[serde(default = "default_t_factor")]
     #[schemars(range(min = 0))]
     t_factor: f64,
+    /// Whether the first row of the FITS image is at the bottom of the picture, as DS9
+    /// and other viewers show it, and not at the top.
+    #[serde(default)]
+    flip: bool,
 }
 
 fn default_bins() -> u32 {
@@ -58,6 +65,7 @@ impl Default for HistogramEqualization {
             cut_low: default_cut_low(),
             cut_high: default_cut_high(),
             t_factor: default_t_factor(),
+            flip: false,
         }
     }
 }
@@ -96,7 +104,18 @@ impl Stage for HistogramEqualization {
             })
         };
         let (width, height) = (side(width)?, side(height)?);
-        let pixels = self.equalize(&frame.pixels.to_f32()).context(frame.source.clone())?;
+        let image = single_precision(&frame.pixels);
+        let (mut pixels, left_out) = self.equalize_noting(&image).context(frame.source.clone())?;
+        if left_out > 0 {
+            announce_warning(format!(
+                "{}: {left_out} pixels are left out of the histogram, for they are too far from \
+                 the others: missing ones, written as numbers?",
+                frame.source
+            ));
+        }
+        if self.flip {
+            pixels = pixels.rchunks_exact(width as usize).flatten().copied().collect();
+        }
         out.send(Picture {
             name: frame.name,
             source: frame.source,
@@ -115,26 +134,44 @@ impl HistogramEqualization {
     /// A permanent failure if no pixel is finite, or if the range of values is
     /// beyond single precision.
     pub fn equalize(&self, image: &[f32]) -> Result<Vec<u8>> {
-        let (min, max, count) = finite_range(image)?;
+        self.equalize_noting(image).map(|(grey, _)| grey)
+    }
+
+    /// As [`HistogramEqualization::equalize`], with the number of pixels that are so far
+    /// from the others that they are left out.
+    fn equalize_noting(&self, image: &[f32]) -> Result<(Vec<u8>, usize)> {
+        let all = Within::finite(image)?;
         let bins = self.bins as usize;
-        let Some(range) = Bins::new(min, max, bins) else {
-            return Ok(image.iter().map(|pixel| outside(*pixel).unwrap_or(0)).collect());
-        };
+        let mut within = all;
+        while let Some(rest) = within.without_outliers(image, bins) {
+            within = rest;
+        }
+        if !(within.max - within.min).is_finite() {
+            return Err(Failure::permanent(format!(
+                "pixels from {:e} to {:e} are too far apart for single precision",
+                within.min, within.max
+            )));
+        }
+        Ok((self.equalize_within(image, within), all.count - within.count))
+    }
+
+    fn equalize_within(&self, image: &[f32], within: Within) -> Vec<u8> {
+        let bins = self.bins as usize;
+        let flat = || image.iter().map(|pixel| within.outside(*pixel).unwrap_or(0)).collect();
+        let Some(range) = Bins::new(within, bins) else { return flat() };
         let mut counts = range.count(image);
         blank_ends(&mut counts);
-        let Some((low, high)) = self.range(&counts, &range.edges) else {
-            return Ok(image.iter().map(|pixel| outside(*pixel).unwrap_or(0)).collect());
-        };
-        let within: u64 = counts.iter().skip(low).take(high - low).sum();
-        let threshold = within as f64 / (high - low) as f64 * self.t_factor;
-        let threshold = threshold.max(count as f64 / bins as f64);
+        let Some((low, high)) = self.range(&counts, &range.edges) else { return flat() };
+        let inside: u64 = counts.iter().skip(low).take(high - low).sum();
+        let threshold = inside as f64 / (high - low) as f64 * self.t_factor;
+        let threshold = threshold.max(within.count as f64 / bins as f64);
         let stretch = Stretch::new(range.edge(low), range.edge(high), bins);
-        let grey = grey_values(&stretch, image, bins, threshold);
-        let value = |pixel: &f32| match outside(*pixel) {
+        let grey = grey_values(&stretch, within, image, bins, threshold);
+        let value = |pixel: &f32| match within.outside(*pixel) {
             Some(value) => value,
             None => grey.get(stretch.level(*pixel)).copied().unwrap_or(u8::MAX),
         };
-        Ok(image.iter().map(value).collect())
+        image.iter().map(value).collect()
     }
 
     /// The bins between whose left edges the image is stretched: one bin at
@@ -150,39 +187,9 @@ impl HistogramEqualization {
     }
 }
 
-/// The grey value of a pixel that is no number in the histogram's sense.
-fn outside(pixel: f32) -> Option<u8> {
-    if pixel.is_finite() {
-        return None;
-    }
-    Some(if pixel == f32::INFINITY { u8::MAX } else { 0 })
-}
-
-/// The smallest and largest finite pixel, and how many there are.
-fn finite_range(image: &[f32]) -> Result<(f32, f32, usize)> {
-    let (mut min, mut max, mut count) = (f32::INFINITY, f32::NEG_INFINITY, 0);
-    for pixel in image.iter().copied().filter(|pixel| pixel.is_finite()) {
-        min = min.min(pixel);
-        max = max.max(pixel);
-        count += 1;
-    }
-    if count == 0 {
-        return Err(Failure::permanent(format!(
-            "no finite pixel: all {} are NaN or infinite",
-            image.len()
-        )));
-    }
-    if !(max - min).is_finite() {
-        return Err(Failure::permanent(format!(
-            "pixels from {min:e} to {max:e} are too far apart for single precision"
-        )));
-    }
-    Ok((min, max, count))
-}
-
 /// Bins of equal width, as `numpy.histogram` makes them for single precision.
 struct Bins {
-    min: f32,
+    within: Within,
     per_unit: f32,
     /// The left edges, and the right edge of the last bin.
     edges: Vec<f32>,
@@ -190,7 +197,8 @@ struct Bins {
 
 impl Bins {
     /// None if the range is empty or too small to be divided.
-    fn new(min: f32, max: f32, bins: usize) -> Option<Self> {
+    fn new(within: Within, bins: usize) -> Option<Self> {
+        let Within { min, max, .. } = within;
         let per_unit = (bins as f64 / f64::from(max - min)) as f32;
         if min == max || !per_unit.is_finite() {
             return None;
@@ -198,20 +206,20 @@ impl Bins {
         let (start, step) = (f64::from(min), (f64::from(max) - f64::from(min)) / bins as f64);
         let mut edges: Vec<f32> = (0..bins).map(|i| (i as f64 * step + start) as f32).collect();
         edges.push(max);
-        Some(Self { min, per_unit, edges })
+        Some(Self { within, per_unit, edges })
     }
 
     fn edge(&self, index: usize) -> f32 {
-        self.edges.get(index).copied().unwrap_or(self.min)
+        self.edges.get(index).copied().unwrap_or(self.within.min)
     }
 
-    /// How many finite pixels lie in each bin. The product may round to a
+    /// How many pixels lie in each bin. The product may round to a
     /// neighbour of the right bin, so the edges decide.
     fn count(&self, image: &[f32]) -> Vec<u64> {
         let bins = self.edges.len() - 1;
         let mut counts = vec![0; bins];
-        for pixel in image.iter().copied().filter(|pixel| pixel.is_finite()) {
-            let mut index = (((pixel - self.min) * self.per_unit) as usize).min(bins - 1);
+        for pixel in image.iter().copied().filter(|pixel| self.within.has(*pixel)) {
+            let mut index = (((pixel - self.within.min) * self.per_unit) as usize).min(bins - 1);
             if pixel < self.edge(index) {
                 index = index.saturating_sub(1);
             }
@@ -271,9 +279,15 @@ impl Stretch {
 }
 
 /// The grey value of each level.
-fn grey_values(stretch: &Stretch, image: &[f32], bins: usize, threshold: f64) -> Vec<u8> {
+fn grey_values(
+    stretch: &Stretch,
+    within: Within,
+    image: &[f32],
+    bins: usize,
+    threshold: f64,
+) -> Vec<u8> {
     let mut levels = vec![0_u64; bins];
-    for pixel in image.iter().copied().filter(|pixel| pixel.is_finite()) {
+    for pixel in image.iter().copied().filter(|pixel| within.has(*pixel)) {
         if let Some(count) = levels.get_mut(stretch.level(pixel)) {
             *count += 1;
         }
@@ -330,6 +344,8 @@ fn count_levels(levels: Vec<u64>) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame::Pixels;
+    use super::super::testing::{context_of, process};
     use super::*;
 
     fn equalize(image: &[f32]) -> Result<Vec<u8>> {
@@ -370,6 +386,44 @@ mod tests {
             assert!(error.to_string().contains("no finite pixel"), "{error}");
             assert!(!error.is_retryable());
         }
+    }
+
+    #[test]
+    fn a_border_of_sentinels_does_not_make_a_blank_picture() {
+        let image: Vec<f32> = (0..4096).map(|n| 100.0 + ((n * 37) % 97) as f32).collect();
+        let without = equalize(&image).unwrap();
+        for (low, high) in [(-1e30, 1e30), (-1e30, -1e30), (f32::MIN, f32::MAX), (-1e10, 1e20)] {
+            let mut bordered = image.clone();
+            bordered.extend([low; 600]);
+            bordered.extend([high; 5]);
+            let stage = HistogramEqualization::default();
+            let (grey, left_out) = stage.equalize_noting(&bordered).unwrap();
+            assert_eq!((&grey[..4096], left_out), (&without[..], 605), "{low:e}, {high:e}");
+            let white = if high > 0.0 { 255 } else { 0 };
+            assert_eq!((grey[4096], grey[4696]), (0, white), "{low:e}, {high:e}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_picture_has_its_first_row_at_the_bottom() {
+        let stage = |flip: bool| HistogramEqualization { flip, ..Default::default() };
+        let pixels: Vec<f32> = (0..6).map(|n| n as f32).collect();
+        let frame = Frame {
+            name: "x".into(),
+            source: "x.fits".into(),
+            shape: vec![3, 2],
+            pixels: Pixels::F32(pixels.into()),
+            unit: None,
+            cards: Vec::new(),
+            history: Vec::new(),
+        };
+        let picture = |flip: bool| {
+            let context = context_of("flip", "E", &["NEXT"]);
+            process(stage(flip), &context, [frame.clone()]).unwrap()[0].1.pixels.to_vec()
+        };
+        let (top, bottom) = (picture(false), picture(true));
+        assert_eq!((&bottom[..3], &bottom[3..]), (&top[3..], &top[..3]));
+        assert_ne!(top, bottom);
     }
 
     #[test]

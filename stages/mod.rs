@@ -13,6 +13,7 @@ mod frame;
 mod histogram_equalization;
 mod noise_removal;
 mod numbers;
+mod outliers;
 mod product;
 mod read_fits;
 mod save_png;

@@ -11,7 +11,7 @@ use crate::prelude::*;
 /// Saves each picture as a PNG file and passes the picture on with the file's path.
 ///
 /// Takes and gives 8-bit grey pictures; usually stands at the end or before
-/// `ContactSheet`. The first row of the FITS image is at the top. A file
+/// `ContactSheet`. The first row is at the top. A file
 /// appears whole or not at all, and replaces one of an earlier run but never
 /// one that another input of this run made: that is a failure.
 #[derive(Deserialize, JsonSchema)]

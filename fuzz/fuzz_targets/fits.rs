@@ -1,4 +1,4 @@
-//! A FITS file; it is in memory, and CFITSIO opens it by its name under /proc.
+//! A FITS file; it is in memory, and is opened by its name under /proc.
 #![no_main]
 
 use std::fs::File;

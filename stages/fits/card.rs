@@ -203,7 +203,8 @@ pub(crate) fn text_cards(keyword: &str, text: &str, comment: &str) -> Vec<String
             last.truncate(end);
             last.push('\'');
         }
-        _ => cards.push(cut(&format!("CONTINUE  '' / {comment}"))),
+        _ if comment.len() <= 65 => cards.push(format!("CONTINUE  '' / {comment}")),
+        _ => cards.push(cut(&format!("CONTINUE  ''/{comment}"))),
     }
     cards
 }
@@ -290,7 +291,7 @@ mod tests {
         let cards = text_cards("LONG", &text, "");
         assert_eq!(cards[0], format!("LONG    = '{}i&'", "x".repeat(66)));
         assert_eq!(cards[1], "CONTINUE  't''s'");
-        let cards = text_cards("OBJECT", "42", &"c".repeat(70));
+        let cards = text_cards("OBJECT", "42", &"c".repeat(65));
         assert_eq!(cards, ["OBJECT  = '42&'", &format!("CONTINUE  '' / {}", "c".repeat(65))]);
         assert_eq!(text_card("LONG", &text, ""), format!("LONG    = '{}i'", "x".repeat(66)));
     }

@@ -48,12 +48,10 @@ pub(crate) fn portable(cards: &[String]) -> (Vec<String>, Vec<String>) {
             continue;
         }
         let commentary = matches!(keyword.as_str(), "COMMENT" | "HISTORY" | "");
-        if !commentary && !seen.insert(unique_key(&keyword, card)) {
-            // Of orphans each is one of its own.
-            if keyword != "CONTINUE" {
-                noted.push(keyword);
-                continue;
-            }
+        // What has no value is commentary, whatever its keyword, and may be there often.
+        if value_field(card).is_some() && !seen.insert(unique_key(&keyword, card)) {
+            noted.push(keyword);
+            continue;
         }
         let valid = if commentary {
             vec![cut(&format!("{keyword:8}{}", card.get(8..).unwrap_or_default()))]
@@ -299,9 +297,86 @@ mod tests {
             "SHORT   = 1",
             "CONTINUE  'an orphan'",
         ]);
-        let expected =
-            ["LONG    = 'a long &'", "CONTINUE  'string&'", "CONTINUE  ' ends' / c", "SHORT   = 1"];
+        let expected = [
+            "LONG    = 'a long &'",
+            "CONTINUE  'string&'",
+            "CONTINUE  ' ends' / c",
+            "SHORT   = 1",
+            "COMMENT CONTINUE  'an orphan'",
+        ];
         assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn numbers_in_other_spellings_stay_numbers_with_all_else_as_it_was() {
+        let (kept, noted) = keep(&[
+            "CRVAL1  =           1.5000e+02 / [deg] at 1.5e2",
+            "CDELT1  = -2.5d-04",
+            "EXPTIME = 3.0 E+01 / s",
+            "COMPLEX = (1e5, -2.5d3)",
+            "HIERARCH ESO DET GAIN = 1.5e+00 / e-/ADU",
+            "MJD-OBS = '5.8e4' / as text",
+            "EXTVER  = 2.0",
+        ]);
+        let expected = [
+            "CRVAL1  =           1.5000E+02 / [deg] at 1.5e2",
+            "CDELT1  = -2.5D-04",
+            "EXPTIME = 3.0E+01  / s",
+            "COMPLEX = (1E5, -2.5D3)",
+            "HIERARCH ESO DET GAIN = 1.5E+00 / e-/ADU",
+            "MJD-OBS =                5.8E4 / as text",
+            "EXTVER  =                    2",
+        ];
+        assert_eq!(kept, expected);
+        let names = ["CRVAL1", "CDELT1", "EXPTIME", "COMPLEX", "HIERARCH", "MJD-OBS", "EXTVER"];
+        assert_eq!(noted, names);
+    }
+
+    #[test]
+    fn a_quote_torn_apart_by_continue_is_put_together() {
+        let (kept, noted) = keep(&[
+            "NOTE    = 'the observer''s dog'&'",
+            "CONTINUE  ''s barking at night&'",
+            "CONTINUE  ', loudly' / heard",
+            "AFTER   = 1",
+        ]);
+        let expected =
+            ["NOTE    = 'the observer''s dog''s barking at night, loudly' / heard", "AFTER   = 1"];
+        assert_eq!(kept, expected);
+        assert_eq!(noted, ["NOTE"]);
+    }
+
+    #[test]
+    fn nothing_of_a_card_is_lost_where_it_is_made_another() {
+        let long = format!("BAD KEY = {:70}", "x".repeat(62) + "the end!");
+        let (kept, noted) = keep(&[
+            &long,
+            "TEXT    = 'abc' words",
+            "QUOTE   = 'it's'   / mine",
+            "NULS    = 'a\0b\0\0' / c\0d",
+            "SHORT   = 'no more'",
+            "CONTINUE  'of this' / said",
+            "CD1     = 'a disk'",
+            "PC1     = 'a computer'",
+            "PV12    = 'no parameter'",
+        ]);
+        let expected = [
+            &*format!("COMMENT BAD KEY = {}", "x".repeat(62)),
+            "COMMENT the end!",
+            "TEXT    = 'abc     '           / words",
+            "QUOTE   = 'it''s   '           / mine",
+            "NULS    = 'a b  ' / c d",
+            "SHORT   = 'no more'",
+            "COMMENT CONTINUE  'of this' / said",
+            "CD1     = 'a disk'",
+            "PC1     = 'a computer'",
+            "PV12    = 'no parameter'",
+        ];
+        assert_eq!(kept, expected);
+        assert_eq!(noted, ["BAD KEY", "TEXT", "QUOTE", "NULS", "CONTINUE"]);
+        let comment = "c".repeat(67);
+        let (kept, _) = keep(&[&format!("OBJECT  = 42/{comment}")]);
+        assert_eq!(kept, ["OBJECT  = '42&'", &format!("CONTINUE  ''/{comment}")]);
     }
 
     #[test]
@@ -314,6 +389,7 @@ mod tests {
             "TEMP    =-5",
             "OBSERVER= 'M\u{fc}ller'",
             "JUSTTEXT without a value",
+            "JUSTTEXT twice",
         ]);
         let expected = [
             "EXPTIME = 10",
@@ -323,8 +399,9 @@ mod tests {
             "TEMP    = -5",
             "OBSERVER= 'M?ller'",
             "COMMENT JUSTTEXT without a value",
+            "COMMENT JUSTTEXT twice",
         ];
         assert_eq!(kept, expected);
-        assert_eq!(noted.len(), 7);
+        assert_eq!(noted.len(), 8);
     }
 }

@@ -1,7 +1,6 @@
 //! Writing a frame as a FITS file of one image.
 //!
-//! Written here rather than by CFITSIO, which would put the time of day into
-//! the comments of the checksum cards: equal frames make equal files.
+//! No card has the time of day in it: equal frames make equal files.
 
 use std::io::{self, Write};
 

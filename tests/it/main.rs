@@ -13,6 +13,7 @@ mod events;
 mod examples;
 mod fault_stages;
 mod faults;
+mod fits;
 mod fits_reference;
 mod messagepack;
 mod mock;

@@ -1,6 +1,7 @@
 //! Stages for tests, and what they leave to be looked at.
 
 pub mod data;
+pub mod fits_differential;
 pub mod graphs;
 pub mod live;
 pub mod processes;
