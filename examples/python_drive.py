@@ -20,7 +20,7 @@ def square(value):
 
 
 class Odd:
-    """Passes odd numbers on, and says at the end how many others there were."""
+    """Passes odd numbers on in their order, and says at the end how many others there were."""
 
     def init(self):
         self.others = 0
@@ -36,7 +36,7 @@ class Odd:
 
 def main():
     report = drpipe.run(numbers, drpipe.step(square, workers=2, retries=1), Odd)
-    print(sorted(report.check().results))
+    print(report.check().results)
     print(report)
 
 

@@ -96,6 +96,9 @@ pub enum Event {
         step: Arc<str>,
         /// The worker's number within the step; none if it reached no worker.
         worker: Option<usize>,
+        /// The message's number, as its worker was told it.
+        #[serde(default)]
+        message: u64,
         /// What the message descends from.
         origin: Option<Arc<str>>,
         /// The attempt that failed, from 1.

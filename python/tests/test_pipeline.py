@@ -107,7 +107,8 @@ def test_a_program_that_is_not_there_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.delenv("DRPIPE")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    with pytest.raises(drpipe.ProgramNotFound, match="set DRPIPE to its path"):
+    built = r"\(cargo install --path \.\), or set DRPIPE to its path"
+    with pytest.raises(drpipe.ProgramNotFound, match=built):
         Pipeline.load("pipeline.json")
     (tmp_path / "drpipe").symlink_to(str(program()))
     Pipeline.load(written(tmp_path, config())).run().check()
@@ -124,6 +125,8 @@ def test_progress_events_and_the_end(tmp_path):
     elapsed = [progress.elapsed for progress in seen]
     assert elapsed == sorted(elapsed)
     assert seen[-1].step("SLEEP").workers == 1
+    assert all(step.finished and step.queued == 0 for step in seen[-1].steps)
+    assert seen[-1].step("END").done == 300
     kinds = [event["event"] for event in events]
     assert kinds[0] == "opened" and "started" in kinds and kinds[-1] == "ended"
     assert kinds.count("step_finished") == 3 and "progress" not in kinds
@@ -397,11 +400,49 @@ def test_a_run_ends_with_the_python_that_left_it_alone(tmp_path):
     assert_ends(pidfd)
 
 
-def test_a_run_with_results_ends_with_a_python_that_is_killed(tmp_path):
-    driver, pidfd = started_in_a_script(tmp_path, results=True)
-    driver.kill()
+@pytest.mark.parametrize("results", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_ends_with_a_python_that_is_killed(tmp_path, results, number):
+    driver, pidfd = started_in_a_script(tmp_path, results=results)
+    driver.send_signal(number)
     driver.communicate()
     assert_ends(pidfd)
+    assert not list(tmp_path.glob("drpipe-py-*"))
+
+
+def test_a_run_that_is_stopped_raises(tmp_path):
+    stops = {**FAIL, "on_error": "stop"}
+    with pytest.raises(drpipe.RunStopped, match="as asked for") as caught:
+        load(tmp_path, stops).run(results=True, ordered=True)
+    report = caught.value.report
+    assert report.verdict == "stopped" and report.failures[0].step == "FAIL"
+    with pytest.raises(LookupError, match="drpipe quarantine show"):
+        print(report.failures[0].value)
+    run = load(tmp_path, SLEEP, last=ENDLESS).start()
+    next(run.progress())
+    os.kill(pid_of(run), signal.SIGTERM)
+    with pytest.raises(drpipe.RunStopped, match="the run was interrupted before its end"):
+        run.wait()
+
+
+def test_a_step_in_python_that_stops_the_run_is_the_cause(tmp_path):
+    (tmp_path / "odd.py").write_text(
+        "class Odd:\n    def run(self, msg):\n        raise OverflowError(msg)\n"
+    )
+    odd = {"name": "ODD", "module": "odd", "class": "Odd", "on_error": "stop"}
+    with pytest.raises(drpipe.RunStopped) as caught:
+        load(tmp_path, odd).run()
+    assert isinstance(caught.value.__cause__, OverflowError)
+    (failed,) = caught.value.report.failures
+    assert (failed.kind, failed.value, failed.index) == ("builtins.OverflowError", 1, None)
+
+
+def test_results_of_several_workers_are_in_order_if_asked_for(tmp_path):
+    content = config({"name": "SQUARE", "class": "Square", "nb_thread": 3}, last=200)
+    content["consumer"]["nb_thread"] = 2
+    pipeline = Pipeline.load(written(tmp_path, content))
+    report = pipeline.run(results=True, ordered=True).check()
+    assert report.results == [number**4 for number in range(1, 201)]
 
 
 def test_every_name_of_the_documented_report_is_known(tmp_path):

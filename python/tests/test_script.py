@@ -1,11 +1,15 @@
 """Pipelines without a file: what a script or a notebook gives to `drpipe.run`."""
 
+import _thread
 import functools
+import linecache
 import math
 import operator
 import os
+import pickle
 import sys
 import textwrap
+import threading
 
 import laboratory
 import numpy as np
@@ -30,7 +34,7 @@ def surroundings(tmp_path, monkeypatch):
 
 
 def results(*arguments, **options):
-    return sorted(drpipe.run(*arguments, **options).check().results)
+    return drpipe.run(*arguments, **options).check().results
 
 
 def test_functions_on_a_range():
@@ -72,7 +76,7 @@ def test_no_stage_at_all():
 
 
 def test_a_list_that_a_function_returns_is_items_and_generators_are_values():
-    assert results(laboratory.as_list, laboratory.twice) == [-3, -2, -1, 1, 2, 3]
+    assert results(laboratory.as_list, laboratory.twice) == [1, -1, 2, -2, 3, -3]
 
 
 def test_values_keep_their_types():
@@ -108,15 +112,106 @@ def test_an_instance_keeps_its_state():
 def test_a_consumer_is_the_last_step(tmp_path):
     writes = step(laboratory.Write, params={"directory": str(tmp_path)})
     report = drpipe.run(range(2), consumer=writes).check()
-    assert sorted(report.results) == ["wrote 0", "wrote 1"]
+    assert report.results == ["wrote 0", "wrote 1"]
     report = drpipe.run(range(3), consumer=writes, results=False).check()
     assert report.results == [] and report.step("Write").done == 3
     assert (tmp_path / "2").exists()
 
 
-def test_sequential_mode_keeps_the_order():
-    report = drpipe.run(range(50), laboratory.square, workers=3, mode="sequential").check()
-    assert report.results == [number**2 for number in range(50)]
+def test_results_are_in_the_order_of_the_values():
+    stages = [laboratory.square, step(laboratory.fails_at_49, workers=2), operator.neg]
+    expected = [-(number**2) for number in range(50) if number != 7]
+    for mode in ("threads", "inline"):
+        report = drpipe.run(range(50), *stages, workers=3, mode=mode)
+        assert report.results == expected
+        assert [failed.index for failed in report.failures] == [7]
+    report = drpipe.run(range(50), *stages, workers=3, ordered=False)
+    assert sorted(report.results) == sorted(expected)
+
+
+def test_a_text_at_the_end_of_a_tuple_is_no_route():
+    items = [("a.fits", "pair"), ("b.fits", "RESULTS"), ("c.fits", "repr")]
+    found = results(items, repr, laboratory.pair)
+    assert [value for value, _ in found] == list(map(repr, items))
+    assert results(items) == items
+
+
+class Bar:
+    """Iterates as a progress bar does, and cannot be pickled."""
+
+    def __init__(self, values):
+        self.values, self.lock = values, threading.Lock()
+
+    def __iter__(self):
+        yield from self.values
+
+
+def test_what_cannot_be_pickled_can_be_iterated_over():
+    assert results(Bar(range(5)), laboratory.square) == [0, 1, 4, 9, 16]
+
+
+def test_a_failed_input_has_its_value_its_exception_and_its_entry(tmp_path):
+    (tmp_path / "a.fits").touch()
+    report = drpipe.run(["a.fits", "b.fits", [1]], step(laboratory.fails, on_error="skip"))
+    assert [failed.value for failed in report.failures] == ["a.fits", "b.fits", [1]]
+    assert [failed.origin for failed in report.failures] == ["a.fits", "[1]", "[2]"]
+    report = drpipe.run([np.arange(3), laboratory.BIG], laboratory.fails)
+    small, big = report.failures
+    assert np.array_equal(small.value, [0, 1, 2]) and np.array_equal(big.value, laboratory.BIG)
+    assert small.path == os.path.join(os.path.abspath(report.quarantine), small.entry)
+    error = small.exception
+    assert isinstance(error, laboratory.Odd) and error.args == (3, "pixels")
+    assert 'raise Odd(len(value), "pixels")' in str(error.__cause__)
+    with pytest.raises(drpipe.RunFailed) as caught:
+        report.check()
+    assert isinstance(caught.value.__cause__, laboratory.Odd)
+
+
+def test_a_value_of_a_worker_that_died_is_in_quarantine():
+    report = drpipe.run(range(5), step(laboratory.dies_at_3, workers=2))
+    (failed,) = report.failures
+    assert (failed.index, failed.value, failed.exception) == (3, 3, None)
+    report = drpipe.run(range(5), step(laboratory.dies_at_3, on_error="skip"))
+    with pytest.raises(LookupError, match="has no entry"):
+        print(report.failures[0].value)
+
+
+def test_a_run_is_started_watched_and_iterated_over():
+    with drpipe.start(range(200), laboratory.square) as run:
+        progress = list(run.progress())
+    assert progress[-1].step("square").done == 200 and progress[-1].step("square").finished
+    assert run.wait().results == [number**2 for number in range(200)]
+    with drpipe.start(laboratory.endless, laboratory.square) as run:
+        first = [value for value, _ in zip(run.results(), range(10))]
+        run.cancel()
+    assert first == [number**2 for number in range(10)]
+    assert run.wait().verdict == "interrupted"
+
+
+def test_an_interrupt_keeps_what_there_is(caplog):
+    run = drpipe.start(laboratory.endless, laboratory.square, drain_limit=60)
+    values = run.results()
+    taken = [next(values) for _ in range(10)]
+
+    def interrupted():
+        yield next(values)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught, run:
+        taken.extend(interrupted())
+    report = caught.value.report
+    assert report.verdict == "interrupted"
+    assert report.results[0] == len(taken) ** 2
+
+
+def test_an_interrupt_does_not_wait_for_what_takes_long():
+    run = drpipe.start(range(9), laboratory.sleeps_from_3, drain_limit=0)
+    values = run.results()
+    assert [next(values) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(KeyboardInterrupt) as caught, run:
+        threading.Thread(target=_thread.interrupt_main).start()
+        run.wait()
+    assert caught.value.report.verdict == "interrupted"
 
 
 def test_names_are_unique_and_can_be_read():
@@ -131,9 +226,10 @@ def test_what_fails_is_in_the_report(tmp_path):
         step(laboratory.fails_at_3, retries=2, backoff=0),
         quarantine=tmp_path / "bad",
     )
-    assert report.exit_code == 1 and sorted(report.results) == [0, 1, 2, 4]
+    assert report.exit_code == 1 and report.results == [0, 1, 2, 4]
     (failed,) = report.failures
     assert (failed.origin, failed.attempt, failed.reasons[0]) == ("item 3", 3, "ValueError: three")
+    assert (failed.index, failed.value, failed.kind) == (3, 3, "builtins.ValueError")
     assert "laboratory.py" in failed.reasons[1] and "adapters.py" not in failed.reasons[1]
 
 
@@ -141,13 +237,13 @@ def test_a_worker_that_dies_is_replaced():
     stages = step(laboratory.dies_at_3, workers=2)
     report = drpipe.run(range(50), stages)
     assert report.exit_code == 1 and report.failures[0].cause == "lost"
-    assert sorted(report.results) == [number for number in range(50) if number != 3]
+    assert report.results == [number for number in range(50) if number != 3]
 
 
 def test_init_that_returns_false_names_the_class():
-    report = drpipe.run(range(3), laboratory.Refuses)
-    assert report.verdict == "stopped"
-    assert report.reason is not None and "init of Refuses returned False" in report.reason
+    with pytest.raises(drpipe.RunStopped, match="init of Refuses returned False") as caught:
+        drpipe.run(range(3), laboratory.Refuses)
+    assert caught.value.report.verdict == "stopped"
 
 
 def test_an_iterator_is_advanced_as_there_is_room():
@@ -161,9 +257,10 @@ def test_an_iterator_is_advanced_as_there_is_room():
         finally:
             made.append("closed")
 
-    report = drpipe.run(endless(), step(laboratory.fails_at_once, on_error="stop"))
-    assert report.verdict == "stopped"
-    assert len(made) < 2000
+    with pytest.raises(drpipe.RunStopped) as caught:
+        drpipe.run(endless(), step(laboratory.fails_at_once, on_error="stop"))
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert len(made) < 400 and made[-1] == "closed"
 
 
 def test_an_iterator_that_fails_ends_production():
@@ -171,15 +268,22 @@ def test_an_iterator_that_fails_ends_production():
         yield 1
         raise OSError("the disk is gone")
 
-    report = drpipe.run(broken(), laboratory.square)
-    assert report.verdict == "stopped" and report.results == [1]
-    assert report.reason is not None and "OSError: the disk is gone" in report.reason
+    for given in (broken(), broken):
+        with pytest.raises(drpipe.RunStopped, match="OSError: the disk is gone") as caught:
+            drpipe.run(given, laboratory.square)
+        stopped = caught.value
+        assert stopped.report.verdict == "stopped" and stopped.report.results == [1]
+        assert isinstance(stopped.__cause__, OSError)
+        assert isinstance(stopped, drpipe.RunError) and isinstance(stopped, drpipe.RunFailed)
+        again = pickle.loads(pickle.dumps(stopped))
+        assert str(again) == str(stopped) and again.report.results == [1]
 
 
 def test_an_item_that_cannot_be_pickled_ends_production():
-    report = drpipe.run(iter([1, lambda: 2]), laboratory.square)
-    assert report.verdict == "stopped"
-    assert report.reason is not None and "an item cannot be pickled" in report.reason
+    with pytest.raises(drpipe.RunStopped, match="an item cannot be pickled") as caught:
+        drpipe.run(iter([1, threading.Lock()]), laboratory.square)
+    assert caught.value.report.results == [1]
+    assert isinstance(caught.value.__cause__, TypeError)
 
 
 def test_settings_are_checked():
@@ -189,6 +293,9 @@ def test_settings_are_checked():
         step(laboratory.square, params={"a": 1})
     with pytest.raises(TypeError, match="the stage int is of type int; expected a function"):
         drpipe.run(range(3), 5)
+    for wrong in (5, None, object()):
+        with pytest.raises(TypeError, match="the producer is of type"):
+            drpipe.run(wrong, laboratory.square)
     with pytest.raises(ValueError, match="2 numbers for 1 stages"):
         drpipe.run(range(3), laboratory.square, workers=[1, 2])
     with pytest.raises(drpipe.ConfigError, match="retries"):
@@ -210,8 +317,6 @@ def test_what_exists_in_this_session_only_needs_cloudpickle(monkeypatch):
 
 
 def test_what_nothing_can_pickle_is_named():
-    import threading
-
     with pytest.raises(drpipe.NotCarried, match="lambda cannot be given to workers"):
         lock = threading.Lock()
         drpipe.run(range(3), lambda value: lock)
@@ -259,6 +364,50 @@ def test_a_script(tmp_path, preparation):
     for arguments in (["night.py"], ["-m", "night"]):
         code, out, err = ran(arguments, tmp_path)
         assert (code, out) == (0, "[1.0, 1.5, 2.0]\n"), err
+
+
+FAILING = """\
+import sys
+{preparation}
+import drpipe
+
+class Strange(ValueError):
+    pass
+
+def measure(value):
+    if value:
+        raise Strange(value)
+    return [1 / unit for unit in [value]]
+
+if __name__ == "__main__":
+    report = drpipe.run([0, 1], measure)
+    for failed in report.failures:
+        print(failed.reasons[-1])
+    print(type(failed.exception) is Strange, failed.exception.args)
+"""
+
+
+@pytest.mark.parametrize("preparation", ["", "sys.modules['cloudpickle'] = None"])
+def test_a_traceback_shows_the_line_of_a_script(tmp_path, preparation):
+    script = tmp_path / "night.py"
+    script.write_text(FAILING.format(preparation=preparation))
+    code, out, err = ran(["night.py"], tmp_path)
+    assert code == 0, err
+    assert f'File "{script}", line 11, in ' in out and "return [1 / unit for unit" in out
+    assert "raise Strange(value)" in out and out.endswith("True (1,)\n")
+
+
+def test_a_traceback_shows_the_line_of_a_cell():
+    text = "def divide(value):\n    return 1 / (value - value)\n"
+    linecache.cache["<cell 7>"] = (len(text), None, text.splitlines(True), "<cell 7>")
+    cell = {"__name__": "__main__"}
+    exec(compile(text, "<cell 7>", "exec"), cell)
+    (failed,) = drpipe.run([1], cell["divide"]).failures
+    assert 'File "<cell 7>", line 2' in failed.reasons[-1]
+    assert "return 1 / (value - value)" in failed.reasons[-1]
+    exec("def divide(value): return 1 / (value - value)", cell)
+    (failed,) = drpipe.run([1], cell["divide"]).failures
+    assert 'File "<string>", line 1, in divide' in failed.reasons[-1]
 
 
 def test_a_script_without_a_guard_is_told(tmp_path):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import struct
+import sys
 
 import msgpack
 import pytest
+
+from drpipe import log
 
 
 def by_route(said):
@@ -287,3 +291,16 @@ def test_outside_of_a_pipeline_a_product_is_nothing(tmp_path):
 
     drpipe.product(tmp_path / "x")
     assert notes.pending == [] and notes.take() == []
+
+
+def test_a_record_that_its_logger_prints_is_not_logged_once_more(capfd):
+    lines = log.RecordLines()
+    logger = logging.Logger("lab.own")
+    logging.Logger.manager.loggerDict["lab.own"] = logger
+    record = logger.makeRecord("lab.own", logging.WARNING, "f", 1, "odd units", (), None)
+    lines.emit(record)
+    assert "odd units" in capfd.readouterr().err
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    lines.emit(record)
+    assert "odd units" not in capfd.readouterr().err
+    del logging.Logger.manager.loggerDict["lab.own"]

@@ -1,6 +1,7 @@
 //! The arguments.
 
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroI32;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -17,6 +18,7 @@ Examples:
   drpipe --config examples/fits2png.json --set FitsFiles.directory=night7
   drpipe --config pipeline.json --set CLEAN.nb_thread=4 --summary run.json
   drpipe --config pipeline.json --resume --explain
+  drpipe run --config pipeline.json --inline
   drpipe check --config pipeline.json
   drpipe check --config pipeline.json --mock fail=0.1,panic=0.05,slow=0.02
   drpipe graph --config pipeline.json --format mermaid
@@ -179,6 +181,10 @@ pub(super) struct RunArgs {
     /// How the workers are placed
     #[arg(long, value_enum)]
     pub(super) mode: Option<ModeArg>,
+    /// Run the steps in Python in one interpreter that has this terminal, one message
+    /// after the other: for pdb and breakpoint()
+    #[arg(long, conflicts_with = "mode")]
+    pub(super) inline: bool,
     /// Give results to the last steps in the order of the producer's messages
     #[arg(long)]
     pub(super) ordered: bool,
@@ -227,6 +233,19 @@ pub(super) struct RunArgs {
     /// What lets other machines steer: they see the run only, if there is none
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token)]
     pub(super) monitor_token: Option<String>,
+    #[command(flatten)]
+    pub(super) driver: DriverArgs,
+}
+
+/// Whose run it is, if a program has started it.
+#[derive(Debug, Default, ClapArgs)]
+pub(super) struct DriverArgs {
+    /// The process that drives the run: the run ends with it
+    #[arg(long = "driver", value_name = "PID", hide = true)]
+    pub(super) process: Option<NonZeroI32>,
+    /// What the driver would remove at its end, if it can no longer do so
+    #[arg(long = "driver-directory", value_name = "DIR", hide = true, requires = "process")]
+    pub(super) directory: Option<PathBuf>,
 }
 
 impl RunArgs {

@@ -85,7 +85,7 @@ pub(super) fn log(event: &Event) {
             let wait_s = wait.as_secs_f64();
             warn!(%step, origin, attempt, wait_s, "failed, will be tried again: {failure}");
         }
-        Event::Failed { step, worker, origin, attempt, cause: _, failure, policy, entry } => {
+        Event::Failed { step, worker, origin, attempt, failure, policy, entry, .. } => {
             let (origin, entry) = (origin.as_deref(), entry.as_deref());
             match policy {
                 OnError::Quarantine => {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::args::{CheckArgs, LogFormat, ModeArg, RunArgs, Source};
+use super::args::{CheckArgs, DriverArgs, LogFormat, ModeArg, RunArgs, Source};
 use super::{STOPPED, USAGE, complain, ledger, print, run, say};
 use crate::pipeline::{Faults, Pipeline, Report, Verdict};
 
@@ -62,6 +62,7 @@ fn conclusion(report: &Report, differences: &[String]) -> String {
 /// The options of a run of mocks.
 fn run_args(args: &CheckArgs) -> RunArgs {
     RunArgs {
+        inline: false,
         ordered: false,
         source: Source::default(),
         mode: Some(args.mode),
@@ -79,5 +80,6 @@ fn run_args(args: &CheckArgs) -> RunArgs {
         quiet: false,
         monitor: None,
         monitor_token: None,
+        driver: DriverArgs::default(),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::MultiProgress;
 
 use super::args::RunArgs;
+use super::driver::Driver;
 use super::events::Events;
 use super::progress::Progress;
 use super::{STOPPED, USAGE, complain, ledger, log, monitor, print, report, signals, summary};
@@ -88,7 +89,8 @@ fn start_and_watch(
     sink: Option<&Events>,
     mut chronicle: Option<&mut Chronicle>,
 ) -> Result<Report, (u8, String)> {
-    let signals = signals::hear(Duration::from_secs_f64(args.drain_limit))
+    let signals = Driver::of(&args.driver)
+        .and_then(|driver| signals::hear(Duration::from_secs_f64(args.drain_limit), driver))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
     let shown = monitor::options(args, pipeline.plan());
     let asked = if pipeline.plan().sequential { Mode::Sequential } else { Mode::Threads };

@@ -10,18 +10,29 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::warn;
 
+use super::driver::Driver;
 use crate::pipeline::{Control, Verdict};
 
 /// After a run was stopped at once, its end is waited for this long.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Hears the signals from now on; [`Heard::watch`] heeds them.
+/// Hears the signals from now on; [`Heard::watch`] heeds them. The end of the driver is
+/// as good as two.
 ///
 /// # Errors
 /// If the system refuses the signals or a thread.
-pub(super) fn hear(limit: Duration) -> io::Result<Heard> {
+pub(super) fn hear(limit: Duration, driver: Option<Driver>) -> io::Result<Heard> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let (sender, received) = channel();
+    if let Some(driver) = driver {
+        let sender = sender.clone();
+        let attend = move || {
+            driver.outlive();
+            // The run may have ended meanwhile.
+            let _ = sender.send(()).and_then(|()| sender.send(()));
+        };
+        std::thread::Builder::new().name("driver".into()).spawn(attend)?;
+    }
     let listen = move || forward(&mut signals, &sender);
     std::thread::Builder::new().name("signals".into()).spawn(listen)?;
     let (controls, control) = channel::<Control>();

@@ -11,6 +11,7 @@ mod retry;
 mod starter;
 mod words;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -185,6 +186,13 @@ impl Pipeline {
             command: Vec::new(),
             trace: None,
         }
+    }
+
+    /// The interpreters of the steps in Python, and the script that they run.
+    pub(crate) fn interpreters(&self) -> Option<(BTreeSet<&Path>, PathBuf)> {
+        let pythons = self.plan.steps.iter().filter_map(|step| step.python.as_ref());
+        let interpreters = pythons.map(|python| python.interpreter.as_path()).collect();
+        Some((interpreters, self.carried.as_ref()?.main()))
     }
 
     /// Begins a pipeline without a configuration file.

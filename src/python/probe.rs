@@ -33,6 +33,9 @@ struct Answer {
     python: String,
     /// The interpreter itself, where what was started only leads to it.
     executable: PathBuf,
+    /// Whether this package cannot run there.
+    #[serde(default)]
+    too_old: bool,
     missing: Vec<String>,
     classes: Vec<Entry>,
     /// Classes that take sections of the configuration for themselves.
@@ -181,10 +184,15 @@ impl Questions<'_> {
                     "the Python interpreter {shown} ended ({status}) when it was asked about {}",
                     asked_about(request)
                 );
-                let hint = "importing it may have ended it, or it is older than Python 3.9";
+                let hint = "importing it may have ended it";
                 return Err(of_interpreter(message, hint.to_owned()));
             }
         };
+        if answer.too_old {
+            let message = format!("Python {} ({shown}) is too old", answer.python);
+            let hint = "name an interpreter of Python 3.9 or later with \"python\"";
+            return Err(of_interpreter(message, hint.to_owned()));
+        }
         if answer.missing.is_empty() {
             return Ok(answer);
         }

@@ -119,6 +119,7 @@ impl Router {
         self.tell(Event::Failed {
             step: Arc::clone(&name),
             worker,
+            message: message.id,
             origin: message.origin.clone(),
             attempt,
             cause,

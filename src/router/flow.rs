@@ -265,6 +265,11 @@ impl Router {
                 self.touch(step);
             }
         }
+        if self.batches == Batches::OneByOne {
+            // The last step comes first: what can be finished does not wait for what is not
+            // begun, and is not lost should the run be stopped.
+            self.touched.sort_unstable();
+        }
         let mut moved = false;
         while let Some(step) = self.touched.pop() {
             moved |= self.grant(step, now) | self.dispatch(step, now);

@@ -180,7 +180,7 @@ impl Status {
     }
 
     fn failed(&mut self, told: &Told) {
-        let Event::Failed { step, worker, origin, attempt, cause, failure, policy, entry } =
+        let Event::Failed { step, worker, origin, attempt, cause, failure, policy, entry, .. } =
             &told.event
         else {
             return;

@@ -9,6 +9,7 @@
 
 mod config;
 mod control;
+mod driver;
 mod events;
 mod examples;
 mod fault_stages;

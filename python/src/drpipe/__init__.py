@@ -4,14 +4,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .errors import ConfigError, DrpipeError, NotCarried, ProgramNotFound, RunError, RunFailed
+    from .errors import (
+        ConfigError,
+        DrpipeError,
+        NotCarried,
+        ProgramNotFound,
+        RunError,
+        RunFailed,
+        RunInterrupted,
+        RunStopped,
+    )
     from .failures import Permanent
     from .frames import FitsPath, Frame, Picture, Record
     from .notes import product
     from .pipeline import Pipeline
     from .report import FailedInput, Progress, Report, StepProgress, StepReport
     from .running import Run
-    from .script import run, step
+    from .script import run, start, step
     from .stage import Consumer, Producer, Stage
 
 __version__ = "0.1.0"
@@ -35,11 +44,14 @@ __all__ = [
     "Run",
     "RunError",
     "RunFailed",
+    "RunInterrupted",
+    "RunStopped",
     "Stage",
     "StepProgress",
     "StepReport",
     "product",
     "run",
+    "start",
     "step",
 ]
 
@@ -63,11 +75,14 @@ _HOMES = {
     "Run": "running",
     "RunError": "errors",
     "RunFailed": "errors",
+    "RunInterrupted": "errors",
+    "RunStopped": "errors",
     "Stage": "stage",
     "StepProgress": "report",
     "StepReport": "report",
     "product": "notes",
     "run": "script",
+    "start": "script",
     "step": "script",
 }
 

@@ -7,8 +7,9 @@ import logging
 import os
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
-from . import build, carry, channel
+from . import build, carry, channel, remote
 from .emit import natural_origin
+from .failures import CodecError
 from .stage import Producer
 
 
@@ -21,6 +22,10 @@ class Given(NamedTuple):
     params: Dict[str, Any]
 
 
+#: What runs in the driver's own process needs no pickle: what was given, by its file.
+here: Dict[str, Given] = {}
+
+
 def has_run(thing: Any) -> bool:
     """Whether it is a step by itself: a class, or an instance, with a method `run`."""
     return callable(getattr(thing, "run", None))
@@ -31,6 +36,8 @@ class _Adapter:
 
     #: The file that has what was given.
     file: str = ""
+    #: There is one next step at most: no value says where it goes.
+    one_way = True
 
     name: str
     connections: List[str]
@@ -39,7 +46,8 @@ class _Adapter:
 
     def _load(self) -> Any:
         """What was given; of a class, an instance with all that a step has."""
-        given: Given = carry.load(os.path.join(channel.directory(), self.file))
+        found = here.get(self.file)
+        given: Given = carry.load(self.file) if found is None else found
         thing, rest = given.thing, given.params
         if isinstance(thing, type) and has_run(thing):
             thing, rest = build.make(thing, rest)
@@ -84,6 +92,7 @@ class Source(_Adapter, Producer):
     single = True
     gathers = False
     _made: Any = None
+    _count = 0
 
     def init(self) -> None:
         """Gets what was given."""
@@ -110,17 +119,29 @@ class Source(_Adapter, Producer):
         return finish() if has_run(self._made) and finish is not None else None
 
     def origin(self, value: Any) -> Optional[Any]:
-        """As the given one's."""
+        """The value's number, and what the given producer calls it."""
         own = getattr(self._made, "origin", None)
-        return own(value) if has_run(self._made) and callable(own) else natural_origin(value)
+        has_own = has_run(self._made) and callable(own)
+        natural: Any = own(value) if has_own and own is not None else natural_origin(value)
+        number, self._count = self._count, self._count + 1
+        if hasattr(natural, "__fspath__"):
+            natural = os.fspath(natural)
+        if isinstance(natural, bytes):
+            natural = natural.decode("utf-8", "backslashreplace")
+        return remote.origin_of(number, None if natural is None else str(natural))
 
 
 def _received(driver: channel.Channel) -> Iterator[Any]:
+    # Always one portion ahead of what is worked on.
+    driver.ask()
     while True:
-        try:
-            value = driver.receive()
-        except channel.End:
-            return
-        except channel.Failed as failure:
-            raise RuntimeError(str(failure)) from None
-        yield value
+        for _ in range(channel.PORTION):
+            try:
+                value = driver.receive()
+            except channel.End:
+                return
+            except channel.Failed as failure:
+                # In the words of the driver.
+                raise CodecError(str(failure)) from None
+            yield value
+        driver.ask()

@@ -11,6 +11,8 @@ import struct
 from io import BufferedReader
 from typing import Any, List, Union, cast
 
+from . import carry
+
 #: Says which directory it is, to the workers.
 VARIABLE = "DRPIPE_DRIVER"
 #: The sockets in it: where a step gets its items, and where results go.
@@ -18,8 +20,11 @@ ITEMS, RESULTS = "items", "results"
 
 #: What the driver answers when it has heard of a worker, and of an end. Another
 #: version of the form has another one.
-_WELCOME, _GOODBYE = b"drpipe 1\n", b"goodbye 1\n"
+_WELCOME, _GOODBYE = b"drpipe 2\n", b"goodbye 2\n"
+_ASK = b"\x01"
 _COUNT, _LENGTH, _HEAD = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<IQ")
+#: So many items a producer asks for at a time.
+PORTION = 32
 #: In the place of the number of a value's parts, which stands before their lengths.
 _END, _FAILURE = 0, 0xFFFF_FFFF
 #: Longer parts are not copied once more.
@@ -49,7 +54,13 @@ class Channel:
             OSError: if it has gone. What pickle raises.
         """
         buffers: List[pickle.PickleBuffer] = []
-        data = pickle.dumps(value, 5, buffer_callback=buffers.append)
+        try:
+            data = pickle.dumps(value, 5, buffer_callback=buffers.append)
+        except Exception:
+            buffers, data = [], carry.dumps(value)
+        else:
+            if carry.MAIN in data:
+                buffers, data = [], carry.dumps(value)
         if not buffers and len(data) <= _SHORT:
             self._socket.sendall(_HEAD.pack(1, len(data)) + data)
             return
@@ -78,14 +89,27 @@ class Channel:
         """
         count, length = _HEAD.unpack(self._read(_HEAD.size))
         if count == 1:
-            return pickle.loads(self._read(length))
+            return carry.loads(self._read(length))
         if count == _END:
             raise End
         if count == _FAILURE:
             raise Failed(self._read(length).decode("utf-8", "replace"))
         rest = struct.unpack(f"<{count - 1}Q", self._read((count - 1) * _LENGTH.size))
         data, *buffers = (self._read(size) for size in (length, *rest))
-        return pickle.loads(data, buffers=buffers)
+        return carry.loads(data, buffers)
+
+    def ask(self) -> None:
+        """In a worker: there is room for another portion of items."""
+        with contextlib.suppress(OSError):  # It has said all: what it said comes first.
+            self._socket.sendall(_ASK)
+
+    def await_ask(self) -> None:
+        """In the driver: waits until there is.
+
+        Raises:
+            EOFError, OSError: if the worker has gone.
+        """
+        self._read(len(_ASK))
 
     def greet(self) -> None:
         """The driver has heard of the worker."""

@@ -35,6 +35,8 @@ class Emitter:
         self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
         #: Whether anything may be sent at the moment.
         self.is_open = False
+        #: Whether the last item of a tuple may say where it goes.
+        self.tuples_have_routes = True
 
     def send_msg(
         self, msg: Any, dest: Optional[str] = None, destination_step_name: Optional[str] = None
@@ -80,7 +82,7 @@ class Emitter:
     def value(self, value: Any) -> None:
         """Emits a value where its last item says, or to the default next step."""
         route = 0
-        if isinstance(value, tuple) and len(value) > 1:
+        if self.tuples_have_routes and isinstance(value, tuple) and len(value) > 1:
             name = value[-1]
             if isinstance(name, str) and name in self._routes:
                 route = self._routes[name]

@@ -13,6 +13,8 @@ from . import channel, failures
 
 #: So many values wait for whoever iterates over them.
 _LIMIT = 100
+#: A worker is killed with no more messages in hand than this.
+_MOST_IN_HAND = 1024
 
 
 class Results:
@@ -29,6 +31,9 @@ class Results:
         self._limit: Optional[int] = None
         self._complete = False
         self._error: Optional[BaseException] = None
+        #: The latest messages: a worker that was killed may have handed over what it had
+        #: not reported yet, and the next one is given that again.
+        self._latest: Deque[int] = deque(maxlen=_MOST_IN_HAND)
         threading.Thread(target=self._serve, name="drpipe-results", daemon=True).start()
 
     def close(self) -> None:
@@ -42,6 +47,9 @@ class Results:
             Exception: what a value could not be read for.
         """
         self._set_limit(_LIMIT)
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[Any]:
         try:
             while True:
                 with self._changed:
@@ -94,9 +102,13 @@ class Results:
             self._changed.notify_all()
 
     def _take_from(self, worker: channel.Channel) -> None:
+        before = frozenset(self._latest)
         try:
             while True:
-                self._put(worker.receive())
+                message, value = worker.receive()
+                if message not in before:
+                    self._latest.append(message)
+                    self._put(value)
         except channel.End:
             with contextlib.suppress(OSError):  # It was told to stop meanwhile.
                 worker.dismiss()
@@ -116,7 +128,7 @@ class Results:
 
 
 class Feeder:
-    """Gives the items of an iterable to the producer, as it has room. The iterable
+    """Gives the items of an iterable to the producer, as it asks for them. The iterable
     is advanced on a thread of its own."""
 
     def __init__(self, directory: str, items: Iterable[Any]) -> None:
@@ -125,6 +137,8 @@ class Feeder:
         self._sending = threading.Lock()
         self._worker: Optional[channel.Channel] = None
         self._stopped = self._ended = False
+        #: What the iterable has raised.
+        self.error: Optional[BaseException] = None
         threading.Thread(target=self._serve, name="drpipe-items", daemon=True).start()
 
     def stop(self) -> None:
@@ -152,7 +166,7 @@ class Feeder:
                 return
         try:
             self._feed(worker)
-        except OSError:
+        except (EOFError, OSError):
             pass  # The worker has gone: nothing more is wanted.
         finally:
             worker.close()
@@ -164,7 +178,12 @@ class Feeder:
             self._worker = worker
             self._end_if_stopped()
         iterator = None
+        wanted = channel.PORTION
         while not self._ended:
+            if wanted == 0:
+                worker.await_ask()
+                wanted = channel.PORTION
+            wanted -= 1
             try:
                 iterator = iter(self._items) if iterator is None else iterator
                 item = next(iterator)
@@ -172,7 +191,8 @@ class Feeder:
                 self.stop()
                 return
             except BaseException as error:
-                self._fail("the iterable failed", error)
+                self.error = error
+                self._fail(error)
                 return
             with self._sending:
                 if not self._ended:
@@ -186,11 +206,12 @@ class Feeder:
         except OSError:
             raise
         except Exception as error:
+            self.error = error
             self._worker.send_failure(f"an item cannot be pickled: {failures.summary(error)}")
             self._ended = True
 
-    def _fail(self, what: str, error: BaseException) -> None:
-        text = f"{what}: {failures.summary(error)}\n{failures.traceback_of(error)}".rstrip()
+    def _fail(self, error: BaseException) -> None:
+        text = ": ".join(failures.of(error).texts)
         with self._sending:
             if not self._ended and self._worker is not None:
                 self._ended = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+from typing import Optional
 
 #: What a record's line begins with.
 _MARK = b"\x1e"
@@ -17,7 +19,8 @@ class RecordLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """One write for one line: lines of several threads do not mix."""
         try:
-            os.write(_STDERR, line_of(record))
+            if not _is_printed(record):
+                os.write(_STDERR, line_of(record))
         except Exception:
             self.handleError(record)
 
@@ -35,6 +38,22 @@ def line_of(record: logging.LogRecord) -> bytes:
     text = text.encode("utf-8", "backslashreplace").decode()
     fields = {"level": _level(record.levelno), "logger": record.name, "message": text}
     return _MARK + json.dumps(fields).encode() + b"\n"
+
+
+def _is_printed(record: logging.LogRecord) -> bool:
+    """Whether a logger on the record's way, such as astropy's, prints it: what is printed
+    joins the run's log, too."""
+    logger: Optional[logging.Logger] = logging.getLogger(record.name)
+    while logger is not None and logger is not logging.root:
+        for handler in logger.handlers:
+            printed = isinstance(handler, logging.StreamHandler) and handler.stream in (
+                sys.stdout,
+                sys.stderr,
+            )
+            if printed and record.levelno >= handler.level:
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 _FORMATTER = logging.Formatter()

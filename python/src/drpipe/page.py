@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from typing import ClassVar, Optional
 
 #: The words on the page: the message at work on, when it was begun, the beats.
 MESSAGE, SINCE, BEATS = range(3)
@@ -13,10 +14,14 @@ _SIZE = 24
 class Page:
     """See docs/WIRE.md. `words` are written directly: once for each message."""
 
+    #: This process's.
+    own: ClassVar[Optional[Page]] = None
+
     def __init__(self, fd: int) -> None:
         """Maps the page; the descriptor may be closed afterwards."""
         self._map = mmap.mmap(fd, _SIZE)
         self.words = memoryview(self._map).cast("Q")
+        Page.own = self
 
     def rest(self) -> None:
         """The worker has nothing begun."""
@@ -25,6 +30,11 @@ class Page:
     def beat(self) -> None:
         """The worker is alive."""
         self.words[BEATS] = (self.words[BEATS] + 1) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def current_message() -> int:
+    """The number of the message that this process is at; 0 at none."""
+    return Page.own.words[MESSAGE] if Page.own is not None else 0
 
 
 class Memory:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
 
 from . import channel, program, rewrite, speech
 from .errors import ConfigError
-from .exchange import Results
+from .exchange import Feeder, Results
+from .private import Private
 from .report import Report
 from .running import Run
+
+if TYPE_CHECKING:
+    from .adapters import Given
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -59,8 +61,9 @@ class Pipeline:
         error: the report says so, and `Report.check` raises.
 
         Raises:
+            RunStopped: if it was stopped before its end; the exception has the report.
             RunError: if it could not be started, or had to be given up.
-            KeyboardInterrupt: after an interrupt, when the run has ended.
+            RunInterrupted: a KeyboardInterrupt that has the report, when the run has ended.
 
         Example:
             >>> report = pipeline.run(quarantine="bad").check()  # doctest: +SKIP
@@ -78,11 +81,14 @@ class Pipeline:
         summary: Optional[Path] = None,
         drain_limit: Optional[float] = None,
         results: bool = False,
+        ordered: Optional[bool] = None,
     ) -> Run:
         """Starts a run in the background.
 
         Args:
-            mode: "threads", or "sequential": one message after the other.
+            mode: "threads"; "sequential": one message after the other; or "inline": the
+                same, with the steps in Python in this process, in the thread that calls
+                `Run.wait`, where pdb, coverage and the like find them. `run` does so.
             journal: records in this file what becomes of each item.
             resume: skips what the journal has as done; without `journal` it is the
                 configuration's name with .journal, in the current directory.
@@ -91,6 +97,8 @@ class Pipeline:
             drain_limit: how long a cancelled run may finish what it has begun, in seconds.
             results: hands over what the last step returns or sends: see `Run.results`
                 and `Report.results`.
+            ordered: whether the last steps, and so the results, get their messages in the
+                order of the producer's; otherwise the configuration says so.
 
         Raises:
             ConfigError: if there can be no results, as the last step is a consumer.
@@ -103,39 +111,63 @@ class Pipeline:
         if resume and journal is None:
             journal = os.path.splitext(os.path.basename(self._path))[0] + ".journal"
         options = {
-            "--mode": mode,
+            "--mode": "sequential" if mode == INLINE else mode,
             "--journal": journal,
             "--quarantine": quarantine,
             "--summary": summary,
             "--drain-limit": drain_limit,
         }
-        flags = ["--resume"] if resume else []
-        if results:
-            return self._start_with_results(options, flags)
-        return Run(
-            command(self._program, self._path, self._settings, options, flags),
-            program.environment(),
-        )
-
-    def _start_with_results(self, options: Mapping[str, Any], flags: List[str]) -> Run:
-        private = tempfile.mkdtemp(prefix="drpipe-py-")
+        flags = [*(["--resume"] if resume else []), *(["--ordered"] if ordered else [])]
+        settings = {**self._settings, **({} if ordered is not False else {"ordered": False})}
+        private = Private()
         try:
-            config, settings = rewrite.with_results(self._path, self._settings)
-            file = os.path.join(private, os.path.basename(self._path))
-            write_json(file, config)
-            try:
-                program.check(self._program, file, settings)
-            except ConfigError as error:
-                raise rewrite.refused(error, self._path) from None
-            return Run(
-                command(self._program, file, settings, options, flags),
-                driver_environment(private),
-                results=Results(private),
-                clean_up=lambda: remove(private),
-            )
+            file = self._path
+            if results:
+                config, settings = rewrite.with_results(file, settings)
+                file = private.file(os.path.basename(file))
+                write_json(file, config)
+                try:
+                    program.check(self._program, file, settings)
+                except ConfigError as error:
+                    raise rewrite.refused(error, self._path) from None
+            words = command(self._program, file, settings, options, flags)
+            return launch(words, private, mode, results=results, drain_limit=drain_limit)
         except BaseException:
-            remove(private)
+            private.remove()
             raise
+
+
+#: The mode that is none of the program's: the steps in Python run in the driver.
+INLINE = "inline"
+
+
+def launch(
+    words: List[str],
+    private: Private,
+    mode: str,
+    *,
+    results: bool,
+    drain_limit: Optional[float],
+    feeder: Optional[Feeder] = None,
+    given: Optional[Dict[str, Given]] = None,
+) -> Run:
+    """Starts the program with the command `words`. `given` is what inline steps are made of."""
+    environment = {**program.environment(), channel.VARIABLE: private.path}
+    host = None
+    if mode == INLINE:
+        from .inline import Host
+
+        host = Host(private.path, given)
+        environment.update(host.environment())
+    return Run(
+        words,
+        environment,
+        private=private,
+        results=Results(private.path) if results else None,
+        feeder=feeder,
+        host=host,
+        drain_limit=drain_limit,
+    )
 
 
 def command(
@@ -153,17 +185,7 @@ def command(
     return words + flags
 
 
-def driver_environment(private: str) -> Dict[str, str]:
-    """The environment of a run whose workers find their driver in this directory."""
-    return {**program.environment(), channel.VARIABLE: private}
-
-
 def write_json(file: str, value: Any) -> None:
     """Writes a configuration."""
     with open(file, "w", encoding="utf-8") as out:
         json.dump(value, out, indent=2)
-
-
-def remove(directory: str) -> None:
-    """Removes a private directory, as far as that can be done."""
-    shutil.rmtree(directory, ignore_errors=True)

@@ -38,8 +38,8 @@ def find() -> str:
     on_path = shutil.which("drpipe")
     if on_path is None:
         raise ProgramNotFound(
-            f"there is no drpipe program: neither {beside} nor one on PATH; install it "
-            f"(cargo install drpipe), or set {VARIABLE} to its path"
+            f"there is no drpipe program: neither {beside} nor one on PATH; build it in a clone "
+            f"of drpipe's repository (cargo install --path .), or set {VARIABLE} to its path"
         )
     return os.path.abspath(on_path)
 

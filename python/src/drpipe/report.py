@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, List, Mapping, Optional, Tuple, Type, TypeVar
 
+from . import remote
 from .errors import RunFailed
+from .remote import Told
 
 T = TypeVar("T")
 
@@ -88,6 +90,16 @@ class Progress:
         steps = [_from_json(StepProgress, step) for step in event["steps"]]
         return _from_json(cls, event, steps=steps)
 
+    @classmethod
+    def at_the_end(cls, event: Mapping[str, Any]) -> Progress:
+        """Where the run stood when it ended, as the event `ended` tells."""
+        last = {"queued": 0, "busy": 0, "finished": True}
+        steps = [
+            _from_json(StepProgress, step, high_water=step.get("queue_high_water", 0), **last)
+            for step in event["steps"]
+        ]
+        return _from_json(cls, event, steps=steps)
+
 
 @dataclass(frozen=True)
 class FailedInput:
@@ -105,13 +117,47 @@ class FailedInput:
     worker: Optional[int] = None
     #: What was done with it: "stop", "skip" or "quarantine".
     policy: str = "quarantine"
-    #: Its name in the quarantine.
+    #: Its name in the quarantine, and its directory there: what `drpipe quarantine show` takes.
     entry: Optional[str] = None
+    path: Optional[str] = None
+    #: With `drpipe.run`, which of the producer's values it descends from, from 0.
+    index: Optional[int] = None
+    #: The exception's type, such as "builtins.ValueError", if a step in Python has raised one.
+    kind: str = ""
+    _told: Optional[Told] = field(default=None, repr=False, compare=False)
+
+    @property
+    def exception(self) -> Optional[BaseException]:
+        """The exception that the step has raised, if it could be pickled. Its cause has the
+        traceback in the worker.
+
+        Example:
+            >>> raise report.failures[0].exception  # doctest: +SKIP
+        """
+        return self._told.exception(self.reasons) if self._told is not None else None
+
+    @property
+    def value(self) -> Any:
+        """What the step was given.
+
+        Raises:
+            LookupError: if it was not kept, or belongs to steps in Rust.
+
+        Example:
+            >>> again = [failed.value for failed in report.failures]  # doctest: +SKIP
+        """
+        return remote.value_of(self._told, self.path)
 
     @classmethod
-    def from_event(cls, event: Mapping[str, Any]) -> FailedInput:
-        """What the event `failed` tells."""
-        return _from_json(cls, event, reasons=list(event["failure"]["chain"]))
+    def from_event(
+        cls, event: Mapping[str, Any], told: Optional[Told] = None, path: Optional[str] = None
+    ) -> FailedInput:
+        """What the event `failed` tells, and the worker besides."""
+        index, origin = remote.numbered(event.get("origin"))
+        kind = told.kind if told is not None else ""
+        reasons = list(event["failure"]["chain"])
+        others = {"index": index, "origin": origin, "kind": kind, "path": path, "_told": told}
+        return _from_json(cls, event, reasons=reasons, **others)
 
 
 @dataclass(frozen=True)
@@ -164,8 +210,8 @@ class Report:
     config_hash: str = ""
     #: The first 10 000 failed inputs.
     failures: List[FailedInput] = field(default_factory=list)
-    #: With `results=True`, what the last step has returned or sent and was not taken
-    #: from `Run.results`; in no promised order. Arrays are read-only, as in steps.
+    #: What the last step has returned or sent and was not taken from `Run.results`; in the
+    #: order of the producer's values, if the run is an ordered one.
     results: List[Any] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -213,7 +259,7 @@ class Report:
             what += f"; first at the step {first.step}{origin}: {first.reasons[0]}"
         if self.quarantine:
             what += f"; {self.quarantined} failed inputs are in {self.quarantine}"
-        raise RunFailed(what, self)
+        raise RunFailed(what, self) from (self.failures[0].exception if self.failures else None)
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any], failures: List[FailedInput]) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import channel
+from . import channel, page
 from .stage import Consumer
 
 
@@ -19,8 +19,8 @@ class Deliver(Consumer):
         self._channel = channel.connect(channel.RESULTS)
 
     def run(self, msg: Any) -> None:
-        """Hands over one value."""
-        self._channel.send(msg)
+        """Hands over one value, with the message's number: it may be handed over again."""
+        self._channel.send((page.current_message(), msg))
 
     def finish(self) -> None:
         """Waits until the driver has everything."""

@@ -6,15 +6,15 @@ import dataclasses
 import difflib
 import os
 import sys
-import tempfile
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from . import carry, program, rewrite
 from .adapters import Given, has_run
 from .describe import describe
-from .errors import NotCarried
-from .exchange import Feeder, Results
-from .pipeline import Path, command, driver_environment, remove, write_json
+from .errors import ConfigError, NotCarried
+from .exchange import Feeder
+from .pipeline import INLINE, Path, command, launch, write_json
+from .private import Private
 from .report import Report
 from .running import Run
 
@@ -74,33 +74,69 @@ def step(
     return Step(thing, name or _name_of(thing), workers, dict(params or {}), keys)
 
 
-def run(
+def run(producer: Any, *stages: Any, mode: str = "threads", **options: Any) -> Report:
+    """Runs what a producer makes through stages, each on processes of its own.
+
+    Values arrive as they are. None is not sent. What fails is kept in quarantine and is
+    in the report; see `Report.check`.
+
+    Args:
+        producer: an iterable; a generator function; or a class or instance with a `run`
+            that yields. An iterable is advanced here, as the pipeline has room; all else
+            goes to a worker.
+        stages: functions of one value, or classes or instances with `run`, or one of these
+            in a `step` with settings of its own. An instance is copied to each worker.
+        mode: "threads"; or "inline": everything in this process and thread, one value
+            after the other, where pdb, coverage and the like find it. Values, order and
+            failures are the same; nothing is copied, and nothing can be ended by a
+            `timeout` or `memory_limit`. "sequential" is another word for it.
+        options: the others are those of `start`.
+
+    Raises:
+        TypeError: if the producer or a stage cannot be one.
+        ConfigError: if a setting is wrong.
+        NotCarried: if something cannot be given to workers.
+        RunStopped: if it was stopped before its end, as by a producer that fails: its cause
+            is the exception, and it has the report with what was done.
+        RunError: if it could not be started, or had to be given up.
+        RunInterrupted: a KeyboardInterrupt that has the report, when the run has ended.
+
+    Example:
+        >>> import math
+        >>> report = drpipe.run(range(100), math.sqrt, workers=2)  # doctest: +SKIP
+        >>> report.results == [math.sqrt(number) for number in range(100)]  # doctest: +SKIP
+        True
+    """
+    with start(producer, *stages, mode=INLINE if mode == "sequential" else mode, **options) as made:
+        return made.wait()
+
+
+def start(
     producer: Any,
     *stages: Any,
     consumer: Any = None,
     workers: Union[int, Sequence[int]] = 1,
     results: bool = True,
+    ordered: bool = True,
     mode: str = "threads",
     quarantine: Optional[Path] = None,
     summary: Optional[Path] = None,
     drain_limit: Optional[float] = None,
-) -> Report:
-    """Runs what a producer makes through stages, each on processes of its own.
-
-    Values travel as in every pipeline: plain Python values and numpy arrays. None is not
-    sent. What fails is kept in quarantine and is in the report; see `Report.check`.
+) -> Run:
+    """Starts in the background what `run` does, to be watched, cancelled and iterated over.
 
     Args:
-        producer: an iterable, a generator function, or a class or instance with a
-            `run` that yields. An iterator is advanced here, as the pipeline has room; all
-            else goes to a worker as a whole.
-        stages: functions of one value, or classes or instances with `run`, or one of these
-            in a `step` with settings of its own. An instance is copied to each worker.
-        consumer: the same, as the last one.
+        producer: as `run`'s.
+        stages: as `run`'s.
+        consumer: the same as a stage, as the last one.
         workers: the number of processes of each stage, or one number for each.
-        results: whether what the last one returns is collected in `Report.results`, in no
-            promised order. Otherwise it is dropped.
-        mode: "threads", or "sequential": one message after the other.
+        results: whether what the last one returns is handed over: see `Run.results` and
+            `Report.results`. Otherwise it is dropped.
+        ordered: whether results are in the order of the producer's values. Then each
+            worker has one value at a time; without, small ones travel together and
+            results come as they are completed.
+        mode: as `run`'s; "inline" does the work in the thread that calls `Run.wait`,
+            "sequential" in processes, one value after the other.
         quarantine: keeps failed inputs here, instead of in "quarantine".
         summary: writes the report to this file as JSON.
         drain_limit: how long a cancelled run may finish what it has begun, in seconds.
@@ -109,17 +145,10 @@ def run(
     it a script is loaded again by each worker, so what it does must stand below
     `if __name__ == "__main__":`.
 
-    Raises:
-        ConfigError: if a setting is wrong.
-        NotCarried: if something cannot be given to workers.
-        RunError: if the run could not be started, or had to be given up.
-        KeyboardInterrupt: after an interrupt, when the run has ended.
-
     Example:
-        >>> import math
-        >>> report = drpipe.run(range(100), math.sqrt, workers=2)  # doctest: +SKIP
-        >>> len(report.results)  # doctest: +SKIP
-        100
+        >>> with drpipe.start(frames(), clean, measure) as run:  # doctest: +SKIP
+        ...     for value in run.results():
+        ...         print(value)
     """
     if carry.is_loading():
         raise RuntimeError(
@@ -127,33 +156,43 @@ def run(
             'if __name__ == "__main__":'
         )
     steps = _steps(producer, [*stages, *([] if consumer is None else [consumer])], workers)
+    if mode == INLINE:
+        _check_inline(steps)
     options = {
-        "--mode": mode,
+        "--mode": "sequential" if mode == INLINE else mode,
         "--quarantine": quarantine,
         "--summary": summary,
         "--drain-limit": drain_limit,
     }
-    with _start(steps, results, options) as started:
-        return started.wait()
-
-
-def _start(steps: List[Step], results: bool, options: Dict[str, Any]) -> Run:
     found = program.find()
-    private = tempfile.mkdtemp(prefix="drpipe-py-")
+    private = Private()
     try:
-        config, fed = _configuration(steps, private, results)
-        file = os.path.join(private, "pipeline.json")
+        givens = _Givens(private, mode == INLINE)
+        config, fed = _configuration(steps, givens, results)
+        file = private.file("pipeline.json")
         write_json(file, config)
-        return Run(
-            command(found, file, None, options, []),
-            driver_environment(private),
-            results=Results(private) if results else None,
-            feeder=Feeder(private, fed) if fed is not None else None,
-            clean_up=lambda: remove(private),
+        return launch(
+            command(found, file, None, options, ["--ordered"] if ordered else []),
+            private,
+            mode,
+            results=results,
+            feeder=Feeder(private.path, fed) if fed is not None else None,
+            drain_limit=drain_limit,
+            given=givens.here,
         )
     except BaseException:
-        remove(private)
+        private.remove()
         raise
+
+
+def _check_inline(steps: List[Step]) -> None:
+    for given in steps:
+        for key in ("timeout", "memory_limit"):
+            if given.keys.get(key) is not None:
+                raise ConfigError(
+                    f'the step {given.name} has a {key}, but with mode="inline" nothing can end '
+                    f'what it is at: leave it out, or use mode="threads"'
+                )
 
 
 def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]]) -> List[Step]:
@@ -170,6 +209,12 @@ def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]])
         name = _free_name(given.name, taken)
         taken.append(name)
         made.append(dataclasses.replace(given, name=name, workers=wanted))
+    first = made[0].thing
+    if not (has_run(first) or callable(first) or _is_iterable(first)):
+        raise TypeError(
+            f"the producer is of type {type(first).__name__}; expected an iterable, a generator "
+            f"function, or a class or an instance with a method run"
+        )
     for given in made[1:]:
         if not (callable(given.thing) or has_run(given.thing)):
             kind = type(given.thing).__name__
@@ -181,28 +226,24 @@ def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]])
 
 
 def _configuration(
-    steps: List[Step], private: str, results: bool
+    steps: List[Step], givens: _Givens, results: bool
 ) -> Tuple[Dict[str, Any], Optional[Iterable[Any]]]:
     """The configuration, and the items that are to be sent from here."""
     producer, *stages = steps
     fed = None
     source = _entry(producer, "Source", "")
-    if not _is_fed(producer.thing):
-        source["params"]["file"] = "producer"
+    if givens.inline or has_run(producer.thing) or callable(producer.thing):
         try:
-            carry.dump(_given(producer), producer.name, os.path.join(private, "producer"))
+            source["params"]["file"] = givens.add(producer, "producer")
         except NotCarried:
             if has_run(producer.thing):
                 raise
-            fed = producer.thing() if callable(producer.thing) else producer.thing
+            fed = producer.thing()
     else:
         fed = producer.thing
-    if fed is not None:
-        source["params"]["file"] = ""
     rest = []
     for number, given in enumerate(stages):
-        file = f"stage-{number}"
-        carry.dump(_given(given), given.name, os.path.join(private, file))
+        file = givens.add(given, f"stage-{number}")
         role = "stage" if results or number + 1 < len(stages) else "consumer"
         rest.append(_entry(given, "KeepingStep" if _keeps(given.thing, role) else "Step", file))
     if results or not rest:
@@ -235,13 +276,26 @@ def _keeps(thing: Any, role: str) -> bool:
     return has_run(cls) and bool(describe(cls, role)["gathers"])
 
 
-def _given(given: Step) -> Given:
-    return Given(given.thing, given.params)
+class _Givens:
+    """Brings what was given to where it runs, each under the name of a file."""
+
+    def __init__(self, private: Private, inline: bool) -> None:
+        self._private, self.inline = private, inline
+        #: What runs in this process.
+        self.here: Dict[str, Given] = {}
+
+    def add(self, step: Step, name: str) -> str:
+        """The file."""
+        file, given = self._private.file(name), Given(step.thing, step.params)
+        if self.inline:
+            self.here[file] = given
+        else:
+            carry.dump(given, step.name, file)
+        return file
 
 
-def _is_fed(thing: Any) -> bool:
-    """Whether the items are made here: an iterator cannot be copied."""
-    return hasattr(thing, "__next__") and not has_run(thing)
+def _is_iterable(thing: Any) -> bool:
+    return hasattr(type(thing), "__iter__") or hasattr(type(thing), "__getitem__")
 
 
 def _name_of(thing: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic_ns
 from types import GeneratorType
-from typing import Any, Callable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Iterator, List, Optional, Tuple, Type, Union
 
 from . import failures, notes, wire
 from .emit import Emitter, origin_finder
@@ -26,8 +26,12 @@ _SHORTEST = 11
 class Task:
     """One instance of a step, and what it is called with."""
 
-    def __init__(self, instance: Any, emitter: Emitter) -> None:
+    def __init__(
+        self, instance: Any, emitter: Emitter, ends: Tuple[Type[BaseException], ...] = ()
+    ) -> None:
+        """`ends` are exceptions that are no failure: they are raised."""
         self._instance = instance
+        self._ends = ends
         self._emitter = emitter
         self._gathered = Gathered()
         self._decoder = Decoder()
@@ -40,7 +44,7 @@ class Task:
             init = getattr(self._instance, "init", None)
             result = call(init) if init is not None else None
         except BaseException as error:
-            return failures.of(error)
+            return self.failed("init", error)
         if result is False or (type(result).__module__ == "numpy" and result == False):  # noqa: E712
             name = type(self._instance).__name__
             return Failure(False, [f"init of {name} returned False: it cannot work"])
@@ -110,7 +114,7 @@ class Task:
                 pending.clear()
                 made.clear()
                 value = result = None
-                failure = self._failure(error, header, buffers, reading)
+                failure = self._failure(error, number, header, buffers, reading)
             del buffers
             now = monotonic_ns()
             tally.add(number, gathered.count == before, now - began, failure)
@@ -128,13 +132,26 @@ class Task:
             report(tally.take(), gathered.take())
         return not is_full
 
-    def _failure(self, error: BaseException, header: Any, buffers: Any, reading: bool) -> Failure:
-        if reading:
-            # The quick way does not say what is the matter.
-            try:
-                self._decoder.decode(header, buffers)
-            except Exception as reason:
+    def _failure(
+        self, error: BaseException, number: int, header: Any, buffers: Any, reading: bool
+    ) -> Failure:
+        value = None
+        try:
+            # Anew: the step may have changed it. And the quick way does not say what is
+            # the matter with what cannot be read.
+            value = self._decoder.decode(header, buffers)
+        except Exception as reason:
+            if reading:
                 return failures.of(reason)
+        return self.failed(number, error, value)
+
+    def failed(self, occasion: Union[int, str], error: BaseException, value: Any = None) -> Failure:
+        """What a failed call is for the run; its driver is told more."""
+        if isinstance(error, self._ends):
+            raise error
+        from . import remote
+
+        remote.tell(occasion, error, value)
         return failures.of(error)
 
     def produce(self, count: int) -> Tuple[int, int, Union[int, Failure], List[Any]]:
@@ -154,7 +171,7 @@ class Task:
                 emitter.pending.clear()
                 notes.pending.clear()
                 self._produced = iter(())
-                result = failures.of(error)._replace(retryable=False)
+                result = self.failed("produce", error)._replace(retryable=False)
             emitter.flush(gathered)
             notes.settle(None)
             busy = monotonic_ns() - start
@@ -193,7 +210,7 @@ class Task:
         except BaseException as error:
             emitter.pending.clear()
             notes.pending.clear()
-            return failures.of(error), []
+            return self.failed("finish", error), []
         emitter.flush(gathered)
         notes.settle(None)
         return None, gathered.take()

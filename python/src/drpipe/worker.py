@@ -12,16 +12,22 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, Callable, Dict, List, NoReturn, Optional
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Type
 
 from . import failures, notes, wire
 from .page import Memory, Page
 from .segments import Lifeline
 from .task import Task
 
+Ends = Tuple[Type[BaseException], ...]
+
 #: Exit codes: the router cannot be talked to; the memory limit is reached.
 EXIT_LOST, EXIT_FULL = 113, 114
 
+#: Names the socket of the process that is the workers of an inline run, all but those
+#: of this module.
+HOST = "DRPIPE_INLINE"
+_RESULTS = "drpipe.results"
 #: The time between two signs of life, in milliseconds.
 _BEAT = 1000
 #: What was sent has so long to leave the process, in milliseconds.
@@ -56,10 +62,13 @@ def _work() -> int:
     lifeline = _take_standard_input()
     text, fd = lifeline.receive_post()
     page = Page(fd)
-    os.close(fd)
     page.beat()
     post = json.loads(text)
     _watch_over(lifeline.socket, page, post["directory"])
+    host = os.environ.get(HOST)
+    if host and post["python"]["module"] != _RESULTS:
+        return _lend(host, text, [lifeline.socket.fileno(), fd])
+    os.close(fd)
     _set_up_output()
     sys.path[1:1] = post["python"]["paths"]
     link = Link(post, lifeline)
@@ -85,18 +94,19 @@ class Link:
         place = post["place"]
         socket.setsockopt(zmq.IDENTITY, wire.identity(place["worker"], place["incarnation"]))
         socket.connect(f"ipc://{post['directory']}/router")
-        self._socket = socket
+        #: The connection.
+        self.socket = socket
 
     def send(self, frames: List[wire.Frame]) -> None:
         """Sends a message to the router."""
-        send = self._socket.send
+        send = self.socket.send
         for frame in frames[:-1]:
             send(frame, self._sndmore)
         send(frames[-1])
 
     def receive(self) -> wire.Reader:
         """The router's next message."""
-        socket = self._socket
+        socket = self.socket
         head = socket.recv()
         frames = []
         while socket.getsockopt(self._more):
@@ -105,52 +115,70 @@ class Link:
 
     def close(self) -> None:
         """Waits a moment until what was sent has left."""
-        self._socket.close()
+        self.socket.close()
         self._context.term()
 
 
 def _serve(post: Dict[str, Any], link: Link, page: Page) -> int:
-    task = _make_task(post, link)
-    if task is None:
-        return 0
-    lifeline = link.lifeline
-    link.send(wire.ready())
-    _begin_notes(post, link, task)
-    limit = post["memory_limit"]
-    is_over = _beyond(limit) if limit is not None else None
+    seat = Seat(post, link, page)
+    code = seat.begin()
+    while code is None:
+        code = seat.handle(link.receive())
+    return code
 
-    def tell() -> None:
-        # Before the report: what the run's end waits for comes last.
-        products = notes.take()
-        if products:
-            link.send(wire.notes(products=products))
 
-    def report(completions: List[wire.Completion], outputs: List[Any]) -> None:
-        tell()
-        link.send(wire.done(completions, outputs, lifeline))
+class Seat:
+    """A worker's place: it answers what the router says."""
 
-    while True:
-        message = link.receive()
+    def __init__(self, post: Dict[str, Any], link: Link, page: Page, ends: Ends = ()) -> None:
+        """`ends` are exceptions that are no failure of a step but end this process's work."""
+        self._post, self._link, self._page, self._ends = post, link, page, ends
+        self._task: Optional[Task] = None
+        self._is_over: Optional[Callable[[], bool]] = None
+
+    def begin(self) -> Optional[int]:
+        """Makes the step ready for work; the exit code if it cannot be."""
+        self._task = task = _make_task(self._post, self._link, self._ends)
+        if task is None:
+            return 0
+        self._link.send(wire.ready())
+        _begin_notes(self._post, self._link, task)
+        limit = self._post["memory_limit"]
+        # It is no limit of a process that is more than this worker.
+        self._is_over = _beyond(limit) if limit is not None and not self._ends else None
+        return None
+
+    def handle(self, message: wire.Reader) -> Optional[int]:
+        """Does what the router says; the exit code at the end."""
+        task, link = self._task, self._link
+        assert task is not None
         kind = message.kind
         if kind == wire.WORK:
-            if not task.work(message.messages(), page, is_over, report):
+            if not task.work(message.messages(), self._page, self._is_over, self._report):
                 return EXIT_FULL
         elif kind == wire.GRANT:
             produced = task.produce(message.grant())
-            tell()
-            link.send(wire.produced(*produced, lifeline=lifeline))
-            del produced
+            self._tell()
+            link.send(wire.produced(*produced, lifeline=link.lifeline))
         elif kind == wire.FINISH:
             finished = task.finish()
-            tell()
-            link.send(wire.finished(*finished, lifeline=lifeline))
-            del finished
+            self._tell()
+            link.send(wire.finished(*finished, lifeline=link.lifeline))
         elif kind == wire.STOP:
             return 0
         else:
             raise wire.WireError(f"message kind {kind} is not known")
-        # Neither it nor its frames are held while the next one is waited for.
-        del message
+        return None
+
+    def _tell(self) -> None:
+        # Before the report: what the run's end waits for comes last.
+        products = notes.take()
+        if products:
+            self._link.send(wire.notes(products=products))
+
+    def _report(self, completions: List[wire.Completion], outputs: List[Any]) -> None:
+        self._tell()
+        self._link.send(wire.done(completions, outputs, self._link.lifeline))
 
 
 def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
@@ -161,15 +189,19 @@ def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
         link.send(wire.notes(expected))
 
 
-def _make_task(post: Dict[str, Any], link: Link) -> Optional[Task]:
+def _make_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
     """The step, ready to work; none if it cannot, and the router was told why."""
+    import logging
+
     from . import log
     from .build import build
     from .emit import Emitter
 
     python, context = post["python"], post["context"]
     step, next_steps = context["step"], list(context["next_steps"])
-    log.install()
+    hosted = bool(ends)
+    if not hosted:
+        log.install()
     emitter = Emitter(step, next_steps, python["to_python"])
     try:
         instance = build(
@@ -179,19 +211,33 @@ def _make_task(post: Dict[str, Any], link: Link) -> Optional[Task]:
             step=step,
             connections=next_steps,
             send=emitter.send_msg,
-            log=log.of_step(step),
+            log=logging.getLogger(f"drpipe.run.{step}") if hosted else log.of_step(step),
             whole=python.get("configuration"),
         )
     except BaseException as error:
+        if isinstance(error, ends):
+            raise
         link.send(wire.init_failed(failures.of(error)))
         return None
     gc.enable()
-    task = Task(instance, emitter)
+    emitter.tuples_have_routes = not getattr(instance, "one_way", False)
+    task = Task(instance, emitter, ends)
     failure = task.init()
     if failure is not None:
         link.send(wire.init_failed(failure))
         return None
     return task
+
+
+def _lend(host: str, post: bytes, fds: List[int]) -> int:
+    """This process stands for a worker that is another process: it gives the signs of life,
+    and ends when that says so."""
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connected.connect(host)
+    socket.send_fds(connected, [len(post).to_bytes(8, "little")], fds)
+    connected.sendall(post)
+    code = connected.recv(1)
+    return code[0] if code else EXIT_LOST
 
 
 def _beyond(limit: int) -> Callable[[], bool]:

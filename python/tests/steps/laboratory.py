@@ -1,7 +1,12 @@
 """What scripts give to `drpipe.run`: functions, classes, producers."""
 
+import contextlib
+import itertools
 import os
 import signal
+import threading
+
+import numpy as np
 
 import drpipe
 
@@ -30,6 +35,39 @@ def twice(value):
 def fails_at_3(value):
     if value == 3:
         raise ValueError("three")
+    return value
+
+
+def fails_at_49(value):
+    if value == 49:
+        raise ValueError("49")
+    return value
+
+
+#: Beyond what is told beside a failure.
+BIG = np.arange(1 << 18, dtype="f8")
+
+
+class Odd(Exception):
+    """Takes more than a text."""
+
+    def __init__(self, size, unit):
+        super().__init__(size, unit)
+
+
+def fails(value):
+    with contextlib.suppress(Exception):
+        value[0] = 7
+    raise Odd(len(value), "pixels")
+
+
+def endless():
+    yield from itertools.count()
+
+
+def sleeps_from_3(value):
+    if value >= 3:
+        threading.Event().wait()
     return value
 
 

@@ -3,6 +3,7 @@
 
 mod components;
 mod faults;
+mod inline;
 mod styles;
 mod values;
 

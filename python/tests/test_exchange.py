@@ -1,0 +1,81 @@
+"""What a driver and its workers have between them, without a run."""
+
+import os
+import threading
+
+import pytest
+
+from drpipe import channel, private
+from drpipe.exchange import Feeder, Results
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A driver's directory, and where such directories are made."""
+    directory = tmp_path / "driver"
+    directory.mkdir()
+    monkeypatch.setenv(channel.VARIABLE, str(directory))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return str(directory)
+
+
+def test_what_a_killed_worker_had_handed_over_is_not_taken_twice(place):
+    results = Results(place)
+    first = channel.connect(channel.RESULTS)
+    for message in range(1, 7):
+        first.send((message, f"value {message}"))
+    # It dies in the midst of a message, before it has reported the last three.
+    first._socket.sendall(b"\x01\x00")
+    first.close()
+    second = channel.connect(channel.RESULTS)
+    for message in range(4, 10):
+        second.send((message, f"value {message}"))
+    second.send_end()
+    second.await_goodbye()
+    results.close()
+    assert results.rest() == [f"value {message}" for message in range(1, 10)]
+
+
+def test_an_iterable_is_two_portions_ahead_at_most(place):
+    made, gone = [], threading.Event()
+
+    def items():
+        try:
+            for number in range(10_000):
+                made.append(number)
+                yield number
+        finally:
+            gone.set()
+
+    feeder = Feeder(place, items())
+    worker = channel.connect(channel.ITEMS)
+    worker.ask()
+    assert [worker.receive() for _ in range(2 * channel.PORTION)] == list(range(64))
+    # Whoever is asked for one more makes no more than is asked for.
+    worker.ask()
+    assert worker.receive() == 64
+    feeder.stop()
+    worker.close()
+    feeder.close()
+    assert gone.wait(60)
+    assert len(made) <= 3 * channel.PORTION
+
+
+def test_directories_of_dead_drivers_are_removed_and_of_live_ones_not(tmp_path):
+    live = private.Private()
+    assert os.stat(live.path).st_mode & 0o777 == 0o700
+    for name in ("drpipe-py-new", "drpipe-py-dead", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "drpipe-py-dead" / "lock").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "lock").touch()
+    (tmp_path / "drpipe-py-link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "drpipe-py-fifo").mkdir()
+    os.mkfifo(tmp_path / "drpipe-py-fifo" / "lock")
+    private.remove_abandoned()
+    assert os.path.exists(live.path) and (tmp_path / "drpipe-py-new").exists()
+    assert (tmp_path / "other").exists() and (tmp_path / "elsewhere" / "lock").exists()
+    assert not (tmp_path / "drpipe-py-dead").exists()
+    live.remove()
+    assert not os.path.exists(live.path)

@@ -1,0 +1,49 @@
+//! The process that drives a run, such as a script in Python. A run that nobody attends
+//! to must not go on: it ends when its driver has died, however that died.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::args::DriverArgs;
+
+/// See the module's documentation.
+pub(super) struct Driver {
+    /// Readable when the process has ended; none if it had before.
+    pidfd: Option<OwnedFd>,
+    /// What it would have removed itself.
+    directory: Option<PathBuf>,
+}
+
+impl Driver {
+    /// The driver that the arguments name, if they do.
+    ///
+    /// # Errors
+    /// If the system cannot tell of its end.
+    pub(super) fn of(args: &DriverArgs) -> io::Result<Option<Self>> {
+        let Some(pid) = args.process.and_then(|pid| Pid::from_raw(pid.get())) else {
+            return Ok(None);
+        };
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Some(pidfd),
+            Err(Errno::SRCH) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(Self { pidfd, directory: args.directory.clone() }))
+    }
+
+    /// Returns when the driver has died, and its directory is gone.
+    pub(super) fn outlive(self) {
+        if let Some(pidfd) = &self.pidfd {
+            while poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None) == Err(Errno::INTR) {}
+        }
+        if let Some(directory) = self.directory {
+            // What cannot be removed now is by the next run that this user drives.
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
