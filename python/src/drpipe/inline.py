@@ -207,7 +207,6 @@ def _attend(host: Host, process: subprocess.Popen[bytes]) -> int:
     try:
         host.serve()
     except ENDS:
-        host.close()
         for number in (signal.SIGINT, signal.SIGTERM):
             process.send_signal(number)
     return process.wait()

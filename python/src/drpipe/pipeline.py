@@ -151,7 +151,8 @@ def launch(
     feeder: Optional[Feeder] = None,
     given: Optional[Dict[str, Given]] = None,
 ) -> Run:
-    """Starts the program with the command `words`. `given` is what inline steps are made of."""
+    """Starts the program with the command `words`. `given` is what the inline steps of
+    `drpipe.run` are made of; of a configuration's pipeline there is none."""
     environment = {**program.environment(), channel.VARIABLE: private.path}
     host = None
     if mode == INLINE:
@@ -167,6 +168,7 @@ def launch(
         feeder=feeder,
         host=host,
         drain_limit=drain_limit,
+        numbered=given is not None,
     )
 
 

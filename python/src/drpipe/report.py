@@ -150,10 +150,16 @@ class FailedInput:
 
     @classmethod
     def from_event(
-        cls, event: Mapping[str, Any], told: Optional[Told] = None, path: Optional[str] = None
+        cls,
+        event: Mapping[str, Any],
+        told: Optional[Told] = None,
+        path: Optional[str] = None,
+        numbered: bool = False,
     ) -> FailedInput:
-        """What the event `failed` tells, and the worker besides."""
-        index, origin = remote.numbered(event.get("origin"))
+        """What the event `failed` tells, and the worker besides. `numbered` says that the
+        producer is one of `drpipe.run`."""
+        origin = event.get("origin")
+        index, origin = remote.numbered(origin) if numbered else (None, origin)
         kind = told.kind if told is not None else ""
         reasons = list(event["failure"]["chain"])
         others = {"index": index, "origin": origin, "kind": kind, "path": path, "_told": told}

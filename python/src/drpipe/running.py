@@ -75,9 +75,11 @@ class Run:
         feeder: Optional[Feeder] = None,
         host: Optional[Host] = None,
         drain_limit: Optional[float] = None,
+        numbered: bool = False,
     ) -> None:
         self._private, self._results, self._feeder = private, results, feeder
         self._host, self._waited = host, False
+        self._numbered = numbered
         self._drain = _DRAIN if drain_limit is None else drain_limit
         self._changed = threading.Condition()
         self._progress: Optional[Progress] = None
@@ -300,9 +302,10 @@ class Run:
         try:
             self._host.serve()
         except BaseException as error:
-            # The step it was at has no end: nothing can be finished any more.
-            self.cancel(now=True)
             self._cause = error
+            # The call that it ended has no end of its own: nothing can be finished any more.
+            self.cancel(now=True)
+            self._await_outcome(None)
             raise
         finally:
             self._host.close()
@@ -388,7 +391,7 @@ class Run:
             if self._told_bytes > _MOST_TOLD:
                 # The quarantine has it.
                 told = told._replace(value=b"")
-        failed = FailedInput.from_event(event, told, path)
+        failed = FailedInput.from_event(event, told, path, self._numbered)
         if failed.policy == "stop":
             self._cause = failed.exception
         if len(self._failures) < _MOST_FAILURES:
