@@ -18,6 +18,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, NoReturn, Optional
 
+from . import notes
 from .adapters import Given, here
 from .forks import forked
 from .page import Page
@@ -72,6 +73,7 @@ class Host:
             self._serve()
         finally:
             Here.current = before
+            notes.listen(before is not None)
 
     def _serve(self) -> None:
         import zmq

@@ -37,9 +37,12 @@ def product(path: Union[str, os.PathLike[str]]) -> None:
         pending.append(text.encode("utf-8", "replace") if isinstance(text, str) else text)
 
 
-def listen() -> None:
-    """From here on somebody is told."""
-    _Process.is_worker = True
+def listen(somebody: bool = True) -> None:
+    """From here on somebody is told, or nobody any more."""
+    _Process.is_worker = somebody
+    if not somebody:
+        pending.clear()
+        _told.clear()
 
 
 def settle(origin: Optional[bytes]) -> None:

@@ -147,7 +147,8 @@ def _content(path: str) -> bytes:
 
 def _dumped(thing: Any) -> bytes:
     try:
-        data = carry.dumps(thing)
+        # The usual large ones need not be pickled to know that.
+        data = carry.dumps(thing) if getattr(thing, "nbytes", 0) <= _LONGEST else b""
     except Exception:
         return b""
     return data if len(data) <= _LONGEST else b""
