@@ -241,11 +241,11 @@ pub(super) struct RunArgs {
 #[derive(Debug, Default, ClapArgs)]
 pub(super) struct DriverArgs {
     /// The process that drives the run: the run ends with it
-    #[arg(long = "driver", value_name = "PID", hide = true)]
-    pub(super) process: Option<NonZeroI32>,
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(super) driver: Option<NonZeroI32>,
     /// What the driver would remove at its end, if it can no longer do so
-    #[arg(long = "driver-directory", value_name = "DIR", hide = true, requires = "process")]
-    pub(super) directory: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", hide = true, requires = "driver")]
+    pub(super) driver_directory: Option<PathBuf>,
 }
 
 impl RunArgs {

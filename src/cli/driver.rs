@@ -25,7 +25,7 @@ impl Driver {
     /// # Errors
     /// If the system cannot tell of its end.
     pub(super) fn of(args: &DriverArgs) -> io::Result<Option<Self>> {
-        let Some(pid) = args.process.and_then(|pid| Pid::from_raw(pid.get())) else {
+        let Some(pid) = args.driver.and_then(|pid| Pid::from_raw(pid.get())) else {
             return Ok(None);
         };
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -33,7 +33,7 @@ impl Driver {
             Err(Errno::SRCH) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(Some(Self { pidfd, directory: args.directory.clone() }))
+        Ok(Some(Self { pidfd, directory: args.driver_directory.clone() }))
     }
 
     /// Returns when the driver has died, and its directory is gone.
