@@ -34,7 +34,24 @@ def test_what_a_killed_worker_had_handed_over_is_not_taken_twice(place):
     second.send_end()
     second.await_goodbye()
     results.close()
-    assert results.rest() == [f"value {message}" for message in range(1, 10)]
+    assert results.rest() == ([f"value {message}" for message in range(1, 10)], None)
+
+
+class Unreadable:
+    """Can be sent, but not received."""
+
+    def __reduce__(self):
+        return divmod, (1, 0)
+
+
+def test_a_result_that_cannot_be_read_costs_no_other(place):
+    results = Results(place)
+    worker = channel.connect(channel.RESULTS)
+    for message, value in ((1, "a"), (2, "b"), (3, Unreadable())):
+        worker.send((message, value))
+    values, error = results.rest()
+    assert values == ["a", "b"] and isinstance(error, ZeroDivisionError)
+    worker.close()
 
 
 def test_an_iterable_is_two_portions_ahead_at_most(place):

@@ -7,6 +7,7 @@ import math
 import operator
 import os
 import pickle
+import queue
 import sys
 import textwrap
 import threading
@@ -188,20 +189,33 @@ def test_a_run_is_started_watched_and_iterated_over():
     assert run.wait().verdict == "interrupted"
 
 
-def test_an_interrupt_keeps_what_there_is(caplog):
-    run = drpipe.start(laboratory.endless, laboratory.square, drain_limit=60)
-    values = run.results()
-    taken = [next(values) for _ in range(10)]
+def test_an_interrupt_keeps_what_there_is():
+    started = queue.Queue()
 
-    def interrupted():
-        yield next(values)
-        raise KeyboardInterrupt
+    def items():
+        yield from range(3)
+        results = started.get()._results
+        with results._changed:
+            results._changed.wait_for(lambda: len(results._values) == 3)
+        _thread.interrupt_main()
+        yield 3
 
+    run = drpipe.start(items(), laboratory.square)
     with pytest.raises(KeyboardInterrupt) as caught, run:
-        taken.extend(interrupted())
+        started.put(run)
+        run.wait()
+    report = caught.value.report
+    assert (report.verdict, report.results[:3]) == ("interrupted", [0, 1, 4])
+
+
+def test_an_interrupt_within_the_block_has_the_report_too():
+    run = drpipe.start(laboratory.endless, laboratory.square)
+    with pytest.raises(KeyboardInterrupt) as caught, run:
+        taken = [value for _, value in zip(range(10), run.results())]
+        raise KeyboardInterrupt
     report = caught.value.report
     assert report.verdict == "interrupted"
-    assert report.results[0] == len(taken) ** 2
+    assert taken + report.results == [n**2 for n in range(10 + len(report.results))]
 
 
 def test_an_interrupt_does_not_wait_for_what_takes_long():

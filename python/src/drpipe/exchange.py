@@ -7,7 +7,7 @@ import socket
 import threading
 from collections import deque
 from types import GeneratorType
-from typing import Any, Deque, Iterable, Iterator, List, Optional
+from typing import Any, Deque, Iterable, Iterator, List, Optional, Tuple
 
 from . import channel, failures
 
@@ -69,20 +69,16 @@ class Results:
         """From now on the pipeline does not wait for an iteration."""
         self._set_limit(None)
 
-    def rest(self) -> List[Any]:
-        """All that was not taken, once it is complete.
-
-        Raises:
-            Exception: what a value could not be read for.
-        """
+    def rest(self) -> Tuple[List[Any], Optional[BaseException]]:
+        """All that was not taken, once it is complete, and what the next value could not be
+        read for."""
         with self._changed:
             while not self._complete:
                 self._changed.wait()
-            values = list(self._values)
+            values, error = list(self._values), self._error
             self._values.clear()
-        if self._error is not None:
-            raise self._error
-        return values
+            self._error = None
+        return values, error
 
     def _set_limit(self, limit: Optional[int]) -> None:
         with self._changed:

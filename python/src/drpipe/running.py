@@ -97,9 +97,10 @@ class Run:
         self._held: Optional[List[str]] = []
         self._cancelled = self._dropped = False
         self._outcome: Union[Report, DrpipeError, None] = None
+        self._driver = os.getpid()
         atexit.register(self._abandon)
         try:
-            driver = ["--driver", str(os.getpid()), "--driver-directory", private.path]
+            driver = ["--driver", str(self._driver), "--driver-directory", private.path]
             self._process = Process(
                 [*command, *driver], environment, self._hear, self._note, self._end
             )
@@ -329,19 +330,15 @@ class Run:
         report = outcome.report if isinstance(outcome, RunError) else outcome
         if self._results is None or not isinstance(report, Report):
             return
-        try:
-            rest = self._results.rest()
-        except Exception as error:
-            self._outcome = RunError(f"a result cannot be read: {type(error).__name__}: {error}")
-            self._outcome.__cause__ = error
-            return
-        if not rest:
-            return
-        report = dataclasses.replace(report, results=report.results + rest)
+        rest, error = self._results.rest()
+        if rest:
+            report = dataclasses.replace(report, results=report.results + rest)
+        if error is not None:
+            outcome = RunError(f"a result cannot be read: {type(error).__name__}: {error}")
+            outcome.__cause__ = error
         if isinstance(outcome, RunError):
             outcome.report = report
-        else:
-            self._outcome = report
+        self._outcome = outcome if isinstance(outcome, RunError) else report
 
     def _hear(self, event: Dict[str, Any]) -> None:
         kind = event.get("event")
@@ -452,6 +449,8 @@ class Run:
 
     def _abandon(self) -> None:
         """Python ends, and nobody waits for the run."""
+        if os.getpid() != self._driver:
+            return  # It is a child that was forked.
         self.cancel(now=True)
         self._process.join(_PATIENCE)
         self._process.kill()
