@@ -1,13 +1,14 @@
 """Pipelines without a file: what a script or a notebook gives to `drpipe.run`."""
 
-import _thread
 import functools
+import itertools
 import linecache
 import math
 import operator
 import os
 import pickle
 import queue
+import signal
 import sys
 import textwrap
 import threading
@@ -197,8 +198,8 @@ def test_an_interrupt_keeps_what_there_is():
         results = started.get()._results
         with results._changed:
             results._changed.wait_for(lambda: len(results._values) == 3)
-        _thread.interrupt_main()
-        yield 3
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        yield from itertools.count(3)
 
     run = drpipe.start(items(), laboratory.square)
     with pytest.raises(KeyboardInterrupt) as caught, run:
@@ -223,7 +224,7 @@ def test_an_interrupt_does_not_wait_for_what_takes_long():
     values = run.results()
     assert [next(values) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(KeyboardInterrupt) as caught, run:
-        threading.Thread(target=_thread.interrupt_main).start()
+        os.kill(os.getpid(), signal.SIGINT)
         run.wait()
     assert caught.value.report.verdict == "interrupted"
 
