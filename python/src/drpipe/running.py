@@ -192,8 +192,6 @@ class Run:
             'interrupted'
         """
         if not self._cancelled:
-            if self._feeder is not None:
-                self._feeder.stop()
             self._process.signal(signal.SIGINT)
             self._cancelled = True
         if now:
@@ -351,6 +349,9 @@ class Run:
                 speech.of_step(event)
         elif kind in _FAILURES:
             self._note_failure(event)
+        elif kind == "stopping" and self._feeder is not None:
+            # Not before: a run whose items have ended is done.
+            self._feeder.stop()
         with self._changed:
             if kind == "progress":
                 self._progress = Progress.from_event(event)
