@@ -4,11 +4,18 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use super::args::Source;
 use super::{STOPPED, USAGE, complain};
 use crate::pipeline::Pipeline;
 
 /// Returns only if it cannot.
-pub(super) fn become_interpreter(pipeline: &Pipeline) -> ExitCode {
+pub(super) fn become_interpreter(pipeline: &Pipeline, source: &Source) -> ExitCode {
+    if source.is_standard_input() {
+        return complain(
+            USAGE,
+            "error: with --inline standard input is the steps': give the configuration as a file",
+        );
+    }
     let (interpreters, main) = pipeline.interpreters().unwrap_or_default();
     let mut found = interpreters.into_iter();
     let interpreter = match (found.next(), found.next()) {

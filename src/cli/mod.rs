@@ -143,7 +143,7 @@ impl Cli {
         let Args { command, run } = args;
         match command.unwrap_or(Command::Run(run)) {
             Command::Run(args) => match self.load(&args.source) {
-                Ok(pipeline) if args.inline => inline::become_interpreter(&pipeline),
+                Ok(pipeline) if args.inline => inline::become_interpreter(&pipeline, &args.source),
                 Ok(pipeline) => run::run(pipeline, &args),
                 Err(code) => code,
             },
@@ -181,7 +181,9 @@ impl Cli {
             QuarantineCommand::List(args) => quarantine::list(&args),
             QuarantineCommand::Show(args) => quarantine::show(&args),
             QuarantineCommand::Retry(args) => match self.load(&args.run.source) {
-                Ok(pipeline) if args.run.inline => inline::become_interpreter(&pipeline),
+                Ok(pipeline) if args.run.inline => {
+                    inline::become_interpreter(&pipeline, &args.run.source)
+                }
                 Ok(pipeline) => quarantine::retry(pipeline, &args),
                 Err(code) => code,
             },
