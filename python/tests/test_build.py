@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -119,6 +120,23 @@ def test_the_sections_of_helpers_are_known():
         assert traits.read(helpers.Telescope, [(param, text)]) == [value], param
     said = [("names", "a"), ("size", "1"), ("names", "b")]
     assert traits.read(helpers.Telescope, said) == [["a"], 1, ["a", "b"]]
+
+
+def test_what_helpers_do_not_take_is_known_before_the_run():
+    traits = pytest.importorskip("drpipe.traits")
+    pytest.importorskip("traitlets")
+    importlib.import_module("helpers")
+    whole = {
+        "sections": {
+            "Mirror": {"facets": "many", "color": "red"},
+            "Telescope": {"size": "own", "Mirror": {"facets": 1.5}},
+            "Other": {"facets": "many"},
+        },
+        "settings": [["Lid.open", "ajar"], ["Mirror.facets", "3"], ["Telescope.size", "x"]],
+    }
+    found = dict(traits.refused(whole, ["Telescope"]))
+    assert sorted(found) == ["Lid.open", "Mirror.facets", "Telescope.Mirror.facets"]
+    assert found["Mirror.facets"] == "found 'many'; expected an int"
 
 
 def test_a_class_that_is_only_iterated_over_is_a_producer():

@@ -40,6 +40,8 @@ pub struct Wanted {
     pub params: Value,
     /// The parameters of the command line, as they were typed.
     pub settings: Vec<(String, String)>,
+    /// The sections of the file and the command line's settings of classes.
+    pub configuration: Value,
 }
 
 /// Classes that take sections of the configuration for themselves, whether a step is of
@@ -68,6 +70,9 @@ pub struct Described {
     pub invalid: Option<String>,
     /// The classes with sections that are there with its module.
     pub sections: Arc<Sections>,
+    /// What helpers say against their sections: where the parameter is, with points
+    /// between, and what is wrong.
+    pub refused: Vec<(String, String)>,
     /// What is odd about its surroundings.
     pub odd: Vec<String>,
 }
@@ -116,11 +121,12 @@ pub(crate) fn describe(
     describe: &mut Describe<'_>,
     report: &mut Report<'_>,
 ) -> Vec<Option<Found>> {
-    let wanted: Vec<Option<Wanted>> =
-        (0..drafts.len()).map(|index| wanted(drafts, index, &lowered.python)).collect();
+    let configuration = configuration(drafts, lowered, settings);
+    let wanted: Vec<Option<Wanted>> = (0..drafts.len())
+        .map(|index| wanted(drafts, index, &lowered.python, &configuration))
+        .collect();
     let asked: Vec<Wanted> = wanted.iter().flatten().cloned().collect();
     let mut answers = if asked.is_empty() { Vec::new() } else { describe(&asked) }.into_iter();
-    let configuration = configuration(drafts, lowered, settings);
     let mut said: Vec<String> = Vec::new();
     let mut all = Vec::new();
     for (draft, wanted) in drafts.iter_mut().zip(wanted) {
@@ -128,6 +134,10 @@ pub(crate) fn describe(
             Some(Ok(described)) => {
                 for odd in &described.odd {
                     report.warning(&draft.origin("module"), odd, "rename it");
+                }
+                for (path, message) in &described.refused {
+                    let origin = origin_in_sections(path, lowered, settings);
+                    report.error(&origin, format!("parameter {}: {message}", quote(path)), "");
                 }
                 draft.params.read(&described.settings);
                 Found::Class(Box::new(found(draft, described, &configuration)))
@@ -245,7 +255,22 @@ fn configuration(drafts: &[Draft<'_>], lowered: &Lowered<'_>, settings: &[Settin
     json!({"sections": sections, "rest": rest, "settings": of_classes})
 }
 
-fn wanted(drafts: &[Draft<'_>], index: usize, defaults: &Defaults) -> Option<Wanted> {
+/// Where a parameter of a section was given, with points between the names that lead to it.
+fn origin_in_sections(path: &str, lowered: &Lowered<'_>, settings: &[Setting]) -> Origin {
+    let said = |setting: &Setting| format!("{}.{}", setting.target, setting.param()) == path;
+    if let Some(index) = settings.iter().rposition(said) {
+        return Origin::Setting(index);
+    }
+    let names: Vec<String> = path.split('.').map(str::to_owned).collect();
+    Origin::File(lowered.root.offset_of(&names).unwrap_or(lowered.root.offset))
+}
+
+fn wanted(
+    drafts: &[Draft<'_>],
+    index: usize,
+    defaults: &Defaults,
+    configuration: &Value,
+) -> Option<Wanted> {
     let draft = &drafts[index];
     let (module, class) = (draft.text("module")?, draft.text("class")?);
     if module == OWN {
@@ -265,6 +290,9 @@ fn wanted(drafts: &[Draft<'_>], index: usize, defaults: &Defaults) -> Option<Wan
         next_steps: next_steps(drafts, index),
         params: draft.params.of_file(),
         settings: draft.params.settings(),
+        configuration: json!({
+            "sections": configuration["sections"], "settings": configuration["settings"],
+        }),
     })
 }
 

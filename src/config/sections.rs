@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::diagnostic::{did_you_mean, quote};
 use super::keys;
 use super::lower::{Lowered, Spelling, unknown_key};
-use super::node::Member;
+use super::node::{Member, Node};
 use super::python::{Found, Sections};
 use super::report::Report;
 use super::spec::Origin;
@@ -129,6 +129,12 @@ impl<'c> Claims<'c> {
                 let (message, hint) = unknown(target, param, params);
                 report.warning(origin, message, hint);
             }
+            for section in &lowered.sections {
+                if let Some(path) = inside(&section.value, &section.key, target, param) {
+                    let message = format!("{} in the file wins over it", quote(&path));
+                    report.warning(origin, message, format!("set that: --{path}.{param}=..."));
+                }
+            }
             return;
         }
         if self.registry.get(target).is_some() {
@@ -151,6 +157,18 @@ impl<'c> Claims<'c> {
         let message = format!("{target} is neither a step nor a class; the steps are {known}");
         report.error(origin, message, did_you_mean(near));
     }
+}
+
+/// The way to a section of this name inside another that says this parameter: a class
+/// takes that first.
+fn inside(section: &Node, path: &str, target: &str, param: &str) -> Option<String> {
+    section.members().iter().filter(|member| is_name(&member.key)).find_map(|member| {
+        let path = format!("{path}.{}", member.key);
+        match member.key == target && member.value.get(param).is_some() {
+            true => Some(path),
+            false => inside(&member.value, &path, target, param),
+        }
+    })
 }
 
 /// Whether a key of a section is the name of a section inside it: it begins with a

@@ -41,6 +41,9 @@ struct Answer {
     /// Classes that take sections of the configuration for themselves.
     #[serde(default)]
     sections: Sections,
+    /// What helpers say against their sections.
+    #[serde(default)]
+    refused: Vec<(String, String)>,
     /// What is odd about where modules come from.
     #[serde(default)]
     odd: Vec<String>,
@@ -124,7 +127,9 @@ impl Questions<'_> {
                 })
             })
             .collect();
-        let answer = match self.ask(&interpreter, &json!({"paths": paths, "classes": classes})) {
+        let configuration = &wanted[0].configuration;
+        let request = json!({"paths": paths, "classes": classes, "configuration": configuration});
+        let answer = match self.ask(&interpreter, &request) {
             Ok(answer) if answer.classes.len() == wanted.len() => answer,
             Ok(_) => return fail(of_interpreter("its answer is incomplete".into(), String::new())),
             Err(unusable) => return fail(unusable),
@@ -137,10 +142,10 @@ impl Questions<'_> {
                 paths: paths.clone(),
                 configuration: Value::Null,
             };
-            let odd = answer.odd.clone();
+            let (refused, odd) = (answer.refused.clone(), answer.odd.clone());
             let sections = Arc::clone(&sections);
             let described = described(wanted, python, entry)?;
-            Ok(Described { sections, odd, ..described })
+            Ok(Described { sections, refused, odd, ..described })
         });
         described.collect()
     }

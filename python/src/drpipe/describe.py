@@ -81,6 +81,7 @@ def answer(request: Dict[str, Any], trouble: str = "") -> Dict[str, Any]:
         classes = [{"error": refusal} for _ in request.get("classes", [])]
     else:
         classes = [_entry(wanted) for wanted in request.get("classes", [])]
+    own = [wanted["class"] for wanted in request.get("classes", [])]
     version = ".".join(str(part) for part in sys.version_info[:3])
     return {
         "python": version,
@@ -88,6 +89,7 @@ def answer(request: Dict[str, Any], trouble: str = "") -> Dict[str, Any]:
         "missing": missing,
         "classes": classes,
         "sections": traits.sections(),
+        "refused": traits.refused(request.get("configuration", {}), own),
         "odd": [shadows.hides(file) for file in shadows.loaded()],
     }
 

@@ -7,7 +7,7 @@ import enum
 import json
 import sys
 import warnings
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Collection, Dict, Iterator, List, Set, Tuple
 
 #: What the program sends: the sections of classes, the rest of the file, and what the
 #: command line says of classes.
@@ -147,6 +147,56 @@ def _read(cls: Any, settings: List[Tuple[str, str]]) -> Any:
         return None
     value = _deferred([said for other, said in settings if other == path])
     return _as_json(value.get_value(trait) if hasattr(value, "get_value") else value, text)
+
+
+def refused(whole: Whole, own: Collection[str]) -> List[Tuple[str, str]]:
+    """What the sections and settings of helpers say that their traits do not take, each
+    with its path. Those of the classes in `own` are checked as parameters."""
+    found: List[Tuple[str, str]] = []
+    for name, section in whole.get("sections", {}).items():
+        _refuse_in([name], section, own, found)
+    for path, texts in _by_path(whole.get("settings", [])).items():
+        *names, key = path.split(".")
+        if names[1:] or names[0] not in own:
+            trait = _trait(names[-1], key)
+            said = _deferred(texts)
+            if trait is not None and hasattr(said, "get_value"):
+                _refuse(path, trait, said.get_value(trait), found)
+    return found
+
+
+def _refuse_in(
+    path: List[str], section: Any, own: Collection[str], found: List[Tuple[str, str]]
+) -> None:
+    for key, value in section.items() if isinstance(section, dict) else ():
+        if is_section(key) and isinstance(value, dict):
+            _refuse_in([*path, key], value, own, found)
+        elif path[1:] or path[0] not in own:
+            trait = _trait(path[-1], key)
+            if trait is not None:
+                _refuse(".".join([*path, key]), trait, value, found)
+
+
+def _trait(name: str, param: str) -> Any:
+    """None if it is not known for certain."""
+    named = [cls for cls in _all_configurables() if cls.__name__ == name]
+    return named[0].class_traits(config=True).get(param) if len(named) == 1 else None
+
+
+def _refuse(path: str, trait: Any, value: Any, found: List[Tuple[str, str]]) -> None:
+    from traitlets import HasTraits, TraitError
+
+    # Whether a path is there is not for now to say.
+    is_path = any(cls.__name__ == "Path" for cls in type(trait).__mro__)
+    if is_path or (value is None and trait.allow_none) or not hasattr(trait, "validate"):
+        return
+    try:
+        trait.validate(HasTraits(), value)
+    except TraitError:
+        found.append((path, f"found {value!r}; expected {trait.info()}"))
+    except Exception:
+        # It wants to know its instance: a worker says what is wrong.
+        return
 
 
 def _as_json(value: Any, text: str) -> Any:

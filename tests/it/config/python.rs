@@ -240,6 +240,22 @@ fn misspelt_names_in_sections_of_helpers_are_said() {
 }
 
 #[test]
+fn what_helpers_refuse_is_said_where_it_was_given() {
+    let text = with_stagers(GAIN).replacen('{', r#"{"Gain": {"Cleaner": {"cut": "x"}},"#, 1);
+    let mut describe = |wanted: &[Wanted]| {
+        assert_eq!(wanted[0].configuration["settings"], json!([["Cleaner.cut", "y"]]));
+        let refused = ["Gain.Cleaner.cut", "Cleaner.cut"].map(|path| (path.into(), "no".into()));
+        let refuse = |described| Described { refused: refused.to_vec(), ..described };
+        describe_component(wanted).into_iter().map(|answer| answer.map(refuse)).collect()
+    };
+    let found = lines(&check_with(&text, &["Cleaner.cut=y"], &mut describe).err().expect("errors"));
+    says(&found, &format!("{}: error: ", at(&text, "\"cut\"")), &["\"Gain.Cleaner.cut\": no"]);
+    says(&found, "--set Cleaner.cut=y: error: ", &["\"Cleaner.cut\": no"]);
+    // The section inside the class's own wins, as in traitlets.
+    says(&found, "--set Cleaner.cut=y: warning: ", &["\"Gain.Cleaner\" in the file wins over it"]);
+}
+
+#[test]
 fn settings_are_what_the_class_reads_in_them() {
     let mut describe = |wanted: &[Wanted]| {
         assert_eq!(wanted[0].settings, [("gain".to_owned(), "1/2".to_owned())]);
