@@ -52,7 +52,7 @@ class Pipeline:
             >>> Pipeline.load("night.json")  # doctest: +SKIP
         """
         found = program.find()
-        name = os.fspath(path)
+        name = os.path.expanduser(path)
         program.check(found, name, settings)
         return cls(found, name, settings or {})
 
