@@ -270,11 +270,14 @@ fn classes_of_steps(root: &Node) -> Vec<String> {
 /// Whether an unknown key of ctapipe's spelling is a setting of the first model or of
 /// its programs, which have many, and no slip: neither steps nor near to a known key.
 fn is_idle(member: &Member, table: &'static [Key]) -> bool {
-    let names = table.iter().chain(keys::FLOW).map(|key| key.name);
+    if keys::find(keys::FLOW, &member.key).is_some_and(keys::has_no_effect) {
+        return true;
+    }
+    let meant = table.iter().chain(keys::FLOW).filter(|key| !keys::has_no_effect(key));
     let plain = |node: &Node| matches!(node.tree, Tree::Scalar(_));
     let is_plain = plain(&member.value)
         || matches!(&member.value.tree, Tree::List(items) if items.iter().all(plain));
-    is_plain && nearest(&member.key, names).is_none()
+    is_plain && nearest(&member.key, meant.map(|key| key.name)).is_none()
 }
 
 /// Says once which keys of the first model have no meaning here.

@@ -149,8 +149,9 @@ fn ctapipe_bad_json_is_an_error() {
 fn keys_of_the_first_model_without_a_meaning_here_are_said_once() {
     let keys = r#""zmq_ports": [26101, 26102], "ports": [], "log_level": 10, "overwrite": true"#;
     let text = LISTED.replace("\"mode\": \"multiprocess\"", keys);
-    let (_, warnings) = good(&text.replacen('{', "{ \"debug\": null,", 1));
-    let parts = ["\"debug\", ", "\"zmq_ports\", \"ports\", \"log_level\"", "have no effect"];
+    let (_, warnings) = good(&text.replacen('{', "{ \"debug\": null, \"log_level\": 1,", 1));
+    let parts =
+        ["\"debug\", \"log_level\", ", "\"zmq_ports\", \"ports\", \"log_level\"", "have no effect"];
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     parts.iter().for_each(|part| assert!(warnings[0].contains(part), "{warnings:?}"));
     let text = LISTED.replace("\"mode\": \"multiprocess\"", "\"stages\": [{\"name\": \"A\"}]");
