@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::plan::OnError;
 use crate::error::Failure;
 use crate::ledger::{Counts, in_seconds};
+use crate::name::{as_text, as_text_if_any};
 use crate::registry::Kind;
 use crate::summary::Report;
 
@@ -194,6 +195,7 @@ pub enum Event {
         /// What the file was made from.
         origin: Option<Arc<str>>,
         /// Its path.
+        #[serde(with = "as_text")]
         path: PathBuf,
     },
     /// Nothing new is begun, at one step or at all of them.
@@ -251,6 +253,7 @@ pub struct Opened {
     /// The program's process.
     pub pid: u32,
     /// The directory that relative paths are relative to.
+    #[serde(with = "as_text")]
     pub directory: PathBuf,
     /// The program's arguments; empty if the run is part of another program.
     #[serde(default)]
@@ -262,9 +265,10 @@ pub struct Opened {
     /// The hash of the configuration.
     pub config_hash: String,
     /// Where failed inputs are kept.
+    #[serde(with = "as_text")]
     pub quarantine: PathBuf,
     /// The journal, if one is kept.
-    #[serde(default)]
+    #[serde(default, with = "as_text_if_any")]
     pub journal: Option<PathBuf>,
     /// The names of the steps in the order of the plan.
     pub steps: Vec<Arc<str>>,

@@ -6,6 +6,7 @@
 
 mod entries;
 mod history;
+mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,8 +21,9 @@ use crate::codec::Codec;
 use crate::config::plan::Plan;
 use crate::router::Casualty;
 
-pub(crate) use entries::{Contents, Entry, find, read_entry, read_payload, remove};
+pub(crate) use entries::{Contents, Entry, find, read_entry, read_payload, read_reason, remove};
 pub(crate) use history::{Past, Retried};
+pub(crate) use taken::Taken;
 
 /// Failed inputs that may wait to be written before the router waits too.
 const MOST_WAITING: usize = 16;

@@ -10,7 +10,7 @@ use super::words::one_line;
 use super::{STOPPED, USAGE, complain, print, run, say};
 use crate::codec::{self, Codec};
 use crate::pipeline::{Pipeline, Report, Verdict};
-use crate::quarantine::{Contents, Entry, find, read_payload, remove};
+use crate::quarantine::{Contents, Entry, Taken, find, read_payload, remove};
 
 const HEADINGS: [&str; 7] = ["entry", "step", "cause", "attempts", "time", "origin", "reason"];
 /// The longest header that is shown, in bytes.
@@ -66,8 +66,15 @@ fn row(entry: &Entry) -> [String; 7] {
         reason.attempts.to_string(),
         reason.time.clone(),
         one_line(reason.origin.as_deref().unwrap_or("-")),
-        one_line(reason.reason.first().map_or("-", String::as_str)),
+        one_line(why(&reason.reason)),
     ]
+}
+
+/// The sentence that says why, of those from the outside in: the last, unless that is a
+/// traceback.
+fn why(reason: &[String]) -> &str {
+    let last = reason.iter().rfind(|sentence| !sentence.contains('\n'));
+    last.or(reason.first()).map_or("-", String::as_str)
 }
 
 fn table(rows: &[[String; 7]]) -> String {
@@ -166,8 +173,8 @@ pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
              the pipeline itself with --resume to do failed items again from their beginning",
         );
     }
-    let entries = match find(&args.directory) {
-        Ok(entries) => entries,
+    let (entries, _taken) = match take(&args.directory) {
+        Ok(taken) => taken,
         Err(error) => return complain(USAGE, format_args!("error: {error}")),
     };
     if entries.is_empty() {
@@ -210,6 +217,20 @@ pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
     }
 }
 
+/// The entries to be tried again, which nobody else tries again meanwhile.
+fn take(directory: &Path) -> Result<(Vec<Entry>, Taken), String> {
+    let paths: Vec<PathBuf> = find(directory)?.into_iter().map(|entry| entry.path).collect();
+    if paths.is_empty() {
+        return Ok((Vec::new(), Taken::of([])?));
+    }
+    let taken = Taken::of(paths.iter().map(PathBuf::as_path))?;
+    // What another program has done since they were looked for is not there any more,
+    // and what is new since then is not taken.
+    let mut entries = if directory.exists() { find(directory)? } else { Vec::new() };
+    entries.retain(|entry| paths.contains(&entry.path));
+    Ok((entries, taken))
+}
+
 /// Of several entries of one input at one step, from runs one after the other, the
 /// newest: the input is to be tried again once.
 fn newest_of_each(inputs: Vec<(PathBuf, Contents)>) -> Vec<(PathBuf, Contents)> {
@@ -242,12 +263,19 @@ fn conclude(report: &Report, paths: &[PathBuf], skipped: usize, args: &RetryArgs
         return code;
     }
     for path in paths {
-        if let Err(error) = remove(path) {
-            let path = path.display();
-            return complain(
-                STOPPED,
-                format_args!("error: cannot remove {path}, which was processed: {error}"),
-            );
+        let shown = path.display();
+        match remove(path) {
+            Ok(others) if others.is_empty() => {}
+            Ok(others) => say(format_args!(
+                "note: {shown} has files that are not drpipe's, and stays with them: {}",
+                others.join(", ")
+            )),
+            Err(error) => {
+                return complain(
+                    STOPPED,
+                    format_args!("error: cannot remove {shown}, which was processed: {error}"),
+                );
+            }
         }
     }
     if !args.run.quiet {

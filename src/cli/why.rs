@@ -157,7 +157,8 @@ fn describe_run(text: &mut String, part: &Part) {
         let _ = writeln!(text, "    {:<width$}  {}", attempt.step, attempted(attempt));
     }
     for product in &part.products {
-        let _ = writeln!(text, "    made {} ({})", plain(&product.path), product.step);
+        let gone = if product.missing { ", not there any more" } else { "" };
+        let _ = writeln!(text, "    made {} ({}{gone})", plain(&product.path), product.step);
     }
     for entry in &part.quarantine {
         let gone = if entry.exists() { "" } else { " (not there any more)" };

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::JournalError;
 use super::read::{Attempt, Item, Journal, Product, Run};
 use crate::event::{Event, Told};
+use crate::name::{name_of_path, path_of_name};
 use crate::nearest::nearest;
 
 /// All that a journal knows of a path.
@@ -103,7 +104,7 @@ impl Lineage {
             Ok(Input { item: item.clone(), run, product, runs: parts })
         });
         let inputs = inputs.collect::<Result<_, JournalError>>()?;
-        Ok(Self { asked: path.display().to_string(), inputs, gathered })
+        Ok(Self { asked: name_of_path(path), inputs, gathered })
     }
 
     /// Whether the journal knows nothing of the path.
@@ -122,11 +123,11 @@ pub(crate) fn like(journal: &Journal, path: &Path) -> Result<Vec<String>, Journa
     let mut names: Vec<String> = journal.items()?.into_iter().map(|item| item.origin).collect();
     names.extend(journal.products()?.into_iter().map(|product| product.path));
     let same = |name: &&String| {
-        path.file_name().is_some() && Path::new(name).file_name() == path.file_name()
+        path.file_name().is_some() && path_of_name(name).file_name() == path.file_name()
     };
     let mut found: Vec<String> = names.iter().filter(same).take(MOST).cloned().collect();
     if found.is_empty() {
-        let text = path.display().to_string();
+        let text = name_of_path(path);
         found.extend(nearest(&text, names.iter().map(String::as_str)).map(str::to_owned));
     }
     found.dedup();
@@ -167,7 +168,10 @@ fn parts(
         products: products
             .iter()
             .filter(|product| product.run == run.id && product.item == Some(item.id))
-            .cloned()
+            .map(|product| {
+                let there = told.directory.join(path_of_name(&product.path)).exists();
+                Product { missing: !there, ..product.clone() }
+            })
             .collect(),
         quarantine: told
             .entries
@@ -194,7 +198,7 @@ struct Meant {
 impl Meant {
     fn of(path: &Path, here: &Path) -> Self {
         Self {
-            written: path.display().to_string(),
+            written: name_of_path(path),
             absolute: plain(&here.join(path)),
             real: here.join(path).canonicalize().ok(),
         }
@@ -205,7 +209,7 @@ impl Meant {
         if name == self.written {
             return true;
         }
-        let place = plain(&directory.join(name));
+        let place = plain(&directory.join(path_of_name(name)));
         place == self.absolute || Some(&place) == self.real.as_ref()
     }
 }

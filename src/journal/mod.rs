@@ -2,6 +2,7 @@
 //! where this one ended, however it ended.
 //!
 //! - `store`: the file, an SQLite database
+//! - `trust`: what it must be before it is believed
 //! - `told`: the events of the run, as far as they are kept there
 //! - `read`: what a journal says when no run writes into it
 //! - `lineage`: what became of an input, and where a product came from
@@ -18,7 +19,10 @@ mod past;
 pub(crate) mod read;
 mod store;
 mod told;
+mod trust;
 
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +30,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{JoinHandle, Thread};
 
 use crate::event::Event;
+use crate::name::path_of_name;
 use crate::parcel::Output;
 use crate::router::Record;
 use crate::stream::Stream;
@@ -50,6 +55,18 @@ pub enum JournalError {
         /// The file.
         path: PathBuf,
         /// What the system says.
+        reason: String,
+    },
+    /// It is damaged, or made by somebody else.
+    #[error(
+        "the journal {} cannot be believed: {reason}; it is damaged, or not made by drpipe, and was \
+         left as it is: take a copy that is whole, or name another file with --journal FILE, which \
+         begins anew", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
         reason: String,
     },
     /// It is something else.
@@ -140,14 +157,42 @@ struct FileState {
 
 impl FileState {
     /// None if the origin is not the path of a file.
-    fn of(origin: &str) -> Option<Self> {
-        let metadata = std::fs::metadata(origin).ok().filter(std::fs::Metadata::is_file)?;
+    ///
+    /// # Errors
+    /// Why it is not known whether it is.
+    fn of(origin: &str) -> io::Result<Option<Self>> {
+        let Some(metadata) = look(origin)?.filter(Metadata::is_file) else { return Ok(None) };
         let modified = metadata.mtime().saturating_mul(1_000_000_000);
-        Some(Self {
-            size: i64::try_from(metadata.len()).unwrap_or(i64::MAX),
-            modified: modified.saturating_add(metadata.mtime_nsec()),
-        })
+        let modified = modified.saturating_add(metadata.mtime_nsec());
+        Ok(Some(Self { size: size_of(&metadata), modified }))
     }
+}
+
+/// What the system knows of a file by its name in the journal; none if there is no such
+/// file.
+///
+/// # Errors
+/// Why that cannot be known.
+fn look(name: &str) -> io::Result<Option<Metadata>> {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
+    match std::fs::metadata(path_of_name(name)) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) => match error.kind() {
+            NotFound | NotADirectory | InvalidFilename | InvalidInput => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// The size of a product; none if it is not there.
+fn look_at_size(name: &str) -> io::Result<Option<i64>> {
+    Ok(look(name)?.map(|metadata| size_of(&metadata)))
+}
+
+/// The size of a file in bytes; -1 of what is no file.
+fn size_of(metadata: &Metadata) -> i64 {
+    let size = metadata.is_file().then(|| i64::try_from(metadata.len()).unwrap_or(i64::MAX));
+    size.unwrap_or(-1)
 }
 
 /// What the journal has to say at the end.
@@ -184,10 +229,12 @@ impl Journal {
         let mut events = TellTale::new(stream.watch());
         let write = move || {
             let result = store.write(&received, &asked, &mut events).map_err(|error| {
-                format!(
-                    "the journal {path_in_words} cannot be written: {error}; what it holds is \
-                     right: make room, then go on with --resume"
-                )
+                let advice = if trust::is_damage(&error) {
+                    "it is damaged: take a copy that is whole, or name another file with --journal"
+                } else {
+                    "what it holds is right: make room, then go on with --resume"
+                };
+                format!("the journal {path_in_words} cannot be written: {error}; {advice}")
             });
             if let Err(reason) = &result {
                 failed(reason.clone());
@@ -231,7 +278,7 @@ impl Journal {
         let file = FileState::of(origin);
         let mut done = 0;
         if let Some(past) = &mut self.past {
-            let decision = past.decide(origin, file);
+            let decision = past.decide(origin, &file, &look_at_size);
             events.push(Event::Decided {
                 origin: Arc::clone(origin),
                 skipped: decision.skip,
@@ -243,6 +290,7 @@ impl Journal {
             }
             done = decision.done;
         }
+        let file = file.ok().flatten();
         self.send(Entry::Begun { origin: Arc::clone(origin), done, file });
         true
     }

@@ -1,6 +1,7 @@
 //! What earlier runs left, and what follows from it for each item.
 
 use std::collections::HashMap;
+use std::io;
 
 use super::FileState;
 
@@ -29,11 +30,30 @@ pub(super) struct Item {
     /// Where it failed or was gathered.
     pub(super) step: Option<Box<str>>,
     pub(super) reason: Option<Box<str>>,
+    /// What was made of it and was there when it was done.
+    pub(super) made: Vec<Made>,
     /// How many of its messages the producer has emitted in this run.
     pub(super) seen: u32,
     /// Why nothing done by earlier runs counts, once that has been looked at.
     pub(super) outdated: Option<Option<String>>,
 }
+
+impl Item {
+    /// Why what was made of it is not as it was made, if any of it counts.
+    fn gone(&self, look: &Look) -> Option<String> {
+        self.made.iter().filter(|_| self.done > 0).find_map(|made| gone(made, look))
+    }
+}
+
+/// A file that was made of an item.
+pub(super) struct Made {
+    pub(super) path: Box<str>,
+    /// In bytes, -1 of what is no file; none if other items are in it, too.
+    pub(super) size: Option<i64>,
+}
+
+/// The size of a product by its name; none if it is not there.
+type Look = dyn Fn(&str) -> io::Result<Option<i64>>;
 
 /// The states of an item, and their names in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +96,20 @@ pub(super) struct Decision {
 
 impl Past {
     /// Decides about the next message that the producer has emitted of an item.
-    pub(super) fn decide(&mut self, origin: &str, file: Option<FileState>) -> Decision {
+    pub(super) fn decide(
+        &mut self,
+        origin: &str,
+        file: &io::Result<Option<FileState>>,
+        look: &Look,
+    ) -> Decision {
         let Some(item) = self.items.get_mut(origin) else {
             return Decision { skip: false, why: "new".into(), done: 0 };
         };
         let run = self.runs.get(&item.run).map_or("?", |run| &*run.name);
         item.seen += 1;
         if item.outdated.is_none() {
-            item.outdated = Some(outdated(item, self.last_other, run, file));
+            let why = outdated(item, self.last_other, run, file);
+            item.outdated = Some(why.or_else(|| item.gone(look)));
         }
         if let Some(Some(why)) = &item.outdated {
             return Decision { skip: false, why: why.clone(), done: 0 };
@@ -96,10 +122,19 @@ impl Past {
 }
 
 /// Why nothing that earlier runs have done of the item counts any more.
-fn outdated(item: &Item, last_other: i64, run: &str, file: Option<FileState>) -> Option<String> {
+fn outdated(
+    item: &Item,
+    last_other: i64,
+    run: &str,
+    file: &io::Result<Option<FileState>>,
+) -> Option<String> {
     if item.run <= last_other {
         return Some(format!("the configuration has changed since run {run}"));
     }
+    let file = match file {
+        Ok(file) => *file,
+        Err(error) => return Some(format!("the file cannot be looked at: {error}")),
+    };
     match (item.file, file) {
         (Some(old), Some(new)) if old.size != new.size => {
             let (old, new) = (old.size, new.size);
@@ -111,6 +146,22 @@ fn outdated(item: &Item, last_other: i64, run: &str, file: Option<FileState>) ->
         }
         (Some(_), None) => Some(format!("the file of run {run} is not there any more")),
         (None, Some(_)) => Some(format!("there was no such file in run {run}")),
+        _ => None,
+    }
+}
+
+/// Why a product is not as it was made.
+fn gone(made: &Made, look: &Look) -> Option<String> {
+    let path = &made.path;
+    match (look(path), made.size) {
+        (Err(error), _) => Some(format!("its product {path} cannot be looked at: {error}")),
+        (Ok(None), _) => Some(format!("its product {path} is missing")),
+        (Ok(Some(new)), Some(old)) if new != old => {
+            let words =
+                |size: i64| if size < 0 { "no file".into() } else { format!("{size} bytes") };
+            let (old, new) = (words(old), words(new));
+            Some(format!("its product {path} has another size: {old} -> {new}"))
+        }
         _ => None,
     }
 }
@@ -152,6 +203,7 @@ mod tests {
             time: "T".into(),
             step: Some("CLEAN".into()),
             reason: Some("no light".into()),
+            made: Vec::new(),
             seen: 0,
             outdated: None,
         }
@@ -165,9 +217,45 @@ mod tests {
         }
     }
 
+    fn decide(past: &mut Past, file: Option<FileState>) -> Decision {
+        past.decide("x", &Ok(file), &|_| Ok(None))
+    }
+
+    /// What is decided about an item that has made `x.png` of 7 bytes, or of a size that
+    /// says nothing, if this is what is found there.
+    fn found(size: Option<i64>, there: fn() -> io::Result<Option<i64>>) -> String {
+        let mut item = item(State::Done, 1);
+        item.made.push(Made { path: "x.png".into(), size });
+        past(item).decide("x", &Ok(FILE), &move |_| there()).why
+    }
+
+    #[test]
+    fn an_item_whose_product_is_not_as_it_was_made_is_not_done() {
+        let denied = || Err(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(found(Some(7), || Ok(Some(7))), "done in run two at T");
+        assert_eq!(found(None, || Ok(Some(9))), "done in run two at T");
+        assert_eq!(found(Some(7), || Ok(None)), "its product x.png is missing");
+        assert_eq!(found(None, || Ok(None)), "its product x.png is missing");
+        let larger = "its product x.png has another size: 7 bytes -> 9 bytes";
+        assert_eq!(found(Some(7), || Ok(Some(9))), larger);
+        let directory = "its product x.png has another size: no file -> 9 bytes";
+        assert_eq!(found(Some(-1), || Ok(Some(9))), directory);
+        let why = found(None, denied);
+        assert_eq!(why, "its product x.png cannot be looked at: permission denied");
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_never_skipped() {
+        let mut past = past(item(State::Done, 1));
+        let denied = Err(io::ErrorKind::PermissionDenied.into());
+        let decision = past.decide("x", &denied, &|_| Ok(None));
+        assert_eq!(decision.why, "the file cannot be looked at: permission denied");
+        assert!(!decision.skip);
+    }
+
     #[track_caller]
     fn assert_decided(past: &mut Past, file: Option<FileState>, skip: bool, why: &str) {
-        let decision = past.decide("x", file);
+        let decision = decide(past, file);
         assert_eq!((decision.skip, &*decision.why), (skip, why));
     }
 
@@ -185,7 +273,8 @@ mod tests {
             assert_decided(&mut past(item(state, 0)), FILE, false, why);
         }
         assert_decided(&mut past(item(State::Done, 1)), FILE, true, "done in run two at T");
-        assert_eq!(past(item(State::Done, 1)).decide("y", None).why, "new");
+        let mut other = past(item(State::Done, 1));
+        assert_eq!(other.decide("y", &Ok(None), &|_| Ok(None)).why, "new");
     }
 
     #[test]
@@ -198,7 +287,7 @@ mod tests {
             assert_decided(&mut past, FILE, false, "was in flight when run two ended");
         }
         let mut past = super::tests::past(item(State::Done, 1));
-        past.decide("x", FILE);
+        decide(&mut past, FILE);
         assert_decided(&mut past, FILE, false, "one more than the 1 done in run two");
     }
 
@@ -228,7 +317,7 @@ mod tests {
         for (last_other, skip) in [(1, true), (3, false)] {
             let mut past = past(item(State::Done, 1));
             past.last_other = last_other;
-            assert_eq!(past.decide("x", FILE).skip, skip);
+            assert_eq!(decide(&mut past, FILE).skip, skip);
         }
     }
 

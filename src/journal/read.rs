@@ -7,7 +7,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
 use serde::Serialize;
 
 use super::JournalError;
-use super::store::{VERSION, explain, lock, upgrade, version};
+use super::store::{VERSION, lock, upgrade};
+use super::trust::{self, explain};
 
 /// A journal that is open for reading.
 pub(crate) struct Journal {
@@ -72,22 +73,21 @@ pub(crate) struct Product {
     pub(crate) step: String,
     pub(crate) path: String,
     pub(crate) time: String,
+    /// Whether it is not there any more.
+    pub(crate) missing: bool,
 }
 
 impl Journal {
     /// # Errors
     /// Why the file cannot be read: it is none, or a run writes into it.
     pub(crate) fn open(path: &Path) -> Result<Self, JournalError> {
-        if !path.is_file() {
-            let reason = if path.exists() { "it is not a file" } else { "there is no such file" };
-            return Err(JournalError::Unusable {
-                path: path.to_owned(),
-                reason: reason.to_owned(),
-            });
+        if !path.exists() {
+            let reason = "there is no such file".to_owned();
+            return Err(JournalError::Unusable { path: path.to_owned(), reason });
         }
         let explained = |error| explain(path, &error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(explained)?;
+        let connection = trust::open(path, flags)?;
         match lock(&connection) {
             // A file that cannot be written has no run that writes into it.
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
@@ -95,14 +95,13 @@ impl Journal {
             }
             locked => locked.map_err(explained)?,
         }
-        match version(&connection).map_err(explained)? {
-            None | Some(0) => return Err(JournalError::Foreign { path: path.to_owned() }),
-            Some(found) if found > VERSION => {
-                return Err(JournalError::Newer { path: path.to_owned(), found, known: VERSION });
-            }
+        match trust::version_of(path, &connection)? {
+            0 => return Err(JournalError::Foreign { path: path.to_owned() }),
             // Taken back when the connection is closed: nothing is committed.
-            Some(found) if found < VERSION => upgrade(&connection, found).map_err(explained)?,
-            Some(_) => {}
+            found if found < VERSION => {
+                upgrade(&connection, found, VERSION).map_err(explained)?;
+            }
+            _ => {}
         }
         Ok(Self { connection, path: path.to_owned() })
     }
@@ -170,6 +169,7 @@ impl Journal {
                 step: row.get(2)?,
                 path: row.get(3)?,
                 time: row.get(4)?,
+                missing: false,
             })
         })
     }
@@ -192,12 +192,16 @@ impl Journal {
         &self,
         sql: &str,
         params: impl rusqlite::Params,
-        make: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        mut make: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, JournalError> {
-        let read = || -> rusqlite::Result<Vec<T>> {
-            self.connection.prepare(sql)?.query_map(params, make)?.collect()
+        let mut rows = Vec::new();
+        let take = |row: &Row<'_>| {
+            rows.push(make(row)?);
+            Ok(())
         };
-        read().map_err(|error| explain(&self.path, &error))
+        trust::each_row(&self.connection, trust::size(&self.path), sql, params, take)
+            .map_err(|error| explain(&self.path, &error))?;
+        Ok(rows)
     }
 }
 
@@ -208,21 +212,12 @@ mod tests {
     /// A journal as version 1 made it, with one run and one item.
     fn old(path: &Path) {
         let connection = Connection::open(path).unwrap();
+        upgrade(&connection, 0, 1).unwrap();
         connection
             .execute_batch(
-                "CREATE TABLE run (id INTEGER PRIMARY KEY, name TEXT NOT NULL, program TEXT NOT NULL,
-                     config_hash TEXT NOT NULL, work_hash TEXT NOT NULL, started TEXT NOT NULL,
-                     ended TEXT, verdict TEXT) STRICT;
-                 CREATE TABLE item (id INTEGER PRIMARY KEY, origin TEXT NOT NULL UNIQUE,
-                     run INTEGER NOT NULL, state TEXT NOT NULL, done INTEGER NOT NULL, size INTEGER,
-                     modified_ns INTEGER, step TEXT, reason TEXT, time TEXT NOT NULL) STRICT;
-                 CREATE TABLE outcome (id INTEGER PRIMARY KEY, run INTEGER NOT NULL,
-                     item INTEGER NOT NULL, step TEXT NOT NULL, attempt INTEGER NOT NULL,
-                     outcome TEXT NOT NULL, reason TEXT, time TEXT NOT NULL) STRICT;
-                 INSERT INTO run VALUES (1, 'old', '0.1', 'c', 'w', 'T1', 'T2', 'done');
+                "INSERT INTO run VALUES (1, 'old', '0.1', 'c', 'w', 'T1', 'T2', 'done');
                  INSERT INTO item VALUES (1, 'x.fits', 1, 'done', 1, NULL, NULL, NULL, NULL, 'T2');
-                 INSERT INTO outcome VALUES (1, 1, 1, 'CLEAN', 1, 'done', NULL, 'T2');
-                 PRAGMA application_id = 1685221482; PRAGMA user_version = 1;",
+                 INSERT INTO outcome VALUES (1, 1, 1, 'CLEAN', 1, 'done', NULL, 'T2');",
             )
             .unwrap();
     }

@@ -2,23 +2,26 @@
 //! `product` and `event`. It is locked as long as the run lives, by the system: whatever
 //! kills the program frees it.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, params};
 
-use super::past::{Item, Past, Run, State};
+use super::past::{Item, Made, Past, Run, State};
 use super::told::TellTale;
-use super::{Entry, FileState, JournalError, Owner};
+use super::{Entry, FileState, JournalError, Owner, size_of, trust};
+use crate::name::name_of_path;
 use crate::router::{AttemptOutcome, End, Record};
 
 /// "drpj": the mark of a journal in the database's header.
 const APPLICATION: i64 = 0x6472_706a;
 /// The version of the tables.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 /// How long another program may hold the file, a reader say.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What has gathered is committed after this time, or when the thread is unparked.
@@ -87,6 +90,16 @@ const SECOND: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// What version 3 has beyond version 2. Names are texts that keep every byte; where a name
+/// of older versions may mean another file now, the item is done again.
+const THIRD: &str = "
+    ALTER TABLE product ADD COLUMN size INTEGER;     -- in bytes, when the item was done: -1
+                                                     -- if it is no file, NULL if it has gone
+    CREATE INDEX product_of_item ON product (item);
+    UPDATE item SET state = 'in flight', done = 0
+        WHERE origin GLOB '*\\x[0-9A-F][0-9A-F]*' OR instr(origin, char(65533));
+";
+
 const BEGUN: &str = "
     INSERT INTO item (origin, run, state, done, size, modified_ns, time)
     VALUES (?1, ?2, 'in flight', ?3, ?4, ?5, ?6)
@@ -120,37 +133,46 @@ const PRODUCT: &str = "
     INSERT INTO product (run, item, step, path, time)
     VALUES (?1, (SELECT id FROM item WHERE origin = ?2), ?3, ?4, ?5)";
 
+// What is done anew leaves what it made before to whoever removes it.
+const ANEW: &str = "
+    UPDATE product SET size = NULL
+    WHERE run <> ?2 AND item = (SELECT id FROM item WHERE origin = ?1)";
+const SIZE: &str = "UPDATE product SET size = ?2 WHERE id = ?1";
+
+const RUNS: &str = "SELECT id, name, work_hash FROM run";
+const ITEMS: &str =
+    "SELECT origin, run, state, done, size, modified_ns, time, step, reason, id FROM item";
+const PRODUCTS: &str = "
+    SELECT item, path, size FROM product WHERE size IS NOT NULL AND item IS NOT NULL ORDER BY id";
+// A file that several inputs add to, such as a table, grows after the first is done.
+const SHARED: &str = "
+    SELECT path FROM product WHERE size IS NOT NULL GROUP BY path HAVING count(DISTINCT item) > 1";
+
+/// The products of an item that is not done yet: the numbers of their rows.
+type Open = HashMap<Arc<str>, Vec<(i64, PathBuf)>>;
+
 /// The open file.
 pub(super) struct Store {
     connection: Connection,
-    path: std::path::PathBuf,
+    path: PathBuf,
     /// The number of this run.
     run: i64,
+    open: Open,
 }
 
 impl Store {
     /// # Errors
     /// Why the file cannot serve; then it is as it was.
     pub(super) fn open(path: &Path, owner: &Owner<'_>) -> Result<Self, JournalError> {
-        if path.is_dir() {
-            let reason = "it is a directory".to_owned();
-            return Err(JournalError::Unusable { path: path.to_owned(), reason });
-        }
-        let explain = |error| explain(path, &error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags).map_err(explain)?;
-        lock(&connection).map_err(explain)?;
-        let version = version(&connection).map_err(explain)?;
-        let run = match version {
-            None => Err(JournalError::Foreign { path: path.to_owned() }),
-            Some(found) if found > VERSION => {
-                Err(JournalError::Newer { path: path.to_owned(), found, known: VERSION })
-            }
-            Some(found) => begin(&mut connection, found, owner).map_err(explain),
-        }?;
-        Ok(Self { connection, path: path.to_owned(), run })
+        let mut connection = trust::open(path, flags)?;
+        let explained = |error| trust::explain(path, &error);
+        lock(&connection).map_err(explained)?;
+        let found = trust::version_of(path, &connection)?;
+        let run = begin(&mut connection, found, owner).map_err(explained)?;
+        Ok(Self { connection, path: path.to_owned(), run, open: Open::new() })
     }
 
     /// What the runs before this one left.
@@ -158,29 +180,40 @@ impl Store {
     /// # Errors
     /// If the file cannot be read.
     pub(super) fn past(&self, work_hash: &str) -> Result<Past, JournalError> {
-        self.read_past(work_hash).map_err(|error| explain(&self.path, &error))
+        self.read_past(work_hash).map_err(|error| trust::explain(&self.path, &error))
     }
 
     fn read_past(&self, work_hash: &str) -> rusqlite::Result<Past> {
+        let bytes = trust::size(&self.path);
         let mut runs = HashMap::new();
         let mut last_other = 0;
-        let mut statement = self.connection.prepare("SELECT id, name, work_hash FROM run")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
+        trust::each_row(&self.connection, bytes, RUNS, [], |row| {
             let (id, hash): (i64, String) = (row.get(0)?, row.get(2)?);
             runs.insert(id, Run { name: row.get(1)? });
             if hash != work_hash {
                 last_other = last_other.max(id);
             }
-        }
+            Ok(())
+        })?;
+        let mut shared = HashSet::<Box<str>>::new();
+        trust::each_row(&self.connection, bytes, SHARED, [], |row| {
+            shared.insert(row.get(0)?);
+            Ok(())
+        })?;
+        let mut made = HashMap::<i64, BTreeMap<Box<str>, Option<i64>>>::new();
+        trust::each_row(&self.connection, bytes, PRODUCTS, [], |row| {
+            let (path, size): (Box<str>, i64) = (row.get(1)?, row.get(2)?);
+            let size = (!shared.contains(&path)).then_some(size);
+            made.entry(row.get(0)?).or_default().insert(path, size);
+            Ok(())
+        })?;
         let mut items = HashMap::new();
-        let mut statement = self.connection.prepare(
-            "SELECT origin, run, state, done, size, modified_ns, time, step, reason FROM item",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            items.insert(row.get(0)?, item(row)?);
-        }
+        trust::each_row(&self.connection, bytes, ITEMS, [], |row| {
+            let made = made.remove(&row.get(9)?).unwrap_or_default();
+            let made = made.into_iter().map(|(path, size)| Made { path, size }).collect();
+            items.insert(row.get(0)?, item(row, made)?);
+            Ok(())
+        })?;
         Ok(Past { runs, last_other, items })
     }
 
@@ -196,6 +229,7 @@ impl Store {
         at_once: &AtomicBool,
         events: &mut TellTale,
     ) -> rusqlite::Result<()> {
+        trust::release(&mut self.connection)?;
         events.await_first();
         loop {
             events.write(&self.connection, self.run)?;
@@ -210,7 +244,7 @@ impl Store {
             }
             let transaction =
                 self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut batch = Batch::new(&transaction, self.run)?;
+            let mut batch = Batch::new(&transaction, self.run, &mut self.open)?;
             let rest = entries.try_iter().take(COMMIT_ENTRIES);
             std::iter::once(first).chain(rest).try_for_each(|entry| batch.entry(entry))?;
             drop(batch);
@@ -250,16 +284,15 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> 
     Ok((is_empty || is_journal).then_some(version))
 }
 
-/// Makes of the tables of version `found`, 0 if there are none, those of this version.
-pub(super) fn upgrade(connection: &Connection, found: i64) -> rusqlite::Result<()> {
-    if found < 1 {
-        connection.execute_batch(TABLES)?;
-    }
-    if found < 2 {
-        connection.execute_batch(SECOND)?;
+/// Makes of the tables of version `found`, 0 if there are none, those of version `wanted`.
+pub(super) fn upgrade(connection: &Connection, found: i64, wanted: i64) -> rusqlite::Result<()> {
+    for (version, tables) in (1..).zip([TABLES, SECOND, THIRD]) {
+        if found < version && version <= wanted {
+            connection.execute_batch(tables)?;
+        }
     }
     connection.pragma_update(None, "application_id", APPLICATION)?;
-    connection.pragma_update(None, "user_version", VERSION)
+    connection.pragma_update(None, "user_version", wanted)
 }
 
 /// Brings the tables to this version and notes the run; returns its number.
@@ -276,7 +309,7 @@ fn begin(connection: &mut Connection, found: i64, owner: &Owner<'_>) -> rusqlite
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if found < VERSION {
-        upgrade(&transaction, found)?;
+        upgrade(&transaction, found, VERSION)?;
     }
     transaction.execute(
         "INSERT INTO run (name, program, config_hash, work_hash, started) VALUES (?, ?, ?, ?, ?)",
@@ -288,7 +321,7 @@ fn begin(connection: &mut Connection, found: i64, owner: &Owner<'_>) -> rusqlite
     Ok(run)
 }
 
-fn item(row: &Row<'_>) -> rusqlite::Result<Item> {
+fn item(row: &Row<'_>, made: Vec<Made>) -> rusqlite::Result<Item> {
     let size: Option<i64> = row.get(4)?;
     let modified: Option<i64> = row.get(5)?;
     Ok(Item {
@@ -299,18 +332,10 @@ fn item(row: &Row<'_>) -> rusqlite::Result<Item> {
         time: row.get(6)?,
         step: row.get(7)?,
         reason: row.get(8)?,
+        made,
         seen: 0,
         outdated: None,
     })
-}
-
-pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> JournalError {
-    let path = path.to_owned();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => JournalError::Foreign { path },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked { path },
-        _ => JournalError::Unusable { path, reason: error.to_string() },
-    }
 }
 
 /// The time as text, to the millisecond.
@@ -326,11 +351,14 @@ struct Batch<'a> {
     done: Statement<'a>,
     outcome: Statement<'a>,
     product: Statement<'a>,
+    anew: Statement<'a>,
+    size: Statement<'a>,
     connection: &'a Connection,
+    open: &'a mut Open,
 }
 
 impl<'a> Batch<'a> {
-    fn new(connection: &'a Connection, run: i64) -> rusqlite::Result<Self> {
+    fn new(connection: &'a Connection, run: i64, open: &'a mut Open) -> rusqlite::Result<Self> {
         Ok(Self {
             run,
             time: now(),
@@ -338,7 +366,10 @@ impl<'a> Batch<'a> {
             done: connection.prepare(DONE)?,
             outcome: connection.prepare(OUTCOME)?,
             product: connection.prepare(PRODUCT)?,
+            anew: connection.prepare(ANEW)?,
+            size: connection.prepare(SIZE)?,
             connection,
+            open,
         })
     }
 
@@ -347,6 +378,9 @@ impl<'a> Batch<'a> {
             Entry::Begun { origin, done, file } => {
                 let (size, modified) = file.map(|file| (file.size, file.modified)).unzip();
                 self.begun.execute(params![origin, self.run, done, size, modified, self.time])?;
+                if done == 0 {
+                    self.anew.execute(params![origin, self.run])?;
+                }
             }
             Entry::Record(Record::Attempt { origin, step, attempt, outcome, ran }) => {
                 let (outcome, failure) = match &outcome {
@@ -369,8 +403,12 @@ impl<'a> Batch<'a> {
                 ])?;
             }
             Entry::Product { origin, step, path } => {
-                let path = path.to_string_lossy();
-                self.product.execute(params![self.run, origin, step, path, self.time])?;
+                let name = name_of_path(&path);
+                self.product.execute(params![self.run, origin, step, name, self.time])?;
+                if let Some(origin) = origin {
+                    let row = self.connection.last_insert_rowid();
+                    self.open.entry(origin).or_default().push((row, path));
+                }
             }
             Entry::Record(Record::Closed { origin, occurrences, end }) => {
                 self.closed(&origin, occurrences, &end)?;
@@ -387,6 +425,12 @@ impl<'a> Batch<'a> {
 
     fn closed(&mut self, origin: &str, occurrences: u32, end: &End) -> rusqlite::Result<()> {
         let time = &self.time;
+        let made = self.open.remove(origin).filter(|_| *end == End::Done);
+        for (row, path) in made.unwrap_or_default() {
+            // What a later step has taken away, or moved on, is not missed.
+            let size = fs::metadata(path).ok().map(|metadata| size_of(&metadata));
+            self.size.execute(params![row, size])?;
+        }
         match end {
             End::Done => self.done.execute(params![origin, occurrences, time]),
             End::Gathered { step } => {

@@ -189,7 +189,7 @@ mod tests {
     fn rows_of_progress_are_few_spread_over_the_run_and_up_to_date() {
         let mut kept = TellTale::new(Stream::new().watch());
         let connection = Connection::open_in_memory().unwrap();
-        crate::journal::store::upgrade(&connection, 0).unwrap();
+        crate::journal::store::upgrade(&connection, 0, crate::journal::store::VERSION).unwrap();
         connection
             .execute_batch(
                 "INSERT INTO run (name, program, config_hash, work_hash, started)

@@ -14,6 +14,7 @@ use super::feed::{Moment, json};
 use super::guard::Refusal;
 use super::thumbnail::thumbnail;
 use crate::pipeline::{Control, SteerError};
+use crate::quarantine::read_reason;
 use crate::status::{ProductLine, View};
 use crate::stream::Stream;
 
@@ -87,8 +88,8 @@ impl Own {
     /// Why the input in this entry of the quarantine failed, as it is kept there.
     pub(super) fn quarantined(&self, entry: &str) -> Option<Vec<u8>> {
         let is_name = !entry.is_empty() && !entry.contains(['/', '\\']) && !entry.starts_with('.');
-        let file = is_name.then(|| self.control.quarantine().join(entry).join("reason.json"))?;
-        std::fs::read(file).ok()
+        let entry = is_name.then(|| self.control.quarantine().join(entry))?;
+        read_reason(&entry).ok()
     }
 
     /// Does what was posted. Waits until the run has done it.

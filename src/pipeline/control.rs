@@ -1,13 +1,13 @@
 //! Steering a run that is under way, from any thread.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::nearest::nearest;
-use crate::quarantine;
+use crate::quarantine::{self, Taken};
 use crate::router::{Steer, Stop};
 use crate::stream::Stream;
 use crate::transport::hub::{Command, Commander};
@@ -28,6 +28,8 @@ pub struct Control {
     pub(super) steps: Arc<[String]>,
     /// Where the failed inputs of the run are kept.
     pub(super) quarantine: PathBuf,
+    /// Since the first failed input was tried again.
+    pub(super) taken: Arc<Mutex<Option<Taken>>>,
     pub(super) stream: Stream,
 }
 
@@ -96,6 +98,7 @@ impl Control {
     /// If there is no such entry, it was tried again already, or its step has finished.
     pub fn retry(&self, entry: &str) -> Result<(), SteerError> {
         let place = self.entry(entry)?;
+        self.take(&place).map_err(SteerError::Refused)?;
         let (reason, payload) = quarantine::read_entry(&place).map_err(SteerError::Refused)?;
         let step = self.index(&reason.step)?;
         let (entry, origin) = (entry.to_owned(), reason.origin.map(Into::into));
@@ -108,8 +111,18 @@ impl Control {
     }
 
     /// Where the failed inputs of the run are kept, if there are any.
-    pub fn quarantine(&self) -> &std::path::Path {
+    pub fn quarantine(&self) -> &Path {
         &self.quarantine
+    }
+
+    /// Keeps other programs from trying the same inputs again.
+    fn take(&self, entry: &Path) -> Result<(), String> {
+        // What is guarded is whole at every moment.
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.is_none() {
+            *taken = Some(Taken::of([entry])?);
+        }
+        Ok(())
     }
 
     /// The directory of an entry. It is written a moment after the failure was told.

@@ -312,6 +312,7 @@ impl Pipeline {
             cancelled: Arc::clone(&cancelled),
             steps: plan.steps.iter().map(|step| step.name.clone()).collect(),
             quarantine: plan.quarantine.join(&run),
+            taken: Arc::default(),
             stream: stream.clone(),
         };
         let mut outlet = Outlet::new(stream.clone(), keeper, journal);

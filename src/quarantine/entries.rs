@@ -2,18 +2,23 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Reason;
 use crate::message::Payload;
+use crate::plain;
 
 const REASON: &str = "reason.json";
 const HEADER: &str = "header.bin";
+/// The largest `reason.json` that is read, in bytes.
+const LARGEST_REASON: u64 = 16 << 20;
 
 /// One failed input.
 #[derive(Debug)]
@@ -33,7 +38,8 @@ pub(crate) struct Contents {
 }
 
 /// The entries in a quarantine directory, in one run's directory in it, or the
-/// one that `path` is; the newest run last.
+/// one that `path` is; the newest run last. Links in it are entries that cannot be
+/// used: a quarantine may come from elsewhere, and they may lead anywhere.
 ///
 /// # Errors
 /// If there is no such directory or it cannot be read.
@@ -48,7 +54,7 @@ pub(crate) fn find(path: &Path) -> Result<Vec<Entry>, String> {
     }
     let mut found = Vec::new();
     for child in directories(path).map_err(|error| cannot(path, error))? {
-        if is_entry(&child) {
+        if is_entry(&child) || child.is_symlink() {
             found.push(child);
         } else {
             let inner = directories(&child).map_err(|error| cannot(&child, error))?;
@@ -94,8 +100,19 @@ fn read(path: PathBuf) -> Entry {
     Entry { path, contents }
 }
 
+/// The bytes of an entry's `reason.json`.
+///
+/// # Errors
+/// Those of the system; that it is no file, a link, or too large.
+pub(crate) fn read_reason(entry: &Path) -> io::Result<Vec<u8>> {
+    plain::read_at_most(plain::open_unlinked(&entry.join(REASON))?, LARGEST_REASON)
+}
+
 fn contents(path: &Path) -> Result<Contents, String> {
-    let text = fs::read(path.join(REASON)).map_err(|error| format!("{REASON}: {error}"))?;
+    if path.is_symlink() {
+        return Err("it is a symbolic link, which is not followed".to_owned());
+    }
+    let text = read_reason(path).map_err(|error| format!("{REASON}: {error}"))?;
     let fields: Map<String, Value> =
         serde_json::from_slice(&text).map_err(|error| format!("{REASON}: {error}"))?;
     let reason = Reason::deserialize(&fields)
@@ -113,7 +130,7 @@ fn contents(path: &Path) -> Result<Contents, String> {
             Err(_) => break,
         }
     }
-    let found = header_bytes + buffer_bytes.iter().sum::<u64>();
+    let found = buffer_bytes.iter().fold(header_bytes, |sum, bytes| sum.saturating_add(*bytes));
     if found != reason.bytes || reason.buffers.is_some_and(|count| count != buffer_bytes.len()) {
         let count = buffer_bytes.len();
         return Err(format!(
@@ -126,12 +143,18 @@ fn contents(path: &Path) -> Result<Contents, String> {
 }
 
 fn size(file: &Path) -> io::Result<u64> {
-    let metadata = fs::metadata(file)?;
-    if metadata.is_file() { Ok(metadata.len()) } else { Err(io::Error::other("not a file")) }
+    Ok(plain::open_unlinked(file)?.metadata()?.len())
 }
 
 fn buffer(index: usize) -> String {
     format!("buffer-{index}.bin")
+}
+
+/// Whether a file of this name is one that an entry has.
+fn is_own(name: &str) -> bool {
+    let number = name.strip_prefix("buffer-").and_then(|rest| rest.strip_suffix(".bin"));
+    let is_buffer = number.is_some_and(|number| number.parse::<usize>().is_ok());
+    is_buffer || name == REASON || name == HEADER
 }
 
 /// The failed input itself.
@@ -141,7 +164,11 @@ fn buffer(index: usize) -> String {
 pub(crate) fn read_payload(path: &Path, buffers: usize) -> Result<Payload, String> {
     let read = |name: &str| {
         let file = path.join(name);
-        fs::read(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+        let mut contents = Vec::new();
+        plain::open_unlinked(&file)
+            .and_then(|mut opened| opened.read_to_end(&mut contents))
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        Ok::<_, String>(contents)
     };
     let header = read(HEADER)?.into();
     let buffers = (0..buffers).map(|index| read(&buffer(index)).map(Bytes::from));
@@ -158,19 +185,47 @@ pub(crate) fn read_entry(path: &Path) -> Result<(Reason, Payload), String> {
     Ok((reason, payload))
 }
 
-/// Removes an entry, and its run's directory with the last one.
+/// Removes an entry, and its run's directory with the last one. Only the files that an
+/// entry has are removed, and no link is followed; gives the names of what else was in
+/// it, which stays, in its directory.
 ///
 /// # Errors
 /// Those of the file system.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<Vec<String>> {
     // An entry given as "." has its name only in the whole path.
-    let path = fs::canonicalize(path)?;
+    let path = match path.file_name() {
+        Some(_) => path.to_owned(),
+        None => fs::canonicalize(path)?,
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(&path, flags, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    let (own, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_own(name));
+    if !others.is_empty() {
+        unlink(&directory, &own)?;
+        return Ok(others);
+    }
     // Out of sight first: what is removed in part must not look like an entry.
     let hidden = path.with_file_name(format!(".removed-{}", name_of(&path)));
     fs::rename(&path, &hidden)?;
-    fs::remove_dir_all(&hidden)?;
+    unlink(&directory, &own)?;
+    fs::remove_dir(&hidden)?;
     // It is left where anything else is in it.
     let _ = path.parent().map(fs::remove_dir);
+    Ok(Vec::new())
+}
+
+/// Removes files of an open directory, whatever its name leads to by now.
+fn unlink(directory: &OwnedFd, names: &[String]) -> io::Result<()> {
+    for name in names {
+        rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+    }
     Ok(())
 }
 

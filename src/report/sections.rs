@@ -8,6 +8,7 @@ use super::Chronicle;
 use super::charts::{queue, throughput, timelines};
 use super::markup::{at, count, duration, of, percent, quoted, rate, text};
 use crate::ledger::Counts;
+use crate::name::name_of_path;
 use crate::registry::Kind;
 use crate::status::{History, StepView, View};
 
@@ -233,7 +234,7 @@ pub(super) fn products(chronicle: &Chronicle) -> String {
             "<tr><th class=\"text\" scope=\"row\"><span class=\"path\">{}</span></th>\
              <td class=\"text\" data-label=\"Made from\"><span class=\"path\">{origin}</span></td>\
              <td class=\"text\" data-label=\"Step\">{}</td><td data-label=\"At\">{}</td></tr>",
-            text(product.path.display()),
+            text(name_of_path(&product.path)),
             text(&product.step),
             at(product.at),
         );

@@ -1,8 +1,6 @@
 //! The events of a run, from a journal or from a file that `--events` has written.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +10,9 @@ use super::Chronicle;
 use crate::event::Told;
 use crate::journal::JournalError;
 use crate::journal::read::{Journal, Run};
+use crate::name::path_of_name;
 use crate::nearest::nearest;
+use crate::plain;
 use crate::status::ProductLine;
 
 /// How SQLite's files begin.
@@ -43,10 +43,7 @@ pub(crate) enum ReadError {
 /// If the file is neither or cannot be read.
 pub(crate) fn read(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadError> {
     let unreadable = |error| ReadError::Unreadable { path: path.to_owned(), error };
-    let mut file = File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.file_type().is_char_device() {
-        return Err(ReadError::NoEvents { path: path.to_owned() });
-    }
+    let mut file = plain::open(path).map_err(unreadable)?;
     let mut beginning = Vec::new();
     file.by_ref().take(DATABASE.len() as u64).read_to_end(&mut beginning).map_err(unreadable)?;
     if beginning == DATABASE {
@@ -129,7 +126,7 @@ fn from_journal(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadError
                 at: since(&run.started, &product.time),
                 step: product.step.as_str().into(),
                 origin,
-                path: product.path.into(),
+                path: path_of_name(&product.path),
             });
         }
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::plan::OnError;
 use crate::event::{Cause, Event, Level, Opened, Snapshot, Told};
 use crate::ledger::in_seconds;
+use crate::name::as_text;
 use crate::summary::Report;
 
 pub use history::{History, StepHistory, WorkerHistory};
@@ -131,6 +132,7 @@ pub struct ProductLine {
     /// What the file was made from.
     pub origin: Option<Arc<str>>,
     /// Its path.
+    #[serde(with = "as_text")]
     pub path: PathBuf,
 }
 

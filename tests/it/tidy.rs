@@ -7,9 +7,11 @@ use crate::support::program::package;
 
 /// The modules of the library, the lowest first: each may use only those
 /// before it.
-const LAYERS: [&str; 32] = [
+const LAYERS: [&str; 34] = [
     "home",
     "nearest",
+    "plain",
+    "name",
     "error",
     "message",
     "note",

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::error::{Failure, Result};
 use crate::message::{Message, Origin, Payload};
+use crate::name::path_of_name;
 use crate::note::Note;
 use crate::parcel::{Output, Pack, Parcel};
 use crate::router::{Completion, Outcome, Production};
@@ -165,7 +166,9 @@ impl<'l> Reader<'l> {
     pub(super) fn note(&mut self) -> Result<Note, WireError> {
         match self.head.try_get_u8()? {
             EXPECTED => Ok(Note::Expected(self.head.try_get_u64_le()?)),
-            PRODUCT => Ok(Note::Product { path: self.text()?.into(), origin: self.origin()? }),
+            PRODUCT => {
+                Ok(Note::Product { path: path_of_name(&self.text()?), origin: self.origin()? })
+            }
             WARNING => Ok(Note::Warning(self.text()?)),
             found => Err(WireError::Unknown { what: "note", found }),
         }

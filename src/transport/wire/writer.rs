@@ -10,6 +10,7 @@ use super::{
 };
 use crate::error::Failure;
 use crate::message::{Header, Origin, Payload};
+use crate::name::name_of_path;
 use crate::note::Note;
 use crate::parcel::{Output, Pack, Parcel};
 use crate::router::{Completion, Outcome, Production};
@@ -194,7 +195,7 @@ impl<'l> Writer<'l> {
                 }
                 Note::Product { path, origin } => {
                     self.head.put_u8(PRODUCT);
-                    self.text(&path.to_string_lossy());
+                    self.text(&name_of_path(path));
                     self.origin(origin);
                 }
                 Note::Warning(text) => {

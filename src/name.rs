@@ -1,0 +1,160 @@
+//! Names of files as texts. What the system calls a file are bytes, which need not be
+//! UTF-8; the text keeps all of them, so that two files never have one name.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// How a byte is written that is no part of a character: `\xE9`.
+const MARK: &str = "\\x";
+const DIGITS: usize = 2;
+
+/// The path as a text that names no other path: bytes that are not UTF-8 are written as
+/// `\xE9`. A path that has this very text in it gets `\x5C` for the backslash.
+///
+/// ```
+/// use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+///
+/// use drpipe::prelude::{path_of_name, name_of_path};
+///
+/// let path = Path::new(OsStr::from_bytes(b"raw/\xe9toile.fits"));
+/// assert_eq!(name_of_path(path), r"raw/\xE9toile.fits");
+/// assert_eq!(path_of_name(r"raw/\xE9toile.fits"), path);
+/// ```
+pub fn name_of_path(path: impl AsRef<Path>) -> String {
+    let mut name = String::new();
+    for chunk in path.as_ref().as_os_str().as_bytes().utf8_chunks() {
+        push_valid(&mut name, chunk.valid());
+        for byte in chunk.invalid() {
+            name.push_str(&format!("{MARK}{byte:02X}"));
+        }
+    }
+    name
+}
+
+/// A text as part of a name, in which it must not look like a byte's code.
+fn push_valid(name: &mut String, text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.find(MARK) {
+        let (before, after) = rest.split_at(at);
+        name.push_str(before);
+        name.push_str(if code(after).is_some() { "\\x5C" } else { "\\" });
+        rest = &after[1..];
+    }
+    name.push_str(rest);
+}
+
+/// The byte whose code the text begins with.
+fn code(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix(MARK)?.get(..DIGITS)?;
+    let is_digit = |c: char| c.is_ascii_digit() || ('A'..='F').contains(&c);
+    digits.chars().all(is_digit).then(|| u8::from_str_radix(digits, 16).ok())?
+}
+
+/// The path of which [`name_of_path`] has made this text. Of any other text it is the
+/// path of that name.
+pub fn path_of_name(name: &str) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes(name).into_owned()))
+}
+
+fn bytes(name: &str) -> Cow<'_, [u8]> {
+    if !name.contains(MARK) {
+        return Cow::Borrowed(name.as_bytes());
+    }
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(at) = rest.find(MARK) {
+        let (before, after) = rest.split_at(at);
+        bytes.extend(before.as_bytes());
+        let length = match code(after) {
+            Some(byte) => {
+                bytes.push(byte);
+                MARK.len() + DIGITS
+            }
+            None => {
+                bytes.push(b'\\');
+                1
+            }
+        };
+        rest = &after[length..];
+    }
+    bytes.extend(rest.as_bytes());
+    Cow::Owned(bytes)
+}
+
+/// A path in a serialized form is its name.
+pub(crate) mod as_text {
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::name_of_path(path))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<PathBuf, D::Error> {
+        String::deserialize(deserializer).map(|name| super::path_of_name(&name))
+    }
+}
+
+/// As [`as_text`], where there may be no path.
+pub(crate) mod as_text_if_any {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.as_ref().map(super::name_of_path).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        let name = Option::<String>::deserialize(deserializer)?;
+        Ok(name.map(|name| super::path_of_name(&name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn ordinary_names_are_themselves() {
+        for name in ["raw/a.fits", "étoile", "a\\b", "\\xe9", "\\x", "\\x4", "\\xé9", "\\", ""] {
+            assert_eq!(name_of_path(name), name);
+            assert_eq!(path_of_name(name), Path::new(name));
+        }
+    }
+
+    #[test]
+    fn no_two_paths_have_one_name() {
+        let paths: [&[u8]; 9] = [
+            b"t\xe9",
+            b"t\xe8",
+            b"t\\xE9",
+            b"t\\x5CxE9",
+            b"\\\\xE9",
+            b"\\x5C",
+            b"\xff\xfe",
+            b"\\\xe9",
+            b"\\x\xe9",
+        ];
+        let names: Vec<String> =
+            paths.iter().map(|path| name_of_path(OsStr::from_bytes(path))).collect();
+        assert_eq!(names[0], r"t\xE9");
+        assert_eq!(names[2], r"t\x5CxE9");
+        for (index, (name, path)) in names.iter().zip(paths).enumerate() {
+            assert_eq!(path_of_name(name), Path::new(OsStr::from_bytes(path)), "{name}");
+            assert!(!names[..index].contains(name), "{name}");
+        }
+    }
+}
