@@ -31,6 +31,10 @@ pub struct Context {
     pub(crate) next_codecs: Vec<Codec>,
     /// The run's private directory, if it has worker processes.
     pub(crate) private: Option<PathBuf>,
+    /// What is the same in every run of this pipeline and no other's.
+    pub(crate) pipeline: String,
+    /// The directories that the pipeline's steps write files to.
+    pub(crate) written: Vec<PathBuf>,
 }
 
 impl Context {
@@ -76,7 +80,22 @@ impl Context {
             next_steps,
             codec: Codec::Bincode,
             private: None,
+            pipeline: String::new(),
+            written: Vec::new(),
         }
+    }
+
+    /// What is the same in every run of this pipeline, whatever its parameters, and not of
+    /// another: a hash of its name (or else its file's) and its producers' classes.
+    pub fn pipeline(&self) -> &str {
+        &self.pipeline
+    }
+
+    /// The directories that the pipeline's steps write files to, as far as their classes
+    /// declare it: a parameter says so by `#[schemars(extend("writes" = "directory"))]`, or
+    /// `"file"`.
+    pub fn written_directories(&self) -> &[PathBuf] {
+        &self.written
     }
 
     /// A directory for what the workers of this run share, if some of them are

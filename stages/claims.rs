@@ -46,6 +46,18 @@ impl Claims {
         Ok(Self::Shared(directory))
     }
 
+    /// The owner of a path, if there is one.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn owner(&self, path: &Path) -> Result<Option<String>> {
+        match self {
+            Self::Here(table) => Ok(lock(table).get(path).map(ToString::to_string)),
+            Self::Shared(directory) => owner_shared(directory, path)
+                .with_context(|| format!("cannot see who has claimed {}", path.display())),
+        }
+    }
+
     /// Claims a path for an owner, who may claim it again: a retry replaces
     /// what an attempt left. Gives the other owner if there is one.
     ///
@@ -71,14 +83,41 @@ fn claim_here(table: &Table, path: &Path, owner: &str) -> Option<String> {
     }
 }
 
+/// As [`claim_shared`], without a claim.
+fn owner_shared(directory: &Path, path: &Path) -> std::io::Result<Option<String>> {
+    let (hash, start) = (hash_of(path), claim_on(path));
+    let mut number = 0_u32;
+    loop {
+        match fs::read(directory.join(format!("{hash:016x}-{number}"))) {
+            Ok(found) => {
+                if let Some(owner) = found.strip_prefix(&start[..]) {
+                    return Ok(Some(String::from_utf8_lossy(owner).into_owned()));
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        number += 1;
+    }
+}
+
+fn hash_of(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What the file of a claim on a path begins with.
+fn claim_on(path: &Path) -> Vec<u8> {
+    let mut claim = path.as_os_str().as_bytes().to_vec();
+    claim.push(0);
+    claim
+}
+
 /// A claim's file is named by a hash of the path and holds the path, a NUL
 /// and the owner. Only one process can make it, and it is whole at once.
 fn claim_shared(directory: &Path, path: &Path, owner: &str) -> std::io::Result<Option<String>> {
-    let mut hasher = DefaultHasher::new();
-    path.hash(&mut hasher);
-    let hash = hasher.finish();
-    let mut claim = path.as_os_str().as_bytes().to_vec();
-    claim.push(0);
+    let (hash, mut claim) = (hash_of(path), claim_on(path));
     let owner_at = claim.len();
     claim.extend(owner.as_bytes());
     let mut number = 0_u32;
@@ -135,7 +174,9 @@ mod tests {
             assert_eq!(claim("/out/x", "a"), None);
             assert_eq!(claim("/out/x", "b").as_deref(), Some("a"));
             assert_eq!(claim("/out/x", "a"), None);
+            assert_eq!(claims.owner(Path::new("/out/y")).unwrap(), None);
             assert_eq!(claim("/out/y", "b"), None);
+            assert_eq!(claims.owner(Path::new("/out/y")).unwrap().as_deref(), Some("b"));
         }
     }
 

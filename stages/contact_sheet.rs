@@ -6,8 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::frame::Picture;
+use super::own::{Guard, Overwrite};
 use super::save_png::write_png;
-use super::whole_file::{check_target, make_directory, write_whole};
+use super::whole_file::{check_target, make_directory, write_guarded};
 use crate::prelude::*;
 
 /// Shows all pictures of a run on one HTML page.
@@ -15,14 +16,19 @@ use crate::prelude::*;
 /// Takes 8-bit grey pictures. The page needs nothing else: the thumbnails are
 /// in it. They are sorted by name, whatever the order of arrival, and lead to
 /// the saved file where there is one. The page appears whole at the end of the
-/// run, or not at all. Memory does not grow with the size of the pictures:
+/// run, or not at all; it replaces one that an earlier run of this pipeline
+/// made, but no other file (see "overwrite"). Memory does not grow with the size of the pictures:
 /// thumbnails wait in a temporary file.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContactSheet {
     /// The page to write; its directory is made if it is missing.
     #[serde(default = "default_file")]
+    #[schemars(extend("writes" = "file"))]
     file: PathBuf,
+    /// What is done where there is a file of that name.
+    #[serde(default)]
+    overwrite: Overwrite,
     /// The heading of the page.
     #[serde(default = "default_title")]
     title: String,
@@ -35,6 +41,8 @@ pub struct ContactSheet {
     spool: Option<File>,
     #[serde(skip)]
     entries: Vec<Entry>,
+    #[serde(skip)]
+    guard: Guard,
 }
 
 fn default_file() -> PathBuf {
@@ -74,8 +82,10 @@ impl Consumer for ContactSheet {
         Ok(())
     }
 
-    fn init(&mut self, _: &Context) -> Result<()> {
+    fn init(&mut self, context: &Context) -> Result<()> {
         check_target(&self.file)?;
+        self.guard = Guard::new(self.overwrite, context);
+        self.guard.check(&self.file, false)?;
         self.spool = Some(tempfile::tempfile().context("no temporary file for thumbnails")?);
         make_directory(directory_of(&self.file))
     }
@@ -106,8 +116,9 @@ impl Consumer for ContactSheet {
         let mut spool = self.spool.take().ok_or_else(not_begun)?;
         self.entries.sort();
         let directory = path::absolute(directory_of(&self.file))?;
-        write_whole(&self.file, |page| {
-            write!(page, "{}", head(&self.title, self.entries.len(), self.thumbnail))?;
+        write_guarded(&self.file, &self.guard, false, |page| {
+            let head = head(&self.title, self.entries.len(), self.thumbnail, self.guard.mark());
+            write!(page, "{head}")?;
             for entry in &self.entries {
                 let mut png = vec![0; entry.length as usize];
                 spool.seek(SeekFrom::Start(entry.start))?;
@@ -169,7 +180,7 @@ fn mean(picture: &Picture, columns: std::ops::Range<usize>, rows: std::ops::Rang
     u8::try_from((sum + count / 2) / count.max(1)).unwrap_or(u8::MAX)
 }
 
-fn head(title: &str, count: usize, thumbnail: u32) -> String {
+fn head(title: &str, count: usize, thumbnail: u32, mark: &str) -> String {
     let title = escape(title);
     let pictures = if count == 1 { "1 picture".to_owned() } else { format!("{count} pictures") };
     format!(
@@ -178,6 +189,7 @@ fn head(title: &str, count: usize, thumbnail: u32) -> String {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="{mark}">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>
@@ -212,7 +224,7 @@ a:focus-visible {{ outline: 2px solid var(--link); outline-offset: 2px; }}
 
 fn write_figure(page: &mut impl Write, entry: &Entry, png: &[u8], directory: &Path) -> Result<()> {
     let name = escape(&entry.name);
-    let link = entry.file.as_deref().map(|file| link(Path::new(file), directory));
+    let link = entry.file.as_deref().map(|file| link(&path_of_name(file), directory));
     let (open, close) = match &link {
         Some(link) => (format!("<a href=\"{}\">", escape(link)), "</a>"),
         None => (String::new(), ""),

@@ -1,11 +1,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use super::frame::FitsPath;
+use super::own::{mark_in, mark_of};
 use crate::prelude::*;
 
 /// Extensions that are not part of a product's name.
@@ -26,13 +28,15 @@ const NAMED: usize = 8;
 /// directory, or no matching file at all, stops the run before it begins;
 /// directories that cannot be read are reported at the end. Two warnings say how
 /// many files were left out because links or the list lead to them twice, and
-/// how many look like FITS but do not match the default pattern ("x.fits.bz2"). Files that appear
-/// during the run are not taken.
+/// how many look like FITS but do not match the default pattern ("x.fits.bz2").
+/// Files that appear during the run are not taken. Where the pipeline writes to the
+/// directory or to one in it, the files that its earlier runs have made are left out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FitsFiles {
     /// Where to look for files.
     #[serde(default)]
+    #[schemars(extend("reads" = "directory"))]
     directory: Option<PathBuf>,
     /// Which files of the directory to take: a shell pattern, compared in any
     /// case with the file's name, or, if it has a "/", with its path below the
@@ -76,10 +80,10 @@ impl Producer for FitsFiles {
         self.matcher().map(drop)
     }
 
-    fn init(&mut self, _: &Context) -> Result<()> {
+    fn init(&mut self, context: &Context) -> Result<()> {
         let mut paths = self.files.clone();
         if let Some(directory) = self.directory.clone() {
-            paths.extend(self.search(&directory)?);
+            paths.extend(self.search(&directory, context)?);
         }
         paths.sort();
         let mut seen = HashSet::new();
@@ -142,7 +146,7 @@ impl FitsFiles {
     }
 
     /// The matching files of the directory.
-    fn search(&mut self, directory: &Path) -> Result<Vec<PathBuf>> {
+    fn search(&mut self, directory: &Path, context: &Context) -> Result<Vec<PathBuf>> {
         let shown = directory.display();
         let metadata = fs::metadata(directory)
             .with_context(|| format!("the directory {shown} cannot be read"))
@@ -157,8 +161,14 @@ impl FitsFiles {
         let depth = if self.recursive { usize::MAX } else { 1 };
         let mut found = Vec::new();
         let mut looked_at = 0_usize;
-        let walk = WalkDir::new(directory).min_depth(1).max_depth(depth).follow_links(true);
-        for entry in walk {
+        let mut seen = HashSet::new();
+        // Directories that links lead to again and again are looked into once.
+        let is_new = move |entry: &DirEntry| {
+            let place = entry.metadata().ok().filter(Metadata::is_dir);
+            place.is_none_or(|place| seen.insert((place.dev(), place.ino())))
+        };
+        let walk = WalkDir::new(directory).max_depth(depth).follow_links(true).sort_by_file_name();
+        for entry in walk.into_iter().filter_entry(is_new) {
             let path = match entry {
                 Ok(entry) if entry.file_type().is_dir() => continue,
                 Ok(entry) => entry.into_path(),
@@ -179,6 +189,10 @@ impl FitsFiles {
             } else if self.pattern == default_pattern() && looks_like_fits(&path) {
                 self.passed_over.push(path);
             }
+        }
+        if holds_products(directory, context) {
+            let own = mark_of(context);
+            found.retain(|path| mark_in(path).ok().flatten().as_ref() != Some(&own));
         }
         if found.is_empty() && self.files.is_empty() {
             return Err(self.nothing_found(directory, looked_at));
@@ -235,6 +249,13 @@ fn named(paths: &[PathBuf]) -> String {
     names
 }
 
+/// Whether the pipeline writes to the directory that it searches, or to one in it.
+fn holds_products(directory: &Path, context: &Context) -> bool {
+    let Ok(searched) = fs::canonicalize(directory) else { return false };
+    let mut written = context.written_directories().iter().filter_map(|w| fs::canonicalize(w).ok());
+    written.any(|written| written.starts_with(&searched))
+}
+
 /// A name for the products of each file: no two are the same, in any case.
 fn product_names(paths: &[PathBuf]) -> Vec<String> {
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -268,7 +289,7 @@ fn longer_names(paths: &[PathBuf], members: &[usize]) -> Vec<(usize, String)> {
         let parent = paths.get(*index).and_then(|path| path.parent());
         let parts = parent.into_iter().flat_map(Path::components);
         let named = parts.filter(|part| matches!(part, Component::Normal(_)));
-        named.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+        named.map(|part| name_of_path(part)).collect()
     };
     let all: Vec<Vec<String>> = members.iter().map(folders).collect();
     let shared = (0..).take_while(|depth| {
@@ -305,7 +326,7 @@ fn extension(path: &Path) -> String {
 }
 
 fn split_name(path: &Path) -> (String, String) {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = name_of_path(path.file_name().unwrap_or_default());
     let lower = name.to_ascii_lowercase();
     for extension in EXTENSIONS.iter().filter(|extension| lower.ends_with(*extension)) {
         if let Some((base, extension)) = name.split_at_checked(name.len() - extension.len())
@@ -366,6 +387,22 @@ mod tests {
         assert_eq!(found(params).unwrap(), ["a", "b"]);
         let params = json!({ "directory": directory.path(), "pattern": "deep/*.fts" });
         assert_eq!(found(params).unwrap(), ["c"]);
+    }
+
+    #[test]
+    fn directories_that_link_to_each_other_are_looked_into_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |n: usize| directory.path().join(format!("d{n}"));
+        (0..12).for_each(|n| fs::create_dir(place(n)).unwrap());
+        for from in 0..12 {
+            for to in (0..12).filter(|to| *to != from) {
+                std::os::unix::fs::symlink(place(to), place(from).join(format!("l{to}"))).unwrap();
+            }
+        }
+        touch(directory.path(), &["d3/x.fits", "d11/y.fits"]);
+        let mut names = found(json!({ "directory": directory.path() })).unwrap();
+        names.sort();
+        assert_eq!(names, ["x", "y"]);
     }
 
     #[test]

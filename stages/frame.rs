@@ -20,7 +20,7 @@ impl Data for FitsPath {
     const TYPE: &'static str = "drpipe/FitsPath/1";
 
     fn origin(&self) -> Option<String> {
-        Some(self.path.display().to_string())
+        Some(name_of_path(&self.path))
     }
 }
 

@@ -1,10 +1,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
-
 use super::frame::Picture;
+use super::own::Overwrite;
 use super::product::Products;
 use crate::prelude::*;
 
@@ -12,13 +10,18 @@ use crate::prelude::*;
 ///
 /// Takes and gives 8-bit grey pictures; usually stands at the end or before
 /// `ContactSheet`. The first row is at the top. A file
-/// appears whole or not at all, and replaces one of an earlier run but never
-/// one that another input of this run made: that is a failure.
+/// appears whole or not at all. It replaces one that an earlier run of this
+/// pipeline made, which a text in the file tells, but no other (see
+/// "overwrite"), and never one that another input of this run made.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SavePng {
     /// Where the files go; made if it is missing.
+    #[schemars(extend("writes" = "directory"))]
     directory: PathBuf,
+    /// What is done where there is a file of that name.
+    #[serde(default)]
+    overwrite: Overwrite,
     #[serde(skip)]
     products: Products,
 }
@@ -28,7 +31,7 @@ impl Stage for SavePng {
     type Out = Picture;
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        self.products = Products::open(&self.directory, context)?;
+        self.products = Products::open(&self.directory, self.overwrite, context)?;
         Ok(())
     }
 
@@ -39,9 +42,12 @@ impl Stage for SavePng {
             ".png",
             &picture.source,
             out.message(),
-            |writer| write_png(writer, &picture.pixels, picture.width, picture.height),
+            |writer| {
+                let (width, height) = (picture.width, picture.height);
+                write_marked_png(writer, &picture.pixels, width, height, Some(self.products.mark()))
+            },
         )?;
-        picture.file = Some(path.display().to_string());
+        picture.file = Some(name_of_path(path));
         out.send(picture)
     }
 }
@@ -51,15 +57,34 @@ impl Stage for SavePng {
 /// # Errors
 /// Those of the writer, or if the pixels do not make a picture of this size.
 pub fn write_png(writer: impl Write, pixels: &[u8], width: u32, height: u32) -> Result<()> {
+    write_marked_png(writer, pixels, width, height, None)
+}
+
+/// As [`write_png`], with a text about the file in it.
+fn write_marked_png(
+    writer: impl Write,
+    pixels: &[u8],
+    width: u32,
+    height: u32,
+    mark: Option<&str>,
+) -> Result<()> {
     if u64::from(width) * u64::from(height) != pixels.len() as u64 {
         return Err(Failure::permanent(format!(
             "{} pixels do not make a picture of {width} x {height}",
             pixels.len()
         )));
     }
-    let encoder = PngEncoder::new_with_quality(writer, CompressionType::Fast, FilterType::Up);
-    encoder.write_image(pixels, width, height, ExtendedColorType::L8)?;
-    Ok(())
+    let mut encoder = png::Encoder::new(writer, width, height);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::Up);
+    if let Some(mark) = mark {
+        encoder.add_text_chunk("Software".to_owned(), mark.to_owned())?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    Ok(writer.finish()?)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use crate::stage::Outputs;
 pub(crate) fn context_of(run: &str, step: &str, next_steps: &[&str]) -> Context {
     Context {
         private: None,
+        pipeline: "0123456789abcdef".to_owned(),
+        written: Vec::new(),
         run: run.to_owned(),
         step: step.to_owned(),
         worker: 0,

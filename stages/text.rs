@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 
+use super::own::{Guard, Overwrite};
 use super::whole_file::{PendingFile, directory_of, make_directory};
 use crate::prelude::*;
 
@@ -83,12 +84,19 @@ impl Stage for Uppercase {
 /// Writes each text as a line of a file.
 ///
 /// The lines stand in the order of arrival, or sorted. The file appears whole
-/// at the end of the run, or not at all, and replaces an older one.
+/// at the end of the run, or not at all. It replaces one that an earlier run of
+/// this pipeline made and nobody has changed since, but no other (see
+/// "overwrite"); a record of that is kept beside it, in a hidden file:
+/// `.out.txt.drpipe` for `out.txt`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteLines {
     /// The file to write; its directory is made if it is missing.
+    #[schemars(extend("writes" = "file"))]
     file: PathBuf,
+    /// What is done where there is a file of that name.
+    #[serde(default)]
+    overwrite: Overwrite,
     /// Whether to sort the lines, so that the file does not depend on the order
     /// of arrival. Keeps all of them in memory until the end.
     #[serde(default)]
@@ -104,9 +112,10 @@ impl Consumer for WriteLines {
     const SINGLE: bool = true;
     const GATHERS: bool = true;
 
-    fn init(&mut self, _: &Context) -> Result<()> {
+    fn init(&mut self, context: &Context) -> Result<()> {
         make_directory(directory_of(&self.file))?;
-        self.pending = Some(PendingFile::create(&self.file)?);
+        let guard = Guard::new(self.overwrite, context);
+        self.pending = Some(PendingFile::guarded(&self.file, &guard, false)?.with_record());
         Ok(())
     }
 

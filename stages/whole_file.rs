@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
+use super::own::{self, Fingerprint, Guard};
 use crate::prelude::*;
 
 /// What files are made with; the user's mask takes its part away.
@@ -23,6 +24,10 @@ const MODE: u32 = 0o666;
 pub(crate) struct PendingFile {
     writer: BufWriter<Draft>,
     path: PathBuf,
+    /// None if it may replace whatever there is.
+    guard: Option<(Guard, bool)>,
+    /// Of what was written, if a record is to be kept beside it.
+    fingerprint: Option<Fingerprint>,
 }
 
 /// The contents of a file that has not got its name.
@@ -43,21 +48,60 @@ impl PendingFile {
         Ok(Self::new(draft, path))
     }
 
+    /// A file that replaces an older one only if `guard` says so; `again` as there.
+    ///
+    /// # Errors
+    /// As [`Self::create`]; that of the guard.
+    pub(crate) fn guarded(path: &Path, guard: &Guard, again: bool) -> Result<Self> {
+        check_target(path)?;
+        guard.check(path, again)?;
+        Ok(Self { guard: Some((guard.clone(), again)), ..Self::create(path)? })
+    }
+
+    /// The same file with a record beside it of the pipeline that has made it, for it has no
+    /// place where it could say so itself.
+    #[must_use]
+    pub(crate) fn with_record(self) -> Self {
+        Self { fingerprint: Some(Fingerprint::default()), ..self }
+    }
+
     fn new(draft: Draft, path: &Path) -> Self {
-        Self { writer: BufWriter::with_capacity(64 * 1024, draft), path: path.to_owned() }
+        let writer = BufWriter::with_capacity(64 * 1024, draft);
+        Self { writer, path: path.to_owned(), guard: None, fingerprint: None }
     }
 
     /// Brings the contents to the disk and gives the file its name; an older
-    /// file of that name is replaced. Those who watch the run learn of it.
+    /// file of that name is replaced, if it may be. Those who watch the run learn of it.
     ///
     /// # Errors
-    /// Those of the file system. Unless it is the disk itself that fails in the
-    /// last moment, there is no such file then.
+    /// Those of the file system and of the guard. Unless it is the disk itself that fails
+    /// in the last moment, there is no such file then.
     pub(crate) fn commit(self) -> Result<()> {
-        let Self { writer, path } = self;
-        commit(writer, &path).with_context(|| describe(&path))?;
+        let path = self.path.clone();
+        self.commit_quietly()?;
         announce_product(&path);
         Ok(())
+    }
+
+    fn commit_quietly(self) -> Result<()> {
+        let Self { writer, path, guard, fingerprint } = self;
+        let draft = contents(writer).with_context(|| describe(&path))?;
+        if let (Some(fingerprint), Some((guard, _))) = (fingerprint, &guard) {
+            own::record(&path, guard.mark(), &fingerprint)?;
+        }
+        let draft = match guard {
+            None => Some(draft),
+            Some((guard, again)) => {
+                let left = draft.name_if_new(&path).with_context(|| describe(&path))?;
+                if left.is_some() {
+                    guard.check(&path, again)?;
+                }
+                left
+            }
+        };
+        draft.map_or(Ok(()), |draft| draft.name(&path)).with_context(|| describe(&path))?;
+        // The contents are safe; without this the name is not.
+        sync_directory(directory_of(&path)).with_context(|| describe(&path))
     }
 }
 
@@ -65,17 +109,20 @@ fn describe(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
-fn commit(writer: BufWriter<Draft>, path: &Path) -> io::Result<()> {
+/// What was written, on the disk.
+fn contents(writer: BufWriter<Draft>) -> io::Result<Draft> {
     let draft = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
     draft.file().sync_all()?;
-    draft.name(path)?;
-    // The contents are safe; without this the name is not.
-    sync_directory(directory_of(path))
+    Ok(draft)
 }
 
 impl Write for PendingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes)
+        let written = self.writer.write(bytes)?;
+        if let Some(fingerprint) = &mut self.fingerprint {
+            fingerprint.write_all(&bytes[..written])?;
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -91,9 +138,36 @@ pub(crate) fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut PendingFile) -> Result<()>,
 ) -> Result<()> {
-    let mut file = PendingFile::create(path)?;
-    write(&mut file).with_context(|| describe(path))?;
+    fill(PendingFile::create(path)?, write)
+}
+
+/// As [`write_whole`]; an older file is replaced only if `guard` says so, `again` as there.
+///
+/// # Errors
+/// That of `write`, of the guard, or of the file system.
+pub(crate) fn write_guarded(
+    path: &Path,
+    guard: &Guard,
+    again: bool,
+    write: impl FnOnce(&mut PendingFile) -> Result<()>,
+) -> Result<()> {
+    fill(PendingFile::guarded(path, guard, again)?, write)
+}
+
+fn fill(mut file: PendingFile, write: impl FnOnce(&mut PendingFile) -> Result<()>) -> Result<()> {
+    let path = file.path.clone();
+    write(&mut file).with_context(|| describe(&path))?;
     file.commit()
+}
+
+/// Writes a file that is no product: nobody is told of it.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn write_quietly(path: &Path, contents: &[u8]) -> Result<()> {
+    let mut file = PendingFile::create(path)?;
+    file.write_all(contents).with_context(|| describe(path))?;
+    file.commit_quietly()
 }
 
 /// Makes a small file of these contents, whole from its first moment on; false
@@ -171,6 +245,23 @@ impl Draft {
         match self {
             Self::Nameless(file) => file,
             Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives the file its name, if no other file has it; else it comes back.
+    fn name_if_new(self, path: &Path) -> io::Result<Option<Self>> {
+        let exists = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+        match self {
+            Self::Named(file) => match file.persist_noclobber(path) {
+                Ok(_) => Ok(None),
+                Err(refused) if exists(&refused.error) => Ok(Some(Self::Named(refused.file))),
+                Err(refused) => Err(refused.error),
+            },
+            Self::Nameless(file) => match link(&file, path) {
+                Ok(()) => Ok(None),
+                Err(error) if exists(&error) => Ok(Some(Self::Nameless(file))),
+                Err(error) => Err(error),
+            },
         }
     }
 

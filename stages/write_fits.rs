@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use super::fits::write_noting;
 use super::frame::Frame;
+use super::own::Overwrite;
 use super::product::Products;
 use crate::prelude::*;
 
@@ -12,18 +13,23 @@ use crate::prelude::*;
 /// has, in the frame's unit. The frame's header goes along without the cards
 /// that describe the file it came from (layout, compression, BSCALE, BZERO,
 /// BLANK, checksums, DATAMIN, DATAMAX); invalid cards are mended, which the log
-/// and HISTORY say. HISTORY says where the frame came from and what was done; DATASUM and CHECKSUM are
-/// right. Two runs write the same bytes. A file appears whole or not at all,
-/// and replaces one of an earlier run, but never one that another input of this
-/// run made, and never its own input.
+/// and HISTORY say. HISTORY says where the frame came from and what was done;
+/// DATASUM and CHECKSUM are right. Two runs write the same bytes. A file appears
+/// whole or not at all. It replaces one that an earlier run of this pipeline made,
+/// which HISTORY tells, but no other (see "overwrite"), and never one that another
+/// input of this run made, nor its own input.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteFits {
     /// Where the files go; made if it is missing.
+    #[schemars(extend("writes" = "directory"))]
     directory: PathBuf,
     /// What follows the frame's name in the file name.
     #[serde(default = "default_suffix")]
     suffix: String,
+    /// What is done where there is a file of that name.
+    #[serde(default)]
+    overwrite: Overwrite,
     #[serde(skip)]
     products: Products,
 }
@@ -46,16 +52,19 @@ impl Stage for WriteFits {
     }
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        self.products = Products::open(&self.directory, context)?;
+        self.products = Products::open(&self.directory, self.overwrite, context)?;
         Ok(())
     }
 
-    fn run(&mut self, frame: Frame, out: &mut Emitter<'_, Frame>) -> Result<()> {
+    fn run(&mut self, mut frame: Frame, out: &mut Emitter<'_, Frame>) -> Result<()> {
+        frame.history.push(self.products.mark().to_owned());
         let mut noted = Vec::new();
         self.products.write(&frame.name, &self.suffix, &frame.source, out.message(), |writer| {
             noted = write_noting(&frame, writer)?;
             Ok(())
         })?;
+        // It is about the file, not about the pixels.
+        frame.history.pop();
         if !noted.is_empty() {
             let cards = noted.join(", ");
             announce_warning(format!(

@@ -31,7 +31,7 @@ pub(super) fn check(mut pipeline: Pipeline, faults: &str, args: &CheckArgs) -> E
         Err(error) => return complain(USAGE, format_args!("error: --mock: {error}")),
     };
     let mut report = match run::perform(pipeline, &run_args(args)) {
-        Ok(report) => report,
+        Ok(performed) => performed.report,
         Err(code) => return code,
     };
     report.quarantine = None;

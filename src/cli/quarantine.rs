@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::args::{EntriesArgs, RetryArgs};
+use super::run::Performed;
 use super::words::one_line;
 use super::{STOPPED, USAGE, complain, print, run, say};
 use crate::codec::{self, Codec};
-use crate::pipeline::{Pipeline, Report, Verdict};
+use crate::pipeline::{Pipeline, Verdict};
 use crate::quarantine::{Contents, Entry, Taken, find, read_payload, remove};
 
 const HEADINGS: [&str; 7] = ["entry", "step", "cause", "attempts", "time", "origin", "reason"];
@@ -212,7 +213,7 @@ pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
         }
     };
     match run::perform(pipeline, &args.run) {
-        Ok(report) => conclude(&report, &paths, skipped, args),
+        Ok(performed) => conclude(&performed, &paths, skipped, args),
         Err(code) => code,
     }
 }
@@ -254,8 +255,13 @@ fn newest_of_each(inputs: Vec<(PathBuf, Contents)>) -> Vec<(PathBuf, Contents)> 
 
 /// Removes the entries whose inputs were processed, once it is said what
 /// became of the run.
-fn conclude(report: &Report, paths: &[PathBuf], skipped: usize, args: &RetryArgs) -> ExitCode {
-    let code = run::conclude(report, &args.run);
+fn conclude(
+    performed: &Performed,
+    paths: &[PathBuf],
+    skipped: usize,
+    args: &RetryArgs,
+) -> ExitCode {
+    let (code, report) = (run::conclude(performed, &args.run), &performed.report);
     let ended = matches!(report.verdict, Verdict::Done | Verdict::SomeFailed);
     if !ended || !report.finish_failures.is_empty() {
         let why = if ended { "a finish failed" } else { "the run did not reach its end" };

@@ -10,7 +10,8 @@ use super::args::RunArgs;
 use super::driver::Driver;
 use super::events::Events;
 use super::progress::Progress;
-use super::{STOPPED, USAGE, complain, ledger, log, monitor, print, report, signals, summary};
+use super::summary::is_standard;
+use super::{STOPPED, USAGE, complain, ledger, log, monitor, print, report, say, signals, summary};
 use crate::event::Event;
 use crate::pipeline::{Mode, Pipeline, Report, RunError, Verdict};
 use crate::report::Chronicle;
@@ -18,16 +19,23 @@ use crate::stream::Seen;
 
 pub(super) fn run(pipeline: Pipeline, args: &RunArgs) -> ExitCode {
     match perform(pipeline, args) {
-        Ok(report) => conclude(&report, args),
+        Ok(performed) => conclude(&performed, args),
         Err(code) => code,
     }
+}
+
+/// A run that has come to an end.
+pub(super) struct Performed {
+    pub(super) report: Report,
+    /// Whether every file that it was to leave could be written so far.
+    whole: bool,
 }
 
 /// Runs to the end, with progress and log lines.
 ///
 /// # Errors
 /// The exit code, if nothing was run or the run had to be given up; it was said why.
-pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, ExitCode> {
+pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performed, ExitCode> {
     let bars = MultiProgress::new();
     let check = |option, file: &Option<PathBuf>| match file {
         Some(file) => summary::check(option, file),
@@ -76,9 +84,11 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Report, 
         (Some(file), Some(chronicle)) => report::leave(&chronicle, file),
         _ => Ok(()),
     };
-    let left = left.map_err(|error| complain(STOPPED, format_args!("error: {error}")));
-    let result = result.map_err(|(code, error)| complain(code, format_args!("error: {error}")));
-    left.and(result)
+    let whole = left.map_err(|error| say(format_args!("error: {error}"))).is_ok();
+    match result {
+        Ok(report) => Ok(Performed { report, whole }),
+        Err((code, error)) => Err(complain(code, format_args!("error: {error}"))),
+    }
 }
 
 fn start_and_watch(
@@ -149,20 +159,27 @@ fn explained(origin: &str, skipped: bool, why: &str) -> String {
     format!("{decision}\t{}\t{}\n", plain(origin), plain(why))
 }
 
-/// Prints the ledger and writes the summary; what cannot be written is an
-/// error, however the run went.
-pub(super) fn conclude(report: &Report, args: &RunArgs) -> ExitCode {
+/// Prints the ledger and writes the summary. What the run was to leave and cannot be
+/// written is an error, however the run went, and keeps nothing else from being written.
+pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) -> ExitCode {
+    let mut whole = *whole;
     if let Some(file) = &args.summary
         && let Err(error) = summary::write(report, file)
     {
         let file = file.display();
-        return complain(STOPPED, format_args!("error: cannot write the summary {file}: {error}"));
+        say(format_args!("error: cannot write the summary {file}: {error}"));
+        whole = false;
     }
     if let (true, Verdict::Stopped(reason)) = (args.quiet, &report.verdict) {
         tracing::error!("stopped: {reason}");
     }
-    if !args.quiet && print(ledger::text(report).as_bytes()) != ExitCode::SUCCESS {
-        return ExitCode::from(STOPPED);
+    if !args.quiet {
+        let ledger = ledger::text(report);
+        // Standard output is the summary's or the report's alone where it was asked for.
+        match [&args.summary, &args.report].into_iter().flatten().any(|file| is_standard(file)) {
+            true => say(ledger.trim_end()),
+            false => whole &= print(ledger.as_bytes()) == ExitCode::SUCCESS,
+        }
     }
-    ExitCode::from(report.exit_code)
+    ExitCode::from(if whole { report.exit_code } else { STOPPED })
 }

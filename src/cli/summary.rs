@@ -13,6 +13,9 @@ use crate::stages::whole_file::write_whole;
 /// # Errors
 /// Why not.
 pub(super) fn check(option: &str, file: &Path) -> Result<(), String> {
+    if is_standard(file) {
+        return Ok(());
+    }
     let directory = directory_of(file);
     if file.is_dir() {
         return Err(format!("{option} {}: this is a directory; expected a file", file.display()));
@@ -25,6 +28,11 @@ pub(super) fn check(option: &str, file: &Path) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether a name stands for standard output.
+pub(super) fn is_standard(file: &Path) -> bool {
+    file.as_os_str() == "-"
 }
 
 /// Whether no two of these options name the same file; devices and pipes may be shared.
@@ -69,6 +77,14 @@ pub(super) fn write(report: &Report, file: &Path) -> io::Result<()> {
 /// # Errors
 /// What the system says.
 pub(super) fn write_text(text: &str, file: &Path) -> io::Result<()> {
+    if is_standard(file) {
+        let mut out = io::stdout();
+        // A reader that has gone away needs nothing more.
+        return match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        };
+    }
     let regular = fs::symlink_metadata(file).map_or(true, |metadata| metadata.is_file());
     if !regular {
         let mut out = BufWriter::new(File::create(file)?);

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::check::{Edge, Loops, edges, order};
 use super::codecs;
 use super::diagnostic::{ConfigError, Diagnostic, quote};
+use super::places;
 use super::plan::{Plan, Route, Step};
 use super::report::Report;
 use super::spec::{RUN_WORKERS, StepSpec, WORKERS, Workers, wrong_name};
@@ -102,8 +103,12 @@ pub(crate) fn plan(
         let routes = routes.map(|edge| Route { to: places[edge.to], feedback: edge.feedback });
         Some(step(spec, routes.collect(), codecs[*index]))
     });
+    let steps: Vec<Step> = steps.collect();
     Plan {
-        steps: steps.collect(),
+        identity: places::identity("", &steps),
+        reads: Vec::new(),
+        writes: Vec::new(),
+        steps,
         ordered: false,
         sequential: false,
         quarantine,

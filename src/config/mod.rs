@@ -17,6 +17,7 @@ mod keys;
 mod lower;
 mod node;
 mod params;
+mod places;
 pub mod plan;
 mod python;
 mod report;
@@ -87,6 +88,9 @@ pub fn load_with(
     plan.monitor = monitor;
     plan.ordered = lowered.ordered;
     plan.sequential = sequential;
+    plan.identity = places::identity(&name(&root, file), &plan.steps);
+    plan.reads = places::declared("reads", &plan.steps, registry);
+    plan.writes = places::declared("writes", &plan.steps, registry);
     let warnings = report.finish(Some(&root))?;
     Ok(Loaded { plan, warnings })
 }
@@ -98,4 +102,12 @@ fn mode(lowered: &lower::Lowered<'_>, specs: &[StepSpec], report: &mut Report<'_
         report.warning(origin, "steps in Python run in processes of their own all the same", "");
     }
     *mode == lower::Mode::Sequential
+}
+
+/// What a pipeline is called: by itself, or else by its file without the ending.
+fn name(root: &node::Node, file: &str) -> String {
+    let own = root.get("name").map(|member| member.value.to_value());
+    let own = own.as_ref().and_then(serde_json::Value::as_str).filter(|name| !name.is_empty());
+    let stem = || std::path::Path::new(file).file_stem().unwrap_or_default().to_string_lossy();
+    own.map_or_else(|| stem().into_owned(), str::to_owned)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use super::places::Place;
 use crate::codec::Codec;
 use crate::registry::{Build, Kind};
 
@@ -114,6 +115,13 @@ pub struct Plan {
     pub config: Value,
     /// A hash of the configuration with the command line's settings, in hexadecimal.
     pub config_hash: String,
+    /// What is the same in every run of this pipeline: a hash of its name, or else its
+    /// file's, and of its producers' classes.
+    pub identity: String,
+    /// Where its steps look for files, as far as their classes declare it.
+    pub reads: Vec<Place>,
+    /// Where they write files.
+    pub writes: Vec<Place>,
     /// A hash of that part of it which the products depend on: the steps with
     /// their classes, parameters and routes, not how they are run. Parameters are
     /// known only where there is a configuration.

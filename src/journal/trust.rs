@@ -35,7 +35,8 @@ pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, JournalE
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Ok(metadata) => {
                 let is = if metadata.is_dir() { "a directory" } else { "not a regular file" };
-                return Err(unusable(format!("{} is {is}", file.display())));
+                let which = if file == path { "it".to_owned() } else { file.display().to_string() };
+                return Err(unusable(format!("{which} is {is}")));
             }
             Err(error) => return Err(unusable(format!("{}: {error}", file.display()))),
         }
@@ -231,7 +232,7 @@ mod tests {
             ("CREATE VIEW v AS SELECT 1", "view v"),
             ("CREATE INDEX i ON item (lower(origin))", "index i"),
             ("CREATE VIRTUAL TABLE f USING fts5 (x)", "table f"),
-            ("ALTER TABLE run ADD COLUMN more AS (randomblob(1000000000))", "table run"),
+            ("ALTER TABLE run ADD COLUMN more BLOB AS (randomblob(1000000000))", "table run"),
             (
                 "ALTER TABLE item RENAME TO item_;
                  CREATE VIEW item AS WITH RECURSIVE x (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x)

@@ -1,5 +1,6 @@
 //! Carries a run through, from the first worker to the report.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -41,6 +42,8 @@ impl Execution {
     fn context(&self) -> impl Fn(usize, usize) -> Context + use<> {
         let (run, plan) = (self.run.clone(), Arc::clone(&self.plan));
         let private = self.private.as_ref().map(|directory| directory.path().to_owned());
+        let written: Vec<PathBuf> =
+            plan.writes.iter().map(|place| place.directory().to_owned()).collect();
         move |step, worker| Context {
             run: run.clone(),
             step: plan.steps[step].name.clone(),
@@ -49,6 +52,8 @@ impl Execution {
             codec: plan.steps[step].codec,
             next_codecs: plan.next_codecs(step),
             private: private.clone(),
+            pipeline: plan.identity.clone(),
+            written: written.clone(),
         }
     }
 

@@ -5,6 +5,7 @@ mod control;
 mod execution;
 mod faults;
 mod mock;
+mod places;
 mod private;
 mod report;
 mod retry;
@@ -171,7 +172,8 @@ impl Pipeline {
                 Err(error) => wanted.iter().map(|_| Err(nowhere(error))).collect(),
             }
         };
-        let loaded = config::load_with(text, file, registry, settings, &mut describe)?;
+        let mut loaded = config::load_with(text, file, registry, settings, &mut describe)?;
+        loaded.warnings.extend(places::warnings(&loaded.plan));
         Ok(Self { carried: carried.and_then(Result::ok), ..Self::of(loaded) })
     }
 

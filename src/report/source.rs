@@ -15,6 +15,10 @@ use crate::nearest::nearest;
 use crate::plain;
 use crate::status::ProductLine;
 
+/// A line of more bytes is no event.
+const LONGEST_LINE: u64 = 64 << 20;
+/// A file without an event in so many bytes has none.
+const NO_EVENT_WITHIN: u64 = 16 << 20;
 /// How SQLite's files begin.
 const DATABASE: &[u8] = b"SQLite format 3\0";
 
@@ -72,7 +76,18 @@ fn from_lines(source: impl Read) -> io::Result<Chronicle> {
     let mut unknown = 0_u64;
     let mut reader = BufReader::new(source);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
+    let mut read = 0_u64;
+    loop {
+        let length = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
+        read += length;
+        if length == LONGEST_LINE {
+            let remark = "The file is read up to a line that is too long to be an event.";
+            chronicle.remarks.push(remark.to_owned());
+        }
+        let has_none = read > NO_EVENT_WITHIN && chronicle.status.number == 0;
+        if length == 0 || length == LONGEST_LINE || has_none {
+            break;
+        }
         let whole = line.last() == Some(&b'\n');
         let known = std::str::from_utf8(&line).is_ok_and(|text| take(&mut chronicle, text));
         if !known && !whole {

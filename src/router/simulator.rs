@@ -189,6 +189,9 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
     });
     Plan {
         sequential: false,
+        identity: String::new(),
+        reads: Vec::new(),
+        writes: Vec::new(),
         ordered: false,
         config: serde_json::Value::Null,
         steps: steps.collect(),

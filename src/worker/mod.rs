@@ -288,6 +288,8 @@ mod tests {
             next_steps: vec!["T".into()],
             codec: Codec::Bincode,
             next_codecs: vec![Codec::Bincode],
+            pipeline: String::new(),
+            written: Vec::new(),
             private: None,
         }
     }

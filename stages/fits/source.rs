@@ -45,7 +45,7 @@ impl Source {
     /// A permanent failure if the file is missing, empty or no FITS file; a retryable
     /// one if the system refused.
     pub(super) fn open(path: &Path, limit: u64) -> Result<Self> {
-        let name = path.display().to_string();
+        let name = name_of_path(path);
         let metadata = fs::metadata(path).map_err(|error| io_failure(&name, &error))?;
         if !metadata.is_file() {
             return Err(Failure::permanent(format!("{name} is not a regular file")));

@@ -21,6 +21,7 @@ mod mock;
 mod monitor;
 mod night;
 mod ordered;
+mod own;
 mod processes;
 mod program;
 mod python;

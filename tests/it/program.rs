@@ -378,3 +378,29 @@ fn the_drain_limit_ends_a_drain() {
     std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
     finished(child.wait_with_output().unwrap()).expect_code(130);
 }
+
+#[test]
+fn a_report_that_cannot_be_written_costs_nothing_else() {
+    let options = ["--report", "/dev/full", "--summary", "summary.json"];
+    let (finished, directory) = run(&numbers("3", ""), &options);
+    let finished = finished.expect_code(3);
+    assert!(finished.err.contains("cannot write the report /dev/full"), "{}", finished.err);
+    assert_balanced(&json(&directory.path().join("summary.json")));
+    assert!(finished.out.contains("done in"), "{}", finished.out);
+    let options = ["--summary", "/dev/full", "--report", "report.html"];
+    let (finished, directory) = run(&numbers("3", ""), &options);
+    let finished = finished.expect_code(3);
+    assert!(directory.path().join("report.html").exists());
+    assert!(finished.out.contains("done in"), "{}", finished.out);
+}
+
+#[test]
+fn a_summary_may_go_to_standard_output() {
+    let (finished, directory) = run(&numbers("3", ""), &["--summary", "-"]);
+    let finished = finished.expect_code(0);
+    assert_balanced(&serde_json::from_str(&finished.out).unwrap());
+    assert!(finished.err.contains("done in"), "{}", finished.err);
+    assert!(!directory.path().join("-").exists());
+    let (refused, _) = run(&numbers("3", ""), &["--summary", "-", "--report", "-"]);
+    assert!(refused.expect_code(2).err.contains("the file of --summary too"));
+}

@@ -1,5 +1,6 @@
 //! The journal, and runs that go on where an earlier one ended.
 
+mod hostile;
 mod killed;
 
 use std::fs;
@@ -171,6 +172,67 @@ fn a_file_that_changed_is_done_again() {
 }
 
 #[test]
+fn an_item_whose_product_is_gone_is_done_again() {
+    let night = Night::new();
+    night.resume(&[]).expect(0, 0, FRAMES);
+    let frames = night.frames();
+    let product =
+        |frame: usize| night.at("out").join(Path::new(&frames[frame]).file_name().unwrap());
+    let whole = files(&night.at("out"));
+    fs::remove_file(product(1)).unwrap();
+    fs::File::options().write(true).open(product(3)).unwrap().set_len(2880).unwrap();
+    let why = finish(drpipe(night.path()).args(["why", &frames[1]])).expect_code(0);
+    assert!(why.out.contains("(SAVE, not there any more)"), "{}", why.out);
+    let again = night.resume(&[]).expect(0, FRAMES - 2, 2);
+    again.assert_explained(&frames[1], "run", &["its product ", " is missing"]);
+    again.assert_explained(&frames[3], "run", &["has another size: ", " -> 2880 bytes"]);
+    assert_eq!(files(&night.at("out")), whole);
+    night.resume(&[]).expect(0, FRAMES, 0);
+}
+
+#[test]
+fn products_of_an_older_version_of_a_frame_are_not_missed() {
+    let night = Night::new();
+    night.resume(&[]).expect(0, 0, FRAMES);
+    // Done anew without --resume, with other products.
+    fs::rename(night.at("out"), night.at("old")).unwrap();
+    let elsewhere = ["--journal", "copy.journal", "--set", "SAVE.directory=other"];
+    night.run(&elsewhere).expect(0, 0, FRAMES);
+    night.resume(&["--set", "SAVE.directory=other"]).expect(0, FRAMES, 0);
+}
+
+/// A name that is not UTF-8; none where the file system takes no such name.
+fn odd_name(night: &Night, frame: &str, byte: u8) -> Option<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = [b"raw/t", &[byte][..], b".fits"].concat();
+    let path = night.at("").join(std::ffi::OsStr::from_bytes(&name));
+    fs::copy(night.at(frame), &path).ok().map(|_| path)
+}
+
+#[test]
+fn names_that_are_not_utf_8_are_items_of_their_own_and_looked_at() {
+    let night = Night::new();
+    let known = night.frames();
+    fs::copy(night.at(&known[0]), night.at(r"raw/t\xE9.fits")).unwrap();
+    let odd = |byte| odd_name(&night, &known[0], byte);
+    let (Some(odd), Some(_)) = (odd(0xe9), odd(0xe8)) else { return };
+    let all = FRAMES + 3;
+    let first = night.resume(&[]).expect(0, 0, all);
+    let origins: Vec<&str> = first.explained().iter().map(|line| line.0).collect();
+    for name in [r"raw/t\xE9.fits", r"raw/t\xE8.fits", r"raw/t\x5CxE9.fits"] {
+        assert!(origins.contains(&name), "{name} in {origins:?}");
+    }
+    assert_eq!(files(&night.at("out")).len(), all);
+    night.resume(&[]).expect(0, all, 0);
+    let frame = fs::File::options().append(true).open(&odd).unwrap();
+    frame.set_len(frame.metadata().unwrap().len() + 2880).unwrap();
+    let again = night.resume(&[]).expect(0, all - 1, 1);
+    again.assert_explained(r"raw/t\xE9.fits", "run", &["the file has changed since run", "size"]);
+    let why = finish(drpipe(night.path()).args(["why".as_ref(), odd.as_os_str()])).expect_code(0);
+    assert!(why.out.starts_with(r"raw/t\xE9.fits: done in run"), "{}", why.out);
+}
+
+#[test]
 fn another_configuration_does_everything_again_also_on_the_way_back() {
     let night = Night::new();
     night.resume(&[]).expect(0, 0, FRAMES);
@@ -302,7 +364,7 @@ fn a_journal_of_a_newer_drpipe_is_refused() {
     let journal = rusqlite::Connection::open(night.at("j")).unwrap();
     journal.pragma_update(None, "user_version", 99).unwrap();
     drop(journal);
-    assert_refused(&night, "j", &["version 99", "knows version 2", "newer drpipe"]);
+    assert_refused(&night, "j", &["version 99", "knows version 3", "newer drpipe"]);
 }
 
 #[test]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import List, Optional, Tuple, Union
 
+from .names import name_of_path
+
 #: What the current call has made known.
 pending: List[bytes] = []
 #: The products of calls that have ended well, with what they were made from.
@@ -32,9 +34,8 @@ def product(path: Union[str, os.PathLike[str]]) -> None:
         ...         np.save(path, frame.pixels)
         ...         drpipe.product(path)
     """
-    text = os.fspath(path)
     if _Process.is_worker:
-        pending.append(text.encode("utf-8", "replace") if isinstance(text, str) else text)
+        pending.append(name_of_path(path).encode())
 
 
 def listen(somebody: bool = True) -> None:

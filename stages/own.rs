@@ -1,0 +1,282 @@
+//! Which files a pipeline may replace: those that an earlier run of it has made.
+//!
+//! A product says itself which pipeline has made it: in HISTORY, in a text chunk, in the
+//! page's head. A text, which has no place for that, has a record beside it.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::whole_file::write_quietly;
+use crate::prelude::*;
+
+/// What stands before the pipeline's identity.
+const MARK: &str = "drpipe pipeline ";
+/// Where a FITS file's text ends up, in bytes; headers are not longer.
+const LONGEST_HEADER: u64 = 64 << 20;
+/// In how many bytes at a file's beginning other products have their mark.
+const BEGINNING: u64 = 4096;
+const FITS_RECORD: usize = 2880;
+const FITS_CARD: usize = 80;
+
+/// What is done where there is a file of a product's name already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Overwrite {
+    /// It is replaced if an earlier run of the same pipeline has made it; any other is
+    /// left as it is, and the product is refused.
+    #[default]
+    Own,
+    /// It is left as it is, whoever has made it, and the product is refused.
+    Never,
+    /// It is replaced, whatever it is.
+    Always,
+}
+
+/// Gives the products of one step their names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Guard {
+    overwrite: Overwrite,
+    mark: String,
+}
+
+impl Guard {
+    pub(crate) fn new(overwrite: Overwrite, context: &Context) -> Self {
+        Self { overwrite, mark: mark_of(context) }
+    }
+
+    /// What a product says of the pipeline that makes it.
+    pub(crate) fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// Whether a product may get this name. `again` says that this run has made the file
+    /// of that name, of the same input, in an earlier attempt.
+    ///
+    /// # Errors
+    /// A permanent failure that names the file that is in the way.
+    pub(crate) fn check(&self, path: &Path, again: bool) -> Result<()> {
+        if self.overwrite == Overwrite::Always || fs::symlink_metadata(path).is_err() {
+            return Ok(());
+        }
+        let shown = path.display();
+        if self.overwrite == Overwrite::Never && !again {
+            return Err(Failure::permanent(format!(
+                "{shown} is there already, and \"overwrite\" is \"never\": move it away, or write to \
+                 another place"
+            )));
+        }
+        let found = mark_in(path).ok().flatten();
+        if found.as_ref() == Some(&self.mark) || is_recorded(path, &self.mark).unwrap_or(false) {
+            return Ok(());
+        }
+        let whose = match found {
+            Some(_) => "was made by another pipeline",
+            None => "is there, and no earlier run of this pipeline has made it as it is",
+        };
+        Err(Failure::permanent(format!(
+            "{shown} {whose}, so it is not replaced: move it away, write to another place, or set \
+             \"overwrite\" to \"always\""
+        )))
+    }
+}
+
+/// What products say of the pipeline that a stage belongs to.
+pub(crate) fn mark_of(context: &Context) -> String {
+    format!("{MARK}{}", context.pipeline())
+}
+
+/// What a product says of the pipeline that has made it; none if it says nothing.
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn mark_in(path: &Path) -> io::Result<Option<String>> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let mut file = BufReader::new(File::open(path)?);
+    let mut record = vec![0; FITS_RECORD];
+    let is_fits = file.read_exact(&mut record).is_ok() && record.starts_with(b"SIMPLE  =");
+    if is_fits {
+        return mark_in_header(record, file.take(LONGEST_HEADER));
+    }
+    let mut beginning = Vec::new();
+    File::open(path)?.take(BEGINNING).read_to_end(&mut beginning)?;
+    let text = String::from_utf8_lossy(&beginning);
+    let mark = text.find(MARK).and_then(|at| {
+        let rest = text.get(at + MARK.len()..)?;
+        let identity = rest.split(|c: char| !c.is_ascii_hexdigit()).next()?;
+        Some(format!("{MARK}{identity}"))
+    });
+    Ok(mark)
+}
+
+/// The last one in HISTORY: a frame brings along those of the files that it came from.
+fn mark_in_header(mut record: Vec<u8>, mut rest: impl Read) -> io::Result<Option<String>> {
+    let mut mark = None;
+    loop {
+        for card in record.chunks_exact(FITS_CARD) {
+            if card.trim_ascii_end() == b"END" {
+                return Ok(mark);
+            }
+            let text = card.strip_prefix(b"HISTORY ").map(<[u8]>::trim_ascii);
+            if let Some(text) = text.filter(|text| text.starts_with(MARK.as_bytes())) {
+                mark = Some(String::from_utf8_lossy(text).into_owned());
+            }
+        }
+        rest.read_exact(&mut record)?;
+    }
+}
+
+/// The file beside a text that says who has made it.
+fn record_of(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".drpipe");
+    path.with_file_name(name)
+}
+
+/// Whether the record says that the pipeline has made the file as it is.
+fn is_recorded(path: &Path, mark: &str) -> io::Result<bool> {
+    let record = fs::read_to_string(record_of(path))?;
+    let mut contents = Fingerprint::default();
+    io::copy(&mut File::open(path)?, &mut contents)?;
+    let line = contents.line(mark);
+    Ok(record.lines().any(|known| known == line))
+}
+
+/// Notes that the pipeline is about to give the name `path` to these contents. What was
+/// there before stays known: the name may not come to it.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn record(path: &Path, mark: &str, contents: &Fingerprint) -> Result<()> {
+    let place = record_of(path);
+    let known = fs::read_to_string(&place).unwrap_or_default();
+    let last = known.lines().last().map(|line| format!("{line}\n")).unwrap_or_default();
+    write_quietly(&place, format!("{last}{}\n", contents.line(mark)).as_bytes())
+}
+
+/// What tells the contents of one file from those of another: FNV-1a, and the length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fingerprint {
+    length: u64,
+    hash: u64,
+}
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self { length: 0, hash: 0xcbf2_9ce4_8422_2325 }
+    }
+}
+
+impl Fingerprint {
+    fn line(&self, mark: &str) -> String {
+        format!("{mark} {} {:016x}", self.length, self.hash)
+    }
+}
+
+impl Write for Fingerprint {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.length += bytes.len() as u64;
+        for byte in bytes {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::context_of;
+    use super::*;
+
+    fn guard(overwrite: Overwrite) -> Guard {
+        Guard::new(overwrite, &context_of("own", "WRITE", &[]))
+    }
+
+    fn card(text: &str) -> String {
+        format!("{text:80}")
+    }
+
+    fn header(cards: &[&str]) -> String {
+        let cards: String =
+            ["SIMPLE  =                    T"].iter().chain(cards).map(|c| card(c)).collect();
+        let end = card("END");
+        let length = (cards.len() + end.len()).next_multiple_of(FITS_RECORD);
+        format!("{:length$}", cards + &end)
+    }
+
+    #[test]
+    fn the_last_pipeline_in_a_header_is_the_one_that_made_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.fits");
+        let found = |cards: &[&str]| {
+            fs::write(&path, header(cards)).unwrap();
+            mark_in(&path).unwrap()
+        };
+        assert_eq!(found(&["OBJECT  = 'drpipe pipeline 1'"]), None);
+        let two = ["HISTORY drpipe pipeline 1a", "HISTORY drpipe pipeline 2b", "HISTORY more"];
+        assert_eq!(found(&two).as_deref(), Some("drpipe pipeline 2b"));
+        let mut many = vec!["COMMENT"; 1000];
+        many.push(two[0]);
+        assert_eq!(found(&many).as_deref(), Some("drpipe pipeline 1a"));
+        // A header without an end says nothing.
+        fs::write(&path, &header(&many)[..FITS_RECORD]).unwrap();
+        assert!(mark_in(&path).is_err());
+    }
+
+    #[test]
+    fn each_way_of_overwriting_does_as_it_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let own = guard(Overwrite::Own);
+        fs::write(at("own"), format!("<meta content=\"{}\">", own.mark())).unwrap();
+        fs::write(at("other"), "<meta content=\"drpipe pipeline 0123\">").unwrap();
+        fs::write(at("foreign"), "raw").unwrap();
+        std::os::unix::fs::symlink("nowhere", at("link")).unwrap();
+        for (name, allowed) in [
+            ("new", [true, true, true]),
+            ("own", [true, false, true]),
+            ("other", [false, false, true]),
+            ("foreign", [false, false, true]),
+            ("link", [false, false, true]),
+        ] {
+            let all = [Overwrite::Own, Overwrite::Never, Overwrite::Always];
+            let found = all.map(|overwrite| guard(overwrite).check(&at(name), false).is_ok());
+            assert_eq!(found, allowed, "{name}");
+        }
+        assert!(guard(Overwrite::Never).check(&at("own"), true).is_ok());
+        assert!(guard(Overwrite::Never).check(&at("foreign"), true).is_err());
+        let error = own.check(&at("other"), false).unwrap_err();
+        assert!(!error.is_retryable() && error.to_string().contains("another pipeline"), "{error}");
+        let error = own.check(&at("foreign"), false).unwrap_err().to_string();
+        assert!(error.contains("/foreign is there, and no earlier run"), "{error}");
+    }
+
+    #[test]
+    fn a_text_is_known_by_its_record_as_long_as_nobody_changes_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out.txt");
+        let own = guard(Overwrite::Own);
+        let note = |text: &str| {
+            let mut contents = Fingerprint::default();
+            contents.write_all(text.as_bytes()).unwrap();
+            record(&path, own.mark(), &contents).unwrap();
+        };
+        note("first");
+        fs::write(&path, "first").unwrap();
+        assert!(own.check(&path, false).is_ok());
+        // The second has not got its name yet.
+        note("second");
+        assert!(own.check(&path, false).is_ok());
+        fs::write(&path, "second").unwrap();
+        assert!(own.check(&path, false).is_ok());
+        fs::write(&path, "second, and a note").unwrap();
+        assert!(own.check(&path, false).is_err());
+    }
+}
