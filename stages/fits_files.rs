@@ -171,6 +171,13 @@ impl FitsFiles {
         for entry in walk.into_iter().filter_entry(is_new) {
             let path = match entry {
                 Ok(entry) if entry.file_type().is_dir() => continue,
+                // A pipe or device: whoever read it could wait for ever.
+                Ok(entry) if !entry.file_type().is_file() => {
+                    if self.matches(&matcher, directory, entry.path(), hidden_too) {
+                        self.unreadable.push(format!("{} is no file", entry.path().display()));
+                    }
+                    continue;
+                }
                 Ok(entry) => entry.into_path(),
                 // A link to a directory above: its files are found there.
                 Err(error) if error.loop_ancestor().is_some() => continue,
@@ -387,6 +394,17 @@ mod tests {
         assert_eq!(found(params).unwrap(), ["a", "b"]);
         let params = json!({ "directory": directory.path(), "pattern": "deep/*.fts" });
         assert_eq!(found(params).unwrap(), ["c"]);
+    }
+
+    #[test]
+    fn a_pipe_is_not_given_but_named_at_the_end() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let directory = tempfile::tempdir().unwrap();
+        touch(directory.path(), &["x.fits"]);
+        let pipe = directory.path().join("y.fits");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let error = found(json!({ "directory": directory.path() })).unwrap_err().to_string();
+        assert!(error.contains("y.fits is no file"), "{error}");
     }
 
     #[test]
