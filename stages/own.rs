@@ -207,8 +207,10 @@ mod tests {
         let cards: String =
             ["SIMPLE  =                    T"].iter().chain(cards).map(|c| card(c)).collect();
         let end = card("END");
-        let length = (cards.len() + end.len()).next_multiple_of(FITS_RECORD);
-        format!("{:length$}", cards + &end)
+        let mut header = cards + &end;
+        let fill = header.len().next_multiple_of(FITS_RECORD) - header.len();
+        header.push_str(&" ".repeat(fill));
+        header
     }
 
     #[test]

@@ -139,7 +139,11 @@ mod tests {
         let products =
             Products::open(directory.path(), Overwrite::Own, &context_of("run-m", "SAVE", &[]))
                 .unwrap();
-        let save = |message| products.write("x", ".txt", "a.fits", message, |_| Ok(()));
+        let save = |message| {
+            products.write("x", ".txt", "a.fits", message, |writer| {
+                Ok(writer.write_all(products.mark().as_bytes())?)
+            })
+        };
         save(1).unwrap();
         save(1).unwrap();
         assert!(save(2).unwrap_err().to_string().contains("message 1"));

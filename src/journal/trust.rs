@@ -232,7 +232,7 @@ mod tests {
             ("CREATE VIEW v AS SELECT 1", "view v"),
             ("CREATE INDEX i ON item (lower(origin))", "index i"),
             ("CREATE VIRTUAL TABLE f USING fts5 (x)", "table f"),
-            ("ALTER TABLE run ADD COLUMN more BLOB AS (randomblob(1000000000))", "table run"),
+            ("ALTER TABLE run ADD COLUMN more BLOB AS (zeroblob(1000000000))", "table run"),
             (
                 "ALTER TABLE item RENAME TO item_;
                  CREATE VIEW item AS WITH RECURSIVE x (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x)
