@@ -1,12 +1,12 @@
 //! The arguments.
 
 use std::ffi::{OsStr, OsString};
-use std::num::NonZeroI32;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::ctl::CtlArgs;
+use super::driver::DriverArgs;
 use super::top::TopArgs;
 use crate::config::{Address, ConfigError, Setting};
 use crate::home;
@@ -235,17 +235,6 @@ pub(super) struct RunArgs {
     pub(super) monitor_token: Option<String>,
     #[command(flatten)]
     pub(super) driver: DriverArgs,
-}
-
-/// Whose run it is, if a program has started it.
-#[derive(Debug, Default, ClapArgs)]
-pub(super) struct DriverArgs {
-    /// The process that drives the run: the run ends with it
-    #[arg(long, value_name = "PID", hide = true)]
-    pub(super) driver: Option<NonZeroI32>,
-    /// What the driver would remove at its end, if it can no longer do so
-    #[arg(long, value_name = "DIR", hide = true, requires = "driver")]
-    pub(super) driver_directory: Option<PathBuf>,
 }
 
 impl RunArgs {

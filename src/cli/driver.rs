@@ -2,14 +2,25 @@
 //! to must not go on: it ends when its driver has died, however that died.
 
 use std::io;
+use std::num::NonZeroI32;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use clap::Args as ClapArgs;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::args::DriverArgs;
+/// Whose run it is, if a program has started it.
+#[derive(Debug, Default, ClapArgs)]
+pub(super) struct DriverArgs {
+    /// The process that drives the run: the run ends with it
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(super) driver: Option<NonZeroI32>,
+    /// What the driver would remove at its end, if it can no longer do so
+    #[arg(long, value_name = "DIR", hide = true, requires = "driver")]
+    pub(super) driver_directory: Option<PathBuf>,
+}
 
 /// See the module's documentation.
 pub(super) struct Driver {

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::args::{CheckArgs, DriverArgs, LogFormat, ModeArg, RunArgs, Source};
+use super::args::{CheckArgs, LogFormat, ModeArg, RunArgs, Source};
+use super::driver::DriverArgs;
 use super::{STOPPED, USAGE, complain, ledger, print, run, say};
 use crate::pipeline::{Faults, Pipeline, Report, Verdict};
 
