@@ -1,6 +1,7 @@
 //! Where the events, the failed inputs and the records of a run go.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::trace::Trace;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// Of one step so many products a second are told at most.
 const PRODUCT_EVERY: Duration = Duration::from_millis(100);
+/// Products are counted for so many directories, and those of the others together.
+const MOST_DIRECTORIES: usize = 1000;
+const ELSEWHERE: &str = "other directories";
 
 /// Carries what the router tells to the observers, and what failed to quarantine.
 pub(crate) struct Outlet {
@@ -26,18 +30,28 @@ pub(crate) struct Outlet {
     next_progress: Duration,
     /// When the next product of each step is told.
     next_product: BTreeMap<Arc<str>, Duration>,
+    /// How many products are in each directory.
+    products: BTreeMap<String, u64>,
 }
 
 /// What is left when the run has ended.
 pub(crate) struct Left {
     pub(crate) kept: Kept,
     pub(crate) journal: Closed,
+    pub(crate) products: BTreeMap<String, u64>,
 }
 
 impl Outlet {
     pub(crate) fn new(stream: Stream, keeper: Keeper, journal: Option<Journal>) -> Self {
-        let (next_progress, next_product) = (Duration::ZERO, BTreeMap::new());
-        Self { stream, keeper, journal, trace: None, next_progress, next_product }
+        Self {
+            stream,
+            keeper,
+            journal,
+            trace: None,
+            next_progress: Duration::ZERO,
+            next_product: BTreeMap::new(),
+            products: BTreeMap::new(),
+        }
     }
 
     /// Has it written when each message waited and ran.
@@ -102,6 +116,7 @@ impl Outlet {
                     if let Some(journal) = &mut self.journal {
                         journal.product(step, origin.clone(), path.clone());
                     }
+                    self.count_product(&path);
                     let now = self.stream.elapsed();
                     let next = self.next_product.entry(Arc::clone(step)).or_default();
                     if now >= *next {
@@ -111,6 +126,17 @@ impl Outlet {
                 }
             }
         }
+    }
+
+    fn count_product(&mut self, path: &Path) {
+        let directory = path.parent().filter(|parent| *parent != Path::new(""));
+        let directory = directory.unwrap_or(Path::new(".")).to_string_lossy();
+        let full = self.products.len() >= MOST_DIRECTORIES;
+        let counted = match full && !self.products.contains_key(&*directory) {
+            true => ELSEWHERE.to_owned(),
+            false => directory.into_owned(),
+        };
+        *self.products.entry(counted).or_default() += 1;
     }
 
     pub(crate) fn quarantine(&mut self, casualty: Casualty) {
@@ -147,6 +173,6 @@ impl Outlet {
             kept.remove(router.requeued());
         }
         let journal = self.journal.map(|journal| journal.finish(verdict.name()));
-        Left { kept, journal: journal.unwrap_or_default() }
+        Left { kept, journal: journal.unwrap_or_default(), products: self.products }
     }
 }

@@ -1,5 +1,6 @@
 //! How a run ended.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +75,9 @@ pub struct Report {
     pub quarantine: Option<PathBuf>,
     /// How many inputs are there.
     pub quarantined: u64,
+    /// How many files the run's steps have announced as products, by directory.
+    #[serde(default)]
+    pub products: BTreeMap<String, u64>,
     /// The hash of the configuration.
     pub config_hash: String,
 }

@@ -43,7 +43,7 @@ pub struct FitsFiles {
     /// directory. Hidden files are taken only if the pattern begins with a point.
     #[serde(default = "default_pattern")]
     pattern: String,
-    /// Files to take as they are named, besides those of the directory.
+    /// Files to take as they are named, and directories to look for files in as well.
     #[serde(default)]
     files: Vec<PathBuf>,
     /// Whether to look in the directories below the directory too.
@@ -81,9 +81,12 @@ impl Producer for FitsFiles {
     }
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        let mut paths = self.files.clone();
-        if let Some(directory) = self.directory.clone() {
-            paths.extend(self.search(&directory, context)?);
+        let (mut directories, mut paths): (Vec<_>, Vec<_>) =
+            self.files.iter().cloned().partition(|path| path.is_dir());
+        directories.extend(self.directory.clone());
+        for directory in directories {
+            let found = self.search(&directory, context)?;
+            paths.extend(found);
         }
         paths.sort();
         let mut seen = HashSet::new();

@@ -1,25 +1,25 @@
 //! The arguments.
 
-use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::ctl::CtlArgs;
 use super::driver::DriverArgs;
+use super::source::{Named, Source};
 use super::top::TopArgs;
-use crate::config::{Address, ConfigError, Setting};
-use crate::home;
+use crate::config::Address;
 use crate::pipeline::Mode;
 
 const EXAMPLES: &str = "\
 Examples:
-  drpipe --config pipeline.json
-  drpipe --config examples/fits2png.json --set FitsFiles.directory=night7
+  drpipe pipeline.json
+  drpipe examples/fits2png.json night7/*.fits
   drpipe --config pipeline.json --set CLEAN.nb_thread=4 --summary run.json
   drpipe --config pipeline.json --resume --explain
-  drpipe run --config pipeline.json --inline
-  drpipe check --config pipeline.json
+  drpipe pipeline.json --inline
+  drpipe check pipeline.json
   drpipe check --config pipeline.json --mock fail=0.1,panic=0.05,slow=0.02
   drpipe graph --config pipeline.json --format mermaid
   drpipe stages NoiseRemoval
@@ -95,13 +95,13 @@ pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
     #[command(flatten)]
-    pub(super) run: RunArgs,
+    pub(super) run: RunCommand,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run a pipeline (the default)
-    Run(RunArgs),
+    Run(RunCommand),
     /// Check a configuration and print the plan; run nothing, or only mocks
     #[command(after_help = MOCK_HELP)]
     Check(CheckArgs),
@@ -133,44 +133,31 @@ pub(super) enum Command {
     },
 }
 
-/// Which configuration, with which settings.
-#[derive(Debug, Default, ClapArgs)]
-pub(super) struct Source {
-    /// The configuration; - is standard input
-    #[arg(short, long, value_name = "FILE", default_value = "pipeline.json")]
-    pub(super) config: PathBuf,
-    /// Set a step's key (CLEAN.nb_thread=4), a step's parameter or a parameter
-    /// of a class (FitsFiles.directory=night7); beats the file. Also written
-    /// as --FitsFiles.directory=night7
-    #[arg(long, value_name = "NAME.KEY=VALUE")]
-    set: Vec<String>,
-    /// Every step takes MessagePack: for tests of it without another language
-    #[arg(long, hide = true)]
-    pub(super) messagepack: bool,
+/// A run as a person asks for it: `drpipe night.json raw/*.fits`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct RunCommand {
+    /// The configuration, unless --config names it
+    #[arg(value_name = "CONFIG")]
+    file: Option<PathBuf>,
+    /// Frames for the producer, files or directories, instead of those that the
+    /// configuration names
+    #[arg(value_name = "FRAMES")]
+    frames: Vec<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
-impl Source {
-    pub(super) fn is_standard_input(&self) -> bool {
-        self.config.as_os_str() == "-"
+impl RunCommand {
+    /// What was named without an option.
+    pub(super) fn words(&self) -> impl Iterator<Item = &Path> {
+        self.file.iter().chain(&self.frames).map(PathBuf::as_path)
     }
 
-    /// What messages call it.
-    pub(super) fn shown(&self) -> String {
-        if self.is_standard_input() {
-            return "<stdin>".to_owned();
-        }
-        self.config.display().to_string()
-    }
-
-    pub(super) fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
-        let (settings, errors): (Vec<_>, Vec<_>) =
-            self.set.iter().map(|text| Setting::parse(text)).partition(Result::is_ok);
-        let diagnostics: Vec<_> = errors.into_iter().filter_map(Result::err).collect();
-        if diagnostics.is_empty() {
-            Ok(settings.into_iter().flatten().collect())
-        } else {
-            Err(ConfigError { diagnostics })
-        }
+    /// The options, with the configuration and the frames in their places.
+    pub(super) fn into_run(self) -> RunArgs {
+        let Self { file, frames, mut run } = self;
+        run.source.take_words(file, frames);
+        run
     }
 }
 
@@ -243,7 +230,7 @@ impl RunArgs {
         let default = || {
             let stem = match self.source.is_standard_input() {
                 true => OsStr::new("stdin"),
-                false => self.source.config.file_stem().unwrap_or_default(),
+                false => self.source.config().file_stem().unwrap_or_default(),
             };
             PathBuf::from(stem).with_added_extension("journal")
         };
@@ -356,7 +343,7 @@ pub(super) struct ReportArgs {
 #[derive(Debug, ClapArgs)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
-    pub(super) source: Source,
+    pub(super) named: Named,
     /// Run the graph with mocks that go wrong, such as fail=0.1,panic=0.05,messages=500
     #[arg(long, value_name = "FAULTS")]
     pub(super) mock: Option<String>,
@@ -371,7 +358,7 @@ pub(super) struct CheckArgs {
 #[derive(Debug, ClapArgs)]
 pub(super) struct GraphArgs {
     #[command(flatten)]
-    pub(super) source: Source,
+    pub(super) named: Named,
     /// The language of the graph
     #[arg(long, value_enum, default_value_t = GraphFormat::Dot)]
     pub(super) format: GraphFormat,
@@ -425,45 +412,6 @@ pub(super) enum GraphFormat {
     Mermaid,
 }
 
-/// Paths in the user's home directory, which a shell leaves as they are behind a `=`.
-/// Settings are not touched: what of them are paths the configuration knows.
-pub(super) fn in_home(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let expanded = |arg: OsString| {
-        let Some(text) = arg.to_str() else { return arg };
-        let (option, value) = match text.split_once('=').filter(|_| text.starts_with("--")) {
-            Some((name, value)) if !name.contains('.') && name != "--set" => (Some(name), value),
-            Some(_) => return arg,
-            None => (None, text),
-        };
-        match (option, home::expand_text(value)) {
-            (Some(name), Some(value)) => format!("{name}={value}").into(),
-            (None, Some(value)) => value.into(),
-            (_, None) => arg,
-        }
-    };
-    args.into_iter().map(expanded).collect()
-}
-
-/// `--FitsFiles.directory=night7`, as ctapipe writes it, becomes
-/// `--set FitsFiles.directory=night7`.
-pub(super) fn with_class_settings(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut all = Vec::new();
-    let mut only_values = false;
-    for arg in args {
-        only_values |= arg == "--";
-        let setting = arg.to_str().filter(|_| !only_values).and_then(|text| {
-            let setting = text.strip_prefix("--")?;
-            let (name, _) = setting.split_once('=')?;
-            name.contains('.').then(|| setting.to_owned())
-        });
-        match setting {
-            Some(setting) => all.extend(["--set".into(), setting.into()]),
-            None => all.push(arg),
-        }
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -472,29 +420,5 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn options_take_paths_in_the_home_directory() {
-        let home = std::env::var("HOME").unwrap();
-        let args = ["drpipe", "--summary=~/a.json", "~/q", "--set=A.b=~/c", "--A.b=~/c", "--q=a~/"];
-        let expected = [
-            "drpipe".to_owned(),
-            format!("--summary={home}/a.json"),
-            format!("{home}/q"),
-            "--set=A.b=~/c".to_owned(),
-            "--A.b=~/c".to_owned(),
-            "--q=a~/".to_owned(),
-        ];
-        assert_eq!(in_home(args.map(OsString::from)), expected.map(OsString::from));
-    }
-
-    #[test]
-    fn a_class_option_is_a_setting() {
-        let args = ["drpipe", "--FitsFiles.directory=n=1", "--summary=a.json", "--config", "x.y"];
-        let args = with_class_settings(args.map(OsString::from));
-        let expected =
-            ["drpipe", "--set", "FitsFiles.directory=n=1", "--summary=a.json", "--config", "x.y"];
-        assert_eq!(args, expected.map(OsString::from));
     }
 }

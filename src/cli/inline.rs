@@ -4,7 +4,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use super::args::Source;
+use super::source::Source;
 use super::{STOPPED, USAGE, complain};
 use crate::pipeline::Pipeline;
 

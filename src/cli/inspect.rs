@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::args::{CheckArgs, GraphFormat, StagesArgs};
 use super::{USAGE, complain};
-use crate::config::{self, plan::Plan};
+use crate::config;
+use crate::config::plan::{Plan, Step};
 use crate::nearest::nearest;
 use crate::pipeline::Pipeline;
 use crate::python::{self, Listed};
@@ -18,16 +19,45 @@ fn print(text: &str) -> ExitCode {
 
 pub(super) fn check(pipeline: &Pipeline, args: &CheckArgs) -> ExitCode {
     let plan = pipeline.plan();
-    let mut text = format!("{}: the configuration is valid\n", args.source.shown());
+    let mut text = format!("{}: the configuration is valid\n", args.named.source().shown());
     for (index, step) in plan.steps.iter().enumerate() {
-        let workers = if step.workers == 1 { "worker" } else { "workers" };
-        let next = match plan.next_steps(index) {
-            names if names.is_empty() => String::new(),
-            names => format!(" -> {}", names.join(", ")),
-        };
-        text += &format!("  {} ({}, {} {workers}){next}\n", step.name, step.class, step.workers);
+        text +=
+            &format!("  {} ({}, {}){}\n", step.name, step.class, staff(step), leads(plan, index));
     }
     print(&text)
+}
+
+/// `3 workers`, `1 to 3 workers in processes`, `2 workers on threads and 1 in processes`.
+fn staff(step: &Step) -> String {
+    let of = |least: usize, most: usize| {
+        let workers = if most == 1 { "worker" } else { "workers" };
+        let range = if least < most { format!("{least} to {most}") } else { most.to_string() };
+        (range, workers)
+    };
+    let threads = step.workers - step.processes;
+    let limit = |name: &str, value: Option<String>| {
+        value.map(|value| format!(", {name} {value}")).unwrap_or_default()
+    };
+    let limits = limit("timeout", step.timeout.map(|time| format!("{} s", time.as_secs_f64())))
+        + &limit("memory_limit", step.memory_limit.map(|bytes| format!("{bytes} bytes")));
+    let (on_threads, workers) = of(step.min_threads, threads);
+    let (in_processes, working) = of(step.min_processes, step.processes);
+    match (threads, step.processes) {
+        (_, 0) => format!("{on_threads} {workers}{limits}"),
+        (0, 1) => format!("{in_processes} {working} in a process{limits}"),
+        (0, _) => format!("{in_processes} {working} in processes{limits}"),
+        _ => format!("{on_threads} {workers} on threads and {in_processes} in processes{limits}"),
+    }
+}
+
+/// ` -> CLEAN, FIX (feedback)`, or nothing.
+fn leads(plan: &Plan, index: usize) -> String {
+    let routes = plan.steps[index].routes.iter().map(|route| {
+        let name = &plan.steps[route.to].name;
+        if route.feedback { format!("{name} (feedback)") } else { name.clone() }
+    });
+    let names: Vec<String> = routes.collect();
+    if names.is_empty() { String::new() } else { format!(" -> {}", names.join(", ")) }
 }
 
 pub(super) fn graph(pipeline: &Pipeline, format: GraphFormat) -> ExitCode {

@@ -8,31 +8,64 @@ use crate::registry::Kind;
 const HEADINGS: [&str; 10] = [
     "step", "workers", "received", "done", "filtered", "failed", "dropped", "busy %", "mean", "p99",
 ];
+/// The columns that are left out where they are 0 at every step.
+const MAY_BE_EMPTY: [&str; 2] = ["filtered", "dropped"];
+/// The widest that the table may be, in characters.
+const WIDTH: usize = 80;
+/// A step's name is cut to no fewer characters.
+const SHORTEST_NAME: usize = 8;
+
+type Row = [String; 10];
 
 /// The ledger as a table, and what follows from it.
 pub(super) fn text(report: &Report) -> String {
-    let rows: Vec<[String; 10]> = report.steps.iter().map(row).collect();
-    let mut widths = HEADINGS.map(str::len);
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = line(&HEADINGS.map(str::to_owned), &widths);
-    for row in &rows {
-        text += &line(row, &widths);
-    }
-    text + &conclusion(report)
+    let headings = HEADINGS.map(str::to_owned);
+    let rows: Vec<Row> = std::iter::once(headings).chain(report.steps.iter().map(row)).collect();
+    table(&rows) + &conclusion(report)
 }
 
-fn row(step: &StepReport) -> [String; 10] {
+/// Rows of cells, the headings first: two blanks between columns, or one where that is
+/// needed to stay within the width; after that, names are cut.
+fn table(rows: &[Row]) -> String {
+    let is_shown = |column: &usize| {
+        let empty = rows.iter().skip(1).all(|row| row[*column] == "0");
+        !(empty && MAY_BE_EMPTY.contains(&HEADINGS[*column]))
+    };
+    let columns: Vec<usize> = (1..HEADINGS.len()).filter(is_shown).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = columns.iter().map(|column| width(*column).unwrap_or(0)).collect();
+    let numbers = |gap: usize| widths.iter().map(|width| width + gap).sum::<usize>();
+    let name = width(0).unwrap_or(0);
+    let gap = if name + numbers(2) <= WIDTH { 2 } else { 1 };
+    let name = name.min(WIDTH.saturating_sub(numbers(gap)).max(SHORTEST_NAME));
+    let line = |row: &Row| {
+        let mut line = format!("{:<name$}", shortened(&row[0], name));
+        for (column, width) in columns.iter().zip(&widths) {
+            line += &format!("{}{:>width$}", " ".repeat(gap), row[*column]);
+        }
+        line + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A name with its middle left out where it is longer than `most`: names often differ at
+/// their ends.
+fn shortened(name: &str, most: usize) -> String {
+    let count = name.chars().count();
+    if count <= most {
+        return name.to_owned();
+    }
+    let (front, back) = (most / 2, most - most / 2 - 1);
+    name.chars().take(front).chain(['…']).chain(name.chars().skip(count - back)).collect()
+}
+
+fn row(step: &StepReport) -> Row {
     let counts = &step.counts;
-    let received = match step.kind {
+    let [received, done] = match step.kind {
         // A producer receives nothing: what it has done is to emit.
         Kind::Producer => ["-".into(), counts.emitted.to_string()],
         _ => [counts.received.to_string(), counts.done.to_string()],
     };
-    let [received, done] = received;
     [
         step.name.clone(),
         step.workers.to_string(),
@@ -45,14 +78,6 @@ fn row(step: &StepReport) -> [String; 10] {
         duration(step.mean),
         duration(step.p99),
     ]
-}
-
-fn line(cells: &[String; 10], widths: &[usize; 10]) -> String {
-    let mut line = format!("{:<width$}", cells[0], width = widths[0]);
-    for (cell, width) in cells.iter().zip(widths).skip(1) {
-        line += &format!("  {cell:>width$}");
-    }
-    line + "\n"
 }
 
 fn conclusion(report: &Report) -> String {
@@ -69,14 +94,6 @@ fn conclusion(report: &Report) -> String {
     }
     if report.skipped > 0 {
         text += &format!("skipped: {} done in earlier runs\n", report.skipped);
-    }
-    if let Some(directory) = &report.quarantine {
-        let inputs = if report.quarantined == 1 { "input" } else { "inputs" };
-        text += &format!(
-            "quarantine: {} failed {inputs} in {}\n",
-            report.quarantined,
-            directory.display()
-        );
     }
     text += &match &report.verdict {
         Verdict::Done => format!("done in {}\n", duration(report.elapsed)),
@@ -111,6 +128,32 @@ pub(super) fn duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn row(name: &str, count: &str) -> Row {
+        let mut row: Row = std::array::from_fn(|_| count.to_owned());
+        row[0] = name.to_owned();
+        row
+    }
+
+    fn widest(rows: &[Row]) -> usize {
+        table(rows).lines().map(|line| line.chars().count()).max().unwrap()
+    }
+
+    #[test]
+    fn a_table_fits_eighty_columns_and_leaves_out_what_is_nowhere() {
+        let headings = || HEADINGS.map(str::to_owned);
+        let plain = [headings(), row("CLEAN", "0")];
+        assert_eq!(
+            table(&plain),
+            "step   workers  received  done  failed  busy %  mean  p99\n\
+             CLEAN        0         0     0       0       0     0    0\n"
+        );
+        let long = "SUBTRACT_THE_BIAS_OF_DETECTOR_NUMBER_1_OF_THE_BLUE_ARM";
+        let full = [headings(), row(long, "123456"), row("B", "123 ms")];
+        assert!(table(&full).contains("filtered"));
+        assert!(widest(&full) <= WIDTH, "{}", table(&full));
+        assert!(table(&full).contains("SUBTR…E_ARM"), "{}", table(&full));
+    }
 
     #[test]
     fn durations_have_three_digits_and_a_unit() {

@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::args::{LogFormat, RunArgs};
 use crate::config::plan::OnError;
+use crate::error::Failure;
 use crate::event::{Event, Level};
 
 /// The target of what worker processes log and print, so that a filter can tell it
@@ -74,31 +75,16 @@ impl MakeWriter<'_> for AboveBars {
 }
 
 /// Logs what happened.
-pub(super) fn log(event: &Event) {
+pub(super) fn log(event: &Event, form: LogFormat) {
     match event {
         Event::Started => debug!("every worker is ready"),
         Event::InitFailed { step, worker, failure } => {
             error!(%step, worker, "init failed: {failure}");
         }
-        Event::Retrying { step, origin, attempt, cause: _, failure, wait } => {
-            let origin = origin.as_deref();
-            let wait_s = wait.as_secs_f64();
-            warn!(%step, origin, attempt, wait_s, "failed, will be tried again: {failure}");
-        }
-        Event::Failed { step, worker, origin, attempt, failure, policy, entry, .. } => {
-            let (origin, entry) = (origin.as_deref(), entry.as_deref());
-            match policy {
-                OnError::Quarantine => {
-                    warn!(%step, worker, origin, attempt, entry, "failed, quarantined: {failure}");
-                }
-                OnError::Skip => {
-                    warn!(%step, worker, origin, attempt, "failed, skipped: {failure}");
-                }
-                OnError::Stop => {
-                    error!(%step, worker, origin, attempt, entry, "failed, stops the run: {failure}");
-                }
-            }
-        }
+        Event::Retrying { .. } | Event::Failed { .. } => match form {
+            LogFormat::Text => failure_in_words(event),
+            LogFormat::Json => failure_in_fields(event),
+        },
         Event::ProducerFailed { step, failure } => {
             error!(%step, "failed, production ends here: {failure}");
         }
@@ -147,6 +133,64 @@ pub(super) fn log(event: &Event) {
     }
 }
 
+/// One line that says why, with the input's name once.
+fn failure_in_words(event: &Event) {
+    match event {
+        Event::Retrying { step, origin, attempt, failure, wait, .. } => {
+            let what = what_failed(step, origin.as_deref(), *attempt, failure);
+            warn!("{what}; tried again in {} s", wait.as_secs_f64());
+        }
+        Event::Failed { step, origin, attempt, failure, policy, entry, .. } => {
+            let what = what_failed(step, origin.as_deref(), *attempt, failure);
+            let kept = entry.as_deref().map(|entry| format!("; quarantined as {entry}"));
+            let kept = kept.unwrap_or_default();
+            match policy {
+                OnError::Quarantine => warn!("{what}{kept}"),
+                OnError::Skip => warn!("{what}; skipped"),
+                OnError::Stop => error!("{what}{kept}; the run stops"),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn what_failed(step: &str, origin: Option<&str>, attempt: u32, failure: &Failure) -> String {
+    let why = failure.to_string();
+    let input = match origin {
+        Some(origin) if !why.contains(origin) => format!("{origin}: "),
+        _ => String::new(),
+    };
+    match attempt {
+        1 => format!("{step} failed: {input}{why}"),
+        attempt => format!("{step} failed (attempt {attempt}): {input}{why}"),
+    }
+}
+
+fn failure_in_fields(event: &Event) {
+    match event {
+        Event::Retrying { step, origin, attempt, failure, wait, .. } => {
+            let origin = origin.as_deref();
+            let wait_s = wait.as_secs_f64();
+            warn!(%step, origin, attempt, wait_s, "failed, will be tried again: {failure}");
+        }
+        Event::Failed { step, worker, origin, attempt, failure, policy, entry, .. } => {
+            let (origin, entry) = (origin.as_deref(), entry.as_deref());
+            match policy {
+                OnError::Quarantine => {
+                    warn!(%step, worker, origin, attempt, entry, "failed, quarantined: {failure}");
+                }
+                OnError::Skip => {
+                    warn!(%step, worker, origin, attempt, "failed, skipped: {failure}");
+                }
+                OnError::Stop => {
+                    error!(%step, worker, origin, attempt, entry, "failed, stops the run: {failure}");
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Says that events came faster than they could be logged.
 pub(super) fn missed(count: u64) {
     warn!(
@@ -157,4 +201,18 @@ pub(super) fn missed(count: u64) {
 /// Logs a line of progress.
 pub(super) fn progress(line: &str) {
     info!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_its_input_once() {
+        let what = |attempt, why: &str| {
+            what_failed("READ", Some("raw/a.fits"), attempt, &Failure::permanent(why))
+        };
+        assert_eq!(what(1, "raw/a.fits is empty"), "READ failed: raw/a.fits is empty");
+        assert_eq!(what(3, "too dark"), "READ failed (attempt 3): raw/a.fits: too dark");
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::args::{CheckArgs, LogFormat, ModeArg, RunArgs, Source};
+use super::args::{CheckArgs, LogFormat, ModeArg, RunArgs};
 use super::driver::DriverArgs;
+use super::source::Source;
 use super::{STOPPED, USAGE, complain, ledger, print, run, say};
 use crate::pipeline::{Faults, Pipeline, Report, Verdict};
 

@@ -2,6 +2,7 @@
 //! their own stages.
 
 mod args;
+mod closing;
 mod ctl;
 mod driver;
 mod events;
@@ -9,6 +10,7 @@ mod inline;
 mod inspect;
 mod ledger;
 mod log;
+mod memory;
 mod mock;
 mod monitor;
 mod progress;
@@ -16,6 +18,7 @@ mod quarantine;
 mod report;
 mod run;
 mod signals;
+mod source;
 mod summary;
 mod target;
 mod top;
@@ -33,15 +36,20 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::config::Setting;
+use crate::nearest::nearest;
 use crate::pipeline::{LoadError, Pipeline};
 use crate::registry::Registry;
 use crate::stage::{Consumer, Producer, Stage};
-use args::{Args, Command, QuarantineCommand, Source};
+use args::{Args, Command, QuarantineCommand};
+use source::Source;
 
 /// The exit code for a wrong configuration or command line.
 const USAGE: u8 = 2;
 /// The exit code for a run stopped by policy or by an error of drpipe's own.
 const STOPPED: u8 = 3;
+
+/// What is wrong with `drpipe --quiet check`.
+const OPTIONS_LAST: &str = "The options of a command stand behind it: drpipe check --config FILE";
 
 /// The command line over a set of classes.
 ///
@@ -127,8 +135,10 @@ impl Cli {
     /// was started as a worker it does that work instead.
     pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
         signals::survive_file_size_limit();
+        memory::spare_address_space();
         crate::pipeline::serve_worker(&self.registry);
-        let args = args::with_class_settings(args::in_home(args));
+        memory::end_in_order_without_memory();
+        let args = source::with_class_settings(source::in_home(args));
         let matches = match Args::command().try_get_matches_from(args) {
             Ok(matches) => matches,
             Err(error) => return refuse(&error),
@@ -141,20 +151,28 @@ impl Cli {
 
     fn execute(self, args: Args) -> ExitCode {
         let Args { command, run } = args;
+        if command.is_none() && run.words().any(is_command) {
+            return complain(USAGE, OPTIONS_LAST);
+        }
         match command.unwrap_or(Command::Run(run)) {
-            Command::Run(args) => match self.load(&args.source) {
-                Ok(pipeline) if args.inline => inline::become_interpreter(&pipeline, &args.source),
-                Ok(pipeline) => run::run(pipeline, &args),
-                Err(code) => code,
-            },
-            Command::Check(args) => match self.load(&args.source) {
+            Command::Run(command) => {
+                let args = command.into_run();
+                match self.load(&args.source) {
+                    Ok(pipeline) if args.inline => {
+                        inline::become_interpreter(&pipeline, &args.source)
+                    }
+                    Ok(pipeline) => run::run(pipeline, &args),
+                    Err(code) => code,
+                }
+            }
+            Command::Check(args) => match self.load(&args.named.source()) {
                 Ok(pipeline) => match &args.mock {
                     Some(faults) => mock::check(pipeline, faults, &args),
                     None => inspect::check(&pipeline, &args),
                 },
                 Err(code) => code,
             },
-            Command::Graph(args) => match self.load(&args.source) {
+            Command::Graph(args) => match self.load(&args.named.source()) {
                 Ok(pipeline) => inspect::graph(&pipeline, args.format),
                 Err(code) => code,
             },
@@ -205,9 +223,14 @@ impl Cli {
 
     /// Everything that is wrong goes to standard error, warnings too.
     fn load(&self, source: &Source) -> Result<Pipeline, ExitCode> {
+        let config = source.config();
+        if is_frame(config) {
+            let what = "is a FITS file; name the configuration first: drpipe CONFIG FRAMES";
+            return Err(complain(USAGE, format_args!("error: {} {what}", config.display())));
+        }
         let settings = source.settings().map_err(|error| complain(USAGE, error))?;
         let loaded = match source.is_standard_input() {
-            false => Pipeline::load(&source.config, &self.registry, &settings),
+            false => Pipeline::load(source.config(), &self.registry, &settings),
             true => self.load_standard_input(source, &settings),
         };
         match loaded {
@@ -221,11 +244,36 @@ impl Cli {
                 Ok(pipeline)
             }
             Err(error @ LoadError::Unreadable { .. }) => {
-                Err(complain(USAGE, format_args!("error: {error}")))
+                let hint = command_like(config)
+                    .map(|command| format!("; did you mean the command \"{command}\"?"));
+                let hint = hint.unwrap_or_default();
+                Err(complain(USAGE, format_args!("error: {error}{hint}")))
             }
             Err(LoadError::Wrong(error)) => Err(complain(USAGE, error)),
         }
     }
+}
+
+/// Whether a file is a frame by its name, where a configuration is expected.
+fn is_frame(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    [".fits", ".fit", ".fts", ".fz"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether a word is a command, and not a file of that name.
+fn is_command(word: &Path) -> bool {
+    let command = Args::command();
+    let mut names = command.get_subcommands().map(clap::Command::get_name);
+    !word.exists() && names.any(|name| word == Path::new(name))
+}
+
+/// The command that a word without a point and a directory may have meant.
+fn command_like(config: &Path) -> Option<String> {
+    let word = config.to_str().filter(|word| !word.contains(['.', '/']))?;
+    let command = Args::command();
+    let names = command.get_subcommands().map(clap::Command::get_name);
+    nearest(word, names).map(str::to_owned)
 }
 
 /// Help and version are no errors.
@@ -235,7 +283,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
     let _ = error.print();
     if error.kind() == clap::error::ErrorKind::ArgumentConflict {
-        say("The options of a command stand behind it: drpipe check --config FILE");
+        say(OPTIONS_LAST);
     }
     ExitCode::from(USAGE)
 }

@@ -11,7 +11,9 @@ use super::driver::Driver;
 use super::events::Events;
 use super::progress::Progress;
 use super::summary::is_standard;
-use super::{STOPPED, USAGE, complain, ledger, log, monitor, print, report, say, signals, summary};
+use super::{
+    STOPPED, USAGE, closing, complain, ledger, log, monitor, print, report, say, signals, summary,
+};
 use crate::event::Event;
 use crate::pipeline::{Mode, Pipeline, Report, RunError, Verdict};
 use crate::report::Chronicle;
@@ -42,7 +44,7 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
         None => Ok(()),
     };
     let prepared = summary::are_different(&[
-        ("--config", Some(args.source.config.as_path())),
+        ("--config", Some(args.source.config())),
         ("--summary", args.summary.as_deref()),
         ("--report", args.report.as_deref()),
         ("--events", args.events.as_deref()),
@@ -72,8 +74,9 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let mut progress = Progress::new(pipeline.plan(), &bars, args.quiet);
     let mut chronicle = args.report.is_some().then(Chronicle::default);
-    let result =
-        start_and_watch(pipeline, args, &mut progress, &bars, events.as_ref(), chronicle.as_mut());
+    let watchers =
+        Watchers { progress: &mut progress, sink: events.as_ref(), chronicle: chronicle.as_mut() };
+    let result = start_and_watch(pipeline, args, &bars, watchers);
     progress.finish();
     if let Some(events) = events {
         events.end(&result);
@@ -91,14 +94,20 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
     }
 }
 
+/// Those who are told every event of a run.
+struct Watchers<'a> {
+    progress: &'a mut Progress,
+    sink: Option<&'a Events>,
+    chronicle: Option<&'a mut Chronicle>,
+}
+
 fn start_and_watch(
     pipeline: Pipeline,
     args: &RunArgs,
-    progress: &mut Progress,
     bars: &MultiProgress,
-    sink: Option<&Events>,
-    mut chronicle: Option<&mut Chronicle>,
+    watchers: Watchers<'_>,
 ) -> Result<Report, (u8, String)> {
+    let Watchers { progress, sink, mut chronicle } = watchers;
     let signals = Driver::of(&args.driver)
         .and_then(|driver| signals::hear(Duration::from_secs_f64(args.drain_limit), driver))
         .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
@@ -139,7 +148,7 @@ fn start_and_watch(
                 // The run goes on when nobody reads any more.
                 let _ = bars.suspend(|| print(line.as_bytes()));
             }
-            event => log::log(event),
+            event => log::log(event, args.log_format),
         }
     }
     if let Some(chronicle) = chronicle {
@@ -174,7 +183,9 @@ pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) 
         tracing::error!("stopped: {reason}");
     }
     if !args.quiet {
-        let ledger = ledger::text(report);
+        let journal = args.journal().is_some();
+        let closing = closing::text(report, args.source.config(), journal);
+        let ledger = ledger::text(report) + &closing;
         // Standard output is the summary's or the report's alone where it was asked for.
         match [&args.summary, &args.report].into_iter().flatten().any(|file| is_standard(file)) {
             true => say(ledger.trim_end()),

@@ -79,6 +79,10 @@ fn stop_in_turn(control: &Control, received: &Receiver<()>, limit: Duration) {
         return;
     }
     control.drain();
+    warn!(
+        "what was begun is finished within {} s; a second signal stops at once",
+        limit.as_secs_f64()
+    );
     if received.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
         warn!("the drain limit of {} s has passed", limit.as_secs_f64());
     }

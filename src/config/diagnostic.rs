@@ -29,6 +29,8 @@ pub enum Place {
     },
     /// On the command line: the setting as it was typed, without `--set`.
     Setting(String),
+    /// On the command line: the frames that are named there.
+    Frames(String),
     /// In the step of this name, of a pipeline that has no file.
     Step(String),
     /// In a pipeline that has no file, as a whole.
@@ -40,6 +42,7 @@ impl fmt::Display for Place {
         match self {
             Place::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
             Place::Setting(text) => write!(f, "--set {}", one_line(text)),
+            Place::Frames(text) => write!(f, "frames {}", one_line(text)),
             Place::Step(name) => write!(f, "step {}", quote(name)),
             Place::Pipeline => f.write_str("pipeline"),
         }

@@ -91,6 +91,9 @@ impl<'d> Params<'d> {
         let schema = class.schema();
         let mut merged = self.of_file();
         for (place, (param, setting, _)) in self.set.iter().enumerate() {
+            if let (Some(replaced), Some(given)) = (setting.replaces, merged.as_object_mut()) {
+                given.remove(replaced);
+            }
             let read = self.read.get(place).cloned().flatten();
             let mut value = read.unwrap_or_else(|| match only_text(schema, param) {
                 true => setting.verbatim(),

@@ -129,6 +129,11 @@ pub struct Plan {
 }
 
 impl Step {
+    /// Whether only a process can do the step's work: in Python, or within limits.
+    fn needs_processes(&self) -> bool {
+        self.python.is_some() || self.timeout.is_some() || self.memory_limit.is_some()
+    }
+
     /// Whether the worker of this number within the step is a process.
     pub fn is_process(&self, worker: usize) -> bool {
         self.processes > 0 && worker >= self.workers - self.processes
@@ -150,15 +155,15 @@ impl Plan {
         self.steps.iter().any(|step| step.processes > 0)
     }
 
-    /// Whether any step is written in Python.
-    pub fn has_python(&self) -> bool {
-        self.steps.iter().any(|step| step.python.is_some())
+    /// Whether any step can do its work in a process only.
+    pub(crate) fn needs_processes(&self) -> bool {
+        self.steps.iter().any(Step::needs_processes)
     }
 
     /// Leaves each step one worker, in a process only where it has to be.
     pub(crate) fn give_each_one_worker(&mut self) {
         for step in &mut self.steps {
-            let processes = usize::from(step.python.is_some());
+            let processes = usize::from(step.needs_processes());
             step.workers = 1;
             step.processes = processes;
             step.min_processes = processes;

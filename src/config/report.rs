@@ -104,7 +104,7 @@ impl<'a> Report<'a> {
                 return (Place::File { file: source.file.to_owned(), line, column }, path);
             }
             (Origin::Setting(index), _) => match self.settings.get(*index) {
-                Some(setting) => Place::Setting(setting.text.clone()),
+                Some(setting) => setting.place(),
                 None => Place::Pipeline,
             },
             (Origin::Step(name), _) => Place::Step(name.clone()),

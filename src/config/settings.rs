@@ -1,5 +1,7 @@
 //! Settings of the command line: `CLEAN.nb_thread=4`.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use super::diagnostic::{Diagnostic, Place, Severity};
@@ -15,7 +17,8 @@ use super::diagnostic::{Diagnostic, Place, Severity};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// The name of a step or of a class; empty for a key of the file's top level.
+    /// The name of a step or of a class, or `producer` for the step that is one; empty for
+    /// a key of the file's top level.
     pub target: String,
     /// A key of the step, or a parameter; `params.` before a parameter tells it
     /// from a key of the same name.
@@ -24,7 +27,15 @@ pub struct Setting {
     pub value: String,
     /// The whole as it was typed.
     pub text: String,
+    /// A parameter that the file's value is taken from for its sake.
+    pub(crate) replaces: Option<&'static str>,
 }
+
+/// The target that is the producer, whatever its step is called.
+pub(crate) const PRODUCER: &str = "producer";
+/// The parameters by which a producer is told what to take.
+const FILES: &str = "files";
+const DIRECTORY: &str = "directory";
 
 impl Setting {
     /// Reads `target.key=value`.
@@ -55,7 +66,46 @@ impl Setting {
             key: key.to_owned(),
             value: value.to_owned(),
             text: text.to_owned(),
+            replaces: None,
         })
+    }
+
+    /// What makes the producer take these files and directories: its parameter `files` in
+    /// the place of the file's `files` and `directory`. Nothing if there are none.
+    ///
+    /// # Errors
+    /// If a name is not UTF-8, which a configuration cannot hold.
+    pub fn frames(paths: &[PathBuf]) -> Result<Option<Self>, Diagnostic> {
+        let Some(first) = paths.first() else { return Ok(None) };
+        let text = match paths.len() {
+            1 => first.display().to_string(),
+            count => format!("{} and {} more", first.display(), count - 1),
+        };
+        let mut names = Vec::new();
+        for path in paths {
+            names.push(Value::from(path.to_str().ok_or_else(|| Diagnostic {
+                severity: Severity::Error,
+                place: Place::Frames(path.display().to_string()),
+                path: String::new(),
+                message: "the name is not UTF-8".to_owned(),
+                hint: "name its directory instead".to_owned(),
+            })?));
+        }
+        Ok(Some(Self {
+            target: PRODUCER.to_owned(),
+            key: FILES.to_owned(),
+            value: Value::from(names).to_string(),
+            text,
+            replaces: Some(DIRECTORY),
+        }))
+    }
+
+    /// Where a person finds it.
+    pub(crate) fn place(&self) -> Place {
+        match self.replaces {
+            Some(_) => Place::Frames(self.text.clone()),
+            None => Place::Setting(self.text.clone()),
+        }
     }
 
     /// The value where JSON is expected: what is not JSON is a text.

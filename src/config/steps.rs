@@ -13,7 +13,7 @@ use super::params::Params;
 use super::python::{self, Describe, Found, InPython};
 use super::report::Report;
 use super::sections::Claims;
-use super::settings::Setting;
+use super::settings::{PRODUCER, Setting};
 use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, Workers};
 use crate::error::Failure;
 use crate::nearest::nearest;
@@ -72,7 +72,7 @@ pub(crate) fn specs(
     claims.check_sections(lowered, report);
     for (index, setting) in settings.iter().enumerate().filter(|(_, s)| !is_top_level(s)) {
         let target = setting.target.as_str();
-        if drafts.iter().all(|draft| draft.text("name") != Some(target)) {
+        if target != PRODUCER && drafts.iter().all(|draft| draft.text("name") != Some(target)) {
             let origin = Origin::Setting(index);
             claims.check_setting(target, setting.param(), lowered, &origin, report);
         }
@@ -110,6 +110,12 @@ fn apply(settings: &[Setting], drafts: &mut [Draft<'_>], report: &mut Report<'_>
         let target = setting.target.as_str();
         if drafts.iter().any(|draft| draft.text("name") == Some(target)) {
             for draft in drafts.iter_mut().filter(|draft| draft.text("name") == Some(target)) {
+                apply_to_step(setting, index, draft, report);
+            }
+            continue;
+        }
+        if target == PRODUCER {
+            for draft in drafts.iter_mut().filter(|draft| draft.role == Role::Producer) {
                 apply_to_step(setting, index, draft, report);
             }
             continue;

@@ -50,8 +50,8 @@ pub enum Mode {
     #[default]
     Threads,
     /// Every worker on one thread, one message after the other: the same
-    /// results, in the same order every time. Nothing runs in processes, and
-    /// limits of time and memory do not apply.
+    /// results, in the same order every time. Steps in Python and steps with a
+    /// `timeout` or a `memory_limit` keep one worker process each.
     Sequential,
 }
 
@@ -93,10 +93,10 @@ pub enum LoadError {
 /// Why a run could not be started or had to be given up.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The system refused a thread or a file descriptor.
+    /// The system refused a thread, a file descriptor or memory.
     #[error(
-        "the system refused a thread or a file descriptor: {0}; the limits are those of \
-         ulimit -u and ulimit -n"
+        "the system refused a thread, a file descriptor or memory: {0}; the limits are those of \
+         ulimit -u, ulimit -n and ulimit -v"
     )]
     System(#[from] std::io::Error),
     /// There is no place for what worker processes share.
@@ -282,9 +282,8 @@ impl Pipeline {
     pub fn start(self, mode: Mode) -> Result<Handle, RunError> {
         let run = run_name();
         let mut plan = self.plan;
-        // Python runs in processes in every mode.
         let place = match mode {
-            Mode::Sequential if plan.has_python() => {
+            Mode::Sequential if plan.needs_processes() => {
                 plan.give_each_one_worker();
                 Placing::OneByOne
             }

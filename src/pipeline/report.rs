@@ -37,7 +37,7 @@ pub(super) fn report(
             queue_high_water: status.high_water,
         })
         .collect();
-    let Left { kept, journal } = left;
+    let Left { kept, journal, products } = left;
     // An input that could not be kept is lost, and a record that could not be
     // written too: no verdict may hide that.
     let verdict = match kept.error.or(journal.error) {
@@ -57,6 +57,7 @@ pub(super) fn report(
         finish_failures: router.finish_failures().to_vec(),
         quarantine: kept.directory,
         quarantined: kept.count,
+        products,
         config_hash: plan.config_hash.clone(),
     }
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::lifeline::Lifeline;
 use super::link::{self, Place};
+use super::room::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_room};
 use super::wire::{FromWorker, Sharing, ToWorker, VERSION};
-use super::{ENDPOINT, Inproc, OF_A_PROCESS, OF_A_START, OF_A_THREAD, frames, ipc, make_room};
+use super::{ENDPOINT, Inproc, frames, ipc};
 use crate::event::Event;
 use crate::observe::Outlet;
 use crate::router::{Action, Input, Loss, Router, Steer, Stop};
@@ -130,7 +131,8 @@ impl Hub {
         outlet: Outlet,
     ) -> Result<Self, HubError> {
         let of_a_worker = if private.is_some() { OF_A_PROCESS } else { OF_A_THREAD };
-        make_room(router.worker_count() * of_a_worker + OF_A_START)?;
+        let workers = router.worker_count();
+        make_room(workers * of_a_worker + OF_A_START, workers)?;
         let socket = inproc.0.socket(zmq::ROUTER)?;
         socket.set_linger(0)?;
         socket.set_sndhwm(0)?;
@@ -201,7 +203,8 @@ impl Hub {
     fn steer(&mut self, steer: Steer, now: Duration) -> Result<(), String> {
         if let Steer::SetWorkers { step, workers } = &steer {
             let more = workers.saturating_sub(self.router.staff(*step));
-            make_room(more.min(MOST_MORE) * OF_A_PROCESS + OF_A_START)
+            let more = more.min(MOST_MORE);
+            make_room(more * OF_A_PROCESS + OF_A_START, more)
                 .map_err(|error| format!("the system refuses more workers: {error}"))?;
         }
         self.router.steer(steer, now)

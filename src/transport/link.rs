@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::lifeline::Lifeline;
+use super::room::make_room;
 use super::wire::{FromWorker, Sharing, ToWorker, VERSION, WireError};
-use super::{ENDPOINT, Inproc, frames, ipc, make_room};
+use super::{ENDPOINT, Inproc, frames, ipc};
 
 /// A process that ends waits this long until what it has sent has left it, in
 /// milliseconds.
@@ -84,7 +85,7 @@ impl Link {
         place: Place,
         lifeline: Lifeline,
     ) -> Result<Self, LinkError> {
-        make_room(0)?;
+        make_room(0, 0)?;
         Self::connect(zmq::Context::new(), &ipc(directory), place, Some(lifeline), false)
     }
 

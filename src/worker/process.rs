@@ -74,6 +74,21 @@ pub(crate) fn is_worker() -> bool {
     peer.is_ok_and(|peer| peer.pid.as_raw_nonzero().get().to_string() == starter)
 }
 
+/// This very program, also where its file has been replaced.
+pub(super) const ITSELF: &str = "/proc/self/exe";
+
+/// What is missing is the path by which the program finds itself.
+pub(super) fn without_itself(error: io::Error) -> io::Error {
+    if Path::new(ITSELF).exists() {
+        return error;
+    }
+    let message = format!(
+        "there is no {ITSELF}, by which worker processes are started: mount /proc, or use \
+         nb_thread instead of nb_process"
+    );
+    io::Error::new(error.kind(), message)
+}
+
 /// The variables that make a worker one in Python: the interpreter, and what it is to run.
 pub(super) const INTERPRETER: &str = "DRPIPE_PYTHON";
 pub(super) const MAIN: &str = "DRPIPE_PYTHON_MAIN";

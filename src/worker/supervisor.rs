@@ -18,7 +18,9 @@ use rustix::process::{
 };
 
 use super::page::Page;
-use super::process::{BEAT, EXIT_FULL, EXIT_LOST, INTERPRETER, MAIN, Post, VARIABLE};
+use super::process::{
+    BEAT, EXIT_FULL, EXIT_LOST, INTERPRETER, ITSELF, MAIN, Post, VARIABLE, without_itself,
+};
 use super::usage;
 use super::words::Words;
 use crate::event::Cause;
@@ -302,7 +304,7 @@ impl Ward {
         let text = serde_json::to_vec(&post)?;
         // This very program, also if its file has been replaced meanwhile. The
         // arguments are for those who read a list of processes.
-        let mut program = Program::new("/proc/self/exe");
+        let mut program = Program::new(ITSELF);
         if let Some(Interpreter { program: interpreter, main }) = &python {
             program.env(INTERPRETER, interpreter).env(MAIN, main);
         }
@@ -314,7 +316,8 @@ impl Ward {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()?;
+            .spawn()
+            .map_err(without_itself)?;
         let (step, worker) = (post.context.step(), post.context.worker());
         let printed = child.stdout.take().map(|stream| Words::printed(stream, step, worker));
         let complained = child.stderr.take().map(|stream| Words::complained(stream, step, worker));

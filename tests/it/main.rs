@@ -14,6 +14,7 @@ mod events;
 mod examples;
 mod fault_stages;
 mod faults;
+mod first_call;
 mod fits;
 mod fits_reference;
 mod messagepack;

@@ -426,3 +426,23 @@ fn a_program_that_embeds_drpipe_has_worker_processes_too() {
     let expected: i64 = (1..=1000).map(|number: i64| number * 3).sum();
     assert!(run.out.contains(&expected.to_string()), "{}", run.out);
 }
+
+#[test]
+fn the_sequential_mode_keeps_to_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = json!({
+        "version": 1,
+        "producer": { "name": "N", "class": "Integers", "params": { "first": 1, "last": 2 } },
+        "stagers": [{ "name": "SLOW", "class": "Sleep", "nb_process": 2, "timeout": 0.3,
+            "params": { "seconds": 600.0 } }],
+        "consumer": { "name": "END", "class": "Discard" }
+    });
+    fs::write(directory.path().join("c.json"), config.to_string()).unwrap();
+    let mut command = drpipe(directory.path());
+    command.args(["c.json", "--mode", "sequential", "--quiet", "--summary", "s.json"]);
+    finish(&mut command).expect_code(1);
+    let summary = read_json(&directory.path().join("s.json"));
+    assert_balanced(&summary);
+    let slow = step(&summary, "SLOW");
+    assert_eq!(count(slow, "failed"), 2);
+}

@@ -207,7 +207,7 @@ fn files_that_vanish_after_they_were_listed_are_named_and_kept() {
     fs::create_dir(directory.path().join("raw")).unwrap();
     std::os::unix::fs::symlink("gone", directory.path().join("raw/c.fits")).unwrap();
     let run = finish(drpipe(directory.path()).args(["--quiet", "--summary", "s.json"]));
-    let said = ["list/a.fits cannot be opened: No such file", "list/b.fits", "raw/c.fits"];
+    let said = ["list/a.fits cannot be read: No such file", "list/b.fits", "raw/c.fits"];
     expect(run, 1, &said);
     let summary = summary(directory.path());
     assert_eq!(count(step(&summary, "READ"), "failed"), 3);
@@ -421,4 +421,71 @@ fn a_quarantine_that_takes_nothing_ends_production() {
     let mut program = drpipe(directory.path());
     let run = finish(program.args(["--quiet", "--log-level", "error"])).expect_code(3);
     assert!(run.err.contains("cannot keep a failed input in a-file"), "{}", run.err);
+}
+
+#[test]
+fn a_limited_address_space_ends_in_a_ledger_or_with_the_reason() {
+    let config = json!({
+        "version": 1,
+        "producer": { "name": "SYNTH", "class": "SynthFrames",
+            "params": { "count": 20, "width": 64, "height": 64 } },
+        "stagers": [{ "name": "CLEAN", "class": "NoiseRemoval", "nb_thread": 100 }],
+        "consumer": { "name": "END", "class": "Discard" }
+    });
+    let directory = prepared(&config);
+    for (kibibytes, codes) in [(600_000, [0, 0]), (300_000, [3, 3]), (150_000, [3, 3])] {
+        let limited = format!("ulimit -v {kibibytes}; exec \"$1\" --quiet");
+        let run = script(directory.path(), &limited);
+        assert!(codes.map(Some).contains(&run.code), "{kibibytes}: {:?}\n{}", run.code, run.err);
+        if run.code == Some(3) {
+            assert!(
+                run.err.contains("workers need ") && run.err.contains("ulimit -v"),
+                "{}",
+                run.err
+            );
+        }
+    }
+}
+
+#[test]
+fn memory_that_runs_out_under_a_limit_is_code_3_and_no_abort() {
+    // Each frame has 64 MiB: the limit is met when work has begun.
+    let mut config = frames(8, "nb_thread");
+    config["producer"]["params"]["width"] = json!(4096);
+    config["producer"]["params"]["height"] = json!(4096);
+    let directory = prepared(&config);
+    let limited = "ulimit -c 0; ulimit -v 260000; exec \"$1\" --quiet";
+    expect(script(directory.path(), limited), 3, &["memory"]);
+}
+
+#[test]
+fn without_proc_worker_processes_are_refused_with_the_reason() {
+    let test = "without_proc_worker_processes_are_refused_with_the_reason";
+    let alone = "unshare -m bash -c 'umount -l /proc' bash";
+    for (workers, code) in [("nb_thread", 0), ("nb_process", 3)] {
+        let directory = prepared(&frames(3, workers));
+        if script(directory.path(), alone).code != Some(0) {
+            return skipped(test, "a namespace without /proc cannot be made");
+        }
+        let without = "exec unshare -m bash -c 'umount -l /proc; exec \"$1\" --quiet' bash \"$1\"";
+        let run = script(directory.path(), without).expect_code(code);
+        if code == 0 {
+            assert_eq!(files(&directory.path().join("out")).len(), 3);
+        } else {
+            assert!(run.err.contains("/proc/self/exe"), "{}", run.err);
+            assert!(run.err.contains("mount /proc, or use nb_thread"), "{}", run.err);
+        }
+    }
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_runs_and_ends_on_a_signal() {
+    let test = "as_the_first_process_of_a_container_it_runs_and_ends_on_a_signal";
+    let directory = prepared(&frames(3, "nb_process"));
+    if script(directory.path(), "unshare -pf --mount-proc true").code != Some(0) {
+        return skipped(test, "a namespace of processes cannot be made");
+    }
+    let first = "exec unshare -pf --mount-proc \"$1\" --quiet --summary s.json";
+    expect(script(directory.path(), first), 0, &[]);
+    assert_eq!(count(step(&summary(directory.path()), "WRITE"), "done"), 3);
 }

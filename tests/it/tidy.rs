@@ -115,8 +115,9 @@ fn only_the_command_line_prints() {
 }
 
 #[test]
-fn unsafe_stands_in_three_files_with_a_proof_each() {
-    let files = ["src/transport/frames.rs", "src/segment.rs", "src/worker/page.rs"];
+fn unsafe_stands_in_four_files_with_a_proof_each() {
+    let files =
+        ["src/transport/frames.rs", "src/segment.rs", "src/worker/page.rs", "src/cli/memory.rs"];
     assert_only_in(&files, &["unsafe "]);
     for file in files {
         let text = fs::read_to_string(package().join(file)).unwrap();
