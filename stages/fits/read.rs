@@ -12,6 +12,9 @@ use super::tiles;
 use super::values::{Pixel, Scaling};
 use crate::prelude::*;
 
+/// How many bytes the table of a gzipped image in tiles may have beyond its pixels.
+const MOST_OVERHEAD: u64 = 16 << 20;
+
 /// In which precision pixels are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -201,6 +204,16 @@ fn read_pixels<T: Pixel>(
     let mut pixels = reserve(layout)?;
     let mut sum = Checksum::default();
     if layout.tiled {
+        // Tiles that are larger than what they hold are made to fill memory.
+        let most = MOST_OVERHEAD.saturating_add(16 * layout.pixels as u64);
+        if source.size().is_none() && unit.bytes > most {
+            return Err(header.failure(format!(
+                "its table of {} bytes is more than an image of {} can need ({most}): unpack the \
+                 file with gunzip if it is right",
+                unit.bytes,
+                describe_shape(&layout.shape)
+            )));
+        }
         let data = source.read_vec(unit.bytes)?;
         sum.add(&data);
         finish_data(source, unit, unit.bytes, Some(&mut sum))?;

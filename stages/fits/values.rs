@@ -19,15 +19,18 @@ pub(super) struct Scaling {
 
 impl Scaling {
     pub(super) fn of(header: &Header<'_>, bitpix: i64, tiled: bool) -> Result<Self> {
-        let blank = match header.integer("BLANK")? {
-            None if tiled => header.integer("ZBLANK")?,
-            blank => blank,
-        };
+        // Reals have NaN for it, and BLANK means nothing.
+        let mut blank = None;
+        for name in ["BLANK", "ZBLANK"] {
+            if bitpix > 0 && blank.is_none() && (tiled || name == "BLANK") {
+                blank = header.integer(name)?;
+            }
+        }
         Ok(Self {
             bitpix,
             scale: header.real("BSCALE")?.unwrap_or(1.0),
             zero: header.real("BZERO")?.unwrap_or(0.0),
-            blank: blank.filter(|_| bitpix > 0),
+            blank,
         })
     }
 

@@ -10,7 +10,10 @@ use drpipe::stages::{Frame, Hdu, Pixels, Precision, ReadOptions, read_frame, rea
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use serde_json::json;
+
 use crate::support::fits_differential::{Damage, differences};
+use crate::support::program::{drpipe, finish};
 use crate::support::python::interpreter;
 
 const PRIMARY: &[&str] = &["SIMPLE  =                    T"];
@@ -266,6 +269,10 @@ fn a_gzip_bomb_is_found_while_it_is_unpacked() {
     let tight = ReadOptions { max_bytes: 1_000_000, ..double() };
     let error = read_frame(&path, "x", &tight).unwrap_err().to_string();
     assert!(error.contains("max_bytes") && error.contains("1000000"), "{error}");
+    let tiles = tiled("GZIP_1", 32, &[4, 1], &[vec![0; 40_000_000]]);
+    let path = folder.file("tiles.fits.gz", &gzip(&tiles));
+    let error = read_frame(&path, "x", &double()).unwrap_err().to_string();
+    assert!(error.contains("table of 40000008 bytes"), "{error}");
     // The pixels of the second image are never unpacked: there are none.
     let promise = hdu(IMAGE, -64, &[1 << 40], &["EXTNAME = 'SCI     '"], &[]);
     let path = folder.file("later.fits.gz", &gzip(&[image, promise].concat()));
@@ -325,6 +332,44 @@ fn what_does_not_harm_the_image_is_said() {
     assert_eq!(taken.len(), 1);
     assert!(warnings[0].contains("SIMPLE is not T"), "{warnings:?}");
     assert!(warnings[1].contains("BITPIX is 7"), "{warnings:?}");
+}
+
+/// What stages warn of reaches the log from threads, from processes and in sequence.
+#[test]
+fn the_log_says_what_was_left_out_and_what_was_mended() {
+    let folder = Folder::new();
+    fs::create_dir(folder.0.path().join("raw")).unwrap();
+    let odd = hdu(PRIMARY, -32, &[4, 3], &["CRVAL1  = 1.5e+02"], &ramp(12, 0.0));
+    folder.file("raw/odd.fits", &odd);
+    folder.file("raw/several.fits", &several());
+    folder.file("raw/packed.fits.bz2", b"BZh9");
+    for (hdu, images) in [(None, 1), (Some("all"), 4)] {
+        for (mode, workers) in
+            [("threads", "nb_thread"), ("threads", "nb_process"), ("sequential", "nb_thread")]
+        {
+            let out = format!("out-{images}-{mode}-{workers}");
+            let read = hdu.map_or_else(|| json!({}), |hdu| json!({ "hdu": hdu }));
+            let config = json!({
+                "producer": { "name": "F", "class": "FitsFiles", "params": { "directory": "raw" },
+                              "next_steps": ["R"] },
+                "stagers": [{ "name": "R", "class": "ReadFits", workers: 1, "params": read,
+                              "next_steps": ["W"] }],
+                "consumer": { "name": "W", "class": "WriteFits", workers: 1,
+                              "params": { "directory": out } },
+            });
+            folder.file("c.json", config.to_string().as_bytes());
+            let run = finish(drpipe(folder.0.path()).args(["run", "-c", "c.json", "--mode", mode]))
+                .expect_code(0);
+            let made = fs::read_dir(folder.0.path().join(&out)).unwrap().count();
+            assert_eq!(made, 1 + images, "{out}: {}", run.err);
+            assert!(run.err.contains("raw/packed.fits.bz2"), "{out}: {}", run.err);
+            assert!(run.err.contains("CRVAL1"), "{out}: {}", run.err);
+            assert_eq!(run.err.contains("4 images"), images == 1, "{out}: {}", run.err);
+        }
+    }
+    let product = fs::read(folder.0.path().join("out-4-threads-nb_process/odd.fits")).unwrap();
+    let header = String::from_utf8_lossy(&product);
+    assert!(header.contains("CRVAL1  = 1.5E+02") && header.contains("cards mended"));
 }
 
 #[test]

@@ -282,10 +282,15 @@ fn method(header: &Header<'_>) -> Result<Method> {
     Ok(match name.as_str() {
         "GZIP_1" => Method::Gzip { shuffled: false },
         "GZIP_2" => Method::Gzip { shuffled: true },
-        "RICE_1" | "RICE_ONE" => Method::Rice {
-            block: size(parameter("BLOCKSIZE")?.unwrap_or(32)),
-            size: size(parameter("BYTEPIX")?.unwrap_or(4)),
-        },
+        "RICE_1" | "RICE_ONE" => {
+            let bytes = parameter("BYTEPIX")?.unwrap_or(4);
+            if !matches!(bytes, 1 | 2 | 4) {
+                return Err(header.failure(format!(
+                    "RICE_1 has a BYTEPIX of {bytes}, expected 1, 2 or 4: unpack the file with funpack"
+                )));
+            }
+            Method::Rice { block: size(parameter("BLOCKSIZE")?.unwrap_or(32)), size: size(bytes) }
+        }
         "PLIO_1" => Method::Plio,
         "HCOMPRESS_1" => Method::Hcompress { smooth: parameter("SMOOTH")?.unwrap_or(0) != 0 },
         "NOCOMPRESS" => Method::Stored,
