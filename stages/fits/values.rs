@@ -75,7 +75,8 @@ impl Pixel for f32 {
                 0 => i64::from_be_bytes(b) as f32,
                 offset => (u64::from_be_bytes(b) ^ offset) as f32,
             }));
-            return Ok(blanks(bytes, scaling, to.get_mut(start..).unwrap_or_default(), f32::NAN));
+            blanks(bytes, scaling, to.get_mut(start..).unwrap_or_default(), f32::NAN);
+            return Ok(());
         }
         if !scaling.in_single() {
             let mut wide = Vec::with_capacity(bytes.len() / scaling.size());
@@ -83,7 +84,7 @@ impl Pixel for f32 {
             to.extend(wide.iter().map(|value| *value as f32));
             let lost = |(single, wide): (&f32, &f64)| single.is_infinite() && wide.is_finite();
             let new = to.get(start..).unwrap_or_default();
-            return match new.iter().zip(&wide).position(|pair| lost(pair)) {
+            return match new.iter().zip(&wide).position(lost) {
                 Some(at) => Err(wide.get(at).copied().unwrap_or_default()),
                 None => Ok(()),
             };
@@ -109,7 +110,8 @@ impl Pixel for f32 {
                 return Err(largest(bytes, scaling));
             }
         }
-        Ok(blanks(bytes, scaling, new, f32::NAN))
+        blanks(bytes, scaling, new, f32::NAN);
+        Ok(())
     }
 }
 
@@ -125,7 +127,8 @@ impl Pixel for f64 {
                 0 => i64::from_be_bytes(b) as f64,
                 offset => (u64::from_be_bytes(b) ^ offset) as f64,
             }));
-            return Ok(blanks(bytes, scaling, to.get_mut(start..).unwrap_or_default(), f64::NAN));
+            blanks(bytes, scaling, to.get_mut(start..).unwrap_or_default(), f64::NAN);
+            return Ok(());
         }
         match scaling.bitpix {
             8 => to.extend(bytes.iter().map(|byte| f64::from(*byte))),
@@ -149,7 +152,8 @@ impl Pixel for f64 {
                 return Err(f64::INFINITY);
             }
         }
-        Ok(blanks(bytes, scaling, new, f64::NAN))
+        blanks(bytes, scaling, new, f64::NAN);
+        Ok(())
     }
 }
 

@@ -66,7 +66,7 @@ fn pictures_equal_those_of_numpy_pixel_for_pixel() {
     let output = tempfile::tempdir().unwrap();
     let mut arguments = vec![output.path()];
     arguments.extend(files.iter().map(PathBuf::as_path));
-    run_python(&python, "fits2png_reference.py", &arguments);
+    run_python(python, "fits2png_reference.py", &arguments);
     let stage = HistogramEqualization::default();
     let mut compared = 0;
     for (number, file) in files.iter().enumerate() {
@@ -90,7 +90,7 @@ fn pixels_equal_those_of_astropy_bit_for_bit() {
         return;
     };
     let made = tempfile::tempdir().unwrap();
-    run_python(&python, "astropy_reference.py", &[Path::new("make"), made.path()]);
+    run_python(python, "astropy_reference.py", &[Path::new("make"), made.path()]);
     let mut files = fits_files(made.path());
     assert!(files.len() >= 15);
     files.extend(
@@ -102,7 +102,7 @@ fn pixels_equal_those_of_astropy_bit_for_bit() {
     let output = tempfile::tempdir().unwrap();
     let mut arguments = vec![Path::new("read"), output.path()];
     arguments.extend(files.iter().map(PathBuf::as_path));
-    let list = run_python(&python, "astropy_reference.py", &arguments);
+    let list = run_python(python, "astropy_reference.py", &arguments);
     assert_eq!(list.lines().count(), files.len());
     for (number, (line, file)) in list.lines().zip(&files).enumerate() {
         let shape: Vec<usize> =
