@@ -252,6 +252,13 @@ pub struct Opened {
     pub host: String,
     /// The program's process.
     pub pid: u32,
+    /// The pipeline's name: what its configuration says, or that file without its ending,
+    /// or the program that made it.
+    #[serde(default)]
+    pub pipeline: String,
+    /// Whether one message at a time is done in the whole run.
+    #[serde(default)]
+    pub sequential: bool,
     /// The directory that relative paths are relative to.
     #[serde(with = "as_text")]
     pub directory: PathBuf,
@@ -342,7 +349,8 @@ pub struct StepStatus {
     pub busy: usize,
     /// Workers that there are, or that are being started.
     pub workers: usize,
-    /// The time that its workers have spent in the stage, summed, in seconds.
+    /// The time that its workers have spent in the stage, summed, in seconds, whatever came
+    /// of it.
     #[serde(rename = "busy_time_s", with = "in_seconds")]
     pub busy_time: Duration,
     /// How long its busy workers have been at what they have in hand, summed, in
@@ -364,6 +372,16 @@ pub struct StepStatus {
     /// The steps whose full queues its workers wait for.
     #[serde(default)]
     pub waits_for: Vec<Arc<str>>,
+    /// Messages that it has sent to each of its next steps and that wait for room there,
+    /// in the order of the plan: they are among those sent and not yet among those received.
+    #[serde(default)]
+    pub held: Vec<u64>,
+    /// Bytes of them all.
+    #[serde(default)]
+    pub held_bytes: u64,
+    /// Messages that failed and were taken up again: they are not among those that failed.
+    #[serde(default)]
+    pub requeued: u64,
     /// Whether it is paused by itself.
     #[serde(default)]
     pub paused: bool,
@@ -405,7 +423,8 @@ pub enum WorkerState {
     Idle,
     /// It has messages in hand, or produces.
     Busy,
-    /// What it has emitted waits for room in a full queue.
+    /// What it has emitted waits for room in a full queue, or, of a producer, what it
+    /// would emit.
     Held,
     /// Its stage finishes.
     Finishing,

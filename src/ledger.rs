@@ -35,11 +35,16 @@ impl Counts {
     }
 }
 
-/// The running times of one step's calls of `run` or `next`.
+/// The running times of one step: those of the calls of `run` or `next` that ended, which
+/// the mean and the quantiles are made of, and all the time at work, with calls that were
+/// cut short and with `finish`.
 #[derive(Debug, Clone)]
 pub(crate) struct Times {
     nanoseconds: Histogram<u64>,
-    pub(crate) total: Duration,
+    /// Of the calls that ended.
+    ended: Duration,
+    /// The time at work, whatever came of it.
+    pub(crate) busy: Duration,
     calls: u64,
     /// An exponential mean over the reports, in nanoseconds: what batches are
     /// sized by.
@@ -58,7 +63,8 @@ impl Times {
         let nanoseconds = Histogram::new_with_bounds(1, LONGEST, 2)
             .or_else(|_| Histogram::new(2))
             .unwrap_or_else(|_| unreachable!("two digits are a valid precision"));
-        Self { nanoseconds, total: Duration::ZERO, calls: 0, recent: 0.0 }
+        let (ended, busy) = (Duration::ZERO, Duration::ZERO);
+        Self { nanoseconds, ended, busy, calls: 0, recent: 0.0 }
     }
 
     /// Records `calls` calls that took `busy` together.
@@ -66,7 +72,8 @@ impl Times {
         if calls == 0 {
             return;
         }
-        self.total += busy;
+        self.ended += busy;
+        self.busy += busy;
         let each = u64::try_from(busy.as_nanos()).unwrap_or(LONGEST) / u64::from(calls);
         let each = each.clamp(1, LONGEST);
         self.nanoseconds.saturating_record_n(each, u64::from(calls));
@@ -75,13 +82,18 @@ impl Times {
         self.calls += u64::from(calls);
     }
 
+    /// Records time at work of which no call has told.
+    pub(crate) fn spend(&mut self, busy: Duration) {
+        self.busy += busy;
+    }
+
     /// The recent mean, once there is one.
     pub(crate) fn recent(&self) -> Option<Duration> {
         (self.calls > 0).then(|| Duration::from_nanos(self.recent as u64))
     }
 
     pub(crate) fn mean(&self) -> Duration {
-        self.total.checked_div(self.calls.try_into().unwrap_or(u32::MAX)).unwrap_or_default()
+        self.ended.checked_div(self.calls.try_into().unwrap_or(u32::MAX)).unwrap_or_default()
     }
 
     /// The times that half of the calls, and 99 of 100, took at most.
@@ -121,5 +133,23 @@ pub(crate) mod in_seconds {
     ) -> Result<Duration, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
         Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_was_cut_short_is_busy_time_and_in_no_mean() {
+        let second = Duration::from_secs(1);
+        let mut times = Times::new();
+        times.spend(30 * second);
+        assert_eq!((times.busy, times.mean()), (30 * second, Duration::ZERO));
+        times.record(4 * second, 2);
+        times.spend(second);
+        assert_eq!((times.busy, times.mean()), (35 * second, 2 * second));
+        let (median, p99) = times.median_and_p99();
+        assert!(p99 < 3 * second && median == p99, "{median:?} {p99:?}");
     }
 }

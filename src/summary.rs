@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::{Counts, in_seconds};
 use crate::registry::Kind;
 
+/// A step whose workers are busy for a smaller part of the time limits nothing.
+pub(crate) const LIMITS: f64 = 0.5;
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verdict", content = "reason")]
@@ -64,7 +67,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// The steps in the order of the plan.
     pub steps: Vec<StepReport>,
-    /// The step whose workers were busy for the largest part of the run.
+    /// The step whose workers were busy for the largest part of the run, if that is half of
+    /// it at least: otherwise nothing was a bottleneck.
     pub bottleneck: Option<String>,
     /// Messages of the producer that were not processed, because the journal has
     /// them as done. They are not among those emitted.

@@ -138,25 +138,28 @@ fn list(runs: &[Target], json: bool) -> String {
         say("no run is under way");
         return String::new();
     }
-    let headings = ["run", "state", "elapsed", "left", "emitted", "failures", "bottleneck"];
+    let headings =
+        ["run", "state", "elapsed", "left", "finished", "failures", "bottleneck", "pipeline"];
     let cells = rows.iter().map(|row| {
         let number = |key: &str| row[key].as_u64().unwrap_or_default();
         let time = |key: &str| row[key].as_f64().map_or_else(|| "-".to_owned(), words::clock);
         let text = |key: &str| row[key].as_str().map_or_else(|| "-".to_owned(), words::one_line);
         let state = if row["paused"] == true { "paused".to_owned() } else { text("state") };
-        let emitted = match row["expected"].as_u64() {
-            Some(expected) => format!("{}/{expected}", number("emitted")),
-            None => number("emitted").to_string(),
+        let finished = match row["expected"].as_u64() {
+            Some(expected) => format!("{}/{expected}", number("finished")),
+            None => number("finished").to_string(),
         };
+        let name = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let failures = number("failure_count").to_string();
         vec![
             text("run"),
             state,
             time("elapsed_s"),
             time("eta_s"),
-            emitted,
+            finished,
             failures,
             text("bottleneck"),
+            words::pipeline(&name("pipeline"), &name("directory")),
         ]
     });
     table(&headings, cells.collect())
@@ -192,16 +195,19 @@ fn in_words(view: &View) -> String {
     let View { run, host, pid, .. } = view;
     let (state, elapsed) = (words::state(view), words::clock(view.elapsed.as_secs_f64()));
     let progress = words::progress(view);
+    let part = words::part(view).map(|part| words::percent(part) + ", ").unwrap_or_default();
     let mut text = format!(
-        "run {run} on {host} (process {pid}): {state} for {elapsed}, {progress}\n{}\n",
+        "run {run} of {} on {host} (process {pid}): {state} for {elapsed}, {part}{progress}{}\n{}\n",
+        words::whose(view),
+        words::failures(view),
         words::one_line(&words::sentence(view))
     );
     if view.state == crate::status::State::Ended {
         text = text.replacen(" for ", " after ", 1);
     }
     let headings = [
-        "step", "standing", "done", "rate", "queue", "busy", "median", "p99", "failed", "dropped",
-        "retried",
+        "step", "standing", "done", "rate", "queue", "held", "busy", "median", "p99", "failed",
+        "dropped", "retried",
     ];
     let rows = view.steps.iter().map(|step| {
         vec![
@@ -210,6 +216,7 @@ fn in_words(view: &View) -> String {
             step.progressed.to_string(),
             words::rate(step.rate),
             words::queue(step),
+            words::held(step),
             format!("{}/{}", step.busy, step.workers),
             words::span(step.median.as_secs_f64()),
             words::span(step.p99.as_secs_f64()),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::pipeline::{Report, StepReport, Verdict};
 use crate::registry::Kind;
+use crate::status::bottleneck;
 
 const HEADINGS: [&str; 10] = [
     "step", "workers", "received", "done", "filtered", "failed", "dropped", "busy %", "mean", "p99",
@@ -83,14 +84,8 @@ fn row(step: &StepReport) -> Row {
 fn conclusion(report: &Report) -> String {
     let mut text = String::new();
     if let Some(step) = report.bottleneck.as_deref().and_then(|name| report.step(name)) {
-        text += &format!(
-            "bottleneck: {} (busy {:.0} % of {} on {} {})\n",
-            step.name,
-            step.busy_percent,
-            duration(report.elapsed),
-            step.workers,
-            if step.workers == 1 { "worker" } else { "workers" },
-        );
+        let busy = step.busy_percent / 100.0;
+        text += &(bottleneck(&step.name, step.workers, busy, true) + "\n");
     }
     if report.skipped > 0 {
         text += &format!("skipped: {} done in earlier runs\n", report.skipped);

@@ -1,32 +1,29 @@
-//! Progress: a bar per step on a terminal, now and then a line elsewhere.
+//! Progress: a bar for the run and a line per step on a terminal, now and then a line
+//! elsewhere.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::words;
 use crate::config::plan::Plan;
-use crate::event::{Snapshot, StepStatus};
+use crate::status::{State, StepView, View};
 
 /// Time between lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// The time over which a bar's rate is taken.
-const RATE_OVER: Duration = Duration::from_secs(1);
-/// The width of a queue's bar in characters.
-const QUEUE_WIDTH: usize = 10;
+/// The width of a bar in characters.
+const WIDTH: usize = 10;
 
 pub(super) enum Progress {
     Silent,
     Bars {
-        bars: BTreeMap<String, ProgressBar>,
-        limits: BTreeMap<String, Option<usize>>,
-        /// The snapshots of the last second: rates are taken over it.
-        recent: VecDeque<Snapshot>,
+        run: ProgressBar,
+        /// In the order of the plan.
+        steps: Vec<ProgressBar>,
     },
     Lines {
         next: Duration,
-        before: Option<Snapshot>,
     },
 }
 
@@ -37,47 +34,37 @@ impl Progress {
             return Self::Silent;
         }
         if !std::io::stderr().is_terminal() {
-            return Self::Lines { next: LINE_EVERY, before: None };
+            return Self::Lines { next: LINE_EVERY };
         }
         let width = plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
-        let style = ProgressStyle::with_template("{prefix} {spinner} {wide_msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bars = plan.steps.iter().map(|step| {
-            let bar = multi.add(ProgressBar::new_spinner().with_style(style.clone()));
-            bar.set_prefix(format!("{:width$}", step.name));
-            (step.name.clone(), bar)
-        });
-        let bars = bars.collect();
-        let limits = plan.steps.iter().map(|s| (s.name.clone(), s.queue_limit)).collect();
-        Self::Bars { bars, limits, recent: VecDeque::new() }
+        let add = |template, prefix: String| {
+            let style = ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bar = multi.add(ProgressBar::new_spinner().with_style(style));
+            bar.set_prefix(prefix);
+            bar
+        };
+        let run = add("{wide_msg}", String::new());
+        let step = |name: &str| add("{prefix} {spinner} {wide_msg}", format!("{name:width$}"));
+        Self::Bars { run, steps: plan.steps.iter().map(|plan| step(&plan.name)).collect() }
     }
 
-    pub(super) fn show(&mut self, snapshot: &Snapshot) {
+    /// Shows where the run stands, `elapsed` after its start, if it is time to.
+    pub(super) fn show(&mut self, elapsed: Duration, view: impl FnOnce() -> View) {
         match self {
             Self::Silent => {}
-            Self::Bars { bars, limits, recent } => {
-                for step in &snapshot.steps {
-                    if let Some(bar) = bars.get(&*step.name) {
-                        let limit = limits.get(&*step.name).copied().flatten();
-                        bar.set_message(bar_text(
-                            step,
-                            limit,
-                            rate(step, snapshot, recent.front()),
-                        ));
-                        bar.tick();
-                    }
+            Self::Bars { run, steps } => {
+                let view = view();
+                run.set_message(run_text(&view));
+                for (bar, step) in steps.iter().zip(&view.steps) {
+                    bar.set_message(step_text(step));
+                    bar.tick();
                 }
-                let past = |old: &Snapshot| old.elapsed + RATE_OVER <= snapshot.elapsed;
-                while recent.get(1).is_some_and(past) {
-                    recent.pop_front();
-                }
-                recent.push_back(snapshot.clone());
             }
-            Self::Lines { next, before } => {
-                if snapshot.elapsed >= *next {
-                    *next = snapshot.elapsed + LINE_EVERY;
-                    super::log::progress(&line(snapshot, before.as_ref()));
-                    *before = Some(snapshot.clone());
+            Self::Lines { next } => {
+                if elapsed >= *next {
+                    *next = elapsed + LINE_EVERY;
+                    super::log::progress(&line(elapsed, &view()));
                 }
             }
         }
@@ -85,99 +72,116 @@ impl Progress {
 
     /// Takes the bars away: the ledger says the rest.
     pub(super) fn finish(self) {
-        if let Self::Bars { bars, .. } = self {
-            bars.values().for_each(ProgressBar::finish_and_clear);
+        if let Self::Bars { run, steps } = self {
+            run.finish_and_clear();
+            steps.iter().for_each(ProgressBar::finish_and_clear);
         }
     }
 }
 
-/// What a step has done: a producer emits, the others complete.
-fn done(step: &StepStatus) -> u64 {
-    if step.counts.received == 0 { step.counts.emitted } else { step.counts.done }
+fn bar(part: f64) -> String {
+    let filled = (part * WIDTH as f64).ceil() as usize;
+    (0..WIDTH).map(|i| if i < filled { '#' } else { '.' }).collect()
 }
 
-/// Messages a second since the snapshot before, or since the start.
-fn rate(step: &StepStatus, now: &Snapshot, before: Option<&Snapshot>) -> f64 {
-    let earlier = before.and_then(|b| b.steps.iter().find(|other| other.name == step.name));
-    let since = before.map_or(Duration::ZERO, |before| before.elapsed);
-    let seconds = now.elapsed.saturating_sub(since).as_secs_f64();
-    let count = done(step).saturating_sub(earlier.map_or(0, done));
-    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+/// How far the run is, with the failures so far.
+fn so_far(view: &View) -> String {
+    if view.state == State::Starting {
+        return words::sentence(view);
+    }
+    let paused = if view.paused { "paused, " } else { "" };
+    let part = words::part(view).map(|part| words::percent(part) + ", ").unwrap_or_default();
+    format!("{paused}{part}{}{}", words::progress(view), words::failures(view))
 }
 
-fn bar_text(step: &StepStatus, limit: Option<usize>, rate: f64) -> String {
-    let filled = match limit {
-        Some(limit) if limit > 0 => (step.queued * QUEUE_WIDTH).div_ceil(limit).min(QUEUE_WIDTH),
-        _ => 0,
+fn run_text(view: &View) -> String {
+    match words::part(view) {
+        Some(part) => format!("[{}] {}", bar(part), so_far(view)),
+        None => so_far(view),
+    }
+}
+
+fn step_text(step: &StepView) -> String {
+    let part = match step.queue_limit {
+        Some(limit) if limit > 0 => (step.queued as f64 / limit as f64).min(1.0),
+        _ => 0.0,
     };
-    let queue: String = (0..QUEUE_WIDTH).map(|i| if i < filled { '#' } else { '.' }).collect();
-    let failed = match step.counts.failed + step.counts.dropped {
-        0 => String::new(),
-        count => format!("  failed {count}"),
-    };
-    format!(
-        "done {:>8}  {:>9}/s  queue [{queue}] {:<5} busy {}/{}{failed}",
-        done(step),
-        significant(rate),
+    let mut text = format!(
+        "done {:>8}  {:>7}  queue [{}] {:<5} busy {}/{}",
+        step.progressed,
+        words::rate(step.rate),
+        bar(part),
         step.queued,
         step.busy,
         step.workers,
-    )
+    );
+    if step.held > 0 {
+        text += &format!("  held {}", step.held);
+    }
+    let failed = step.counts.failed + step.counts.dropped;
+    if failed > 0 {
+        text += &format!("  failed {failed}");
+    }
+    text
 }
 
-fn line(snapshot: &Snapshot, before: Option<&Snapshot>) -> String {
-    let steps = snapshot.steps.iter().map(|step| {
-        let rate = significant(rate(step, snapshot, before));
-        format!("{} done {} ({rate}/s) queue {}", step.name, done(step), step.queued)
+fn line(elapsed: Duration, view: &View) -> String {
+    let seconds = elapsed.as_secs_f64();
+    if view.state == State::Starting {
+        return format!("{seconds:.0} s: {}", so_far(view).trim_end_matches('.'));
+    }
+    let steps = view.steps.iter().map(|step| {
+        let rate = words::rate(step.rate);
+        let mut text = format!("{} done {} ({rate})", step.name, step.progressed);
+        if step.queue_limit.is_some() || step.queued > 0 {
+            text += &format!(" queue {}", step.queued);
+        }
+        if step.held > 0 {
+            text += &format!(" held {}", step.held);
+        }
+        text
     });
-    format!("{:.0} s: {}", snapshot.elapsed.as_secs_f64(), steps.collect::<Vec<_>>().join(", "))
-}
-
-/// A rate with the digits that matter.
-fn significant(rate: f64) -> String {
-    if rate >= 100.0 || rate == 0.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
+    let steps = steps.collect::<Vec<_>>().join(", ");
+    let limit = view.limit_in_words(false).map(|limit| limit + " ").unwrap_or_default();
+    format!("{seconds:.0} s: {}. {limit}{steps}", so_far(view))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::top::testing::view;
     use super::*;
-    use crate::ledger::Counts;
 
-    fn snapshot(elapsed: u64, done: u64) -> Snapshot {
-        let counts = Counts { received: done + 3, done, ..Counts::default() };
-        let step = StepStatus {
-            name: "CLEAN".into(),
-            counts,
-            queued: 3,
-            queued_bytes: 0,
-            high_water: 3,
-            busy: 1,
-            workers: 2,
-            busy_time: Duration::ZERO,
-            mean: Duration::ZERO,
-            p99: Duration::ZERO,
-            running: Duration::ZERO,
-            median: Duration::ZERO,
-            sent: Vec::new(),
-            waits_for: Vec::new(),
-            paused: false,
-            finished: false,
-            each_worker: Vec::new(),
-        };
-        let elapsed = Duration::from_secs(elapsed);
-        Snapshot { elapsed, steps: vec![step], ..Snapshot::default() }
+    #[test]
+    fn a_line_says_how_far_the_run_is_and_what_limits_it() {
+        let text = line(Duration::from_secs(62), &view());
+        let expected = "62 s: 32 %, 329 of 1000 finished, 1:34 left, 2 failures. CLEAN is the \
+            bottleneck: its 2 workers are busy 97 % of the time. NUMBERS done 400 (5.3/s), CLEAN \
+            done 331 (5.3/s) queue 37 held 9, SAVE done 320 (5.3/s) queue 0";
+        assert_eq!(text, expected);
     }
 
     #[test]
-    fn a_line_says_what_was_done_how_fast_and_what_waits() {
-        let (before, now) = (snapshot(5, 100), snapshot(10, 150));
-        assert_eq!(line(&now, Some(&before)), "10 s: CLEAN done 150 (10.0/s) queue 3");
+    fn the_bar_is_what_is_done_with_not_what_was_emitted() {
+        let text = run_text(&view());
+        assert_eq!(text, "[####......] 32 %, 329 of 1000 finished, 1:34 left, 2 failures");
+        let unknown = View { expected: None, eta_s: None, failure_count: 1, ..view() };
+        assert_eq!(run_text(&unknown), "329 finished, 400 emitted, 1 failure");
+        let resumed = View { skipped: 7, ..view() };
+        assert!(run_text(&resumed).contains("329 of 1000 finished, 7 skipped, 1:34 left"));
     }
 
     #[test]
-    fn a_bar_shows_the_queue_against_its_limit() {
-        let text = bar_text(&snapshot(1, 7).steps[0], Some(6), 7.0);
-        assert!(text.contains("queue [#####.....] 3"), "{text}");
-        assert!(text.contains("busy 1/2"), "{text}");
+    fn a_run_whose_workers_are_being_started_says_so() {
+        let mut view = View { state: State::Starting, ..view() };
+        view.steps[1].each_worker[0].state = crate::event::WorkerState::Starting;
+        let text = line(Duration::from_secs(5), &view);
+        assert_eq!(text, "5 s: The workers are being started: 3 of 4 are ready");
+    }
+
+    #[test]
+    fn a_line_of_a_step_shows_the_queue_against_its_limit() {
+        let text = step_text(&view().steps[1]);
+        assert!(text.contains("queue [######....] 37"), "{text}");
+        assert!(text.contains("busy 1/2  held 9  failed 1"), "{text}");
     }
 }

@@ -142,7 +142,9 @@ fn start_and_watch(
             chronicle.add(&told);
         }
         match &told.event {
-            Event::Progress(snapshot) => progress.show(snapshot),
+            Event::Progress(snapshot) => {
+                progress.show(snapshot.elapsed, || handle.stream().view());
+            }
             Event::Decided { origin, skipped, why } if args.explain => {
                 let line = explained(origin, *skipped, why);
                 // The run goes on when nobody reads any more.

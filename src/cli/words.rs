@@ -81,77 +81,65 @@ pub(super) fn queue(step: &StepView) -> String {
     }
 }
 
-/// How far the producers are: `120 of 400 emitted, 0:42 left`.
+/// What waits for room in the next queues.
+pub(super) fn held(step: &StepView) -> String {
+    if step.held == 0 { "-".to_owned() } else { count(step.held) }
+}
+
+/// How far the run is: `120 of 400 finished, 0:42 left`.
 pub(super) fn progress(view: &View) -> String {
-    let emitted = match view.expected {
-        Some(expected) => format!("{} of {expected} emitted", view.emitted),
-        None => format!("{} emitted", view.emitted),
+    let View { finished, emitted, skipped, .. } = view;
+    let mut text = match view.expected {
+        Some(expected) => format!("{finished} of {expected} finished"),
+        None => format!("{finished} finished, {emitted} emitted"),
     };
-    match view.eta_s {
-        Some(seconds) => format!("{emitted}, {} left", clock(seconds.ceil())),
-        None => emitted,
+    if *skipped > 0 {
+        text += &format!(", {skipped} skipped");
+    }
+    if let Some(seconds) = view.eta_s {
+        text += &format!(", {} left", clock(seconds.ceil()));
+    }
+    text
+}
+
+/// The part of what is expected that is done with, 0 to 1.
+pub(super) fn part(view: &View) -> Option<f64> {
+    let expected = view.expected.filter(|expected| *expected > 0)?;
+    Some((view.finished as f64 / expected as f64).min(1.0))
+}
+
+/// A part in whole percent; all is only what is all.
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.0} %", (part * 100.0).floor())
+}
+
+/// The failures so far, if there are any: `, 2 failures`.
+pub(super) fn failures(view: &View) -> String {
+    match view.failure_count {
+        0 => String::new(),
+        1 => ", 1 failure".to_owned(),
+        count => format!(", {count} failures"),
     }
 }
 
-/// The one sentence that says what is going on.
+/// What goes on and what limits the pace.
 pub(super) fn sentence(view: &View) -> String {
-    let drains = if view.state == State::Draining { "It takes no more input. " } else { "" };
-    match view.state {
-        State::Ended => return ending(view),
-        State::Starting => return "Its workers are being started.".to_owned(),
-        _ if view.paused => return "The run is paused: nothing new is begun.".to_owned(),
-        State::Running | State::Draining => {}
-    }
-    let held: Vec<&str> = view
-        .steps
-        .iter()
-        .filter(|step| step.standing == Standing::HeldBack)
-        .map(|step| &*step.name)
-        .collect();
-    let limits = view.steps.iter().find(|step| Some(&step.name) == view.bottleneck.as_ref());
-    let paused = view.steps.iter().find(|step| step.paused);
-    let pause = paused.map(|step| format!("{} is paused", step.name));
-    let mut text = match (limits, pause) {
-        (Some(step), pause) => {
-            let pause = pause.map(|text| text + ". ").unwrap_or_default();
-            let workers = match step.workers {
-                1 => "its worker is".to_owned(),
-                count => format!("its {count} workers are"),
-            };
-            let busy = step.utilisation * 100.0;
-            format!(
-                "{pause}{} is the bottleneck: {workers} busy {busy:.0} % of the time",
-                step.name
-            )
-        }
-        (None, Some(pause)) => pause,
-        (None, None) => return format!("{drains}No step is a bottleneck."),
-    };
-    match held[..] {
-        [] => {}
-        [one] => text += &format!("; {one} is held back"),
-        _ => text += &format!("; {} are held back", held.join(", ")),
-    }
-    format!("{drains}{text}.")
+    let [first, more] = view.in_words();
+    format!("{first} {more}").trim_end().to_owned()
 }
 
-fn ending(view: &View) -> String {
-    let failed: u64 = view.steps.iter().map(|step| step.counts.failed + step.counts.dropped).sum();
-    let how = match view.verdict.as_deref() {
-        Some("done") => "every input was processed".to_owned(),
-        Some("some_failed") if failed == 1 => "1 input failed".to_owned(),
-        Some("some_failed") => format!("{failed} inputs failed"),
-        Some("interrupted") => "it was interrupted".to_owned(),
-        Some("stopped") => match &view.reason {
-            Some(reason) => format!("it was stopped: {reason}"),
-            None => "it was stopped".to_owned(),
-        },
-        Some(other) => other.to_owned(),
-        None => "it is over".to_owned(),
-    };
-    let code = view.exit_code.map(|code| format!(" (exit code {code})")).unwrap_or_default();
-    let slowest = view.bottleneck.as_ref().map(|name| format!("; {name} was the bottleneck"));
-    format!("The run has ended: {how}{code}{}.", slowest.unwrap_or_default())
+/// Which pipeline it is, and where it was started: `night in /data/night7`.
+pub(super) fn whose(view: &View) -> String {
+    pipeline(&view.pipeline, &view.directory.display().to_string())
+}
+
+/// The same of a line in the list of runs.
+pub(super) fn pipeline(name: &str, directory: &str) -> String {
+    match (name, directory) {
+        ("", directory) => one_line(directory),
+        (name, "") => one_line(name),
+        (name, directory) => one_line(&format!("{name} in {directory}")),
+    }
 }
 
 /// What comes from elsewhere must not break a line or steer the terminal.

@@ -109,6 +109,7 @@ pub(crate) fn plan(
         reads: Vec::new(),
         writes: Vec::new(),
         steps,
+        name: None,
         ordered: false,
         sequential: false,
         quarantine,

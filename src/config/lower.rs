@@ -41,6 +41,8 @@ pub(crate) struct Lowered<'d> {
     pub(crate) sections: Vec<&'d Member>,
     /// The file as a whole.
     pub(crate) root: &'d Node,
+    /// What the pipeline is called.
+    pub(crate) name: Option<String>,
     pub(crate) quarantine: PathBuf,
     pub(crate) ordered: bool,
     /// Whose steps are to run one after the other, or on threads, as ctapipe has it.
@@ -150,6 +152,7 @@ pub(crate) fn lower<'d>(
         steps: Vec::new(),
         sections: Vec::new(),
         root,
+        name: None,
         quarantine: PathBuf::from("quarantine"),
         ordered: false,
         mode: None,
@@ -189,6 +192,7 @@ fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: Or
     let text = || value.as_str().unwrap_or_default();
     match key.name {
         "quarantine" => lowered.quarantine = home::expand(Path::new(text())),
+        "name" => lowered.name = Some(text().to_owned()).filter(|name| !name.is_empty()),
         "ordered" => lowered.ordered = value.as_bool().unwrap_or_default(),
         "python" => lowered.python.interpreter = Some((text().to_owned(), origin)),
         "pythonpath" => lowered.python.paths = keys::directories(value),

@@ -91,6 +91,7 @@ pub fn load_with(
     plan.identity = places::identity(&name(&root, file), &plan.steps);
     plan.reads = places::declared("reads", &plan.steps, registry);
     plan.writes = places::declared("writes", &plan.steps, registry);
+    plan.name = lowered.name;
     let warnings = report.finish(Some(&root))?;
     Ok(Loaded { plan, warnings })
 }

@@ -103,6 +103,8 @@ pub struct Step {
 pub struct Plan {
     /// Producers first, then in topological order without the feedback edges.
     pub steps: Vec<Step>,
+    /// What the configuration calls the pipeline.
+    pub name: Option<String>,
     /// Whether the steps that end the pipeline get their messages in order.
     pub ordered: bool,
     /// Whether the configuration asks for one step after the other.

@@ -142,7 +142,7 @@ fn portion(watcher: &mut Watcher) -> (Vec<u8>, bool) {
             Seen::Event(told) => lines.extend_from_slice(&json(&*told)),
             Seen::Missed(count) => {
                 lines.extend_from_slice(
-                    format!("{{\"event\":\"missed\",\"count\":{count}}}").as_bytes(),
+                    format!("{{\"event\":\"omitted\",\"count\":{count}}}").as_bytes(),
                 );
             }
             Seen::Nothing => return (lines, false),

@@ -7,16 +7,23 @@ use crate::status::{State, StepView, View};
 type OfStep = fn(&StepView) -> Option<f64>;
 
 /// The metrics of a step: name, kind, what it is, value.
-const OF_STEPS: [(&str, &str, &str, OfStep); 13] = [
+const OF_STEPS: [(&str, &str, &str, OfStep); 16] = [
     ("drpipe_messages_received_total", "counter", "Messages that reached the step.", |s| {
         Some(s.counts.received as f64)
     }),
     ("drpipe_messages_done_total", "counter", "Messages processed without a failure.", |s| {
         Some(s.counts.done as f64)
     }),
-    ("drpipe_messages_failed_total", "counter", "Messages whose last attempt failed.", |s| {
-        Some(s.counts.failed as f64)
+    // Those that are tried again are no failures any more; a counter never falls.
+    ("drpipe_messages_failed_total", "counter", "Messages whose last attempt failed, all.", |s| {
+        Some((s.counts.failed + s.requeued) as f64)
     }),
+    (
+        "drpipe_messages_requeued_total",
+        "counter",
+        "Failed messages that were taken up again.",
+        |s| Some(s.requeued as f64),
+    ),
     ("drpipe_messages_dropped_total", "counter", "Messages given up by policy.", |s| {
         Some(s.counts.dropped as f64)
     }),
@@ -31,6 +38,15 @@ const OF_STEPS: [(&str, &str, &str, OfStep); 13] = [
     }),
     ("drpipe_queue_bytes", "gauge", "Bytes in the queue of the step.", |s| {
         Some(s.queued_bytes as f64)
+    }),
+    (
+        "drpipe_held_messages",
+        "gauge",
+        "Messages sent that wait for room in the next queues.",
+        |s| Some(s.held as f64),
+    ),
+    ("drpipe_held_bytes", "gauge", "Bytes sent that wait for room in the next queues.", |s| {
+        Some(s.held_bytes as f64)
     }),
     ("drpipe_queue_limit_messages", "gauge", "The most messages that the queue holds.", |s| {
         s.queue_limit.map(|limit| limit as f64)
@@ -48,7 +64,7 @@ const OF_STEPS: [(&str, &str, &str, OfStep); 13] = [
 type OfRun = fn(&View) -> Option<f64>;
 
 /// The metrics of a run.
-const OF_RUNS: [(&str, &str, &str, OfRun); 7] = [
+const OF_RUNS: [(&str, &str, &str, OfRun); 9] = [
     ("drpipe_up", "gauge", "1 while the run is under way, 0 when it is over.", |view| {
         Some(f64::from(u8::from(view.state != State::Ended)))
     }),
@@ -61,6 +77,12 @@ const OF_RUNS: [(&str, &str, &str, OfRun); 7] = [
     ("drpipe_run_remaining_seconds", "gauge", "How long the run will go on.", |view| view.eta_s),
     ("drpipe_run_inputs_total", "counter", "Messages that the producers have emitted.", |view| {
         Some(view.emitted as f64)
+    }),
+    ("drpipe_run_inputs_finished", "gauge", "Of those, how many are done with.", |view| {
+        Some(view.finished as f64)
+    }),
+    ("drpipe_run_inputs_skipped", "gauge", "Inputs that earlier runs had done.", |view| {
+        Some(view.skipped as f64)
     }),
     ("drpipe_run_inputs_expected", "gauge", "Messages that they expect to emit.", |view| {
         view.expected.map(|count| count as f64)
@@ -75,7 +97,14 @@ pub(super) fn text(views: &[View]) -> String {
     let mut text = String::new();
     head(&mut text, "drpipe_run_info", "gauge", "What is known of the run; always 1.");
     for view in views {
-        let labels = [("run", view.run.as_str()), ("version", &view.version), ("host", &view.host)];
+        let directory = view.directory.display().to_string();
+        let labels = [
+            ("run", view.run.as_str()),
+            ("pipeline", &view.pipeline),
+            ("directory", &directory),
+            ("version", &view.version),
+            ("host", &view.host),
+        ];
         sample(&mut text, "drpipe_run_info", &labels, 1.0);
     }
     for (name, kind, about, value) in OF_RUNS {

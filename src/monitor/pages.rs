@@ -8,7 +8,7 @@ pub(super) fn file(name: &str) -> Option<(&'static str, &'static str)> {
         "dashboard.js" => (JAVASCRIPT, include_str!("page/dashboard.js")),
         "parts.js" => (JAVASCRIPT, include_str!("page/parts.js")),
         "icon.svg" => ("image/svg+xml", include_str!("page/icon.svg")),
-        "sentence.js" => (JAVASCRIPT, include_str!("page/sentence.js")),
+        "layout.js" => (JAVASCRIPT, include_str!("page/layout.js")),
         "tables.js" => (JAVASCRIPT, include_str!("page/tables.js")),
         "graph.js" => (JAVASCRIPT, include_str!("page/graph.js")),
         _ => return None,

@@ -210,6 +210,8 @@ async fn runs(State(site): State<Arc<Site>>, Extension(may): Extension<Steers>) 
 fn row(view: &View, may_steer: bool) -> Value {
     json!({
         "run": view.run,
+        "pipeline": view.pipeline,
+        "directory": view.directory,
         "state": view.state,
         "paused": view.paused,
         "verdict": view.verdict,
@@ -220,6 +222,8 @@ fn row(view: &View, may_steer: bool) -> Value {
         "pid": view.pid,
         "emitted": view.emitted,
         "expected": view.expected,
+        "finished": view.finished,
+        "skipped": view.skipped,
         "failure_count": view.failure_count,
         "bottleneck": view.bottleneck,
         "eta_s": view.eta_s,

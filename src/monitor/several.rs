@@ -412,6 +412,7 @@ impl Followed {
         };
         view.state = State::Ended;
         view.verdict = Some("lost".to_owned());
+        view.says = view.in_words();
         view.reason = Some(
             "the program has gone without a last word: it was killed, or its machine cannot be \
              reached. These are the last numbers that it told"

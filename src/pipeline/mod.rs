@@ -65,6 +65,8 @@ pub struct Pipeline {
     carried: Option<Carried>,
     /// The program's arguments.
     command: Vec<String>,
+    /// The configuration file without its ending; none if a program made the pipeline.
+    file: Option<String>,
     trace: Option<PathBuf>,
 }
 
@@ -172,9 +174,11 @@ impl Pipeline {
                 Err(error) => wanted.iter().map(|_| Err(nowhere(error))).collect(),
             }
         };
+        let name = Path::new(file).file_stem().filter(|_| file != "<stdin>" && file != "-");
+        let name = name.map(|name| name.to_string_lossy().into_owned());
         let mut loaded = config::load_with(text, file, registry, settings, &mut describe)?;
         loaded.warnings.extend(places::warnings(&loaded.plan));
-        Ok(Self { carried: carried.and_then(Result::ok), ..Self::of(loaded) })
+        Ok(Self { carried: carried.and_then(Result::ok), file: name, ..Self::of(loaded) })
     }
 
     fn of(loaded: Loaded) -> Self {
@@ -186,6 +190,7 @@ impl Pipeline {
             journal: None,
             carried: None,
             command: Vec::new(),
+            file: None,
             trace: None,
         }
     }
@@ -307,7 +312,9 @@ impl Pipeline {
         let last_word = LastWord(stream.clone());
         let open = |file: JournalFile| open(&file, &run, &plan, &commander, &stream);
         let (journal, journalist) = self.journal.map(open).transpose()?.unzip();
-        stream.tell(Event::Opened(Box::new(opened(&run, &plan, journal_file, self.command))));
+        let sequential = place != Placing::AtOnce;
+        let opened = opened(&run, &plan, self.file, sequential, journal_file, self.command);
+        stream.tell(Event::Opened(Box::new(opened)));
         let control = Control {
             commander: commander.clone(),
             cancelled: Arc::clone(&cancelled),

@@ -6,7 +6,7 @@ use super::Mode;
 use crate::config::plan::Plan;
 use crate::observe::Left;
 use crate::router::Router;
-use crate::summary::{Report, StepReport, Verdict};
+use crate::summary::{LIMITS, Report, StepReport, Verdict};
 
 pub(super) fn report(
     run: String,
@@ -44,7 +44,8 @@ pub(super) fn report(
         Some(error) => Verdict::Stopped(error),
         None => router.verdict(),
     };
-    let busiest = steps.iter().max_by(|a, b| a.busy_percent.total_cmp(&b.busy_percent));
+    let candidates = steps.iter().filter(|step| step.busy_percent >= 100.0 * LIMITS);
+    let busiest = candidates.max_by(|a, b| a.busy_percent.total_cmp(&b.busy_percent));
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         run,

@@ -38,10 +38,13 @@ fn given_up(error: &RunError) -> Event {
     Event::Error { exit_code: STOPPED, reason: error.to_string() }
 }
 
-/// What is known of a run when it begins.
+/// What is known of a run when it begins. A pipeline without a name is called after its
+/// `file`.
 pub(super) fn opened(
     run: &str,
     plan: &Plan,
+    file: Option<String>,
+    sequential: bool,
     journal: Option<PathBuf>,
     command: Vec<String>,
 ) -> Opened {
@@ -68,6 +71,8 @@ pub(super) fn opened(
         started: jiff::Timestamp::now().to_string(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         pid: std::process::id(),
+        pipeline: plan.name.clone().or(file).unwrap_or_else(program),
+        sequential,
         directory: std::env::current_dir().unwrap_or_default(),
         command,
         config: plan.config.clone(),
@@ -77,6 +82,12 @@ pub(super) fn opened(
         plan: steps.collect(),
         steps: names,
     }
+}
+
+/// The name of this program.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Unique on this machine: the time, the process and a number within it.

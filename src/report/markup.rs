@@ -1,7 +1,10 @@
 //! Texts, numbers and times as they stand in a page.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
+
+use crate::name::name_of_path;
 
 /// Text as it may stand between tags and within quotes. What would be unseen, or would
 /// turn the direction of the words around it, is named instead.
@@ -108,6 +111,20 @@ pub(super) fn instant(text: &str) -> String {
     }
 }
 
+/// A path that leads to the file, where it is still there.
+pub(super) fn link(directory: &Path, path: &Path) -> String {
+    let file = directory.join(path);
+    let mut address = String::from("file://");
+    for byte in file.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'~' => address.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => address.push(char::from(*byte)),
+            byte => address += &format!("%{byte:02X}"),
+        }
+    }
+    format!("<a class=\"path\" href=\"{address}\">{}</a>", text(name_of_path(path)))
+}
+
 /// An argument as a shell takes it.
 pub(super) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
@@ -142,6 +159,14 @@ mod tests {
         let marks = [1.234, 75.5, 3725.0].map(|s| at(Duration::from_secs_f64(s)));
         assert_eq!(marks, ["1.23 s", "1:15.5", "1:02:05"]);
         assert_eq!((&*percent(0.126), &*percent(f64::NAN)), ("13 %", "–"));
+    }
+
+    #[test]
+    fn a_path_leads_to_its_file() {
+        let shown = link(Path::new("/data/night 7"), Path::new("out/<a>\u{e4}.png"));
+        let expected = "<a class=\"path\" href=\"file:///data/night%207/out/%3Ca%3E%C3%A4.png\">\
+            out/&lt;a&gt;ä.png</a>";
+        assert_eq!(shown, expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::Chronicle;
 use super::failures::{failures, warnings};
-use super::markup::{at, count, duration, instant, of, percent, text};
+use super::markup::{at, count, duration, instant, of, text};
 use super::sections::{configuration, ledger, over_time, products, reproduce, times};
 use crate::registry::Kind;
 use crate::status::View;
@@ -21,11 +21,7 @@ enum Tone {
 
 pub(super) fn page(chronicle: &Chronicle) -> String {
     let view = chronicle.status.view();
-    let title = match chronicle.run() {
-        Some(run) => format!("Run {run}"),
-        None => "A run that did not begin".to_owned(),
-    };
-    let title = text(title);
+    let (title, heading) = titles(chronicle);
     // Nothing is fetched and nothing runs, whatever stands in a name.
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     let mut page = format!(
@@ -34,7 +30,7 @@ pub(super) fn page(chronicle: &Chronicle) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title} – drpipe</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header>\n<h1>{title}</h1>\n"
+         <header>\n{heading}\n"
     );
     verdict(&mut page, chronicle, &view);
     facts(&mut page, chronicle, &view);
@@ -69,6 +65,25 @@ pub(super) fn page(chronicle: &Chronicle) -> String {
     page
 }
 
+/// What the page is called, and what stands above it.
+fn titles(chronicle: &Chronicle) -> (String, String) {
+    let Some(run) = chronicle.run().map(text) else {
+        let title = "A run that did not begin".to_owned();
+        return (title.clone(), format!("<h1>{title}</h1>"));
+    };
+    let opened = &chronicle.status.opened;
+    if opened.pipeline.is_empty() {
+        return (format!("Run {run}"), format!("<h1>Run {run}</h1>"));
+    }
+    let pipeline = text(&opened.pipeline);
+    let directory = text(opened.directory.display());
+    let heading = format!(
+        "<h1>{pipeline} <span class=\"soft\">in {directory}</span></h1>\n\
+         <p class=\"soft\">Run {run}</p>"
+    );
+    (format!("{pipeline}: run {run}"), heading)
+}
+
 fn verdict(page: &mut String, chronicle: &Chronicle, view: &View) {
     let (tone, first, mut more) = in_words(chronicle, view);
     let class = match tone {
@@ -76,7 +91,7 @@ fn verdict(page: &mut String, chronicle: &Chronicle, view: &View) {
         Tone::Odd => "odd",
         Tone::Bad => "bad",
     };
-    more.extend(bottleneck(chronicle, view));
+    more.extend(bottleneck(view));
     if chronicle.missing > 0 {
         more.push(format!(
             "{} kept: the numbers are right, lists may be short.",
@@ -150,9 +165,9 @@ fn unfinished(chronicle: &Chronicle, view: &View) -> (Tone, String, Vec<String>)
     let open: u64 = view.steps.iter().map(|step| step.counts.open()).sum();
     let more = vec![
         format!(
-            "This report ends with that event, {} after the start: {} emitted{}, {} under way.",
+            "This report ends with that event, {} after the start: {} finished{}, {} under way.",
             at(status.at),
-            count(view.emitted),
+            count(view.finished),
             view.expected.map(|expected| format!(" of {}", count(expected))).unwrap_or_default(),
             of(open, "message was", "messages were"),
         ),
@@ -175,21 +190,15 @@ fn lost(view: &View) -> (u64, u64) {
 }
 
 /// Which step took the time, and what follows from it.
-fn bottleneck(chronicle: &Chronicle, view: &View) -> Option<String> {
+fn bottleneck(view: &View) -> Option<String> {
+    let limit = view.limit_in_words(true)?;
     let step = view.steps.iter().find(|step| Some(&step.name) == view.bottleneck.as_ref())?;
-    let planned = chronicle.status.opened.plan.iter().find(|plan| plan.name == step.name)?;
-    let workers = planned.workers.max(1);
-    let seconds = view.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
-    let busy = (step.busy_time.as_secs_f64() / (seconds * workers as f64)).min(1.0);
-    let whose = if workers == 1 { "its worker was" } else { "its workers were" };
-    let whole = if chronicle.has_ended() { "the run" } else { "the time" };
-    let hint = match (busy >= 0.7, step.kind) {
-        (true, Kind::Producer) => "; it is the producer, of which there is one",
-        (true, _) => "; more workers there, or less work in it, would make the run faster",
-        (false, _) => "; no step was at work all the time, so waiting took the rest",
+    let hint = match (step.utilisation >= 0.7, step.kind) {
+        (true, Kind::Producer) => "It is the producer, of which there is one.",
+        (true, _) => "More workers there, or less work in it, would make the run faster.",
+        (false, _) => "No step was at work all the time: waiting took the rest.",
     };
-    let (name, busy) = (&step.name, percent(busy));
-    Some(format!("The bottleneck was {name}: {whose} busy {busy} of {whole}{hint}."))
+    Some(format!("{limit} {hint}"))
 }
 
 fn facts(page: &mut String, chronicle: &Chronicle, view: &View) {
@@ -210,6 +219,7 @@ fn facts(page: &mut String, chronicle: &Chronicle, view: &View) {
     let code = view.exit_code.map(|code| code.to_string()).unwrap_or_default();
     *page += "<dl class=\"facts\">\n";
     for (name, value) in [
+        ("Pipeline", opened.pipeline.clone()),
         ("Started", instant(&opened.started)),
         ("Ended", ended),
         ("Duration", duration(view.elapsed)),

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::Chronicle;
 use super::charts::{queue, throughput, timelines};
-use super::markup::{at, count, duration, of, percent, quoted, rate, text};
+use super::markup::{at, count, duration, link, of, percent, quoted, rate, text};
 use crate::ledger::Counts;
-use crate::name::name_of_path;
 use crate::registry::Kind;
 use crate::status::{History, StepView, View};
 
@@ -231,10 +230,10 @@ pub(super) fn products(chronicle: &Chronicle) -> String {
         let origin = product.origin.as_deref().map_or_else(|| "all inputs".to_owned(), text);
         let _ = writeln!(
             html,
-            "<tr><th class=\"text\" scope=\"row\"><span class=\"path\">{}</span></th>\
+            "<tr><th class=\"text\" scope=\"row\">{}</th>\
              <td class=\"text\" data-label=\"Made from\"><span class=\"path\">{origin}</span></td>\
              <td class=\"text\" data-label=\"Step\">{}</td><td data-label=\"At\">{}</td></tr>",
-            text(name_of_path(&product.path)),
+            link(&chronicle.status.opened.directory, &product.path),
             text(&product.step),
             at(product.at),
         );

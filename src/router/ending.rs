@@ -145,6 +145,7 @@ impl Router {
 
     pub(super) fn finish_worker(&mut self, worker: usize) {
         self.workers[worker].state = State::Finishing;
+        self.workers[worker].since = self.now;
         self.actions.push(Action::Finish { worker });
     }
 
@@ -165,6 +166,7 @@ impl Router {
         if let Err(failure) = result {
             self.finish_failed(worker, failure);
         }
+        self.spend(worker, now);
         self.workers[worker].kept = 0;
         self.workers[worker].retiring = false;
         self.stop_worker(worker);
@@ -254,10 +256,10 @@ impl Router {
         self.interrupted = true;
         self.abandon("stopped at once: what is left is dropped".into());
         for worker in 0..self.workers.len() {
-            let Worker { step, since, in_hand_count, .. } = self.workers[worker];
+            self.spend(worker, now);
+            let Worker { step, in_hand_count, .. } = self.workers[worker];
             if in_hand_count > 0 {
                 self.steps[step].counts.dropped += in_hand_count as u64;
-                self.steps[step].times.total += now.saturating_sub(since);
                 let in_hand = std::mem::take(&mut self.workers[worker].in_hand);
                 self.items_dropped(step, Some(worker), &in_hand);
                 self.workers[worker].in_hand_count = 0;

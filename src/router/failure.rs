@@ -186,6 +186,7 @@ impl Router {
         }
         let name = Arc::clone(&self.steps[index].name);
         self.tell(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
+        self.spend(worker, now);
         let in_vain = !self.empty_hands(worker, &loss, now);
         self.touch(index);
         let kept = std::mem::take(&mut self.workers[worker].kept);

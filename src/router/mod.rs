@@ -92,6 +92,8 @@ struct Step {
     /// waiting first.
     waiting: VecDeque<usize>,
     counts: Counts,
+    /// Failed messages that were taken up again.
+    requeued: u64,
     times: Times,
     phase: Phase,
     /// Workers lost one after the other without any work having been done.
@@ -234,6 +236,7 @@ impl Router {
                 queue: Queue::new(step.queue_limit, step.queue_bytes),
                 waiting: VecDeque::new(),
                 counts: Counts::default(),
+                requeued: 0,
                 times: Times::new(),
                 phase: Phase::Running,
                 lost_in_vain: 0,

@@ -192,6 +192,7 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         identity: String::new(),
         reads: Vec::new(),
         writes: Vec::new(),
+        name: None,
         ordered: false,
         config: serde_json::Value::Null,
         steps: steps.collect(),

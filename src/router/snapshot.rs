@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Phase, Router, State, Step, Worker};
+use super::{Phase, ProducerState, Router, State, Step, Worker};
 use crate::event::{Snapshot, StepStatus, WorkerState, WorkerStatus};
 use crate::parcel::Parcel;
 
@@ -11,10 +11,15 @@ impl Router {
     /// Where the run stands.
     pub(crate) fn snapshot(&self, now: Duration) -> Snapshot {
         let steps = self.steps.iter().map(|step| {
+            let full = self.waits_for(step, now);
             let alive = step.workers.iter().map(|index| &self.workers[*index]);
-            let each_worker: Vec<_> = alive.filter_map(|worker| worker.status(now)).collect();
+            // What a producer lacks is room, not work.
+            let lacks_room = step.is_producer && !full.is_empty();
+            let each_worker: Vec<_> =
+                alive.filter_map(|worker| worker.status(now, lacks_room)).collect();
             let busy = each_worker.iter().filter(|worker| worker.state.is_at_work());
             let (median, p99) = step.times.median_and_p99();
+            let (held, held_bytes) = self.held(step);
             StepStatus {
                 name: Arc::clone(&step.name),
                 counts: step.counts,
@@ -23,13 +28,16 @@ impl Router {
                 high_water: step.queue.high_water(),
                 busy: busy.clone().count(),
                 workers: each_worker.len(),
-                busy_time: step.times.total,
+                busy_time: step.times.busy,
                 running: busy.map(|worker| worker.since).sum(),
                 median,
                 mean: step.times.mean(),
                 p99,
                 sent: step.sent.clone(),
-                waits_for: self.waits_for(step),
+                waits_for: full.into_iter().map(|to| Arc::clone(&self.steps[to].name)).collect(),
+                held,
+                held_bytes,
+                requeued: step.requeued,
                 paused: step.paused,
                 finished: step.phase == Phase::Finished,
                 each_worker,
@@ -40,27 +48,51 @@ impl Router {
     }
 
     /// The steps whose full queues the step's workers wait for.
-    fn waits_for(&self, step: &Step) -> Vec<Arc<str>> {
-        let mut full: Vec<usize> = step
-            .workers
-            .iter()
-            .filter_map(|worker| self.workers[*worker].held.front().map(|held| held.to))
-            .collect();
+    fn waits_for(&self, step: &Step, now: Duration) -> Vec<usize> {
+        let workers = step.workers.iter().map(|index| &self.workers[*index]);
+        let held = workers.clone().filter_map(|worker| worker.held.front().map(|held| held.to));
+        let mut full: Vec<usize> = held.collect();
+        // A producer is asked for more only where there is room for it.
+        let wants = |worker: &Worker| {
+            let due = matches!(worker.producer, ProducerState::Idle(until) if until <= now);
+            due && worker.may_be_granted()
+        };
+        let producing = step.is_producer && self.started && !self.draining;
+        if producing && !self.paused && !step.paused && workers.clone().any(wants) {
+            let bounded = step.routes.iter().filter(|route| !route.feedback);
+            full.extend(bounded.map(|route| route.to).filter(|to| {
+                let next = &self.steps[*to];
+                next.phase == Phase::Running && next.queue.room() == 0
+            }));
+        }
         full.sort_unstable();
         full.dedup();
-        full.into_iter().map(|to| Arc::clone(&self.steps[to].name)).collect()
+        full
+    }
+
+    /// How many messages the step has sent along each of its routes that wait for room,
+    /// and the bytes of them all.
+    fn held(&self, step: &Step) -> (Vec<u64>, u64) {
+        let (mut counts, mut bytes) = (vec![0; step.routes.len()], 0);
+        for held in step.workers.iter().flat_map(|index| &self.workers[*index].held) {
+            if let Some(route) = step.routes.iter().position(|route| route.to == held.to) {
+                counts[route] += held.parcel.count() as u64;
+                bytes += held.parcel.len() as u64;
+            }
+        }
+        (counts, bytes)
     }
 }
 
 impl Worker {
     /// None if there is no worker in this place.
-    fn status(&self, now: Duration) -> Option<WorkerStatus> {
+    fn status(&self, now: Duration, lacks_room: bool) -> Option<WorkerStatus> {
         let state = match self.state {
             State::Spare | State::Gone => return None,
             State::Starting => WorkerState::Starting,
             State::Finishing => WorkerState::Finishing,
-            State::Ready if !self.held.is_empty() => WorkerState::Held,
             State::Ready if self.is_busy() => WorkerState::Busy,
+            State::Ready if lacks_room || !self.held.is_empty() => WorkerState::Held,
             State::Ready => WorkerState::Idle,
         };
         let oldest = self.in_hand.front();

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Batches, Router};
+use super::{Action, Batches, Router, State};
 use crate::event::Cause;
 use crate::message::Origin;
 use crate::parcel::Parcel;
@@ -119,6 +119,18 @@ impl Marks {
 }
 
 impl Router {
+    /// What the worker has been at since its last report was work, though it will never
+    /// report on it, or has reported without its time.
+    pub(super) fn spend(&mut self, worker: usize, now: Duration) {
+        let worker = &mut self.workers[worker];
+        if worker.is_busy() && worker.state != State::Gone {
+            let spent = now.saturating_sub(worker.since);
+            worker.since = now;
+            worker.busy += spent;
+            self.steps[worker.step].times.spend(spent);
+        }
+    }
+
     /// From here on it is told when each message waited and ran.
     pub(crate) fn trace(&mut self) {
         self.mark_times();

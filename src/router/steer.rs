@@ -237,6 +237,7 @@ impl Router {
             return Err(format!("{entry} was tried again already"));
         }
         step.counts.failed -= 1;
+        step.requeued += 1;
         step.counts.retried += 1;
         let group = step.group;
         let message = Message { id: self.next_id, attempt: 0, origin: origin.clone(), payload };

@@ -2,6 +2,8 @@
 //! reports show. Whatever is to be seen of a run comes from here, so that all say the same.
 
 mod history;
+mod left;
+mod limits;
 mod pace;
 mod view;
 
@@ -19,6 +21,7 @@ use crate::name::as_text;
 use crate::summary::Report;
 
 pub use history::{History, StepHistory, WorkerHistory};
+pub use limits::bottleneck;
 pub use view::{EdgeView, Standing, StepView, View};
 
 use pace::Pace;
@@ -43,6 +46,8 @@ pub struct Status {
     pub snapshot: Snapshot,
     /// How many messages each producer expects to emit.
     pub expected: BTreeMap<Arc<str>, u64>,
+    /// Messages of the producers that earlier runs had done.
+    pub skipped: u64,
     /// The latest failures, the newest last.
     pub failures: VecDeque<FailureLine>,
     /// How many failures there were in all.
@@ -145,13 +150,15 @@ impl Status {
             Event::Opened(opened) => self.opened = (**opened).clone(),
             Event::Started => self.state = State::Running,
             Event::Progress(snapshot) => {
-                self.pace.add(snapshot);
+                let working = self.state != State::Starting;
+                self.pace.add(&self.opened.plan, snapshot, self.skipped, working);
                 self.history.add(snapshot);
                 self.snapshot = snapshot.clone();
             }
             Event::Expected { step, total } => {
                 self.expected.insert(Arc::clone(step), *total);
             }
+            Event::Decided { skipped, .. } => self.skipped += u64::from(*skipped),
             Event::Failed { .. } => self.failed(told),
             Event::Requeued { entry, .. } => self.requeued(entry),
             Event::Paused { step } => self.set_paused(step.as_deref(), true),
@@ -225,6 +232,7 @@ impl Status {
     fn end(&mut self, report: &Report) {
         self.snapshot.elapsed = report.elapsed;
         self.snapshot.paused = false;
+        self.skipped = report.skipped;
         for (status, last) in self.snapshot.steps.iter_mut().zip(&report.steps) {
             status.counts = last.counts;
             (status.median, status.mean, status.p99) = (last.median, last.mean, last.p99);
@@ -236,6 +244,8 @@ impl Status {
                 *all = last.counts.emitted;
             }
             status.waits_for.clear();
+            status.held.fill(0);
+            status.held_bytes = 0;
             status.each_worker.clear();
             status.paused = false;
         }

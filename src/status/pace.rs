@@ -1,17 +1,28 @@
-//! How fast a run is at the moment, from the snapshots of the last seconds.
+//! How fast a run is at the moment, and what its messages cost, from its snapshots. Rates
+//! are worked out nowhere else.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::event::{Snapshot, StepStatus};
+use crate::event::{Snapshot, StepPlan, StepStatus, WorkerState};
+use crate::registry::Kind;
 
 /// Rates are taken over this time.
 const OVER: Duration = Duration::from_secs(3);
+/// What a message costs is taken over the second half of the run, but no longer than this.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The time between the moments that are kept for it, at least.
+const APART: Duration = Duration::from_millis(500);
+/// A cost of fewer messages than this is taken over the whole run.
+const FEW: u64 = 8;
 
-/// The snapshots of the last seconds, with what rates are made of.
+/// The numbers of the last seconds, and some of the minute before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pace {
     recent: VecDeque<Moment>,
+    /// Since work began.
+    working: VecDeque<Moment>,
+    began: Option<Moment>,
 }
 
 #[derive(Debug, Clone)]
@@ -23,10 +34,18 @@ struct Moment {
 #[derive(Debug, Clone)]
 struct Numbers {
     done: u64,
+    /// Messages that nothing more is done with, whatever became of them.
+    ended: u64,
     sent: Vec<u64>,
+    /// Time at work, with and without what is still going on.
     busy: Duration,
+    spent: Duration,
     workers: usize,
     held: bool,
+    /// How long it was held back or paused so far.
+    held_for: Duration,
+    /// How long its workers were being started so far while messages waited, summed.
+    starting_for: Duration,
 }
 
 /// How fast one step is.
@@ -34,6 +53,8 @@ struct Numbers {
 pub(super) struct StepPace {
     /// Messages a second.
     pub(super) rate: f64,
+    /// How many messages that is made of.
+    pub(super) count: u64,
     /// Messages a second to each next step.
     pub(super) sent: Vec<f64>,
     /// The part of their time that its workers are busy, 0 to 1.
@@ -48,18 +69,62 @@ pub(super) fn done(step: &StepStatus) -> u64 {
 }
 
 impl Pace {
-    pub(super) fn add(&mut self, snapshot: &Snapshot) {
-        let numbers = |step: &StepStatus| Numbers {
-            done: done(step),
-            sent: step.sent.clone(),
-            busy: step.busy_time + step.running,
-            workers: step.workers,
-            held: !step.waits_for.is_empty(),
-        };
-        let steps = snapshot.steps.iter().map(numbers).collect();
-        self.recent.push_back(Moment { at: snapshot.elapsed, steps });
+    /// Takes a snapshot in. `skipped` of the producer's messages were done by earlier runs;
+    /// `working` is false while workers are being started for the first time.
+    pub(super) fn add(
+        &mut self,
+        plan: &[StepPlan],
+        snapshot: &Snapshot,
+        skipped: u64,
+        working: bool,
+    ) {
+        let before = self.recent.back();
+        let passed = before.map_or(Duration::ZERO, |m| snapshot.elapsed.saturating_sub(m.at));
+        let steps = snapshot.steps.iter().enumerate().map(|(index, step)| {
+            let is_producer = plan.get(index).is_some_and(|plan| plan.kind == Kind::Producer);
+            let counts = &step.counts;
+            let ended = match is_producer {
+                true => counts.emitted + skipped,
+                false => counts.done + counts.failed + counts.dropped,
+            };
+            let held = !step.waits_for.is_empty();
+            let starting = step.each_worker.iter().filter(|w| w.state == WorkerState::Starting);
+            let starting = if step.queued > 0 { starting.count() as u32 } else { 0 };
+            let before = before.and_then(|moment| moment.steps.get(index));
+            let (held_for, starting_for) =
+                before.map_or_else(Default::default, |b| (b.held_for, b.starting_for));
+            let stands = held || step.paused || snapshot.paused || !working;
+            Numbers {
+                done: done(step),
+                ended,
+                sent: step.sent.clone(),
+                busy: step.busy_time + step.running,
+                spent: step.busy_time,
+                workers: step.workers,
+                held,
+                held_for: held_for + if stands { passed } else { Duration::ZERO },
+                starting_for: starting_for + passed * starting,
+            }
+        });
+        let moment = Moment { at: snapshot.elapsed, steps: steps.collect() };
+        if working {
+            self.keep(&moment);
+        }
+        self.recent.push_back(moment);
         while self.recent.get(1).is_some_and(|next| next.at + OVER <= snapshot.elapsed) {
             self.recent.pop_front();
+        }
+    }
+
+    fn keep(&mut self, moment: &Moment) {
+        let began = self.began.get_or_insert_with(|| moment.clone()).at;
+        let last = self.working.back().map_or(began, |moment| moment.at);
+        if last + APART > moment.at && !self.working.is_empty() {
+            return;
+        }
+        self.working.push_back(moment.clone());
+        while self.working.get(1).is_some_and(|next| next.at + LONGEST <= moment.at) {
+            self.working.pop_front();
         }
     }
 
@@ -84,9 +149,41 @@ impl Pace {
         let held = self.recent.iter().filter(|m| m.steps.get(index).is_some_and(|s| s.held));
         StepPace {
             rate: per_second(now.done, before.done),
+            count: now.done.saturating_sub(before.done),
             sent: sent.collect(),
             utilisation: (busy / (seconds * now.workers.max(1) as f64)).min(1.0),
             held: held.count() as f64 / self.recent.len() as f64,
         }
+    }
+
+    /// How long a worker of step `index` is at one message, in seconds, with failed attempts
+    /// and with the starting of workers in the place of lost ones. One that is always `on`
+    /// takes all the time in which nothing holds it back: what a producer waits for is its
+    /// own matter. None if nothing has ended yet.
+    pub(super) fn cost(&self, index: usize, on: bool) -> Option<f64> {
+        let last = self.recent.back()?;
+        let began = self.began.as_ref()?;
+        let back = (last.at.saturating_sub(began.at) / 2).min(LONGEST);
+        let from = last.at.saturating_sub(back);
+        let later = self.working.partition_point(|moment| moment.at <= from);
+        let half = self.working.get(later.saturating_sub(1)).unwrap_or(began);
+        let now = last.steps.get(index)?;
+        let ended = |moment: &Moment| {
+            moment.steps.get(index).map_or(0, |before| now.ended.saturating_sub(before.ended))
+        };
+        let first = if ended(half) < FEW { began } else { half };
+        let before = first.steps.get(index)?;
+        let spent = match on {
+            true => {
+                let held = now.held_for.saturating_sub(before.held_for);
+                last.at.saturating_sub(first.at).saturating_sub(held)
+            }
+            false => {
+                now.spent.saturating_sub(before.spent)
+                    + now.starting_for.saturating_sub(before.starting_for)
+            }
+        };
+        let ended = ended(first);
+        (ended > 0).then(|| spent.as_secs_f64() / ended as f64)
     }
 }

@@ -1,26 +1,23 @@
-//! What is shown of a run: the numbers of its status with rates, with what they mean,
-//! and with the time that is left.
+//! What is shown of a run: the numbers of its status with rates, with what they mean, and
+//! with how far it is.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::pace::{Pace, StepPace};
-use super::{FailureLine, History, Line, ProductLine, State, Status};
+use super::{FailureLine, Line, ProductLine, State, Status, left};
 use crate::config::plan::OnError;
 use crate::event::{StepPlan, StepStatus, WorkerStatus};
 use crate::ledger::{Counts, in_seconds};
 use crate::registry::Kind;
-use crate::summary::Verdict;
+use crate::summary::{self, Verdict};
 
 /// A step whose workers wait for room for this part of the time is held back.
 const HELD: f64 = 0.3;
-/// A step whose workers are busy for a smaller part of the time is no bottleneck.
-const BUSY: f64 = 0.1;
-/// The time that is left is taken from the pace of this time.
-const LOOK_BACK: f64 = 60.0;
 
 /// What is shown of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +26,12 @@ pub struct View {
     pub number: u64,
     /// The name of the run.
     pub run: String,
+    /// The name of the pipeline.
+    #[serde(default)]
+    pub pipeline: String,
+    /// The directory in which it was started.
+    #[serde(default)]
+    pub directory: PathBuf,
     /// The version of drpipe.
     pub version: String,
     /// When it began, in UTC, as RFC 3339 has it.
@@ -54,10 +57,21 @@ pub struct View {
     pub eta_s: Option<f64>,
     /// How many messages the producers have emitted.
     pub emitted: u64,
-    /// How many they expect to emit, if they know.
+    /// How many they expect to emit in this run, if they know.
     pub expected: Option<u64>,
+    /// How many of those emitted are done with: nothing that descends from them waits, or is
+    /// in hand. Where a step makes several out of one, each of them is a part of it.
+    #[serde(default)]
+    pub finished: u64,
+    /// How many were done by earlier runs, and are not emitted.
+    #[serde(default)]
+    pub skipped: u64,
     /// The step that limits the pace.
     pub bottleneck: Option<Arc<str>>,
+    /// What goes on and what limits the pace: the sentence that says most, and what there is
+    /// to add.
+    #[serde(default)]
+    pub says: [String; 2],
     /// The steps in the order of the plan.
     pub steps: Vec<StepView>,
     /// How many failures there were in all.
@@ -106,6 +120,18 @@ pub struct StepView {
     pub queue_bytes: Option<u64>,
     /// The most messages that ever stood in its queue.
     pub high_water: usize,
+    /// Messages in the hands of its workers.
+    #[serde(default)]
+    pub in_hand: usize,
+    /// Messages that it has sent and that wait for room in the next queues.
+    #[serde(default)]
+    pub held: u64,
+    /// Bytes of them.
+    #[serde(default)]
+    pub held_bytes: u64,
+    /// Failed messages that were taken up again; they are not among those that failed.
+    #[serde(default)]
+    pub requeued: u64,
     /// Workers that have work in hand.
     pub busy: usize,
     /// Workers.
@@ -137,6 +163,9 @@ pub struct EdgeView {
     pub feedback: bool,
     /// Messages that went this way.
     pub sent: u64,
+    /// Those of them that wait for room in the queue at its end.
+    #[serde(default)]
+    pub held: u64,
     /// Messages a second.
     pub rate: f64,
 }
@@ -169,15 +198,16 @@ pub(super) fn of(status: &Status, pace: &Pace) -> View {
             .map(|(index, (plan, step))| (plan, step, pace.of(index)))
             .collect();
     let bottleneck = bottleneck(status, &rows);
-    let producers = rows.iter().filter(|(plan, ..)| plan.kind == Kind::Producer);
     let verdict = status.report.as_ref().map(|report| &report.verdict);
     let reason = match verdict {
         Some(Verdict::Stopped(reason)) => Some(reason.clone()),
         _ => status.error.clone(),
     };
-    View {
+    let mut view = View {
         number: status.number,
         run: opened.run.clone(),
+        pipeline: opened.pipeline.clone(),
+        directory: opened.directory.clone(),
         version: opened.version.clone(),
         started: opened.started.clone(),
         host: opened.host.clone(),
@@ -190,9 +220,12 @@ pub(super) fn of(status: &Status, pace: &Pace) -> View {
         reason,
         exit_code: status.report.as_ref().map(|r| r.exit_code).or(status.error.as_ref().map(|_| 3)),
         elapsed: if *state == State::Ended { snapshot.elapsed } else { status.at },
-        eta_s: time_left(status),
-        emitted: producers.clone().map(|(_, step, _)| step.counts.emitted).sum(),
-        expected: expected(status),
+        eta_s: left::time_left(status, pace),
+        emitted: left::emitted(status),
+        expected: left::expected(status),
+        finished: left::finished(status),
+        skipped: status.skipped,
+        says: Default::default(),
         bottleneck: bottleneck.map(|index| Arc::clone(&rows[index].1.name)),
         steps: rows
             .iter()
@@ -203,7 +236,9 @@ pub(super) fn of(status: &Status, pace: &Pace) -> View {
         failures: status.failures.clone(),
         lines: status.lines.clone(),
         products: status.products.clone(),
-    }
+    };
+    view.says = view.in_words();
+    view
 }
 
 /// The step whose workers are busy for the largest part of their time, if it is worth
@@ -214,7 +249,8 @@ fn bottleneck(status: &Status, rows: &[(&StepPlan, &StepStatus, StepPace)]) -> O
         return rows.iter().position(|(_, step, _)| &*step.name == name);
     }
     let candidates = rows.iter().enumerate().filter(|(_, (_, step, pace))| {
-        !step.finished && !step.paused && pace.held < HELD && pace.utilisation >= BUSY
+        let limits = pace.held < HELD && pace.utilisation >= summary::LIMITS;
+        limits && !step.finished && !step.paused
     });
     let busiest =
         candidates.max_by(|(_, (_, _, a)), (_, (_, _, b))| a.utilisation.total_cmp(&b.utilisation));
@@ -237,7 +273,7 @@ fn step(
         Standing::Bottleneck
     } else if pace.held >= HELD {
         Standing::HeldBack
-    } else if pace.utilisation < 0.5 {
+    } else if pace.utilisation < summary::LIMITS {
         Standing::Waiting
     } else {
         Standing::Working
@@ -253,10 +289,11 @@ fn step(
             name: Arc::clone(&next.name),
             feedback: next.feedback,
             sent,
+            held: step.held.get(route).copied().unwrap_or_default(),
             rate: if ended { sent as f64 / seconds } else { rate },
         }
     });
-    let workers = step.workers.max(1) as f64;
+    let last = status.report.as_ref().and_then(|report| report.step(&step.name));
     StepView {
         name: Arc::clone(&step.name),
         class: plan.class.clone(),
@@ -268,15 +305,16 @@ fn step(
         counts: step.counts,
         progressed,
         rate: if ended { progressed as f64 / seconds } else { pace.rate },
-        utilisation: match ended {
-            true => (step.busy_time.as_secs_f64() / (seconds * workers)).min(1.0),
-            false => pace.utilisation,
-        },
+        utilisation: last.map_or(pace.utilisation, |last| last.busy_percent / 100.0),
         queued: step.queued,
         queue_limit: plan.queue_limit,
         queued_bytes: step.queued_bytes,
         queue_bytes: plan.queue_bytes,
         high_water: step.high_water,
+        in_hand: step.each_worker.iter().map(|worker| worker.in_hand).sum(),
+        held: step.held.iter().sum(),
+        held_bytes: step.held_bytes,
+        requeued: step.requeued,
         busy: step.busy,
         workers: step.workers,
         median: step.median,
@@ -286,50 +324,4 @@ fn step(
         next_steps: next_steps.collect(),
         each_worker: step.each_worker.clone(),
     }
-}
-
-/// How many messages the producers expect to emit, if all know it.
-fn expected(status: &Status) -> Option<u64> {
-    let producers = status.opened.plan.iter().filter(|step| step.kind == Kind::Producer);
-    let mut all = producers.map(|step| status.expected.get(&step.name).copied()).peekable();
-    all.peek()?;
-    all.sum()
-}
-
-/// The time until all that is expected has been emitted, and what then waits at the
-/// slowest step is done, at the pace of the last minute.
-fn time_left(status: &Status) -> Option<f64> {
-    if status.state == State::Ended || status.snapshot.paused {
-        return None;
-    }
-    let expected = if status.state == State::Draining { None } else { Some(expected(status)?) };
-    let History { at_s, steps, .. } = &status.history;
-    let now = *at_s.last()?;
-    let from = at_s.partition_point(|at| *at < now - LOOK_BACK);
-    let seconds = now - at_s.get(from)?;
-    if seconds < 1.0 {
-        return None;
-    }
-    let rate = |index: usize| -> Option<f64> {
-        let done = &steps.get(index)?.done;
-        Some(done.last()?.saturating_sub(*done.get(from)?) as f64 / seconds)
-    };
-    let time_for = |count: u64, index: usize| match (count, rate(index)?) {
-        (0, _) => Some(0.0),
-        (_, rate) if rate > 0.0 => Some(count as f64 / rate),
-        _ => None,
-    };
-    let (mut to_emit, mut backlog) = (0.0_f64, 0.0_f64);
-    for (index, (plan, step)) in
-        std::iter::zip(&status.opened.plan, &status.snapshot.steps).enumerate()
-    {
-        if plan.kind == Kind::Producer {
-            let expects = expected.and_then(|_| status.expected.get(&step.name));
-            let left = expects.map_or(0, |total| total.saturating_sub(step.counts.emitted));
-            to_emit = to_emit.max(time_for(left, index)?);
-        } else {
-            backlog = backlog.max(time_for(step.counts.open(), index)?);
-        }
-    }
-    Some(to_emit + backlog)
 }

@@ -1,9 +1,10 @@
 //! The only place that names zmq: frames, the wire format, the hub that
 //! drives the router, and a worker's link to it.
 //!
-//! Rules: every socket has linger 0 and no high-water mark (the router's
-//! grants and work are the limit), is made and used on one thread, and the
-//! hub's socket reports unknown peers instead of dropping silently.
+//! Rules: every socket has no high-water mark (the router's grants and work are
+//! the limit) and linger 0, or a second in a worker process, is made and used on
+//! one thread, and the hub's socket reports unknown peers instead of dropping
+//! silently.
 
 mod frames;
 pub(crate) mod hub;

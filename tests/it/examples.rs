@@ -62,7 +62,7 @@ fn the_main_job_needs_no_data() {
     let summary = json(&directory.path().join("summary.json"));
     assert_balanced(&summary);
     assert_eq!(summary["verdict"], "done");
-    assert!(run.out.contains("bottleneck: "), "{}", run.out);
+    assert!(run.out.contains("done in "), "{}", run.out);
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod quarantine;
 mod report;
 mod resume;
 mod runs;
+mod shown;
 mod steering;
 mod support;
 mod surroundings;

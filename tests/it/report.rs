@@ -116,7 +116,6 @@ fn every_failed_input_stands_in_the_report_with_its_reason() {
     let text = page.text();
     for part in [
         "The run reached its end, but 2 messages failed",
-        "The bottleneck was",
         "The ledger balances",
         "out/png/synth_0000.png",
         "raw/synth_0000.fits",

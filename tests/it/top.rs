@@ -114,6 +114,33 @@ fn a_run_is_seen_and_steered_from_a_terminal() {
 }
 
 #[test]
+fn progress_on_a_terminal_has_the_whole_and_the_time_that_is_left() {
+    let mut config = long();
+    config["stagers"][0] =
+        serde_json::json!({"name": "PICKY", "class": "Fail", "params": {"every": 7}});
+    let place = Place::with(&config);
+    let test = "progress_on_a_terminal_has_the_whole_and_the_time_that_is_left";
+    let Some(terminal) = Terminal::open(test, &place, 100, 24) else { return };
+    terminal.drpipe("run --log-level off");
+    let run = |screen: &str| {
+        let line =
+            screen.lines().find(|line| line.contains(" of 1000000000 finished")).map(str::to_owned);
+        line.filter(|line| line.contains(" left") && line.contains(" failures"))
+    };
+    let screen = terminal.until("how far it is", |screen| run(screen).is_some());
+    let line = run(&screen).unwrap();
+    assert!(
+        line.starts_with("[..........] 0 %, ") || line.starts_with("[#.........] 0 %, "),
+        "{line}"
+    );
+    for step in ["NUMBERS", "PICKY", "SLOW", "END"] {
+        assert!(screen.lines().any(|line| line.starts_with(step)), "{step}:\n{screen}");
+    }
+    place.ctl(&["stop"]).expect_code(0);
+    terminal.until("the ledger is there", |screen| screen.contains("interrupted after"));
+}
+
+#[test]
 fn the_end_of_a_run_stays_on_the_screen() {
     let place = Place::with(&long());
     let test = "the_end_of_a_run_stays_on_the_screen";

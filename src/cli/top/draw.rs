@@ -116,29 +116,28 @@ fn heading<'v>(view: &View, look: Look) -> Line<'v> {
         _ => look.colour(Color::Green),
     };
     Line::from(vec![
-        Span::styled(format!("drpipe {}", one_line(&view.run)), look.strong()),
+        Span::styled(format!("drpipe {}", one_line(&view.pipeline)), look.strong()),
         Span::raw("  "),
         Span::styled(state, style.add_modifier(Modifier::BOLD)),
         Span::raw(format!(
-            "  {}  {}, process {}",
+            "  {}  {}  {}  {}, process {}",
             words::clock(view.elapsed.as_secs_f64()),
+            one_line(&view.run),
+            one_line(&view.directory.display().to_string()),
             one_line(&view.host),
             view.pid
         )),
     ])
 }
 
-/// How far the producers are, as a bar and in words.
+/// How far the run is, as a bar and in words.
 fn bar_of<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
-    let text = words::progress(view);
-    let Some(expected) = view.expected.filter(|expected| *expected > 0) else {
-        return Line::from(text);
-    };
-    let part = view.emitted as f64 / expected as f64;
-    let room = usize::from(width).saturating_sub(text.chars().count() + 7).min(60);
+    let text = words::progress(view) + &words::failures(view);
+    let Some(part) = words::part(view) else { return Line::from(text) };
+    let room = usize::from(width).saturating_sub(text.chars().count() + 9).min(60);
     Line::from(vec![
         Span::styled(bar(part, room), look.colour(Color::Blue)),
-        Span::raw(format!(" {:3.0} % {text}", (part * 100.0).floor().min(100.0))),
+        Span::raw(format!(" {:>5}, {text}", words::percent(part))),
     ])
 }
 
@@ -212,6 +211,9 @@ fn columns(width: u16) -> Vec<Column> {
         of("queue", 11, queue),
         of("busy", 5, |step| format!("{}/{}", step.busy, step.workers)),
     ];
+    if width >= 90 {
+        columns.insert(5, of("held", 6, words::held));
+    }
     if width >= 76 {
         columns.push(of("median", 6, |step| words::span(step.median.as_secs_f64())));
         columns.push(of("p99", 6, |step| words::span(step.p99.as_secs_f64())));
@@ -231,7 +233,7 @@ fn draw_pace(frame: &mut Frame, app: &App, look: Look, area: Rect) {
     let rates = app.past.rates(app.step, area.width.into());
     let most = rates.iter().copied().fold(0.0, f64::max);
     let title = format!(
-        " messages a second of {} since the beginning: now {}, most {} ",
+        " {} since the beginning: {} now, at most {} ",
         one_line(&step.name),
         words::rate(step.rate),
         words::rate(most)
@@ -330,8 +332,11 @@ mod tests {
     #[test]
     fn everything_fits_on_the_usual_screen() {
         let text = shown(&app(), 80, 24);
-        assert_line(&text, &["drpipe 20260101T000000Z-4711  running  1:02  tel2, process 4711"]);
-        assert_line(&text, &["█", "░", " 40 % 400 of 1000 emitted, 1:34 left"]);
+        assert_line(
+            &text,
+            &["drpipe night  running  1:02  20260101T000000Z-4711  /data/night7  tel2, process"],
+        );
+        assert_line(&text, &["█", "░", " 32 %, 329 of 1000 finished, 1:34 left, 2 failures"]);
         assert_line(
             &text,
             &["SAVE is paused. CLEAN is the bottleneck: its 2 workers are busy 97 %"],
@@ -346,10 +351,7 @@ mod tests {
             &["CLEAN", "bottleneck", "331", "██░ 37/64", "1/2", "350 ms", "810 ms", "1"],
         );
         assert_line(&text, &["SAVE", "paused", "320", "░░░ 0/64"]);
-        assert_line(
-            &text,
-            &["messages a second of NUMBERS since the beginning: now 5.3/s, most 10/s"],
-        );
+        assert_line(&text, &["NUMBERS since the beginning: 5.3/s now, at most 10/s"]);
         assert_line(&text, &["workers of NUMBERS  failures: 2  log  (Tab)"]);
         assert_line(&text, &["0 busy       3.2 s  night7/frame331.fits and 2 more in hand"]);
         assert_line(&text, &["p pause", "+ - workers", "r retry", "d drain", "S stop", "q quit"]);
@@ -358,7 +360,9 @@ mod tests {
     #[test]
     fn a_large_screen_has_all_panes() {
         let text = shown(&app(), 120, 40);
-        assert_line(&text, &["failed", "retried", "dropped"]);
+        assert_line(&text, &["held", "failed", "retried", "dropped"]);
+        assert_line(&text, &["CLEAN", "██░ 37/64", "9", "1/2"]);
+        assert_line(&text, &["Its full queue holds back NUMBERS."]);
         assert_line(&text, &["workers of NUMBERS", "failures: 2"]);
         assert_line(&text, &["0:32 000002-CLEAN night7/frame2.fits: cannot fit the sky"]);
         assert_line(&text, &["0:31 000001-CLEAN (tried again)"]);
@@ -432,7 +436,7 @@ mod tests {
             (State::Ended, Some("some_failed".into()), Some(1));
         app.show(view);
         let text = shown(&app, 80, 24);
-        let sentence = "The run has ended: 1 input failed (exit code 1); CLEAN was the bottleneck.";
+        let sentence = "The run has ended: 1 input failed (exit code 1). CLEAN was the bottleneck:";
         assert!(text.contains(sentence) && text.contains("final numbers"), "{text}");
     }
 

@@ -12,7 +12,7 @@ mod draw;
 mod panes;
 mod past;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod watch;
 
 use std::io::{self, IsTerminal};

@@ -10,7 +10,7 @@ use crate::status::View;
 
 /// A run of three steps: NUMBERS, CLEAN (the bottleneck), SAVE (paused), with two
 /// failures of CLEAN, of which the older is tried again.
-pub(super) fn view() -> View {
+pub(in crate::cli) fn view() -> View {
     let failure = |number: u64, requeued: bool| {
         json!({
             "number": number, "at_s": 30.0 + number as f64, "step": "CLEAN", "worker": 1,
@@ -21,7 +21,8 @@ pub(super) fn view() -> View {
     };
     let line = |number: u64, level: &str, step: Value, text: &str| json!({"number": number, "at_s": number, "level": level, "step": step, "text": text});
     serde_json::from_value(json!({
-        "number": 812, "run": "20260101T000000Z-4711", "version": "0.1.0",
+        "number": 812, "run": "20260101T000000Z-4711", "pipeline": "night",
+        "directory": "/data/night7", "finished": 329, "version": "0.1.0",
         "started": "2026-01-01T00:00:00Z", "host": "tel2", "pid": 4711, "state": "running",
         "paused": false, "verdict": null, "reason": null, "exit_code": null, "elapsed_s": 62.0,
         "eta_s": 93.2, "emitted": 400, "expected": 1000, "bottleneck": "CLEAN",
@@ -50,10 +51,12 @@ fn step(name: &str, kind: &str, standing: &str, done: u64, workers: usize) -> Va
     };
     json!({
         "name": name, "class": "Pass", "kind": kind, "on_error": "quarantine",
-        "standing": standing, "held_by": [], "paused": standing == "paused",
+        "standing": standing, "paused": standing == "paused",
         "received": if kind == "producer" { 0 } else { done + 40 }, "done": done,
         "failed": u64::from(name == "CLEAN"), "dropped": 0, "retried": 1, "filtered": 0,
         "emitted": done, "progressed": done, "rate": 5.31, "utilisation": 0.97,
+        "held_by": if standing == "held_back" { json!(["CLEAN"]) } else { json!([]) },
+        "held": if name == "CLEAN" { 9 } else { 0 }, "held_bytes": 0,
         "queued": if name == "CLEAN" { 37 } else { 0 },
         "queue_limit": if kind == "producer" { Value::Null } else { json!(64) },
         "queued_bytes": 0, "queue_bytes": null, "high_water": 64, "busy": 1, "workers": workers,

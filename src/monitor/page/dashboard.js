@@ -1,8 +1,7 @@
 // The page: connects, shows what comes, and passes on what its reader wants.
 
-import { byId, count, el, headed, keyed, percent, remember, say, show, span } from "./parts.js";
+import { byId, clock, count, el, headed, instant, keyed, percent, remember, say, show, span } from "./parts.js";
 import { graph } from "./graph.js";
-import { limits } from "./sentence.js";
 import { failures, log, pictures, steps, workers } from "./tables.js";
 
 const ENDS = {
@@ -65,7 +64,7 @@ function take(next) {
 
 function lost() {
   if (!live && !byId("connection").hidden) return;
-  const since = new Date(heard || Date.now()).toLocaleTimeString();
+  const since = clock(heard || Date.now());
   say(byId("connection"), view
     ? `Not connected since ${since}: the numbers below are from then. Trying again…`
     : "There is no connection yet. Trying again…");
@@ -163,7 +162,7 @@ function redraw() {
   requestAnimationFrame(() => {
     pending = false;
     head();
-    const [sentence, more] = limits(view);
+    const [sentence, more] = view.says;
     say(byId("says"), sentence);
     say(byId("says-more"), more);
     byId("sentence").className = view.state === "ended" ? (view.exit_code ? "bad" : "good") : view.bottleneck && !view.paused ? "limited" : "";
@@ -184,18 +183,27 @@ function state() {
   return view.state;
 }
 
+/** The part that is done with; all is only what is all. */
+const part = (run) => percent(Math.floor((100 * run.finished) / run.expected) / 100);
+
+/** How many inputs are done with, of how many. */
+function inputs(run) {
+  const skipped = run.skipped ? `, ${count(run.skipped)} skipped` : "";
+  const whole = run.expected === null ? ` (${count(run.emitted)} emitted)` : ` of ${count(run.expected)}`;
+  return count(run.finished) + whole + skipped + (run.expected > 0 ? ` · ${part(run)}` : "");
+}
+
 function head() {
   const over = view.state === "ended";
-  for (const name of ["run", "host", "pid", "version"]) say(field(name), String(view[name]));
-  say(field("started"), new Date(view.started).toLocaleString());
+  for (const name of ["pipeline", "directory", "run", "host", "pid", "version"]) say(field(name), String(view[name]));
+  say(field("started"), instant(view.started));
   say(field("state"), live ? state() : `${state()} when last seen`);
   field("state").dataset.value = view.paused ? "paused" : view.state;
   field("state").className = `badge ${over ? (view.exit_code ? "bad" : "good") : view.paused ? "paused" : view.state}`;
   say(field("elapsed"), span(view.elapsed_s));
   say(field("eta"), over ? "–" : view.eta_s === null ? "unknown" : `about ${span(view.eta_s)}`);
-  const whole = view.expected === null ? "" : ` of ${count(view.expected)}`;
-  say(field("emitted"), count(view.emitted) + whole);
-  field("emitted").dataset.value = view.emitted;
+  say(field("finished"), inputs(view));
+  field("finished").dataset.value = view.finished;
   say(field("failure_count"), count(view.failure_count));
   field("failure_count").dataset.value = view.failure_count;
   field("failure_count").classList.toggle("alarm", view.failure_count > 0);
@@ -203,10 +211,10 @@ function head() {
   show(progress, view.expected > 0);
   if (view.expected > 0) {
     progress.max = view.expected;
-    progress.value = view.emitted;
-    progress.textContent = percent(view.emitted / view.expected);
+    progress.value = view.finished;
+    progress.textContent = part(view);
   }
-  document.title = `${view.paused ? "paused" : over ? view.verdict ?? "ended" : view.state} – ${view.run} – drpipe`;
+  document.title = `${view.paused ? "paused" : over ? view.verdict ?? "ended" : view.state} – ${view.pipeline} – ${view.run} – drpipe`;
   const may = maySteer && live && !over;
   say(byId("pause"), view.paused ? "Resume" : "Pause");
   for (const name of ["pause", "drain", "stop"]) byId(name).disabled = !may;
@@ -228,9 +236,9 @@ function announce(sentence) {
 function row(run) {
   const cells = ["state", "inputs", "failures", "limit", "time", "left", "host"];
   const right = new Set(["inputs", "failures", "time", "left"]);
-  const link = el("a", { href: `runs/${encodeURIComponent(run.run)}/` }, run.run);
+  const link = el("a", { href: `runs/${encodeURIComponent(run.run)}/` }, run.pipeline || run.run);
   const parts = Object.fromEntries(cells.map((name) => [name, el("td", { class: right.has(name) ? "num" : "", "data-field": name })]));
-  const node = el("tr", { "data-run": run.run }, el("th", { scope: "row" }, link), ...Object.values(parts));
+  const node = el("tr", { "data-run": run.run }, el("th", { scope: "row" }, link, el("div", { class: "small" }, run.directory), el("div", { class: "small" }, run.run)), ...Object.values(parts));
   node.parts = parts;
   return headed(node, byId("runs"));
 }
@@ -239,7 +247,7 @@ function fillRow({ parts }, run) {
   const over = run.state === "ended";
   say(parts.state, over ? ENDS[run.verdict] ?? "ended" : run.paused ? "paused" : run.state);
   parts.state.className = over ? (run.exit_code === 0 ? "good" : "bad") : "";
-  say(parts.inputs, count(run.emitted) + (run.expected === null ? "" : ` of ${count(run.expected)}`));
+  say(parts.inputs, inputs(run));
   say(parts.failures, count(run.failure_count));
   say(parts.limit, run.bottleneck ?? "–");
   say(parts.time, span(run.elapsed_s));
@@ -256,7 +264,7 @@ async function list() {
     keyed(byId("runs").tBodies[0], runs, (run) => run.run, row, fillRow);
     heard = Date.now();
   } catch {
-    const since = new Date(heard || Date.now()).toLocaleTimeString();
+    const since = clock(heard || Date.now());
     say(byId("connection"), `Not connected since ${since}. Trying again…`);
     show(byId("connection"), true);
   }

@@ -1,112 +1,66 @@
-// The graph of the steps: layers from left to right, on narrow screens from top to bottom.
+// The graph of the steps: from left to right, or from top to bottom where that has no room.
 
 import { byId, count, el, rate, say, svg } from "./parts.js";
+import { layout } from "./layout.js";
 
-const BOX = { wide: 176, high: 96 };
-const GAP = { along: 74, across: 26 };
-const EDGE = 14;
-const TAG = 26;
+/** The ways to draw it; the first one that has room is taken, the last one in any case. */
+const WAYS = [
+  { wide: 176, high: 96, gap: 84, between: 34, slot: 28, margin: 26, down: false },
+  { wide: 150, high: 96, gap: 76, between: 34, slot: 28, margin: 26, down: false },
+  { wide: 210, high: 62, gap: 48, between: 26, slot: 64, margin: 14, down: true },
+  { wide: 144, high: 62, gap: 48, between: 18, slot: 48, margin: 10, down: true },
+];
+/** Smaller than this nothing can be read. */
+const SMALLEST = 0.78;
+const LARGEST = 1.15;
 
-const WORDS = {
-  starting: "starting", bottleneck: "limits the pace", held_back: "held back", waiting: "has time",
-  working: "working", paused: "paused", finished: "finished",
-};
-/** What a step does for the pace; a producer that has time is one that waits for room. */
-export function word(step) {
-  if (step.kind === "producer" && step.standing === "waiting") return "waits for room";
-  return WORDS[step.standing] ?? step.standing;
-}
+/** What a step does for the pace, as everywhere else. */
+export const word = (step) => step.standing.replace("_", " ");
 
 let drawn = null;
 
-/** The layer of each step: one more than the highest of those that lead to it. */
-function layers(steps) {
-  const layer = new Map(steps.map((step) => [step.name, 0]));
-  for (const step of steps) {
-    for (const next of step.next_steps) {
-      if (!next.feedback) {
-        layer.set(next.name, Math.max(layer.get(next.name) ?? 0, layer.get(step.name) + 1));
-      }
-    }
-  }
-  return layer;
+const short = (words, most) => (words.length > most ? `${words.slice(0, most - 1)}…` : words);
+
+/** Where the rate of a line stands and what it holds: above and below it, or to the right of one that goes down. */
+function beside([x, y], down, below) {
+  return down
+    ? { x: x + 6, y: y - 2 + 13 * below, "text-anchor": "start" }
+    : { x, y: y - 6 + 21 * below, "text-anchor": "middle" };
 }
 
-function places(steps, down) {
-  const layer = layers(steps);
-  const rows = [];
-  for (const step of steps) (rows[layer.get(step.name)] ??= []).push(step.name);
-  const [along, across] = down ? [BOX.high, BOX.wide] : [BOX.wide, BOX.high];
-  const gap = GAP.across + (down ? 0 : TAG);
-  const widest = Math.max(...rows.map((row) => row.length));
-  const room = widest * across + (widest - 1) * gap;
-  const found = new Map();
-  rows.forEach((row, depth) => {
-    const used = row.length * across + (row.length - 1) * gap;
-    row.forEach((name, place) => {
-      const a = depth * (along + GAP.along) + EDGE;
-      const b = (room - used) / 2 + place * (across + gap) + EDGE;
-      found.set(name, down ? { x: b, y: a + TAG } : { x: a, y: b + TAG });
-    });
-  });
-  const length = rows.length * (along + GAP.along) - GAP.along + 2 * EDGE;
-  const loops = steps.some((step) => step.next_steps.some((next) => next.feedback)) ? 56 : 0;
-  const breadth = room + 2 * EDGE + loops;
-  return { found, size: down ? [breadth, length + TAG] : [length, breadth + TAG] };
-}
-
-function path(from, to, feedback, down) {
-  const { wide, high } = BOX;
-  if (feedback) {
-    // Around the boxes: below them, or beside them.
-    if (down) {
-      const [x, y, u, v] = [from.x + wide, from.y + high / 2, to.x + wide, to.y + high / 2];
-      const out = Math.max(x, u) + 46;
-      return { d: `M${x},${y}C${out},${y} ${out},${v} ${u + 4},${v}`, at: [out - 14, (y + v) / 2] };
-    }
-    const [x, y, u, v] = [from.x + wide / 2, from.y + high, to.x + wide / 2, to.y + high];
-    const out = Math.max(y, v) + 46;
-    return { d: `M${x},${y}C${x},${out} ${u},${out} ${u},${v + 4}`, at: [(x + u) / 2, out - 10] };
-  }
-  const [x, y, u, v] = down
-    ? [from.x + wide / 2, from.y + high, to.x + wide / 2, to.y - 4]
-    : [from.x + wide, from.y + high / 2, to.x - 4, to.y + high / 2];
-  const half = down ? (y + v) / 2 : (x + u) / 2;
-  const d = down
-    ? `M${x},${y}C${x},${half} ${u},${half} ${u},${v}`
-    : `M${x},${y}C${half},${y} ${half},${v} ${u},${v}`;
-  return { d, at: [(x + u) / 2, (y + v) / 2] };
-}
-
-/** Where the rate of an edge stands: above it, or to the right of one that goes down. */
-function beside([x, y], down) {
-  return down ? { x: x + 9, y: y + 4, "text-anchor": "start" } : { x, y: y - 6, "text-anchor": "middle" };
-}
-
-function box(step, { x, y }, down) {
-  const { wide, high } = BOX;
-  const text = (dx, dy, kind, words = "") => svg("text", { x: dx, y: dy, class: kind }, words);
-  const short = (words, most) => (words.length > most ? `${words.slice(0, most - 1)}…` : words);
+function box(step, { x, y }, { wide, high, down }) {
+  const text = (dx, dy, kind, words = "", anchor = "start") => svg("text", { x: dx, y: dy, class: kind, "text-anchor": anchor }, words);
+  const most = Math.floor((wide - 26) / 9);
   const parts = {
-    rate: text(18, 64, "rate"), state: text(18, 84, "standing"), tag: text(wide / 2, -8, "tag", "▼ BOTTLENECK"),
+    rate: down ? text(wide - 12, 48, "rate", "", "end") : text(18, 64, "rate"),
+    state: text(18, down ? 48 : 84, "standing"),
     queue: svg("rect", { class: "queue-level" }), hint: svg("title"),
   };
   const queue = step.kind === "producer" ? [] : [
-    svg("rect", down
-      ? { x: 8, y: -1, width: wide - 16, height: 8, rx: 2, class: "queue" }
-      : { x: -1, y: 8, width: 8, height: high - 16, rx: 2, class: "queue" }),
-    parts.queue,
+    svg("rect", { x: -1, y: 8, width: 8, height: high - 16, rx: 2, class: "queue" }), parts.queue,
   ];
+  const words = down
+    ? [text(18, 25, "name", short(step.name, most))]
+    : [text(18, 25, "name", short(step.name, most)), text(18, 43, "class", short(step.class, Math.floor(most * 1.25)))];
+  // From top to bottom it would stand in the way of the lines.
+  const tag = down ? [] : [text(wide / 2, -8, "tag", "▼ BOTTLENECK", "middle")];
   const node = svg("g", { transform: `translate(${x},${y})`, class: "box" },
-    svg("rect", { width: wide, height: high, rx: 8, class: "frame" }), ...queue,
-    text(18, 25, "name", short(step.name, 16)), text(18, 43, "class", short(step.class, 22)),
-    parts.rate, parts.state, ...(down ? [] : [parts.tag]), parts.hint);
-  parts.tag.setAttribute("text-anchor", "middle");
+    svg("rect", { width: wide, height: high, rx: 8, class: "frame" }), ...queue, ...words,
+    parts.rate, parts.state, ...tag, parts.hint);
   return { node, parts };
 }
 
-function build(view, down) {
-  const { found, size } = places(view.steps, down);
+/** The first way to draw the steps that has room on a page of this width. */
+function fitting(steps, width) {
+  for (const way of WAYS) {
+    const found = layout(steps, way);
+    if (found.size[0] * SMALLEST <= width || way === WAYS.at(-1)) return { way, ...found };
+  }
+  return null;
+}
+
+function build(view, width) {
+  const { way, boxes: places, lines, size } = fitting(view.steps, width);
   const edges = new Map();
   const boxes = new Map();
   const drawing = svg("svg", {
@@ -114,60 +68,63 @@ function build(view, down) {
   }, svg("defs", {}, svg("marker", {
     id: "head", viewBox: "0 0 8 8", refX: 6, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse",
   }, svg("path", { d: "M0,0L8,4L0,8Z", class: "head" }))));
+  const labels = [];
   for (const step of view.steps) {
     for (const next of step.next_steps) {
-      const { d, at } = path(found.get(step.name), found.get(next.name), next.feedback, down);
+      const key = `${step.name}\n${next.name}`;
+      const { d, at } = lines.get(key);
       const line = svg("path", { d, class: next.feedback ? "edge feedback" : "edge", "marker-end": "url(#head)" });
       const dashes = svg("path", { d, class: "dashes" });
-      const label = svg("text", { ...beside(at, down), class: "edge-rate" });
-      drawing.append(line, dashes, label);
-      edges.set(`${step.name}\n${next.name}`, { dashes, label });
+      const [label, held] = [0, 1].map((line) => svg("text", { ...beside(at, way.down, line), class: "edge-rate" }));
+      drawing.append(line, dashes);
+      labels.push(label, held);
+      edges.set(key, { dashes, label, held });
     }
   }
   for (const step of view.steps) {
-    const made = box(step, found.get(step.name), down);
+    const made = box(step, places.get(step.name), way);
     drawing.append(made.node);
     boxes.set(step.name, made);
   }
-  // Never larger than life, and never so small that nothing can be read.
-  drawing.style.width = `min(100%, ${size[0] * 1.15}px)`;
-  drawing.style.minWidth = `${size[0] * 0.62}px`;
+  drawing.append(...labels);
+  drawing.style.width = `min(100%, ${size[0] * LARGEST}px)`;
+  drawing.style.minWidth = `${size[0] * SMALLEST}px`;
   byId("graph").replaceChildren(el("div", { class: "scroll" }, drawing));
-  return { edges, boxes, down, names: view.steps.map((step) => step.name).join("\n") };
+  return { edges, boxes, way, width, names: namesOf(view) };
 }
 
-function level(rect, step, down) {
+const namesOf = (view) => view.steps.map((step) => step.name).join("\n");
+
+function level(rect, step, high) {
   const messages = step.queue_limit ? step.queued / step.queue_limit : 0;
   const weight = step.queue_bytes ? step.queued_bytes / step.queue_bytes : 0;
   const full = Math.min(1, Math.max(messages, weight, step.queued && !step.queue_limit ? 0.1 : 0));
-  const room = (down ? BOX.wide : BOX.high) - 16;
+  const room = high - 16;
   const part = full * room;
-  const values = down
-    ? { x: 8, y: -1, width: part, height: 8 }
-    : { x: -1, y: 8 + room - part, width: 8, height: part };
+  const values = { x: -1, y: 8 + room - part, width: 8, height: part };
   for (const [name, value] of Object.entries(values)) rect.setAttribute(name, value);
   rect.setAttribute("class", full > 0.9 ? "queue-level full" : "queue-level");
 }
 
 /** Draws the view; `live` is false where the numbers are old. */
 export function graph(view, live) {
-  const down = byId("graph").clientWidth < 700;
-  const names = view.steps.map((step) => step.name).join("\n");
-  if (!drawn || drawn.down !== down || drawn.names !== names) drawn = build(view, down);
+  const width = byId("graph").clientWidth - 14;
+  if (!drawn || drawn.width !== width || drawn.names !== namesOf(view)) drawn = build(view, width);
   for (const step of view.steps) {
     const { node, parts } = drawn.boxes.get(step.name);
     node.setAttribute("class", `box ${step.standing}${step.name === view.bottleneck && !view.paused ? " slowest" : ""}`);
-    say(parts.rate, rate(step.rate));
-    // From top to bottom the tag would stand in the way of the edge.
-    const words = drawn.down && step.standing === "bottleneck" ? "BOTTLENECK" : word(step);
-    say(parts.state, step.kind === "producer" ? words : `${words} · ${step.busy}/${step.workers}`);
-    say(parts.hint, `${step.name}: ${word(step)}, ${count(step.queued)} waiting, ${step.busy} of ${step.workers} workers busy`);
-    if (step.kind !== "producer") level(parts.queue, step, down);
+    // Where there is little room, the lines have the rates.
+    const slim = drawn.way === WAYS.at(-1);
+    say(parts.rate, slim ? "" : rate(step.rate));
+    say(parts.state, slim || step.kind === "producer" ? word(step) : `${word(step)} · ${step.busy}/${step.workers}`);
+    say(parts.hint, `${step.name} (${step.class}): ${word(step)}, ${count(step.queued)} waiting, ${step.busy} of ${step.workers} workers busy`);
+    if (step.kind !== "producer") level(parts.queue, step, drawn.way.high);
     for (const next of step.next_steps) {
-      const { dashes, label } = drawn.edges.get(`${step.name}\n${next.name}`);
+      const { dashes, label, held } = drawn.edges.get(`${step.name}\n${next.name}`);
       const moves = live && next.rate > 0 && view.state !== "ended" && !view.paused;
       dashes.setAttribute("class", moves ? "dashes moving" : "dashes");
       say(label, next.sent > 0 ? rate(next.rate) : "");
+      say(held, next.held > 0 ? `${count(next.held)} held` : "");
     }
   }
 }

@@ -86,6 +86,12 @@ export function span(seconds) {
   return `${Math.floor(whole / 86400)} d ${pad(Math.floor((whole % 86400) / 3600))} h`;
 }
 
+/** The instant of a text in RFC 3339. All times are in UTC, as in names of runs. */
+export const instant = (text) => `${text.slice(0, 10)} ${text.slice(11, 19)} UTC`;
+
+/** The time of day of an instant, in milliseconds. */
+export const clock = (milliseconds) => `${new Date(milliseconds).toISOString().slice(11, 19)} UTC`;
+
 export function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;

@@ -5,6 +5,8 @@ import { word } from "./graph.js";
 
 const MOST_FAILURES = 20;
 const MOST_WORKERS = 200;
+/** Where cards are folded, so that a page of many steps is not endless. */
+const NARROW = "(max-width: 700px)";
 
 // Steps ---------------------------------------------------------------------
 
@@ -12,7 +14,7 @@ function card(step, post) {
   const value = (name) => el("b", { "data-field": name });
   const fact = (label, name) => el("div", {}, el("span", { class: "label" }, label), parts[name]);
   const parts = {};
-  for (const name of ["rate", "done", "failed", "retried", "dropped", "median", "mean", "p99", "busy", "workers", "queued", "queued_bytes", "utilisation"]) {
+  for (const name of ["rate", "done", "failed", "retried", "dropped", "median", "mean", "p99", "busy", "workers", "queued", "queued_bytes", "held", "utilisation"]) {
     parts[name] = value(name);
   }
   parts.badge = el("span", { class: "badge", "data-field": "standing" });
@@ -31,13 +33,15 @@ function card(step, post) {
     el("span", { class: "label" }, "Workers"), " ",
     ...(isProducer ? [] : [button("fewer", "−", `One worker fewer for ${step.name}`, () => set(-1)), " "]), parts.workers,
     ...(isProducer ? [] : [" ", button("more", "+", `One worker more for ${step.name}`, () => set(1))]),
-    el("span", { class: "small" }, " · ", parts.busy, " · ", parts.utilisation, " of the time"));
+    el("span", { class: "small" }, " · ", parts.busy, " · ", parts.utilisation),
+    button("pause", "Pause", `Pause ${step.name}`, () => post(parts.paused ? "resume" : "pause", { step: step.name })));
   const node = el("article", { class: "card", "data-step": step.name, "aria-label": `Step ${step.name}` }, head, ...queue, staff,
     el("div", { class: "facts" }, fact("Rate", "rate"), fact(isProducer ? "Emitted" : "Done", "done"),
-      fact("Failed", "failed"), fact("Dropped", "dropped"), fact("Retries", "retried"),
-      fact("Median", "median"), fact("Mean", "mean"), fact("99 %", "p99")),
-    el("div", { class: "plots" }, parts.speed, ...(isProducer ? [] : [parts.queue])),
-    button("pause", "Pause", `Pause ${step.name}`, () => post(parts.paused ? "resume" : "pause", { step: step.name })));
+      fact("Failed", "failed"), fact("Held", "held")),
+    el("details", { class: "wide", ...(matchMedia(NARROW).matches ? {} : { open: "" }) }, el("summary", { class: "small" }, "More"),
+      el("div", { class: "facts" }, fact("Dropped", "dropped"), fact("Retries", "retried"),
+        fact("Median", "median"), fact("Mean", "mean"), fact("99 %", "p99")),
+      el("div", { class: "plots" }, parts.speed, ...(isProducer ? [] : [parts.queue]))));
   node.parts = parts;
   return node;
 }
@@ -63,6 +67,7 @@ function fillCard(node, step, place, view, history, may) {
     median: [step.median_s, time(step.median_s)], mean: [step.mean_s, time(step.mean_s)], p99: [step.p99_s, time(step.p99_s)],
     workers: [step.workers, count(step.workers)], busy: [step.busy, `${count(step.busy)} busy`],
     utilisation: [step.utilisation, percent(step.utilisation)],
+    held: [step.held, step.held ? `${count(step.held)} · ${bytes(step.held_bytes)}` : "0"],
   };
   for (const [name, [value, words]] of Object.entries(numbers)) {
     say(parts[name], words);
@@ -71,7 +76,7 @@ function fillCard(node, step, place, view, history, may) {
   parts.failed.classList.toggle("alarm", step.failed > 0);
   if (step.kind !== "producer") fillQueue(parts, step);
   const slowest = step.name === view.bottleneck && !view.paused;
-  say(parts.badge, over && slowest ? "limited the pace" : word(step));
+  say(parts.badge, over && slowest ? "bottleneck" : word(step));
   parts.badge.className = `badge ${step.standing}`;
   parts.badge.dataset.value = step.standing;
   node.classList.toggle("slowest", slowest);
@@ -109,7 +114,7 @@ export function workers(view) {
     return headed(node, byId("workers"));
   };
   keyed(byId("workers").tBodies[0], all.slice(0, MOST_WORKERS), (worker) => `${worker.step}\n${worker.worker}`, make, ({ parts }, worker) => {
-    say(parts.state, worker.state === "held" ? "waits for room" : worker.state);
+    say(parts.state, worker.state === "held" ? "held back" : worker.state);
     parts.state.className = `is-${worker.state}`;
     const number = worker.message === null ? "–" : `message ${count(worker.message)}`;
     say(parts.input, worker.origin ?? number);

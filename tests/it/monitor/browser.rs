@@ -179,8 +179,9 @@ fn a_run_is_read_and_steered_on_the_page() {
     browser.visit(&format!("http://{}/", run.address));
     let done = field("SLOW", "done");
     browser.wait_until(&format!("Number({done}?.dataset.value) > 20"));
-    browser
-        .wait_until("document.getElementById('says').textContent.includes('SLOW limits the pace')");
+    browser.wait_until(
+        "document.getElementById('says').textContent.includes('SLOW is the bottleneck')",
+    );
     for size in SIZES {
         for scheme in ["light", "dark"] {
             let file = format!("running-{}-{scheme}.png", size.0);
@@ -217,4 +218,72 @@ fn a_run_is_read_and_steered_on_the_page() {
     // The run is gone, and what the page shows stays.
     assert_eq!(browser.script(&format!("return {state}")), "ended");
     assert_eq!(browser.script("return document.getElementById('connection').hidden"), true);
+}
+
+/// A graph with steps that are passed by and with loops.
+fn tangled(directory: &Path) {
+    let pass = |name: &str, next: &[&str], feedback: &[&str]| {
+        let class = if next.len() > 1 { "EvenOdd" } else { "Pass" };
+        json!({"name": name, "class": class, "next_steps": next, "feedback": feedback})
+    };
+    let config = json!({
+        "version": 1,
+        "name": "a tangle",
+        "producer": {"name": "NUMBERS", "class": "Integers", "params": {"last": 1_000_000_000},
+            "next_steps": ["A"]},
+        "stagers": [
+            {"name": "A", "class": "EvenOdd", "params": {"even": "B", "odd": "G"}, "next_steps": ["B", "G"]},
+            {"name": "B", "class": "EvenOdd", "params": {"even": "C", "odd": "D"}, "next_steps": ["C", "D"]},
+            pass("C", &["E"], &[]),
+            pass("D", &["E"], &[]),
+            {"name": "E", "class": "EvenOdd", "params": {"even": "F", "odd": "B"}, "next_steps": ["F", "B"], "feedback": ["B"]},
+            {"name": "F", "class": "EvenOdd", "params": {"even": "G", "odd": "A"}, "next_steps": ["G", "A"], "feedback": ["A"]},
+            {"name": "G", "class": "Sleep", "params": {"seconds": 0.001}, "next_steps": ["END"]},
+        ],
+        "consumer": {"name": "END", "class": "Discard"},
+    });
+    std::fs::write(directory.join("pipeline.json"), config.to_string()).unwrap();
+}
+
+/// Lines that led back or past a step ran behind boxes, and so did their rates.
+#[test]
+fn no_line_of_the_graph_passes_a_box_and_no_page_is_cut() {
+    let Some(browser) = Browser::open() else {
+        println!("skipped: chromedriver with a browser is not here");
+        return;
+    };
+    let place = tempfile::tempdir().unwrap();
+    let artefacts = std::env::var_os("DRPIPE_TEST_ARTEFACTS").map(PathBuf::from);
+    let artefacts = artefacts.unwrap_or_else(|| place.path().join("pictures"));
+    std::fs::create_dir_all(&artefacts).unwrap();
+    tangled(place.path());
+    let run = run(place.path(), &[]);
+    browser.visit(&format!("http://{}/", run.address));
+    browser.wait_until("document.querySelectorAll('#graph .box').length === 9");
+    assert!(browser.script("return document.title").as_str().unwrap().contains("a tangle"));
+    let crossed = "const boxes = [...document.querySelectorAll('#graph .box')].map((box) => [box.transform.baseVal[0].matrix, \
+          box.querySelector('.frame').getBBox(), box.querySelector('.name').textContent]); \
+        const inside = (x, y) => boxes.filter(([at, frame]) => x > at.e + 1 && x < at.e + frame.width - 1 && \
+          y > at.f + 1 && y < at.f + frame.height - 1).map(([, , name]) => name); \
+        const found = new Set(); \
+        for (const line of document.querySelectorAll('#graph .edge')) { \
+          const length = line.getTotalLength(); \
+          for (let along = 0; along <= length; along += 2) { \
+            const { x, y } = line.getPointAtLength(along); \
+            inside(x, y).forEach((name) => found.add(name)); } } \
+        for (const label of document.querySelectorAll('#graph .edge-rate')) { \
+          const { x, y, width, height } = label.getBBox(); \
+          if (width) for (const u of [x, x + width]) for (const v of [y, y + height]) \
+            inside(u, v).forEach((name) => found.add(`${label.textContent} in ${name}`)); } \
+        return [document.querySelectorAll('#graph .edge').length, [...found]]";
+    for size in SIZES {
+        let file = artefacts.join(format!("tangle-{}.png", size.0));
+        browser.picture(&file, size, "light");
+        assert_eq!(browser.script(crossed), json!([12, []]), "{} pixels wide", size.0);
+        let wide = "const graph = document.querySelector('#graph .scroll'); \
+            return [document.documentElement.scrollWidth <= innerWidth, graph.scrollWidth <= graph.clientWidth + 1]";
+        let expected =
+            if size.0 > 400 { json!([true, true]) } else { json!([true, browser.script(wide)[1]]) };
+        assert_eq!(browser.script(wide), expected, "{} pixels wide", size.0);
+    }
 }

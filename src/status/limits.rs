@@ -1,0 +1,146 @@
+//! What goes on in a run and what limits its pace, in words: the same on the page, in the
+//! terminal, in reports and in the log.
+
+use std::sync::Arc;
+
+use super::{Standing, State, StepView, View};
+use crate::event::WorkerState;
+
+/// Who is the bottleneck, and how busy it is, 0 to 1; `over` if that is in the past.
+pub fn bottleneck(name: &str, workers: usize, busy: f64, over: bool) -> String {
+    let (is, was) = if over { ("was", "were") } else { ("is", "are") };
+    let whose = match workers {
+        0 | 1 => format!("its worker {is}"),
+        count => format!("its {count} workers {was}"),
+    };
+    format!("{name} {is} the bottleneck: {whose} busy {:.0} % of the time", busy * 100.0)
+}
+
+impl View {
+    /// The sentence that says most, and what there is to add.
+    pub fn in_words(&self) -> [String; 2] {
+        match self.state {
+            State::Ended => self.ending(),
+            State::Starting => [self.starting(), String::new()],
+            _ if self.paused => [
+                "The run is paused: nothing new is begun.".to_owned(),
+                "What workers have in hand is done.".to_owned(),
+            ],
+            State::Running | State::Draining => self.going_on(),
+        }
+    }
+
+    /// Who limits the pace, in a sentence, if anybody does.
+    pub fn limit_in_words(&self, over: bool) -> Option<String> {
+        let step = self.slowest()?;
+        Some(bottleneck(&step.name, step.workers, step.utilisation, over) + ".")
+    }
+
+    fn slowest(&self) -> Option<&StepView> {
+        self.steps.iter().find(|step| Some(&step.name) == self.bottleneck.as_ref())
+    }
+
+    fn starting(&self) -> String {
+        let workers = self.steps.iter().flat_map(|step| &step.each_worker);
+        let ready = workers.clone().filter(|w| w.state != WorkerState::Starting).count();
+        match workers.count() {
+            0 => "The workers are being started.".to_owned(),
+            all => format!("The workers are being started: {ready} of {all} are ready."),
+        }
+    }
+
+    fn going_on(&self) -> [String; 2] {
+        let mut first = Vec::new();
+        let mut more = Vec::new();
+        if self.state == State::Draining {
+            first.push("No more input is taken.".to_owned());
+        }
+        let paused: Vec<_> = self.steps.iter().filter(|step| step.paused).collect();
+        if !paused.is_empty() {
+            let are = if paused.len() == 1 { "is" } else { "are" };
+            first.push(format!("{} {are} paused.", listed(paused.iter().map(|s| &*s.name))));
+        }
+        match self.limit_in_words(false) {
+            Some(limit) => first.push(limit),
+            None if paused.is_empty() => {
+                first.push("No step is a bottleneck: none is busy half of the time.".to_owned());
+            }
+            None => {}
+        }
+        for (full, held) in self.holding() {
+            let whose = if Some(&full) == self.bottleneck.as_ref() {
+                "Its full queue".to_owned()
+            } else {
+                format!("The full queue of {full}")
+            };
+            more.push(format!("{whose} holds back {}.", listed(held.iter().map(|n| &**n))));
+        }
+        [first.join(" "), more.join(" ")]
+    }
+
+    /// The queues that hold steps back, and which: also those that a step holds back that is
+    /// held back itself. That of the bottleneck comes first.
+    fn holding(&self) -> Vec<(Arc<str>, Vec<Arc<str>>)> {
+        let held = |step: &&StepView| step.standing == Standing::HeldBack;
+        let mut holding: Vec<(Arc<str>, Vec<Arc<str>>)> = Vec::new();
+        for step in self.steps.iter().filter(held) {
+            let mut full = step.held_by.first();
+            // Each step on the way is passed once at most.
+            for _ in 0..self.steps.len() {
+                let next = self.steps.iter().filter(held).find(|s| Some(&s.name) == full);
+                match next.and_then(|next| next.held_by.first()) {
+                    Some(next) => full = Some(next),
+                    None => break,
+                }
+            }
+            let Some(full) = full else { continue };
+            match holding.iter_mut().find(|(name, _)| name == full) {
+                Some((_, held)) => held.push(Arc::clone(&step.name)),
+                None => holding.push((Arc::clone(full), vec![Arc::clone(&step.name)])),
+            }
+        }
+        holding.sort_by_key(|(name, _)| Some(name) != self.bottleneck.as_ref());
+        holding
+    }
+
+    fn ending(&self) -> [String; 2] {
+        let failed: u64 = self.steps.iter().map(|s| s.counts.failed + s.counts.dropped).sum();
+        let dropped: u64 = self.steps.iter().map(|s| s.counts.dropped).sum();
+        let inputs =
+            |count| if count == 1 { "1 input".to_owned() } else { format!("{count} inputs") };
+        let mut more = Vec::new();
+        let how = match self.verdict.as_deref() {
+            Some("done") => "every input was processed".to_owned(),
+            Some("some_failed") if failed == 0 => "a finish failed".to_owned(),
+            Some("some_failed") => format!("{} failed", inputs(failed)),
+            Some("interrupted") => {
+                more.push(match dropped {
+                    0 => "What it had taken was processed.".to_owned(),
+                    1 => "1 message was dropped.".to_owned(),
+                    count => format!("{count} messages were dropped."),
+                });
+                "it was interrupted".to_owned()
+            }
+            Some("stopped") => match &self.reason {
+                Some(reason) => format!("it was stopped: {reason}"),
+                None => "it was stopped".to_owned(),
+            },
+            Some("lost") => "its program has gone".to_owned(),
+            Some(other) => other.to_owned(),
+            None => "it is over".to_owned(),
+        };
+        let code = self.exit_code.map(|code| format!(" (exit code {code})")).unwrap_or_default();
+        more.extend(self.limit_in_words(true));
+        [format!("The run has ended: {how}{code}."), more.join(" ")]
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match &names[..] {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
