@@ -30,7 +30,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::target::{self, Key, Problem, Target};
-use super::{STOPPED, USAGE, complain};
+use super::{STOPPED, USAGE, complain, words};
 use app::{App, Wish};
 use choose::{Choice, Decision};
 use draw::Look;
@@ -116,6 +116,16 @@ fn end_with_the_terminal(ended: Arc<AtomicBool>) -> io::Result<()> {
     std::thread::Builder::new().name("hang-up".into()).spawn(wait).map(drop)
 }
 
+/// The run with its pipeline, where it tells.
+fn named(run: &Target) -> String {
+    let rows = target::runs(&run.client).unwrap_or_default();
+    let Some(row) = rows.into_iter().find(|row| row["run"] == run.name.as_str()) else {
+        return run.name.clone();
+    };
+    let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    format!("{}  {}", run.name, words::pipeline(&text("pipeline"), &text("directory")))
+}
+
 struct Screen {
     terminal: DefaultTerminal,
     /// Whether a signal has asked for the end.
@@ -173,7 +183,7 @@ impl Screen {
         if runs.len() == 1 {
             return Ok(runs.pop());
         }
-        let names = runs.iter().map(|run| run.name.clone()).collect();
+        let names = runs.iter().map(named).collect();
         let mut choice = Choice { names, chosen: 0 };
         loop {
             self.terminal.draw(|frame| choice.draw(frame))?;

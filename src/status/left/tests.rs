@@ -359,7 +359,7 @@ fn bursts_of_a_step_that_is_held_back_are_not_its_pace() {
     let mut bursts = step(1, 100, 10, &[2]);
     bursts.makes = Box::new(|number| if number.is_multiple_of(100) { 100 } else { 0 });
     let steps = vec![step(1, 100, 10, &[1]), bursts, step(1, 20, 50, &[])];
-    is_right(Game::of(2000, steps), THIRD, 5.5);
+    is_right(Game::of(2000, steps), THIRD, 7.0);
 }
 
 #[test]
