@@ -96,7 +96,8 @@ fn so_far(view: &View) -> String {
 
 fn run_text(view: &View) -> String {
     match words::part(view) {
-        Some(part) => format!("[{}] {}", bar(part), so_far(view)),
+        // Only what is whole is full.
+        Some(part) => format!("[{}] {}", bar((part * 10.0).floor() / 10.0), so_far(view)),
         None => so_far(view),
     }
 }
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn the_bar_is_what_is_done_with_not_what_was_emitted() {
         let text = run_text(&view());
-        assert_eq!(text, "[####......] 32 %, 329 of 1000 finished, 1:34 left, 2 failures");
+        assert_eq!(text, "[###.......] 32 %, 329 of 1000 finished, 1:34 left, 2 failures");
         let unknown = View { expected: None, eta_s: None, failure_count: 1, ..view() };
         assert_eq!(run_text(&unknown), "329 finished, 400 emitted, 1 failure");
         let resumed = View { skipped: 7, ..view() };

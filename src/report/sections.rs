@@ -113,6 +113,7 @@ pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
         let planned = chronicle.status.opened.plan.iter().find(|plan| plan.name == step.name);
         let workers = planned.map_or(step.workers, |plan| plan.workers).max(1);
         let busy = step.busy_time.as_secs_f64();
+        let so_far = busy / (seconds * workers as f64);
         vec![
             step.name.to_string(),
             duration(step.median),
@@ -121,7 +122,11 @@ pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
             duration(step.busy_time),
             percent(busy / all.as_secs_f64()),
             count(workers as u64),
-            percent((busy / (seconds * workers as f64)).min(1.0)),
+            percent(if chronicle.status.report.is_some() {
+                step.utilisation
+            } else {
+                so_far.min(1.0)
+            }),
             rate(step.progressed as f64 / seconds),
             if step.kind == Kind::Producer {
                 "–".to_owned()
@@ -133,8 +138,8 @@ pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
     let rows: Vec<_> = view.steps.iter().map(row).collect();
     let mut html = String::new();
     table(&mut html, "Time per step", &headings, &rows);
-    html += "<p class=\"soft\">Median, mean and 99 % are times of one call. Busy is the time of all calls \
-             of all workers, share is its part of that of all steps, and utilisation its part of the time \
+    html += "<p class=\"soft\">Median, mean and 99 % are times of one call. Busy is the time that all \
+             workers were at work, whatever came of it, share is its part of that of all steps, and utilisation its part of the time \
              that the workers had.</p>\n";
     html
 }

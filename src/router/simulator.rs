@@ -763,10 +763,29 @@ impl Simulator {
             let finishing = busy.clone().filter(|worker| worker.state == State::Finishing);
             assert!(finishing.count() > 0 || busy.count() <= 1, "{}", self.state());
         }
+        self.check_shown();
         for worker in &self.router.workers {
             assert!(worker.in_hand_count <= 1024, "I3: too much in hand");
             let in_hand: usize = worker.in_hand.iter().map(Parcel::count).sum();
             assert_eq!(worker.in_hand_count, in_hand);
+        }
+    }
+
+    /// The numbers that are shown add up at every moment.
+    fn check_shown(&self) {
+        let snapshot = self.router.snapshot(self.now);
+        let sum = |part: fn(&crate::event::StepStatus) -> &Vec<u64>| -> u64 {
+            snapshot.steps.iter().flat_map(part).sum()
+        };
+        let received: u64 = snapshot.steps.iter().map(|step| step.counts.received).sum();
+        assert_eq!(
+            sum(|step| &step.sent),
+            received + sum(|step| &step.held),
+            "sent = received + held"
+        );
+        for step in &snapshot.steps {
+            let in_hand: usize = step.each_worker.iter().map(|worker| worker.in_hand).sum();
+            assert_eq!(step.counts.open(), (step.queued + in_hand) as u64, "{step:?}");
         }
     }
 

@@ -194,4 +194,6 @@ fn by_rate(index: usize, loads: &[f64], pace: &Pace) -> f64 {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
