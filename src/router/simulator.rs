@@ -773,19 +773,15 @@ impl Simulator {
 
     /// The numbers that are shown add up at every moment.
     fn check_shown(&self) {
-        let snapshot = self.router.snapshot(self.now);
-        let sum = |part: fn(&crate::event::StepStatus) -> &Vec<u64>| -> u64 {
-            snapshot.steps.iter().flat_map(part).sum()
-        };
-        let received: u64 = snapshot.steps.iter().map(|step| step.counts.received).sum();
-        assert_eq!(
-            sum(|step| &step.sent),
-            received + sum(|step| &step.held),
-            "sent = received + held"
-        );
-        for step in &snapshot.steps {
-            let in_hand: usize = step.each_worker.iter().map(|worker| worker.in_hand).sum();
-            assert_eq!(step.counts.open(), (step.queued + in_hand) as u64, "{step:?}");
+        let Router { steps, workers, .. } = &self.router;
+        let sent: u64 = steps.iter().flat_map(|step| &step.sent).sum();
+        let received: u64 = steps.iter().map(|step| step.counts.received).sum();
+        let held = workers.iter().flat_map(|worker| &worker.held).map(|held| held.parcel.count());
+        assert_eq!(sent, received + held.sum::<usize>() as u64, "sent = received + held");
+        for step in steps {
+            let hands = step.workers.iter().map(|worker| workers[*worker].in_hand_count);
+            let open = step.queue.len() + hands.sum::<usize>();
+            assert_eq!(step.counts.open(), open as u64, "{}", step.name);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::event::{
 };
 use crate::ledger::Counts;
 use crate::registry::Kind;
-use crate::status::{State, Status, View};
+use crate::status::{Status, View};
 
 /// The length of one turn of the game, in milliseconds.
 const TURN: u64 = 10;
