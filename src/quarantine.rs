@@ -6,6 +6,7 @@
 
 mod entries;
 mod history;
+mod pickles;
 mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use crate::router::Casualty;
 
 pub(crate) use entries::{Contents, Entry, find, read_entry, read_payload, read_reason, remove};
 pub(crate) use history::{Past, Retried};
+pub(crate) use pickles::is_pickle;
 pub(crate) use taken::Taken;
 
 /// Failed inputs that may wait to be written before the router waits too.

@@ -163,7 +163,7 @@ def test_masked_pixels_are_missing():
 
 def test_pixels_with_a_unit_are_refused():
     units = pytest.importorskip("astropy.units")
-    with pytest.raises(CodecError, match="Quantity cannot be sent: send its parts"):
+    with pytest.raises(CodecError, match="Quantity cannot be sent to a step in Rust: send its"):
         there_and_back(Frame("n1", "x", np.ones(3) * units.adu))
 
 

@@ -26,11 +26,23 @@ def test_a_segment_arrives_and_cannot_be_changed(pair):
     made = segments.make(bytes(range(256)) * 1024)
     assert ours.send(made)
     received = theirs.receive(SHARED_FROM)
-    assert bytes(received) == bytes(range(256)) * 1024
+    assert bytes(received.map(False)) == bytes(range(256)) * 1024
     assert os.fstat(received.fd).st_ino == os.fstat(made.fd).st_ino
     with pytest.raises(OSError):
         os.write(made.fd, b"x")
     assert fcntl.fcntl(received.fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
+
+
+def test_what_is_written_into_a_segment_is_of_this_process_alone(pair):
+    ours, theirs = pair
+    made = segments.make(bytes(SHARED_FROM))
+    ours.send(made)
+    received = theirs.receive(SHARED_FROM)
+    writable = received.map(True)
+    writable[0] = 7
+    assert received.map(False)[0] == received.map(True)[0] == 0 and writable[0] == 7
+    with pytest.raises(TypeError):
+        received.map(False)[0] = 7
 
 
 def test_what_is_not_as_it_was_said_is_refused(pair):

@@ -95,20 +95,15 @@ class Point(collections.namedtuple("Point", "x y")):
     ("value", "expected"),
     [
         (Colour.RED, 1),
-        (Point(1, [2]), (1, [2])),
+        (Point(1, [2]), [1, [2]]),
         (collections.OrderedDict(a=1), {"a": 1}),
         (type("Text", (str,), {"__str__": lambda self: "x"})("abc"), "abc"),
-        (collections.UserDict, None),
         (bytearray(b"ab"), b"ab"),
         (np.str_("ab"), "ab"),
     ],
 )
-def test_subclasses_travel_as_their_base(value, expected):
-    if expected is None:
-        with pytest.raises(CodecError, match="cannot be sent: functions and classes"):
-            PYTHON.encode(value)
-    else:
-        assert same(there_and_back(value), expected)
+def test_subclasses_travel_to_rust_steps_as_their_base(value, expected):
+    assert same(there_and_back(value, RUST), expected)
 
 
 def test_rust_steps_get_plain_values():
@@ -127,42 +122,45 @@ def cyclic():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ({"x": {1}}, "set cannot be sent (in key 'x'): use a list"),
-        ([0, {"a": (1, 2, object())}], "object cannot be sent (in item 1, key 'a', item 2)"),
-        (1 << 64, "the integer 18446744073709551616 cannot be sent: it has more than 64 bits"),
+        ({"x": {1}}, "set cannot be sent to a step in Rust (in key 'x'): use a list"),
+        ([0, {"a": (1, 2, object())}], "object cannot be sent to a step in Rust (in item 1, key"),
+        (1 << 64, "the integer 18446744073709551616 cannot be sent to a step in Rust: it has more"),
         ([-(1 << 63) - 1], "(in item 0): it has more than 64 bits"),
-        (datetime.datetime(2026, 1, 1), "datetime.datetime cannot be sent: use its isoformat()"),
-        (pathlib.Path("x"), "cannot be sent: use str(path), or drpipe.FitsPath"),
-        ({"k": np.array(["a"], object)}, "an array of dtype object cannot be sent (in key 'k')"),
-        (np.datetime64("2026"), "a number of dtype datetime64[Y] cannot be sent"),
-        (np.ones(3, "f2"), "an array of dtype float16 cannot be sent: use astype('float32')"),
-        (np.ma.masked_array([1], [True]), "numpy.ma.MaskedArray cannot be sent: send its parts"),
+        (
+            datetime.datetime(2026, 1, 1),
+            "datetime.datetime cannot be sent to a step in Rust: use its isoformat()",
+        ),
+        (pathlib.Path("x"), "cannot be sent to a step in Rust: use str(path), or drpipe.FitsPath"),
+        ({"k": np.array(["a"], object)}, "an array of dtype object cannot be sent to a step"),
+        (np.datetime64("2026"), "a number of dtype datetime64[Y] cannot be sent to"),
+        (np.ones(3, "f2"), "in Rust: use astype('float32')"),
+        (np.ma.masked_array([1], [True]), "in Rust: send its parts"),
         (cyclic(), "a value that contains itself"),
-        ({frozenset([1]): 1}, "frozenset cannot be sent (in the key frozenset({1}))"),
-        (["\udcff"], "a str with characters that are not Unicode cannot be sent (in item 0)"),
-        (lambda: 1, "function cannot be sent: functions and classes stay in their step"),
+        ({frozenset([1]): 1}, "frozenset cannot be sent to a step in Rust (in the key "),
+        (["\udcff"], "a str with characters that are not Unicode cannot"),
+        (lambda: 1, "in Rust: functions and classes stay in steps in"),
     ],
 )
-@pytest.mark.parametrize("encoder", [PYTHON, RUST])
-def test_what_cannot_be_sent_is_named_with_its_place(encoder, value, text):
+def test_what_a_step_in_rust_cannot_take_is_named_with_its_place(value, text):
     with pytest.raises(CodecError) as error:
-        encoder.encode(value)
-    assert text in str(error.value).replace("numpy.ma.core.", "numpy.ma.")
-    assert there_and_back([1, (2,)], encoder)[0] == 1, "it goes on"
+        RUST.encode(value)
+    assert text in str(error.value)
+    assert there_and_back([1, (2,)], RUST)[0] == 1, "it goes on"
 
 
 def test_rust_steps_have_no_complex_numbers():
-    with pytest.raises(CodecError, match=r"complex cannot be sent \(in item 1\)"):
+    with pytest.raises(CodecError, match=r"complex cannot be sent to a step in Rust \(in item 1"):
         RUST.encode([1, 2j])
 
 
-def test_arrays_of_another_order_are_converted():
+def test_arrays_of_another_order_are_converted_for_rust_steps():
     big = np.arange(6, dtype=">f8").reshape(2, 3)
-    back = there_and_back(big)
+    back = there_and_back(big, RUST)
     assert back.dtype.str == "<f8" and np.array_equal(back, big)
     turned = np.arange(6, dtype="<i4").reshape(2, 3).T
-    assert np.array_equal(there_and_back(turned), turned)
-    assert np.array_equal(there_and_back(turned[::2, ::-1]), turned[::2, ::-1])
+    assert np.array_equal(there_and_back(turned, RUST), turned)
+    for encoder in (PYTHON, RUST):
+        assert np.array_equal(there_and_back(turned[::2, ::-1], encoder), turned[::2, ::-1])
 
 
 @pytest.mark.parametrize(

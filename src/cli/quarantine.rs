@@ -11,7 +11,7 @@ use super::words::one_line;
 use super::{STOPPED, USAGE, complain, print, run, say};
 use crate::codec::{self, Codec};
 use crate::pipeline::{Pipeline, Verdict};
-use crate::quarantine::{Contents, Entry, Taken, find, read_payload, remove};
+use crate::quarantine::{Contents, Entry, Taken, find, is_pickle, read_payload, remove};
 
 const HEADINGS: [&str; 7] = ["entry", "step", "cause", "attempts", "time", "origin", "reason"];
 /// The longest header that is shown, in bytes.
@@ -183,15 +183,26 @@ pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut inputs = Vec::new();
-    let mut skipped = 0;
+    let (mut skipped, mut pickles) = (0, 0);
     for Entry { path, contents } in entries {
-        match contents {
-            Ok(contents) => inputs.push((path, contents)),
+        let judged = contents.and_then(|contents| Ok((is_pickle(&path, &contents)?, contents)));
+        match judged {
+            Ok((pickle, contents)) => {
+                pickles += usize::from(pickle);
+                inputs.push((path, contents));
+            }
             Err(error) => {
                 skipped += 1;
                 say(format_args!("warning: {} is skipped: {error}", path.display()));
             }
         }
+    }
+    if pickles > 0 {
+        say(format_args!(
+            "note: {} are objects of Python (pickles): to load one runs what its writer chose, so \
+             retry only what your own runs have kept",
+            entries_of(pickles)
+        ));
     }
     let paths: Vec<PathBuf> = inputs.iter().map(|(path, _)| path.clone()).collect();
     let inputs = newest_of_each(inputs);

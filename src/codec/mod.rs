@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::message::Payload;
 
 pub use crate::message::Codec;
-pub(crate) use messagepack::readable;
+pub(crate) use messagepack::{pickled, readable};
 
 /// Appends the serialized `value` to `header` and returns its
 /// [`Buffer`](crate::buffer::Buffer)s, which travel beside it. `name` is that of

@@ -96,12 +96,13 @@ pub(crate) fn plan(
         places[*step] = place;
     }
     let codecs = codecs::choose(&specs, &edges);
+    let objects = codecs::take_objects(&specs, &edges);
     let mut slots: Vec<Option<StepSpec>> = specs.into_iter().map(Some).collect();
     let steps = order.iter().filter_map(|index| {
         let spec = slots.get_mut(*index)?.take()?;
         let routes = edges.iter().filter(|edge| edge.from == *index);
         let routes = routes.map(|edge| Route { to: places[edge.to], feedback: edge.feedback });
-        Some(step(spec, routes.collect(), codecs[*index]))
+        Some(step(spec, routes.collect(), codecs[*index], objects[*index]))
     });
     let steps: Vec<Step> = steps.collect();
     Plan {
@@ -135,7 +136,7 @@ fn places(specs: &[StepSpec], edges: &[Edge], report: &mut Report<'_>) {
     }
 }
 
-fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec) -> Step {
+fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec, takes_objects: bool) -> Step {
     let workers = spec.workers();
     Step {
         name: spec.name,
@@ -159,6 +160,7 @@ fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec) -> Step {
         build: spec.build,
         input: spec.input,
         codec,
+        takes_objects,
         python: spec.python,
     }
 }

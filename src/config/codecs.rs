@@ -3,6 +3,7 @@
 use super::check::Edge;
 use super::spec::StepSpec;
 use crate::codec::Codec;
+use crate::data::ANY;
 
 /// How what each step takes is serialized: in MessagePack if a step in Python
 /// sends or receives it. A step that passes messages on unopened has one codec on
@@ -23,6 +24,26 @@ pub(super) fn choose(specs: &[StepSpec], edges: &[Edge]) -> Vec<Codec> {
     }
     let codec = |packed| if packed { Codec::MessagePack } else { Codec::Bincode };
     packed.into_iter().map(codec).collect()
+}
+
+/// Whether each step may be sent whatever pickle takes: where steps in Python open it in
+/// the end, or nobody does. Where it can come to steps in Rust only, those in Python refuse
+/// it before they send it.
+pub(super) fn take_objects(specs: &[StepSpec], edges: &[Edge]) -> Vec<bool> {
+    let mut in_python: Vec<bool> = specs.iter().map(|spec| spec.python.is_some()).collect();
+    let opens = |spec: &StepSpec| spec.python.is_none() && spec.input != Some(ANY);
+    let mut in_rust: Vec<bool> = specs.iter().map(opens).collect();
+    let mut spread = true;
+    while spread {
+        spread = false;
+        for edge in edges.iter().filter(|edge| specs[edge.from].passes_on()) {
+            for opened in [&mut in_python, &mut in_rust] {
+                spread |= opened[edge.to] && !opened[edge.from];
+                opened[edge.from] |= opened[edge.to];
+            }
+        }
+    }
+    in_python.into_iter().zip(in_rust).map(|(python, rust)| python || !rust).collect()
 }
 
 #[cfg(test)]
@@ -106,6 +127,31 @@ mod tests {
         last.feeds_back_to("A");
         let steps = vec![stage::<Pass>("A", &["B"]), last, python("P", &["OUT"])];
         assert_eq!(packed(&plan(&["A", "P"], steps)), ["A", "B", "P", "OUT"]);
+    }
+
+    /// The names of the steps that may be sent whatever pickle takes.
+    fn takers(plan: &Plan) -> Vec<&str> {
+        let takers = plan.steps.iter().filter(|step| step.takes_objects);
+        takers.map(|step| step.name.as_str()).collect()
+    }
+
+    #[test]
+    fn whatever_pickle_takes_goes_where_python_opens_it_or_nobody() {
+        let steps = vec![
+            python("P", &["A", "B", "OUT"]),
+            // Unopened to a step in Python; also where another branch is opened in Rust.
+            stage::<Pass>("A", &["Q", "SQUARE"]),
+            python("Q", &["OUT"]),
+            stage::<Square>("SQUARE", &["OUT"]),
+            // Opened in Rust only, round a loop too.
+            stage::<Pass>("B", &["C"]),
+            {
+                let mut last = stage::<Pass>("C", &["SQUARE"]);
+                last.feeds_back_to("B");
+                last
+            },
+        ];
+        assert_eq!(takers(&plan(&["P"], steps)), ["P", "A", "Q", "OUT"]);
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub struct Step {
     pub input: Option<&'static str>,
     /// How what it takes is serialized.
     pub codec: Codec,
+    /// Whether steps in Python may send it whatever pickle takes.
+    pub(crate) takes_objects: bool,
     /// Where its class is found if that is written in Python: then all of its
     /// workers are processes.
     pub python: Option<Python>,

@@ -61,6 +61,7 @@ impl Pipeline {
             }),
             input: None,
             codec: Codec::default(),
+            takes_objects: false,
             python: None,
             ..first.clone()
         });

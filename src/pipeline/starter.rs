@@ -69,13 +69,13 @@ impl Starter<'_> {
     /// What a worker of the step needs to know, and what it runs on.
     fn in_python(&self, index: usize, python: &Python) -> (InPython, Option<Interpreter>) {
         let step = &self.plan.steps[index];
-        let is_python = |route: &Route| self.plan.steps[route.to].python.is_some();
+        let to_python = |route: &Route| self.plan.steps[route.to].takes_objects;
         let post = InPython {
             module: python.module.clone(),
             role: step.kind,
             paths: python.paths.clone(),
             configuration: python.configuration.clone(),
-            to_python: step.routes.iter().map(is_python).collect(),
+            to_python: step.routes.iter().map(to_python).collect(),
         };
         let program = python.interpreter.clone();
         (post, self.carried.map(|carried| Interpreter { program, main: carried.main() }))

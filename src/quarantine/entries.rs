@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Reason;
+use super::{Reason, is_pickle};
 use crate::message::Payload;
 use crate::plain;
 
@@ -180,7 +180,9 @@ pub(crate) fn read_payload(path: &Path, buffers: usize) -> Result<Payload, Strin
 /// # Errors
 /// What is wrong with the entry, in words.
 pub(crate) fn read_entry(path: &Path) -> Result<(Reason, Payload), String> {
-    let Contents { reason, buffer_bytes, .. } = read(path.to_owned()).contents?;
+    let contents = read(path.to_owned()).contents?;
+    is_pickle(path, &contents)?;
+    let Contents { reason, buffer_bytes, .. } = contents;
     let payload = read_payload(path, buffer_bytes.len())?;
     Ok((reason, payload))
 }

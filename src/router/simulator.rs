@@ -182,6 +182,7 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
             backoff: Duration::from_millis(rng.random_range(0..50)),
             gathers: index > 0 && rng.random_ratio(1, 4),
             codec: crate::codec::Codec::default(),
+            takes_objects: false,
             python: None,
             build: Arc::new(|| Err(Failure::permanent("simulated"))),
             input: None,

@@ -61,7 +61,7 @@ pub(crate) struct InPython {
     /// The whole configuration, for a class that takes it.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub(crate) configuration: Value,
-    /// Whether each next step is in Python too.
+    /// Whether what is sent to each next step is opened in Python, if at all.
     pub(crate) to_python: Vec<bool>,
 }
 

@@ -63,7 +63,7 @@ class Talks(drpipe.Stage):
 
 class Unsendable(drpipe.Stage):
     def run(self, number):
-        return {"value": {1, 2, 3}}
+        return {"value": [1, threading.Lock()]}
 
 
 class Astray(drpipe.Stage):

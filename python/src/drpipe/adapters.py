@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from . import build, carry, channel, remote
 from .emit import natural_origin
 from .failures import CodecError
-from .stage import Producer
+from .stage import Producer, may_change_arrays
 
 
 class Given(NamedTuple):
@@ -69,6 +69,7 @@ class Step(_Adapter):
         """Puts what was given in this step's place: nothing stands in between."""
         made = self._load()
         own: Dict[str, Any] = {"run": made.run if has_run(made) else made}
+        own["writable_arrays"] = may_change_arrays(made)
         finish = getattr(made, "finish", None)
         if has_run(made) and finish is not None:
             own["finish"] = finish

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence
 
 import msgpack
 import numpy as np
 
 from . import segments
-from .failures import CodecError
-from .segments import Buffer, Segment
-from .values import ARRAY, Unsendable
+from .failures import CodecError, Unsendable
+from .segments import BUFFER_FROM, Buffer, Mapping, Segment
+from .values import ARRAY
 
 if TYPE_CHECKING:
     from .values import Encoder
-
-#: Arrays from this size on, in bytes, stand beside the header.
-BUFFER_FROM = 16384
 
 #: The kinds of numbers that every step knows, as numpy writes them.
 TYPES = {
@@ -27,13 +24,21 @@ TYPES = {
         *("<f4", "<f8", "<c8", "<c16"),
     )
 }
-#: Subclasses that are nothing but an array.
+_NAMES = {dtype: text for text, dtype in TYPES.items()}
+#: Subclasses that are nothing but an array, to steps in Rust.
 _MERE_ARRAYS = (np.ndarray, np.memmap, np.matrix)
+#: So much is compared at a time, in bytes.
+_PART = 1 << 20
 
 
-def decode(fields: Any, buffers: Sequence[Buffer]) -> Any:
-    """A read-only view of a received array, without a copy; a numpy scalar
-    where there is no axis.
+def decode(fields: Any, buffers: Sequence[Buffer], writable: bool) -> Any:
+    """A received array, without a copy of a large one; a numpy scalar where there is
+    no axis.
+
+    Args:
+        fields: dtype, shape and place, as docs/WIRE.md has them.
+        buffers: those of the payload.
+        writable: whether it can be changed; otherwise it is a read-only view.
 
     Raises:
         CodecError: if the fields do not describe one.
@@ -47,27 +52,64 @@ def decode(fields: Any, buffers: Sequence[Buffer]) -> Any:
     size = len(buffer) if not isinstance(buffer, memoryview) else buffer.nbytes
     if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize != size:
         raise CodecError(f"an array of {kind} and shape {shape} came with {size} bytes")
-    flat = np.frombuffer(buffer, dtype)  # type: ignore[arg-type]
-    flat.flags.writeable = False
+    memory: Any = buffer
     if isinstance(buffer, Segment):
-        segments.remember(_address(flat), buffer)
+        memory = buffer.map(writable)
+    elif writable and memoryview(buffer).readonly:
+        memory = bytearray(buffer)
+    flat = np.frombuffer(memory, dtype)
+    flat.flags.writeable = writable
+    if isinstance(memory, Mapping):
+        segments.remember(_address(flat), memory)
     return flat.reshape(shape) if shape else flat[0]
 
 
+def remember(memory: Iterable[Any]) -> None:
+    """Arrays lie on this: what of it is a whole segment is sent on as it came."""
+    for part in memory:
+        if isinstance(part, Mapping):
+            segments.remember(_address(np.frombuffer(part, np.uint8)), part)
+
+
 def encode(value: Any, encoder: Encoder) -> Any:
-    """What takes the place of an array, or of a numpy scalar, in a header."""
+    """What takes the place of an array, or of a numpy scalar, in a header.
+
+    Raises:
+        Unsendable: if it would not arrive as it is.
+    """
     if isinstance(value, np.generic):
-        if isinstance(value, (np.str_, np.bytes_)):
+        if encoder.to_python:
+            if value.dtype not in _NAMES:
+                raise _unsupported(value)
+        elif isinstance(value, (np.str_, np.bytes_)):
             return value.item()
-        if value.dtype.newbyteorder("<").str not in TYPES:
+        elif value.dtype.newbyteorder("<") not in _NAMES:
             raise _unsupported(value)
-        if not encoder.to_python:
+        else:
             return value.item()
         value = np.asarray(value)
-    check_type(value)
+    elif encoder.to_python:
+        check_exact(value)
+    else:
+        check_type(value)
     array = plain(value)
-    fields = [array.dtype.str, list(array.shape), place(array, encoder)]
+    fields = [_NAMES[array.dtype], list(array.shape), _place(array, encoder)]
     return msgpack.ExtType(ARRAY, encoder.nested(fields))
+
+
+def check_exact(array: Any) -> None:
+    """Another byte order, the order of Fortran, no axis: what would not arrive as it is.
+
+    Raises:
+        Unsendable: naming the dtype, or the subclass.
+    """
+    if type(array) is not np.ndarray:
+        raise Unsendable(f"{type(array).__module__}.{type(array).__qualname__}")
+    if array.dtype not in _NAMES:
+        raise _unsupported(array)
+    if array.ndim == 0 or array.flags.fnc:
+        kind = "in the order of Fortran" if array.ndim else "without an axis"
+        raise Unsendable(f"an array {kind}")
 
 
 def check_type(array: Any) -> None:
@@ -84,26 +126,38 @@ def check_type(array: Any) -> None:
 def plain(array: Any) -> Any:
     """A contiguous array in the byte order that travels: a copy only if it is not."""
     dtype = array.dtype
-    if dtype.str not in TYPES:
+    if dtype not in _NAMES:
         dtype = dtype.newbyteorder("<")
-        if dtype.str not in TYPES:
+        if dtype not in _NAMES:
             raise _unsupported(array)
     # Not ascontiguousarray, which gives every array an axis.
     return np.asarray(array, dtype=dtype, order="C")
 
 
-def place(array: Any, encoder: Encoder) -> Any:
+def _place(array: Any, encoder: Encoder) -> Any:
     """The bytes of a plain array, or the number of its buffer."""
-    size = array.nbytes
-    if size < BUFFER_FROM:
+    if array.nbytes < BUFFER_FROM:
         return array.tobytes()
-    if size >= segments.SHARED_FROM:
-        known = segments.at(_address(array), size)
-        buffer = known if known is not None else segments.make(array.reshape(-1).view(np.uint8))
-    else:
-        # The step may go on to change its array.
-        buffer = array.tobytes()
-    return encoder.add_buffer(buffer)
+    return encoder.add_memory(array.reshape(-1).view(np.uint8))
+
+
+def known(memory: Any) -> Optional[Segment]:
+    """The segment that was received with just this in it, if there is one."""
+    array = np.frombuffer(memory, np.uint8)
+    mapping = segments.at(_address(array), array.nbytes)
+    if mapping is None or (mapping.is_writable and _is_changed(array, mapping.segment)):
+        return None
+    return mapping.segment
+
+
+def _is_changed(array: Any, segment: Segment) -> bool:
+    """Whether something was written into the memory of a segment. To compare takes a
+    fraction of the time that a copy takes, and no memory."""
+    original = np.frombuffer(segment.map(False), np.uint8)
+    parts = range(0, array.nbytes, _PART)
+    return not all(
+        np.array_equal(array[at : at + _PART], original[at : at + _PART]) for at in parts
+    )
 
 
 def _address(array: Any) -> int:

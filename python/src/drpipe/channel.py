@@ -9,9 +9,9 @@ import pickle
 import socket
 import struct
 from io import BufferedReader
-from typing import Any, List, Union, cast
+from typing import Any, Union, cast
 
-from . import carry
+from . import carry, pickles
 
 #: Says which directory it is, to the workers.
 VARIABLE = "DRPIPE_DRIVER"
@@ -53,18 +53,14 @@ class Channel:
         Raises:
             OSError: if it has gone. What pickle raises.
         """
-        buffers: List[pickle.PickleBuffer] = []
-        try:
-            data = pickle.dumps(value, 5, buffer_callback=buffers.append)
-        except Exception:
-            buffers, data = [], carry.dumps(value)
-        else:
-            if carry.MAIN in data:
-                buffers, data = [], carry.dumps(value)
-        if not buffers and len(data) <= _SHORT:
+        # What is short goes within: only what is read into room of its own can be changed.
+        data, beside = pickles.dumps(value, lambda memory: memory.nbytes <= _SHORT)
+        if carry.MAIN in data:
+            data, beside = carry.dumps(value), []
+        if not beside and len(data) <= _SHORT:
             self._socket.sendall(_HEAD.pack(1, len(data)) + data)
             return
-        parts = [memoryview(data), *(buffer.raw() for buffer in buffers)]
+        parts = [memoryview(data), *beside]
         lengths = b"".join(_LENGTH.pack(part.nbytes) for part in parts)
         self._socket.sendall(_COUNT.pack(len(parts)) + lengths)
         for part in parts:

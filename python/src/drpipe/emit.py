@@ -64,7 +64,12 @@ class Emitter:
             self.result(result)
             self.flush(gathered)
         elif kind is int or kind is float:
-            gathered.push(0, self.origin, self.encoders[0].pack_plain(result), _NONE)
+            try:
+                header = self.encoders[0].pack_plain(result)
+            except Exception:  # An integer of more than 64 bits.
+                gathered.push(0, self.origin, *self.encoders[0].encode(result))
+            else:
+                gathered.push(0, self.origin, header, _NONE)
         else:
             gathered.push(0, self.origin, *self.encoders[0].encode(result))
 
@@ -82,11 +87,12 @@ class Emitter:
     def value(self, value: Any) -> None:
         """Emits a value where its last item says, or to the default next step."""
         route = 0
-        if self.tuples_have_routes and isinstance(value, tuple) and len(value) > 1:
+        # Not a namedtuple: that is a value of its own.
+        if self.tuples_have_routes and type(value) is tuple and len(value) > 1:
             name = value[-1]
             if isinstance(name, str) and name in self._routes:
                 route = self._routes[name]
-                value = value[0] if len(value) == 2 else tuple(value[:-1])
+                value = value[0] if len(value) == 2 else value[:-1]
         if self.encoders:
             self._emit(route, value)
 

@@ -24,6 +24,15 @@ class CodecError(Permanent):
     """A value that cannot be sent, or a message that cannot be read."""
 
 
+class Unsendable(CodecError):
+    """What a codec cannot carry as it is; where it stands is not known yet."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(f"{what} cannot be sent{': ' + hint if hint else ''}")
+        self.what = what
+        self.hint = hint
+
+
 class SetupError(Exception):
     """A step that cannot be built as it is configured."""
 
@@ -56,7 +65,10 @@ def of(error: BaseException) -> Failure:
     """The failure that an exception of a step means."""
     texts = [summary(error)]
     if isinstance(error, ValueError) and "read-only" in texts[0]:
-        texts.append("a received array cannot be changed: change a copy() of it")
+        texts.append(
+            "a received array cannot be changed here: change a copy() of it, or set "
+            "writable_arrays = True in the step's class"
+        )
     cause = error.__cause__ if isinstance(error, SetupError) else error
     trace = traceback_of(cause) if cause is not None else ""
     if trace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional, Union
 
-from .failures import CodecError
+from .failures import CodecError, Unsendable
 from .header import Header
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ class Frame:
 
     _WIRE = "drpipe/Frame/1"
 
+    #: What `from_ccddata` has found, such as an `astropy.nddata.StdDevUncertainty`. It goes
+    #: to steps in Python; those in Rust have none.
+    uncertainty: Any = None
+
     def __init__(
         self,
         name: str,
@@ -30,7 +34,8 @@ class Frame:
         cards: Iterable[str] = (),
         history: Iterable[str] = (),
     ) -> None:
-        """A new frame. `header` is added to what `cards` say."""
+        """A new frame. `header`, which may be an `astropy.io.fits.Header`, is added to what
+        `cards` say."""
         #: What its products are called, without an extension.
         self.name = name
         #: Where it came from: the path of a file, or a description.
@@ -43,8 +48,10 @@ class Frame:
         self.history: List[str] = list(history)
         self._cards: List[str] = list(cards)
         self._header: Optional[Header] = None
-        if header is not None:
+        if header is not None and self._cards:
             self.header.update(header)
+        elif header is not None:
+            self.header = header
 
     @property
     def header(self) -> Header:
@@ -55,10 +62,11 @@ class Frame:
 
     @header.setter
     def header(self, values: Mapping[str, Any]) -> None:
-        cards = values.cards if isinstance(values, Header) else []
-        new = Header(cards)
-        new.update(values)
-        self._header = new
+        if hasattr(values, "cards"):
+            self._header = Header(values)
+        else:
+            self._header = Header()
+            self._header.update(values)
 
     @property
     def cards(self) -> List[str]:
@@ -94,7 +102,45 @@ class Frame:
         )
         if header is not None:
             new.header.update(header)
+        if self.uncertainty is not None:
+            new.uncertainty = self.uncertainty
         return new
+
+    def to_ccddata(self, unit: Any = None) -> Any:
+        """The frame as an `astropy.nddata.CCDData`, whose header has all cards, and the
+        history among them. Masked pixels are its mask. The data are not copied.
+
+        Args:
+            unit: of the pixels, where the frame does not say it.
+
+        Raises:
+            ValueError: if the unit is not known.
+        """
+        from . import astronomy
+
+        return astronomy.frame_to_ccddata(self, unit)
+
+    @classmethod
+    def from_ccddata(cls, ccd: Any, name: str, source: Optional[str] = None) -> Frame:
+        """A frame of an `astropy.nddata.CCDData`: with all cards of its header, its WCS, its
+        mask (as a masked array: to steps in Rust its pixels are NaN) and its uncertainty (which
+        steps in Rust refuse).
+
+        Args:
+            ccd: the image.
+            name: what its products are called, without an extension.
+            source: where it came from; the name, if it is not given.
+
+        Raises:
+            ValueError: if it has flags or a PSF, which a frame cannot have.
+        """
+        from . import astronomy
+
+        made: Frame = astronomy.frame_from_ccddata(cls, ccd, name, source)
+        return made
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_cards": list(self.cards), "_header": None}
 
     def __repr__(self) -> str:
         shape = getattr(self.data, "shape", None)
@@ -103,11 +149,15 @@ class Frame:
     def _to_wire(self, encoder: Encoder) -> Any:
         from . import arrays
 
+        if encoder.to_python:
+            _check_exact(self, _FIELDS_OF_FRAME)
+            _check_pixels(self.data)
+        elif self.uncertainty is not None:
+            raise Unsendable("a frame with an uncertainty", "set frame.uncertainty = None before")
         data = arrays.plain(_as_real(self.data, self.name))
         kind = "F32" if data.dtype.itemsize == 4 else "F64"
         fields = {
-            "name": str(self.name),
-            "source": str(self.source),
+            **_names(self, encoder),
             "shape": list(data.shape[::-1]),
             "pixels": {kind: data.reshape(-1)},
             "unit": self.unit,
@@ -127,6 +177,38 @@ class Frame:
             cards=fields["cards"],
             history=fields["history"],
         )
+
+
+_FIELDS_OF_FRAME = 7
+
+
+def _check_exact(value: Any, fields: int) -> None:
+    """Of a subclass, or with attributes of its own, it would not arrive as it is.
+
+    Raises:
+        Unsendable: naming the class.
+    """
+    cls = type(value)
+    if cls.__module__ != __name__ or len(value.__dict__) != fields:
+        raise Unsendable(f"{cls.__module__}.{cls.__qualname__}")
+
+
+def _names(value: Any, encoder: Encoder) -> Dict[str, Any]:
+    names = {"name": value.name, "source": value.source}
+    return names if encoder.to_python else {key: str(name) for key, name in names.items()}
+
+
+def _check_pixels(data: Any) -> None:
+    """Pixels that are not sent as they are: of integers, masked, in Fortran's order.
+
+    Raises:
+        Unsendable: saying so.
+    """
+    from . import arrays
+
+    arrays.check_exact(data)
+    if data.dtype.str not in ("<f4", "<f8"):
+        raise Unsendable(f"a frame with pixels of dtype {data.dtype}")
 
 
 def _as_real(data: Any, name: str) -> Any:
@@ -183,6 +265,11 @@ class Picture:
     def _to_wire(self, encoder: Encoder) -> Any:
         import numpy as np
 
+        from . import arrays
+
+        if encoder.to_python:
+            _check_exact(self, 4)
+            arrays.check_exact(self.pixels)
         pixels = np.asarray(self.pixels)
         if pixels.dtype != np.uint8 or pixels.ndim != 2:
             raise CodecError(
@@ -190,12 +277,11 @@ class Picture:
                 "axes, expected uint8 on 2"
             )
         fields = {
-            "name": str(self.name),
-            "source": str(self.source),
+            **_names(self, encoder),
             "width": pixels.shape[1],
             "height": pixels.shape[0],
             "pixels": pixels.reshape(-1),
-            "file": None if self.file is None else os.fspath(self.file),
+            "file": self.file if self.file is None or encoder.to_python else os.fspath(self.file),
         }
         return encoder.typed(self._WIRE, fields)
 
@@ -235,6 +321,8 @@ class FitsPath:
         return hash((self.path, self.name))
 
     def _to_wire(self, encoder: Encoder) -> Any:
+        if encoder.to_python:
+            _check_exact(self, 2)
         return encoder.typed(self._WIRE, {"path": os.fsencode(self.path), "name": self.name})
 
     @classmethod
@@ -261,6 +349,8 @@ class Record(Dict[str, Any]):
         return f"Record({self.type!r}, {dict.__repr__(self)})"
 
     def _to_wire(self, encoder: Encoder) -> Any:
+        if encoder.to_python:
+            _check_exact(self, 1)
         return encoder.typed(self.type, dict(self))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 
 #: The length of a card.
 CARD = 80
@@ -26,10 +26,11 @@ class Header(Dict[str, Any]):
     "[e-/ADU]"`. COMMENT and HISTORY are not in it: see `Frame.cards`.
     """
 
-    def __init__(self, cards: Iterable[str] = ()) -> None:
-        """Reads cards of at most 80 characters, without END."""
+    def __init__(self, cards: Union[Iterable[str], Any] = ()) -> None:
+        """Reads cards of at most 80 characters, without END, or all of another header, also
+        of an `astropy.io.fits.Header`."""
         super().__init__()
-        self._cards = list(cards)
+        self._cards = list(cards_of(cards))
         self._comments: Dict[str, str] = {}
         joined = _without_continuations(self._cards)
         for card in joined:
@@ -79,9 +80,39 @@ class Header(Dict[str, Any]):
         return self[keyword]
 
     def update(self, *others: Any, **more: Any) -> None:
-        """Sets many values."""
-        for keyword, value in dict(*others, **more).items():
+        """Sets many values; of another header with their comments."""
+        for other in others:
+            if hasattr(other, "cards"):
+                header = Header(other)
+                for keyword, value in header.items():
+                    comment = header.comment(keyword)
+                    self[keyword] = (value, comment) if comment else value
+            else:
+                more = {**dict(other), **more}
+        for keyword, value in more.items():
             self[keyword] = value
+
+    @classmethod
+    def from_astropy(cls, header: Any) -> Header:
+        """All cards of an `astropy.io.fits.Header`: comments, duplicates, HISTORY, long texts."""
+        return cls(header)
+
+    def to_astropy(self) -> Any:
+        """An `astropy.io.fits.Header` with all cards.
+
+        `astropy.io.fits.Header(header)` would have the values only, as of any dict.
+        """
+        from . import astronomy
+
+        return astronomy.header_to_astropy(self)
+
+    def copy(self) -> Header:
+        """Another header with the same cards."""
+        return Header(self.cards)
+
+    def __reduce__(self) -> Any:
+        # The cards have all that is in it: long texts too, which cannot be set.
+        return Header, (list(self.cards),)
 
     def comment(self, keyword: str) -> str:
         """The comment of a keyword; empty if it has none."""
@@ -127,6 +158,19 @@ class Header(Dict[str, Any]):
         self._cards[:] = kept
         self._comments.clear()
         self._as_read = dict(self)
+
+
+def cards_of(header: Any) -> Iterable[str]:
+    """The cards of a header of either kind, or the ones given."""
+    if isinstance(header, Header):
+        return header.cards
+    if hasattr(header, "cards"):
+        from . import astronomy
+
+        return astronomy.cards_of(header)
+    if isinstance(header, Mapping):
+        raise TypeError("a header is made of cards; set values with update(...)")
+    return header  # type: ignore[no-any-return]
 
 
 def _same(one: Dict[str, Any], other: Dict[str, Any], keyword: str) -> bool:

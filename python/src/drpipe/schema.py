@@ -15,7 +15,9 @@ from .stage import BASES
 
 _MISSING: Any = object()
 #: What the runner sets, and what says something of the class instead.
-_RESERVED = frozenset(["connections", "log", "send", "send_msg", "single", "gathers"])
+_RESERVED = frozenset(
+    ["connections", "log", "send", "send_msg", "single", "gathers", "writable_arrays"]
+)
 _SIMPLE = {int: "integer", float: "number", str: "string", bool: "boolean"}
 _ARRAYS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
 _OBJECTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)

@@ -13,6 +13,8 @@ import sys
 from typing import Any, Optional, Tuple, Union
 from weakref import WeakValueDictionary
 
+#: Arrays from this size on, in bytes, stand beside the header.
+BUFFER_FROM = 16384
 #: Arrays from this size on, in bytes, are worth a segment of their own.
 SHARED_FROM = 256 << 10
 
@@ -25,18 +27,8 @@ _SPACE = socket.CMSG_SPACE(4 * array.array("i").itemsize)
 _UNTRACKED: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
-class Segment(mmap.mmap):
-    """A received array, mapped read-only."""
-
-    fd: int
-
-    def __del__(self) -> None:
-        os.close(self.fd)
-        _count.add(-1)
-
-
-class Made:
-    """An array that was put into a segment, on its way out."""
+class Segment:
+    """An array in memory that processes share, read-only for all of them."""
 
     def __init__(self, fd: int, length: int) -> None:
         self.fd = fd
@@ -50,10 +42,25 @@ class Made:
         os.close(self.fd)
         _count.add(-1)
 
+    def map(self, writable: bool) -> Mapping:
+        """Its memory. What is written there is of this process alone: a page is copied
+        when it is written to first."""
+        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        mapping = Mapping(self.fd, self._length, mmap.MAP_PRIVATE, access, **_UNTRACKED)
+        mapping.segment = self
+        mapping.is_writable = writable
+        return mapping
+
+
+class Mapping(mmap.mmap):
+    """The memory of a segment."""
+
+    segment: Segment
+    is_writable: bool
+
 
 #: What a payload refers to: an array in a segment or in a frame.
-Shared = Union[Segment, Made]
-Buffer = Union[Shared, bytes, memoryview]
+Buffer = Union[Segment, bytes, bytearray, memoryview]
 
 
 class _Count:
@@ -73,8 +80,8 @@ class _Count:
 
 
 _count = _Count()
-#: The received segments that arrays lie on, by their address.
-_by_address: WeakValueDictionary[int, Segment] = WeakValueDictionary()
+#: The memory of received segments that arrays lie on, by its address.
+_by_address: WeakValueDictionary[int, Mapping] = WeakValueDictionary()
 
 
 def make(data: Any) -> Buffer:
@@ -87,7 +94,7 @@ def make(data: Any) -> Buffer:
         fd = os.memfd_create("drpipe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError:
         return bytes(data)
-    made = Made(fd, length)
+    made = Segment(fd, length)
     try:
         rest = memoryview(data).cast("B")
         while rest:
@@ -98,18 +105,18 @@ def make(data: Any) -> Buffer:
     return made
 
 
-def remember(address: int, segment: Segment) -> None:
-    """An array at this address is the whole of the segment."""
-    _by_address[address] = segment
+def remember(address: int, mapping: Mapping) -> None:
+    """An array at this address is the whole of a segment."""
+    _by_address[address] = mapping
 
 
-def at(address: int, length: int) -> Optional[Segment]:
-    """The received segment that this memory is the whole of, if it is one."""
-    segment = _by_address.get(address)
-    return segment if segment is not None and len(segment) == length else None
+def at(address: int, length: int) -> Optional[Mapping]:
+    """The memory of a received segment that begins here and is as long, if there is one."""
+    mapping = _by_address.get(address)
+    return mapping if mapping is not None and len(mapping) == length else None
 
 
-def content(segment: Shared) -> bytes:
+def content(segment: Segment) -> Union[bytes, bytearray]:
     """The bytes of a segment that cannot be sent as one."""
     return _read_all(segment.fd, len(segment))
 
@@ -150,15 +157,12 @@ class Lifeline:
                 content = _read_all(fd, length)
                 os.close(fd)
                 return content
-            segment = Segment(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ, **_UNTRACKED)
         except BaseException:
             os.close(fd)
             raise
-        segment.fd = fd
-        _count.add(1)
-        return segment
+        return Segment(fd, length)
 
-    def send(self, segment: Shared) -> bool:
+    def send(self, segment: Segment) -> bool:
         """Whether it was sent: never if the other side has no room for it."""
         fds = array.array("i", [segment.fd])
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
@@ -182,13 +186,13 @@ class Lifeline:
         return fds[0]
 
 
-def _read_all(fd: int, length: int) -> bytes:
-    parts = []
+def _read_all(fd: int, length: int) -> bytearray:
+    content = bytearray(length)
     done = 0
-    while done < length:
-        part = os.pread(fd, length - done, done)
-        if not part:
-            raise OSError(f"a segment of {length} bytes ends after {done}")
-        parts.append(part)
-        done += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    with memoryview(content) as view:
+        while done < length:
+            count = os.preadv(fd, [view[done:]], done)
+            if not count:
+                raise OSError(f"a segment of {length} bytes ends after {done}")
+            done += count
+    return content

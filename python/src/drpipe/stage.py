@@ -30,6 +30,10 @@ class _Step:
     #: What it emits depends on more than one input: it keeps a state between
     #: messages that its `finish` or a later `run` sends.
     gathers: ClassVar[bool] = False
+    #: Whether it may change the arrays that it is given; otherwise they are read-only
+    #: views. In a class that is not derived from these they can be changed, unless it has
+    #: this attribute and says otherwise.
+    writable_arrays: ClassVar[bool] = False
 
     name: str
     connections: List[str]
@@ -92,6 +96,11 @@ class Consumer(_Step):
     def run(self, msg: Any) -> Any:
         """Takes one message; what it returns is ignored."""
         raise NotImplementedError("a consumer needs a method run(self, msg)")
+
+
+def may_change_arrays(step: Any) -> bool:
+    """Whether the arrays that a step is given can be changed."""
+    return bool(getattr(step, "writable_arrays", True))
 
 
 #: What a class is not taken to have defined itself.

@@ -12,6 +12,8 @@ from .failures import Failure
 from .forks import call, forked, leave
 from .gather import Gathered
 from .page import MESSAGE, SINCE, Page
+from .pickles import MARK
+from .stage import may_change_arrays
 from .values import Decoder
 
 #: A batch is reported in parts after this much time, in nanoseconds, or when
@@ -48,6 +50,7 @@ class Task:
         if result is False or (type(result).__module__ == "numpy" and result == False):  # noqa: E712
             name = type(self._instance).__name__
             return Failure(False, [f"init of {name} returned False: it cannot work"])
+        self._decoder = Decoder(may_change_arrays(self._instance))
         self._emitter.is_open = True
         return None
 
@@ -96,7 +99,7 @@ class Task:
             failure = None
             reading = True
             try:
-                value = decode(header, buffers) if buffers else unpack(header)
+                value = decode(header, buffers) if buffers or header[0] == MARK else unpack(header)
                 reading = False
                 result = run(value)
                 if forked:

@@ -1,16 +1,19 @@
-"""Values as MessagePack, with the extension types that steps agree on."""
+"""Values as payloads: MessagePack with the extension types that steps agree on, where
+the types of all that is in a value survive it; else pickles, between steps in Python."""
 
 from __future__ import annotations
 
 import functools
 import sys
 from struct import Struct
-from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
+from types import ModuleType
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple, Union
 
 import msgpack
 
-from .failures import CodecError
-from .segments import Buffer
+from . import pickles, segments
+from .failures import CodecError, Unsendable, summary
+from .segments import BUFFER_FROM, Buffer
 
 #: The extension types.
 ARRAY, TYPED, TUPLE, COMPLEX = range(1, 5)
@@ -19,24 +22,23 @@ _COMPLEX = Struct("<dd")
 _NOTHING: Tuple[Buffer, ...] = ()
 #: So deep at most the place of what cannot be sent is looked for.
 _DEEPEST = 20
+#: What MessagePack takes for bytes, without asking.
+_LIKE_BYTES = frozenset([bytearray, memoryview])
+_ASYNC = "run must not be async"
+_CONTAINERS = frozenset([list, tuple, dict])
+_PLAIN = frozenset([int, float, str, bool, bytes, complex, type(None)])
 
 Payload = Tuple[bytes, Sequence[Buffer]]
-
-
-class Unsendable(CodecError):
-    """What MessagePack cannot carry; where it stands is not known yet."""
-
-    def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(f"{what} cannot be sent{': ' + hint if hint else ''}")
-        self.what = what
-        self.hint = hint
 
 
 class Decoder:
     """From payloads to values."""
 
-    def __init__(self) -> None:
+    def __init__(self, writable: bool = False) -> None:
+        """`writable`: whether arrays can be changed, where they are not a part of an object
+        that comes as a pickle: those always can."""
         self.buffers: Sequence[Buffer] = _NOTHING
+        self._writable = writable
         self._options: Dict[str, Any] = {"ext_hook": self._extension, "strict_map_key": False}
 
     def decode(self, header: Union[bytes, memoryview], buffers: Sequence[Buffer] = ()) -> Any:
@@ -45,6 +47,8 @@ class Decoder:
         Raises:
             CodecError: if it is not one.
         """
+        if header and header[0] == pickles.MARK:
+            return pickles.load(header, buffers)
         self.buffers = buffers
         try:
             return msgpack.unpackb(header, **self._options)
@@ -57,7 +61,7 @@ class Decoder:
             self.buffers = _NOTHING
 
     def unpack(self) -> Callable[[Union[bytes, memoryview]], Any]:
-        """A quick way for payloads without buffers; it raises whatever is the matter."""
+        """A quick way for MessagePack without buffers; it raises whatever is the matter."""
         return functools.partial(msgpack.unpackb, **self._options)
 
     def several(self, data: bytes) -> List[Any]:
@@ -70,7 +74,7 @@ class Decoder:
         if code == ARRAY:
             from . import arrays
 
-            return arrays.decode(msgpack.unpackb(data), self.buffers)
+            return arrays.decode(msgpack.unpackb(data), self.buffers, self._writable)
         if code == TYPED:
             from . import frames
 
@@ -89,12 +93,15 @@ class Encoder:
     """From values to payloads for next steps of one kind."""
 
     def __init__(self, to_python: bool) -> None:
+        #: Whether what comes out is opened by steps in Python: they tell types apart that
+        #: MessagePack does not.
         self.to_python = to_python
-        self._buffers: List[Buffer] = []
+        #: What is to stand beside the header. It is copied once the header is whole.
+        self._memory: List[Any] = []
         # One for each depth of nesting: none is used within its own work.
         self._packers = [self._new()]
         self._depth = 1
-        #: A quick way for values of plain types without anything nested.
+        #: A quick way for numbers; it raises where `encode` must be asked.
         self.pack_plain: Callable[[Any], bytes] = self._packers[0].pack
 
     def _new(self) -> Any:
@@ -106,16 +113,38 @@ class Encoder:
         Raises:
             CodecError: naming the type of what cannot be sent, and where it stands.
         """
-        self._depth = 1
         try:
-            header = self._packers[0].pack(value)
+            header = self.pack_plain(value)
+            # The marks of bytes: a bytearray has them too.
+            if (0xC4 in header or 0xC5 in header or 0xC6 in header) and self.to_python:
+                _check_bytes(value)
         except Exception as error:
-            self._buffers = []
+            return self._otherwise(value, error)
+        return (header, self._buffers()) if self._memory else (header, _NOTHING)
+
+    def _otherwise(self, value: Any, error: Exception) -> Payload:
+        """The payload of what MessagePack has refused."""
+        self._memory.clear()
+        if not self.to_python:
             raise self._explained(value, error) from None
-        if not self._buffers:
-            return header, _NOTHING
-        buffers, self._buffers = self._buffers, []
-        return header, buffers
+        try:
+            return self._pickled(value, error)
+        except Exception as second:
+            self._memory.clear()
+            raise self._explained(value, second) from None
+
+    def _pickled(self, value: Any, error: Exception) -> Payload:
+        stream, beside = pickles.dumps(value, lambda memory: memory.nbytes < BUFFER_FROM)
+        numbers = [self.add_memory(memory) for memory in beside]
+        place = stream if len(stream) < BUFFER_FROM else self.add_memory(memoryview(stream))
+        own = _name(type(value))
+        inner = _reason(error)[0]
+        name = own if inner == own or type(value) not in _CONTAINERS else f"{own} with {inner}"
+        return pickles.header(name, place, numbers), self._buffers()
+
+    def _buffers(self) -> Sequence[Buffer]:
+        memory, self._memory = self._memory, []
+        return [_buffer(part) for part in memory]
 
     def nested(self, value: Any) -> bytes:
         """The bytes of a value within an extension type."""
@@ -129,10 +158,10 @@ class Encoder:
         finally:
             self._depth -= 1
 
-    def add_buffer(self, buffer: Buffer) -> int:
-        """The number of a buffer that goes beside the header."""
-        self._buffers.append(buffer)
-        return len(self._buffers) - 1
+    def add_memory(self, memory: Any) -> int:
+        """The number of the buffer that will have what is in this memory."""
+        self._memory.append(memory)
+        return len(self._memory) - 1
 
     def typed(self, name: str, value: Any) -> Any:
         """A value with the name of its type."""
@@ -141,8 +170,10 @@ class Encoder:
     def _default(self, value: Any) -> Any:
         """What MessagePack has no type for."""
         if isinstance(value, tuple):
-            items = list(value)
-            return msgpack.ExtType(TUPLE, self.nested(items)) if self.to_python else items
+            if not self.to_python:
+                return list(value)
+            if type(value) is tuple:
+                return msgpack.ExtType(TUPLE, self.nested(list(value)))
         numpy = sys.modules.get("numpy")
         if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
             from . import arrays
@@ -151,50 +182,102 @@ class Encoder:
         to_wire = getattr(type(value), "_to_wire", None)
         if to_wire is not None:
             return to_wire(value, self)
-        return self._base(value)
+        return self._exact(value) if self.to_python else _base(value)
 
-    def _base(self, value: Any) -> Any:
-        """A value of a subclass as one of the class that MessagePack knows."""
-        if type(value) is int:
-            raise Unsendable(f"the integer {_short(value)}", "it has more than 64 bits")
-        for base in (str, int, float, dict, list, bytes, bytearray):
-            if isinstance(value, base):
-                return _plain(base, value)
-        if isinstance(value, complex):
-            if self.to_python:
-                return msgpack.ExtType(COMPLEX, _COMPLEX.pack(value.real, value.imag))
-            raise Unsendable("complex", "Rust steps have no such type; send [real, imag]")
-        raise Unsendable(_name(type(value)), _hint(value))
+    def _exact(self, value: Any) -> Any:
+        if type(value) is complex:
+            return msgpack.ExtType(COMPLEX, _COMPLEX.pack(value.real, value.imag))
+        raise Unsendable(_name(type(value)))
 
     def _explained(self, value: Any, error: Exception) -> CodecError:
-        what, hint = _reason(error)
-        place = ", ".join(self._place(value, 0))
-        text = f"{what} cannot be sent{f' (in {place})' if place else ''}"
-        return CodecError(f"{text}: {hint}" if hint else text)
+        places, culprit = self._place(value, [])
+        if self.to_python:
+            what, hint = _name(type(culprit)), _obstacle(culprit, error)
+        else:
+            what, hint = _reason(error)
+        to = "" if self.to_python else " to a step in Rust"
+        place = f" (in {', '.join(places)})" if places else ""
+        return CodecError(f"{what} cannot be sent{to}{place}{': ' + hint if hint else ''}")
 
-    def _place(self, value: Any, depth: int) -> List[str]:
-        """The way to the first thing that cannot be sent."""
-        if depth == _DEEPEST:
-            return ["..."]
-        children: List[Tuple[str, Any]] = []
-        if isinstance(value, dict):
-            children += [(f"the key {_short(key)}", key) for key in value]
-            children += [(f"key {_short(key)}", item) for key, item in value.items()]
-        elif isinstance(value, (list, tuple)):
-            children += [(f"item {index}", item) for index, item in enumerate(value)]
-        for place, child in children:
-            if self._fails(child):
-                return [place, *self._place(child, depth + 1)]
-        return []
+    def _place(self, value: Any, around: List[Any]) -> Tuple[List[str], Any]:
+        """The way to the first thing that cannot be sent, and that thing."""
+        if len(around) == _DEEPEST:
+            return ["..."], value
+        around = [*around, value]
+        for place, child in _parts(value, self.to_python):
+            if not any(child is one for one in around) and self._fails(child):
+                places, culprit = self._place(child, around)
+                return [place, *places], culprit
+        return [], value
 
     def _fails(self, value: Any) -> bool:
         try:
-            self._packers[0].pack(value)
+            self.pack_plain(value)
+            _check_bytes(value)
         except Exception:
-            return True
+            return not self.to_python or not pickles.takes(value)
         finally:
-            self._buffers = []
+            self._memory.clear()
         return False
+
+
+def _parts(value: Any, to_python: bool) -> Iterator[Tuple[str, Any]]:
+    """What is in a value, and where."""
+    if isinstance(value, dict):
+        yield from ((f"the key {_short(key)}", key) for key in value)
+        yield from ((f"key {_short(key)}", item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"item {index}", item) for index, item in enumerate(value))
+    elif to_python and not isinstance(value, (type, ModuleType)):
+        inside = getattr(value, "__dict__", None) or {}
+        yield from ((f"the attribute {name}", item) for name, item in inside.items())
+
+
+def _check_bytes(value: Any) -> None:
+    """What is like bytes, but would arrive as bytes.
+
+    Raises:
+        Unsendable: naming its type.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if kind in _LIKE_BYTES:
+        raise Unsendable(_name(kind))
+    if kind is list or kind is tuple:
+        parts = value
+    elif isinstance(value, dict):
+        parts = [*value, *value.values()]
+    else:
+        return
+    if not set(map(type, parts)) <= _PLAIN:
+        for part in parts:
+            _check_bytes(part)
+
+
+def _buffer(memory: Any) -> Buffer:
+    """The contents of memory, which the step may go on to change."""
+    if memory.nbytes < segments.SHARED_FROM:
+        return bytes(memory)
+    if "numpy" in sys.modules:
+        from . import arrays
+
+        known = arrays.known(memory)
+        if known is not None:
+            return known
+    return segments.make(memory)
+
+
+def _base(value: Any) -> Any:
+    """A value of a subclass as one of the class that MessagePack knows."""
+    if type(value) is int:
+        raise Unsendable(f"the integer {_short(value)}", "it has more than 64 bits")
+    for base in (str, int, float, dict, list, bytes, bytearray):
+        if isinstance(value, base):
+            return _plain(base, value)
+    if isinstance(value, complex):
+        raise Unsendable("complex", "Rust steps have no such type; send [real, imag]")
+    raise Unsendable(_name(type(value)), _hint(value))
 
 
 def _plain(base: Any, value: Any) -> Any:
@@ -226,6 +309,20 @@ def _reason(error: Exception) -> Tuple[str, str]:
     return "the value", str(error) or type(error).__name__
 
 
+def _obstacle(value: Any, error: Exception) -> str:
+    """Why pickle does not take a value, and what to do."""
+    if hasattr(type(value), "__await__"):
+        return _ASYNC
+    if isinstance(value, memoryview):
+        return "use bytes(...)"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    near = "" if pickles.takes_sessions() else ", or install cloudpickle"
+    is_lost = isinstance(error, (AttributeError, pickles.PicklingError))
+    hint = f"; put what it is made of into a module{near}" if is_lost else ""
+    return summary(error) + hint
+
+
 def _name(cls: type) -> str:
     home = cls.__module__
     return cls.__qualname__ if home == "builtins" else f"{home}.{cls.__qualname__}"
@@ -245,8 +342,10 @@ def _hint(value: Any) -> str:
         return "use dataclasses.asdict(...)"
     if hasattr(type(value), "isoformat"):
         return "use its isoformat()"
-    if callable(value):
-        return "functions and classes stay in their step"
+    if hasattr(type(value), "__members__"):
+        return "use its value"
     if hasattr(type(value), "__await__"):
-        return "run must not be async"
+        return _ASYNC
+    if callable(value):
+        return "functions and classes stay in steps in Python"
     return "send numbers, text, bytes, lists, tuples, dicts or numpy arrays"

@@ -8,7 +8,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 from . import segments
 from .failures import Failure
 from .gather import Many, One
-from .segments import Buffer, Lifeline, Made, Segment
+from .segments import Buffer, Lifeline, Segment
 
 VERSION = 2
 
@@ -140,7 +140,7 @@ class Writer:
             self._frames.append(data)
 
     def _buffer(self, buffer: Buffer) -> None:
-        if isinstance(buffer, (Segment, Made)):
+        if isinstance(buffer, Segment):
             if self._lifeline is not None and self._lifeline.send(buffer):
                 self._head += b"\x01" + _U64.pack(len(buffer))
                 return

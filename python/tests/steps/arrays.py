@@ -2,6 +2,8 @@
 
 import numpy as np
 
+import drpipe
+
 
 class Echo:
     def run(self, msg):
@@ -11,6 +13,11 @@ class Echo:
 class Inspect:
     def run(self, msg):
         return [msg.dtype.str, list(msg.shape), bool(msg.flags.writeable), float(msg.sum())]
+
+
+class Views(drpipe.Stage):
+    def run(self, msg):
+        return Inspect().run(msg)
 
 
 class Doubles:

@@ -68,13 +68,13 @@ class Raises:
         if msg == 3:
             raise drpipe.Permanent("three is hopeless")
         if msg == 4:
-            return {"a": [1, {2}]}
+            return {"a": [1, sys]}
         if msg == 5:
             self.send_msg(1, "OTHR")
         if msg == 6:
             raise KeyboardInterrupt
         if msg == 7:
-            return (x for x in [1, 1 << 70])
+            return (x for x in [1, memoryview(b"x")])
         return msg
 
 

@@ -27,6 +27,10 @@ const TUPLE: i8 = 3;
 /// The extension type of a complex number.
 const COMPLEX: i8 = 4;
 
+/// Begins a header that holds a pickle, which is for steps in Python. MessagePack has no
+/// such byte, so that no value can be taken for one.
+const PICKLE: u8 = 0xc1;
+
 /// The types that every language has: they travel without their names.
 const BARE: [&str; 3] = ["drpipe/Integer/1", "drpipe/Real/1", "drpipe/Text/1"];
 
@@ -75,6 +79,12 @@ fn end_typed(at: usize, header: &mut [u8]) -> Result<(), String> {
 #[inline(never)]
 pub(super) fn decode<T: DeserializeOwned>(payload: Payload, name: &str) -> Result<T> {
     let Payload { header, buffers } = payload;
+    if let Some(found) = pickled(&header) {
+        return Err(Failure::permanent(format!(
+            "the message is an object of Python ({found}), which only steps in Python can open, but \
+             the step takes a {name}: send numbers, text, bytes, lists, dicts or arrays here"
+        )));
+    }
     let (found, value) = open(&header);
     if let Some(found) = found.filter(|found| *found != name) {
         return Err(Failure::permanent(format!(
@@ -95,6 +105,15 @@ pub(super) fn decode<T: DeserializeOwned>(payload: Payload, name: &str) -> Resul
         };
         Failure::permanent(error.to_string()).wrap(outer)
     })
+}
+
+/// What a pickle is of, in the words of the step that has sent it.
+pub(crate) fn pickled(header: &[u8]) -> Option<&str> {
+    let (&PICKLE, mut rest) = header.split_first()? else { return None };
+    match (read(&mut rest), read(&mut rest)) {
+        (Ok(Token::List(_)), Ok(Token::Text(name))) => Some(name),
+        _ => Some("a pickle that cannot be read"),
+    }
 }
 
 /// The name of the type, where there is one, and the value behind it.

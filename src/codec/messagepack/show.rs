@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::token::{Token, read};
-use super::{COMPLEX, TUPLE, TYPED};
+use super::{COMPLEX, TUPLE, TYPED, pickled};
 use crate::buffer::{ARRAY, Dtype};
 
 /// The longest text that is quoted, and the most keys that are named.
@@ -108,6 +108,9 @@ const DEPTH: usize = 20;
 
 /// The value much as JSON has it, cut off where it is long.
 pub(crate) fn readable(header: &[u8]) -> String {
+    if let Some(name) = pickled(header) {
+        return format!("<an object of Python: {}>", cut(name));
+    }
     let mut text = String::new();
     let whole = write(&mut { header }, DEPTH, &mut text);
     if whole.is_none() {

@@ -266,6 +266,18 @@ fn what_is_nested_too_deep_is_refused() {
 }
 
 #[test]
+fn an_object_of_python_is_refused_by_its_name_with_a_way_out() {
+    let fields = rmp_serde::to_vec(&("lab.Event", 7, Vec::<u32>::new())).unwrap();
+    let header = [&[PICKLE], fields.as_slice()].concat();
+    let text = refused::<Frame>(&header);
+    for part in ["lab.Event", "only steps in Python", Frame::TYPE, "send numbers, text"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert_eq!(readable(&header), "<an object of Python: lab.Event>");
+    assert!(refused::<i64>(&[PICKLE]).contains("a pickle that cannot be read"));
+}
+
+#[test]
 fn a_value_is_readable() {
     let text = readable(&encoded(&picture(2), Picture::TYPE).header);
     let expected = "drpipe/Picture/1 {\"name\": \"p\", \"source\": \"p.fits\", \"width\": 2, \

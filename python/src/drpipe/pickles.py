@@ -1,0 +1,113 @@
+"""Values that MessagePack cannot carry exactly, as pickles of protocol 5, between
+steps in Python.
+
+Loading a pickle runs what its writer chose. Therefore they are made here only from
+what a step has emitted, and loaded here only from what the router of the same run
+sends, whose directory nobody else can enter. Within a payload a pickle stands alone,
+behind a byte that no MessagePack has: nothing that a step sends can become one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import sys
+from typing import Any, Callable, List, Sequence, Tuple, Union
+
+import msgpack
+
+from .failures import CodecError, summary
+from .segments import Buffer, Segment
+
+PicklingError = pickle.PicklingError
+
+#: Begins a header that holds a pickle; in MessagePack it begins nothing.
+MARK = 0xC1
+_PROTOCOL = 5
+
+
+def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[Any]]:
+    """A pickle, and the memory beside it. Objects whose classes exist in one session
+    only go by cloudpickle, where that is installed.
+
+    Args:
+        value: anything.
+        goes_within: whether an object's memory stands in the pickle itself.
+
+    Raises:
+        Exception: what pickle raises for what it cannot take.
+    """
+    try:
+        return _dumped(pickle.dumps, value, goes_within)
+    except (pickle.PicklingError, AttributeError):
+        # Of other things it would make something else: bytes of a memoryview, for example.
+        if takes_sessions():
+            import cloudpickle
+
+            return _dumped(cloudpickle.dumps, value, goes_within)
+        raise
+
+
+def takes(value: Any) -> bool:
+    """Whether a value can be pickled."""
+    try:
+        dumps(value, lambda memory: False)
+    except Exception:
+        return False
+    return True
+
+
+def takes_sessions() -> bool:
+    """Whether classes and functions that no module has can be pickled."""
+    return importlib.util.find_spec("cloudpickle") is not None
+
+
+def _dumped(
+    dump: Callable[..., bytes], value: Any, goes_within: Callable[[Any], bool]
+) -> Tuple[bytes, List[Any]]:
+    beside: List[Any] = []
+
+    def take(buffer: Any) -> bool:
+        memory = buffer.raw()
+        if goes_within(memory):
+            return True
+        beside.append(memory)
+        return False
+
+    return dump(value, protocol=_PROTOCOL, buffer_callback=take), beside
+
+
+def header(name: str, place: Union[bytes, int], buffers: Sequence[int]) -> bytes:
+    """A header with a pickle: its bytes or their buffer, and the buffers that belong to it."""
+    fields: bytes = msgpack.packb([name, place, list(buffers)])
+    return bytes([MARK]) + fields
+
+
+def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
+    """The value of a header with a pickle. Its arrays can be changed: nobody else has them.
+
+    Raises:
+        CodecError: if it cannot be loaded here.
+    """
+    try:
+        name, place, used = msgpack.unpackb(header[1:])
+        stream = buffers[place] if isinstance(place, int) else place
+        beside = [_memory(buffers[index], True) for index in used]
+        stream = _memory(stream, False)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CodecError("the message has a pickle that cannot be read") from error
+    try:
+        value = pickle.loads(stream, buffers=beside)
+    except Exception as error:
+        raise CodecError(
+            f"the message is {name}, which cannot be loaded here: {summary(error)}"
+        ) from error
+    if "numpy" in sys.modules:
+        from . import arrays
+
+        arrays.remember(beside)
+    return value
+
+
+def _memory(buffer: Any, writable: bool) -> Any:
+    return buffer.map(writable) if isinstance(buffer, Segment) else buffer
