@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import subprocess
 import sys
 import threading
 
@@ -21,6 +22,8 @@ from drpipe.pipeline import Pipeline
 from drpipe.segments import Segment
 from drpipe.values import Decoder, Encoder
 from runs import needs_program, program, written
+
+pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")
 
 PYTHON, RUST = Encoder(True), Encoder(False)
 #: What MessagePack keeps by itself.
@@ -170,6 +173,19 @@ def test_an_array_that_nobody_has_changed_is_not_copied_when_it_is_sent_on():
     writable = Decoder(True).decode(header, [segment])
     assert PYTHON.encode(writable)[1][0] is segment
     assert PYTHON.encode(Decoder().decode(header, [segment]))[1][0] is segment
+
+
+@pytest.mark.parametrize("size", [3, 5000, kinds.LARGE])
+def test_a_read_only_array_within_an_object_can_be_changed_where_it_arrives(size):
+    header, buffers = PYTHON.encode(np.zeros(size))
+    view = Decoder().decode(header, buffers)
+    assert not view.flags.writeable
+    sent, (*others,) = PYTHON.encode([kinds.Container(image=view, again=view)])
+    if size == kinds.LARGE:
+        assert others == buffers, "it is not copied"
+    (back,) = Decoder().decode(sent, [*others])
+    back.image[:] = 7
+    assert back.again is back.image and view.sum() == 0 and not view.flags.writeable
 
 
 @pytest.mark.parametrize("size", [3, 5000, kinds.LARGE])
@@ -386,3 +402,52 @@ def test_a_step_in_rust_refuses_an_object_by_its_name(tmp_path, monkeypatch, nex
     assert report.failures
     for text in texts:
         assert text in reasons
+
+
+@needs_program
+def test_a_kept_object_is_tried_again_only_if_nobody_else_can_have_written_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRPIPE", str(program()))
+    of = {"module": "kinds", "nb_process": 1}
+    config = {
+        "version": 1,
+        "python": sys.executable,
+        "pythonpath": os.path.dirname(kinds.__file__),
+        "producer": {"name": "N", "class": "Integers", "params": {"last": 2}},
+        "stagers": [{**of, "name": "MAKE", "class": "MakesEvent"}],
+        "consumer": {**of, "name": "END", "class": "Refuses"},
+    }
+    path = written(tmp_path, config)
+    failed = Pipeline.load(path).run().failures
+    assert len(failed) == 3
+
+    def quarantine(*arguments):
+        command = [str(program()), "quarantine", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert quarantine("show", "quarantine").stdout.count("<an object of Python: kinds.Event>") == 3
+    (exposed, *_) = sorted(tmp_path.glob("quarantine/*/*/header.bin"))
+    exposed.chmod(0o666)
+    retry = ["retry", "quarantine", "--config", str(path), "--set", "END.fail=false"]
+    done = quarantine(*retry)
+    assert done.returncode == 1, done.stderr
+    assert "can be written by everybody" in done.stderr and "2 entries are objects" in done.stderr
+    assert len((tmp_path / "retried.txt").read_text().splitlines()) == 2
+    exposed.chmod(0o644)
+    assert quarantine(*retry).returncode == 0
+    lines = sorted((tmp_path / "retried.txt").read_text().splitlines())
+    assert lines == [f"Event {number} [1]" for number in range(3)]
+    assert not list(tmp_path.glob("quarantine/*/*"))
+
+
+@needs_program
+def test_every_kind_comes_as_a_result_and_can_be_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRPIPE", str(program()))
+    made = [[name, make()] for name, make in KINDS.items()]
+    results = dict(drpipe.run(made, kinds.Same).check().results)
+    assert [name for name in KINDS if not same(results[name], KINDS[name]())] == []
+    for name in ("array", "large array", "structured array", "big-endian array"):
+        results[name][:] = 0

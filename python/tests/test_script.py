@@ -92,7 +92,7 @@ def test_arrays_arrive_as_arrays(size):
     for producer in ([array], iter([array])):
         (doubled,) = drpipe.run(producer, laboratory.double_array).check().results
         assert doubled.dtype == array.dtype and np.array_equal(doubled, array * 2)
-        assert not doubled.flags.writeable
+        assert doubled.flags.writeable
 
 
 def test_classes_with_parameters_and_what_steps_are_given():

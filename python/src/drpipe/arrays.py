@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence
 
 import msgpack
@@ -139,6 +140,28 @@ def _place(array: Any, encoder: Encoder) -> Any:
     if array.nbytes < BUFFER_FROM:
         return array.tobytes()
     return encoder.add_memory(array.reshape(-1).view(np.uint8))
+
+
+class _Unlocked:
+    """The same memory, said to be writable: nobody writes there who is not to."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (_address(array), False)}
+
+
+def _reduced(array: Any) -> Any:
+    """What pickle makes of an array: whether it is read-only here is not told."""
+    make, arguments, *more = array.__reduce_ex__(5)
+    if isinstance(arguments[0], PickleBuffer):
+        memory = np.frombuffer(arguments[0].raw(), np.uint8)
+        unlocked: Any = np.asarray(_Unlocked(memory))
+        arguments = (PickleBuffer(unlocked), *arguments[1:])
+    return (make, arguments, *more)
+
+
+#: For a pickler's `dispatch_table`.
+REDUCERS: Any = {np.ndarray: _reduced}
 
 
 def known(memory: Any) -> Optional[Segment]:

@@ -9,9 +9,12 @@ behind a byte that no MessagePack has: nothing that a step sends can become one.
 
 from __future__ import annotations
 
+import copyreg
 import importlib.util
+import io
 import pickle
 import sys
+from collections import ChainMap
 from typing import Any, Callable, List, Sequence, Tuple, Union
 
 import msgpack
@@ -39,6 +42,8 @@ def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[A
     """
     try:
         return _dumped(pickle.dumps, value, goes_within)
+    except _Locked:
+        return _dumped(_dump_unlocked, value, goes_within)
     except (pickle.PicklingError, AttributeError):
         # Of other things it would make something else: bytes of a memoryview, for example.
         if takes_sessions():
@@ -46,6 +51,21 @@ def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[A
 
             return _dumped(cloudpickle.dumps, value, goes_within)
         raise
+
+
+class _Locked(Exception):
+    """There is a read-only array in a value, which would arrive as one."""
+
+
+def _dump_unlocked(value: Any, **options: Any) -> bytes:
+    from . import arrays
+
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, **options)
+    table: Any = ChainMap(arrays.REDUCERS, copyreg.dispatch_table)
+    pickler.dispatch_table = table
+    pickler.dump(value)
+    return file.getvalue()
 
 
 def takes(value: Any) -> bool:
@@ -69,6 +89,8 @@ def _dumped(
 
     def take(buffer: Any) -> bool:
         memory = buffer.raw()
+        if memory.readonly and dump is pickle.dumps and "numpy" in sys.modules:
+            raise _Locked
         if goes_within(memory):
             return True
         beside.append(memory)
@@ -99,8 +121,10 @@ def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
     try:
         value = pickle.loads(stream, buffers=beside)
     except Exception as error:
+        is_lost = isinstance(error, (ImportError, AttributeError))
+        hint = "; its class must be in a module that this step can import" if is_lost else ""
         raise CodecError(
-            f"the message is {name}, which cannot be loaded here: {summary(error)}"
+            f"the message is {name}, which cannot be loaded here: {summary(error)}{hint}"
         ) from error
     if "numpy" in sys.modules:
         from . import arrays
@@ -110,4 +134,6 @@ def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
 
 
 def _memory(buffer: Any, writable: bool) -> Any:
-    return buffer.map(writable) if isinstance(buffer, Segment) else buffer
+    if isinstance(buffer, Segment):
+        return buffer.map(writable)
+    return bytearray(buffer) if writable and memoryview(buffer).readonly else buffer

@@ -13,6 +13,7 @@ class Deliver(Consumer):
 
     single = True
     gathers = False
+    writable_arrays = True
 
     def init(self) -> None:
         """Connects to the driver."""

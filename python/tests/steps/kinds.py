@@ -284,3 +284,15 @@ class Names:
 class MakesEvent:
     def run(self, number):
         return Event(number, {1}, np.arange(3))
+
+
+class Refuses:
+    """Fails, or counts what it got."""
+
+    fail: bool = True
+
+    def run(self, event):
+        if self.fail:
+            raise ValueError("not this one")
+        with open("retried.txt", "a") as file:
+            file.write(f"{type(event).__name__} {event.number} {sorted(event.telescopes)}\n")
