@@ -53,6 +53,12 @@ def test_a_value_arrives_as_it_was_sent(kind):
     assert same({"a": [0, (made,)]}, nested)
 
 
+@pytest.mark.parametrize("odd", [bytearray(b"x"), [bytearray(b"x")], kinds.Point(1, 2)])
+def test_something_odd_among_many_numbers_arrives_as_it_was_sent(odd):
+    for items in ([0.1] * 100 + [odd] + [0.1] * 100, (0.1, odd, 0.1), [odd], {"a": [1, odd]}):
+        assert same(items, there_and_back(items))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_plain_values_go_by_messagepack_and_only_they(kind):
     header, _ = PYTHON.encode(KINDS[kind]())

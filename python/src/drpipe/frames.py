@@ -40,7 +40,7 @@ class Frame:
         self.name = name
         #: Where it came from: the path of a file, or a description.
         self.source = source
-        #: The pixels, the slowest axis first; read-only if the frame was received.
+        #: The pixels, the slowest axis first.
         self.data = data
         #: The unit of the pixels.
         self.unit = unit
