@@ -227,11 +227,13 @@ async def later():
     pass
 
 
-def in_a_function():
+def in_a_function(**fields):
     class Local:
         pass
 
-    return Local()
+    made = Local()
+    made.__dict__.update(fields)
+    return made
 
 
 @pytest.mark.parametrize(
@@ -261,6 +263,12 @@ def test_what_no_module_has_goes_by_cloudpickle_or_says_so(monkeypatch):
     pytest.importorskip("cloudpickle")
     assert there_and_back([lambda: 7])[0]() == 7
     assert type(there_and_back(in_a_function())).__name__ == "Local"
+    locked = np.zeros(3)
+    locked.flags.writeable = False
+    for value in ([locked, in_a_function(image=locked)], [in_a_function(image=locked), locked]):
+        back = there_and_back(value)
+        images = [item if type(item) is np.ndarray else item.image for item in back]
+        assert images[0] is images[1] and images[0].flags.writeable
     monkeypatch.setattr(pickles, "takes_sessions", lambda: False)
     with pytest.raises(CodecError, match=r"Local cannot be sent: .* or install cloudpickle"):
         PYTHON.encode(in_a_function())

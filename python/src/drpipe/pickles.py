@@ -15,7 +15,7 @@ import io
 import pickle
 import sys
 from collections import ChainMap
-from typing import Any, Callable, List, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
 
 import msgpack
 
@@ -40,31 +40,44 @@ def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[A
     Raises:
         Exception: what pickle raises for what it cannot take.
     """
-    try:
-        return _dumped(pickle.dumps, value, goes_within)
-    except _Locked:
-        return _dumped(_dump_unlocked, value, goes_within)
-    except (pickle.PicklingError, AttributeError):
-        # Of other things it would make something else: bytes of a memoryview, for example.
-        if takes_sessions():
-            import cloudpickle
-
-            return _dumped(cloudpickle.dumps, value, goes_within)
-        raise
+    # Each takes longer than the one before it.
+    for dump in (pickle.dumps, _dump, _dump_session):
+        try:
+            return _dumped(dump, value, goes_within)
+        except _Locked:
+            continue
+        except (pickle.PicklingError, AttributeError):
+            # Of other things cloudpickle would make something else: bytes of a memoryview.
+            if dump is _dump_session or not takes_sessions():
+                raise
+    raise AssertionError
 
 
 class _Locked(Exception):
     """There is a read-only array in a value, which would arrive as one."""
 
 
-def _dump_unlocked(value: Any, **options: Any) -> bytes:
-    from . import arrays
+def _dump(value: Any, **options: Any) -> bytes:
+    """As `pickle.dumps`, but arrays can be changed where they arrive."""
+    return _dumped_by(pickle.Pickler, copyreg.dispatch_table, value, options)
 
+
+def _dump_session(value: Any, **options: Any) -> bytes:
+    import cloudpickle
+
+    pickler = cloudpickle.Pickler
+    return _dumped_by(pickler, pickler.dispatch_table, value, options)
+
+
+def _dumped_by(pickler_of: Any, table: Any, value: Any, options: Dict[str, Any]) -> bytes:
+    if "numpy" in sys.modules:
+        from . import arrays
+
+        # As an attribute of the class: a derived pickler finds none on its instance.
+        table = {"dispatch_table": ChainMap(arrays.REDUCERS, table)}
+        pickler_of = type("Pickler", (pickler_of,), table)
     file = io.BytesIO()
-    pickler = pickle.Pickler(file, **options)
-    table: Any = ChainMap(arrays.REDUCERS, copyreg.dispatch_table)
-    pickler.dispatch_table = table
-    pickler.dump(value)
+    pickler_of(file, **options).dump(value)
     return file.getvalue()
 
 
@@ -89,7 +102,7 @@ def _dumped(
 
     def take(buffer: Any) -> bool:
         memory = buffer.raw()
-        if memory.readonly and dump is pickle.dumps and "numpy" in sys.modules:
+        if memory.readonly and dump is pickle.dumps:
             raise _Locked
         if goes_within(memory):
             return True
