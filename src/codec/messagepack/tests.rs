@@ -231,7 +231,7 @@ fn a_failure_within_a_value_says_where() {
 fn what_is_no_messagepack_is_refused() {
     assert!(refused::<i64>(&[]).contains("end in the midst"));
     assert!(refused::<i64>(&[7, 7]).ends_with("1 bytes are left over"));
-    assert!(refused::<i64>(&[0xc1]).contains("begins no value"));
+    assert!(refused::<Lists>(&[0x81, 0xc1, 0]).contains("begins no value"));
     assert!(refused::<String>(b"\xa1\xff").contains("not in UTF-8"));
     // Forged lengths: nothing is allocated for them.
     for bytes in [&b"\xdd\xff\xff\xff\xff"[..], b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff"] {
