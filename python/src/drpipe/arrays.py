@@ -56,7 +56,8 @@ def decode(fields: Any, buffers: Sequence[Buffer], writable: bool) -> Any:
     memory: Any = buffer
     if isinstance(buffer, Segment):
         memory = buffer.map(writable)
-    elif writable and memoryview(buffer).readonly:
+    elif writable:
+        # What came stays as it came, for whoever wants to know what a failed call was given.
         memory = bytearray(buffer)
     flat = np.frombuffer(memory, dtype)
     flat.flags.writeable = writable

@@ -149,4 +149,5 @@ def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
 def _memory(buffer: Any, writable: bool) -> Any:
     if isinstance(buffer, Segment):
         return buffer.map(writable)
-    return bytearray(buffer) if writable and memoryview(buffer).readonly else buffer
+    # What came stays as it came, for whoever wants to know what a failed call was given.
+    return bytearray(buffer) if writable else buffer
