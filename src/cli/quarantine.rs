@@ -182,28 +182,7 @@ pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
         say(nothing_in(&args.directory));
         return ExitCode::SUCCESS;
     }
-    let mut inputs = Vec::new();
-    let (mut skipped, mut pickles) = (0, 0);
-    for Entry { path, contents } in entries {
-        let judged = contents.and_then(|contents| Ok((is_pickle(&path, &contents)?, contents)));
-        match judged {
-            Ok((pickle, contents)) => {
-                pickles += usize::from(pickle);
-                inputs.push((path, contents));
-            }
-            Err(error) => {
-                skipped += 1;
-                say(format_args!("warning: {} is skipped: {error}", path.display()));
-            }
-        }
-    }
-    if pickles > 0 {
-        say(format_args!(
-            "note: {} are objects of Python (pickles): to load one runs what its writer chose, so \
-             retry only what your own runs have kept",
-            entries_of(pickles)
-        ));
-    }
+    let (inputs, skipped) = usable(entries);
     let paths: Vec<PathBuf> = inputs.iter().map(|(path, _)| path.clone()).collect();
     let inputs = newest_of_each(inputs);
     if inputs.len() < paths.len() {
@@ -227,6 +206,33 @@ pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
         Ok(performed) => conclude(&performed, &paths, skipped, args),
         Err(code) => code,
     }
+}
+
+/// Those that can be tried again, and how many cannot.
+fn usable(entries: Vec<Entry>) -> (Vec<(PathBuf, Contents)>, usize) {
+    let mut inputs = Vec::new();
+    let (mut skipped, mut pickles) = (0, 0);
+    for Entry { path, contents } in entries {
+        let judged = contents.and_then(|contents| Ok((is_pickle(&path, &contents)?, contents)));
+        match judged {
+            Ok((pickle, contents)) => {
+                pickles += usize::from(pickle);
+                inputs.push((path, contents));
+            }
+            Err(error) => {
+                skipped += 1;
+                say(format_args!("warning: {} is skipped: {error}", path.display()));
+            }
+        }
+    }
+    if pickles > 0 {
+        say(format_args!(
+            "note: {} are objects of Python (pickles): to load one runs what its writer chose, so \
+             retry only what your own runs have kept",
+            entries_of(pickles)
+        ));
+    }
+    (inputs, skipped)
 }
 
 /// The entries to be tried again, which nobody else tries again meanwhile.
