@@ -27,6 +27,7 @@ mod name;
 mod nearest;
 pub mod note;
 mod observe;
+mod ours;
 mod parcel;
 pub mod pipeline;
 mod plain;
@@ -36,7 +37,10 @@ mod quarantine;
 pub mod registry;
 mod report;
 mod router;
+mod scratch;
+mod secret;
 mod segment;
+mod shown;
 pub mod stage;
 #[path = "../stages/mod.rs"]
 pub mod stages;

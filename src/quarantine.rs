@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -48,6 +49,8 @@ struct Place {
     /// The type that each step takes, and how it is serialized.
     inputs: Arc<BTreeMap<String, (&'static str, Codec)>>,
     retried: Retried,
+    /// Whether the run has made the directory, which is its own from then on.
+    is_made: Arc<AtomicBool>,
     /// Ends production: what fails from now on could not be kept either.
     halt: Arc<dyn Fn(String) + Send + Sync>,
 }
@@ -98,7 +101,7 @@ pub(crate) struct Reason {
 
 impl Kept {
     fn keep(&mut self, place: &Place, casualty: &Casualty) {
-        match write(place, casualty) {
+        match make_directory(place).and_then(|()| write(place, casualty)) {
             Ok(()) => {
                 self.count += 1;
                 self.directory.get_or_insert_with(|| place.directory.clone());
@@ -150,6 +153,7 @@ impl Keeper {
             config_hash: plan.config_hash.clone(),
             inputs: Arc::new(inputs.collect()),
             retried,
+            is_made: Arc::default(),
             halt: Arc::new(halt),
         };
         Self { place, writer: None, kept: Kept::default() }
@@ -190,9 +194,33 @@ fn start(place: Place) -> io::Result<Writer> {
     Ok(Writer { casualties: sender, thread })
 }
 
+/// Makes the run's directory. That it can be made is what tells that no other run has this
+/// name, here or on another machine; later it may have been removed with its last entry.
+fn make_directory(place: &Place) -> io::Result<()> {
+    let directory = &place.directory;
+    if place.is_made.load(Ordering::Relaxed) {
+        return fs::create_dir_all(directory);
+    }
+    let made = match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            directory.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::create_dir(directory)
+        }
+        made => made,
+    };
+    made.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            let why = format!("another run is called {} too; start this one again", place.run);
+            io::Error::other(why)
+        }
+        _ => error,
+    })?;
+    place.is_made.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
 fn write(place: &Place, casualty: &Casualty) -> io::Result<()> {
     let directory = &place.directory;
-    fs::create_dir_all(directory)?;
     // Whole or not at all, like every product.
     let entry = tempfile::Builder::new().prefix(".entry-").tempdir_in(directory)?;
     fs::write(entry.path().join("header.bin"), &*casualty.payload.header)?;
@@ -227,4 +255,36 @@ fn reason(place: &Place, casualty: &Casualty) -> io::Result<Reason> {
         codec: input.map_or(Codec::default(), |(_, codec)| *codec),
         retried_from: place.retried.history(casualty),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(directory: PathBuf) -> Place {
+        Place {
+            directory,
+            run: "20260101T000000Z-1180000001".into(),
+            config_hash: String::new(),
+            inputs: Arc::default(),
+            retried: Retried::default(),
+            is_made: Arc::default(),
+            halt: Arc::new(|_| ()),
+        }
+    }
+
+    /// As in two containers with one directory, started in the same instant.
+    #[test]
+    fn of_two_runs_of_one_name_the_second_is_refused() {
+        let quarantine = tempfile::tempdir().unwrap();
+        let directory = quarantine.path().join("q/20260101T000000Z-1180000001");
+        let (first, second) = (place(directory.clone()), place(directory.clone()));
+        make_directory(&first).unwrap();
+        let error = make_directory(&second).unwrap_err().to_string();
+        assert!(error.contains("another run is called"), "{error}");
+        // With its last entry a directory goes; it is made again.
+        fs::remove_dir(&directory).unwrap();
+        make_directory(&first.clone()).unwrap();
+        assert!(directory.is_dir());
+    }
 }

@@ -3,6 +3,37 @@
 import gc
 import os
 import sys
+from typing import Any, Callable
+
+
+def find() -> Callable[[], Any]:
+    """What is to be done, by the arguments."""
+    if sys.argv[1:2] == ["--inline"]:
+        from drpipe import inline
+
+        gc.enable()
+        return lambda: inline.main(sys.argv[2:])
+    if sys.argv[1:] == ["--describe"]:
+        from drpipe.describe import main
+    elif sys.argv[1:2] == ["--rehearse"]:
+        from drpipe.worker import rehearse as main
+    else:
+        from drpipe.worker import main
+    return main
+
+
+def load(carried: str) -> Callable[[], Any]:
+    """As `find`; what a power cut has left of compiled files is made anew."""
+    try:
+        return find()
+    except (EOFError, ImportError, TypeError, ValueError):
+        import shutil
+
+        shutil.rmtree(os.path.join(carried, "drpipe", "__pycache__"), ignore_errors=True)
+        for name in [name for name in sys.modules if name.split(".")[0] == "drpipe"]:
+            del sys.modules[name]
+        return find()
+
 
 if __name__ == "__main__" and sys.version_info < (3, 9):
     # Nothing else of this package can be read here.
@@ -22,15 +53,4 @@ if __name__ == "__main__":
     if sys.path[:1] != [carried]:
         # Python leaves it out when it is told to be careful.
         sys.path.insert(0, carried)
-    if sys.argv[1:2] == ["--inline"]:
-        from drpipe.inline import main as run_inline
-
-        gc.enable()
-        run_inline(sys.argv[2:])
-    elif sys.argv[1:] == ["--describe"]:
-        from drpipe.describe import main
-    elif sys.argv[1:2] == ["--rehearse"]:
-        from drpipe.worker import rehearse as main
-    else:
-        from drpipe.worker import main
-    main()
+    load(carried)()

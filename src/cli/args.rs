@@ -65,9 +65,9 @@ Exit codes:
 const QUARANTINE_EXAMPLES: &str = "\
 Examples:
   drpipe quarantine list quarantine
-  drpipe quarantine show quarantine/20250314T021530Z-4711/000001-CLEAN
+  drpipe quarantine show quarantine/20250314T021530Z-4180093127/000001-CLEAN
   drpipe quarantine retry quarantine --config pipeline.json
-  drpipe quarantine retry quarantine/20250314T021530Z-4711 --set CLEAN.threshold=4";
+  drpipe quarantine retry quarantine/20250314T021530Z-4180093127 --set CLEAN.threshold=4";
 
 const WHY_HELP: &str = "\
 It is taken from the journal that runs keep with --journal or --resume.
@@ -84,7 +84,7 @@ Exit codes:
 const REPORT_HELP: &str = "\
 Examples:
   drpipe report night7.journal
-  drpipe report night7.journal --run 20250314T021530Z-4711 -o night7.html
+  drpipe report night7.journal --run 20250314T021530Z-4180093127 -o night7.html
   drpipe report events.jsonl -o -
   drpipe run --config pipeline.json --report night7.html";
 
@@ -217,7 +217,8 @@ pub(super) struct RunArgs {
     /// one at localhost:5565
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = Address::DEFAULT)]
     pub(super) monitor: Option<Address>,
-    /// What lets other machines steer: they see the run only, if there is none
+    /// What steering over the network takes, from this machine too; without one, others only
+    /// look. Better given as DRPIPE_MONITOR_TOKEN, which no other user can read
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token)]
     pub(super) monitor_token: Option<String>,
     #[command(flatten)]
@@ -301,10 +302,11 @@ pub(super) struct MonitorArgs {
     /// Show this run too, or the runs of this monitor, such as http://tel2:5565/
     #[arg(long = "run", value_name = "URL")]
     pub(super) runs: Vec<String>,
-    /// The token that the runs given by --run were given
+    /// The token that the runs given by --run were given; better given as DRPIPE_TOKEN
     #[arg(long, env = "DRPIPE_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
-    /// What lets other machines steer: they see the runs only, if there is none
+    /// What steering over the network takes, from this machine too; without one, others only
+    /// look. Better given as DRPIPE_MONITOR_TOKEN, which no other user can read
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token)]
     pub(super) monitor_token: Option<String>,
 }

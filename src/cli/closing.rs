@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::words::one_line;
 use crate::pipeline::{Report, Verdict};
 
 /// So many directories are named.
@@ -20,8 +21,8 @@ fn products(directories: &BTreeMap<String, u64>) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     let places = named.iter().take(MOST_NAMED).map(|(directory, count)| {
         let below = Path::new(directory).strip_prefix(&here).ok();
-        let below = below.filter(|path| *path != Path::new("")).map(|path| path.display());
-        let shown = below.map_or((*directory).clone(), |path| path.to_string());
+        let below = below.filter(|path| *path != Path::new(""));
+        let shown = shown(below.unwrap_or(Path::new(directory)));
         if named.len() == 1 { shown } else { format!("{shown} ({count})") }
     });
     let places: Vec<String> = places.collect();
@@ -56,7 +57,7 @@ pub(super) fn text(report: &Report, config: &Path, journal: bool) -> String {
 }
 
 fn shown(path: &Path) -> String {
-    path.display().to_string()
+    one_line(&path.display().to_string())
 }
 
 /// A word as a shell takes it.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::target::{self, Key, Problem, Target};
 use super::words;
-use super::{STOPPED, complain, print, say};
+use super::{STOPPED, complain, print, say, tell};
 use crate::status::View;
 
 const EXAMPLES: &str = "\
@@ -18,7 +18,7 @@ Examples:
   drpipe ctl resume
   drpipe ctl workers CLEAN 4
   drpipe ctl retry 000001-CLEAN
-  drpipe ctl drain --run -4711
+  drpipe ctl drain --run 093127
   drpipe ctl status --run http://tel2:5565/ --json
 
 Exit codes:
@@ -85,13 +85,16 @@ enum Verb {
 pub(super) fn ctl(args: CtlArgs) -> ExitCode {
     let CtlArgs { verb, run, key } = args;
     let (run, token) = (run.as_deref(), key.token.as_deref());
+    let for_programs =
+        matches!(verb, Some(Verb::List { json: true } | Verb::Status { json: true }));
     let done = match verb.unwrap_or(Verb::List { json: false }) {
         Verb::List { json } => target::all(run, token).map(|runs| list(&runs, json)),
         Verb::Status { json } => target::one(run, token).and_then(|run| status(&run, json)),
         verb => target::one(run, token).and_then(|run| steer(&run, &verb)),
     };
     match done {
-        Ok(text) => print(text.as_bytes()),
+        Ok(text) if for_programs => print(text.as_bytes()),
+        Ok(text) => tell(&text),
         Err(Problem { code, why }) => complain(code, format_args!("error: {why}")),
     }
 }

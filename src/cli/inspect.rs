@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::args::{CheckArgs, GraphFormat, StagesArgs};
-use super::{USAGE, complain};
+use super::words::one_line;
+use super::{USAGE, complain, tell};
 use crate::config;
 use crate::config::plan::{Plan, Step};
 use crate::nearest::nearest;
@@ -13,18 +14,20 @@ use crate::pipeline::Pipeline;
 use crate::python::{self, Listed};
 use crate::registry::{Class, Registry};
 
+/// For programs, as it is.
 fn print(text: &str) -> ExitCode {
     super::print(text.as_bytes())
 }
 
 pub(super) fn check(pipeline: &Pipeline, args: &CheckArgs) -> ExitCode {
     let plan = pipeline.plan();
-    let mut text = format!("{}: the configuration is valid\n", args.named.source().shown());
+    let mut text =
+        format!("{}: the configuration is valid\n", one_line(&args.named.source().shown()));
     for (index, step) in plan.steps.iter().enumerate() {
         text +=
             &format!("  {} ({}, {}){}\n", step.name, step.class, staff(step), leads(plan, index));
     }
-    print(&text)
+    tell(&text)
 }
 
 /// `3 workers`, `1 to 3 workers in processes`, `2 workers on threads and 1 in processes`.
@@ -106,10 +109,10 @@ fn show(offers: &[Offer], args: &StagesArgs) -> ExitCode {
         None if args.json => {
             print(&format!("{:#}\n", offers.iter().map(as_json).collect::<Value>()))
         }
-        None => print(&list(offers)),
+        None => tell(&list(offers)),
         Some(name) => match offers.iter().find(|offer| offer.class.name() == name) {
             Some(offer) if args.json => print(&format!("{:#}\n", as_json(offer))),
-            Some(offer) => print(&describe(offer)),
+            Some(offer) => tell(&describe(offer)),
             None => {
                 let names: Vec<&str> = offers.iter().map(|offer| offer.class.name()).collect();
                 let hint = match nearest(name, names.iter().copied()) {

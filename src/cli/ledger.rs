@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::words::one_line;
 use crate::pipeline::{Report, StepReport, Verdict};
 use crate::registry::Kind;
+use crate::shown;
 use crate::status::bottleneck;
 
 const HEADINGS: [&str; 10] = [
@@ -68,7 +70,7 @@ fn row(step: &StepReport) -> Row {
         _ => [counts.received.to_string(), counts.done.to_string()],
     };
     [
-        step.name.clone(),
+        one_line(&step.name),
         step.workers.to_string(),
         received,
         done,
@@ -95,7 +97,7 @@ fn conclusion(report: &Report) -> String {
         Verdict::SomeFailed => {
             format!("done in {}, but not everything succeeded\n", duration(report.elapsed))
         }
-        Verdict::Stopped(reason) => format!("stopped: {reason}\n"),
+        Verdict::Stopped(reason) => shown::message(&format!("stopped: {reason}\n")),
         Verdict::Interrupted => format!("interrupted after {}\n", duration(report.elapsed)),
     };
     text

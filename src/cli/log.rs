@@ -1,5 +1,6 @@
 //! Log lines on standard error.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use indicatif::MultiProgress;
@@ -12,6 +13,7 @@ use super::args::{LogFormat, RunArgs};
 use crate::config::plan::OnError;
 use crate::error::Failure;
 use crate::event::{Event, Level};
+use crate::shown;
 
 /// The target of what worker processes log and print, so that a filter can tell it
 /// from what the run itself says.
@@ -41,7 +43,10 @@ pub(super) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), String> 
         .with_ansi(io::stderr().is_terminal() && !no_color)
         .with_target(false)
         .log_internal_errors(false)
-        .with_writer(AboveBars(bars.clone()));
+        .with_writer(AboveBars {
+            bars: bars.clone(),
+            for_people: args.log_format == LogFormat::Text,
+        });
     // A program that embeds drpipe may have set up its own logging: it stays.
     let _ = match args.log_format {
         LogFormat::Text => builder.try_init(),
@@ -52,12 +57,20 @@ pub(super) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), String> 
 
 /// Writes to standard error while the progress bars are out of the way.
 #[derive(Clone)]
-struct AboveBars(MultiProgress);
+struct AboveBars {
+    bars: MultiProgress,
+    /// Not for programs, which get what is in a name as it is.
+    for_people: bool,
+}
 
 impl Write for AboveBars {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = match self.for_people {
+            true => Cow::Owned(shown::log_line(&String::from_utf8_lossy(line)).into_bytes()),
+            false => Cow::Borrowed(line),
+        };
         // The run goes on when nobody reads its log any more.
-        let _ = self.0.suspend(|| io::stderr().write_all(line));
+        let _ = self.bars.suspend(|| io::stderr().write_all(&text));
         Ok(line.len())
     }
 

@@ -17,6 +17,7 @@ mod progress;
 mod quarantine;
 mod report;
 mod run;
+mod secrets;
 mod signals;
 mod source;
 mod summary;
@@ -35,10 +36,11 @@ use clap::{CommandFactory, FromArgMatches};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::config::Setting;
+use crate::config::{ConfigError, Setting};
 use crate::nearest::nearest;
 use crate::pipeline::{LoadError, Pipeline};
 use crate::registry::Registry;
+use crate::shown;
 use crate::stage::{Consumer, Producer, Stage};
 use args::{Args, Command, QuarantineCommand};
 use source::Source;
@@ -126,8 +128,10 @@ impl Cli {
         self
     }
 
-    /// Does what the program's arguments say.
+    /// Does what the program's arguments say. If a token is among them, the program first
+    /// starts itself anew with that in its environment.
     pub fn run(self) -> ExitCode {
+        secrets::hide();
         self.run_with(std::env::args_os())
     }
 
@@ -228,7 +232,7 @@ impl Cli {
             let what = "is a FITS file; name the configuration first: drpipe CONFIG FRAMES";
             return Err(complain(USAGE, format_args!("error: {} {what}", config.display())));
         }
-        let settings = source.settings().map_err(|error| complain(USAGE, error))?;
+        let settings = source.settings().map_err(|error| complain_of(&error))?;
         let loaded = match source.is_standard_input() {
             false => Pipeline::load(source.config(), &self.registry, &settings),
             true => self.load_standard_input(source, &settings),
@@ -249,7 +253,7 @@ impl Cli {
                 let hint = hint.unwrap_or_default();
                 Err(complain(USAGE, format_args!("error: {error}{hint}")))
             }
-            Err(LoadError::Wrong(error)) => Err(complain(USAGE, error)),
+            Err(LoadError::Wrong(error)) => Err(complain_of(&error)),
         }
     }
 }
@@ -291,13 +295,24 @@ fn refuse(error: &clap::Error) -> ExitCode {
 /// Says something to the user. A standard error that has gone away, because
 /// the terminal was closed, say, must not end a run.
 fn say(message: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{message}");
+    let _ = writeln!(std::io::stderr(), "{}", shown::message(&message.to_string()));
 }
 
 /// Says what is wrong.
 fn complain(code: u8, message: impl Display) -> ExitCode {
     say(message);
     ExitCode::from(code)
+}
+
+/// Says all that is wrong with a configuration, a line each.
+fn complain_of(error: &ConfigError) -> ExitCode {
+    error.diagnostics.iter().for_each(say);
+    ExitCode::from(USAGE)
+}
+
+/// Prints text for a person.
+fn tell(text: &str) -> ExitCode {
+    print(shown::lines(text).as_bytes())
 }
 
 /// Prints what was asked for. A reader that has gone away needs nothing more;

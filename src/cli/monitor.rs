@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::args::{MonitorArgs, RunArgs};
-use super::{STOPPED, complain, say};
+use super::{STOPPED, complain, say, target};
 use crate::config::plan::Plan;
 use crate::event::Level;
 use crate::monitor::{Elsewhere, Monitor, Options, show_all as serve};
@@ -15,6 +15,7 @@ pub(super) fn show_all(args: MonitorArgs) -> ExitCode {
     let elsewhere = |url| Elsewhere { url, token: token.clone() };
     let elsewhere: Vec<Elsewhere> = runs.into_iter().map(elsewhere).collect();
     let options = Options { address: Some(address), token: monitor_token };
+    target::warn();
     match serve(options, &elsewhere, |_, text| say(text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => complain(STOPPED, format_args!("error: {why}")),

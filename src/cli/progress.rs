@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::words;
+use super::words::{self, one_line};
 use crate::config::plan::Plan;
 use crate::status::{State, StepView, View};
 
@@ -36,7 +36,8 @@ impl Progress {
         if !std::io::stderr().is_terminal() {
             return Self::Lines { next: LINE_EVERY };
         }
-        let width = plan.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
+        let width =
+            plan.steps.iter().map(|step| one_line(&step.name).chars().count()).max().unwrap_or(0);
         let add = |template, prefix: String| {
             let style = ProgressStyle::with_template(template)
                 .unwrap_or_else(|_| ProgressStyle::default_spinner());
@@ -46,7 +47,10 @@ impl Progress {
         };
         let run = add("{wide_msg}", String::new());
         let step = |name: &str| add("{prefix} {spinner} {wide_msg}", format!("{name:width$}"));
-        Self::Bars { run, steps: plan.steps.iter().map(|plan| step(&plan.name)).collect() }
+        Self::Bars {
+            run,
+            steps: plan.steps.iter().map(|plan| step(&one_line(&plan.name))).collect(),
+        }
     }
 
     /// Shows where the run stands, `elapsed` after its start, if it is time to.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::args::{EntriesArgs, RetryArgs};
 use super::run::Performed;
 use super::words::one_line;
-use super::{STOPPED, USAGE, complain, print, run, say};
+use super::{STOPPED, USAGE, complain, print, run, say, tell};
 use crate::codec::{self, Codec};
 use crate::pipeline::{Pipeline, Verdict};
 use crate::quarantine::{Contents, Entry, Taken, find, is_pickle, read_payload, remove};
@@ -43,7 +43,7 @@ fn with_entries(args: &EntriesArgs, text: impl FnOnce(&[Entry]) -> String) -> Ex
         say(nothing_in(&args.directory));
         return ExitCode::SUCCESS;
     }
-    print(text(&entries).as_bytes())
+    tell(&text(&entries))
 }
 
 fn nothing_in(directory: &Path) -> String {
@@ -51,7 +51,7 @@ fn nothing_in(directory: &Path) -> String {
 }
 
 fn row(entry: &Entry) -> [String; 7] {
-    let path = entry.path.display().to_string();
+    let path = one_line(&entry.path.display().to_string());
     let reason = match &entry.contents {
         Ok(contents) => &contents.reason,
         Err(error) => {
@@ -62,10 +62,10 @@ fn row(entry: &Entry) -> [String; 7] {
     };
     [
         path,
-        reason.step.clone(),
-        reason.cause.clone(),
+        one_line(&reason.step),
+        one_line(&reason.cause),
         reason.attempts.to_string(),
-        reason.time.clone(),
+        one_line(&reason.time),
         one_line(reason.origin.as_deref().unwrap_or("-")),
         one_line(why(&reason.reason)),
     ]
@@ -95,7 +95,7 @@ fn table(rows: &[[String; 7]]) -> String {
 
 /// All fields of `reason.json`, and the sizes of the files.
 fn details(entry: &Entry) -> String {
-    let mut text = format!("{}\n", entry.path.display());
+    let mut text = one_line(&entry.path.display().to_string()) + "\n";
     match &entry.contents {
         Err(error) => text += &field("corrupt", &Value::from(error.as_str())),
         Ok(contents) => {
@@ -137,8 +137,8 @@ fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => one_line(text),
-        Value::Object(members) => past(members).unwrap_or_else(|| value.to_string()),
-        value => value.to_string(),
+        Value::Object(members) => past(members).unwrap_or_else(|| one_line(&value.to_string())),
+        value => one_line(&value.to_string()),
     }
 }
 

@@ -16,7 +16,8 @@ pub(super) fn report(args: &ReportArgs) -> ExitCode {
     let file = match &args.output {
         Some(file) if file.as_os_str() == "-" => return print(page.as_bytes()),
         Some(file) => file.clone(),
-        None => PathBuf::from(format!("{}.html", chronicle.run().unwrap_or("run"))),
+        // Whatever a journal says, the page is written here.
+        None => PathBuf::from(chronicle.run().unwrap_or("run").replace('/', "_") + ".html"),
     };
     match summary::write_text(&page, &file) {
         Ok(()) => {

@@ -11,8 +11,10 @@ use super::driver::Driver;
 use super::events::Events;
 use super::progress::Progress;
 use super::summary::is_standard;
+use super::words::one_line;
 use super::{
     STOPPED, USAGE, closing, complain, ledger, log, monitor, print, report, say, signals, summary,
+    tell,
 };
 use crate::event::Event;
 use crate::pipeline::{Mode, Pipeline, Report, RunError, Verdict};
@@ -166,8 +168,7 @@ fn start_and_watch(
 /// One line, whatever is in a file's name or a failure's text.
 fn explained(origin: &str, skipped: bool, why: &str) -> String {
     let decision = if skipped { "skip" } else { "run" };
-    let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
-    format!("{decision}\t{}\t{}\n", plain(origin), plain(why))
+    format!("{decision}\t{}\t{}\n", one_line(origin), one_line(why))
 }
 
 /// Prints the ledger and writes the summary. What the run was to leave and cannot be
@@ -191,7 +192,7 @@ pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) 
         // Standard output is the summary's or the report's alone where it was asked for.
         match [&args.summary, &args.report].into_iter().flatten().any(|file| is_standard(file)) {
             true => say(ledger.trim_end()),
-            false => whole &= print(ledger.as_bytes()) == ExitCode::SUCCESS,
+            false => whole &= tell(&ledger) == ExitCode::SUCCESS,
         }
     }
     ExitCode::from(if whole { report.exit_code } else { STOPPED })

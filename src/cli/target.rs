@@ -3,13 +3,14 @@
 use clap::Args as ClapArgs;
 use serde_json::Value;
 
-use super::{STOPPED, USAGE};
-use crate::monitor::{Client, ClientError, find_run, live_runs};
+use super::{STOPPED, USAGE, say};
+use crate::monitor::{Client, ClientError, find_run, live_runs, unsafe_places};
 
 /// What opens a monitor.
 #[derive(Debug, Default, ClapArgs)]
 pub(super) struct Key {
-    /// What gives the right to steer a run at an address, if the run was given one
+    /// What gives the right to steer a run at an address, if the run was given one; better
+    /// given as DRPIPE_MONITOR_TOKEN
     #[arg(
         long,
         global = true,
@@ -78,7 +79,17 @@ pub(super) fn all(place: Option<&str>, token: Option<&str>) -> Result<Vec<Target
     match place {
         Some(url) if is_address(url) => at(url, token),
         Some(part) => Ok(vec![one(Some(part), token)?]),
-        None => Ok(live_runs().into_iter().map(of_this_machine).collect()),
+        None => {
+            warn();
+            Ok(live_runs().into_iter().map(of_this_machine).collect())
+        }
+    }
+}
+
+/// Says where runs of this user may be and cannot be looked for.
+pub(super) fn warn() {
+    for problem in unsafe_places() {
+        say(format_args!("warning: runs are not looked for in {problem}; remove or mend it"));
     }
 }
 
@@ -88,6 +99,7 @@ pub(super) fn all(place: Option<&str>, token: Option<&str>) -> Result<Vec<Target
 /// If there is none, or more than one; in words, with what there is.
 pub(super) fn one(place: Option<&str>, token: Option<&str>) -> Result<Target, Problem> {
     let Some(url) = place.filter(|place| is_address(place)) else {
+        warn();
         let found = find_run(place.unwrap_or_default()).map_err(Problem::usage)?;
         return Ok(of_this_machine(found));
     };
@@ -157,7 +169,7 @@ mod tests {
         for address in ["http://tel2:5565/", "localhost:5565", "tel2/runs/A/"] {
             assert!(is_address(address), "{address}");
         }
-        for part in ["20260101T000000Z-11", "-11", ""] {
+        for part in ["20260101T000000Z-1180000001", "-118", ""] {
             assert!(!is_address(part), "{part}");
         }
     }

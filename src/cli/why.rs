@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::args::WhyArgs;
 use super::ledger::duration;
-use super::{STOPPED, USAGE, complain, print, say};
+use super::words::one_line;
+use super::{STOPPED, USAGE, complain, print, say, tell};
 use crate::journal::JournalError;
 use crate::journal::lineage::{Gathered, Input, Lineage, Part, like};
 use crate::journal::read::{Attempt, Journal};
@@ -53,14 +54,14 @@ fn look_up(args: &WhyArgs, place: &Path, here: &Path) -> Result<ExitCode, Journa
         return Ok(if lineage.is_empty() { ExitCode::from(NOT_FOUND) } else { printed });
     }
     if !lineage.is_empty() {
-        return Ok(print(in_words(&lineage).as_bytes()));
+        return Ok(tell(&in_words(&lineage)));
     }
     let near = like(&journal, &args.path)?;
     let hint = match &near[..] {
         [] => String::new(),
         near => format!(
             "; near are:\n  {}",
-            near.iter().map(|n| plain(n)).collect::<Vec<_>>().join("\n  ")
+            near.iter().map(|n| one_line(n)).collect::<Vec<_>>().join("\n  ")
         ),
     };
     say(format_args!(
@@ -107,8 +108,12 @@ fn in_words(lineage: &Lineage) -> String {
             text.push('\n');
         }
         if let Some(product) = &input.product {
-            let _ =
-                writeln!(text, "{} was made from {}\n", plain(product), plain(&input.item.origin));
+            let _ = writeln!(
+                text,
+                "{} was made from {}\n",
+                one_line(product),
+                one_line(&input.item.origin)
+            );
         }
         describe(&mut text, input);
     }
@@ -123,7 +128,7 @@ fn in_words(lineage: &Lineage) -> String {
 
 fn describe(text: &mut String, input: &Input) {
     let item = &input.item;
-    let _ = writeln!(text, "{}: {}", plain(&item.origin), state(input));
+    let _ = writeln!(text, "{}: {}", one_line(&item.origin), state(input));
     for part in &input.runs {
         describe_run(text, part);
     }
@@ -132,14 +137,15 @@ fn describe(text: &mut String, input: &Input) {
 /// What became of it, in words.
 fn state(input: &Input) -> String {
     let (item, run) = (&input.item, &input.run);
-    let step = item.step.as_deref().unwrap_or("a step");
+    let step = one_line(item.step.as_deref().unwrap_or("a step"));
+    let run = one_line(run);
     match item.state.as_str() {
         "done" => format!("done in run {run} at {}", item.time),
         "gathered" => format!("processed in run {run}, and gathered by {step}"),
         "dropped" => format!("left when run {run} was stopped"),
         "failed" => {
             let reason = item.reason.as_deref().unwrap_or("the reason is not known");
-            format!("failed in run {run} at {step}: {}", plain(reason))
+            format!("failed in run {run} at {step}: {}", one_line(reason))
         }
         _ => format!("under way when run {run} ended or was killed"),
     }
@@ -154,15 +160,20 @@ fn describe_run(text: &mut String, part: &Part) {
     let _ = writeln!(text, "  run {}, started {}, {ended}", run.run, run.started);
     let width = part.attempts.iter().map(|attempt| attempt.step.chars().count()).max().unwrap_or(0);
     for attempt in &part.attempts {
-        let _ = writeln!(text, "    {:<width$}  {}", attempt.step, attempted(attempt));
+        let _ = writeln!(text, "    {:<width$}  {}", one_line(&attempt.step), attempted(attempt));
     }
     for product in &part.products {
         let gone = if product.missing { ", not there any more" } else { "" };
-        let _ = writeln!(text, "    made {} ({}{gone})", plain(&product.path), product.step);
+        let _ = writeln!(
+            text,
+            "    made {} ({}{gone})",
+            one_line(&product.path),
+            one_line(&product.step)
+        );
     }
     for entry in &part.quarantine {
         let gone = if entry.exists() { "" } else { " (not there any more)" };
-        let _ = writeln!(text, "    kept in {}{gone}", plain(&entry.display().to_string()));
+        let _ = writeln!(text, "    kept in {}{gone}", one_line(&entry.display().to_string()));
     }
 }
 
@@ -179,7 +190,7 @@ fn attempted(attempt: &Attempt) -> String {
         let _ = write!(text, ", waited {}, ran {}", seconds(waited), seconds(busy));
     }
     if let Some(reason) = &attempt.reason {
-        let _ = write!(text, ": {}", plain(reason));
+        let _ = write!(text, ": {}", one_line(reason));
     }
     text
 }
@@ -191,16 +202,11 @@ fn describe_gathered(text: &mut String, gathered: &Gathered) {
     let _ = writeln!(
         text,
         "{} was made by {} in run {run} at {} from {count} {inputs}:",
-        plain(&product.path),
-        product.step,
-        product.time
+        one_line(&product.path),
+        one_line(&product.step),
+        one_line(&product.time)
     );
     for origin in made_from {
-        let _ = writeln!(text, "  {}", plain(origin));
+        let _ = writeln!(text, "  {}", one_line(origin));
     }
-}
-
-/// One line, whatever is in it.
-fn plain(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
 }

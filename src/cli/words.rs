@@ -1,6 +1,7 @@
 //! How the numbers of a run are written for people.
 
 use crate::registry::Kind;
+use crate::shown;
 use crate::status::{Standing, State, StepView, View};
 
 /// What a step does for the pace of the run.
@@ -144,7 +145,7 @@ pub(super) fn pipeline(name: &str, directory: &str) -> String {
 
 /// What comes from elsewhere must not break a line or steer the terminal.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    shown::line(text).into_owned()
 }
 
 #[cfg(test)]
@@ -165,10 +166,5 @@ mod tests {
         assert_eq!(rates, words);
         let counts = [7, 9_999_999, 12_345_678, u64::MAX / 1_000_000_000].map(count);
         assert_eq!(counts, ["7", "9999999", "12.3M", "18.4G"]);
-    }
-
-    #[test]
-    fn nothing_of_a_text_steers_the_terminal() {
-        assert_eq!(one_line("a\u{1b}[31m\nb"), "a [31m b");
     }
 }

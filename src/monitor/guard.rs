@@ -44,7 +44,7 @@ pub(super) enum Way {
 /// What the service knows of itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Doors {
-    /// What steers from other machines, if anything does.
+    /// What steers over the network; if there is none, whoever asks on this machine does.
     pub(super) token: Option<String>,
     /// The names of this machine that it is asked by.
     pub(super) names: Vec<String>,
@@ -72,7 +72,10 @@ impl Doors {
         };
         not_from_another_site(facts)?;
         let known = self.shows_token(facts)?;
-        let may_steer = known || facts.way == Way::Socket || (local && !facts.forwarded);
+        // Once there is a token, a request from this machine may be anybody's: a proxy need
+        // not say that it passes one on.
+        let from_here = local && !facts.forwarded && self.token.is_none();
+        let may_steer = known || facts.way == Way::Socket || from_here;
         if !facts.changes {
             return Ok(may_steer);
         }
@@ -82,10 +85,12 @@ impl Doors {
                 403,
                 "the header \"X-Drpipe: 1\" is missing: without it, a page of another site could ask for this",
             ),
-            (false, Some(_)) => refuse(401, "steering from elsewhere needs the run's token"),
+            (false, Some(_)) => {
+                refuse(401, "steering needs the token: give it with DRPIPE_MONITOR_TOKEN")
+            }
             (false, None) => refuse(
                 403,
-                "steering is possible from this machine only; --monitor-token lets others in",
+                "steering is possible from this machine only; a run that was started with DRPIPE_MONITOR_TOKEN lets in whoever has the token",
             ),
         }
     }
@@ -237,10 +242,16 @@ mod tests {
             (shown("secret"), 401),
             (Facts { origin: Some("http://evil.example"), ..shown("Bearer secret") }, 403),
             (Facts { marked: false, ..shown("Bearer secret") }, 403),
-            (post(HERE, "localhost:5565"), 200),
+            // What comes from this machine may come from a proxy that says nothing.
+            (post(HERE, "localhost:5565"), 401),
+            (Facts { authorization: Some("Bearer secret"), ..post(HERE, "localhost:5565") }, 200),
+            (post(Way::Socket, "localhost"), 200),
         ] {
             assert_status(Some("secret"), &facts, status);
         }
+        let look = |way| Facts { way, host: Some("localhost:5565"), ..Facts::default() };
+        assert_eq!(doors(Some("secret")).judge(&look(HERE)), Ok(false));
+        assert_eq!(doors(Some("secret")).judge(&look(Way::Socket)), Ok(true));
         // A token where the run has none is no offence, and no key.
         assert_status(None, &shown("Bearer secret"), 403);
     }

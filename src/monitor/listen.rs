@@ -106,9 +106,15 @@ impl Listening {
             port => format!(" (port {port} is taken)"),
         };
         match (self.is_local, has_token) {
-            (true, _) => (
+            (true, false) => (
                 Level::Info,
                 format!("monitor at http://{at}/ (this machine only; may steer){moved}"),
+            ),
+            (true, true) => (
+                Level::Info,
+                format!(
+                    "monitor at http://{at}/ (this machine only; whoever has the token may steer){moved}"
+                ),
             ),
             (false, false) => (
                 Level::Warning,

@@ -11,6 +11,7 @@ mod listen;
 mod metrics;
 mod own;
 mod pages;
+mod relay;
 mod routes;
 mod serve;
 mod several;
@@ -26,9 +27,10 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 pub use client::{Client, ClientError, Lines, NextLine};
-pub use socket::{LiveRun, find_run, live_runs};
+pub use socket::{LiveRun, find_run, live_runs, unsafe_places};
 
 use crate::config::Address;
 use crate::event::Level;
@@ -57,6 +59,9 @@ pub struct Monitor {
     thread: JoinHandle<()>,
 }
 
+/// How soon a run notices that its socket was removed.
+const NOTICE: Duration = Duration::from_secs(1);
+
 /// What is said about the monitor itself.
 type Say = Box<dyn Fn(Level, &str) + Send>;
 
@@ -74,13 +79,7 @@ impl Monitor {
         say: impl Fn(Level, &str) + Send + 'static,
     ) -> io::Result<Self> {
         let own = Own::new(stream, control);
-        let socket = match RunSocket::open(&own.run) {
-            Ok(socket) => Some(socket),
-            Err(error) => {
-                say(Level::Debug, &format!("other programs cannot see this run: {error}"));
-                None
-            }
-        };
+        let socket = RunSocket::open(&own.run).map_err(|error| unseen(&say, &error)).ok();
         let runtime = runtime()?;
         let (stop, stopped) = oneshot::channel();
         let show = move || {
@@ -115,14 +114,8 @@ async fn show(
     let doors = Doors { token, names: names(address.as_ref()) };
     let has_token = doors.token.is_some();
     let (server, ending) = serve::begin(routes::router(Arc::new(Site { doors, shown })));
-    if let Some(socket) = &socket {
-        match socket.listener.try_clone().and_then(UnixListener::from_std) {
-            Ok(listener) => spawn(Arc::clone(&server).serve(listener)),
-            Err(error) => {
-                say(Level::Debug, &format!("other programs cannot see this run: {error}"))
-            }
-        }
-    }
+    // What runs have left here that were killed goes.
+    drop(tokio::task::spawn_blocking(socket::live_runs));
     let teller = Arc::clone(&own);
     let telling = tokio::spawn(async move { teller.tell().await });
     let network = async {
@@ -131,14 +124,60 @@ async fn show(
         }
         std::future::pending::<()>().await;
     };
+    let findable = stay_findable(socket, &own.run, &server, &say);
     tokio::select! {
         () = network => {}
+        () = findable => {}
         _ = stopped => {}
     }
     telling.abort();
     own.refresh();
-    drop((server, socket));
+    drop(server);
     ending.end().await;
+}
+
+/// Serves those who look for the run by its name. When its socket has gone, with a directory
+/// that the system has removed, say, it is made again.
+async fn stay_findable(
+    mut socket: Option<RunSocket>,
+    run: &str,
+    server: &Arc<Server>,
+    say: &(dyn Fn(Level, &str) + Send),
+) {
+    let mut is_known = socket.is_none();
+    if let Some(socket) = &socket {
+        serve_here(socket, server, say);
+    }
+    loop {
+        sleep(NOTICE).await;
+        if socket.as_ref().is_some_and(RunSocket::is_there) {
+            continue;
+        }
+        match RunSocket::open(run) {
+            Ok(again) => {
+                serve_here(&again, server, say);
+                let place = again.path.display();
+                say(Level::Info, &format!("other programs find this run at {place} now"));
+                (socket, is_known) = (Some(again), false);
+            }
+            Err(error) if !is_known => {
+                unseen(say, &error);
+                is_known = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn serve_here(socket: &RunSocket, server: &Arc<Server>, say: &(dyn Fn(Level, &str) + Send)) {
+    match socket.listener.try_clone().and_then(UnixListener::from_std) {
+        Ok(listener) => spawn(Arc::clone(server).serve(listener)),
+        Err(error) => unseen(say, &error),
+    }
+}
+
+fn unseen(say: &(dyn Fn(Level, &str) + Send), error: &io::Error) {
+    say(Level::Warning, &format!("drpipe ctl and top cannot find this run: {error}"));
 }
 
 /// Listens on the network for a run, and says where.

@@ -24,6 +24,8 @@ use crate::status::View;
 const MOST_BODY: usize = 4 << 10;
 /// What `drpipe monitor` says it is by.
 pub(super) const MONITOR: &str = "x-drpipe-monitor";
+/// The type of events, one a line.
+pub(super) const EVENTS: &str = "application/x-ndjson";
 /// Whose it is.
 pub(super) const USER: &str = "x-drpipe-user";
 
@@ -94,6 +96,11 @@ pub(super) fn router(site: Arc<Site>) -> Router {
 /// Lets in whom the site lets in, and says to browsers what answers may be used for.
 async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next) -> Response {
     let judgement = site.doors.judge(&facts(&request));
+    let policy = match request.uri().path().contains("/api/") {
+        // What tells of runs is no page, whatever is in it.
+        true => "default-src 'none'; frame-ancestors 'none'; sandbox",
+        false => "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    };
     let mut response = match judgement {
         Ok(may_steer) => {
             request.extensions_mut().insert(Steers(may_steer));
@@ -103,10 +110,7 @@ async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next
     };
     let headers = response.headers_mut();
     for (name, value) in [
-        (
-            "content-security-policy",
-            "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-        ),
+        ("content-security-policy", policy),
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
         ("referrer-policy", "no-referrer"),
@@ -127,7 +131,11 @@ async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next
 fn facts(request: &Request) -> Facts<'_> {
     let headers = request.headers();
     let text = |name: &str| one(headers, name);
-    let passed_on = ["x-forwarded-for", "x-forwarded-host", "forwarded", "via", "x-real-ip"];
+    let passed_on = |name: &HeaderName| {
+        const SAYING_SO: [&str; 6] =
+            ["forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"];
+        name.as_str().starts_with("x-forwarded") || SAYING_SO.contains(&name.as_str())
+    };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let is_page = !request.uri().path().contains("/api/");
     Facts {
@@ -139,7 +147,7 @@ fn facts(request: &Request) -> Facts<'_> {
         host: text("host"),
         origin: text("origin"),
         fetch_site: text("sec-fetch-site"),
-        forwarded: passed_on.iter().any(|name| headers.contains_key(*name)),
+        forwarded: headers.keys().any(passed_on),
         authorization: text("authorization"),
         marked: text("x-drpipe") == Some("1"),
     }
@@ -303,9 +311,9 @@ async fn events(
     match &site.shown {
         Shown::Own(own) => {
             let body = feed::events(own.stream.watch_after(after), connection);
-            Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+            Ok(([(header::CONTENT_TYPE, EVENTS)], body).into_response())
         }
-        Shown::Several(several) => several.pass_on(&run, &format!("events?after={after}")).await,
+        Shown::Several(several) => several.events(&run, after).await,
     }
 }
 
@@ -330,8 +338,13 @@ async fn quarantine(
     site.run(&run)?;
     match &site.shown {
         Shown::Own(own) => {
-            let reason = own.quarantined(&entry);
-            reason.map(as_json).ok_or_else(|| not_found("there is no such entry in quarantine"))
+            let own = Arc::clone(own);
+            let reason = tokio::task::spawn_blocking(move || own.quarantined(&entry)).await;
+            reason
+                .ok()
+                .flatten()
+                .map(as_json)
+                .ok_or_else(|| not_found("there is no such entry in quarantine"))
         }
         Shown::Several(several) => several.quarantined(&run, &entry).await,
     }

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::Method;
 use hyper::header::CONTENT_TYPE;
 use serde::Deserialize;
@@ -21,8 +21,11 @@ use super::client::{Client, ClientError, Splitter};
 use super::feed::{self, Moment, json};
 use super::guard::Refusal;
 use super::own::Pictures;
+use super::relay::{Answer, history, is_name, status_of, whole};
+use super::routes::{EVENTS, as_json};
 use super::serve::Connection;
 use super::socket::{self, LiveRun};
+use super::thumbnail::is_png;
 use crate::status::{State, View};
 
 /// How often runs are looked for.
@@ -118,7 +121,8 @@ impl Several {
                 && let Ok(listed) = serde_json::from_slice::<Vec<Listed>>(&listed)
             {
                 for Listed { run, state } in listed {
-                    if state != State::Ended && only.as_ref().is_none_or(|only| *only == run) {
+                    let is_wanted = only.as_ref().is_none_or(|only| *only == run);
+                    if state != State::Ended && is_wanted && is_name(&run) {
                         self.follow(run, client.clone(), false);
                     }
                 }
@@ -130,7 +134,14 @@ impl Several {
     /// Follows a run that is not followed yet.
     fn follow(self: &Arc<Self>, name: String, client: Client, is_here: bool) {
         let mut runs = lock(&self.runs);
-        if runs.by_name.get(&name).is_some_and(|known| !known.is_over()) {
+        // No run elsewhere takes the name of one of this machine, which would be steered in
+        // its place.
+        let keeps = |known: &Arc<Followed>| match (known.is_here, is_here) {
+            (false, true) => false,
+            (true, false) => true,
+            _ => !known.is_over(),
+        };
+        if runs.by_name.get(&name).is_some_and(keeps) {
             return;
         }
         let run = Arc::new(Followed {
@@ -154,6 +165,10 @@ impl Several {
     /// Keeps what is known of a run that is over, and forgets the oldest.
     fn remember(&self, run: &Followed) {
         let mut runs = lock(&self.runs);
+        if !runs.by_name.get(&run.name).is_some_and(|known| std::ptr::eq(&**known, run)) {
+            // Another run has taken its name.
+            return;
+        }
         if lock(&run.kept).view.is_none() {
             // It ended before it said anything.
             runs.by_name.remove(&run.name);
@@ -200,7 +215,7 @@ impl Several {
     }
 
     pub(super) fn history(&self, name: &str) -> Result<Bytes, Refusal> {
-        Ok(lock(&self.known(name)?.kept).history.clone())
+        Ok(self.known(name)?.history())
     }
 
     pub(super) fn stream(
@@ -210,7 +225,7 @@ impl Several {
         connection: Arc<Connection>,
     ) -> Result<Body, Refusal> {
         let run = self.known(name)?;
-        let history = lock(&run.kept).history.clone();
+        let history = run.history();
         Ok(feed::stream(&run.feed, &history, may && run.may_steer(), connection))
     }
 
@@ -222,7 +237,8 @@ impl Several {
             let here = products.iter().filter(|p| run.is_here && p.path.is_absolute());
             return run.pictures.of(here, number).await;
         }
-        ask(&run.client, &run.path(&format!("api/pictures/{number}"))).await.ok()
+        let picture = ask(&run.client, &run.path(&format!("api/pictures/{number}"))).await.ok()?;
+        is_png(&picture).then_some(picture)
     }
 
     pub(super) async fn quarantined(&self, name: &str, entry: &str) -> Result<Response, Refusal> {
@@ -238,16 +254,23 @@ impl Several {
                     .for_each(|byte| path.push_str(&format!("%{byte:02X}"))),
             }
         }
-        self.pass_on(name, &format!("quarantine/{path}")).await
+        let run = self.known(name)?;
+        let answer = run.pass_on(&format!("quarantine/{path}")).await?;
+        let (status, body) = whole(answer).await?;
+        Ok((status, as_json(body)).into_response())
     }
 
-    /// Has the run answer.
-    pub(super) async fn pass_on(&self, name: &str, what: &str) -> Result<Response, Refusal> {
+    /// The run's events, one a line, as they come.
+    pub(super) async fn events(&self, name: &str, after: u64) -> Result<Response, Refusal> {
         let run = self.known(name)?;
-        run.not_over()?;
-        let request =
-            run.client.request(Method::GET, &run.path(&format!("api/{what}")), Bytes::new())?;
-        relay(&run.client, request).await
+        let (answer, sender) = run.pass_on(&format!("events?after={after}")).await?;
+        let status = status_of(&answer);
+        // The connection lasts as long as what it brings.
+        let body = Body::new(answer.into_body().map_frame(move |frame| {
+            let _lasting = &sender;
+            frame
+        }));
+        Ok((status, [(CONTENT_TYPE, EVENTS)], body).into_response())
     }
 
     /// Has the run do what was posted.
@@ -266,26 +289,9 @@ impl Several {
         }
         let request =
             run.client.request(Method::POST, &run.path(&format!("api/{action}")), body)?;
-        relay(&run.client, request).await
+        let (status, body) = whole(run.client.send(request).await?).await?;
+        Ok((status, as_json(body)).into_response())
     }
-}
-
-type Asked = hyper::Request<http_body_util::Full<Bytes>>;
-
-async fn relay(client: &Client, request: Asked) -> Result<Response, Refusal> {
-    let (answer, sender) = client.send(request).await?;
-    let status = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
-    let kind = answer.headers().get(CONTENT_TYPE).cloned();
-    // The connection lasts as long as what it brings.
-    let body = Body::new(answer.into_body().map_frame(move |frame| {
-        let _lasting = &sender;
-        frame
-    }));
-    let mut response = (status, body).into_response();
-    if let Some(kind) = kind {
-        response.headers_mut().insert(CONTENT_TYPE, kind);
-    }
-    Ok(response)
 }
 
 /// The body of a good answer.
@@ -293,7 +299,7 @@ async fn ask(client: &Client, path: &str) -> Result<Bytes, Refusal> {
     let request = client.request(Method::GET, path, Bytes::new())?;
     let (answer, _sender) = client.send(request).await?;
     let status = answer.status().as_u16();
-    let body = http_body_util::Limited::new(answer.into_body(), MOST_HISTORY).collect();
+    let body = Limited::new(answer.into_body(), MOST_HISTORY).collect();
     let failed = |why: String| Refusal { status: 503, why };
     let body = timeout(SILENCE, body).await.map_err(|error| failed(error.to_string()))?;
     let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
@@ -315,6 +321,24 @@ impl Followed {
             true => Err(Refusal { status: 409, why: "the run is over".to_owned() }),
             false => Ok(()),
         }
+    }
+
+    /// Has the run answer.
+    async fn pass_on(&self, what: &str) -> Result<Answer, Refusal> {
+        self.not_over()?;
+        let path = self.path(&format!("api/{what}"));
+        Ok(self.client.send(self.client.request(Method::GET, &path, Bytes::new())?).await?)
+    }
+
+    fn keep_history(&self, text: Bytes) {
+        if let Some(history) = history(text) {
+            lock(&self.kept).history = history;
+        }
+    }
+
+    fn history(&self) -> Bytes {
+        let kept = lock(&self.kept).history.clone();
+        if kept.is_empty() { Bytes::from_static(b"{}") } else { kept }
     }
 
     fn path(&self, rest: &str) -> String {
@@ -362,7 +386,7 @@ impl Followed {
             if reviewed.elapsed() > REVIEW && !self.is_over() {
                 reviewed = Instant::now();
                 if let Ok(history) = ask(&self.client, &self.path("api/history")).await {
-                    lock(&self.kept).history = history;
+                    self.keep_history(history);
                 }
             }
         }
@@ -372,22 +396,22 @@ impl Followed {
         match event {
             "snapshot" => {
                 if let Ok(snapshot) = serde_json::from_str::<Snapshot>(data) {
-                    let mut kept = lock(&self.kept);
-                    kept.history = Bytes::from(snapshot.history.get().to_owned());
-                    kept.may_steer = snapshot.may_steer;
-                    drop(kept);
+                    lock(&self.kept).may_steer = snapshot.may_steer;
+                    self.keep_history(Bytes::from(snapshot.history.get().to_owned()));
                     self.take_view(snapshot.view.get().as_bytes());
                 }
             }
-            "history" => lock(&self.kept).history = Bytes::from(data.to_owned()),
+            "history" => self.keep_history(Bytes::from(data.to_owned())),
             "view" => self.take_view(data.as_bytes()),
             _ => {}
         }
     }
 
     fn take_view(&self, text: &[u8]) {
-        if let Ok(view) = serde_json::from_slice::<View>(text) {
-            self.show(view);
+        match serde_json::from_slice::<View>(text) {
+            Ok(view) if view.run == self.name => self.show(view),
+            // What is not understood is not shown, nor what says that it is another run.
+            _ => {}
         }
     }
 

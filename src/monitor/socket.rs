@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,14 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::nearest::nearest;
+use crate::ours::{check_private, make_private};
 
 /// What the name of a socket ends with.
 const ENDING: &str = ".sock";
+/// What it begins with before it is one that runs are found by.
+const UNNAMED: &str = ".";
+/// So often one is made anew that was taken for that of a run that was killed.
+const TRIES: usize = 16;
 
 /// A run that is under way on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +35,8 @@ pub struct LiveRun {
 pub(super) struct RunSocket {
     pub(super) path: PathBuf,
     pub(super) listener: UnixListener,
+    /// Which file it is: its device and its number there.
+    file: (u64, u64),
 }
 
 impl RunSocket {
@@ -49,60 +56,86 @@ impl RunSocket {
     }
 
     fn open_in(directory: &Path, run: &str) -> io::Result<Self> {
-        make_private(directory)?;
         let path = directory.join(format!("{run}{ENDING}"));
-        // It gets its name when it listens already: one that refuses is taken for the
-        // socket of a run that was killed, and removed.
-        let unnamed = directory.join(format!(".{run}"));
-        let _ = fs::remove_file(&unnamed);
-        let listener = UnixListener::bind(&unnamed)?;
-        let named = fs::set_permissions(&unnamed, fs::Permissions::from_mode(0o600))
-            .and_then(|()| listener.set_nonblocking(true))
-            .and_then(|()| fs::rename(&unnamed, &path));
-        if let Err(error) = named {
-            let _ = fs::remove_file(&unnamed);
-            return Err(error);
+        for _ in 0..TRIES {
+            make_private(directory)?;
+            match Self::make(directory, &path) {
+                // Whoever removes the sockets of killed runs has met it before it listened.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    if is_live(&path) {
+                        return Err(io::Error::other("another run of this name is under way"));
+                    }
+                }
+                result => return result,
+            }
         }
-        Ok(Self { path, listener })
+        Err(io::Error::other("something removes each new socket at once"))
+    }
+
+    /// It gets its name when it listens already: one that refuses is taken for the socket of
+    /// a run that was killed, and removed.
+    fn make(directory: &Path, path: &Path) -> io::Result<Self> {
+        let unnamed = tempfile::Builder::new().prefix(UNNAMED).make_in(directory, |unnamed| {
+            let listener = UnixListener::bind(unnamed)?;
+            fs::set_permissions(unnamed, fs::Permissions::from_mode(0o600))?;
+            Ok(listener)
+        })?;
+        let (listener, unnamed) = unnamed.into_parts();
+        listener.set_nonblocking(true)?;
+        // Of two runs of one name the second gets none.
+        fs::hard_link(&unnamed, path)?;
+        let found = fs::symlink_metadata(&unnamed)?;
+        Ok(Self { path: path.to_owned(), listener, file: (found.dev(), found.ino()) })
+    }
+
+    /// Whether those who look find it: the directory of a session goes with its last login.
+    pub(super) fn is_there(&self) -> bool {
+        let found = fs::symlink_metadata(&self.path);
+        found.is_ok_and(|found| (found.dev(), found.ino()) == self.file)
     }
 }
 
 impl Drop for RunSocket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
-/// Where sockets may be, the best place first.
+/// Where sockets may be, the best place first: a run and those who look for it may have been
+/// started in different sessions. Whoever names a place means no other.
 fn directories() -> Vec<PathBuf> {
-    let of_session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let of_session = of_session.filter(|path| path.is_absolute()).map(|path| path.join("drpipe"));
+    let given = |variable: &str| {
+        let path = std::env::var_os(variable).map(PathBuf::from);
+        path.filter(|path| path.is_absolute()).map(|path| path.join("drpipe"))
+    };
+    if let Some(only) = given("DRPIPE_RUNTIME_DIR") {
+        return vec![only];
+    }
     let user = rustix::process::geteuid().as_raw();
-    of_session.into_iter().chain([PathBuf::from(format!("/tmp/drpipe-{user}"))]).collect()
+    let of_session = given("XDG_RUNTIME_DIR");
+    let usual = [format!("/run/user/{user}/drpipe"), format!("/tmp/drpipe-{user}")];
+    let mut all: Vec<PathBuf> = of_session.into_iter().collect();
+    for path in usual.map(PathBuf::from) {
+        if !all.contains(&path) {
+            all.push(path);
+        }
+    }
+    all
 }
 
-/// Makes the directory if it is missing.
-fn make_private(directory: &Path) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => check_private(directory),
-    }
-}
-
-/// A directory that somebody else can write to could hold anything.
-fn check_private(directory: &Path) -> io::Result<()> {
-    let found = fs::symlink_metadata(directory)?;
-    let mine = found.uid() == rustix::process::geteuid().as_raw();
-    if !found.is_dir() || !mine {
-        return Err(io::Error::other("expected a directory of this user"));
-    }
-    if found.mode() & 0o077 != 0 {
-        return Err(io::Error::other(format!(
-            "found the mode {:o}, which lets others in; expected 700",
-            found.mode() & 0o777
-        )));
-    }
-    Ok(())
+/// Places where runs of this user would be found, were these not in somebody else's hands;
+/// with the reasons.
+pub fn unsafe_places() -> Vec<String> {
+    let problem = |place: PathBuf| match check_private(&place) {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Some(format!("{}: {error}", place.display()))
+        }
+        _ => None,
+    };
+    directories().into_iter().filter_map(problem).collect()
 }
 
 /// The runs of this user that are under way on this machine, in the order of their
@@ -111,16 +144,19 @@ pub fn live_runs() -> Vec<LiveRun> {
     let places = directories().into_iter().filter(|place| check_private(place).is_ok());
     let mut runs: Vec<LiveRun> = places.flat_map(|place| live_in(&place)).collect();
     runs.sort();
+    runs.dedup_by(|a, b| a.name == b.name);
     runs
 }
 
 fn live_in(directory: &Path) -> Vec<LiveRun> {
     let Ok(children) = fs::read_dir(directory) else { return Vec::new() };
     let run = |socket: PathBuf| {
-        let name = socket.file_name()?.to_str()?.strip_suffix(ENDING)?.to_owned();
-        if name.starts_with('.') {
+        let file = socket.file_name()?.to_str()?;
+        if file.starts_with(UNNAMED) {
+            is_live(&socket);
             return None;
         }
+        let name = file.strip_suffix(ENDING)?.to_owned();
         is_live(&socket).then_some(LiveRun { name, socket })
     };
     children.filter_map(|child| run(child.ok()?.path())).collect()
@@ -131,7 +167,10 @@ fn is_live(path: &Path) -> bool {
     match try_connect(path) {
         Ok(()) => true,
         Err(Errno::CONNREFUSED) => {
-            let _ = fs::remove_file(path);
+            // So a file is answered that is no socket at all.
+            if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+                let _ = fs::remove_file(path);
+            }
             false
         }
         // A run that is stopped by a debugger answers later.
@@ -211,13 +250,47 @@ mod tests {
         assert_eq!(fs::metadata(&open.path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
         // As a run that was killed leaves it.
-        let stale = directory.join("B.sock");
+        let (stale, begun) = (directory.join("B.sock"), directory.join(".begun"));
         drop(UnixListener::bind(&stale).unwrap());
+        drop(UnixListener::bind(&begun).unwrap());
         let names = || live_in(&directory).into_iter().map(|run| run.name).collect::<Vec<_>>();
         assert_eq!(names(), ["A"]);
-        assert!(!stale.exists());
+        assert!(!stale.exists() && !begun.exists());
         drop(open);
         assert!(names().is_empty() && fs::read_dir(&directory).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn of_two_runs_of_one_name_the_second_gets_no_socket() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("drpipe");
+        let first = RunSocket::open_in(&directory, "A").unwrap();
+        let error = RunSocket::open_in(&directory, "A").unwrap_err().to_string();
+        assert!(error.contains("another run of this name"), "{error}");
+        assert!(first.is_there() && is_live(&first.path));
+        let path = first.path.clone();
+        std::mem::forget(first);
+        assert!(is_live(&path), "it goes only with the program");
+    }
+
+    #[test]
+    fn a_socket_whose_directory_was_removed_is_made_again() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("drpipe");
+        let lost = RunSocket::open_in(&directory, "A").unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(!lost.is_there());
+        let again = RunSocket::open_in(&directory, "A").unwrap();
+        drop(lost);
+        assert!(again.is_there() && is_live(&again.path));
+    }
+
+    #[test]
+    fn runs_are_looked_for_where_other_sessions_put_them() {
+        let all = directories();
+        let user = rustix::process::geteuid().as_raw();
+        let usual = [format!("/run/user/{user}/drpipe"), format!("/tmp/drpipe-{user}")];
+        assert!(usual.iter().all(|place| all.contains(&PathBuf::from(place))), "{all:?}");
     }
 
     #[test]

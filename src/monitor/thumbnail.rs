@@ -1,10 +1,11 @@
 //! Small pictures of the pictures that stages have made.
 
-use std::fs::{self, File};
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+
+use crate::plain;
 
 /// The longer side, in pixels.
 const SIDE: u32 = 320;
@@ -14,22 +15,27 @@ const MOST_MEMORY: u64 = 512 << 20;
 
 /// The picture in the file, made small, as PNG; none if it is no picture in PNG or JPEG.
 pub(super) fn thumbnail(path: &Path) -> Option<Vec<u8>> {
-    // What is no plain file could make the reader wait.
-    let found = fs::metadata(path).ok()?;
-    if !found.is_file() || found.len() > MOST_FILE {
+    let mut file = plain::open_unlinked(path).ok()?;
+    if file.metadata().ok()?.len() > MOST_FILE {
         return None;
     }
     let mut start = Vec::new();
-    File::open(path).ok()?.take(16).read_to_end(&mut start).ok()?;
+    (&file).take(16).read_to_end(&mut start).ok()?;
     let format = image::guess_format(&start).ok()?;
     if !matches!(format, ImageFormat::Png | ImageFormat::Jpeg) {
         return None;
     }
-    let mut reader = ImageReader::with_format(BufReader::new(File::open(path).ok()?), format);
+    file.rewind().ok()?;
+    let mut reader = ImageReader::with_format(BufReader::new(file), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(MOST_MEMORY);
     reader.limits(limits);
     small(&reader.decode().ok()?)
+}
+
+/// Whether these are the bytes of a picture as [`thumbnail`] makes them.
+pub(super) fn is_png(bytes: &[u8]) -> bool {
+    image::guess_format(bytes).is_ok_and(|format| format == ImageFormat::Png)
 }
 
 fn small(picture: &DynamicImage) -> Option<Vec<u8>> {
@@ -48,6 +54,8 @@ fn small(picture: &DynamicImage) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -73,6 +81,9 @@ mod tests {
         fs::write(&text, "\u{89}PNG, it says").unwrap();
         assert_eq!(thumbnail(&text), None);
         assert_eq!(thumbnail(place.path()), None);
+        let fifo = place.path().join("fifo.png");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from(0o600)).unwrap();
+        assert_eq!(thumbnail(&fifo), None);
         assert_eq!(thumbnail(Path::new("/dev/zero")), None);
         let cut = place.path().join("cut.png");
         fs::write(&cut, b"\x89PNG\r\n\x1a\n").unwrap();

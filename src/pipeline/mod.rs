@@ -28,6 +28,8 @@ use crate::python::{Carried, Questions};
 use crate::quarantine::{Keeper, Retried};
 use crate::registry::Registry;
 use crate::router::Batches;
+use crate::scratch;
+use crate::secret;
 use crate::stream::Stream;
 use crate::trace::Trace;
 use crate::transport::hub::{self, Command, Commander, HubError};
@@ -275,9 +277,10 @@ impl Pipeline {
         self.start(mode)?.wait()
     }
 
-    /// Says by which command the run was asked for: those who watch it see that.
+    /// Says by which command the run was asked for: those who watch it see that, but for the
+    /// values of options and settings that are called a token, a password or a secret.
     pub fn set_command(&mut self, arguments: impl IntoIterator<Item = String>) {
-        self.command = arguments.into_iter().collect();
+        self.command = secret::command(arguments);
     }
 
     /// Starts a run in the background.
@@ -300,6 +303,7 @@ impl Pipeline {
         if in_processes && process::is_worker() {
             return Err(RunError::InWorker);
         }
+        scratch::sweep();
         let private = in_processes.then(Private::make).transpose()?;
         let (commander, commands) = hub::commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));

@@ -1,12 +1,13 @@
 //! The first and the last word of a run's stream.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RunError;
 use crate::config::plan::Plan;
 use crate::event::{Event, NextStep, Opened, StepPlan};
+use crate::secret;
 use crate::stream::Stream;
 use crate::summary::Report;
 
@@ -75,7 +76,7 @@ pub(super) fn opened(
         sequential,
         directory: std::env::current_dir().unwrap_or_default(),
         command,
-        config: plan.config.clone(),
+        config: secret::configuration(plan.config.clone()),
         config_hash: plan.config_hash.clone(),
         quarantine: plan.quarantine.clone(),
         journal,
@@ -90,11 +91,29 @@ fn program() -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Unique on this machine: the time, the process and a number within it.
+/// The time, and digits that make it unique: thousandths of a second, so that names are in
+/// the order of time, and chance, for programs in containers may have the same process
+/// number, and a machine without a clock the same time.
 pub(super) fn run_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    let suffix = if count == 0 { String::new() } else { format!("-{count}") };
-    format!("{time}-{}{suffix}", std::process::id())
+    const CHANCES: u64 = 10_000_000;
+    let now = jiff::Timestamp::now();
+    let milliseconds = now.subsec_millisecond().unsigned_abs();
+    // The keys of a map come from the system's source of chance.
+    let chance = RandomState::new().hash_one((std::process::id(), now.as_nanosecond())) % CHANCES;
+    format!("{}-{milliseconds:03}{chance:07}", now.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_the_order_of_time() {
+        let early = run_name();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let names: std::collections::BTreeSet<String> = (0..1000).map(|_| run_name()).collect();
+        // Of a thousand in a few milliseconds two may be equal once in some runs of this.
+        assert!(names.len() > 990, "{}", names.len());
+        assert!(names.iter().all(|name| *name > early && name.len() == 27), "{early} {names:?}");
+    }
 }

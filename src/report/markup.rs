@@ -5,29 +5,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::name::name_of_path;
+use crate::shown;
 
 /// Text as it may stand between tags and within quotes. What would be unseen, or would
 /// turn the direction of the words around it, is named instead.
 pub(super) fn text(text: impl Display) -> String {
     let mut escaped = String::new();
-    for c in text.to_string().chars() {
+    for c in shown::lines(&text.to_string()).chars() {
         match c {
             '&' => escaped += "&amp;",
             '<' => escaped += "&lt;",
             '>' => escaped += "&gt;",
             '"' => escaped += "&quot;",
             '\'' => escaped += "&#39;",
-            '\n' | '\t' => escaped.push(c),
-            c if c.is_control() || is_unseen(c) => escaped += &c.escape_unicode().to_string(),
             c => escaped.push(c),
         }
     }
     escaped
-}
-
-/// Marks of direction, and characters without a shape.
-fn is_unseen(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A whole number with thin spaces between thousands.

@@ -3,6 +3,7 @@
 //! after by the `supervisor`) or on the caller's thread (`sequential`).
 
 mod guard;
+mod keeper;
 mod page;
 pub(crate) mod process;
 pub(crate) mod sequential;

@@ -18,6 +18,7 @@ use rustix::process::{Signal, getpgrp, kill_current_process_group};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::keeper::{self, KEEPER};
 use super::page::Page;
 use super::serve::{Watch, serve};
 use crate::error::Failure;
@@ -93,8 +94,15 @@ pub(super) fn without_itself(error: io::Error) -> io::Error {
 pub(super) const INTERPRETER: &str = "DRPIPE_PYTHON";
 pub(super) const MAIN: &str = "DRPIPE_PYTHON_MAIN";
 
-/// Runs this process as a worker, to its end.
+/// Runs this process as a worker, or as what the supervisor has started it for besides, to
+/// its end.
 pub(crate) fn run(registry: &Registry) -> ! {
+    if let Some(directory) = std::env::var_os(KEEPER) {
+        match take_standard_input() {
+            Ok(lifeline) => keeper::run(Path::new(&directory), lifeline),
+            Err(_) => std::process::exit(EXIT_LOST.into()),
+        }
+    }
     if let (Some(interpreter), Some(main)) = (std::env::var_os(INTERPRETER), std::env::var_os(MAIN))
     {
         become_python(&interpreter, &main);
@@ -158,7 +166,7 @@ fn unknown(class: &str) -> Failure {
 }
 
 /// In a list of processes it is found under the program's name.
-fn name_after_the_program() {
+pub(super) fn name_after_the_program() {
     let program = std::env::args_os().next().map(PathBuf::from);
     let name = program.as_deref().and_then(Path::file_name);
     // Only a name: nothing depends on it.

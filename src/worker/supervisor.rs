@@ -17,6 +17,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
 
+use super::keeper::{self, Keeper};
 use super::page::Page;
 use super::process::{
     BEAT, EXIT_FULL, EXIT_LOST, INTERPRETER, ITSELF, MAIN, Post, VARIABLE, without_itself,
@@ -93,6 +94,7 @@ impl Supervisor {
             wake: reader,
             commander,
             children: HashMap::new(),
+            keeper: Keeper::default(),
             ending: None,
             abandoned: false,
             looked: Instant::now(),
@@ -140,6 +142,7 @@ struct Watcher {
     wake: PipeReader,
     commander: Commander,
     children: HashMap<Place, Ward>,
+    keeper: Keeper,
     /// When those that are left are ended.
     ending: Option<Instant>,
     /// The run was given up: nobody sends orders any more.
@@ -190,7 +193,7 @@ impl Watcher {
             self.reap();
             self.look();
             if self.ending.is_some() && self.children.is_empty() {
-                return;
+                return self.keeper.end();
             }
             self.wait();
         }
@@ -204,8 +207,9 @@ impl Watcher {
                 signal(&ward.child, Signal::KILL);
             }
         }
-        match Ward::new(start) {
+        match self.have_kept(&start).and_then(|()| Ward::new(start)) {
             Ok(ward) => {
+                self.keeper.knows(ward.child.id());
                 self.children.insert(place, ward);
             }
             Err(error) => {
@@ -214,6 +218,12 @@ impl Watcher {
                 self.commander.send(Command::Lost { place, loss });
             }
         }
+    }
+
+    /// What an interpreter starts must not outlive the program either.
+    fn have_kept(&mut self, start: &Start) -> io::Result<()> {
+        let Start { post, python: Some(_), .. } = start else { return Ok(()) };
+        self.keeper.begin(&post.directory, self.children.values().map(|ward| ward.child.id()))
     }
 
     /// Passes on what the workers have printed.
@@ -234,6 +244,7 @@ impl Watcher {
             // number of its group is no other's.
             signal(&ward.child, Signal::KILL);
             let status = ward.child.wait().ok();
+            self.keeper.forgets(ward.child.id());
             for words in &mut ward.words {
                 words.read_rest(|event| self.commander.send(Command::Tell(event)));
             }
@@ -308,7 +319,7 @@ impl Ward {
         if let Some(Interpreter { program: interpreter, main }) = &python {
             program.env(INTERPRETER, interpreter).env(MAIN, main);
         }
-        let mut child = program
+        let mut child = keeper::mark(&mut program, &post.directory)
             .arg0(std::env::args_os().next().unwrap_or_else(|| "drpipe".into()))
             .args(["worker", post.context.step(), &post.context.worker().to_string()])
             .env(VARIABLE, std::process::id().to_string())

@@ -1,13 +1,14 @@
 //! `drpipe ctl` steers a run of another process, over the run's socket.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 use serde_json::{Value, json};
 
 use crate::support::live::{Place, long, step as seen};
 use crate::support::processes::{children, eventually};
-use crate::support::program::{assert_balanced, count, files, json as read_json, step};
+use crate::support::program::{assert_balanced, count, files, finish, json as read_json, step};
 
 #[test]
 fn a_run_is_found_paused_resumed_and_drained() {
@@ -153,15 +154,66 @@ fn of_several_runs_one_is_named() {
     let names = eventually("both are listed", || {
         let listed: Value = serde_json::from_str(&place.ctl(&["list", "--json"]).out).unwrap();
         let runs = listed.as_array().unwrap();
-        (runs.len() == 2).then(|| runs.iter().map(|run| run["pid"].as_u64()).collect::<Vec<_>>())
+        let name = |run: &Value| (run["pid"].as_u64(), run["run"].as_str().unwrap().to_owned());
+        (runs.len() == 2).then(|| runs.iter().map(name).collect::<BTreeMap<_, _>>())
     });
-    assert!(names.contains(&Some(first.pid().into())), "{names:?}");
+    assert!(names.contains_key(&Some(first.pid().into())), "{names:?}");
     let which = place.ctl(&["pause"]).expect_code(2);
     assert!(which.err.contains("2 runs are under way"), "{}", which.err);
-    let part = format!("-{}", second.pid());
-    place.ctl(&["stop", "--run", &part]).expect_code(0);
+    let name = &names[&Some(second.pid().into())];
+    let (_, part) = name.split_once('-').unwrap();
+    place.ctl(&["stop", "--run", part]).expect_code(0);
     assert_eq!(second.end(), Some(130));
     place.until("the first goes on", |view| view["state"] == "running");
     place.ctl(&["stop"]).expect_code(0);
     assert_eq!(first.end(), Some(130));
+}
+
+/// The system removes the directory of a session with its last login; runs survive it.
+#[test]
+fn a_run_whose_runtime_directory_is_removed_is_found_again() {
+    let place = Place::with(&long());
+    let run = place.start();
+    // At no moment is there none.
+    let (old, new) = (place.path("old"), place.path("new"));
+    fs::DirBuilder::new().mode(0o700).create(&new).unwrap();
+    let swap = rustix::fs::RenameFlags::EXCHANGE;
+    let here = rustix::fs::CWD;
+    rustix::fs::renameat_with(here, &new, here, place.sockets(), swap).unwrap();
+    fs::rename(&new, &old).unwrap();
+    fs::remove_dir_all(&old).unwrap();
+    place.until("it is found again", |view| view["state"] == "running");
+    place.ctl(&["drain"]).expect_code(0);
+    assert_eq!(run.end(), Some(130));
+    assert!(fs::read_dir(place.sockets().join("drpipe")).unwrap().next().is_none());
+}
+
+#[test]
+fn a_place_for_sockets_that_lets_others_in_is_said() {
+    let place = Place::with(&long());
+    let sockets = place.sockets().join("drpipe");
+    fs::DirBuilder::new().create(&sockets).unwrap();
+    fs::set_permissions(&sockets, fs::Permissions::from_mode(0o777)).unwrap();
+    let listed = place.ctl(&[]).expect_code(0);
+    let expected = "found the mode 777, which lets others in; expected 700";
+    assert!(listed.err.contains("runs are not looked for in"), "{}", listed.err);
+    assert!(listed.err.contains(expected), "{}", listed.err);
+}
+
+#[test]
+fn the_next_run_removes_what_killed_ones_have_left() {
+    let mut config = long();
+    config["producer"]["params"]["last"] = json!(5);
+    let place = Place::with(&config);
+    let sockets = place.sockets().join("drpipe");
+    fs::DirBuilder::new().mode(0o700).create(&sockets).unwrap();
+    let socket = sockets.join("20260101T000000Z-1180000001.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let temporary = place.path("tmp");
+    let left = temporary.join("drpipe-run-dead");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("lock"), "").unwrap();
+    let mut program = place.drpipe();
+    finish(program.env("TMPDIR", &temporary).arg("--quiet")).expect_code(0);
+    assert!(!socket.exists() && !left.exists());
 }

@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::support::processes::eventually;
 use crate::support::program::{
     Finished, assert_balanced, count, drpipe, files, finish, finished, json as read_json, step,
 };
@@ -488,4 +490,86 @@ fn as_the_first_process_of_a_container_it_runs_and_ends_on_a_signal() {
     let first = "exec unshare -pf --mount-proc \"$1\" --quiet --summary s.json";
     expect(script(directory.path(), first), 0, &[]);
     assert_eq!(count(step(&summary(directory.path()), "WRITE"), "done"), 3);
+}
+
+#[test]
+fn private_directories_are_private_whatever_the_umask() {
+    let mut config = numbers("nb_process");
+    config["stagers"][0] =
+        json!({ "name": "S", "class": "Sleep", "params": { "seconds": 600 }, "nb_process": 1 });
+    for mask in ["022", "002", "000", "777"] {
+        let directory = prepared(&config);
+        let temporary = directory.path().join("tmp");
+        fs::create_dir(&temporary).unwrap();
+        let mut bash = Command::new("bash");
+        let started = format!("umask {mask}; exec \"$1\" --quiet --log-level off");
+        bash.args(["-c", &started, "bash", env!("CARGO_BIN_EXE_drpipe")]);
+        bash.current_dir(directory.path()).env("TMPDIR", &temporary);
+        let mut program = bash.spawn().unwrap();
+        let made = eventually("the directory is there", || {
+            let entry = fs::read_dir(&temporary).unwrap().next()?.unwrap().path();
+            // It is made before the endpoint in it.
+            entry.join("router").exists().then_some(entry)
+        });
+        let mode = fs::metadata(made).unwrap().permissions().mode();
+        program.kill().unwrap();
+        program.wait().unwrap();
+        assert_eq!(mode & 0o777, 0o700, "umask {mask}");
+    }
+}
+
+#[test]
+fn what_others_put_into_the_directory_for_temporary_files_hangs_nothing() {
+    let directory = prepared(&numbers("nb_process"));
+    let temporary = directory.path().join("tmp");
+    let planted = temporary.join("drpipe-run-x");
+    fs::create_dir_all(&planted).unwrap();
+    let fifo = planted.join("lock");
+    let mode = rustix::fs::Mode::from(0o644);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+    finish(drpipe(directory.path()).arg("--quiet").env("TMPDIR", &temporary)).expect_code(0);
+    assert!(fifo.exists());
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 1);
+}
+
+#[test]
+fn names_of_files_forge_no_lines_and_turn_none() {
+    let directory = prepared(&json!({
+        "version": 1,
+        "producer": { "name": "FILES", "class": "FitsFiles", "params": { "directory": "raw" } },
+        "stagers": [{ "name": "READ", "class": "ReadFits" }],
+        "consumer": { "name": "END", "class": "Discard" }
+    }));
+    let raw = directory.path().join("raw");
+    fs::create_dir(&raw).unwrap();
+    let name = "a\n2026-01-01 ERROR forged\r\u{1b}[31m\u{9b}b\u{202e}c\u{2066}.fits";
+    fs::write(raw.join(name), "SIMPLE is all that it has").unwrap();
+    let plain = |text: &str, what: &str| {
+        let turns =
+            |c: char| (c.is_control() && c != '\n' && c != '\t') || "\u{202e}\u{2066}".contains(c);
+        assert!(!text.contains(turns), "{what}: {text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("2026-01-01")), "{what}: {text}");
+        assert!(text.contains("forged") && text.contains(r"\u{202e}"), "{what}: {text}");
+    };
+    let ask = |args: &[&str]| finish(drpipe(directory.path()).args(args));
+    let run = ask(&["--journal", "j", "--report", "r.html", "--log-level", "debug"]);
+    let run = run.expect_code(1);
+    plain(&run.err, "the log");
+    let report = fs::read_to_string(directory.path().join("r.html")).unwrap();
+    assert!(report.contains(r"\u{202e}") && !report.contains(['\u{202e}', '\u{2066}', '\r']));
+    plain(&ask(&["quarantine", "list", "quarantine"]).expect_code(0).out, "list");
+    plain(&ask(&["quarantine", "show", "quarantine"]).expect_code(0).out, "show");
+    let path = format!("raw/{name}");
+    plain(&ask(&["why", "--journal", "j", &path]).expect_code(0).out, "why");
+    let missing = ask(&["why", "--journal", "j", &format!("{path}x")]).expect_code(1);
+    assert!(!missing.err.contains('\u{202e}'), "{}", missing.err);
+    let resumed = ask(&["--journal", "j", "--resume", "--explain", "--quiet"]);
+    plain(&resumed.out, "explain");
+    // What programs read stays as it is.
+    let listed = ask(&["quarantine", "list", "quarantine", "--json"]).expect_code(0);
+    let listed: Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(listed[0]["origin"], path);
+    let logged = ask(&["--log-format", "json"]).expect_code(1);
+    let lines = logged.err.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert!(lines.into_iter().any(|line| line["origin"] == path));
 }

@@ -7,11 +7,15 @@ use crate::support::program::package;
 
 /// The modules of the library, the lowest first: each may use only those
 /// before it.
-const LAYERS: [&str; 34] = [
+const LAYERS: [&str; 38] = [
     "home",
     "nearest",
     "plain",
     "name",
+    "shown",
+    "secret",
+    "ours",
+    "scratch",
     "error",
     "message",
     "note",

@@ -35,7 +35,7 @@ impl<'p> Terminal<'p> {
         let mut tmux = Command::new("tmux");
         tmux.arg("-S").arg(self.place.path("tmux")).args(args);
         tmux.current_dir(self.place.root()).env_remove("TMUX").env_remove("NO_COLOR");
-        tmux.env("XDG_RUNTIME_DIR", self.place.sockets()).output().unwrap()
+        tmux.env("DRPIPE_RUNTIME_DIR", self.place.sockets()).output().unwrap()
     }
 
     fn screen(&self) -> String {

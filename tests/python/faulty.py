@@ -1,8 +1,11 @@
 """Classes that go wrong in every way."""
 
+import ctypes
 import logging
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -135,3 +138,26 @@ class LastWords(drpipe.Consumer):
         for number in range(5000):
             print("said", number)
         self.log.error("the last line")
+
+
+class Starts(drpipe.Stage):
+    """Starts programs in every way, and notes their numbers."""
+
+    gathers = False
+
+    def init(self):
+        sleep = ["sleep", "600"]
+        started = [
+            subprocess.Popen(sleep),
+            subprocess.Popen(sleep, env={}),
+            subprocess.Popen(sleep, start_new_session=True),
+        ]
+        pool = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        pool.start()
+        self.held = [*started, pool]
+        with open(f"started-{os.getpid()}", "w") as out:
+            out.write(" ".join(str(process.pid) for process in self.held))
+
+    def run(self, number):
+        # With the interpreter's lock, so that no other thread of it does anything.
+        ctypes.PyDLL(None).sleep(600)

@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from typing import Any, Dict, List, Optional
 
 from . import failures, shadows, traits
@@ -25,6 +27,8 @@ from .failures import SetupError
 from .stage import BASES, Consumer, Producer, Stage
 
 _NEEDED = {"pyzmq": "zmq", "msgpack": "msgpack"}
+#: The time between two looks for whoever asks, in seconds.
+_LOOK = 0.2
 _KINDS = {"producer": Producer, "stage": Stage, "consumer": Consumer}
 
 
@@ -33,6 +37,7 @@ def main() -> None:
     # Modules may print when they are imported.
     answer_to = os.dup(1)
     os.dup2(2, 1)
+    _end_with(os.getppid())
     request = json.loads(sys.stdin.buffer.read())
     sys.argv = sys.argv[:1]
     paths = request.get("paths", [])
@@ -50,6 +55,18 @@ def main() -> None:
     with contextlib.suppress(Exception):
         sys.stderr.flush()
     os._exit(0)
+
+
+def _end_with(program: int) -> None:
+    """When the program that asks has died, nobody waits for the answer."""
+
+    def watch() -> None:
+        while os.getppid() == program:
+            time.sleep(_LOOK)
+        _end_children()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="program", daemon=True).start()
 
 
 def _end_children() -> None:

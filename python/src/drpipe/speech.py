@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from typing import Any, Dict
 
@@ -56,5 +57,24 @@ def of_run(line: str) -> str:
         return line
     fields.pop("timestamp", None)
     text += "".join(f" {name}={value}" for name, value in fields.items() if value is not None)
+    text = plain(str(text))
     LOGGER.log(level, "%s", text)
-    return str(text)
+    return text
+
+
+def plain(text: str) -> str:
+    """The text without what steers a terminal, turns the words around it or is unseen; its
+    further lines are indented, so that none is taken for a message of its own."""
+    return _UNSEEN.sub(_escaped, text).replace("\n", "\n    ")
+
+
+#: As in the program: src/shown.rs.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found.group()
+    return "\\r" if character == "\r" else f"\\u{{{ord(character):x}}}"

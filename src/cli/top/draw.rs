@@ -367,7 +367,7 @@ mod tests {
         assert_line(&text, &["0:32 000002-CLEAN night7/frame2.fits: cannot fit the sky"]);
         assert_line(&text, &["0:31 000001-CLEAN (tried again)"]);
         assert_line(&text, &[" log "]);
-        assert_line(&text, &["0:05 the disk is nearly full"]);
+        assert_line(&text, &[r"0:05 the disk is\nnearly full"]);
     }
 
     #[test]

@@ -177,7 +177,7 @@ mod tests {
         assert!(text.contains("0:31 000001-CLEAN (tried again)"), "{text}");
         app.pane = Pane::Log;
         let text = shown(&app);
-        assert!(text.contains("0:05 the disk is nearly full"), "no line is broken: {text}");
+        assert!(text.contains(r"0:05 the disk is\nnearly full"), "no line is broken: {text}");
         assert!(text.contains("0:07 CLEAN: worker 1 was lost: signal 11"), "{text}");
     }
 

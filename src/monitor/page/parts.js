@@ -2,13 +2,19 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// Marks of direction, and characters without a shape.
+const UNSEEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+
+/** A text in which nothing is unseen or turns the words around it. */
+const plain = (text) => text.replace(UNSEEN, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined) node.setAttribute(name, value);
+    else if (value !== null && value !== undefined) node.setAttribute(name, typeof value === "string" ? plain(value) : value);
   }
   // Text becomes a text node: what is in names and failures is never markup.
-  node.append(...children);
+  node.append(...children.map((child) => (typeof child === "string" ? plain(child) : child)));
   return node;
 }
 
@@ -19,7 +25,8 @@ export const svg = (tag, attributes = {}, ...children) =>
 export const byId = (id) => document.getElementById(id);
 
 /** Sets a text only where it differs, so that a selection and focus stay. */
-export function say(node, text) {
+export function say(node, words) {
+  const text = plain(String(words));
   if (node.textContent !== text) node.textContent = text;
 }
 

@@ -11,7 +11,8 @@ fn pause(run: &Serving, change: impl Fn(&str) -> String) -> (u16, String) {
     let host = &run.address;
     let good = format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n\
-         Content-Type: application/json\r\nX-Drpipe: 1\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nX-Drpipe: 1\r\n\
+         Authorization: Bearer correct-horse\r\nConnection: close\r\n\
          Content-Length: 2\r\n\r\n{{}}"
     );
     raw(&run.address, &change(&good))
@@ -30,6 +31,7 @@ fn nobody_steers_who_may_not() {
         })
     };
     let origin = format!("Origin: http://{host}");
+    let key = || "Authorization: Bearer correct-horse".to_owned();
     for (from, to, status) in [
         (origin.clone(), "Origin: http://evil.example", 403),
         (origin.clone(), "Origin: null", 403),
@@ -39,9 +41,12 @@ fn nobody_steers_who_may_not() {
         (format!("Host: {host}"), "Host: rebound.example:5565", 403),
         (format!("Host: {host}"), "Host: localhost\r\nHost: rebound.example", 403),
         ("X-Drpipe: 1".to_owned(), "X-Other: 1", 403),
-        ("X-Drpipe: 1".to_owned(), "X-Drpipe: 1\r\nX-Forwarded-For: 192.0.2.7", 401),
-        ("X-Drpipe: 1".to_owned(), "X-Drpipe: 1\r\nVia: 1.1 proxy", 401),
-        ("X-Drpipe: 1".to_owned(), "X-Drpipe: 1\r\nAuthorization: Bearer wrong-horse", 401),
+        // A proxy on this machine may say nothing of those for whom it asks.
+        (key(), "X-Other: 1", 401),
+        (key(), "X-Forwarded-For: 192.0.2.7", 401),
+        (key(), "Via: 1.1 proxy", 401),
+        (key(), "Authorization: Bearer wrong-horse", 401),
+        (key(), "Authorization: Bearer correct-horse\r\nAuthorization: Bearer wrong-horse", 401),
         ("application/json".to_owned(), "text/plain", 415),
         ("application/json".to_owned(), "application/x-www-form-urlencoded", 415),
         ("Content-Length: 2\r\n\r\n{}".to_owned(), "Content-Length: 1\r\n\r\n{", 400),
@@ -56,9 +61,55 @@ fn nobody_steers_who_may_not() {
     assert_eq!(get(&run.client(), &run.path("view"))["paused"], false);
     // So nothing but the change was wrong.
     assert_eq!(pause(&run, str::to_owned).0, 200);
-    let key = "X-Drpipe: 1\r\nVia: 1.1 proxy\r\nAuthorization: Bearer correct-horse";
-    assert_eq!(replaced("X-Drpipe: 1".to_owned(), key).0, 200);
+    let passed_on = "X-Drpipe: 1\r\nVia: 1.1 proxy";
+    assert_eq!(replaced("X-Drpipe: 1".to_owned(), passed_on).0, 200);
     assert_eq!(get(&run.client(), &run.path("view"))["paused"], true);
+}
+
+#[test]
+fn without_a_token_only_this_machine_steers() {
+    let place = tempfile::tempdir().unwrap();
+    slow(place.path());
+    let run = run(place.path(), &[]);
+    let from_a_proxy = |header: &str| {
+        pause(&run, |good| good.replace("X-Drpipe: 1", &format!("X-Drpipe: 1\r\n{header}: a"))).0
+    };
+    for header in ["X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "X-Real-IP", "Via"] {
+        assert_eq!(from_a_proxy(header), 403, "{header}");
+    }
+    assert_eq!(pause(&run, str::to_owned).0, 200);
+}
+
+/// All that the program has left or tells, as one text.
+fn told(run: &Serving) -> String {
+    let files = program::files(&run.directory);
+    let texts = files.values().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_token_is_told_to_nobody() {
+    for given in [&["--monitor-token", "correct-horse"][..], &["--monitor-token=correct-horse"]] {
+        let place = tempfile::tempdir().unwrap();
+        config(place.path(), 40, json!({"class": "Sleep", "params": {"seconds": 0.05}}));
+        let left = ["--events", "e", "--journal", "j", "--report", "r", "--trace", "t"];
+        let mut run = run(place.path(), &[&left[..], given].concat());
+        let (client, path) = (run.client(), run.path("events?after=0"));
+        let (_, mut events) = client.lines(&path).unwrap();
+        let opened = next_line(&mut events, |line| line.contains("\"event\":\"opened\""));
+        assert!(opened.contains("--journal") && !opened.contains("correct"), "{opened}");
+        let view = get(&client, &run.path("view")).to_string();
+        assert!(!view.contains("correct-horse"), "{view}");
+        let process = std::path::PathBuf::from(format!("/proc/{}", run.child.id()));
+        let command = std::fs::read(process.join("cmdline")).unwrap();
+        let command = String::from_utf8_lossy(&command).into_owned();
+        assert!(command.contains("--journal") && !command.contains("correct"), "{command}");
+        assert_eq!(pause(&run, |good| good.replace("correct", "wrong")).0, 401);
+        assert_eq!(run.summary()["verdict"], "done");
+        let told = told(&run);
+        assert!(told.contains("\"opened\"") && told.contains("<html"));
+        assert!(!told.contains("correct-horse"));
+    }
 }
 
 #[test]

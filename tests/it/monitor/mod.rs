@@ -47,7 +47,7 @@ pub fn command(directory: &Path) -> Command {
     let sockets = directory.join("sockets");
     std::fs::create_dir_all(&sockets).unwrap();
     let mut command = drpipe(directory);
-    command.env("XDG_RUNTIME_DIR", sockets).env_remove("DRPIPE_MONITOR_TOKEN");
+    command.env("DRPIPE_RUNTIME_DIR", sockets).env_remove("DRPIPE_MONITOR_TOKEN");
     command
 }
 

@@ -104,3 +104,87 @@ fn a_run_finds_the_monitor_that_shows_it_already() {
     assert!(said.contains("shows this run"), "{said}");
     assert_eq!(serving.child.wait().unwrap().code(), Some(0));
 }
+
+/// A monitor elsewhere that shows a run of this name, and answers all else with a page.
+fn liar(name: &str, view: &Value) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let list = json!([{"run": name, "state": "running"}]).to_string();
+    let snapshot = json!({"view": view, "history": {}, "may_steer": true});
+    let stream = format!("event: snapshot\ndata: {snapshot}\n\n");
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let (mut connection, list, stream) =
+                (connection.unwrap(), list.clone(), stream.clone());
+            std::thread::spawn(move || {
+                let mut asked = String::new();
+                BufReader::new(&connection).read_line(&mut asked).unwrap();
+                let path = asked.split(' ').nth(1).unwrap_or_default();
+                let (kind, body, more) = match path {
+                    "/api/runs" => ("application/json", list, 0),
+                    path if path.ends_with("/api/stream") => {
+                        ("text/event-stream", stream, 1_000_000)
+                    }
+                    path if path.ends_with("/api/view") => ("text/html", "no view".to_owned(), 0),
+                    _ => ("text/html", "<script>hostile()</script>".to_owned(), 0),
+                };
+                let length = body.len() + more;
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+                );
+                let _ = connection.write_all((head + &body).as_bytes());
+                // The stream stays open for as long as it is read.
+                let _ = connection.read_to_end(&mut Vec::new());
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_run_elsewhere_can_send_no_page_and_take_no_name() {
+    let place = tempfile::tempdir().unwrap();
+    slow(place.path());
+    let run = run(place.path(), &[]);
+    let local = run.name();
+    let mut view = get(&run.client(), &run.path("view"));
+    let name = "20260101T000000Z-1180000001";
+    view["run"] = json!(name);
+    view["host"] = json!("elsewhere");
+    let elsewhere = liar(name, &view);
+    // This one says that its run is the local one, which is known first or later.
+    view["run"] = json!(local);
+    let namesake = liar(&local, &view);
+    let urls = [elsewhere, namesake].map(|address| format!("http://{address}/"));
+    let monitor = monitor(place.path(), &["--run", &urls[1], "--run", &urls[0]]);
+    let client = monitor.client();
+    let host_of = |rows: &[Value], name: &str| {
+        rows.iter().find(|row| row["run"] == name).map(|row| row["host"].clone())
+    };
+    let real = view_host(&run);
+    rows(&client, |rows| {
+        host_of(rows, name) == Some(json!("elsewhere"))
+            && host_of(rows, &local) == Some(real.clone())
+    });
+    let ask = |path: &str| {
+        let host = &monitor.address;
+        let ask = format!(
+            "GET /runs/{name}/api/{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        );
+        raw(host, &ask)
+    };
+    for (path, kind) in [("quarantine/000001-S", "json"), ("events?after=0", "x-ndjson")] {
+        let (status, answer) = ask(path);
+        let head = answer.split("\r\n\r\n").next().unwrap().to_lowercase();
+        assert_eq!(status, 200, "{answer}");
+        assert!(head.contains(&format!("content-type: application/{kind}")), "{head}");
+        assert!(head.contains("nosniff") && head.contains("default-src 'none'"), "{head}");
+    }
+    assert_eq!(ask("pictures/1").0, 404);
+    post_ok(&client, &format!("/runs/{local}/api/pause"), json!({}));
+    assert_eq!(get(&run.client(), &run.path("view"))["paused"], true);
+}
+
+fn view_host(run: &Serving) -> Value {
+    get(&run.client(), &run.path("view"))["host"].clone()
+}

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Night, first_model, of, with};
 use crate::support::processes::{children, disturb_until_end, eventually, is_alive, signal};
-use crate::support::program::{assert_balanced, count, drpipe, files, step};
+use crate::support::program::{assert_balanced, count, drpipe, files, finish, step};
 use crate::support::python::plain;
 
 /// Numbers through a step of the module `faulty`.
@@ -286,4 +286,85 @@ fn a_constructor_that_takes_anything_gets_its_parameters() {
     let night = Night::new(&python, &json!(through("Builds", &json!({"params": {"a": 2}}))));
     night.run(&[]).expect_code(0);
     assert!(night.lines().contains(&json!(160)));
+}
+
+#[test]
+fn what_a_step_has_started_ends_with_a_program_that_was_killed() {
+    let test = "what_a_step_has_started_ends_with_a_program_that_was_killed";
+    let Some(python) = plain(test) else { return };
+    let night = Night::new(&python, &json!(through("Starts", &json!({}))));
+    let path = night.directory.path();
+    fs::write(path.join("pipeline.json"), night.config.to_string()).unwrap();
+    let temporary = path.join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut command = drpipe(path);
+    command.env("TMPDIR", &temporary).args(["--quiet", "--log-level", "off"]);
+    let mut program = command.spawn().unwrap();
+    let started = eventually("both workers have started programs", || {
+        let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        let is_list = |file: &std::path::PathBuf| {
+            file.file_name().unwrap().to_str().unwrap().starts_with("started-")
+        };
+        let texts = files.filter(is_list).map(|file| fs::read_to_string(file).unwrap());
+        let numbers: Vec<u32> = texts
+            .flat_map(|text| {
+                text.split(' ').filter_map(|number| number.parse().ok()).collect::<Vec<_>>()
+            })
+            .collect();
+        (numbers.len() == 8).then_some(numbers)
+    });
+    assert!(started.iter().all(|process| is_alive(*process)));
+    let workers = children(program.id());
+    program.kill().unwrap();
+    program.wait().unwrap();
+    let all: Vec<u32> = started.into_iter().chain(workers).collect();
+    eventually("all of them end", || all.iter().all(|one| !is_alive(*one)).then_some(()));
+    eventually("the private directory goes", || {
+        fs::read_dir(&temporary).unwrap().next().is_none().then_some(())
+    });
+}
+
+#[test]
+fn a_package_that_was_spoilt_is_mended() {
+    let Some(python) = plain("a_package_that_was_spoilt_is_mended") else { return };
+    let night = Night::new(&python, &json!(through("Sleeps", &json!({}))));
+    let path = night.directory.path();
+    let cache = path.join("cache");
+    let run = || {
+        fs::write(path.join("pipeline.json"), night.config.to_string()).unwrap();
+        let mut command = drpipe(path);
+        finish(command.env("XDG_CACHE_HOME", &cache).arg("--quiet")).expect_code(0)
+    };
+    run();
+    let all = || files(&cache).into_keys().collect::<Vec<_>>();
+    let find = |name: &str| {
+        let found = all().into_iter().find(|file| file.to_str().unwrap().contains(name));
+        cache.join(found.unwrap_or_else(|| panic!("no {name} in {:?}", all())))
+    };
+    for spoilt in ["drpipe/wire.py", "__pycache__/wire."] {
+        fs::write(find(spoilt), "").unwrap();
+        run();
+    }
+    fs::remove_file(find("drpipe/wire.py")).unwrap();
+    run();
+}
+
+#[test]
+fn an_interpreter_that_is_asked_ends_with_the_program() {
+    let Some(python) = plain("an_interpreter_that_is_asked_ends_with_the_program") else { return };
+    let night = Night::new(&python, &json!(through("Sleeps", &json!({}))));
+    let path = night.directory.path();
+    let mut config = night.config.clone();
+    config["stagers"][0]["module"] = json!("slow_to_import");
+    config["pythonpath"] = json!(path);
+    fs::write(path.join("pipeline.json"), config.to_string()).unwrap();
+    let text = "import os, time\nopen('asked', 'w').write(str(os.getpid()))\ntime.sleep(600)\n";
+    fs::write(path.join("slow_to_import.py"), text).unwrap();
+    let mut program = drpipe(path).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let asked = eventually("the interpreter is asked", || {
+        fs::read_to_string(path.join("asked")).ok()?.parse().ok()
+    });
+    program.kill().unwrap();
+    program.wait().unwrap();
+    eventually("the interpreter ends", || (!is_alive(asked)).then_some(()));
 }

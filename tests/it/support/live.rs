@@ -52,7 +52,7 @@ impl Place {
     /// The program, which sees the runs of this place only.
     pub fn drpipe(&self) -> Command {
         let mut command = drpipe(self.root());
-        command.env("XDG_RUNTIME_DIR", self.sockets()).env_remove("DRPIPE_MONITOR_TOKEN");
+        command.env("DRPIPE_RUNTIME_DIR", self.sockets()).env_remove("DRPIPE_MONITOR_TOKEN");
         command
     }
 
