@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::fits::write_noting;
+use super::fits::{write_noting, write_verified};
 use super::frame::Frame;
 use super::own::Overwrite;
 use super::product::Products;
@@ -30,6 +30,10 @@ pub struct WriteFits {
     /// What is done where there is a file of that name.
     #[serde(default)]
     overwrite: Overwrite,
+    /// Whether CFITSIO is to read each file before it gets its name: its axes and pixels
+    /// must be the frame's to the last bit. It costs about the time of writing again.
+    #[serde(default)]
+    verify: bool,
     #[serde(skip)]
     products: Products,
 }
@@ -60,7 +64,10 @@ impl Stage for WriteFits {
         frame.history.push(self.products.mark().to_owned());
         let mut noted = Vec::new();
         self.products.write(&frame.name, &self.suffix, &frame.source, out.message(), |writer| {
-            noted = write_noting(&frame, writer)?;
+            noted = match self.verify {
+                true => write_verified(&frame, writer, |copy| write_noting(&frame, copy))?,
+                false => write_noting(&frame, writer)?,
+            };
             Ok(())
         })?;
         // It is about the file, not about the pixels.

@@ -1,4 +1,5 @@
-//! FITS files: read and written in safe code of our own, to the last digit as astropy does.
+//! FITS files: read and written in safe code of our own, to the last digit as astropy does;
+//! on request CFITSIO reads what was written (`verify`).
 
 pub(crate) mod card;
 mod hdu;
@@ -9,9 +10,11 @@ mod select;
 mod source;
 mod tiles;
 mod values;
+mod verify;
 mod write;
 
 pub use read::{Precision, ReadOptions, read_frame, read_frames};
 pub use select::Hdu;
+pub(crate) use verify::write_verified;
 pub use write::write_frame;
 pub(crate) use write::write_noting;

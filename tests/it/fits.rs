@@ -48,6 +48,29 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+#[test]
+fn cfitsio_reads_products_before_they_get_their_names() {
+    let directory = tempfile::tempdir().unwrap();
+    for (place, verify) in [("plain", false), ("verified", true)] {
+        let config = json!({
+            "version": 1, "name": "products",
+            "producer": { "name": "SYNTH", "class": "SynthFrames",
+                "params": { "count": 3, "width": 40, "height": 30 } },
+            "consumer": { "name": "WRITE", "class": "WriteFits",
+                "params": { "directory": place, "verify": verify } }
+        });
+        fs::write(directory.path().join("c.json"), config.to_string()).unwrap();
+        finish(drpipe(directory.path()).args(["--config", "c.json", "--quiet"])).expect_code(0);
+    }
+    for number in 0..3 {
+        let read = |place| {
+            let file = format!("{place}/synth_000{number}.fits");
+            fs::read(directory.path().join(file)).unwrap()
+        };
+        assert_eq!(read("verified"), read("plain"));
+    }
+}
+
 /// An image in tiles of one row each, behind an empty primary HDU.
 fn tiled(method: &str, bitpix: i32, axes: &[usize], rows: &[Vec<u8>]) -> Vec<u8> {
     let mut cards: Vec<String> = vec![

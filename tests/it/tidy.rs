@@ -102,6 +102,11 @@ fn only_the_transport_names_zmq() {
     assert_only_in(&["src/transport/"], &["zmq::", "zmq_sys"]);
 }
 
+#[test]
+fn only_the_verification_of_products_names_cfitsio() {
+    assert_only_in(&["stages/fits/verify.rs"], &["fitsio::", "fitsio_sys"]);
+}
+
 /// I7: the router never decodes a payload.
 #[test]
 fn the_router_knows_no_codec() {
