@@ -299,7 +299,7 @@ fn longer_names(paths: &[PathBuf], members: &[usize]) -> Vec<(usize, String)> {
         let parent = paths.get(*index).and_then(|path| path.parent());
         let parts = parent.into_iter().flat_map(Path::components);
         let named = parts.filter(|part| matches!(part, Component::Normal(_)));
-        named.map(|part| name_of_path(part)).collect()
+        named.map(name_of_path).collect()
     };
     let all: Vec<Vec<String>> = members.iter().map(folders).collect();
     let shared = (0..).take_while(|depth| {

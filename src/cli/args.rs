@@ -101,7 +101,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run a pipeline (the default)
-    Run(RunCommand),
+    Run(Box<RunCommand>),
     /// Check a configuration and print the plan; run nothing, or only mocks
     #[command(after_help = MOCK_HELP)]
     Check(CheckArgs),

@@ -158,7 +158,7 @@ impl Cli {
         if command.is_none() && run.words().any(is_command) {
             return complain(USAGE, OPTIONS_LAST);
         }
-        match command.unwrap_or(Command::Run(run)) {
+        match command.unwrap_or_else(|| Command::Run(Box::new(run))) {
             Command::Run(command) => {
                 let args = command.into_run();
                 match self.load(&args.source) {
