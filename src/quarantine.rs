@@ -264,7 +264,7 @@ mod tests {
     fn place(directory: PathBuf) -> Place {
         Place {
             directory,
-            run: "20260101T000000Z-1180000001".into(),
+            run: "20260101T000000Z-bnk3qx".into(),
             config_hash: String::new(),
             inputs: Arc::default(),
             retried: Retried::default(),
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn of_two_runs_of_one_name_the_second_is_refused() {
         let quarantine = tempfile::tempdir().unwrap();
-        let directory = quarantine.path().join("q/20260101T000000Z-1180000001");
+        let directory = quarantine.path().join("q/20260101T000000Z-bnk3qx");
         let (first, second) = (place(directory.clone()), place(directory.clone()));
         make_directory(&first).unwrap();
         let error = make_directory(&second).unwrap_err().to_string();

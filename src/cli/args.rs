@@ -65,9 +65,9 @@ Exit codes:
 const QUARANTINE_EXAMPLES: &str = "\
 Examples:
   drpipe quarantine list quarantine
-  drpipe quarantine show quarantine/20250314T021530Z-4180093127/000001-CLEAN
+  drpipe quarantine show quarantine/20250314T021530Z-ftm08c/000001-CLEAN
   drpipe quarantine retry quarantine --config pipeline.json
-  drpipe quarantine retry quarantine/20250314T021530Z-4180093127 --set CLEAN.threshold=4";
+  drpipe quarantine retry quarantine/20250314T021530Z-ftm08c --set CLEAN.threshold=4";
 
 const WHY_HELP: &str = "\
 It is taken from the journal that runs keep with --journal or --resume.
@@ -84,7 +84,7 @@ Exit codes:
 const REPORT_HELP: &str = "\
 Examples:
   drpipe report night7.journal
-  drpipe report night7.journal --run 20250314T021530Z-4180093127 -o night7.html
+  drpipe report night7.journal --run 20250314T021530Z-ftm08c -o night7.html
   drpipe report events.jsonl -o -
   drpipe run --config pipeline.json --report night7.html";
 

@@ -18,7 +18,7 @@ Examples:
   drpipe ctl resume
   drpipe ctl workers CLEAN 4
   drpipe ctl retry 000001-CLEAN
-  drpipe ctl drain --run 093127
+  drpipe ctl drain --run m08c
   drpipe ctl status --run http://tel2:5565/ --json
 
 Exit codes:

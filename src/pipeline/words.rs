@@ -91,16 +91,24 @@ fn program() -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The time, and digits that make it unique: thousandths of a second, so that names are in
-/// the order of time, and chance, for programs in containers may have the same process
-/// number, and a machine without a clock the same time.
+/// The time, and six letters and digits that make it unique: two for the part of the second,
+/// so that names are in the order of time, and four of chance, for programs in containers may
+/// have the same process number, and a machine without a clock the same time.
 pub(super) fn run_name() -> String {
-    const CHANCES: u64 = 10_000_000;
+    const DIGITS: [char; 36] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h',
+        'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z',
+    ];
+    let digit = |number: u64| DIGITS[(number % 36) as usize];
     let now = jiff::Timestamp::now();
-    let milliseconds = now.subsec_millisecond().unsigned_abs();
+    // A letter first: what begins with a digit could be a number, which is sorted as one.
+    let part = u64::from(now.subsec_millisecond().unsigned_abs()) / 2;
+    let time = [digit(10 + part / 36), digit(part)];
     // The keys of a map come from the system's source of chance.
-    let chance = RandomState::new().hash_one((std::process::id(), now.as_nanosecond())) % CHANCES;
-    format!("{}-{milliseconds:03}{chance:07}", now.strftime("%Y%m%dT%H%M%SZ"))
+    let chance = RandomState::new().hash_one((std::process::id(), now.as_nanosecond()));
+    let chance = (0..4).map(|place| digit(chance >> (16 * place)));
+    let unique: String = time.into_iter().chain(chance).collect();
+    format!("{}-{unique}", now.strftime("%Y%m%dT%H%M%SZ"))
 }
 
 #[cfg(test)]
@@ -110,10 +118,10 @@ mod tests {
     #[test]
     fn names_are_unique_and_in_the_order_of_time() {
         let early = run_name();
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(std::time::Duration::from_millis(3));
         let names: std::collections::BTreeSet<String> = (0..1000).map(|_| run_name()).collect();
         // Of a thousand in a few milliseconds two may be equal once in some runs of this.
         assert!(names.len() > 990, "{}", names.len());
-        assert!(names.iter().all(|name| *name > early && name.len() == 27), "{early} {names:?}");
+        assert!(names.iter().all(|name| *name > early && name.len() == 23), "{early} {names:?}");
     }
 }

@@ -207,7 +207,7 @@ fn the_next_run_removes_what_killed_ones_have_left() {
     let place = Place::with(&config);
     let sockets = place.sockets().join("drpipe");
     fs::DirBuilder::new().mode(0o700).create(&sockets).unwrap();
-    let socket = sockets.join("20260101T000000Z-1180000001.sock");
+    let socket = sockets.join("20260101T000000Z-bnk3qx.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let temporary = place.path("tmp");
     let left = temporary.join("drpipe-run-dead");

@@ -39,7 +39,7 @@ use watch::{News, Order};
 const EXAMPLES: &str = "\
 Examples:
   drpipe top
-  drpipe top 093127
+  drpipe top m08c
   drpipe top http://tel2:5565/
 
 The run goes on when this is left.";

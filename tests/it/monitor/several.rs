@@ -148,7 +148,7 @@ fn a_run_elsewhere_can_send_no_page_and_take_no_name() {
     let run = run(place.path(), &[]);
     let local = run.name();
     let mut view = get(&run.client(), &run.path("view"));
-    let name = "20260101T000000Z-1180000001";
+    let name = "20260101T000000Z-bnk3qx";
     view["run"] = json!(name);
     view["host"] = json!("elsewhere");
     let elsewhere = liar(name, &view);
