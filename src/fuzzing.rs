@@ -18,7 +18,7 @@ use crate::message::Payload;
 use crate::parcel::{Output, Pack, Parcel};
 use crate::registry::{Kind, Registry};
 use crate::router::{
-    Action, Batches, Completion, Input, Loss, Outcome, Production, Router, Stop, Suspect,
+    Action, Batches, Blame, Completion, Input, Loss, Outcome, Production, Router, Stop, Suspect,
 };
 use crate::stage::Next;
 use crate::stages::{FitsPath, Frame, Picture};
@@ -206,7 +206,8 @@ impl Game {
 
     fn lose(&mut self, worker: usize, suspect: Suspect) {
         self.pending.retain(|action| worker_of(action) != Some(worker));
-        let loss = Loss { reason: "it died".into(), cause: Cause::Lost, suspect };
+        let (reason, cause, blame) = ("it died".into(), Cause::Lost, Blame::Death);
+        let loss = Loss { reason, cause, suspect, blame };
         self.hand_in(Input::Lost { worker, loss });
     }
 

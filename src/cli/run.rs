@@ -70,6 +70,7 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
     if let Some(trace) = &args.trace {
         pipeline.set_trace(trace);
     }
+    pipeline.set_drain_limit(Duration::from_secs_f64(args.drain_limit));
     pipeline.set_command(std::env::args_os().map(|a| a.to_string_lossy().into_owned()));
     // Each worker needs descriptors; where the limit cannot be raised, a run
     // that needs more says so when it starts.

@@ -154,6 +154,7 @@ fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec, takes_objects: bool) -
         routes,
         on_error: spec.on_error,
         retries: spec.retries,
+        lost_retries: spec.lost_retries,
         backoff: spec.backoff,
         gathers: spec.gathers,
         single: spec.single,
@@ -178,6 +179,7 @@ fn effective(specs: &[StepSpec], edges: &[Edge], order: &[usize], quarantine: &P
             "memory_limit": spec.memory_limit,
             "queue_limit": spec.queue_limit, "queue_bytes": spec.queue_bytes,
             "on_error": spec.on_error, "retries": spec.retries,
+            "lost_retries": spec.lost_retries,
             "backoff": spec.backoff.as_secs_f64(),
         })
     };

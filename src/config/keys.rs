@@ -301,6 +301,13 @@ pub(crate) const STEP: &[Key] = &[
         "How often a failed message is tried again.",
     ),
     key(
+        "lost_retries",
+        Shape::Value(|| json!({"type": "integer", "minimum": 0, "maximum": 1000, "default": 1})),
+        "a whole number from 0 to 1000",
+        "How often a message whose worker process died is tried again in another one, before \
+         `retries` count.",
+    ),
+    key(
         "backoff",
         Shape::Value(|| json!({"type": "number", "minimum": 0, "maximum": 86400, "default": 0.1})),
         "a number of seconds from 0 to 86400",

@@ -78,6 +78,9 @@ pub struct Step {
     pub on_error: OnError,
     /// How often a failed message is tried again.
     pub retries: u32,
+    /// How often a message whose worker process died is tried again, before `retries`
+    /// count.
+    pub lost_retries: u32,
     /// The wait before the first retry; doubled before each further one.
     pub backoff: Duration,
     /// The parameters of its class; null where a program made the step.

@@ -12,6 +12,8 @@ use crate::registry::{Build, Kind, Traits};
 pub(crate) const QUEUE_LIMIT: usize = 100;
 /// The most bytes in a step's queue, if the configuration says nothing.
 pub(crate) const QUEUE_BYTES: u64 = 256 << 20;
+/// How often a message whose worker died is tried again, if the configuration says nothing.
+pub(crate) const LOST_RETRIES: u32 = 1;
 /// The wait before the first retry, if the configuration says nothing.
 pub(crate) const BACKOFF: Duration = Duration::from_millis(100);
 /// The longest name of a step, in characters: it becomes part of file names.
@@ -111,6 +113,8 @@ pub(crate) struct StepSpec {
     pub(crate) feedback: Vec<Link>,
     pub(crate) on_error: OnError,
     pub(crate) retries: u32,
+    /// Of a message whose worker died, before `retries` count.
+    pub(crate) lost_retries: u32,
     pub(crate) backoff: Duration,
     /// For the hash of the configuration; null where they are not known.
     pub(crate) params: Value,
@@ -148,6 +152,7 @@ impl StepSpec {
             feedback: Vec::new(),
             on_error: OnError::default(),
             retries: 0,
+            lost_retries: LOST_RETRIES,
             backoff: BACKOFF,
             params: Value::Null,
             build,

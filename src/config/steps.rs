@@ -14,7 +14,9 @@ use super::python::{self, Describe, Found, InPython};
 use super::report::Report;
 use super::sections::Claims;
 use super::settings::{PRODUCER, Setting};
-use super::spec::{BACKOFF, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, Workers};
+use super::spec::{
+    BACKOFF, LOST_RETRIES, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, Workers,
+};
 use crate::error::Failure;
 use crate::nearest::nearest;
 use crate::registry::{Class, Kind, Registry};
@@ -213,6 +215,11 @@ fn spec(
             .get("retries")
             .and_then(|field| keys::number(&field.value))
             .map_or(0, |retries| retries as u32),
+        lost_retries: draft
+            .fields
+            .get("lost_retries")
+            .and_then(|field| keys::number(&field.value))
+            .map_or(LOST_RETRIES, |retries| retries as u32),
         backoff: draft
             .fields
             .get("backoff")

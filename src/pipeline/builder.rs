@@ -127,6 +127,13 @@ impl Builder {
         self.last(|step| (step.retries, step.backoff) = (count, backoff))
     }
 
+    /// How often a message whose worker process died is tried again in another one, before
+    /// [`Builder::retries`] count; 1 unless it is set.
+    #[must_use]
+    pub fn lost_retries(self, count: u32) -> Self {
+        self.last(|step| step.lost_retries = count)
+    }
+
     /// Where failed inputs are kept.
     #[must_use]
     pub fn quarantine(mut self, directory: impl Into<PathBuf>) -> Self {

@@ -21,8 +21,6 @@ use crate::worker::supervisor::Supervisor;
 
 /// Worker threads that are stopped at once are waited for this long.
 const GRACE: Duration = Duration::from_secs(1);
-/// Worker processes that were told to stop are waited for this long.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A run that is about to begin: all that it needs.
 pub(super) struct Execution {
@@ -36,6 +34,8 @@ pub(super) struct Execution {
     pub(super) private: Option<Private>,
     pub(super) mode: Mode,
     pub(super) carried: Option<Carried>,
+    /// Worker processes that were told to stop are waited for this long.
+    pub(super) patience: Duration,
 }
 
 impl Execution {
@@ -69,8 +69,8 @@ impl Execution {
 
     pub(super) fn threads(self, batches: Batches) -> Result<Report, RunError> {
         let context_of = self.context();
-        let Self { plan, outlet, commands, commander, cancelled, run, private, mode, carried } =
-            self;
+        let Self { plan, outlet, commands, commander, cancelled, .. } = self;
+        let Self { run, private, mode, carried, patience, .. } = self;
         let router = router(&plan, batches, &outlet);
         let inproc = Inproc::new();
         // Every worker's thread holds a sender; the channel closes with the last.
@@ -96,7 +96,7 @@ impl Execution {
         let stopped = cancelled.load(Ordering::Relaxed);
         if let Some(supervisor) = supervisor {
             let done = ran.is_ok() && !stopped;
-            supervisor.finish(if done { PATIENCE } else { Duration::ZERO });
+            supervisor.finish(if done { patience } else { Duration::ZERO });
         }
         let elapsed = match ran {
             Ok(elapsed) => elapsed,

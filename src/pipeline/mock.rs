@@ -218,7 +218,9 @@ fn follow(
 
 fn fail(step: &Step, fate: Fate, counts: &mut Counts) {
     if fate != Fate::GoesAstray {
-        counts.retried += u64::from(step.retries);
+        let lost = matches!(fate, Fate::Aborts | Fate::Segfaults);
+        let more = if lost { step.lost_retries } else { 0 };
+        counts.retried += u64::from(step.retries) + u64::from(more);
     }
     match step.on_error {
         OnError::Skip => counts.dropped += 1,

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::config::plan::Plan;
@@ -70,7 +71,11 @@ pub struct Pipeline {
     /// The configuration file without its ending; none if a program made the pipeline.
     file: Option<String>,
     trace: Option<PathBuf>,
+    drain_limit: Duration,
 }
+
+/// What is begun has this time to end, if nobody says otherwise.
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Which journal a run has.
 struct JournalFile {
@@ -194,6 +199,7 @@ impl Pipeline {
             command: Vec::new(),
             file: None,
             trace: None,
+            drain_limit: DRAIN_LIMIT,
         }
     }
 
@@ -268,6 +274,12 @@ impl Pipeline {
         self.trace = Some(path.into());
     }
 
+    /// How long the end of the run waits for what worker processes do after their last
+    /// message: for threads and exit functions of steps in Python, say. 60 s unless it is set.
+    pub fn set_drain_limit(&mut self, limit: Duration) {
+        self.drain_limit = limit;
+    }
+
     /// Runs to the end.
     ///
     /// # Errors
@@ -339,6 +351,7 @@ impl Pipeline {
             private,
             mode,
             carried: self.carried,
+            patience: self.drain_limit,
         };
         let thread = std::thread::Builder::new().name("router".into()).spawn(move || {
             let result = match place {

@@ -192,6 +192,7 @@ impl Router {
             self.draining = true;
             self.tell(Event::Stopping { reason: reason.into() });
             self.resume_all();
+            self.end_backoffs();
         }
     }
 

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::queue::Failed;
 use super::span::Attempt;
-use super::{Action, Casualty, Loss, Phase, ProducerState, Ran, Router, State, Suspect, Worker};
+use super::{
+    Action, Blame, Casualty, Loss, Phase, ProducerState, Ran, Router, State, Suspect, Worker,
+};
 use crate::config::plan::OnError;
 use crate::error::Failure;
 use crate::event::{Cause, Event};
@@ -16,13 +19,22 @@ const MOST_IN_VAIN: u32 = 6;
 /// The wait before they are replaced for the second time, doubled each further time.
 const RESPAWN_AFTER: Duration = Duration::from_millis(50);
 
+const SENT_LATE: &str = "its threads wanted to send values after the call that had started them \
+                         had returned, which was refused: see the log";
+
 /// How an attempt in a worker's hands failed.
 pub(super) struct Attempted {
     pub(super) cause: Cause,
     pub(super) failure: Failure,
     /// How long it took; none if the worker did not live to tell.
     pub(super) busy: Option<Duration>,
+    /// How many attempts that ended with their worker count for nothing.
+    pub(super) free: u32,
 }
+
+/// Why an input whose retry would have to wait is given up.
+const NOT_AWAITED: &str = "it was not tried again, for the run takes no more input and does not \
+                           wait for a retry that is due later";
 
 impl Router {
     /// An attempt in the worker's hands failed: repeat it or give it up.
@@ -35,8 +47,14 @@ impl Router {
     ) {
         let Worker { step: index, number, .. } = self.workers[worker];
         let step = &mut self.steps[index];
-        let again = message.attempt < step.retries && failed.failure.is_retryable();
-        let repeated = again && self.abandoned.is_none();
+        let forgiven = self.forgiven.get(&message.id).copied().unwrap_or(0);
+        let is_free = forgiven < failed.free;
+        let charged = message.attempt.saturating_sub(forgiven);
+        let again = is_free || (charged < step.retries && failed.failure.is_retryable());
+        // One that is free is made up for at once, in another worker.
+        let wait = if is_free { Duration::ZERO } else { backoff(step.backoff, charged) };
+        let awaited = wait.is_zero() || !self.draining;
+        let repeated = again && awaited && self.abandoned.is_none();
         let ran = self.mark_ended(&Attempt {
             step: index,
             worker: Some(worker),
@@ -47,16 +65,22 @@ impl Router {
             outcome: if repeated { "retrying" } else { "failed" },
             cause: Some(failed.cause),
         });
-        let Attempted { cause, failure, .. } = failed;
+        let Attempted { cause, mut failure, .. } = failed;
         if !repeated {
+            if again && !awaited {
+                failure = failure.wrap(NOT_AWAITED);
+            }
             return self.give_up(index, Some(number), message, ran, cause, failure);
+        }
+        if is_free {
+            self.forgiven.insert(message.id, forgiven + 1);
         }
         self.item_retried(index, &message, ran, &failure);
         self.mark_requeued(message.id, &message.origin);
         let step = &mut self.steps[index];
-        let wait = backoff(step.backoff, message.attempt);
         step.counts.retried += 1;
         message.attempt += 1;
+        let failed = Failed { worker: number, cause, failure: failure.clone() };
         let event = Event::Retrying {
             step: Arc::clone(&step.name),
             origin: message.origin.clone(),
@@ -65,9 +89,43 @@ impl Router {
             failure,
             wait,
         };
-        step.queue.delay(message, now.saturating_add(wait));
+        step.queue.delay(message, now.saturating_add(wait), Some(failed));
         self.tell(event);
         self.touch(index);
+    }
+
+    /// Messages that are done have no losses to remember.
+    pub(super) fn forget_losses(&mut self, done: &[Parcel]) {
+        if !self.forgiven.is_empty() {
+            // One that was tried before travels alone.
+            for parcel in done {
+                self.forgiven.remove(&parcel.first());
+            }
+        }
+    }
+
+    /// A run that takes no more input does not wait for retries that are due later:
+    /// those inputs have failed.
+    pub(super) fn end_backoffs(&mut self) {
+        for step in 0..self.steps.len() {
+            for (mut message, failed) in self.steps[step].queue.take_delayed(self.now) {
+                let Failed { worker, cause, failure } = failed;
+                let ran = self.mark_ended(&Attempt {
+                    step,
+                    worker: None,
+                    message: message.id,
+                    attempt: message.attempt,
+                    origin: &message.origin,
+                    busy: None,
+                    outcome: "failed",
+                    cause: Some(cause),
+                });
+                // This attempt was not made.
+                message.attempt -= 1;
+                self.give_up(step, Some(worker), message, ran, cause, failure.wrap(NOT_AWAITED));
+            }
+            self.touch(step);
+        }
     }
 
     /// A message came to a step on a loop that finishes or has finished.
@@ -108,6 +166,7 @@ impl Router {
             OnError::Stop | OnError::Quarantine => step.counts.failed += 1,
         }
         self.leave(index, 1);
+        self.forgiven.remove(&message.id);
         self.item_failed(index, &message, ran, &failure);
         self.order_leaves([message.id]);
         let attempt = message.attempt + 1;
@@ -223,10 +282,18 @@ impl Router {
     /// has failed, the rest goes back to where it came from. False if there was
     /// no suspect.
     fn empty_hands(&mut self, worker: usize, loss: &Loss, now: Duration) -> bool {
+        let lost_retries = self.steps[self.workers[worker].step].lost_retries;
+        let free = match loss.blame {
+            Blame::Limit => 0,
+            Blame::Death => lost_retries,
+            Blame::Request => lost_retries.max(1),
+        };
         let in_hand = &self.workers[worker].in_hand;
         let mut numbers = in_hand.iter().flat_map(|parcel| (parcel.first()..).take(parcel.count()));
         let place = match loss.suspect {
             Suspect::Oldest => numbers.next().map(|_| 0),
+            // Whoever ends what a stopped run has left means no message.
+            Suspect::Message(_) if loss.blame == Blame::Request && self.abandoned.is_some() => None,
             Suspect::Message(id) => numbers.position(|number| number == id),
             Suspect::None => None,
         };
@@ -239,7 +306,7 @@ impl Router {
                 Cause::TimedOut => Failure::retryable(loss.reason.clone()),
                 _ => Failure::retryable(format!("its worker was lost: {}", loss.reason)),
             };
-            let failed = Attempted { cause: loss.cause, failure, busy: None };
+            let failed = Attempted { cause: loss.cause, failure, busy: None, free };
             self.attempt_failed(worker, message, failed, now);
         }
         place.is_some()
@@ -332,6 +399,12 @@ impl Router {
             let reason = format!("\"{}\" has no workers left", step.name);
             self.abandon(reason);
         }
+    }
+
+    /// Threads of a worker that has ended wanted to send after their call had returned:
+    /// what they had is not in the pipeline.
+    pub(crate) fn sent_late(&mut self, worker: usize) {
+        self.finish_failed(worker, Failure::permanent(SENT_LATE));
     }
 
     pub(super) fn finish_failed(&mut self, worker: usize, failure: Failure) {

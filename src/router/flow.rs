@@ -46,6 +46,7 @@ impl Router {
                 Outcome::Done => {
                     self.mark_done(worker, &taken, completion.busy, completion.count);
                     self.items_done(step, &taken);
+                    self.forget_losses(&taken);
                     self.order_leaves(taken.iter().map(Parcel::first));
                     let counts = &mut self.steps[step].counts;
                     counts.done += u64::from(completion.count);
@@ -62,8 +63,8 @@ impl Router {
                 Outcome::Panicked(failure) => (Cause::Panicked, failure),
             };
             for message in taken.into_iter().flat_map(Parcel::into_messages) {
-                let failed =
-                    Attempted { cause, failure: failure.clone(), busy: Some(completion.busy) };
+                let (failure, busy) = (failure.clone(), Some(completion.busy));
+                let failed = Attempted { cause, failure, busy, free: 0 };
                 self.attempt_failed(worker, message, failed, now);
             }
         }

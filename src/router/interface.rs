@@ -92,6 +92,19 @@ pub(crate) struct Loss {
     /// That it was lost, or that it was ended because a message took too long.
     pub(crate) cause: Cause,
     pub(crate) suspect: Suspect,
+    pub(crate) blame: Blame,
+}
+
+/// What a worker's end says of the message that it was at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The message took more than it may: an attempt has failed like any other.
+    Limit,
+    /// The worker died, perhaps by chance: `lost_retries` come before `retries`.
+    Death,
+    /// Somebody asked the worker to end, and perhaps a whole group of processes: the
+    /// first time that says nothing of the message.
+    Request,
 }
 
 /// The message that a lost worker was at work on: an attempt on it has failed.
@@ -109,7 +122,8 @@ pub(crate) enum Suspect {
 impl Loss {
     /// Of a worker of which nothing more is known.
     pub(crate) fn unexplained(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), cause: Cause::Lost, suspect: Suspect::Oldest }
+        let (cause, suspect, blame) = (Cause::Lost, Suspect::Oldest, Blame::Death);
+        Self { reason: reason.into(), cause, suspect, blame }
     }
 }
 

@@ -29,7 +29,7 @@ mod snapshot;
 mod span;
 mod steer;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +74,8 @@ struct Step {
     routes: Vec<Route>,
     on_error: OnError,
     retries: u32,
+    /// Attempts that end with the worker's death and count for nothing.
+    lost_retries: u32,
     backoff: Duration,
     workers: Vec<usize>,
     /// How many of them there are when there is little to do, and at most.
@@ -196,6 +198,9 @@ pub(crate) struct Router {
     next_id: u64,
     casualties: u64,
     finish_failures: Vec<String>,
+    /// The messages of which an attempt ended with its worker and counts for nothing, and
+    /// how many did.
+    forgiven: BTreeMap<u64, u32>,
     consecutive_producer_failures: u32,
     /// Why production ended early, if it did.
     producer_failure: Option<String>,
@@ -225,6 +230,7 @@ impl Router {
                 routes: step.routes.clone(),
                 on_error: step.on_error,
                 retries: step.retries,
+                lost_retries: step.lost_retries,
                 backoff: step.backoff,
                 workers: (first..workers.len()).collect(),
                 least: step.min_threads + step.min_processes,
@@ -267,6 +273,7 @@ impl Router {
             next_id: 1,
             casualties: 0,
             finish_failures: Vec::new(),
+            forgiven: BTreeMap::new(),
             consecutive_producer_failures: 0,
             producer_failure: None,
             items: None,

@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
+use crate::error::Failure;
+use crate::event::Cause;
 use crate::message::Message;
 use crate::parcel::Parcel;
 
@@ -28,6 +30,17 @@ pub(super) struct Queue {
 struct Delayed {
     due: Duration,
     message: Message,
+    /// Why it waits: its latest attempt.
+    failed: Option<Failed>,
+}
+
+/// How the latest attempt on a message failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// The number of the worker within the step.
+    pub(super) worker: usize,
+    pub(super) cause: Cause,
+    pub(super) failure: Failure,
 }
 
 impl PartialEq for Delayed {
@@ -115,9 +128,24 @@ impl Queue {
         self.parcels.push_front(parcel);
     }
 
-    pub(super) fn delay(&mut self, message: Message, due: Duration) {
+    pub(super) fn delay(&mut self, message: Message, due: Duration, failed: Option<Failed>) {
         self.bytes += message.payload.len() as u64;
-        self.delayed.push(Reverse(Delayed { due, message }));
+        self.delayed.push(Reverse(Delayed { due, message, failed }));
+    }
+
+    /// Takes out the retries that are not due yet.
+    pub(super) fn take_delayed(&mut self, now: Duration) -> Vec<(Message, Failed)> {
+        let mut taken = Vec::new();
+        for Reverse(delayed) in std::mem::take(&mut self.delayed) {
+            match delayed {
+                Delayed { due, message, failed: Some(failed) } if due > now => {
+                    self.bytes -= message.payload.len() as u64;
+                    taken.push((message, failed));
+                }
+                other => self.delayed.push(Reverse(other)),
+            }
+        }
+        taken
     }
 
     /// The next messages to serve at `now`, `most` at most: retries that are
@@ -228,7 +256,7 @@ mod tests {
         let mut queue = Queue::new(Some(4), None);
         let second = Duration::from_secs(1);
         queue.push(many(1, &[1, 1]));
-        queue.delay(message(0, 1), second);
+        queue.delay(message(0, 1), second, None);
         queue.push(one(3, 1));
         assert_eq!(queue.admits(&one(4, 1)), 0, "a delayed retry counts");
         assert_eq!(queue.pop(1, Duration::ZERO).map(|p| p.first()), Some(1));
@@ -236,5 +264,22 @@ mod tests {
         assert_eq!(queue.pop(9, second).map(|p| p.first()), Some(2));
         assert_eq!(queue.pop(9, second).map(|p| p.first()), Some(3));
         assert_eq!((queue.bytes(), queue.pop(9, second)), (0, None));
+    }
+
+    #[test]
+    fn retries_that_are_not_due_are_taken_out() {
+        let mut queue = Queue::new(None, None);
+        let failed = || {
+            let failure = Failure::retryable("busy");
+            Some(Failed { worker: 0, cause: Cause::Failed, failure })
+        };
+        for (id, due) in [(1, 5), (2, 9), (3, 7)] {
+            queue.delay(message(id, 1), Duration::from_secs(due), failed());
+        }
+        queue.delay(message(4, 1), Duration::from_secs(8), None);
+        let taken = queue.take_delayed(Duration::from_secs(5));
+        let mut numbers: Vec<u64> = taken.into_iter().map(|(message, _)| message.id).collect();
+        numbers.sort_unstable();
+        assert_eq!((numbers, queue.len(), queue.bytes()), (vec![2, 3], 2, 2));
     }
 }

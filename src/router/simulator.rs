@@ -1,7 +1,8 @@
 //! Drives the router through random graphs with random delays, failures,
 //! worker deaths and stops, on a virtual clock, and checks the invariants
 //! after every step. A failing case prints its seed;
-//! `DRPIPE_SIMULATOR_SEED=n` repeats it alone.
+//! `DRPIPE_SIMULATOR_SEED=n` repeats it alone; `DRPIPE_SIMULATOR_RUNS=n` makes each
+//! test try so many.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -179,6 +180,7 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
             routes,
             on_error: policies[rng.random_range(0..policies.len())],
             retries: rng.random_range(0..3),
+            lost_retries: rng.random_range(0..3),
             backoff: Duration::from_millis(rng.random_range(0..50)),
             gathers: index > 0 && rng.random_ratio(1, 4),
             codec: crate::codec::Codec::default(),
@@ -588,11 +590,24 @@ impl Simulator {
             Action::Spawn { worker } => self.spawn(worker),
             Action::Quarantine(casualty) => {
                 self.quarantined += 1;
+                self.check_attempts(&casualty);
                 self.casualties.push(*casualty);
             }
             Action::Tell(_) => {}
             Action::Record(record) => self.check_record(record),
             Action::Spans(spans) => self.spans.extend(spans),
+        }
+    }
+
+    /// No message is tried more often than its step says.
+    fn check_attempts(&self, casualty: &Casualty) {
+        let step = self.plan.index(&casualty.step).expect("the step of a casualty");
+        let step = &self.plan.steps[step];
+        let most = 1 + step.retries + step.lost_retries.max(1);
+        assert!((1..=most).contains(&casualty.attempt), "{casualty:?}");
+        let deaths_only = self.faults.failures + self.faults.stops + self.faults.steering == 0;
+        if deaths_only && self.router.abandoned.is_none() && casualty.cause != Cause::Late {
+            assert!(casualty.attempt > step.retries, "given up too early: {casualty:?}");
         }
     }
 
@@ -606,7 +621,8 @@ impl Simulator {
             _ => Suspect::Oldest,
         };
         let cause = [Cause::Lost, Cause::TimedOut][self.rng.random_range(0..2)];
-        let loss = Loss { reason: "simulated".into(), cause, suspect };
+        let blame = [Blame::Limit, Blame::Death, Blame::Request][self.rng.random_range(0..3)];
+        let loss = Loss { reason: "simulated".into(), cause, suspect, blame };
         self.after_delay(Some(worker), Input::Lost { worker, loss });
     }
 
@@ -758,6 +774,10 @@ impl Simulator {
                 assert!(step.queue.high_water() <= limit, "I3: a queue beyond its limit");
             }
             assert!(step.counts.received >= step.counts.done, "I1");
+            if self.router.draining {
+                let due = step.queue.next_due();
+                assert!(due.is_none_or(|due| due <= self.now), "a backoff outlives a drain");
+            }
         }
         if self.faults.one_by_one {
             let busy = self.router.workers.iter().filter(|worker| worker.is_busy());
@@ -825,6 +845,8 @@ fn simulate(name: &str, count: u64, faults: Faults) {
         let seed = seed.parse().expect("DRPIPE_SIMULATOR_SEED is a number");
         return Simulator::new(seed, faults).run();
     }
+    let more = std::env::var("DRPIPE_SIMULATOR_RUNS").ok();
+    let count = more.map_or(count, |count| count.parse().expect("a number of runs"));
     for seed in 0..count {
         let case = std::panic::AssertUnwindSafe(|| Simulator::new(seed, faults).run());
         if let Err(panic) = std::panic::catch_unwind(case) {

@@ -248,7 +248,7 @@ impl Router {
         self.order_requeued(message.id, index);
         match self.order_in_queue(index, message.id) {
             Some(place) => self.steps[index].queue.insert(place, Parcel::One(message)),
-            None => self.steps[index].queue.delay(message, now),
+            None => self.steps[index].queue.delay(message, now, None),
         }
         self.groups.enter(group, 1);
         self.tell(Event::Requeued { step: name, origin, entry });

@@ -32,6 +32,11 @@ pub(crate) enum Command {
         place: Place,
         loss: Loss,
     },
+    /// Threads of the worker, which has ended, wanted to send after their call had
+    /// returned.
+    Late {
+        place: Place,
+    },
     /// What an operator wants; the answer says whether it was done.
     Steer(Steer, mpsc::Sender<Result<(), String>>),
     /// For the observers.
@@ -171,6 +176,7 @@ impl Hub {
                         self.router.handle(Input::Lost { worker: place.worker, loss }, now);
                     }
                     Command::Lost { .. } => {}
+                    Command::Late { place } => self.router.sent_late(place.worker),
                     Command::Steer(steer, answer) => {
                         // Nobody waits for the answer any longer.
                         let _ = answer.send(self.steer(steer, now));
@@ -219,7 +225,14 @@ impl Hub {
     /// at last is told.
     pub(crate) fn into_parts(mut self) -> (Router, Outlet) {
         for command in self.commands.take() {
-            if let Command::Tell(event) = command {
+            match command {
+                Command::Tell(event) => self.outlet.tell(event),
+                Command::Late { place } => self.router.sent_late(place.worker),
+                _ => {}
+            }
+        }
+        for action in self.router.settle(self.start.elapsed()) {
+            if let Action::Tell(event) = action {
                 self.outlet.tell(event);
             }
         }

@@ -103,6 +103,7 @@ pub(crate) fn run(registry: &Registry) -> ! {
             Err(_) => std::process::exit(EXIT_LOST.into()),
         }
     }
+    offer_to_the_memory_killer();
     if let (Some(interpreter), Some(main)) = (std::env::var_os(INTERPRETER), std::env::var_os(MAIN))
     {
         become_python(&interpreter, &main);
@@ -110,6 +111,19 @@ pub(crate) fn run(registry: &Registry) -> ! {
     // The supervisor tells of an end in error; nobody is left to be told more.
     let code = work(registry).unwrap_or(EXIT_LOST);
     std::process::exit(code.into())
+}
+
+/// Where memory runs out, the system is to take a worker, which is replaced, and not the
+/// program.
+fn offer_to_the_memory_killer() {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    const MORE: i32 = 300;
+    const MOST: i32 = 1000;
+    let now = std::fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if let Some(now) = now {
+        // Where it is refused the worker is as good as the program.
+        let _ = std::fs::write(FILE, (now + MORE).min(MOST).to_string());
+    }
 }
 
 /// Goes on as the interpreter. A thread there that watches over the lifeline may
@@ -136,6 +150,8 @@ fn become_python(interpreter: &OsStr, main: &OsStr) -> ! {
 pub(super) const EXIT_LOST: u8 = 113;
 /// The exit code of a worker that has more memory than its limit after a message.
 pub(super) const EXIT_FULL: u8 = 114;
+/// The exit code of a worker whose threads wanted to send after their call had returned.
+pub(super) const EXIT_LATE: u8 = 115;
 
 /// The exit code.
 fn work(registry: &Registry) -> Result<u8, Failure> {

@@ -85,7 +85,7 @@ fn input_of(command: Command, router: &mut Router, now: Duration) -> Option<Inpu
         Command::Halt(reason) => Some(Input::Halt { reason }),
         Command::Lost { place, loss } => Some(Input::Lost { worker: place.worker, loss }),
         // Only worker processes have something to say this way.
-        Command::Tell(_) => None,
+        Command::Tell(_) | Command::Late { .. } => None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command as Program, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,12 +21,13 @@ use rustix::process::{
 use super::keeper::{self, Keeper};
 use super::page::Page;
 use super::process::{
-    BEAT, EXIT_FULL, EXIT_LOST, INTERPRETER, ITSELF, MAIN, Post, VARIABLE, without_itself,
+    BEAT, EXIT_FULL, EXIT_LATE, EXIT_LOST, INTERPRETER, ITSELF, MAIN, Post, VARIABLE,
+    without_itself,
 };
 use super::usage;
 use super::words::Words;
-use crate::event::Cause;
-use crate::router::{Loss, Suspect};
+use crate::event::{Cause, Event, Level};
+use crate::router::{Blame, Loss, Suspect};
 use crate::transport::hub::{Command, Commander};
 use crate::transport::lifeline::Lifeline;
 use crate::transport::link::Place;
@@ -41,6 +43,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const START: Duration = Duration::from_secs(30);
 /// A worker that gives no sign of life for this long is frozen.
 const SILENCE: Duration = Duration::from_secs(60);
+/// After this time it is said what the end of the run waits for.
+const NOTICE: Duration = Duration::from_secs(3);
 /// If the supervisor itself has not looked for so long, time stood still.
 const FROZEN: Duration = Duration::from_secs(5);
 
@@ -96,6 +100,7 @@ impl Supervisor {
             children: HashMap::new(),
             keeper: Keeper::default(),
             ending: None,
+            waits: Waits::Unsaid,
             abandoned: false,
             looked: Instant::now(),
         };
@@ -143,26 +148,34 @@ struct Watcher {
     commander: Commander,
     children: HashMap<Place, Ward>,
     keeper: Keeper,
-    /// When those that are left are ended.
-    ending: Option<Instant>,
+    /// Since when no worker is needed any more, and for how long they are waited for.
+    ending: Option<(Instant, Duration)>,
+    /// Whether it was said what the end of the run waits for.
+    waits: Waits,
     /// The run was given up: nobody sends orders any more.
     abandoned: bool,
     /// The latest look at the workers.
     looked: Instant,
 }
 
+/// What was said of the workers that the end of the run waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    Unsaid,
+    Said,
+}
+
 /// One worker process.
 struct Ward {
+    step: Arc<str>,
+    number: usize,
     child: Child,
     /// Readable when the process has ended.
     pidfd: Option<OwnedFd>,
     page: Page,
     limits: Limits,
     started: Instant,
-    /// The latest sign of life, and when it was seen.
-    beats: (u64, Instant),
-    /// The time that it had computed for when it was last found to be silent.
-    computed: Option<u64>,
+    life: Life,
     /// A message at which it was when time stood still, and for how long that was.
     forgiven: Option<(u64, Duration)>,
     /// Why it is being ended, and when it will be by force.
@@ -180,11 +193,11 @@ impl Watcher {
             loop {
                 match self.received.try_recv() {
                     Ok(Order::Start(start)) => self.start(*start),
-                    Ok(Order::End(patience)) => self.ending = Some(Instant::now() + patience),
+                    Ok(Order::End(patience)) => self.ending = Some((Instant::now(), patience)),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {
                         self.abandoned = true;
-                        self.ending.get_or_insert_with(Instant::now);
+                        self.ending.get_or_insert((Instant::now(), Duration::ZERO));
                         break;
                     }
                 }
@@ -201,9 +214,10 @@ impl Watcher {
 
     fn start(&mut self, start: Start) {
         let place = start.post.place;
-        // Whoever held the place before is not trusted any longer.
+        // Whoever held the place before is not trusted any longer, unless it has done its
+        // last work and is ending.
         for (other, ward) in &self.children {
-            if other.worker == place.worker {
+            if other.worker == place.worker && ward.page.at_work().is_some() {
                 signal(&ward.child, Signal::KILL);
             }
         }
@@ -214,8 +228,7 @@ impl Watcher {
             }
             Err(error) => {
                 let reason = format!("its process could not be started: {error}");
-                let loss = Loss { reason, cause: Cause::Lost, suspect: Suspect::None };
-                self.commander.send(Command::Lost { place, loss });
+                self.commander.send(Command::Lost { place, loss: of_no_message(reason) });
             }
         }
     }
@@ -248,6 +261,9 @@ impl Watcher {
             for words in &mut ward.words {
                 words.read_rest(|event| self.commander.send(Command::Tell(event)));
             }
+            if status.and_then(|status| status.code()) == Some(EXIT_LATE.into()) {
+                self.commander.send(Command::Late { place });
+            }
             self.commander.send(Command::Lost { place, loss: ward.loss(status) });
         }
     }
@@ -255,7 +271,9 @@ impl Watcher {
     /// Ends those that are beyond a limit.
     fn look(&mut self) {
         let now = Instant::now();
-        let over = self.ending.is_some_and(|at| at <= now);
+        let waited = self.ending.map(|(since, patience)| (now - since, patience));
+        let over = waited.is_some_and(|(waited, patience)| waited >= patience);
+        self.say_what_it_waits_for();
         let since = now - std::mem::replace(&mut self.looked, now);
         if since > FROZEN {
             // The whole program stood still, and the workers with it, perhaps.
@@ -269,11 +287,36 @@ impl Watcher {
                     if let Some(loss) = ward.fault(now) {
                         ward.end(loss, now);
                     } else if over {
-                        let reason = "the run has ended".to_owned();
-                        ward.end(Loss { reason, cause: Cause::Lost, suspect: Suspect::None }, now);
+                        if let Some((_, patience)) = waited.filter(|(_, p)| !p.is_zero()) {
+                            self.commander.send(Command::Tell(ward.says(
+                                Level::Warning,
+                                format!(
+                                    "its worker has not ended within {} s after its last work: \
+                                     what its threads and exit functions still do is cut off",
+                                    patience.as_secs_f64()
+                                ),
+                            )));
+                        }
+                        ward.end(of_no_message("the run has ended".to_owned()), now);
                     }
                 }
             }
+        }
+    }
+
+    /// A run that does not end though all is done says why, once.
+    fn say_what_it_waits_for(&mut self) {
+        let Some((since, patience)) = self.ending else { return };
+        if self.waits == Waits::Said || since.elapsed() < NOTICE || patience <= NOTICE {
+            return;
+        }
+        self.waits = Waits::Said;
+        for ward in self.children.values() {
+            let text = format!(
+                "the run waits for the threads and exit functions of its worker, {} s at most",
+                patience.as_secs_f64()
+            );
+            self.commander.send(Command::Tell(ward.says(Level::Info, text)));
         }
     }
 
@@ -340,13 +383,14 @@ impl Ward {
         // If it has died already, its end tells why.
         let _ = ours.send_post(&text, file.as_fd());
         Ok(Self {
+            step: step.into(),
+            number: worker,
             child,
             pidfd,
             page,
             limits,
             started,
-            beats: (0, started),
-            computed: None,
+            life: Life { beats: 0, seen: started, computed: None },
             forgiven: None,
             ended: None,
             words,
@@ -358,16 +402,14 @@ impl Ward {
     /// Why the worker must be ended, if it must.
     fn fault(&mut self, now: Instant) -> Option<Loss> {
         let beats = self.page.beats();
-        if beats != self.beats.0 {
-            self.beats = (beats, now);
-        }
         if beats == 0 && now - self.started > START {
-            return Some(self.found(Cause::Lost, self.never_began()));
+            return Some(self.found(Blame::Death, self.never_began()));
         }
-        if beats != 0 && now - self.beats.1 > SILENCE.max(BEAT * 10) && self.stands_still(now) {
+        let process = self.child.id();
+        if beats != 0 && self.life.has_stopped(beats, now, || usage::time_of(process)) {
             let silence = SILENCE.as_secs();
             return Some(
-                self.found(Cause::Lost, format!("it gave no sign of life for {silence} s")),
+                self.found(Blame::Death, format!("it gave no sign of life for {silence} s")),
             );
         }
         if let (Some(limit), Some(at)) = (self.limits.timeout, self.page.at_work())
@@ -375,26 +417,14 @@ impl Ward {
         {
             let reason = format!("it took longer than the time limit of {} s", limit.as_secs_f64());
             let suspect = Suspect::Message(at.message);
-            return Some(Loss { reason, cause: Cause::TimedOut, suspect });
+            return Some(Loss { reason, cause: Cause::TimedOut, suspect, blame: Blame::Limit });
         }
         let limit = self.limits.memory?;
         let used = usage::memory_of(self.child.id()).filter(|used| *used > limit)?;
         Some(self.found(
-            Cause::Lost,
+            Blame::Limit,
             format!("it used {} MiB of memory, its limit is {} MiB", used >> 20, limit >> 20),
         ))
-    }
-
-    /// Whether a silent worker does not compute either. Code in C may keep a
-    /// worker in Python from its heartbeat for as long as it likes.
-    fn stands_still(&mut self, now: Instant) -> bool {
-        let computed = usage::time_of(self.child.id());
-        let stands_still = computed == self.computed;
-        if !stands_still {
-            self.computed = computed;
-            self.beats.1 = now;
-        }
-        stands_still
     }
 
     fn never_began(&self) -> String {
@@ -412,7 +442,7 @@ impl Ward {
 
     /// Does not hold it against the worker that time stood still.
     fn forgive(&mut self, time: Duration, now: Instant) {
-        self.beats.1 = now;
+        self.life.seen = now;
         self.started = self.started.max(now - START.min(time));
         if let Some(at) = self.page.at_work() {
             self.forgiven = Some((at.message, self.forgiven_at(at.message) + time));
@@ -424,10 +454,15 @@ impl Ward {
     }
 
     /// A loss at what the worker is at now.
-    fn found(&self, cause: Cause, reason: String) -> Loss {
+    fn found(&self, blame: Blame, reason: String) -> Loss {
         let at_work = self.page.at_work();
         let suspect = at_work.map_or(Suspect::None, |at| Suspect::Message(at.message));
-        Loss { reason, cause, suspect }
+        Loss { reason, cause: Cause::Lost, suspect, blame }
+    }
+
+    fn says(&self, level: Level, text: String) -> Event {
+        let (step, worker) = (Arc::clone(&self.step), self.number);
+        Event::Said { step, worker, level, logger: String::new(), text }
     }
 
     /// Asks the worker to end.
@@ -442,10 +477,15 @@ impl Ward {
             return loss;
         }
         let reason = status.map_or_else(|| "its process is gone".to_owned(), describe);
-        let asked = status.is_some_and(|status| status.signal() == Some(Signal::TERM.as_raw()));
-        let loss = self.found(Cause::Lost, reason);
-        // Whoever ends a whole group of processes says nothing of one message.
-        if asked { Loss { suspect: Suspect::None, ..loss } } else { loss }
+        let is_by =
+            |signal: Signal| status.is_some_and(|status| status.signal() == Some(signal.as_raw()));
+        let is_full = status.is_some_and(|status| status.code() == Some(EXIT_FULL.into()));
+        let blame = match () {
+            () if is_by(Signal::TERM) => Blame::Request,
+            () if is_full => Blame::Limit,
+            () => Blame::Death,
+        };
+        self.found(blame, reason)
     }
 
     /// Whether the process has ended; it stays to be waited for.
@@ -457,6 +497,52 @@ impl Ward {
     }
 }
 
+/// The signs of life of one worker.
+struct Life {
+    /// The latest, and when it was seen.
+    beats: u64,
+    seen: Instant,
+    /// The time that it had computed for in the midst of its present silence.
+    computed: Option<u64>,
+}
+
+impl Life {
+    /// Whether a silent worker has not computed for a while either: code in C may keep a
+    /// worker in Python from its heartbeat for as long as it likes.
+    fn has_stopped(
+        &mut self,
+        beats: u64,
+        now: Instant,
+        computed: impl FnOnce() -> Option<u64>,
+    ) -> bool {
+        let silence = SILENCE.max(BEAT * 10);
+        if beats != self.beats {
+            (self.beats, self.seen, self.computed) = (beats, now, None);
+        }
+        let silent = now.saturating_duration_since(self.seen);
+        if silent <= silence / 2 {
+            return false;
+        }
+        if self.computed.is_none() {
+            self.computed = computed();
+            return false;
+        }
+        if silent < silence {
+            return false;
+        }
+        let stands_still = computed() == self.computed;
+        if !stands_still {
+            (self.seen, self.computed) = (now, None);
+        }
+        stands_still
+    }
+}
+
+/// A loss that says nothing of any message.
+fn of_no_message(reason: String) -> Loss {
+    Loss { reason, cause: Cause::Lost, suspect: Suspect::None, blame: Blame::Death }
+}
+
 /// Sends a signal to the worker and all that it has started; those that have
 /// gone need none.
 fn signal(child: &Child, signal: Signal) {
@@ -464,6 +550,10 @@ fn signal(child: &Child, signal: Signal) {
         let _ = kill_process_group(group, signal);
     }
 }
+
+/// What is behind most kills that nobody has asked for.
+const OUT_OF_MEMORY: &str = ", which the system sends when memory runs out: fewer workers or a \
+                             \"memory_limit\" keep it from that";
 
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
@@ -476,7 +566,8 @@ fn describe(status: ExitStatus) -> String {
         (Some(code), _) => format!("its process ended with exit code {code}"),
         (None, Some(signal)) => {
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("an unknown signal");
-            format!("its process was ended by signal {signal} ({name})")
+            let hint = if signal == Signal::KILL.as_raw() { OUT_OF_MEMORY } else { "" };
+            format!("its process was ended by signal {signal} ({name}){hint}")
         }
         (None, None) => "its process ended".to_owned(),
     }
@@ -488,7 +579,31 @@ mod tests {
 
     #[test]
     fn ends_are_described() {
-        assert!(describe(ExitStatus::from_raw(9)).contains("signal 9 (SIGKILL)"));
+        let killed = describe(ExitStatus::from_raw(9));
+        assert!(killed.contains("signal 9 (SIGKILL)") && killed.contains("memory"), "{killed}");
+        assert!(!describe(ExitStatus::from_raw(15)).contains("memory"));
         assert!(describe(ExitStatus::from_raw(3 << 8)).contains("exit code 3"));
+    }
+
+    #[test]
+    fn a_frozen_worker_is_noticed_when_its_silence_has_lasted_as_long_as_is_said() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut life = Life { beats: 0, seen: start, computed: None };
+        let noticed = (0..200).find(|second| {
+            let beats = if *second < 10 { *second + 1 } else { 10 };
+            life.has_stopped(beats, at(*second), || Some(7))
+        });
+        assert_eq!(noticed, Some(9 + SILENCE.as_secs()));
+    }
+
+    #[test]
+    fn a_worker_that_computes_without_a_sign_of_life_is_not_frozen() {
+        let start = Instant::now();
+        let mut life = Life { beats: 1, seen: start, computed: None };
+        for second in 0..1000 {
+            let now = start + Duration::from_secs(second);
+            assert!(!life.has_stopped(1, now, || Some(second)), "{second}");
+        }
     }
 }
