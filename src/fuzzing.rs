@@ -232,7 +232,7 @@ impl Game {
             Action::Grant { worker, .. } => {
                 let busy = Duration::from_micros(1);
                 let outputs: Vec<Output> = outputs(1);
-                let result = Ok(if outputs.is_empty() { Next::Done } else { Next::More });
+                let result = Some(Ok(if outputs.is_empty() { Next::Done } else { Next::More }));
                 Input::Produced {
                     worker,
                     production: Production { result, calls: 1, busy },
@@ -320,11 +320,12 @@ fn report(data: &mut Data<'_>) -> FromWorker {
             outputs: outputs(data),
         },
         4 | 5 => {
-            let result = match data.below(4) {
-                0 => Ok(Next::More),
-                1 => Ok(Next::Idle(Duration::from_nanos(data.long()))),
-                2 => Ok(Next::Done),
-                _ => Err(failure),
+            let result = match data.below(5) {
+                0 => Some(Ok(Next::More)),
+                1 => Some(Ok(Next::Idle(Duration::from_nanos(data.long())))),
+                2 => Some(Ok(Next::Done)),
+                3 => Some(Err(failure)),
+                _ => None,
             };
             let busy = Duration::from_nanos(data.long());
             let production = Production { result, calls: data.number(), busy };

@@ -1,10 +1,12 @@
 //! Messages that travel and wait together.
 
+mod gathered;
+
 use bytes::{Buf, Bytes};
 
-use crate::error::Result;
 use crate::message::{Header, IN_PLACE_AND_MORE, Message, Origin, Payload};
-use crate::pool;
+
+pub(crate) use gathered::Gathered;
 
 /// What a stage emitted, for one of the step's next steps: `route` is the index
 /// into the plan's list of them.
@@ -31,10 +33,6 @@ impl Output {
 
 /// Headers above this size, in bytes, are not packed.
 const PACK_UP_TO: usize = 20_000;
-/// A pack begins with room for so many messages of its first one's size.
-const FIRST_ROOM: usize = 256;
-/// A pack of this size, in bytes, takes no further message.
-const PACK_FULL: usize = 256 << 10;
 /// Before each packed header stands its length.
 const PREFIX: usize = size_of::<u16>();
 
@@ -96,149 +94,6 @@ fn split_header(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_le_bytes(*prefix)))
 }
 
-/// What a stage has emitted so far.
-#[derive(Debug, Default)]
-pub(crate) struct Gathered {
-    outputs: Vec<Gathering>,
-    count: usize,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum Gathering {
-    One(Output),
-    Many { route: u32, count: u32, bytes: Vec<u8> },
-}
-
-/// How much had been gathered at a certain point.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Mark {
-    outputs: usize,
-    count: usize,
-    bytes: usize,
-    /// The count and length of the last pack.
-    last: Option<(u32, usize)>,
-}
-
-impl Gathered {
-    /// Adds one message. `write` appends its header to the bytes that it is given
-    /// and returns its buffers: a short one is written where it will travel.
-    ///
-    /// # Errors
-    /// That of `write`; then nothing was added.
-    pub(crate) fn push(
-        &mut self,
-        route: u32,
-        origin: Origin,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
-    ) -> Result<()> {
-        let last = match self.outputs.last_mut() {
-            Some(Gathering::Many { route: last, count, bytes })
-                if *last == route && origin.is_none() && bytes.len() < PACK_FULL =>
-            {
-                Some((count, bytes))
-            }
-            _ => None,
-        };
-        let Some((count, bytes)) = last else { return self.push_first(route, origin, write) };
-        let start = bytes.len();
-        bytes.extend_from_slice(&[0; PREFIX]);
-        let written = write(bytes);
-        let length = bytes.len() - start - PREFIX;
-        match written {
-            Ok(buffers) if buffers.is_empty() && length <= PACK_UP_TO => {
-                bytes[start..start + PREFIX].copy_from_slice(&(length as u16).to_le_bytes());
-                *count += 1;
-                self.count += 1;
-                self.bytes += length;
-            }
-            Ok(buffers) => {
-                let header = bytes.split_off(start + PREFIX).into();
-                bytes.truncate(start);
-                self.push_alone(route, origin, Payload { header, buffers });
-            }
-            Err(failure) => {
-                bytes.truncate(start);
-                return Err(failure);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds a message for which no pack is open.
-    fn push_first(
-        &mut self,
-        route: u32,
-        origin: Origin,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
-    ) -> Result<()> {
-        let mut header = Vec::new();
-        let buffers = write(&mut header)?;
-        let length = header.len();
-        if origin.is_some() || !buffers.is_empty() || length > PACK_UP_TO {
-            self.push_alone(route, origin, Payload { header: header.into(), buffers });
-            return Ok(());
-        }
-        let room = ((PREFIX + length) * FIRST_ROOM).min(PACK_FULL + PACK_UP_TO);
-        let mut bytes = pool::vector(room);
-        bytes.extend_from_slice(&(length as u16).to_le_bytes());
-        bytes.extend_from_slice(&header);
-        self.outputs.push(Gathering::Many { route, count: 1, bytes });
-        self.count += 1;
-        self.bytes += length;
-        Ok(())
-    }
-
-    fn push_alone(&mut self, route: u32, origin: Origin, payload: Payload) {
-        self.count += 1;
-        self.bytes += payload.len();
-        self.outputs.push(Gathering::One(Output::One { route, origin, payload }));
-    }
-
-    /// How many messages have gathered.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Their size in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(crate) fn mark(&self) -> Mark {
-        let last = match self.outputs.last() {
-            Some(Gathering::Many { count, bytes, .. }) => Some((*count, bytes.len())),
-            _ => None,
-        };
-        Mark { outputs: self.outputs.len(), count: self.count, bytes: self.bytes, last }
-    }
-
-    /// Drops what has gathered since the mark.
-    pub(crate) fn rewind(&mut self, mark: Mark) {
-        (self.count, self.bytes) = (mark.count, mark.bytes);
-        self.outputs.truncate(mark.outputs);
-        let last = self.outputs.last_mut().zip(mark.last);
-        if let Some((Gathering::Many { count, bytes, .. }, (old_count, length))) = last {
-            *count = old_count;
-            bytes.truncate(length);
-        }
-    }
-
-    /// What has gathered; nothing is left.
-    pub(crate) fn take(&mut self) -> Vec<Output> {
-        (self.count, self.bytes) = (0, 0);
-        let outputs = std::mem::take(&mut self.outputs).into_iter();
-        outputs
-            .map(|gathering| match gathering {
-                Gathering::One(output) => output,
-                Gathering::Many { route, count, bytes } => {
-                    Output::Many { route, pack: Pack { count, bytes: pool::share(bytes) } }
-                }
-            })
-            .collect()
-    }
-}
-
 /// What the router moves: one message, or a pack of them with successive numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Parcel {
@@ -271,7 +126,6 @@ impl Parcel {
         }
     }
 
-    /// The number of the first message.
     /// What the messages descend from: those of a pack have nothing.
     pub(crate) fn origin(&self) -> Option<&std::sync::Arc<str>> {
         match self {
@@ -280,6 +134,7 @@ impl Parcel {
         }
     }
 
+    /// The number of the first message.
     pub(crate) fn first(&self) -> u64 {
         match self {
             Self::One(message) => message.id,
@@ -359,50 +214,8 @@ impl Iterator for Messages {
 mod tests {
     use super::*;
 
-    impl Gathered {
-        pub(crate) fn push_payload(&mut self, route: u32, origin: Origin, payload: Payload) {
-            let written = self.push(route, origin, |header| {
-                header.extend_from_slice(&payload.header);
-                Ok(payload.buffers)
-            });
-            written.unwrap();
-        }
-    }
-
     fn text(length: usize) -> Payload {
         Payload { header: Header::from(&vec![length as u8; length][..]), buffers: Vec::new() }
-    }
-
-    #[test]
-    fn what_is_gathered_comes_out_in_order_however_it_is_packed() {
-        let mut gathered = Gathered::default();
-        let lengths = [0, 8, 8, PACK_UP_TO, PACK_UP_TO + 1, 3, 30];
-        for (index, length) in lengths.into_iter().enumerate() {
-            gathered.push_payload(u32::from(index > 5), None, text(length));
-        }
-        assert_eq!((gathered.count(), gathered.bytes()), (7, lengths.iter().sum()));
-        let outputs = gathered.take();
-        assert_eq!(outputs.iter().map(Output::count).collect::<Vec<_>>(), [4, 1, 1, 1]);
-        assert_eq!(outputs.iter().map(Output::route).collect::<Vec<_>>(), [0, 0, 0, 1]);
-        let messages = outputs.into_iter().flat_map(|o| Parcel::new(5, o).into_messages());
-        assert_eq!(messages.map(|m| m.payload).collect::<Vec<_>>(), lengths.map(text));
-    }
-
-    #[test]
-    fn rewinding_drops_what_came_after_the_mark_and_nothing_else() {
-        let mut gathered = Gathered::default();
-        gathered.push_payload(0, None, text(1));
-        let mark = gathered.mark();
-        for (route, length) in [(0, 2), (1, 3), (0, 1000), (0, 4)] {
-            gathered.push_payload(route, None, text(length));
-        }
-        gathered.rewind(mark);
-        assert_eq!((gathered.count(), gathered.bytes()), (1, 1));
-        gathered.push_payload(0, None, text(5));
-        let messages: Vec<Message> =
-            gathered.take().into_iter().flat_map(|o| Parcel::new(0, o).into_messages()).collect();
-        let payloads: Vec<Payload> = messages.into_iter().map(|m| m.payload).collect();
-        assert_eq!(payloads, [text(1), text(5)]);
     }
 
     #[test]

@@ -182,6 +182,11 @@ pub trait Producer {
     /// Emits the next item, or a few, and says whether there may be more. It is
     /// called only when there is room for its output, so it need not limit itself.
     ///
+    /// It may wait for something: what earlier calls have emitted goes on within a few
+    /// milliseconds meanwhile. What it emits itself goes on when it returns, for if it fails
+    /// it has emitted nothing; so it emits and returns, and waits in the next call. One that
+    /// says [`Next::Idle`] instead of waiting lets a run that is asked to end do so at once.
+    ///
     /// # Errors
     /// A failure after which it is called again up to the step's `retries`
     /// times; then production ends, what was made is processed to its end, and
@@ -262,7 +267,8 @@ pub trait Stage {
     }
 
     /// Processes one message; emits any number of messages, or none: then the
-    /// message counts as filtered. What was emitted before a failure or a panic
+    /// message counts as filtered. It may take its time: the results of messages before it
+    /// do not wait for it. What was emitted before a failure or a panic
     /// is dropped, so that a retry emits nothing twice. After a panic the same
     /// instance goes on: keep its fields sound before calling what may panic.
     ///

@@ -143,8 +143,18 @@ class Router:
         self.socket.send_multipart([b"W" + struct.pack("<II", 3, 7), *frames])
 
     def grant(self, count: int) -> Said:
+        """All reports on one grant as one."""
         self.send(b"\x10" + struct.pack("<I", count))
-        return self.receive("PRODUCED")
+        return self.produced()
+
+    def produced(self) -> Said:
+        said = self.receive("PRODUCED")
+        while said.result == "at work":
+            more = self.receive("PRODUCED")
+            calls, busy = said.calls + more.calls, said.busy + more.busy
+            fields = {**more.fields, "calls": calls, "busy": busy}
+            said = Said("PRODUCED", fields, said.outputs + more.outputs)
+        return said
 
     def work(self, *parcels: tuple[bytes, list[bytes]]) -> None:
         head = b"\x11" + struct.pack("<I", len(parcels)) + b"".join(p[0] for p in parcels)
@@ -311,8 +321,10 @@ class Parser:
     def production(self) -> dict[str, Any]:
         calls, busy, result = struct.unpack("<IQB", self.take(13))
         failure = self.failure() if result == 3 else None
-        names = ["more", "idle", "no more", "failed"]
-        return {"calls": calls, "busy": busy, "result": names[result], "failure": failure}
+        names = ["more", "idle", "no more", "failed", "at work"]
+        wait = self.number("Q") if result == 1 else None
+        said = {"calls": calls, "busy": busy, "result": names[result], "failure": failure}
+        return {**said, "wait": wait}
 
     def output(self) -> list[Output]:
         kind, route = struct.unpack("<BI", self.take(5))

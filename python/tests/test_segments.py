@@ -116,11 +116,16 @@ def test_what_gathers_keeps_its_order_for_each_next_step():
     assert gathered.count == gathered.bytes == 0 and gathered.take() == []
 
 
-def test_messages_for_two_next_steps_make_two_packs():
+def test_a_pack_has_what_was_emitted_one_after_the_other():
     gathered = Gathered()
     for number in range(100):
-        gathered.push(number % 2, None, b"x", ())
-    assert [(output.route, output.count) for output in gathered.take()] == [(0, 50), (1, 50)]
+        gathered.push(number // 30 % 2, None, b"x", ())
+    assert [(output.route, output.count) for output in gathered.take()] == [
+        (0, 30),
+        (1, 30),
+        (0, 30),
+        (1, 10),
+    ]
 
 
 def test_a_pack_is_not_without_end():

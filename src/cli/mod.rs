@@ -225,13 +225,17 @@ impl Cli {
         Pipeline::read(&text, &source.shown(), Path::new("."), &self.registry, settings)
     }
 
-    /// Everything that is wrong goes to standard error, warnings too.
+    /// Everything that is wrong goes to standard error, warnings too. A signal meanwhile
+    /// ends the program, and the interpreters that are asked about steps in Python.
     fn load(&self, source: &Source) -> Result<Pipeline, ExitCode> {
         let config = source.config();
         if is_frame(config) {
             let what = "is a FITS file; name the configuration first: drpipe CONFIG FRAMES";
             return Err(complain(USAGE, format_args!("error: {} {what}", config.display())));
         }
+        signals::hear().map_err(|error| {
+            complain(STOPPED, format_args!("error: cannot watch for signals: {error}"))
+        })?;
         let settings = source.settings().map_err(|error| complain_of(&error))?;
         let loaded = match source.is_standard_input() {
             false => Pipeline::load(source.config(), &self.registry, &settings),

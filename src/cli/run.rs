@@ -111,9 +111,12 @@ fn start_and_watch(
     watchers: Watchers<'_>,
 ) -> Result<Report, (u8, String)> {
     let Watchers { progress, sink, mut chronicle } = watchers;
-    let signals = Driver::of(&args.driver)
-        .and_then(|driver| signals::hear(Duration::from_secs_f64(args.drain_limit), driver))
-        .map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
+    let signals = signals::hear().and_then(|signals| {
+        Driver::of(&args.driver)?.map_or(Ok(()), |driver| signals.attend(driver))?;
+        Ok(signals)
+    });
+    let signals =
+        signals.map_err(|error| (STOPPED, format!("cannot watch for signals: {error}")))?;
     let shown = monitor::options(args, pipeline.plan());
     let asked = if pipeline.plan().sequential { Mode::Sequential } else { Mode::Threads };
     let mode = args.mode.map_or(asked, Mode::from);
@@ -122,7 +125,7 @@ fn start_and_watch(
         let code = if usage { USAGE } else { STOPPED };
         (code, error.to_string())
     })?;
-    signals.watch(handle.control());
+    signals.watch(handle.control(), Duration::from_secs_f64(args.drain_limit));
     let monitor = monitor::start(&handle, shown);
     let mut watcher = handle.stream().watch();
     loop {

@@ -252,13 +252,13 @@ pub(crate) const STEP: &[Key] = &[
     ),
     key(
         "nb_thread",
-        Shape::Value(threads),
+        Shape::Value(|| workers_schema(1)),
         EXPECTED_WORKERS,
         "The number of workers on threads; 1 if there are no processes either.",
     ),
     key(
         "nb_process",
-        Shape::Value(processes),
+        Shape::Value(|| workers_schema(0)),
         EXPECTED_WORKERS,
         "The number of workers in processes of their own, beside the threads.",
     ),
@@ -304,8 +304,7 @@ pub(crate) const STEP: &[Key] = &[
         "lost_retries",
         Shape::Value(|| json!({"type": "integer", "minimum": 0, "maximum": 1000, "default": 1})),
         "a whole number from 0 to 1000",
-        "How often a message whose worker process died is tried again in another one, before \
-         `retries` count.",
+        "How often a message whose worker died is tried again, before `retries` count.",
     ),
     key(
         "backoff",
@@ -336,14 +335,6 @@ pub(crate) const STEP: &[Key] = &[
 
 const EXPECTED_WORKERS: &str =
     "a whole number of workers from 0 to 1000, or {\"min\": 1, \"max\": 4}";
-
-fn threads() -> Value {
-    workers_schema(1)
-}
-
-fn processes() -> Value {
-    workers_schema(0)
-}
 
 fn workers_schema(default: usize) -> Value {
     let digits = "^0{0,9}([0-9]{1,3}|1000)$";

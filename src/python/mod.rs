@@ -12,7 +12,7 @@ mod probe;
 use std::path::PathBuf;
 
 pub(crate) use carried::Carried;
-pub(crate) use probe::{Listed, Questions};
+pub(crate) use probe::{Listed, Questions, end_questions};
 
 /// The classes that a module offers.
 ///

@@ -2,13 +2,14 @@
 //! before a run by the package that drpipe carries.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -222,18 +223,46 @@ fn of_interpreter(message: String, hint: String) -> Unusable {
     Unusable { about: About::Interpreter, message, hint }
 }
 
+/// The interpreters that are being asked.
+static ASKED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+fn asked() -> MutexGuard<'static, Vec<u32>> {
+    ASKED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the interpreters that are being asked, with all that they have started; none is
+/// asked after that. For a program that is about to end.
+pub(crate) fn end_questions() {
+    let asked = asked();
+    for process in &*asked {
+        kill(*process);
+    }
+    std::mem::forget(asked);
+}
+
+/// Ends a process that leads a group, with its group. One that has gone needs no end.
+fn kill(process: u32) {
+    if let Some(group) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
 /// What the interpreter has printed, and how it ended if it did so in time.
 fn converse(
     interpreter: &Path,
     main: &Path,
     request: &Value,
 ) -> io::Result<(Vec<u8>, Option<ExitStatus>)> {
+    let mut known = asked();
     let mut child = Command::new(interpreter)
         .arg(main)
         .arg("--describe")
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
+    known.push(child.id());
+    drop(known);
     let sent = tell(&mut child, request);
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
@@ -241,9 +270,10 @@ fn converse(
     }
     let heard = receiver.recv_timeout(LONGEST);
     if heard.is_err() {
-        child.kill()?;
+        kill(child.id());
     }
     let status = child.wait()?;
+    asked().retain(|process| *process != child.id());
     match heard {
         Ok(text) => sent.and(text).map(|text| (text, Some(status))),
         Err(_) => Ok((Vec::new(), None)),

@@ -146,13 +146,20 @@ impl Router {
         self.steps[step].times.record(production.busy, production.calls);
         self.mark_produced(worker, production.calls, production.busy);
         self.workers[worker].busy += production.busy;
-        self.workers[worker].since = now;
         self.hold(worker, outputs);
+        let Some(result) = production.result else {
+            // The call that is going on began when those before it had ended.
+            let since = self.workers[worker].since;
+            self.workers[worker].since = since.saturating_add(production.busy).min(now);
+            self.consecutive_producer_failures = 0;
+            return self.place(worker);
+        };
+        self.workers[worker].since = now;
         // Of several calls only the last can have failed.
-        if production.calls > 1 || production.result.is_ok() {
+        if production.calls > 1 || result.is_ok() {
             self.consecutive_producer_failures = 0;
         }
-        let state = match production.result {
+        let state = match result {
             Ok(Next::More) => ProducerState::Idle(Duration::ZERO),
             Ok(Next::Idle(wait)) => ProducerState::Idle(now.saturating_add(wait)),
             Ok(Next::Done) => ProducerState::Exhausted,

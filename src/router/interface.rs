@@ -22,7 +22,7 @@ pub(crate) enum Input {
     /// The worker has processed the oldest messages that it had in hand, in
     /// order; `outputs` holds what those that are done emitted, in order.
     Done { worker: usize, completions: Vec<Completion>, outputs: Vec<Output> },
-    /// The producer has used its grant.
+    /// The producer has used its grant, or a part of it.
     Produced { worker: usize, production: Production, outputs: Vec<Output> },
     /// The worker has finished, and emitted `outputs` in doing so.
     Finished { worker: usize, result: Result<()>, outputs: Vec<Output> },
@@ -77,8 +77,8 @@ pub(crate) enum Outcome {
 /// What a producer has to say after a grant.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Production {
-    /// What the last call returned.
-    pub(crate) result: Result<Next>,
+    /// What the last call returned; none if another one is going on with the same grant.
+    pub(crate) result: Option<Result<Next>>,
     /// How often `next` was called.
     pub(crate) calls: u32,
     /// The running time of the calls together.

@@ -634,13 +634,21 @@ impl Simulator {
         }
         let mut gathered = Gathered::default();
         let made = u64::from(self.rng.random_range(1..=count)).min(self.to_produce);
-        for _ in 0..made {
+        let early = if self.rng.random_ratio(1, 3) { self.rng.random_range(0..=made) } else { 0 };
+        for number in 0..made {
+            if number == early && early > 0 {
+                // The next call takes long: what was made before goes on.
+                self.hand_over(worker, gathered.take(), early);
+                if self.chance(self.faults.deaths) {
+                    return self.die(worker);
+                }
+            }
             let hops = self.rng.random_range(3..12);
             let origin = self.new_origin();
             self.output(worker, hops, &origin, &mut gathered);
         }
         let outputs = gathered.take();
-        self.to_produce -= made;
+        self.to_produce -= if early < made { made - early } else { made };
         let result = if self.chance(self.faults.failures / 10) {
             Err(Failure::retryable("simulated"))
         } else if self.to_produce == 0 {
@@ -651,12 +659,21 @@ impl Simulator {
             Ok(Next::More)
         };
         let busy = self.delay();
+        let result = Some(result);
         let production = Production { result, calls: 1, busy };
         self.send_at(
             self.now + busy,
             Some(worker),
             Input::Produced { worker, production, outputs },
         );
+    }
+
+    /// A producer reports a part of what it makes with a grant.
+    fn hand_over(&mut self, worker: usize, outputs: Vec<Output>, made: u64) {
+        self.to_produce -= made;
+        let production = Production { result: None, calls: 1, busy: Duration::ZERO };
+        let input = Input::Produced { worker, production, outputs };
+        self.send_at(self.now, Some(worker), input);
     }
 
     /// Some items have no origin, and some the same as others.
@@ -712,6 +729,11 @@ impl Simulator {
         let mut completions: Vec<Completion> = Vec::new();
         let mut at = self.workers[worker].busy_until.max(self.now);
         for message in messages {
+            if !completions.is_empty() && self.rng.random_ratio(1, 20) {
+                // This call takes long: what is done before it is told.
+                let (completions, outputs) = (std::mem::take(&mut completions), gathered.take());
+                self.send_at(at, Some(worker), Input::Done { worker, completions, outputs });
+            }
             let token = Token::of(&message.payload);
             let outcome = match self.chance(self.faults.failures) {
                 false => Outcome::Done,

@@ -57,7 +57,7 @@ pub(super) fn place_of(identity: &[u8]) -> Option<Place> {
     (*first == b'W').then_some(Place { worker, incarnation })
 }
 
-/// A worker's socket. It stays on the thread that made it.
+/// A worker's socket. One thread at a time may use it.
 pub(crate) struct Link {
     socket: zmq::Socket,
     /// Of a worker process.

@@ -2,9 +2,9 @@
 //! drives the router, and a worker's link to it.
 //!
 //! Rules: every socket has no high-water mark (the router's grants and work are
-//! the limit) and linger 0, or a second in a worker process, is made and used on
-//! one thread, and the hub's socket reports unknown peers instead of dropping
-//! silently.
+//! the limit) and linger 0, or a second in a worker process, is used by one
+//! thread at a time (a worker's under a lock), and the hub's socket reports
+//! unknown peers instead of dropping silently.
 
 mod frames;
 pub(crate) mod hub;

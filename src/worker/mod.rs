@@ -1,14 +1,19 @@
 //! What runs the code of a step: the calls of a stage with panics caught, on
 //! a thread of its own (`thread`), in a process of its own (`process`, looked
-//! after by the `supervisor`) or on the caller's thread (`sequential`).
+//! after by the `supervisor`) or on the caller's thread (`sequential`). What calls
+//! have done gathers on a `desk` until it is reported.
 
+pub(crate) mod desk;
 mod guard;
+mod handover;
 mod keeper;
+mod life;
 mod page;
 pub(crate) mod process;
 pub(crate) mod sequential;
 mod serve;
 pub(crate) mod supervisor;
+mod tally;
 pub(crate) mod thread;
 mod usage;
 mod words;
@@ -19,18 +24,14 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::message::Message;
 use crate::note::{self, Note};
-use crate::parcel::{Gathered, Output, Parcel};
+use crate::parcel::{Gathered, Parcel};
 use crate::registry::{Build, Task};
-use crate::router::{Completion, Outcome, Production};
+use crate::router::Outcome;
 use crate::stage::{Context, Next, Outputs};
 
+use desk::{Desk, Sink};
 use guard::{Caught, guarded};
-
-/// A batch is reported in parts when this much time has passed or this much
-/// has gathered, so that what is done early moves on early.
-pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(1);
-const REPORT_OUTPUTS: usize = 1024;
-const REPORT_BYTES: usize = 1 << 20;
+use tally::{SHORTEST, STRIDE};
 
 /// What is known of a call's input.
 struct Input<'a> {
@@ -48,6 +49,8 @@ const NO_INPUT: Input<'static> = Input { message: 0, origin: None, names_origins
 pub(crate) struct Worker {
     context: Context,
     task: Box<dyn Task>,
+    /// What the present call has emitted.
+    emitted: Gathered,
 }
 
 impl Worker {
@@ -62,7 +65,7 @@ impl Worker {
             Ok(task)
         });
         let task = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")))?;
-        Ok(Self { context, task })
+        Ok(Self { context, task, emitted: Gathered::default() })
     }
 
     /// How many messages the producer expects to emit, as a note.
@@ -71,49 +74,43 @@ impl Worker {
         expected.map(Note::Expected).into_iter().collect()
     }
 
-    /// Processes the messages in order. `report` is called with what has been
-    /// done so far when it is time to, and at the end; an error from it ends the
-    /// work. `begin` is told the number of each message before it is begun; a
-    /// false from it ends the work too.
-    pub(crate) fn work<E>(
+    /// Processes the messages in order. What is done is put on the desk, which reports it
+    /// when it is time to; an error of that ends the work. `begin` is told the number of
+    /// each message before it is begun; a false from it ends the work too. `rest` is called
+    /// before each report.
+    ///
+    /// # Errors
+    /// That of a report.
+    pub(crate) fn work<S: Sink>(
         &mut self,
         parcels: Vec<Parcel>,
+        desk: &Desk<S>,
         begin: impl Fn(u64) -> bool,
-        mut report: impl FnMut(Vec<Completion>, Vec<Output>) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let mut gathered = Gathered::default();
-        let mut tally = Tally::new();
-        let mut reported = tally.clock;
+        rest: impl Fn(),
+    ) -> std::result::Result<(), S::Error> {
+        desk.open(parcels.iter().map(Parcel::count).sum::<usize>() > 1);
         for message in parcels.into_iter().flat_map(Parcel::into_messages) {
             if !begin(message.id) {
                 break;
             }
-            let (id, mark, before) = (message.id, gathered.mark(), gathered.count());
-            let notes = note::count();
+            let (id, notes) = (message.id, note::count());
             let origin = message.origin.clone();
-            let outcome = self.run(message, &mut gathered);
+            let outcome = self.run(message);
             if outcome != Outcome::Done {
-                gathered.rewind(mark);
+                self.emitted.clear();
                 note::rewind(notes);
             } else if let Some(origin) = &origin {
                 note::attribute(notes, origin);
             }
-            let timed = tally.add(id, outcome, gathered.count() == before);
-            let full = gathered.count() >= REPORT_OUTPUTS || gathered.bytes() >= REPORT_BYTES;
-            if full || (timed && tally.clock - reported >= REPORT_AFTER) {
-                report(tally.take(), gathered.take())?;
-                tally.clock = Instant::now();
-                reported = tally.clock;
-            }
+            desk.done(id, outcome, &mut self.emitted, &rest)?;
         }
-        let completions = tally.take();
-        if completions.is_empty() { Ok(()) } else { report(completions, gathered.take()) }
+        desk.close(&rest)
     }
 
-    fn run(&mut self, message: Message, gathered: &mut Gathered) -> Outcome {
+    fn run(&mut self, message: Message) -> Outcome {
         let Message { id, origin, payload, .. } = message;
         let input = Input { message: id, origin: origin.as_ref(), names_origins: false };
-        match self.guarded(input, gathered, |task, emitted| task.run(payload, emitted)) {
+        match self.guarded(input, |task, emitted| task.run(payload, emitted)) {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(failure)) => Outcome::Failed(failure),
             Err(Caught(panic)) => Outcome::Panicked(panic),
@@ -121,139 +118,67 @@ impl Worker {
     }
 
     /// Asks the producer up to `count` times, until there are as many items, it
-    /// has no more at the moment, or `slice` has passed.
-    pub(crate) fn produce(&mut self, count: u32, slice: Duration) -> (Production, Vec<Output>) {
-        let mut gathered = Gathered::default();
+    /// has no more at the moment, or `slice` has passed, and reports it.
+    ///
+    /// # Errors
+    /// That of a report.
+    pub(crate) fn produce<S: Sink>(
+        &mut self,
+        count: u32,
+        slice: Duration,
+        desk: &Desk<S>,
+    ) -> std::result::Result<(), S::Error> {
+        desk.open(count > 1);
         let start = Instant::now();
-        let mut calls = 0;
-        let (result, busy) = loop {
-            let mark = gathered.mark();
+        let (mut calls, mut emitted, mut stride) = (0, 0, 1);
+        let mut busy = Duration::ZERO;
+        loop {
+            let notes = note::count();
             calls += 1;
-            let next = self.guarded(NO_INPUT, &mut gathered, |task, emitted| task.next(emitted));
+            let next = self.guarded(NO_INPUT, |task, emitted| task.next(emitted));
             // A panic may have left it in any state: it is not asked again.
             let next = next.unwrap_or_else(|Caught(panic)| Err(panic.into_permanent()));
             if next.is_err() {
-                gathered.rewind(mark);
+                self.emitted.clear();
+                note::rewind(notes);
             }
-            let busy = start.elapsed();
-            let full = calls >= count || gathered.count() >= count as usize || busy >= slice;
-            if next != Ok(Next::More) || full {
-                break (next, busy);
+            emitted += self.emitted.count();
+            let full = calls >= count || emitted >= count as usize;
+            let last = next != Ok(Next::More) || full;
+            if last || calls % stride == 0 {
+                busy = start.elapsed();
+                stride = if busy / calls < SHORTEST { STRIDE } else { 1 };
             }
-        };
-        (Production { result, calls, busy }, gathered.take())
+            if last || busy >= slice {
+                return desk.produced(next, &mut self.emitted, busy);
+            }
+            desk.called(&mut self.emitted, busy);
+        }
     }
 
-    /// Lets the stage finish.
-    pub(crate) fn finish(&mut self) -> (Result<()>, Vec<Output>) {
-        let mut gathered = Gathered::default();
-        let finished = self.guarded(NO_INPUT, &mut gathered, |task, emitted| task.finish(emitted));
+    /// Lets the stage finish, and reports it.
+    ///
+    /// # Errors
+    /// That of the report.
+    pub(crate) fn finish<S: Sink>(&mut self, desk: &Desk<S>) -> std::result::Result<(), S::Error> {
+        let finished = self.guarded(NO_INPUT, |task, emitted| task.finish(emitted));
         let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
-        let outputs = if result.is_ok() { gathered.take() } else { Vec::new() };
-        (result, outputs)
+        if result.is_err() {
+            self.emitted.clear();
+        }
+        desk.finished(result, &mut self.emitted)
     }
 
     fn guarded<R>(
         &mut self,
         input: Input<'_>,
-        gathered: &mut Gathered,
         call: impl FnOnce(&mut dyn Task, &mut Outputs<'_>) -> Result<R>,
     ) -> std::result::Result<Result<R>, Caught> {
         let Input { message, origin, names_origins } = input;
-        let mut outputs =
-            Outputs { context: &self.context, origin, message, names_origins, gathered };
-        guarded(|| call(self.task.as_mut(), &mut outputs))
+        let Self { context, task, emitted: gathered } = self;
+        let mut outputs = Outputs { context, origin, message, names_origins, gathered };
+        guarded(|| call(task.as_mut(), &mut outputs))
     }
-}
-
-/// What became of the messages of a batch. Successive ones that are done and
-/// took about as long are told as one.
-struct Tally {
-    completions: Vec<Completion>,
-    /// The latest messages, done and not timed yet.
-    open: Option<Completion>,
-    /// The clock is read after so many messages.
-    stride: u32,
-    /// The latest reading.
-    clock: Instant,
-}
-
-/// Reading the clock takes as long as a few of the shortest calls: those are
-/// timed so many at once.
-const STRIDE: u32 = 8;
-/// What the shortest calls take at most.
-const SHORTEST: Duration = Duration::from_micros(1);
-
-impl Tally {
-    fn new() -> Self {
-        Self { completions: Vec::new(), open: None, stride: 1, clock: Instant::now() }
-    }
-
-    /// Adds one message; true if the clock was read.
-    fn add(&mut self, id: u64, outcome: Outcome, silent: bool) -> bool {
-        let silent = u32::from(silent);
-        if outcome != Outcome::Done {
-            // Those that are not timed yet are of the shortest kind: the time is this one's.
-            let busy = self.time();
-            self.close(Duration::ZERO);
-            self.completions.push(Completion { first: id, count: 1, outcome, silent, busy });
-            return true;
-        }
-        match &mut self.open {
-            Some(open) if open.first + u64::from(open.count) == id => {
-                open.count += 1;
-                open.silent += silent;
-            }
-            _ => {
-                self.close(Duration::ZERO);
-                let busy = Duration::ZERO;
-                self.open = Some(Completion { first: id, count: 1, outcome, silent, busy });
-            }
-        }
-        let full = self.open.as_ref().is_some_and(|open| open.count >= self.stride);
-        if full {
-            let busy = self.time();
-            self.close(busy);
-        }
-        full
-    }
-
-    /// Adds the open messages, which took `busy` together.
-    fn close(&mut self, busy: Duration) {
-        let Some(mut open) = self.open.take() else { return };
-        open.busy = busy;
-        self.stride = if open.busy / open.count < SHORTEST { STRIDE } else { 1 };
-        let last = self.completions.last_mut().filter(|last| {
-            last.first + u64::from(last.count) == open.first
-                && last.outcome == Outcome::Done
-                && magnitude(last.busy / last.count) == magnitude(open.busy / open.count)
-        });
-        match last {
-            Some(last) => {
-                last.count += open.count;
-                last.silent += open.silent;
-                last.busy += open.busy;
-            }
-            None => self.completions.push(open),
-        }
-    }
-
-    /// The time since the last reading.
-    fn time(&mut self) -> Duration {
-        let now = Instant::now();
-        now - std::mem::replace(&mut self.clock, now)
-    }
-
-    fn take(&mut self) -> Vec<Completion> {
-        let busy = self.time();
-        self.close(busy);
-        std::mem::take(&mut self.completions)
-    }
-}
-
-/// The power of two of a running time; below about a microsecond all are one.
-fn magnitude(busy: Duration) -> u32 {
-    u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX).max(1024).ilog2()
 }
 
 #[cfg(test)]
@@ -262,8 +187,11 @@ mod tests {
     use crate::codec::Codec;
     use crate::data::Data;
     use crate::error::Failure;
+    use crate::parcel::Output;
     use crate::registry::build_stage;
+    use crate::router::Completion;
     use crate::stage::{Emitter, Stage};
+    use crate::transport::wire::FromWorker;
 
     /// Emits its input, then panics on odd and fails on negative numbers.
     struct Picky;
@@ -300,16 +228,70 @@ mod tests {
         Parcel::One(Message { id, attempt: 0, origin: None, payload })
     }
 
+    /// What the worker reports on the parcels.
+    fn reports(worker: &mut Worker, parcels: Vec<Parcel>) -> (Vec<Completion>, Vec<Output>) {
+        let desk = Desk::new(Vec::new());
+        let Ok(()) = worker.work(parcels, &desk, |_| true, || ());
+        let mut all = (Vec::new(), Vec::new());
+        for report in desk.sink(std::mem::take) {
+            let FromWorker::Done { completions, outputs } = report else { panic!("{report:?}") };
+            all.0.extend(completions);
+            all.1.extend(outputs);
+        }
+        all
+    }
+
     fn work(worker: &mut Worker, numbers: &[i64]) -> (Vec<Completion>, Vec<Output>) {
         let parcels = (1..).zip(numbers).map(|(id, number)| parcel(id, *number)).collect();
-        let mut all = (Vec::new(), Vec::new());
-        let report = |completions, outputs| {
-            all.0.extend::<Vec<Completion>>(completions);
-            all.1.extend::<Vec<Output>>(outputs);
-            Ok::<(), ()>(())
-        };
-        worker.work(parcels, |_| true, report).unwrap();
-        all
+        reports(worker, parcels)
+    }
+
+    /// Workers in every language reproduce these transcripts.
+    #[test]
+    fn emissions_keep_their_order_across_next_steps() {
+        #[derive(serde::Deserialize)]
+        struct Transcript {
+            about: String,
+            calls: Vec<Told>,
+            outputs: Vec<(u32, Option<String>, String)>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Told {
+            origin: Option<String>,
+            sends: serde_json::Value,
+        }
+        /// Sends texts as it is told.
+        struct Emits;
+        impl Stage for Emits {
+            type In = String;
+            type Out = String;
+            fn run(&mut self, sends: String, out: &mut Emitter<'_, String>) -> Result<()> {
+                let sends: Vec<(usize, String)> = serde_json::from_str(&sends)?;
+                let steps = out.next_steps().to_vec();
+                sends.into_iter().try_for_each(|(route, text)| out.send_to(&steps[route], text))
+            }
+        }
+        let text = include_str!("../../tests/transcripts/emissions.json");
+        let transcripts: Vec<Transcript> = serde_json::from_str(text).unwrap();
+        for Transcript { about, calls, outputs } in transcripts {
+            let next_steps = vec!["NEXT".to_owned(), "OTHER".to_owned()];
+            let next_codecs = vec![Codec::Bincode; 2];
+            let context = Context { next_steps, next_codecs, ..context() };
+            let mut worker = Worker::new(&build_stage(|| Emits), context).unwrap();
+            let parcels = (1..).zip(calls).map(|(id, Told { origin, sends })| {
+                let payload = sends.to_string().to_payload(Codec::Bincode).unwrap();
+                Parcel::One(Message { id, attempt: 0, origin: origin.map(Into::into), payload })
+            });
+            let (_, emitted) = reports(&mut worker, parcels.collect());
+            let emitted = emitted.into_iter().flat_map(|output| {
+                let route = output.route();
+                Parcel::new(0, output).into_messages().map(move |message| {
+                    let text = String::from_payload(message.payload, Codec::Bincode).unwrap();
+                    (route, message.origin.map(|origin| origin.to_string()), text)
+                })
+            });
+            assert_eq!(emitted.collect::<Vec<_>>(), outputs, "{about}");
+        }
     }
 
     #[test]
@@ -370,8 +352,11 @@ mod tests {
         let mut worker = Worker::new(&build_stage(|| Gatherer(0)), context()).unwrap();
         let (completions, _) = work(&mut worker, &[1, 2, 3, 4]);
         assert_eq!(completions.iter().map(|c| c.silent).sum::<u32>(), 4);
-        let (result, outputs) = worker.finish();
-        assert_eq!(result, Ok(()));
+        let desk = Desk::new(Vec::new());
+        let Ok(()) = worker.finish(&desk);
+        let Some(FromWorker::Finished { result: Ok(()), outputs }) = desk.sink(Vec::pop) else {
+            panic!("it should have finished")
+        };
         let sum = Parcel::new(0, outputs[0].clone()).into_messages().next().unwrap();
         assert_eq!(i64::from_payload(sum.payload, Codec::Bincode), Ok(7));
     }

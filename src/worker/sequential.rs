@@ -2,16 +2,18 @@
 //! and the same stages without concurrency, as the reference for both.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Worker;
+use super::desk::{Desk, Sink};
 use crate::config::plan::Plan;
-use crate::note;
 use crate::observe::Outlet;
 use crate::router::{Action, Input, Loss, Router};
 use crate::stage::Context;
-use crate::transport::hub::{Command, Commands};
+use crate::transport::hub::{Command, Commands, input_of as input_of_report};
+use crate::transport::wire::FromWorker;
 
 /// Runs the plan on the calling thread. `context_of` says where a worker stands.
 pub(crate) fn run(
@@ -51,11 +53,19 @@ pub(crate) fn run(
             if begins_work && cancelled.load(Ordering::Relaxed) {
                 continue;
             }
-            let worker = action.worker();
-            inputs.extend(act(action, &mut workers, &mut outlet));
-            if let Some(worker) = worker.filter(|_| note::count() > 0) {
-                let number = router.place_of(worker).1;
-                outlet.note(&router.step_name(worker), number, note::take());
+            if let Action::Spawn { worker } = action {
+                let loss = Loss::unexplained("the sequential mode cannot replace a worker");
+                inputs.push_back(Input::Lost { worker, loss });
+                continue;
+            }
+            for (index, report) in act(action, &mut workers, &mut outlet) {
+                match report {
+                    FromWorker::Notes(notes) => {
+                        let number = router.place_of(index).1;
+                        outlet.note(&router.step_name(index), number, notes);
+                    }
+                    report => inputs.push_back(input_of_report(index, report)),
+                }
             }
             let now = start.elapsed();
             outlet.progress(now, || router.snapshot(now));
@@ -89,49 +99,58 @@ fn input_of(command: Command, router: &mut Router, now: Duration) -> Option<Inpu
     }
 }
 
-fn act(action: Action, workers: &mut [Option<Worker>], outlet: &mut Outlet) -> Option<Input> {
-    match action {
-        Action::Grant { worker, count } => {
-            let (production, outputs) = workers[worker].as_mut()?.produce(count, Duration::MAX);
-            Some(Input::Produced { worker, production, outputs })
-        }
-        Action::Work { worker, parcels } => {
-            let mut done = None;
-            let report = |completions, outputs| {
-                done = Some(Input::Done { worker, completions, outputs });
-                Ok::<(), std::convert::Infallible>(())
-            };
-            // The router gives one message at a time here, so there is one report.
-            let Ok(()) = workers[worker].as_mut()?.work(parcels, |_| true, report);
-            done
-        }
-        Action::Finish { worker } => {
-            let (result, outputs) = workers[worker].as_mut()?.finish();
-            Some(Input::Finished { worker, result, outputs })
-        }
-        Action::Stop { worker } => {
-            workers[worker] = None;
-            None
-        }
-        Action::Spawn { worker } => {
-            let loss = Loss::unexplained("the sequential mode cannot replace a worker");
-            Some(Input::Lost { worker, loss })
-        }
-        Action::Quarantine(casualty) => {
-            outlet.quarantine(*casualty);
-            None
-        }
-        Action::Tell(event) => {
-            outlet.tell(event);
-            None
-        }
-        Action::Record(record) => {
-            outlet.record(record);
-            None
-        }
-        Action::Spans(spans) => {
-            outlet.trace(spans);
-            None
-        }
+/// What workers have to report on their one thread.
+#[derive(Default)]
+struct Reports(Vec<FromWorker>);
+
+impl Sink for Reports {
+    type Error = Infallible;
+
+    fn send(&mut self, report: FromWorker) -> Result<(), Infallible> {
+        self.0.push(report);
+        Ok(())
     }
+}
+
+/// Carries it out; gives what a worker reports.
+fn act(
+    action: Action,
+    workers: &mut [Option<Worker>],
+    outlet: &mut Outlet,
+) -> Vec<(usize, FromWorker)> {
+    let desk = Desk::new(Reports::default());
+    let index = action.worker();
+    let at = index.and_then(|index| workers.get_mut(index)).and_then(Option::as_mut);
+    let Ok(()) = match (action, at) {
+        (Action::Grant { count, .. }, Some(worker)) => worker.produce(count, Duration::MAX, &desk),
+        (Action::Work { parcels, .. }, Some(worker)) => {
+            worker.work(parcels, &desk, |_| true, || ())
+        }
+        (Action::Finish { .. }, Some(worker)) => worker.finish(&desk),
+        (Action::Stop { worker }, _) => {
+            workers[worker] = None;
+            Ok(())
+        }
+        (Action::Quarantine(casualty), _) => {
+            outlet.quarantine(*casualty);
+            Ok(())
+        }
+        (Action::Tell(event), _) => {
+            outlet.tell(event);
+            Ok(())
+        }
+        (Action::Record(record), _) => {
+            outlet.record(record);
+            Ok(())
+        }
+        (Action::Spans(spans), _) => {
+            outlet.trace(spans);
+            Ok(())
+        }
+        _ => Ok(()),
+    };
+    let reports = desk.sink(std::mem::take).0;
+    index
+        .map(|index| reports.into_iter().map(|report| (index, report)).collect())
+        .unwrap_or_default()
 }

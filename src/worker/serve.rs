@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::desk::{Desk, REPORT_AFTER};
 use super::page::Page;
-use super::{REPORT_AFTER, Worker, usage};
-use crate::note;
+use super::{Worker, handover, usage};
 use crate::registry::Build;
 use crate::stage::Context;
 use crate::transport::link::{Link, LinkError};
@@ -69,37 +69,21 @@ pub(super) fn serve(
         Err(failure) => return link.send(FromWorker::InitFailed(failure)),
     };
     link.send(Link::ready())?;
-    tell(&mut link, worker.expectation())?;
+    let expectation = worker.expectation();
+    if !expectation.is_empty() {
+        link.send(FromWorker::Notes(expectation))?;
+    }
+    let desk = Arc::new(Desk::new(link));
+    let _watched = handover::watch(&desk);
     while !watch.is_over() {
-        match link.receive()? {
-            ToWorker::Grant { count } => {
-                let (production, outputs) = worker.produce(count, REPORT_AFTER);
-                tell(&mut link, note::take())?;
-                link.send(FromWorker::Produced { production, outputs })?;
-            }
+        match desk.sink(Link::receive)? {
+            ToWorker::Grant { count } => worker.produce(count, REPORT_AFTER, &desk)?,
             ToWorker::Work(parcels) => {
-                worker.work(
-                    parcels,
-                    |message| watch.begin(message),
-                    |completions, outputs| {
-                        watch.rest();
-                        tell(&mut link, note::take())?;
-                        link.send(FromWorker::Done { completions, outputs })
-                    },
-                )?;
+                worker.work(parcels, &desk, |message| watch.begin(message), || watch.rest())?;
             }
-            ToWorker::Finish => {
-                let (result, outputs) = worker.finish();
-                tell(&mut link, note::take())?;
-                link.send(FromWorker::Finished { result, outputs })?;
-            }
+            ToWorker::Finish => worker.finish(&desk)?,
             ToWorker::Stop => break,
         }
     }
     Ok(())
-}
-
-/// Before the report: what the run's end waits for comes last.
-fn tell(link: &mut Link, notes: Vec<note::Note>) -> Result<(), LinkError> {
-    if notes.is_empty() { Ok(()) } else { link.send(FromWorker::Notes(notes)) }
 }

@@ -19,10 +19,10 @@ use rustix::process::{
 };
 
 use super::keeper::{self, Keeper};
+use super::life::{Life, SILENCE, describe};
 use super::page::Page;
 use super::process::{
-    BEAT, EXIT_FULL, EXIT_LATE, EXIT_LOST, INTERPRETER, ITSELF, MAIN, Post, VARIABLE,
-    without_itself,
+    EXIT_FULL, EXIT_LATE, INTERPRETER, ITSELF, MAIN, Post, VARIABLE, without_itself,
 };
 use super::usage;
 use super::words::Words;
@@ -41,8 +41,6 @@ const GLANCE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(2);
 /// A worker that was just started says that it is one within this time.
 const START: Duration = Duration::from_secs(30);
-/// A worker that gives no sign of life for this long is frozen.
-const SILENCE: Duration = Duration::from_secs(60);
 /// After this time it is said what the end of the run waits for.
 const NOTICE: Duration = Duration::from_secs(3);
 /// If the supervisor itself has not looked for so long, time stood still.
@@ -390,7 +388,7 @@ impl Ward {
             page,
             limits,
             started,
-            life: Life { beats: 0, seen: started, computed: None },
+            life: Life::new(started),
             forgiven: None,
             ended: None,
             words,
@@ -442,7 +440,7 @@ impl Ward {
 
     /// Does not hold it against the worker that time stood still.
     fn forgive(&mut self, time: Duration, now: Instant) {
-        self.life.seen = now;
+        self.life.forgive(now);
         self.started = self.started.max(now - START.min(time));
         if let Some(at) = self.page.at_work() {
             self.forgiven = Some((at.message, self.forgiven_at(at.message) + time));
@@ -497,47 +495,6 @@ impl Ward {
     }
 }
 
-/// The signs of life of one worker.
-struct Life {
-    /// The latest, and when it was seen.
-    beats: u64,
-    seen: Instant,
-    /// The time that it had computed for in the midst of its present silence.
-    computed: Option<u64>,
-}
-
-impl Life {
-    /// Whether a silent worker has not computed for a while either: code in C may keep a
-    /// worker in Python from its heartbeat for as long as it likes.
-    fn has_stopped(
-        &mut self,
-        beats: u64,
-        now: Instant,
-        computed: impl FnOnce() -> Option<u64>,
-    ) -> bool {
-        let silence = SILENCE.max(BEAT * 10);
-        if beats != self.beats {
-            (self.beats, self.seen, self.computed) = (beats, now, None);
-        }
-        let silent = now.saturating_duration_since(self.seen);
-        if silent <= silence / 2 {
-            return false;
-        }
-        if self.computed.is_none() {
-            self.computed = computed();
-            return false;
-        }
-        if silent < silence {
-            return false;
-        }
-        let stands_still = computed() == self.computed;
-        if !stands_still {
-            (self.seen, self.computed) = (now, None);
-        }
-        stands_still
-    }
-}
-
 /// A loss that says nothing of any message.
 fn of_no_message(reason: String) -> Loss {
     Loss { reason, cause: Cause::Lost, suspect: Suspect::None, blame: Blame::Death }
@@ -548,62 +505,5 @@ fn of_no_message(reason: String) -> Loss {
 fn signal(child: &Child, signal: Signal) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, signal);
-    }
-}
-
-/// What is behind most kills that nobody has asked for.
-const OUT_OF_MEMORY: &str = ", which the system sends when memory runs out: fewer workers or a \
-                             \"memory_limit\" keep it from that";
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) if code == i32::from(EXIT_LOST) => {
-            "its process could no longer talk to the router".to_owned()
-        }
-        (Some(code), _) if code == i32::from(EXIT_FULL) => {
-            "it used more memory than its limit, and is replaced".to_owned()
-        }
-        (Some(code), _) => format!("its process ended with exit code {code}"),
-        (None, Some(signal)) => {
-            let name = signal_hook::low_level::signal_name(signal).unwrap_or("an unknown signal");
-            let hint = if signal == Signal::KILL.as_raw() { OUT_OF_MEMORY } else { "" };
-            format!("its process was ended by signal {signal} ({name}){hint}")
-        }
-        (None, None) => "its process ended".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ends_are_described() {
-        let killed = describe(ExitStatus::from_raw(9));
-        assert!(killed.contains("signal 9 (SIGKILL)") && killed.contains("memory"), "{killed}");
-        assert!(!describe(ExitStatus::from_raw(15)).contains("memory"));
-        assert!(describe(ExitStatus::from_raw(3 << 8)).contains("exit code 3"));
-    }
-
-    #[test]
-    fn a_frozen_worker_is_noticed_when_its_silence_has_lasted_as_long_as_is_said() {
-        let start = Instant::now();
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut life = Life { beats: 0, seen: start, computed: None };
-        let noticed = (0..200).find(|second| {
-            let beats = if *second < 10 { *second + 1 } else { 10 };
-            life.has_stopped(beats, at(*second), || Some(7))
-        });
-        assert_eq!(noticed, Some(9 + SILENCE.as_secs()));
-    }
-
-    #[test]
-    fn a_worker_that_computes_without_a_sign_of_life_is_not_frozen() {
-        let start = Instant::now();
-        let mut life = Life { beats: 1, seen: start, computed: None };
-        for second in 0..1000 {
-            let now = start + Duration::from_secs(second);
-            assert!(!life.has_stopped(1, now, || Some(second)), "{second}");
-        }
     }
 }

@@ -375,6 +375,37 @@ fn a_drained_run_processes_what_it_has_taken() {
 }
 
 #[test]
+fn a_backoff_does_not_outlive_a_drain() {
+    for mode in BOTH {
+        let directory = tempfile::tempdir().unwrap();
+        let handle = Pipeline::builder()
+            .producer("NUMBERS", Numbers::below(1))
+            .stage("BUSY", || {
+                Call(|_, _: &mut Emitter<i64>| Err(Failure::retryable("the archive is busy")))
+            })
+            .retries(5, Duration::from_secs(100_000))
+            .consumer("COLLECT", Collected::default().collector())
+            .quarantine(directory.path())
+            .build()
+            .unwrap()
+            .start(mode)
+            .unwrap();
+        let mut events = handle.stream().watch().events();
+        assert!(events.any(|told| matches!(told.event, Event::Retrying { .. })));
+        handle.control().drain();
+        let report = handle.wait().unwrap();
+        assert_eq!((&report.verdict, report.quarantined), (&Verdict::Interrupted, 1));
+        let counts = report.step("BUSY").unwrap().counts;
+        assert_eq!((counts.failed, counts.dropped), (1, 0));
+        let entry = directory.path().join(&report.run).join("000001-BUSY");
+        let reason = std::fs::read_to_string(entry.join("reason.json")).unwrap();
+        let reason: serde_json::Value = serde_json::from_str(&reason).unwrap();
+        assert_eq!(reason["attempts"], 1);
+        assert_eq!(reason["reason"][1], "the archive is busy");
+    }
+}
+
+#[test]
 fn a_stopped_run_ends_though_a_stage_hangs() {
     let (entered, hanging) = mpsc::channel();
     let handle = Pipeline::builder()

@@ -172,8 +172,8 @@ fn a_worker_that_dies_with_what_it_has_gathered_ends_the_run() {
 
 #[test]
 fn a_message_whose_worker_is_killed_is_kept_as_lost() {
-    let step =
-        json!([{"name": "S", "class": "Sleep", "params": {"seconds": 600}, "nb_process": 1}]);
+    let step = json!([{"name": "S", "class": "Sleep", "params": {"seconds": 600}, "nb_process": 1,
+                "lost_retries": 0}]);
     let directory = tempfile::tempdir().unwrap();
     let mut program = start(directory.path(), &numbers(0, &step));
     eventually("the run starts", || says(&mut program, "every worker is ready"));
@@ -283,6 +283,26 @@ fn signals_end_worker_processes_too() {
         assert!(workers.iter().all(|worker| !is_alive(*worker)), "a worker is left");
         assert_balanced(&read_json(&directory.path().join("run.json")));
     }
+}
+
+/// Where memory runs out the system takes the one that offers itself.
+#[test]
+fn a_worker_is_taken_before_the_program_where_memory_runs_out() {
+    let step =
+        json!([{"name": "S", "class": "Sleep", "params": {"seconds": 600}, "nb_process": 2}]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut program = start(directory.path(), &numbers(9, &step));
+    eventually("the run starts", || says(&mut program, "every worker is ready"));
+    drain(&mut program);
+    let offered = |pid: u32| -> i32 {
+        let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let workers = children(program.id());
+    assert_eq!(workers.len(), 2);
+    assert!(workers.iter().all(|worker| offered(*worker) > offered(program.id())));
+    program.kill().unwrap();
+    program.wait().unwrap();
 }
 
 /// As a service manager or a batch system does it: everybody is told to end.

@@ -1,5 +1,7 @@
 //! Runs that go well: nothing lost, nothing twice, an exact end.
 
+use std::sync::{Arc, Condvar, Mutex};
+
 use drpipe::pipeline::{Mode, Pipeline, Report, Verdict};
 use drpipe::prelude::*;
 
@@ -300,4 +302,87 @@ fn large_arrays_cross_steps_unchanged() {
         // 1 MB holds two images of 400 kB.
         assert!(report.step("BRIGHTEN").unwrap().queue_high_water <= 2);
     }
+}
+
+/// Counts what has arrived, and lets others wait for it.
+#[derive(Clone, Default)]
+struct Arrived(Arc<(Mutex<i64>, Condvar)>);
+
+impl Arrived {
+    fn add_one(&self) {
+        *self.0.0.lock().unwrap() += 1;
+        self.0.1.notify_all();
+    }
+
+    fn wait_for(&self, count: i64) {
+        let arrived = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(arrived, |arrived| *arrived < count).unwrap());
+    }
+}
+
+struct Count(Arrived);
+
+impl Consumer for Count {
+    type In = i64;
+    fn run(&mut self, _: i64) -> Result<()> {
+        self.0.add_one();
+        Ok(())
+    }
+}
+
+/// Request and response: the next request needs the response to the latest.
+#[test]
+fn what_a_producer_has_emitted_goes_on_while_its_next_call_waits() {
+    const COUNT: i64 = 30;
+    struct Ask(i64, Arrived);
+    impl Producer for Ask {
+        type Out = i64;
+        fn next(&mut self, out: &mut Emitter<i64>) -> Result<Next> {
+            if self.0 % COUNT == 0 {
+                self.1.wait_for(self.0);
+            }
+            out.send(self.0)?;
+            self.0 += 1;
+            Ok(if self.0 < 5 * COUNT { Next::More } else { Next::Done })
+        }
+    }
+    for mode in [Mode::Sequential, Mode::Threads] {
+        let arrived = Arrived::default();
+        let (asked, answered) = (arrived.clone(), arrived.clone());
+        let report = Pipeline::builder()
+            .producer("ASK", move || Ask(0, asked.clone()))
+            .consumer("COUNT", move || Count(answered.clone()))
+            .build()
+            .unwrap()
+            .run(mode)
+            .unwrap();
+        assert_eq!(report.verdict, Verdict::Done);
+        assert_balanced(&report);
+        assert_eq!(report.step("COUNT").unwrap().counts.done, 5 * COUNT as u64);
+    }
+}
+
+#[test]
+fn messages_that_are_done_do_not_wait_for_one_behind_them_that_takes_long() {
+    const LAST: i64 = 999;
+    let arrived = Arrived::default();
+    let (waited, counted) = (arrived.clone(), arrived);
+    let report = Pipeline::builder()
+        .producer("NUMBERS", Numbers::below(LAST + 1))
+        .stage("WAIT", move || {
+            let arrived = waited.clone();
+            Call(move |number: i64, out: &mut Emitter<i64>| {
+                if number % 100 == 99 {
+                    arrived.wait_for(number);
+                }
+                out.send(number)
+            })
+        })
+        .consumer("COUNT", move || Count(counted.clone()))
+        .build()
+        .unwrap()
+        .run(Mode::Threads)
+        .unwrap();
+    assert_eq!(report.verdict, Verdict::Done);
+    assert_balanced(&report);
 }

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from .report import FailedInput, Progress, Report, StepProgress, StepReport
     from .running import Run
     from .script import run, start, step
-    from .stage import Consumer, Producer, Stage
+    from .stage import IDLE, Consumer, Producer, Stage
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "IDLE",
     "ConfigError",
     "Consumer",
     "DrpipeError",
@@ -57,6 +58,7 @@ __all__ = [
 
 # Imported when they are asked for: a worker starts with what it needs.
 _HOMES = {
+    "IDLE": "stage",
     "ConfigError": "errors",
     "Consumer": "stage",
     "DrpipeError": "errors",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from types import GeneratorType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from . import calls
 from .failures import Permanent, nearest
 from .gather import Gathered
 from .segments import Buffer
@@ -14,6 +16,9 @@ from .values import Encoder
 #: Values of these types are never routed by what they contain.
 _PLAIN = frozenset([int, float, str, bool, bytes, dict, list])
 _NONE: Tuple[Buffer, ...] = ()
+
+#: So many refusals are told in the log.
+_TOLD = 10
 
 Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer]]
 
@@ -33,10 +38,19 @@ class Emitter:
         self.origin: Optional[bytes] = None
         #: Says the origin of a value where there is no input.
         self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
-        #: Whether anything may be sent at the moment.
-        self.is_open = False
         #: Whether the last item of a tuple may say where it goes.
         self.tuples_have_routes = True
+        #: The call that may send; 0 between calls.
+        self.call = 0
+        #: The number of a new call.
+        self.next_call: Callable[[], int] = calls.next_call
+        #: Held where a call ends, and where another thread than that of the calls sends.
+        self.lock = threading.Lock()
+        self._thread = threading.get_ident()
+        #: How many values were refused because the call that they belong to had returned.
+        self.refused = 0
+        self._begun = False
+        calls.follow(self)
 
     def send_msg(
         self, msg: Any, dest: Optional[str] = None, destination_step_name: Optional[str] = None
@@ -44,11 +58,10 @@ class Emitter:
         """Sends a value to the next step of this name, or to the default one.
 
         Raises:
-            RuntimeError: in `init`.
+            RuntimeError: in `init`, and when the call that the thread works for has returned.
             Permanent: if there is no such next step, or the value cannot be sent.
         """
-        if not self.is_open:
-            raise RuntimeError("send_msg works in run and finish, not before")
+        self._check()
         name = destination_step_name if dest is None else dest
         if name is None:
             self.value(msg)
@@ -57,21 +70,33 @@ class Emitter:
         else:
             raise Permanent(self._unknown(name))
 
-    def settle(self, result: Any, gathered: Gathered) -> None:
-        """Ends a call: lets go what it has sent, and then what it has returned."""
+    def ready(self) -> None:
+        """From here on there are calls."""
+        self._begun = True
+
+    def call_of_this_thread(self) -> int:
+        """The call that the current thread works for; 0 for none."""
+        if threading.get_ident() == self._thread:
+            return self.call
+        return calls.of_this_thread()
+
+    def settle(self, result: Any) -> Optional[bytes]:
+        """Emits what a call has returned. If that is all that it emits, and the usual, it
+        is given back in the form in which it is to be gathered."""
         kind = type(result)
         if self.pending or kind not in _PLAIN or not self.encoders:
             self.result(result)
-            self.flush(gathered)
         elif kind is int or kind is float:
             try:
-                header = self.encoders[0].pack_plain(result)
+                return self.encoders[0].pack_plain(result)
             except Exception:  # An integer of more than 64 bits.
-                gathered.push(0, self.origin, *self.encoders[0].encode(result))
-            else:
-                gathered.push(0, self.origin, header, _NONE)
+                self.pending.append((0, self.origin, *self.encoders[0].encode(result)))
         else:
-            gathered.push(0, self.origin, *self.encoders[0].encode(result))
+            header, buffers = self.encoders[0].encode(result)
+            if not buffers:
+                return header
+            self.pending.append((0, self.origin, header, buffers))
+        return None
 
     def result(self, result: Any) -> None:
         """Emits what a call has returned: a value, or those of a generator."""
@@ -97,17 +122,47 @@ class Emitter:
             self._emit(route, value)
 
     def flush(self, gathered: Gathered) -> None:
-        """Lets what is pending go."""
-        for route, origin, header, buffers in self.pending:
+        """Lets what is pending go. Other threads may add to it meanwhile."""
+        pending = self.pending
+        taken = pending[:]
+        del pending[: len(taken)]
+        for route, origin, header, buffers in taken:
             gathered.push(route, origin, header, buffers)
-        self.pending.clear()
 
     def _emit(self, route: int, value: Any) -> None:
         header, buffers = self.encoders[route].encode(value)
+        if threading.get_ident() == self._thread:
+            self._append(route, value, header, buffers)
+            return
+        with self.lock:
+            # The call may have ended since it was looked at.
+            self._check()
+            self._append(route, value, header, buffers)
+
+    def _append(self, route: int, value: Any, header: bytes, buffers: Sequence[Buffer]) -> None:
         origin = self.origin
         if origin is None and self.origin_of is not None:
             origin = self.origin_of(value)
         self.pending.append((route, origin, header, buffers))
+
+    def _check(self) -> None:
+        """Nothing may be sent for another call than the present one."""
+        if self.call and self.call == self.call_of_this_thread():
+            return
+        if not self._begun and threading.get_ident() == self._thread:
+            raise RuntimeError("send_msg works in run and finish, not before")
+        thread = threading.current_thread().name
+        text = (
+            f"send_msg of the thread {thread} comes after the call that it belongs to has "
+            "returned: the value is not sent. Wait in run for what its threads send, or keep "
+            "it for finish"
+        )
+        self.refused += 1
+        if self.refused <= _TOLD:
+            from . import log
+
+            log.of_step(self._step).error(text)
+        raise RuntimeError(text)
 
     def _unknown(self, name: Any) -> str:
         known = list(self._routes)

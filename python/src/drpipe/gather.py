@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 from .segments import Buffer
 
@@ -36,13 +36,13 @@ class Many:
 
 
 class Gathered:
-    """What goes to one next step is in the order in which it was emitted."""
+    """Everything is in the order in which it was emitted: a pack has only what was
+    emitted one after the other for the same next step."""
 
     def __init__(self) -> None:
         self._outputs: List[One | Many] = []
-        #: The pack of each route that takes more. Only what goes to the same
-        #: next step stays in its order.
-        self._open: Dict[int, Many] = {}
+        #: The pack that takes more, if the latest output is one.
+        self._open: Optional[Many] = None
         #: How many messages have gathered, and their size in bytes.
         self.count = 0
         self.bytes = 0
@@ -58,23 +58,23 @@ class Gathered:
             for buffer in buffers:
                 self.bytes += len(buffer)
             self._outputs.append(One(route, origin, header, buffers))
-            self._open.pop(route, None)
+            self._open = None
             return
         prefix = _PREFIXES[length] if length < 512 else length.to_bytes(2, "little")
-        pack = self._open.get(route)
-        if pack is not None and pack.size < _PACK_FULL:
+        pack = self._open
+        if pack is not None and pack.route == route and pack.size < _PACK_FULL:
             parts = pack.parts
             parts.append(prefix)
             parts.append(header)
             pack.count += 1
             pack.size += 2 + length
         else:
-            self._open[route] = pack = Many(route, prefix, header)
+            self._open = pack = Many(route, prefix, header)
             self._outputs.append(pack)
 
     def take(self) -> List[One | Many]:
         """What has gathered; nothing is left."""
         outputs, self._outputs = self._outputs, []
-        self._open.clear()
+        self._open = None
         self.count = self.bytes = 0
         return outputs

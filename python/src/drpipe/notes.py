@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import List, Optional, Tuple, Union
+from typing import Callable, List, Optional, Tuple, Union
 
 from .names import name_of_path
 
@@ -19,13 +19,17 @@ class _Process:
     #: Whether it is a worker: elsewhere nobody is to be told.
     is_worker = False
 
+    #: Whether the current thread works for the present call.
+    is_in_its_call: Callable[[], bool] = staticmethod(lambda: True)
+
 
 def product(path: Union[str, os.PathLike[str]]) -> None:
     """Makes known that the step which is running has made the file `path`.
 
     Those who watch the run see it, and a journal records which input it came from.
-    Nothing is read or moved. If the call fails, it has made nothing known. Outside of
-    a pipeline it does nothing.
+    Nothing is read or moved. If the call fails, it has made nothing known. A thread that
+    goes on after its call has returned makes the file known without the input that it came
+    from. Outside of a pipeline it does nothing.
 
     Example:
         >>> class Save(drpipe.Consumer):  # doctest: +SKIP
@@ -35,12 +39,18 @@ def product(path: Union[str, os.PathLike[str]]) -> None:
         ...         drpipe.product(path)
     """
     if _Process.is_worker:
-        pending.append(name_of_path(path).encode())
+        data = name_of_path(path).encode()
+        if _Process.is_in_its_call():
+            pending.append(data)
+        else:
+            _told.append((data, None))
 
 
-def listen(somebody: bool = True) -> None:
-    """From here on somebody is told, or nobody any more."""
+def listen(somebody: bool = True, is_in_its_call: Callable[[], bool] = lambda: True) -> None:
+    """From here on somebody is told, or nobody any more. The second argument says whether
+    the current thread works for the present call."""
     _Process.is_worker = somebody
+    _Process.is_in_its_call = staticmethod(is_in_its_call)
     if not somebody:
         pending.clear()
         _told.clear()
@@ -57,5 +67,6 @@ def take() -> List[Tuple[bytes, Optional[bytes]]]:
     if not _told:
         return []
     taken = list(_told)
-    _told.clear()
+    # A thread may have added one meanwhile.
+    del _told[: len(taken)]
     return taken

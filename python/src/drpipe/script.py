@@ -20,7 +20,7 @@ from .running import Run
 
 #: What of a step's configuration `step` can set.
 _KEYS = (
-    *("queue_limit", "queue_bytes", "on_error", "retries", "backoff"),
+    *("queue_limit", "queue_bytes", "on_error", "retries", "lost_retries", "backoff"),
     *("timeout", "memory_limit"),
 )
 #: What no step's name may have.
@@ -56,7 +56,7 @@ def step(
         workers: how many processes work on it, or {"min": 1, "max": 4}.
         params: the parameters of a class.
         keys: of a step in the configuration: queue_limit, queue_bytes, on_error, retries,
-            backoff, timeout, memory_limit.
+            lost_retries, backoff, timeout, memory_limit.
 
     Raises:
         TypeError: if there is no such key.

@@ -54,8 +54,11 @@ class _Step:
     def send_msg(self, msg: Any, dest: Optional[str] = None) -> None:
         """Sends a value to the next step of this name, or to the default one.
 
+        Threads that a call starts may send, too, as long as that call lasts.
+
         Raises:
-            RuntimeError: outside of a pipeline, and in `init`.
+            RuntimeError: outside of a pipeline, in `init`, and from a thread when the call
+                that has started it has returned.
         """
         raise RuntimeError("send_msg works in run and finish of a step of a running pipeline")
 
@@ -64,14 +67,35 @@ class _Step:
         self.send_msg(msg, dest)
 
 
+class Idle:
+    """What a producer says when it has nothing at the moment: it is asked again after a
+    tenth of a second. Use `drpipe.IDLE`."""
+
+    #: When it is asked again, in seconds.
+    wait: ClassVar[float] = 0.1
+
+    def __repr__(self) -> str:
+        return "drpipe.IDLE"
+
+    def __reduce__(self) -> str:
+        return "IDLE"
+
+
+#: What a producer yields, or returns from `run`, when it has nothing at the moment.
+IDLE = Idle()
+
+
 class Producer(_Step):
     """The beginning of a pipeline."""
 
     def run(self) -> Iterator[Any]:
         """Yields what the pipeline is to work on, one value after the other.
 
-        It is advanced as the pipeline has room. A plain function may send
-        values, or return one.
+        It is advanced as the pipeline has room. What it has yielded or sent goes on within
+        a few milliseconds, also while it waits for more. One that yields `drpipe.IDLE` has
+        nothing at the moment, and is advanced again a tenth of a second later: a run that is
+        asked to end need not wait for it then. A plain function may send values, or return
+        one; if it returns `drpipe.IDLE` it is called again.
         """
         raise NotImplementedError("a producer needs a method run(self)")
 

@@ -9,14 +9,15 @@ from . import segments
 from .failures import Failure
 from .gather import Many, One
 from .segments import Buffer, Lifeline, Segment
+from .stage import Idle
 
-VERSION = 2
+VERSION = 3
 
 READY, INIT_FAILED, DONE, PRODUCED, FINISHED, NOTES = range(1, 7)
 GRANT, WORK, FINISH, STOP = range(16, 20)
 
-#: Results of a producer.
-MORE, IDLE, NO_MORE, FAILED = range(4)
+#: Results of a producer; with the last one its grant is still in use.
+MORE, IDLE, NO_MORE, FAILED, AT_WORK = range(5)
 
 #: What a note is about.
 _EXPECTED, _PRODUCT = range(2)
@@ -180,16 +181,20 @@ def done(
 def produced(
     calls: int,
     busy: int,
-    result: Union[int, Failure],
+    result: Union[int, Idle, Failure],
     outputs: Sequence[Union[One, Many]],
     lifeline: Optional[Lifeline] = None,
 ) -> List[Frame]:
-    """The answer to a grant. `result` is MORE, NO_MORE or why it failed."""
+    """The answer to a grant, or a part of it. `result` is MORE, NO_MORE, AT_WORK, that
+    there is nothing at the moment, or why it failed."""
     writer = Writer(PRODUCED, lifeline)
-    failed = isinstance(result, Failure)
-    writer.raw(_PRODUCTION.pack(calls, busy, FAILED if failed else result))
     if isinstance(result, Failure):
+        writer.raw(_PRODUCTION.pack(calls, busy, FAILED))
         writer.failure(result)
+    elif isinstance(result, Idle):
+        writer.raw(_PRODUCTION.pack(calls, busy, IDLE) + _U64.pack(int(result.wait * 1e9)))
+    else:
+        writer.raw(_PRODUCTION.pack(calls, busy, result))
     writer.outputs(outputs)
     return writer.frames()
 

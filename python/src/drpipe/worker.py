@@ -17,12 +17,16 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Type
 from . import failures, notes, wire
 from .page import Memory, Page
 from .segments import Lifeline
-from .task import Task
+from .task import Result, Task
 
 Ends = Tuple[Type[BaseException], ...]
 
-#: Exit codes: the router cannot be talked to; the memory limit is reached.
-EXIT_LOST, EXIT_FULL = 113, 114
+#: Exit codes: the router cannot be talked to; the memory limit is reached; values were
+#: sent after the call that they belong to had returned.
+EXIT_LOST, EXIT_FULL, EXIT_LATE = 113, 114, 115
+
+#: Say how many values were refused because they were sent too late.
+_refusals: List[Callable[[], int]] = []
 
 #: Names the socket of the process that is the workers of an inline run, all but those
 #: of this module.
@@ -119,6 +123,34 @@ class Link:
         self._context.term()
 
 
+class Reports:
+    """Tells the router what the step has done. One thread at a time may."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def done(self, completions: List[wire.Completion], outputs: List[Any]) -> None:
+        """What became of messages, and what they emitted."""
+        self._tell()
+        self._link.send(wire.done(completions, outputs, self._link.lifeline))
+
+    def produced(self, calls: int, busy: int, result: Result, outputs: List[Any]) -> None:
+        """How often a producer was called, the time that took, what came of it."""
+        self._tell()
+        self._link.send(wire.produced(calls, busy, result, outputs, self._link.lifeline))
+
+    def finished(self, failure: Optional[failures.Failure], outputs: List[Any]) -> None:
+        """Why finishing failed, if so, and what it emitted."""
+        self._tell()
+        self._link.send(wire.finished(failure, outputs, self._link.lifeline))
+
+    def _tell(self) -> None:
+        # Before the report: what the run's end waits for comes last.
+        products = notes.take()
+        if products:
+            self._link.send(wire.notes(products=products))
+
+
 def _serve(post: Dict[str, Any], link: Link, page: Page) -> int:
     seat = Seat(post, link, page)
     code = seat.begin()
@@ -150,40 +182,26 @@ class Seat:
 
     def handle(self, message: wire.Reader) -> Optional[int]:
         """Does what the router says; the exit code at the end."""
-        task, link = self._task, self._link
+        task = self._task
         assert task is not None
         kind = message.kind
         if kind == wire.WORK:
-            if not task.work(message.messages(), self._page, self._is_over, self._report):
+            if not task.work(message.messages(), self._page, self._is_over):
                 return EXIT_FULL
         elif kind == wire.GRANT:
-            produced = task.produce(message.grant())
-            self._tell()
-            link.send(wire.produced(*produced, lifeline=link.lifeline))
+            task.produce(message.grant())
         elif kind == wire.FINISH:
-            finished = task.finish()
-            self._tell()
-            link.send(wire.finished(*finished, lifeline=link.lifeline))
+            task.finish()
         elif kind == wire.STOP:
             return 0
         else:
             raise wire.WireError(f"message kind {kind} is not known")
         return None
 
-    def _tell(self) -> None:
-        # Before the report: what the run's end waits for comes last.
-        products = notes.take()
-        if products:
-            self._link.send(wire.notes(products=products))
-
-    def _report(self, completions: List[wire.Completion], outputs: List[Any]) -> None:
-        self._tell()
-        self._link.send(wire.done(completions, outputs, self._link.lifeline))
-
 
 def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
     """From here on what the step makes known is told; first how much it will emit."""
-    notes.listen()
+    notes.listen(True, task.is_in_its_call)
     expected = task.expected() if post["python"]["role"] == "producer" else None
     if expected is not None:
         link.send(wire.notes(expected))
@@ -203,6 +221,7 @@ def _make_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
     if not hosted:
         log.install()
     emitter = Emitter(step, next_steps, python["to_python"])
+    _refusals.append(lambda: emitter.refused)
     try:
         instance = build(
             python["module"],
@@ -221,7 +240,7 @@ def _make_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
         return None
     gc.enable()
     emitter.tuples_have_routes = not getattr(instance, "one_way", False)
-    task = Task(instance, emitter, ends)
+    task = Task(instance, emitter, Reports(link), ends)
     failure = task.init()
     if failure is not None:
         link.send(wire.init_failed(failure))
@@ -264,10 +283,11 @@ def _set_up_output() -> None:
 def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
     """Gives signs of life, and ends this process, and all that it has started,
     when the program has died."""
-    ends = select.poll()
-    ends.register(lifeline, 0)
 
-    def watch() -> None:
+    def watch(lifeline: socket.socket) -> None:
+        # Held here: threads may go on when the worker's last work is done.
+        ends = select.poll()
+        ends.register(lifeline, 0)
         while True:
             page.beat()
             if ends.poll(_BEAT):
@@ -281,14 +301,17 @@ def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
         faulthandler.disable()
         os.abort()
 
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    threading.Thread(target=watch, args=(lifeline,), name="lifeline", daemon=True).start()
 
 
 def _end(code: int) -> NoReturn:
-    """Ends the process as Python does, without taking the interpreter apart."""
+    """Ends the process as Python does, without taking the interpreter apart: threads
+    that are no daemons are waited for, and then come the exit functions."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
+        if code == 0 and any(refused() for refused in _refusals):
+            code = EXIT_LATE
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

@@ -18,7 +18,7 @@ use writer::Writer;
 pub(crate) use writer::Sharing;
 
 /// The version of the protocol; workers of another are refused.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 /// Headers above this size, in bytes, travel as a frame of their own.
 const INLINE_UP_TO: usize = 4096;
@@ -259,11 +259,15 @@ mod tests {
             },
             FromWorker::Produced {
                 production: Production {
-                    result: Ok(Next::Idle(Duration::from_secs(2))),
+                    result: Some(Ok(Next::Idle(Duration::from_secs(2)))),
                     calls: 4,
                     busy: Duration::from_millis(1),
                 },
                 outputs: vec![output(2, 0, &[1])],
+            },
+            FromWorker::Produced {
+                production: Production { result: None, calls: 1, busy: Duration::ZERO },
+                outputs: vec![output(0, 3, &[])],
             },
             FromWorker::Finished { result: Err(failure), outputs: Vec::new() },
             FromWorker::Notes(vec![

@@ -178,10 +178,11 @@ impl<'l> Reader<'l> {
         let calls = self.head.try_get_u32_le()?;
         let busy = self.duration()?;
         let result = match self.head.try_get_u8()? {
-            0 => Ok(Next::More),
-            1 => Ok(Next::Idle(self.duration()?)),
-            2 => Ok(Next::Done),
-            3 => Err(self.failure()?),
+            0 => Some(Ok(Next::More)),
+            1 => Some(Ok(Next::Idle(self.duration()?))),
+            2 => Some(Ok(Next::Done)),
+            3 => Some(Err(self.failure()?)),
+            4 => None,
             found => return Err(WireError::Unknown { what: "result", found }),
         };
         Ok(Production { result, calls, busy })

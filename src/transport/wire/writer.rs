@@ -153,16 +153,17 @@ impl<'l> Writer<'l> {
         self.head.put_u32_le(production.calls);
         self.duration(production.busy);
         match &production.result {
-            Ok(Next::More) => self.head.put_u8(0),
-            Ok(Next::Idle(wait)) => {
+            Some(Ok(Next::More)) => self.head.put_u8(0),
+            Some(Ok(Next::Idle(wait))) => {
                 self.head.put_u8(1);
                 self.duration(*wait);
             }
-            Ok(Next::Done) => self.head.put_u8(2),
-            Err(failure) => {
+            Some(Ok(Next::Done)) => self.head.put_u8(2),
+            Some(Err(failure)) => {
                 self.head.put_u8(3);
                 self.failure(failure);
             }
+            None => self.head.put_u8(4),
         }
     }
 

@@ -6,6 +6,7 @@ mod faults;
 mod inline;
 mod styles;
 mod values;
+mod waiting;
 
 use std::path::Path;
 

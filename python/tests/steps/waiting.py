@@ -1,0 +1,165 @@
+"""Steps that wait, and whose threads go on."""
+
+import atexit
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import drpipe
+
+
+def await_file(path):
+    """Waits until a test makes the file."""
+    while not os.path.exists(path):
+        time.sleep(0.001)
+
+
+class Emits:
+    """Sends texts as it is told."""
+
+    def run(self, msg):
+        for route, value in msg:
+            self.send_msg(value, self.connections[route])
+
+
+class Watches:
+    """Yields some, and waits in the midst of a call."""
+
+    gate = ""
+
+    def run(self):
+        for number in range(30):
+            yield number
+        await_file(self.gate)
+        yield 30
+
+
+class SendsAndWaits(Watches):
+    """The same as one call."""
+
+    def run(self):
+        for number in range(30):
+            self.send_msg(number)
+        await_file(self.gate)
+        return 30
+
+
+class WaitsAtText:
+    gate = ""
+
+    def run(self, msg):
+        if isinstance(msg, str):
+            await_file(self.gate)
+        return msg
+
+
+class SendsBeforeItFails:
+    def run(self):
+        self.send_msg(1)
+        raise RuntimeError("no more light")
+        yield
+
+
+class HasNothing:
+    def run(self):
+        yield drpipe.IDLE
+        yield 1
+
+
+class ReturnsNothing:
+    rest = 2
+
+    def run(self):
+        if self.rest == 0:
+            return "last"
+        self.rest -= 1
+        self.send_msg(self.rest)
+        return drpipe.IDLE
+
+
+class Late:
+    """A thread of one call sends in another one."""
+
+    def run(self, msg):
+        if msg == "start":
+            self.go, self.refused = threading.Event(), []
+            self.thread = threading.Thread(target=self.send_late, name="uploader")
+            self.thread.start()
+            return None
+        self.go.set()
+        self.thread.join()
+        return self.refused
+
+    def send_late(self):
+        self.go.wait()
+        try:
+            self.send_msg("late")
+        except RuntimeError as error:
+            self.refused.append(str(error))
+
+
+class AfterAll:
+    """A thread that sends when the worker has done its last work."""
+
+    gate = ""
+
+    def run(self, msg):
+        threading.Thread(target=self.send_late, name="uploader").start()
+
+    def send_late(self):
+        await_file(self.gate)
+        self.send_msg("late")
+
+
+class WithThreads:
+    """Threads, and a pool that stays, send for the call that uses them."""
+
+    def init(self):
+        self.pool = ThreadPoolExecutor(2)
+
+    def run(self, msg):
+        threads = [threading.Thread(target=self.send_msg, args=(msg,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        list(self.pool.map(self.send_msg, [msg, msg]))
+
+
+class ProducesOnAThread:
+    """A thread that lasts for the whole production."""
+
+    def run(self):
+        sent = threading.Semaphore(0)
+        step = threading.Semaphore(0)
+
+        def send():
+            for number in range(3):
+                step.acquire()
+                self.send_msg(number)
+                sent.release()
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        for number in range(3):
+            step.release()
+            sent.acquire()
+            yield 10 + number
+        thread.join()
+
+
+class Uploads:
+    """What it makes is whole only when a thread and an exit function have ended."""
+
+    gate = ""
+
+    def init(self):
+        atexit.register(lambda: open(self.gate + ".exit", "w").close())
+
+    def run(self, msg):
+        threading.Thread(target=self.upload).start()
+
+    def upload(self):
+        await_file(self.gate)
+        open(self.gate + ".thread", "w").close()

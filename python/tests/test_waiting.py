@@ -1,0 +1,154 @@
+"""Order, and what goes on while a step waits; threads of a step."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from pathlib import Path
+
+import pytest
+
+TRANSCRIPTS = Path(__file__).parents[2] / "tests" / "transcripts" / "emissions.json"
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """What a step waits for."""
+    return tmp_path / "gate"
+
+
+def start_waiting(start, cls, gate=None, **options):
+    params = {} if gate is None else {"gate": str(gate)}
+    return start(cls, module="waiting", params=params, **options).ready()
+
+
+@pytest.mark.parametrize(
+    "transcript", json.loads(TRANSCRIPTS.read_text()), ids=lambda transcript: transcript["about"]
+)
+def test_emissions_keep_their_order_across_next_steps(start, transcript):
+    router = start_waiting(start, "Emits")
+    calls = transcript["calls"]
+    parcels = [
+        router.one(number, call["sends"], origin=call["origin"])
+        if call["origin"]
+        else router.many(number, [call["sends"]])
+        for number, call in enumerate(calls, 1)
+    ]
+    router.work(*parcels)
+    outputs = router.done(len(calls)).outputs
+    assert [[o.route, o.origin, o.value] for o in outputs] == transcript["outputs"]
+
+
+def produced_so_far(router, count):
+    """What a producer has emitted once it is so much, and the latest result."""
+    values, result = [], "more"
+    while len(values) < count:
+        if result != "at work":
+            router.send(b"\x10\x10\0\0\0")
+        said = router.receive("PRODUCED")
+        result = said.result
+        values += said.values
+    return values, result
+
+
+@pytest.mark.parametrize("cls", ["Watches", "SendsAndWaits"])
+def test_what_a_producer_has_emitted_goes_on_while_it_waits(start, gate, cls):
+    router = start_waiting(start, cls, gate, role="producer")
+    values, result = produced_so_far(router, 30)
+    assert values == list(range(30))
+    if result != "at work":
+        router.send(b"\x10\x10\0\0\0")
+    gate.touch()
+    assert router.produced().values == [30]
+
+
+def test_messages_that_are_done_do_not_wait_for_one_that_takes_long(start, gate):
+    router = start_waiting(start, "WaitsAtText", gate)
+    router.work(router.many(1, [1, 2, 3, "wait", 5]))
+    assert router.done(3).values == [1, 2, 3]
+    gate.touch()
+    assert router.done(2).values == ["wait", 5]
+
+
+def test_what_a_producer_has_sent_before_it_fails_is_kept(start):
+    said = start_waiting(start, "SendsBeforeItFails", role="producer").grant(10)
+    assert (said.values, said.result) == ([1], "failed")
+
+
+def test_a_producer_says_that_it_has_nothing_at_the_moment(start):
+    router = start_waiting(start, "HasNothing", role="producer")
+    said = router.grant(10)
+    assert (said.values, said.result, said.wait) == ([], "idle", 100_000_000)
+    assert produced_so_far(router, 1)[0] == [1]
+
+
+def test_a_producer_that_returns_idle_is_called_again(start):
+    router = start_waiting(start, "ReturnsNothing", role="producer")
+    said = [router.grant(10) for _ in range(3)]
+    assert [s.values for s in said] == [[1], [0], ["last"]]
+    assert [s.result for s in said] == ["idle", "idle", "no more"]
+
+
+def test_idle_is_one_value_also_when_it_was_pickled():
+    import drpipe
+
+    assert pickle.loads(pickle.dumps(drpipe.IDLE)) is drpipe.IDLE
+    assert repr(drpipe.IDLE) == "drpipe.IDLE"
+
+
+def test_a_thread_of_an_earlier_call_cannot_send_in_another_one(start):
+    router = start_waiting(start, "Late")
+    router.work(router.one(1, "start", origin="a.fits"), router.one(2, "go", origin="b.fits"))
+    (output,) = router.done(2).outputs
+    assert output.origin == "b.fits"
+    (text,) = output.value
+    assert "thread uploader" in text and "not sent" in text
+    code, _, err = router.stop()
+    assert code == 115 and "thread uploader" in err
+
+
+def test_a_value_that_is_sent_after_the_last_call_is_refused_and_told(start, gate):
+    router = start_waiting(start, "AfterAll", gate)
+    assert router.run(1).values == []
+    assert router.finish().failure is None
+    router.send(b"\x13")
+    gate.touch()
+    code, _, err = router.ended()
+    assert code == 115
+    assert "RuntimeError: send_msg of the thread uploader" in err
+    assert any(line.startswith("\x1e") and '"error"' in line for line in err.split("\n"))
+
+
+def test_threads_send_for_the_call_that_uses_them(start):
+    router = start_waiting(start, "WithThreads")
+    router.work(*(router.one(n, n, origin=f"{n}.fits") for n in range(1, 6)))
+    outputs = router.done(5).outputs
+    assert [(o.origin, o.value) for o in outputs] == [
+        (f"{n}.fits", n) for n in range(1, 6) for _ in range(4)
+    ]
+    assert router.stop()[0] == 0
+
+
+def test_a_thread_of_a_producer_sends_as_long_as_production_lasts(start):
+    router = start_waiting(start, "ProducesOnAThread", role="producer")
+    values, result = [], "more"
+    while result != "no more":
+        said = router.grant(1)
+        values += said.values
+        result = said.result
+    assert sorted(values) == [0, 1, 2, 10, 11, 12]
+    assert router.stop()[0] == 0
+
+
+def test_the_end_waits_for_threads_and_exit_functions(start, gate):
+    router = start_waiting(start, "Uploads", gate)
+    router.run(1)
+    router.finish()
+    router.send(b"\x13")
+    beats = router.page[2]
+    while router.page[2] < beats + 2 and router.process.poll() is None:
+        time.sleep(0.01)
+    gate.touch()
+    assert router.ended()[0] == 0
+    assert gate.with_name("gate.thread").exists() and gate.with_name("gate.exit").exists()

@@ -1,0 +1,117 @@
+//! What became of the messages of a batch, and how long they took.
+
+use std::time::{Duration, Instant};
+
+use crate::router::{Completion, Outcome};
+
+/// What became of the messages of a batch. Successive ones that are done and
+/// took about as long are told as one.
+pub(super) struct Tally {
+    completions: Vec<Completion>,
+    /// The latest messages, done and not timed yet.
+    open: Option<Completion>,
+    /// The clock is read after so many messages.
+    stride: u32,
+    /// The latest reading.
+    clock: Instant,
+}
+
+/// Reading the clock takes as long as a few of the shortest calls: those are
+/// timed so many at once.
+pub(super) const STRIDE: u32 = 8;
+/// What the shortest calls take at most.
+pub(super) const SHORTEST: Duration = Duration::from_micros(1);
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        Self { completions: Vec::new(), open: None, stride: 1, clock: Instant::now() }
+    }
+
+    /// Adds one message; true if the clock was read.
+    pub(super) fn add(&mut self, id: u64, outcome: Outcome, silent: bool) -> bool {
+        let silent = u32::from(silent);
+        if outcome != Outcome::Done {
+            // Those that are not timed yet are of the shortest kind: the time is this one's.
+            let busy = self.time();
+            self.close(Duration::ZERO);
+            self.completions.push(Completion { first: id, count: 1, outcome, silent, busy });
+            return true;
+        }
+        match &mut self.open {
+            Some(open) if open.first + u64::from(open.count) == id => {
+                open.count += 1;
+                open.silent += silent;
+            }
+            _ => {
+                self.close(Duration::ZERO);
+                let busy = Duration::ZERO;
+                self.open = Some(Completion { first: id, count: 1, outcome, silent, busy });
+            }
+        }
+        let full = self.open.as_ref().is_some_and(|open| open.count >= self.stride);
+        if full {
+            let busy = self.time();
+            self.close(busy);
+        }
+        full
+    }
+
+    /// Adds the open messages, which took `busy` together.
+    fn close(&mut self, busy: Duration) {
+        let Some(mut open) = self.open.take() else { return };
+        open.busy = busy;
+        self.stride = if open.busy / open.count < SHORTEST { STRIDE } else { 1 };
+        let last = self.completions.last_mut().filter(|last| {
+            last.first + u64::from(last.count) == open.first
+                && last.outcome == Outcome::Done
+                && magnitude(last.busy / last.count) == magnitude(open.busy / open.count)
+        });
+        match last {
+            Some(last) => {
+                last.count += open.count;
+                last.silent += open.silent;
+                last.busy += open.busy;
+            }
+            None => self.completions.push(open),
+        }
+    }
+
+    /// Goes on timing from here.
+    pub(super) fn restart(&mut self) {
+        self.clock = Instant::now();
+    }
+
+    /// The time between an instant and the latest reading of the clock.
+    pub(super) fn since(&self, instant: Instant) -> Duration {
+        self.clock.saturating_duration_since(instant)
+    }
+
+    /// The latest reading of the clock.
+    pub(super) fn clock(&self) -> Instant {
+        self.clock
+    }
+
+    /// All so far, while a call goes on that has taken longer than all of those that are
+    /// not timed yet: its time stays its own.
+    pub(super) fn take_before_a_long_call(&mut self) -> Vec<Completion> {
+        self.close(Duration::ZERO);
+        std::mem::take(&mut self.completions)
+    }
+
+    /// The time since the last reading.
+    fn time(&mut self) -> Duration {
+        let now = Instant::now();
+        now - std::mem::replace(&mut self.clock, now)
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Completion> {
+        let busy = self.time();
+        self.close(busy);
+        std::mem::take(&mut self.completions)
+    }
+}
+
+/// The power of two of a running time; below about a microsecond all are one.
+fn magnitude(busy: Duration) -> u32 {
+    u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX).max(1024).ilog2()
+}
