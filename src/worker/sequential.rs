@@ -42,33 +42,24 @@ pub(crate) fn run(
             Err(failure) => Input::InitFailed { worker: index, failure },
         });
     }
+    let mut grants = VecDeque::new();
     while !router.is_over() {
         let now = start.elapsed();
         inputs.extend(commands.take().filter_map(|command| input_of(command, &mut router, now)));
         for input in inputs.drain(..) {
             router.handle(outlet.screen(input, &router), now);
         }
-        for action in router.settle(now) {
-            let begins_work = matches!(action, Action::Grant { .. } | Action::Work { .. });
-            if begins_work && cancelled.load(Ordering::Relaxed) {
-                continue;
-            }
-            if let Action::Spawn { worker } = action {
-                let loss = Loss::unexplained("the sequential mode cannot replace a worker");
-                inputs.push_back(Input::Lost { worker, loss });
-                continue;
-            }
-            for (index, report) in act(action, &mut workers, &mut outlet) {
-                match report {
-                    FromWorker::Notes(notes) => {
-                        let number = router.place_of(index).1;
-                        outlet.note(&router.step_name(index), number, notes);
-                    }
-                    report => inputs.push_back(input_of_report(index, report)),
-                }
-            }
+        let is_grant = |action: &Action| matches!(action, Action::Grant { .. });
+        let (asked, actions): (Vec<_>, Vec<_>) = router.settle(now).into_iter().partition(is_grant);
+        grants.extend(asked);
+        for action in actions {
+            inputs.extend(carry_out(action, &mut workers, &mut outlet, &router, cancelled));
             let now = start.elapsed();
             outlet.progress(now, || router.snapshot(now));
+        }
+        // A producer is asked once all that was made is done with: it may wait for that.
+        if let Some(grant) = if inputs.is_empty() { grants.pop_front() } else { None } {
+            inputs.extend(carry_out(grant, &mut workers, &mut outlet, &router, cancelled));
         }
         if inputs.is_empty() && !router.is_over() {
             let wake = router
@@ -97,6 +88,36 @@ fn input_of(command: Command, router: &mut Router, now: Duration) -> Option<Inpu
         // Only worker processes have something to say this way.
         Command::Tell(_) | Command::Late { .. } => None,
     }
+}
+
+/// Carries it out, and gives what follows from it. Nothing is begun any more when the run is
+/// stopped at once.
+fn carry_out(
+    action: Action,
+    workers: &mut [Option<Worker>],
+    outlet: &mut Outlet,
+    router: &Router,
+    cancelled: &AtomicBool,
+) -> Vec<Input> {
+    let begins_work = matches!(action, Action::Grant { .. } | Action::Work { .. });
+    if begins_work && cancelled.load(Ordering::Relaxed) {
+        return Vec::new();
+    }
+    if let Action::Spawn { worker } = action {
+        let loss = Loss::unexplained("the sequential mode cannot replace a worker");
+        return vec![Input::Lost { worker, loss }];
+    }
+    let mut inputs = Vec::new();
+    for (index, report) in act(action, workers, outlet) {
+        match report {
+            FromWorker::Notes(notes) => {
+                let number = router.place_of(index).1;
+                outlet.note(&router.step_name(index), number, notes);
+            }
+            report => inputs.push(input_of_report(index, report)),
+        }
+    }
+    inputs
 }
 
 /// What workers have to report on their one thread.
