@@ -49,7 +49,7 @@ class _Step:
         """Called once before any message. Returning False, or raising, ends the run."""
 
     def finish(self) -> Any:
-        """Called once, after the last message of its worker. It may return, yield or send values."""
+        """Called once, after the last message of its worker; may return, yield or send values."""
 
     def send_msg(self, msg: Any, dest: Optional[str] = None) -> None:
         """Sends a value to the next step of this name, or to the default one.
