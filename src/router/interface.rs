@@ -120,6 +120,11 @@ pub(crate) enum Suspect {
 }
 
 impl Loss {
+    /// One that says nothing of any message.
+    pub(crate) fn of_no_message(reason: String) -> Self {
+        Self { reason, cause: Cause::Lost, suspect: Suspect::None, blame: Blame::Death }
+    }
+
     /// Of a worker of which nothing more is known.
     pub(crate) fn unexplained(reason: impl Into<String>) -> Self {
         let (cause, suspect, blame) = (Cause::Lost, Suspect::Oldest, Blame::Death);

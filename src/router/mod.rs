@@ -74,7 +74,6 @@ struct Step {
     routes: Vec<Route>,
     on_error: OnError,
     retries: u32,
-    /// Attempts that end with the worker's death and count for nothing.
     lost_retries: u32,
     backoff: Duration,
     workers: Vec<usize>,
@@ -198,8 +197,7 @@ pub(crate) struct Router {
     next_id: u64,
     casualties: u64,
     finish_failures: Vec<String>,
-    /// The messages of which an attempt ended with its worker and counts for nothing, and
-    /// how many did.
+    /// How many attempts on a message ended with its worker and count for nothing.
     forgiven: BTreeMap<u64, u32>,
     consecutive_producer_failures: u32,
     /// Why production ended early, if it did.

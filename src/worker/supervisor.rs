@@ -98,7 +98,7 @@ impl Supervisor {
             children: HashMap::new(),
             keeper: Keeper::default(),
             ending: None,
-            waits: Waits::Unsaid,
+            has_said: false,
             abandoned: false,
             looked: Instant::now(),
         };
@@ -149,18 +149,11 @@ struct Watcher {
     /// Since when no worker is needed any more, and for how long they are waited for.
     ending: Option<(Instant, Duration)>,
     /// Whether it was said what the end of the run waits for.
-    waits: Waits,
+    has_said: bool,
     /// The run was given up: nobody sends orders any more.
     abandoned: bool,
     /// The latest look at the workers.
     looked: Instant,
-}
-
-/// What was said of the workers that the end of the run waits for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Waits {
-    Unsaid,
-    Said,
 }
 
 /// One worker process.
@@ -226,7 +219,7 @@ impl Watcher {
             }
             Err(error) => {
                 let reason = format!("its process could not be started: {error}");
-                self.commander.send(Command::Lost { place, loss: of_no_message(reason) });
+                self.commander.send(Command::Lost { place, loss: Loss::of_no_message(reason) });
             }
         }
     }
@@ -295,7 +288,7 @@ impl Watcher {
                                 ),
                             )));
                         }
-                        ward.end(of_no_message("the run has ended".to_owned()), now);
+                        ward.end(Loss::of_no_message("the run has ended".to_owned()), now);
                     }
                 }
             }
@@ -305,10 +298,10 @@ impl Watcher {
     /// A run that does not end though all is done says why, once.
     fn say_what_it_waits_for(&mut self) {
         let Some((since, patience)) = self.ending else { return };
-        if self.waits == Waits::Said || since.elapsed() < NOTICE || patience <= NOTICE {
+        if self.has_said || since.elapsed() < NOTICE || patience <= NOTICE {
             return;
         }
-        self.waits = Waits::Said;
+        self.has_said = true;
         for ward in self.children.values() {
             let text = format!(
                 "the run waits for the threads and exit functions of its worker, {} s at most",
@@ -493,11 +486,6 @@ impl Ward {
         // An error means that there is no such child any more.
         pid.is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
     }
-}
-
-/// A loss that says nothing of any message.
-fn of_no_message(reason: String) -> Loss {
-    Loss { reason, cause: Cause::Lost, suspect: Suspect::None, blame: Blame::Death }
 }
 
 /// Sends a signal to the worker and all that it has started; those that have
