@@ -107,3 +107,34 @@ fn a_file_that_hides_a_module_of_python_is_named_by_the_check() {
     let err = checked(&python, &[lab, ("statistics.py", "")]).expect_code(2).err;
     assert!(err.contains("statistics.py hides a module of Python itself"), "{err}");
 }
+
+/// The second example of the first model's documentation: its reader, its stage and its
+/// writer, under the paths of their package.
+#[test]
+fn the_first_models_second_example_runs_as_it_is() {
+    let test = "the_first_models_second_example_runs_as_it_is";
+    let Some(python) = interpreter(test, &["zmq", "msgpack", "traitlets"]) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let config = json!({
+        "version": 1,
+        "Pipeline": {
+            "python": python, "pythonpath": package().join("tests/python/first_example"),
+            "producer_conf": {"name": "HESSIO_READER",
+                "module": "ctapipe.pipeline.algorithms.hessio_reader", "class": "HessioReader"},
+            "consumer_conf": {"name": "WRITER",
+                "module": "ctapipe.pipeline.algorithms.string_writer", "class": "StringWriter"},
+            "stagers_conf": [{"name": "LIST_TEL", "class": "ListTelda",
+                "module": "ctapipe.pipeline.algorithms.list_teldata", "nb_thread": 2}],
+        },
+        "HessioReader": {"filename": "gamma_test.simtel.gz"},
+        "StringWriter": {"filename": directory.path().join("test.txt")},
+    });
+    std::fs::write(directory.path().join("pipeline.json"), config.to_string()).unwrap();
+    finish(drpipe(directory.path()).arg("-q")).expect_code(0);
+    let text = std::fs::read_to_string(directory.path().join("test.txt")).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_by_key(|line| line.len());
+    let expected: Vec<String> =
+        (1..=10).map(|n| format!("{:?}", (1..=n).collect::<Vec<_>>())).collect();
+    assert_eq!(lines, expected);
+}
