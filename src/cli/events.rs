@@ -86,6 +86,11 @@ impl Events {
         }
     }
 
+    /// Events came faster than they could be taken: the file says how many are missing.
+    pub(super) fn missed(&self, count: u64) {
+        self.shared.lock().omitted += count;
+    }
+
     /// Waits until everything is written or nobody reads any more. If nothing was told,
     /// because the run could not be started, it says why.
     pub(super) fn end(self, result: &Result<Report, (u8, String)>) {

@@ -133,6 +133,9 @@ fn start_and_watch(
             Seen::Event(told) => told,
             Seen::Missed(count) => {
                 log::missed(count);
+                if let Some(sink) = sink {
+                    sink.missed(count);
+                }
                 if let Some(chronicle) = &mut chronicle {
                     chronicle.missed(count);
                 }

@@ -143,7 +143,9 @@ fn a_slow_reader_is_told_the_end_and_what_it_missed() {
     let omitted: u64 = of_kind(&read, "omitted").iter().map(|event| count(event, "count")).sum();
     let failed = of_kind(&read, "failed").len() as u64;
     let others = [of_kind(&read, "started"), of_kind(&read, "step_finished")].concat().len() as u64;
-    assert_eq!(failed + others + omitted, 100_000 + 4);
+    // What came too fast to be taken is counted with the progress events among it.
+    let told = failed + others + omitted;
+    assert!((100_000 + 4..=count(&last, "number")).contains(&told), "{told}");
 }
 
 #[test]
