@@ -44,8 +44,8 @@ impl Scratch {
             let directory =
                 maker.prefix(PREFIX).permissions(private.clone()).tempdir_in(temporary)?;
             // The mode at its making is less what the user's mask takes away.
-            fs::set_permissions(directory.path(), private.clone())?;
-            match lock(directory.path()) {
+            let opened = fs::set_permissions(directory.path(), private.clone());
+            match opened.and_then(|()| lock(directory.path())) {
                 Ok(Some(lock)) => return Ok(Self { directory, _lock: lock }),
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}

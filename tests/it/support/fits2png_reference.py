@@ -44,8 +44,21 @@ def centroid(counts):
     return mean, np.sqrt(max(0, np.dot(counts, index * index) / total - mean * mean))
 
 
+def histogram(image):
+    """np.histogram of NumPy 2: 1.24 takes the bins of narrow ranges otherwise."""
+    low, high = image.min(), image.max()
+    if low == high:
+        return np.histogram(image, bins=BINS)
+    edges, values = np.linspace(low, high, BINS + 1, dtype=image.dtype), image.ravel()
+    index = ((values - low) / (high - low) * BINS).astype(np.intp)
+    index[index == BINS] -= 1
+    index -= values < edges[index]
+    index += (values >= edges[index + 1]) & (index != BINS - 1)
+    return np.bincount(index, minlength=BINS), edges
+
+
 def equalize(image):
-    counts, edges = np.histogram(image, bins=BINS)
+    counts, edges = histogram(image)
     counts[[0, -1]] = 0
     mean, sd = centroid(counts)
     low, high = int(max(0, mean - sd)), int(min(mean + 6 * sd, BINS - 1))
