@@ -166,6 +166,7 @@ impl Router {
         if let Err(failure) = result {
             self.finish_failed(worker, failure);
         }
+        self.mark_finished(worker);
         self.spend(worker, now);
         self.workers[worker].kept = 0;
         self.workers[worker].retiring = false;

@@ -32,7 +32,7 @@ pub(crate) struct Span {
     pub(crate) begun_at: Duration,
     pub(crate) reported_at: Duration,
     pub(crate) busy: Duration,
-    /// done, retrying, failed, dropped or produced.
+    /// done, retrying, failed, dropped, produced or finished.
     pub(crate) outcome: &'static str,
     /// How it failed, if it did.
     pub(crate) cause: Option<Cause>,
@@ -261,10 +261,26 @@ impl Router {
 
     /// A producer has been called so often.
     pub(super) fn mark_produced(&mut self, worker: usize, calls: u32, busy: Duration) {
+        self.mark_turn(worker, calls, Some(busy), "produced");
+    }
+
+    /// The worker has finished.
+    pub(super) fn mark_finished(&mut self, worker: usize) {
+        self.mark_turn(worker, 1, None, "finished");
+    }
+
+    /// Calls that are about no message.
+    fn mark_turn(
+        &mut self,
+        worker: usize,
+        calls: u32,
+        busy: Option<Duration>,
+        outcome: &'static str,
+    ) {
         let now = self.now;
         let super::Worker { step, number, since, .. } = self.workers[worker];
         let Some(marks) = self.marks.as_mut().filter(|marks| marks.traced) else { return };
-        let (begun_at, busy) = marks.place(worker, since, Some(busy), now);
+        let (begun_at, busy) = marks.place(worker, since, busy, now);
         marks.spans.push(Span {
             step: Arc::clone(&self.steps[step].name),
             worker: Some(number),
@@ -277,7 +293,7 @@ impl Router {
             begun_at,
             reported_at: now,
             busy,
-            outcome: "produced",
+            outcome,
             cause: None,
         });
     }

@@ -32,7 +32,8 @@ def remove_noise(image):
 def stretch(values, low, high, top):
     if low == high:
         return np.zeros(values.shape, int)
-    factor = top / (high - low)
+    # In the precision of the values, whatever NumPy's version.
+    factor = high.dtype.type(top) / (high - low)
     return np.clip((values * factor - factor * low).astype(int), 0, top)
 
 
@@ -45,11 +46,12 @@ def centroid(counts):
 
 
 def histogram(image):
-    """np.histogram of NumPy 2: 1.24 takes the bins of narrow ranges otherwise."""
+    """np.histogram in one definite precision: versions of NumPy differ in it."""
     low, high = image.min(), image.max()
     if low == high:
         return np.histogram(image, bins=BINS)
-    edges, values = np.linspace(low, high, BINS + 1, dtype=image.dtype), image.ravel()
+    edges = np.linspace(np.float64(low), np.float64(high), BINS + 1).astype(np.float32)
+    values = image.ravel()
     index = ((values - low) / (high - low) * BINS).astype(np.intp)
     index[index == BINS] -= 1
     index -= values < edges[index]
