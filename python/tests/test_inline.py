@@ -173,3 +173,37 @@ def test_a_driver_that_is_killed_leaves_nothing(tmp_path):
     driver = python(["-c", script], tmp_path)
     driver.communicate()
     assert driver.returncode == -9
+
+
+OWN = """
+import collections, dataclasses, sys
+{preparation}
+import drpipe
+
+Star = collections.namedtuple("Star", "ra dec")
+
+@dataclasses.dataclass
+class Field:
+    star: Star
+
+def field(number):
+    return Field(Star(number, [number]))
+
+def main():
+    for mode in ("threads", "inline", "sequential"):
+        results = drpipe.run([1, 2], field, mode=mode).results
+        assert results == [field(1), field(2)], results
+        assert type(results[0].star) is Star
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("preparation", ["", "sys.modules['cloudpickle'] = None"])
+def test_results_of_the_scripts_own_classes_arrive_in_every_mode(tmp_path, preparation):
+    script = tmp_path / "script.py"
+    script.write_text(OWN.format(preparation=preparation))
+    driver = python([str(script)], tmp_path)
+    _, errors = driver.communicate()
+    assert driver.returncode == 0, errors

@@ -118,19 +118,39 @@ def header(name: str, place: Union[bytes, int], buffers: Sequence[int]) -> bytes
     return bytes([MARK]) + fields
 
 
+class Closed:
+    """A pickle that is handed on unopened: whoever loads a pickle of this has its value."""
+
+    def __init__(self, stream: Any, beside: List[Any]) -> None:
+        self._stream, self._beside = bytes(stream), beside
+
+    def __reduce__(self) -> Tuple[Callable[..., Any], Tuple[bytes, List[Any]]]:
+        return _opened, (self._stream, [pickle.PickleBuffer(memory) for memory in self._beside])
+
+
+def _opened(stream: bytes, beside: Sequence[Any]) -> Any:
+    from . import carry
+
+    return carry.loads(stream, beside)
+
+
+def closed(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Closed:
+    """A header with a pickle, for a process that may not know the classes in it.
+
+    Raises:
+        CodecError: if there is none.
+    """
+    _, stream, beside = _parts(header, buffers)
+    return Closed(stream, beside)
+
+
 def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
     """The value of a header with a pickle. Its arrays can be changed: nobody else has them.
 
     Raises:
         CodecError: if it cannot be loaded here.
     """
-    try:
-        name, place, used = msgpack.unpackb(header[1:])
-        stream = buffers[place] if isinstance(place, int) else place
-        beside = [_memory(buffers[index], True) for index in used]
-        stream = _memory(stream, False)
-    except (LookupError, TypeError, ValueError) as error:
-        raise CodecError("the message has a pickle that cannot be read") from error
+    name, stream, beside = _parts(header, buffers)
     try:
         value = pickle.loads(stream, buffers=beside)
     except Exception as error:
@@ -144,6 +164,17 @@ def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
 
         arrays.remember(beside)
     return value
+
+
+def _parts(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Tuple[str, Any, Any]:
+    """The name of a header with a pickle, the pickle, and the memory beside it."""
+    try:
+        name, place, used = msgpack.unpackb(header[1:])
+        stream = buffers[place] if isinstance(place, int) else place
+        beside = [_memory(buffers[index], True) for index in used]
+        return name, _memory(stream, False), beside
+    except (LookupError, TypeError, ValueError) as error:
+        raise CodecError("the message has a pickle that cannot be read") from error
 
 
 def _memory(buffer: Any, writable: bool) -> Any:

@@ -14,6 +14,8 @@ class Deliver(Consumer):
     single = True
     gathers = False
     writable_arrays = True
+    #: Its process need not know the classes of the driver's script.
+    opens_pickles = False
 
     def init(self) -> None:
         """Connects to the driver."""

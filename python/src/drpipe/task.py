@@ -89,7 +89,8 @@ class Task:
         if result is False or (type(result).__module__ == "numpy" and result == False):  # noqa: E712
             name = type(self._instance).__name__
             return Failure(False, [f"init of {name} returned False: it cannot work"])
-        self._decoder = Decoder(may_change_arrays(self._instance))
+        opens = getattr(self._instance, "opens_pickles", True) is not False
+        self._decoder = Decoder(may_change_arrays(self._instance), opens)
         self._emitter.ready()
         return None
 

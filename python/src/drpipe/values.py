@@ -34,11 +34,12 @@ Payload = Tuple[bytes, Sequence[Buffer]]
 class Decoder:
     """From payloads to values."""
 
-    def __init__(self, writable: bool = False) -> None:
+    def __init__(self, writable: bool = False, opens: bool = True) -> None:
         """`writable`: whether arrays can be changed, where they are not a part of an object
-        that comes as a pickle: those always can."""
+        that comes as a pickle: those always can. `opens`: whether pickles are loaded."""
         self.buffers: Sequence[Buffer] = _NOTHING
         self._writable = writable
+        self._load: Callable[..., Any] = pickles.load if opens else pickles.closed
         self._options: Dict[str, Any] = {"ext_hook": self._extension, "strict_map_key": False}
 
     def decode(self, header: Union[bytes, memoryview], buffers: Sequence[Buffer] = ()) -> Any:
@@ -48,7 +49,7 @@ class Decoder:
             CodecError: if it is not one.
         """
         if header and header[0] == pickles.MARK:
-            return pickles.load(header, buffers)
+            return self._load(header, buffers)
         self.buffers = buffers
         try:
             return msgpack.unpackb(header, **self._options)
