@@ -63,6 +63,21 @@ def test_what_a_producer_has_emitted_goes_on_while_it_waits(start, gate, cls):
     assert router.produced().values == [30]
 
 
+def test_what_a_producer_sends_after_a_long_wait_goes_on_in_the_same_call(start, gate):
+    router = start_waiting(start, "SendsNowAndThen", gate, role="producer")
+    assert produced_so_far(router, 2) == ([1, 2], "at work")
+    gate.touch()
+    assert router.produced().values == [3]
+
+
+def test_a_short_call_between_long_ones_is_reported(start, gate):
+    router = start_waiting(start, "WaitsAtText", gate)
+    router.work(router.many(1, ["rest", 2, "wait"]))
+    assert router.done(2).values == ["rest", 2]
+    gate.touch()
+    assert router.done(1).values == ["wait"]
+
+
 def test_messages_that_are_done_do_not_wait_for_one_that_takes_long(start, gate):
     router = start_waiting(start, "WaitsAtText", gate)
     router.work(router.many(1, [1, 2, 3, "wait", 5]))

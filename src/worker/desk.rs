@@ -46,6 +46,8 @@ struct Open<S> {
     sink: S,
     gathered: Gathered,
     notes: Vec<Note>,
+    /// Whether the batch or the grant is of more than one call.
+    several: bool,
     /// Of a batch of messages.
     tally: Tally,
     reported: Instant,
@@ -66,6 +68,7 @@ impl<S: Sink> Desk<S> {
             sink,
             gathered: Gathered::default(),
             notes: Vec::new(),
+            several: false,
             reported: tally.clock(),
             tally,
             calls: 0,
@@ -91,6 +94,7 @@ impl<S: Sink> Desk<S> {
         let mut open = self.lock();
         open.tally = Tally::new();
         open.reported = open.tally.clock();
+        open.several = several;
         (open.calls, open.busy, open.told) = (0, Duration::ZERO, Duration::ZERO);
         drop(open);
         if several {
@@ -162,6 +166,10 @@ impl<S: Sink> Desk<S> {
 impl<S: Sink> Open<S> {
     /// A call has ended.
     fn take_in(&mut self, emitted: &mut Gathered) {
+        if self.several && self.seen == self.ended {
+            // It took long enough for the other thread to fall asleep, and so may the next one.
+            handover::wake();
+        }
         self.ended += 1;
         self.gathered.absorb(emitted);
         if note::count() > 0 {
@@ -238,6 +246,9 @@ impl<S: Sink + Send> Look for Desk<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+
     use super::*;
     use crate::message::Payload;
 
@@ -247,6 +258,14 @@ mod tests {
         fn send(&mut self, report: FromWorker) -> std::result::Result<(), Self::Error> {
             self.push(report);
             Ok(())
+        }
+    }
+
+    impl Sink for mpsc::Sender<FromWorker> {
+        type Error = mpsc::SendError<FromWorker>;
+
+        fn send(&mut self, report: FromWorker) -> std::result::Result<(), Self::Error> {
+            mpsc::Sender::send(self, report)
         }
     }
 
@@ -305,5 +324,17 @@ mod tests {
         let told = reports(&desk);
         let [FromWorker::Done { completions, .. }] = &told[..] else { panic!("{told:?}") };
         assert_eq!((completions[0].first, completions[0].count), (10, 1));
+    }
+
+    #[test]
+    fn what_a_long_call_has_emitted_goes_on_while_the_next_one_takes_long_too() {
+        let (sink, reports) = mpsc::channel();
+        let desk = Arc::new(Desk::new(sink));
+        let _watched = handover::watch(&desk);
+        desk.open(true);
+        handover::await_sleep();
+        desk.called(&mut emitted(1), Duration::from_secs(6));
+        let told = reports.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(matches!(told, FromWorker::Produced { .. }), "{told:?}");
     }
 }

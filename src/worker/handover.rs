@@ -82,3 +82,11 @@ fn look_on() {
         }
     }
 }
+
+/// Waits until nothing is looked at any more.
+#[cfg(test)]
+pub(super) fn await_sleep() {
+    while !ASLEEP.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+}

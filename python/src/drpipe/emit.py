@@ -38,6 +38,9 @@ class Emitter:
         self.origin: Optional[bytes] = None
         #: Says the origin of a value where there is no input.
         self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
+        #: Called when a value has been sent without an input: a producer may wait in the
+        #: midst of its call.
+        self.sent: Callable[[], None] = lambda: None
         #: Whether the last item of a tuple may say where it goes.
         self.tuples_have_routes = True
         #: The call that may send; 0 between calls.
@@ -144,6 +147,8 @@ class Emitter:
         if origin is None and self.origin_of is not None:
             origin = self.origin_of(value)
         self.pending.append((route, origin, header, buffers))
+        if self.origin_of is not None:
+            self.sent()
 
     def _check(self) -> None:
         """Nothing may be sent for another call than the present one."""

@@ -70,6 +70,7 @@ class Task:
         self._tally = Tally()
         self._lock = emitter.lock
         self._handover = Handover(self._look)
+        emitter.sent = self._handover.wake
         #: Whether a grant is in use; its calls that are not reported yet, the time that
         #: all took, how much of that is reported, and how many outputs are.
         self._is_producing = False
@@ -126,8 +127,7 @@ class Task:
         emitter, gathered = self._emitter, self._gathered
         settle, next_call, pending = emitter.settle, emitter.next_call, emitter.pending
         push, tell, made = gathered.push, self._tally.add, notes.pending
-        decode, unpack = self._decoder.decode, self._decoder.unpack()
-        is_done = False
+        decode, unpack, is_done = self._decoder.decode, self._decoder.unpack(), False
         self._handover.wake()
         began = reported = monotonic_ns()
         for number, origin, header, buffers in messages:
@@ -135,7 +135,7 @@ class Task:
                 break
             words[SINCE], words[MESSAGE] = began, number
             emitter.origin = origin
-            emitter.call = next_call()
+            emitter.call = this_call = next_call()
             failure = packed = None
             reading = True
             try:
@@ -146,15 +146,17 @@ class Task:
                     leave()
                 # The next message needs the room.
                 value = None
-                if result is not None:
-                    packed = settle(result)
-                    result = None
+                packed = None if result is None else settle(result)
+                result = None
             except BaseException as error:
                 if forked:
                     leave(error)
                 value = result = packed = None
                 failure = self._failure(error, number, header, buffers, reading)
             del buffers
+            if self._seen[0] == this_call:
+                # It took long enough for the other thread to fall asleep; so may the next.
+                self._handover.wake()
             with lock:
                 emitter.call = 0
                 if packed is not None:

@@ -20,7 +20,7 @@ class Kind(enum.IntEnum):
     FLAT = 1
 
 
-class Colour(enum.Enum):
+class Color(enum.Enum):
     RED = "r"
 
 
@@ -164,7 +164,7 @@ KINDS = {
     "namedtuple": lambda: Point(1.0, [2]),
     "list of namedtuples": lambda: [Point(n, -n) for n in range(3)],
     "IntEnum": lambda: Kind.FLAT,
-    "Enum": lambda: Colour.RED,
+    "Enum": lambda: Color.RED,
     "Flag": lambda: Flags.SATURATED | Flags.COSMIC,
     "IntEnum in a dict": lambda: {"kind": Kind.BIAS, Kind.FLAT: 1},
     "bytearray": lambda: bytearray(b"ab"),

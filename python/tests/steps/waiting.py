@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,13 @@ import drpipe
 def await_file(path):
     """Waits until a test makes the file."""
     while not os.path.exists(path):
+        time.sleep(0.001)
+
+
+def await_rest():
+    """Waits until the thread that reports what is done has nothing to look at."""
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "handover")
+    while sys._current_frames()[thread.ident].f_code.co_name != "wait":
         time.sleep(0.001)
 
 
@@ -45,11 +53,24 @@ class SendsAndWaits(Watches):
         return 30
 
 
+class SendsNowAndThen(Watches):
+    """One call that sends, waits for long, and sends again."""
+
+    def run(self):
+        self.send_msg(1)
+        await_rest()
+        self.send_msg(2)
+        await_file(self.gate)
+        return 3
+
+
 class WaitsAtText:
     gate = ""
 
     def run(self, msg):
-        if isinstance(msg, str):
+        if msg == "rest":
+            await_rest()
+        elif isinstance(msg, str):
             await_file(self.gate)
         return msg
 
