@@ -64,14 +64,15 @@ impl Worker {
             task.init(&context)?;
             Ok(task)
         });
-        let task = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")))?;
+        let made = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")));
+        let task = made.inspect_err(|_| note::rewind(0))?;
         Ok(Self { context, task, emitted: Gathered::default() })
     }
 
-    /// How many messages the producer expects to emit, as a note.
-    pub(crate) fn expectation(&self) -> Vec<Note> {
+    /// What `init` has made known, and how many messages the producer expects to emit.
+    pub(crate) fn first_notes(&self) -> Vec<Note> {
         let expected = guarded(|| Ok(self.task.expected())).ok().and_then(Result::ok).flatten();
-        expected.map(Note::Expected).into_iter().collect()
+        note::take().into_iter().chain(expected.map(Note::Expected)).collect()
     }
 
     /// Processes the messages in order. What is done is put on the desk, which reports it

@@ -35,7 +35,7 @@ pub(crate) fn run(
         let made = Worker::new(&plan.steps[step].build, context_of(step, number));
         inputs.push_back(match made {
             Ok(made) => {
-                outlet.note(&router.step_name(index), number, made.expectation());
+                outlet.note(&router.step_name(index), number, made.first_notes());
                 *worker = Some(made);
                 Input::Ready { worker: index }
             }

@@ -69,9 +69,9 @@ pub(super) fn serve(
         Err(failure) => return link.send(FromWorker::InitFailed(failure)),
     };
     link.send(Link::ready())?;
-    let expectation = worker.expectation();
-    if !expectation.is_empty() {
-        link.send(FromWorker::Notes(expectation))?;
+    let notes = worker.first_notes();
+    if !notes.is_empty() {
+        link.send(FromWorker::Notes(notes))?;
     }
     let desk = Arc::new(Desk::new(link));
     let _watched = handover::watch(&desk);

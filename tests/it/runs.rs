@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 
+use drpipe::event::Event;
 use drpipe::pipeline::{Mode, Pipeline, Report, Verdict};
 use drpipe::prelude::*;
+use drpipe::stream::Seen;
 
 use crate::support::{Call, Collected, Numbers};
 
@@ -45,6 +47,48 @@ fn every_mode_and_thread_count_gives_the_same_results() {
         if threads == 1 {
             assert_eq!(collected.in_order(), expected, "one worker a step keeps the order");
         }
+    }
+}
+
+/// Says something before there is any work.
+struct Warns;
+
+impl Stage for Warns {
+    type In = i64;
+    type Out = i64;
+
+    fn init(&mut self, _: &Context) -> Result<()> {
+        announce_warning("too warm");
+        Ok(())
+    }
+
+    fn run(&mut self, number: i64, out: &mut Emitter<i64>) -> Result<()> {
+        out.send(number)
+    }
+}
+
+#[test]
+fn what_a_stage_says_in_its_init_is_said_by_its_step_in_every_mode() {
+    for mode in [Mode::Sequential, Mode::Threads] {
+        let builder = Pipeline::builder().producer("NUMBERS", Numbers::below(3));
+        let builder = builder.stage("WARNS", || Warns);
+        let pipeline = builder.consumer("COLLECT", Collected::default().collector()).build();
+        let handle = pipeline.unwrap().start(mode).unwrap();
+        let mut watcher = handle.stream().watch();
+        let mut said = Vec::new();
+        loop {
+            match watcher.next(None) {
+                Seen::Event(told) => {
+                    if let Event::Said { step, text, .. } = &told.event {
+                        said.push(format!("{step}: {text}"));
+                    }
+                }
+                Seen::End => break,
+                _ => {}
+            }
+        }
+        handle.wait().unwrap();
+        assert_eq!(said, ["WARNS: too warm"], "{mode:?}");
     }
 }
 
