@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::args::RunArgs;
 use super::words::one_line;
 use crate::pipeline::{Report, Verdict};
 
@@ -34,13 +35,25 @@ fn products(directories: &BTreeMap<String, u64>) -> String {
     format!("products: {total} {files} in {}{more}\n", places.join(", "))
 }
 
+/// How the rest of a run that was cut short is done: with the same journal.
+fn rest(args: &RunArgs) -> String {
+    let Some(mut words) = args.source.again() else {
+        return "to do the rest: the same command with --resume\n".to_owned();
+    };
+    if let Some(journal) = &args.journal {
+        words.extend(["--journal".to_owned(), journal.display().to_string()]);
+    }
+    format!("to do the rest:\n  drpipe {} --resume\n", command(words))
+}
+
 /// The last lines, below the ledger.
-pub(super) fn text(report: &Report, config: &Path, journal: bool) -> String {
+pub(super) fn text(report: &Report, args: &RunArgs) -> String {
     let mut text = products(&report.products);
-    let config = quoted(&shown(config));
     if let Some(directory) = &report.quarantine {
         let inputs = if report.quarantined == 1 { "input" } else { "inputs" };
         let kept = quoted(&shown(directory));
+        let config = std::iter::once(args.source.config().display().to_string());
+        let config = command(config.chain(args.source.settings_again()));
         text += &format!(
             "quarantine: {} failed {inputs} in {}; next:\n\
              \x20 drpipe quarantine show {kept}\n\
@@ -50,8 +63,8 @@ pub(super) fn text(report: &Report, config: &Path, journal: bool) -> String {
         );
     }
     let ended = matches!(report.verdict, Verdict::Done | Verdict::SomeFailed);
-    if journal && !ended {
-        text += &format!("to do the rest:\n  drpipe {config} --resume\n");
+    if args.journal().is_some() && !ended {
+        text += &rest(args);
     }
     text
 }
@@ -60,9 +73,14 @@ fn shown(path: &Path) -> String {
     one_line(&path.display().to_string())
 }
 
+/// Words as a shell takes them.
+fn command(words: impl IntoIterator<Item = String>) -> String {
+    words.into_iter().map(|word| quoted(&one_line(&word))).collect::<Vec<_>>().join(" ")
+}
+
 /// A word as a shell takes it.
 fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', "'\\''")),
@@ -71,7 +89,31 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    use super::super::args::Args;
     use super::*;
+
+    fn rest_of(line: &[&str]) -> String {
+        rest(&Args::try_parse_from([&["drpipe"], line].concat()).unwrap().run.into_run())
+    }
+
+    #[test]
+    fn the_rest_is_of_the_same_frames_settings_and_journal() {
+        assert_eq!(rest_of(&["a.json", "--resume"]), "to do the rest:\n  drpipe a.json --resume\n");
+        let line = ["a.json", "my x.fits", "y.fits", "--set", "A.b=1", "--journal", "x.journal"];
+        assert_eq!(
+            rest_of(&line),
+            "to do the rest:\n  drpipe a.json 'my x.fits' y.fits --set A.b=1 --journal x.journal \
+             --resume\n"
+        );
+        let secret = rest_of(&["a.json", "--set", "A.api_token=s", "--resume"]);
+        assert!(secret.contains("--set 'A.api_token=[hidden]'"), "{secret}");
+        let generic = "to do the rest: the same command with --resume\n";
+        assert_eq!(rest_of(&["-c", "-", "--journal", "x.journal"]), generic);
+        let many = ["a.json", "1.fits", "2.fits", "3.fits", "4.fits", "5.fits", "--resume"];
+        assert_eq!(rest_of(&many), generic);
+    }
 
     #[test]
     fn products_are_counted_by_directory() {

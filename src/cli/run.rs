@@ -193,8 +193,7 @@ pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) 
         tracing::error!("stopped: {reason}");
     }
     if !args.quiet {
-        let journal = args.journal().is_some();
-        let closing = closing::text(report, args.source.config(), journal);
+        let closing = closing::text(report, args);
         let ledger = ledger::text(report) + &closing;
         // Standard output is the summary's or the report's alone where it was asked for.
         match [&args.summary, &args.report].into_iter().flatten().any(|file| is_standard(file)) {

@@ -7,6 +7,10 @@ use clap::Args as ClapArgs;
 
 use crate::config::{ConfigError, Setting};
 use crate::home;
+use crate::secret;
+
+/// So many frames are repeated in the words for a further run.
+const MOST_FRAMES: usize = 4;
 
 /// A configuration as a person names it: `drpipe check night.json`.
 #[derive(Debug, ClapArgs)]
@@ -62,6 +66,23 @@ impl Source {
 
     pub(super) fn is_standard_input(&self) -> bool {
         self.config().as_os_str() == "-"
+    }
+
+    /// The words that mean the same configuration, frames and settings; none if they are too
+    /// many to be repeated, or cannot be read again.
+    pub(super) fn again(&self) -> Option<Vec<String>> {
+        if self.is_standard_input() || self.frames.len() > MOST_FRAMES {
+            return None;
+        }
+        let paths = std::iter::once(self.config()).chain(self.frames.iter().map(PathBuf::as_path));
+        let paths = paths.map(|path| path.display().to_string());
+        Some(paths.chain(self.settings_again()).collect())
+    }
+
+    /// The options for the same settings.
+    pub(super) fn settings_again(&self) -> impl Iterator<Item = String> + '_ {
+        secret::command(self.set.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]))
+            .into_iter()
     }
 
     /// What messages call it.
