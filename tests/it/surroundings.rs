@@ -2,7 +2,6 @@
 //! run ends with the right code, says what it met and where, and loses nothing.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,6 +12,7 @@ use crate::support::processes::eventually;
 use crate::support::program::{
     Finished, assert_balanced, count, drpipe, files, finish, finished, json as read_json, step,
 };
+use crate::support::skipped;
 
 /// A directory with a configuration in it.
 fn prepared(config: &Value) -> tempfile::TempDir {
@@ -69,10 +69,6 @@ fn expect(run: Finished, code: i32, said: &[&str]) {
     for part in said {
         assert!(run.err.contains(part), "{part} is not in {}", run.err);
     }
-}
-
-fn skipped(test: &str, reason: &str) {
-    let _ = writeln!(std::io::stderr(), "\nSKIPPED {test}: {reason}");
 }
 
 #[test]

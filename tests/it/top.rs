@@ -1,12 +1,12 @@
 //! `drpipe top` in a real terminal: tmux is its screen and its keyboard.
 
-use std::io::Write;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::support::live::{Place, long, step};
 use crate::support::processes::eventually;
+use crate::support::skipped;
 
 /// A terminal with a server of its own, which ends with the test.
 struct Terminal<'p> {
@@ -17,8 +17,7 @@ impl<'p> Terminal<'p> {
     /// A shell of this size in the place; none where tmux is missing.
     fn open(test: &str, place: &'p Place, width: u16, height: u16) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
-            // Not through `eprintln!`: the test harness would hide it.
-            let _ = writeln!(std::io::stderr(), "\nSKIPPED {test}: tmux is not installed");
+            skipped(test, "tmux is not installed");
             return None;
         }
         let terminal = Self { place };

@@ -4,6 +4,7 @@
 use base64::Engine as _;
 
 use super::*;
+use crate::support::skipped;
 
 /// A browser; it is closed with this.
 struct Browser {
@@ -52,8 +53,16 @@ fn exchange(client: &Client, method: &str, path: &str, body: &Value) -> Value {
 }
 
 impl Browser {
-    /// None if this machine has no driver or no browser.
-    fn open() -> Option<Self> {
+    /// None if this machine has no driver or no browser, which is said of the test.
+    fn open(test: &str) -> Option<Self> {
+        let browser = Self::start();
+        if browser.is_none() {
+            skipped(test, "chromedriver with a browser is not here");
+        }
+        browser
+    }
+
+    fn start() -> Option<Self> {
         let driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -166,8 +175,7 @@ const SIZES: [(u32, u32); 3] = [(390, 844), (1024, 768), (1920, 1080)];
 
 #[test]
 fn a_run_is_read_and_steered_on_the_page() {
-    let Some(browser) = Browser::open() else {
-        println!("skipped: chromedriver with a browser is not here");
+    let Some(browser) = Browser::open("a_run_is_read_and_steered_on_the_page") else {
         return;
     };
     let place = tempfile::tempdir().unwrap();
@@ -248,8 +256,8 @@ fn tangled(directory: &Path) {
 /// Lines that led back or past a step ran behind boxes, and so did their rates.
 #[test]
 fn no_line_of_the_graph_passes_a_box_and_no_page_is_cut() {
-    let Some(browser) = Browser::open() else {
-        println!("skipped: chromedriver with a browser is not here");
+    let Some(browser) = Browser::open("no_line_of_the_graph_passes_a_box_and_no_page_is_cut")
+    else {
         return;
     };
     let place = tempfile::tempdir().unwrap();

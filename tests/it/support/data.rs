@@ -1,8 +1,9 @@
 //! The collection of real and broken FITS files, where there is one.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use super::skipped;
 
 /// The collection's folder: `DRPIPE_TEST_DATA`, by default `../shared/data`.
 /// Where it is absent the caller is to return: the test is skipped.
@@ -60,9 +61,4 @@ pub fn installed(test: &str, program: &str) -> bool {
         skipped(test, &format!("{program} is not installed; README names its package"));
     }
     found
-}
-
-/// Not through `eprintln!`: the test harness would hide it.
-fn skipped(test: &str, reason: &str) {
-    let _ = writeln!(std::io::stderr(), "\nSKIPPED {test}: {reason}");
 }

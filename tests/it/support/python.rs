@@ -1,8 +1,9 @@
 //! The interpreter that tests of steps in Python run on.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use super::skipped;
 
 /// The interpreter that `DRPIPE_TEST_PYTHON` names, or else the usual one, if it
 /// can import `packages`; without one the test that asks is skipped, and says so.
@@ -17,13 +18,9 @@ pub fn interpreter(test: &str, packages: &[&str]) -> Option<PathBuf> {
     if imported.is_ok_and(|status| status.success()) {
         return Some(program.into());
     }
-    // Written to the stream itself: what a test prints is not shown if it passes.
-    let _ = writeln!(
-        std::io::stderr(),
-        "SKIPPED {test}: {} cannot import {}; name one that can with DRPIPE_TEST_PYTHON",
-        program.display(),
-        packages.join(", ")
-    );
+    let (program, packages) = (program.display(), packages.join(", "));
+    let advice = "name one that can with DRPIPE_TEST_PYTHON";
+    skipped(test, &format!("{program} cannot import {packages}; {advice}"));
     None
 }
 
