@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::event::{Event, Level, Snapshot};
 use crate::journal::{Closed, Journal};
+use crate::name::name_of_path;
 use crate::note::Note;
 use crate::quarantine::{Keeper, Kept};
 use crate::router::{Casualty, Input, Record, Router, Span};
@@ -130,11 +131,11 @@ impl Outlet {
 
     fn count_product(&mut self, path: &Path) {
         let directory = path.parent().filter(|parent| *parent != Path::new(""));
-        let directory = directory.unwrap_or(Path::new(".")).to_string_lossy();
+        let directory = name_of_path(directory.unwrap_or(Path::new(".")));
         let full = self.products.len() >= MOST_DIRECTORIES;
-        let counted = match full && !self.products.contains_key(&*directory) {
+        let counted = match full && !self.products.contains_key(&directory) {
             true => ELSEWHERE.to_owned(),
-            false => directory.into_owned(),
+            false => directory,
         };
         *self.products.entry(counted).or_default() += 1;
     }

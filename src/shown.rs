@@ -28,7 +28,7 @@ pub(crate) fn message(text: &str) -> String {
     plain
 }
 
-/// As [`message`], of a line of a log. It may have colours: whoever made it has escaped all
+/// As [`message`], of a line of a log. It may have colors: whoever made it has escaped all
 /// other sequences that begin with ESC.
 pub(crate) fn log_line(text: &str) -> String {
     let is_escaped =
@@ -75,8 +75,8 @@ mod tests {
     #[test]
     fn no_line_of_a_message_is_taken_for_another_message() {
         assert_eq!(message("a\nERROR b\r\n  c\n"), "a\n    ERROR b\\r\n  c\n");
-        let coloured = log_line("\u{1b}[31mred\u{1b}[0m\nb\u{9b}\u{202e}\n");
-        assert_eq!(coloured, "\u{1b}[31mred\u{1b}[0m\n    b\\u{9b}\\u{202e}\n");
+        let colored = log_line("\u{1b}[31mred\u{1b}[0m\nb\u{9b}\u{202e}\n");
+        assert_eq!(colored, "\u{1b}[31mred\u{1b}[0m\n    b\\u{9b}\\u{202e}\n");
     }
 
     #[test]

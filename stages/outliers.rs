@@ -36,7 +36,7 @@ pub(super) struct Within {
     pub(super) count: usize,
 }
 
-/// Neighbouring bins that are not empty, with the pixels in them.
+/// Neighboring bins that are not empty, with the pixels in them.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     last: usize,

@@ -95,17 +95,20 @@ fn program() -> String {
 /// so that names are in the order of time, and four of chance, for programs in containers may
 /// have the same process number, and a machine without a clock the same time.
 pub(super) fn run_name() -> String {
+    let now = jiff::Timestamp::now();
+    // The keys of a map come from the system's source of chance.
+    name_at(now, RandomState::new().hash_one((std::process::id(), now.as_nanosecond())))
+}
+
+fn name_at(now: jiff::Timestamp, chance: u64) -> String {
     const DIGITS: [char; 36] = [
         '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h',
         'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z',
     ];
     let digit = |number: u64| DIGITS[(number % 36) as usize];
-    let now = jiff::Timestamp::now();
     // A letter first: what begins with a digit could be a number, which is sorted as one.
     let part = u64::from(now.subsec_millisecond().unsigned_abs()) / 2;
     let time = [digit(10 + part / 36), digit(part)];
-    // The keys of a map come from the system's source of chance.
-    let chance = RandomState::new().hash_one((std::process::id(), now.as_nanosecond()));
     let chance = (0..4).map(|place| digit(chance >> (16 * place)));
     let unique: String = time.into_iter().chain(chance).collect();
     format!("{}-{unique}", now.strftime("%Y%m%dT%H%M%SZ"))
@@ -117,11 +120,15 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_in_the_order_of_time() {
-        let early = run_name();
-        std::thread::sleep(std::time::Duration::from_millis(3));
-        let names: std::collections::BTreeSet<String> = (0..1000).map(|_| run_name()).collect();
-        // Of a thousand in a few milliseconds two may be equal once in some runs of this.
-        assert!(names.len() > 990, "{}", names.len());
-        assert!(names.iter().all(|name| *name > early && name.len() == 23), "{early} {names:?}");
+        let at =
+            |millisecond: i64| jiff::Timestamp::from_millisecond(1_741_918_530_000 + millisecond);
+        let names: Vec<String> =
+            (0..2000).step_by(2).map(|ms| name_at(at(ms).unwrap(), 7)).collect();
+        assert!(names.is_sorted_by(|early, late| early < late), "{names:?}");
+        assert!(names.iter().all(|name| name.len() == 23), "{names:?}");
+        let chances: std::collections::BTreeSet<String> =
+            (0..1000).map(|_| name_at(at(0).unwrap(), RandomState::new().hash_one(0))).collect();
+        // Two of a thousand may be equal now and then.
+        assert!(chances.len() > 990, "{}", chances.len());
     }
 }

@@ -50,7 +50,7 @@ function placesOf(steps, box, slot) {
   return { layers, lines, of };
 }
 
-/** Puts what belongs together side by side: each place near the middle of its neighbours. */
+/** Puts what belongs together side by side: each place near the middle of its neighbors. */
 function order(layers) {
   const number = () => layers.forEach((row) => row.forEach((place, at) => { place.order = at / row.length; }));
   const middle = (places) => places.reduce((sum, place) => sum + place.order, 0) / places.length;

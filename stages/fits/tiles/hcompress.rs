@@ -302,7 +302,7 @@ fn unshuffle(a: &mut [Number], first: usize, count: usize, step: usize, scratch:
     }
 }
 
-/// Adjusts the difference at `change` to the slope between the neighbours of `at`.
+/// Adjusts the difference at `change` to the slope between the neighbors of `at`.
 fn slope(a: &mut [Number], at: usize, step: usize, change: usize, most: Number) {
     let (before, here, after) = (a[at - step], a[at], a[at + step]);
     let high = (after - here).min(here - before).max(ZERO) << 2;
@@ -314,7 +314,7 @@ fn slope(a: &mut [Number], at: usize, step: usize, change: usize, most: Number) 
     }
 }
 
-/// Adjusts the mixed difference of the block at `at` to its neighbours across.
+/// Adjusts the mixed difference of the block at `at` to its neighbors across.
 fn curvature(a: &mut [Number], at: usize, n: usize, most: Number) {
     let (mm, pm) = (a[at - 2 * n - 2], a[at + 2 * n - 2]);
     let (mp, pp) = (a[at - 2 * n + 2], a[at + 2 * n + 2]);

@@ -1,4 +1,4 @@
-//! RICE_1: differences of neighbours in blocks, each with as many low bits as suit it
+//! RICE_1: differences of neighbors in blocks, each with as many low bits as suit it
 //! (Rice, Yeh and Miller 1993; FITS 4.0, 10.4.1).
 
 /// Bits, the highest of each byte first.
