@@ -121,6 +121,27 @@ pub(crate) mod as_text_if_any {
     }
 }
 
+/// As [`as_text`], of several paths.
+pub(crate) mod as_texts {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        paths: &[PathBuf],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(paths.iter().map(super::name_of_path))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<PathBuf>, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        Ok(names.iter().map(|name| super::path_of_name(name)).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;

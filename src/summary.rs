@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Counts, in_seconds};
+use crate::name::as_text_if_any;
 use crate::registry::Kind;
 
 /// A step whose workers are busy for a smaller part of the time limits nothing.
@@ -76,6 +77,7 @@ pub struct Report {
     /// What failed in `finish`, in words.
     pub finish_failures: Vec<String>,
     /// Where the failed inputs are, if there are any.
+    #[serde(default, with = "as_text_if_any")]
     pub quarantine: Option<PathBuf>,
     /// How many inputs are there.
     pub quarantined: u64,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from drpipe.names import name_of_path
+from drpipe.names import name_of_path, path_of_name
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,4 @@ from drpipe.names import name_of_path
 )
 def test_no_two_paths_have_one_name(path: str | bytes, name: str) -> None:
     assert name_of_path(path) == name
+    assert os.fsencode(path_of_name(name)) == os.fsencode(path)

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::JournalError;
 use super::read::{Attempt, Item, Journal, Product, Run};
 use crate::event::{Event, Told};
-use crate::name::{name_of_path, path_of_name};
+use crate::name::{as_texts, name_of_path, path_of_name};
 use crate::nearest::nearest;
 
 /// All that a journal knows of a path.
@@ -43,6 +43,7 @@ pub(crate) struct Part {
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) products: Vec<Product>,
     /// Where it was kept after it had failed.
+    #[serde(serialize_with = "as_texts::serialize")]
     pub(crate) quarantine: Vec<PathBuf>,
 }
 

@@ -18,6 +18,7 @@ use super::own::Own;
 use super::serve::Connection;
 use super::several::Several;
 use super::{metrics, pages};
+use crate::name::name_of_path;
 use crate::status::View;
 
 /// The longest body of a request, in bytes.
@@ -219,7 +220,7 @@ fn row(view: &View, may_steer: bool) -> Value {
     json!({
         "run": view.run,
         "pipeline": view.pipeline,
-        "directory": view.directory,
+        "directory": name_of_path(&view.directory),
         "state": view.state,
         "paused": view.paused,
         "verdict": view.verdict,

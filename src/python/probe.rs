@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{Carried, interpreter};
 use crate::config::plan::Python;
 use crate::config::{About, Described, Sections, Unusable, Wanted};
+use crate::name::{as_text, name_of_path};
 use crate::registry::{Class, Kind};
 
 /// Importing a module takes less than this.
@@ -33,6 +34,7 @@ pub(crate) struct Questions<'c> {
 struct Answer {
     python: String,
     /// The interpreter itself, where what was started only leads to it.
+    #[serde(with = "as_text")]
     executable: PathBuf,
     /// Whether this package cannot run there.
     #[serde(default)]
@@ -129,7 +131,8 @@ impl Questions<'_> {
             })
             .collect();
         let configuration = &wanted[0].configuration;
-        let request = json!({"paths": paths, "classes": classes, "configuration": configuration});
+        let names = names(&paths);
+        let request = json!({"paths": names, "classes": classes, "configuration": configuration});
         let answer = match self.ask(&interpreter, &request) {
             Ok(answer) if answer.classes.len() == wanted.len() => answer,
             Ok(_) => return fail(of_interpreter("its answer is incomplete".into(), String::new())),
@@ -158,7 +161,7 @@ impl Questions<'_> {
     pub(crate) fn list(&self, given: Option<&str>, module: &str) -> Result<Vec<Listed>, String> {
         let found = interpreter::find(given);
         let interpreter = found.map_err(|(message, hint)| format!("{message}; {hint}"))?;
-        let request = json!({"paths": self.paths(&[]), "list": module});
+        let request = json!({"paths": names(&self.paths(&[])), "list": module});
         let answer = self.ask(&interpreter, &request).map_err(|unusable| match unusable.hint {
             hint if hint.is_empty() => unusable.message,
             hint => format!("{}; {hint}", unusable.message),
@@ -208,6 +211,11 @@ impl Questions<'_> {
         let message = format!("Python {version} ({shown}) lacks {names}, which steps in it need");
         Err(of_interpreter(message, format!("install what is missing: {install}")))
     }
+}
+
+/// Paths as JSON has them: they need not be UTF-8.
+fn names(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(name_of_path).collect()
 }
 
 /// The modules that a request names.

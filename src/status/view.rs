@@ -13,6 +13,7 @@ use super::{FailureLine, Line, ProductLine, State, Status, left};
 use crate::config::plan::OnError;
 use crate::event::{StepPlan, StepStatus, WorkerStatus};
 use crate::ledger::{Counts, in_seconds};
+use crate::name::as_text;
 use crate::registry::Kind;
 use crate::summary::{self, Verdict};
 
@@ -30,7 +31,7 @@ pub struct View {
     #[serde(default)]
     pub pipeline: String,
     /// The directory in which it was started.
-    #[serde(default)]
+    #[serde(default, with = "as_text")]
     pub directory: PathBuf,
     /// The version of drpipe.
     pub version: String,

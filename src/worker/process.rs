@@ -22,6 +22,7 @@ use super::keeper::{self, KEEPER};
 use super::page::Page;
 use super::serve::{Watch, serve};
 use crate::error::Failure;
+use crate::name::as_texts;
 use crate::registry::{Build, Kind, Registry};
 use crate::segment;
 use crate::stage::Context;
@@ -58,6 +59,7 @@ pub(crate) struct InPython {
     /// The place of its step in the pipeline, which a class need not say itself.
     pub(crate) role: Kind,
     /// Directories that modules are looked for in before all others.
+    #[serde(with = "as_texts")]
     pub(crate) paths: Vec<PathBuf>,
     /// The whole configuration, for a class that takes it.
     #[serde(default, skip_serializing_if = "Value::is_null")]

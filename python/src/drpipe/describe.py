@@ -24,6 +24,7 @@ from .build import (
     set_params,
 )
 from .failures import SetupError
+from .names import name_of_path, path_of_name
 from .stage import BASES, Consumer, Producer, Stage
 
 _NEEDED = {"pyzmq": "zmq", "msgpack": "msgpack"}
@@ -40,14 +41,15 @@ def main() -> None:
     _end_with(os.getppid())
     request = json.loads(sys.stdin.buffer.read())
     sys.argv = sys.argv[:1]
-    paths = request.get("paths", [])
+    paths = [path_of_name(name) for name in request.get("paths", [])]
     # Before anything is found there.
     trouble = shadows.trouble(paths)
     sys.path[1:1] = paths
-    text = json.dumps(answer(request, trouble))
+    text = json.dumps(answer(request, trouble), ensure_ascii=False)
     with contextlib.suppress(Exception):
         sys.stdout.flush()
-    with open(answer_to, "w", encoding="utf-8") as file:
+    # Names of files in messages need not be UTF-8.
+    with open(answer_to, "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
     _compile_once()
     _end_children()
@@ -102,7 +104,7 @@ def answer(request: Dict[str, Any], trouble: str = "") -> Dict[str, Any]:
     version = ".".join(str(part) for part in sys.version_info[:3])
     return {
         "python": version,
-        "executable": sys.executable,
+        "executable": name_of_path(sys.executable),
         "missing": missing,
         "classes": classes,
         "sections": traits.sections(),

@@ -21,6 +21,7 @@ from typing import Any, Dict, List, NoReturn, Optional
 from . import notes
 from .adapters import Given, here
 from .forks import forked
+from .names import path_of_name
 from .page import Page
 from .private import Private
 from .remote import Here
@@ -87,7 +88,7 @@ class Host:
                     return
                 if ready == self._listener.fileno():
                     taken = _Taken(self._listener)
-                    self._look_in(taken.post["python"]["paths"])
+                    self._look_in([*map(path_of_name, taken.post["python"]["paths"])])
                     self._seats[taken.link.socket] = taken
                     poller.register(taken.link.socket, zmq.POLLIN)
                     if taken.begin():

@@ -15,6 +15,7 @@ import threading
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Type
 
 from . import failures, notes, wire
+from .names import path_of_name
 from .page import Memory, Page
 from .segments import Lifeline
 from .task import Result, Task
@@ -74,7 +75,7 @@ def _work() -> int:
         return _lend(host, text, [lifeline.socket.fileno(), fd])
     os.close(fd)
     _set_up_output()
-    sys.path[1:1] = post["python"]["paths"]
+    sys.path[1:1] = map(path_of_name, post["python"]["paths"])
     link = Link(post, lifeline)
     try:
         return _serve(post, link, page)

@@ -1,6 +1,7 @@
 //! `drpipe monitor`: the runs of other programs.
 
 use super::*;
+use crate::support::odd_directory;
 
 fn monitor(directory: &Path, more: &[&str]) -> Serving {
     let mut command = command(directory);
@@ -187,4 +188,17 @@ fn a_run_elsewhere_can_send_no_page_and_take_no_name() {
 
 fn view_host(run: &Serving) -> Value {
     get(&run.client(), &run.path("view"))["host"].clone()
+}
+
+#[test]
+fn a_run_in_a_directory_whose_name_is_not_utf_8_is_shown() {
+    let place = tempfile::tempdir().unwrap();
+    let test = "a_run_in_a_directory_whose_name_is_not_utf_8_is_shown";
+    let Some(directory) = odd_directory(test, place.path()) else { return };
+    slow(&directory);
+    let run = run(&directory, &[]);
+    let client = run.client();
+    let shown = |value: &Value| value["directory"].as_str().unwrap().ends_with(r"/n\xE9");
+    assert!(shown(&get(&client, "/api/runs")[0]));
+    assert!(shown(&get(&client, &format!("/runs/{}/api/view", run.name()))));
 }

@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::{Night, first_model, of, with};
+use crate::support::odd_directory;
+use crate::support::program::{drpipe, finish, json as read_json};
 use crate::support::python::{interpreter, plain};
 
 #[test]
@@ -119,4 +121,31 @@ fn arrays_cross_unchanged_and_large_ones_are_read_where_they_are() {
     }
     assert!(lines.contains(&json!(["int64", [2, 3], 15.0])));
     assert!(lines.contains(&json!([">f8", [4], 6.0])), "the byte order is kept");
+}
+
+/// The module stands beside the configuration, and its file's name in the traceback.
+#[test]
+fn a_pipeline_in_a_directory_whose_name_is_not_utf_8_runs() {
+    use std::os::unix::ffi::OsStrExt;
+    let test = "a_pipeline_in_a_directory_whose_name_is_not_utf_8_runs";
+    let Some(python) = plain(test) else { return };
+    let place = tempfile::tempdir().unwrap();
+    let Some(directory) = odd_directory(test, place.path()) else { return };
+    let text = "class Picky:\n    def run(self, number):\n        return 6 // number\n";
+    std::fs::write(directory.join("here.py"), text).unwrap();
+    let config = json!({
+        "version": 1,
+        "python": python,
+        "producer": {"name": "IN", "class": "Integers", "params": {"last": 2}},
+        "stagers": [of("here", "PICKY", "Picky")],
+        "consumer": {"name": "END", "class": "Discard"},
+    });
+    std::fs::write(directory.join("pipeline.json"), config.to_string()).unwrap();
+    let mut command = drpipe(&directory);
+    let quarantine = std::ffi::OsStr::from_bytes(b"q\xe9");
+    command.args(["--summary", "run.json", "--quarantine"]).arg(quarantine);
+    finish(&mut command).expect_code(1);
+    let summary = read_json(&directory.join("run.json"));
+    assert!(summary["quarantine"].as_str().unwrap().starts_with(r"q\xE9/"), "{summary:#}");
+    assert_eq!(summary["quarantined"], 1);
 }

@@ -9,7 +9,10 @@ pub mod program;
 pub mod python;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +22,19 @@ use drpipe::prelude::*;
 pub fn skipped(test: &str, reason: &str) {
     // Not through `eprintln!`: the test harness would hide it.
     let _ = writeln!(std::io::stderr(), "\nSKIPPED {test}: {reason}");
+}
+
+/// A directory whose name is not UTF-8; none where the file system takes no such name, which
+/// is said of the test.
+pub fn odd_directory(test: &str, place: &Path) -> Option<PathBuf> {
+    let directory = place.join(OsStr::from_bytes(b"n\xe9"));
+    match std::fs::create_dir(&directory) {
+        Ok(()) => Some(directory),
+        Err(_) => {
+            skipped(test, "a name that is not UTF-8 cannot be made");
+            None
+        }
+    }
 }
 
 /// Emits the whole numbers from 0 to below `count`.
