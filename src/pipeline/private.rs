@@ -16,11 +16,13 @@ pub(super) struct Private(Scratch);
 impl Private {
     pub(super) fn make() -> Result<Self, RunError> {
         let scratch = Scratch::make().map_err(RunError::NoPrivateDirectory)?;
-        if scratch.path().as_os_str().len() > LONGEST_PRIVATE {
-            let found = format!("{} has too long a name for a socket", scratch.path().display());
-            return Err(RunError::NoPrivateDirectory(io::Error::other(found)));
-        }
-        Ok(Self(scratch))
+        let problem = match scratch.path().to_str() {
+            None => "a name that is not UTF-8",
+            Some(name) if name.len() > LONGEST_PRIVATE => "too long a name for a socket",
+            Some(_) => return Ok(Self(scratch)),
+        };
+        let found = format!("{} has {problem}", scratch.path().display());
+        Err(RunError::NoPrivateDirectory(io::Error::other(found)))
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -12,7 +12,7 @@ use crate::support::processes::eventually;
 use crate::support::program::{
     Finished, assert_balanced, count, drpipe, files, finish, finished, json as read_json, step,
 };
-use crate::support::skipped;
+use crate::support::{odd_directory, skipped};
 
 /// A directory with a configuration in it.
 fn prepared(config: &Value) -> tempfile::TempDir {
@@ -329,6 +329,11 @@ fn a_temporary_directory_that_is_of_no_use_is_named_with_what_to_do() {
         expect(run, 3, &["no private directory", place, said, "set TMPDIR to"]);
     }
     assert_eq!(fs::read_dir(long).unwrap().count(), 0, "something was left");
+    let test = "a_temporary_directory_that_is_of_no_use_is_named_with_what_to_do";
+    if let Some(odd) = odd_directory(test, directory.path()) {
+        let run = finish(drpipe(directory.path()).env("TMPDIR", odd));
+        expect(run, 3, &["no private directory", "a name that is not UTF-8", "set TMPDIR to"]);
+    }
     let run = finish(drpipe(directory.path()).env("TMPDIR", "."));
     run.expect_code(0);
     // A run without worker processes needs none.
