@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::whole_file::write_quietly;
@@ -50,12 +51,44 @@ impl Guard {
         &self.mark
     }
 
-    /// Whether a product may get this name. `again` says that this run has made the file
-    /// of that name, of the same input, in an earlier attempt.
+    /// Whether a product may get this name, before it is begun. `again` says that this run
+    /// has made the file of that name, of the same input, in an earlier attempt.
     ///
     /// # Errors
     /// A permanent failure that names the file that is in the way.
     pub(crate) fn check(&self, path: &Path, again: bool) -> Result<()> {
+        self.judge(path, again, |_| fs::metadata(path).is_ok_and(|found| found.len() == 0))
+    }
+
+    /// As [`Self::check`], of a product that is about to be made: a file that may be a piece
+    /// of it is left to [`Self::check_made`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn check_begun(&self, path: &Path, again: bool) -> Result<()> {
+        self.judge(path, again, |error| match error {
+            Some(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+            None => fs::metadata(path).is_ok_and(|found| found.len() < BEGINNING),
+        })
+    }
+
+    /// As [`Self::check`], of a product that is there but for its name: a file that is a piece
+    /// of it, as a copy that was cut short leaves one, has nothing that would be lost.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn check_made(&self, path: &Path, again: bool, made: &File) -> Result<()> {
+        self.judge(path, again, |_| is_piece(path, made).unwrap_or(false))
+    }
+
+    /// `spares` says of a file that names no pipeline, or cannot be read for this reason,
+    /// whether nothing is lost with it.
+    fn judge(
+        &self,
+        path: &Path,
+        again: bool,
+        spares: impl FnOnce(Option<&io::Error>) -> bool,
+    ) -> Result<()> {
         if self.overwrite == Overwrite::Always || fs::symlink_metadata(path).is_err() {
             return Ok(());
         }
@@ -66,18 +99,49 @@ impl Guard {
                  another place"
             )));
         }
-        let found = mark_in(path).ok().flatten();
-        if found.as_ref() == Some(&self.mark) || is_recorded(path, &self.mark).unwrap_or(false) {
+        let found = mark_in(path);
+        let is_own = found.as_ref().is_ok_and(|found| found.as_ref() == Some(&self.mark));
+        if is_own || is_recorded(path, &self.mark).unwrap_or(false) {
             return Ok(());
         }
-        let whose = match found {
-            Some(_) => "was made by another pipeline",
-            None => "is there, and no earlier run of this pipeline has made it as it is",
+        let is_other = matches!(found, Ok(Some(_)));
+        if !is_other && is_file(path) && spares(found.as_ref().err()) {
+            return Ok(());
+        }
+        let whose = match is_other {
+            true => "was made by another pipeline",
+            false => "is there, and no earlier run of this pipeline has made it as it is",
         };
         Err(Failure::permanent(format!(
             "{shown} {whose}, so it is not replaced: move it away, write to another place, or set \
              \"overwrite\" to \"always\""
         )))
+    }
+}
+
+/// Whether a file has this name itself, not by a link.
+fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
+/// Whether what is in the file stands at the beginning of the other one.
+fn is_piece(path: &Path, whole: &File) -> io::Result<bool> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() > whole.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut here, mut there) = ([0; 8192], [0; 8192]);
+    let mut at = 0;
+    loop {
+        let length = file.read_at(&mut here, at)?;
+        let (Some(here), Some(there)) = (here.get(..length), there.get_mut(..length)) else {
+            return Ok(false);
+        };
+        whole.read_exact_at(there, at)?;
+        if length == 0 || here != there {
+            return Ok(length == 0);
+        }
+        at += length as u64;
     }
 }
 
@@ -95,10 +159,13 @@ pub(crate) fn mark_in(path: &Path) -> io::Result<Option<String>> {
         return Ok(None);
     }
     let mut file = BufReader::new(File::open(path)?);
-    let mut record = vec![0; FITS_RECORD];
-    let is_fits = file.read_exact(&mut record).is_ok() && record.starts_with(b"SIMPLE  =");
-    if is_fits {
-        return mark_in_header(record, file.take(LONGEST_HEADER));
+    let mut record = Vec::new();
+    file.by_ref().take(FITS_RECORD as u64).read_to_end(&mut record)?;
+    if record.starts_with(b"SIMPLE  =") {
+        return match record.len() {
+            FITS_RECORD => mark_in_header(record, file.take(LONGEST_HEADER)),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        };
     }
     let mut beginning = Vec::new();
     File::open(path)?.take(BEGINNING).read_to_end(&mut beginning)?;
@@ -228,8 +295,10 @@ mod tests {
         many.push(two[0]);
         assert_eq!(found(&many).as_deref(), Some("drpipe pipeline 1a"));
         // A header without an end says nothing.
-        fs::write(&path, &header(&many)[..FITS_RECORD]).unwrap();
-        assert!(mark_in(&path).is_err());
+        for length in [100, FITS_RECORD, FITS_RECORD + 1] {
+            fs::write(&path, &header(&[&two[..1], &many].concat())[..length]).unwrap();
+            assert!(mark_in(&path).is_err(), "{length}");
+        }
     }
 
     #[test]
@@ -258,6 +327,39 @@ mod tests {
         assert!(!error.is_retryable() && error.to_string().contains("another pipeline"), "{error}");
         let error = own.check(&at("foreign"), false).unwrap_err().to_string();
         assert!(error.contains("/foreign is there, and no earlier run"), "{error}");
+    }
+
+    #[test]
+    fn a_piece_of_the_product_is_no_loss_but_nothing_else_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let own = guard(Overwrite::Own);
+        let whole = header(&vec!["COMMENT"; 100]) + "pixels";
+        fs::write(at("whole"), &whole).unwrap();
+        let made = File::open(at("whole")).unwrap();
+        let other = whole.replace("pixels", "pixelz");
+        for (text, [before, begun, named]) in [
+            ("", [true, true, true]),
+            (&whole[..100], [false, true, true]),
+            (&whole[..6000], [false, true, true]),
+            ("raw", [false, true, false]),
+            (&header(&["COMMENT"])[..2000], [false, true, false]),
+            (&header(&["COMMENT"]), [false, true, false]),
+            (&other, [false, false, false]),
+            (&(whole.clone() + "more"), [false, false, false]),
+            (&header(&["HISTORY drpipe pipeline 1a"])[..200], [false, true, false]),
+        ] {
+            fs::write(at("there"), text).unwrap();
+            let shown = format!("{:?}", &text[..text.len().min(99)]);
+            assert_eq!(own.check(&at("there"), false).is_ok(), before, "{shown}");
+            assert_eq!(own.check_begun(&at("there"), false).is_ok(), begun, "{shown}");
+            assert_eq!(own.check_made(&at("there"), false, &made).is_ok(), named, "{shown}");
+            let never = guard(Overwrite::Never);
+            assert!(never.check_made(&at("there"), false, &made).is_err());
+        }
+        std::os::unix::fs::symlink(at("empty"), at("link")).unwrap();
+        fs::write(at("empty"), "").unwrap();
+        assert!(own.check_made(&at("link"), false, &made).is_err());
     }
 
     #[test]

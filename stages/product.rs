@@ -57,7 +57,7 @@ impl Products {
         let known = self.claims.owner(&path)?;
         refuse_other(&path, known.as_ref().filter(|known| **known != owner), &owner)?;
         // Claimed only if it may be written: a refused product is not there.
-        self.guard.check(&path, known.is_some())?;
+        self.guard.check_begun(&path, known.is_some())?;
         refuse_other(&path, self.claims.claim(&path, &owner)?.as_ref(), &owner)?;
         write_guarded(&path, &self.guard, known.is_some(), write)?;
         Ok(path)

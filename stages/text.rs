@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 
 use super::own::{Guard, Overwrite};
-use super::whole_file::{PendingFile, directory_of, make_directory};
+use super::whole_file::{PendingFile, check_target, directory_of, make_directory};
 use crate::prelude::*;
 
 /// How many lines are given per call.
@@ -115,6 +115,8 @@ impl Consumer for WriteLines {
     fn init(&mut self, context: &Context) -> Result<()> {
         make_directory(directory_of(&self.file))?;
         let guard = Guard::new(self.overwrite, context);
+        check_target(&self.file)?;
+        guard.check(&self.file, false)?;
         self.pending = Some(PendingFile::guarded(&self.file, &guard, false)?.with_record());
         Ok(())
     }

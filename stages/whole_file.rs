@@ -48,13 +48,12 @@ impl PendingFile {
         Ok(Self::new(draft, path))
     }
 
-    /// A file that replaces an older one only if `guard` says so; `again` as there.
+    /// A file that replaces an older one only if `guard` says so when it gets its name;
+    /// `again` as there.
     ///
     /// # Errors
-    /// As [`Self::create`]; that of the guard.
+    /// As [`Self::create`].
     pub(crate) fn guarded(path: &Path, guard: &Guard, again: bool) -> Result<Self> {
-        check_target(path)?;
-        guard.check(path, again)?;
         Ok(Self { guard: Some((guard.clone(), again)), ..Self::create(path)? })
     }
 
@@ -93,8 +92,8 @@ impl PendingFile {
             None => Some(draft),
             Some((guard, again)) => {
                 let left = draft.name_if_new(&path).with_context(|| describe(&path))?;
-                if left.is_some() {
-                    guard.check(&path, again)?;
+                if let Some(draft) = &left {
+                    guard.check_made(&path, again, draft.file())?;
                 }
                 left
             }
@@ -295,7 +294,7 @@ fn temporary_name() -> tempfile::Builder<'static, 'static> {
 
 /// A file without a name; none where the system or the file system has no such.
 fn nameless_file(directory: &Path) -> io::Result<Option<File>> {
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = match rustix::fs::open(directory, flags, Mode::from_raw_mode(MODE)) {
         Ok(file) => File::from(file),
         // The kernels and file systems that do not know of it say one of these.

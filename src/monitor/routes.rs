@@ -1,6 +1,7 @@
 //! What is asked for, and what answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -11,6 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::feed;
 use super::guard::{Doors, Facts, Refusal, Way};
@@ -23,6 +25,8 @@ use crate::status::View;
 
 /// The longest body of a request, in bytes.
 const MOST_BODY: usize = 4 << 10;
+/// The body of a request that is refused is waited for this long.
+const TO_SEND: Duration = Duration::from_secs(1);
 /// What `drpipe monitor` says it is by.
 pub(super) const MONITOR: &str = "x-drpipe-monitor";
 /// The type of events, one a line.
@@ -107,7 +111,11 @@ async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next
             request.extensions_mut().insert(Steers(may_steer));
             next.run(request).await
         }
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            // What is still on its way at the connection's end takes the answer with it.
+            let _ = timeout(TO_SEND, to_bytes(request.into_body(), MOST_BODY)).await;
+            refusal.into_response()
+        }
     };
     let headers = response.headers_mut();
     for (name, value) in [
@@ -354,18 +362,19 @@ async fn quarantine(
 async fn steer(
     State(site): State<Arc<Site>>,
     Path((run, action)): Path<(String, String)>,
+    headers: HeaderMap,
     request: Request,
 ) -> Answer {
-    site.run(&run)?;
-    let kind = one(request.headers(), "content-type").unwrap_or_default();
-    if kind.split(';').next().map(str::trim) != Some("application/json") {
-        let why = format!("found the content type {kind:?}; expected application/json");
-        return Err(Refusal { status: 415, why });
-    }
     let body = to_bytes(request.into_body(), MOST_BODY).await.map_err(|_| Refusal {
         status: 413,
         why: format!("the body is longer than {MOST_BODY} bytes, or has not come whole"),
     })?;
+    site.run(&run)?;
+    let kind = one(&headers, "content-type").unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some("application/json") {
+        let why = format!("found the content type {kind:?}; expected application/json");
+        return Err(Refusal { status: 415, why });
+    }
     match &site.shown {
         Shown::Own(own) => {
             let own = Arc::clone(own);

@@ -192,6 +192,21 @@ fn an_item_whose_product_is_gone_is_done_again() {
 }
 
 #[test]
+fn a_product_of_which_a_piece_is_left_is_made_again() {
+    let night = Night::new();
+    night.resume(&[]).expect(0, 0, FRAMES);
+    let whole = files(&night.at("out"));
+    let frames = night.frames();
+    for (frame, left) in [(0, 100), (1, 0), (2, 2000)] {
+        let product = night.at("out").join(Path::new(&frames[frame]).file_name().unwrap());
+        fs::File::options().write(true).open(product).unwrap().set_len(left).unwrap();
+    }
+    let again = night.resume(&[]).expect(0, FRAMES - 3, 3);
+    again.assert_explained(&frames[0], "run", &["has another size: ", " -> 100 bytes"]);
+    assert_eq!(files(&night.at("out")), whole);
+}
+
+#[test]
 fn products_of_an_older_version_of_a_frame_are_not_missed() {
     let night = Night::new();
     night.resume(&[]).expect(0, 0, FRAMES);

@@ -67,6 +67,33 @@ fn nobody_steers_who_may_not() {
 }
 
 #[test]
+fn who_is_refused_learns_why_also_if_the_body_comes_later() {
+    let place = tempfile::tempdir().unwrap();
+    slow(place.path());
+    let run = run(place.path(), &["--monitor-token", "correct-horse"]);
+    let good = "Authorization: Bearer correct-horse\r\nX-Drpipe: 1\r\n\
+                Content-Type: application/json\r\n";
+    for (path, header, status) in [
+        (run.path("pause"), good.replace("correct", "wrong"), "401"),
+        (run.path("pause"), good.replace("X-Drpipe", "X-Other"), "403"),
+        (run.path("pause"), good.replace("application/json", "text/plain"), "415"),
+        ("/runs/other/api/pause".to_owned(), good.to_owned(), "404"),
+    ] {
+        let mut stream = TcpStream::connect(&run.address).unwrap();
+        let host = &run.address;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\n{header}Connection: close\r\n\
+             Content-Length: 2\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(b"{}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}
+
+#[test]
 fn without_a_token_only_this_machine_steers() {
     let place = tempfile::tempdir().unwrap();
     slow(place.path());
