@@ -135,6 +135,13 @@ def test_a_value_that_is_sent_after_the_last_call_is_refused_and_told(start, gat
     assert any(line.startswith("\x1e") and '"error"' in line for line in err.split("\n"))
 
 
+def test_a_value_that_another_process_sends_is_refused_and_told(start):
+    router = start_waiting(start, "InAnotherProcess")
+    assert router.run(1).values == [1]
+    code, _, err = router.stop()
+    assert code == 115 and "RuntimeError: send_msg works in the worker's own process" in err
+
+
 def test_threads_send_for_the_call_that_uses_them(start):
     router = start_waiting(start, "WithThreads")
     router.work(*(router.one(n, n, origin=f"{n}.fits") for n in range(1, 6)))

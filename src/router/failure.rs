@@ -20,7 +20,8 @@ const MOST_IN_VAIN: u32 = 6;
 const RESPAWN_AFTER: Duration = Duration::from_millis(50);
 
 const SENT_LATE: &str = "its threads wanted to send values after the call that had started them \
-                         had returned, which was refused: see the log";
+                         had returned, or a process that it has forked did, which was refused: \
+                         see the log";
 
 /// How an attempt in a worker's hands failed.
 pub(super) struct Attempted {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 from types import GeneratorType
@@ -9,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import calls
 from .failures import Permanent, nearest
+from .forks import forked
 from .gather import Gathered
 from .segments import Buffer
 from .values import Encoder
@@ -50,8 +52,8 @@ class Emitter:
         #: Held where a call ends, and where another thread than that of the calls sends.
         self.lock = threading.Lock()
         self._thread = threading.get_ident()
-        #: How many values were refused because the call that they belong to had returned.
-        self.refused = 0
+        # Shared with the processes that the step forks.
+        self._refused = memoryview(mmap.mmap(-1, 8)).cast("Q")
         self._begun = False
         calls.follow(self)
 
@@ -61,7 +63,8 @@ class Emitter:
         """Sends a value to the next step of this name, or to the default one.
 
         Raises:
-            RuntimeError: in `init`, and when the call that the thread works for has returned.
+            RuntimeError: in `init`, when the call that the thread works for has returned, and
+                in a process that the step has forked.
             Permanent: if there is no such next step, or the value cannot be sent.
         """
         self._check()
@@ -72,6 +75,12 @@ class Emitter:
             self._emit(self._routes[name], msg)
         else:
             raise Permanent(self._unknown(name))
+
+    @property
+    def refused(self) -> int:
+        """How many values were refused because the call that they belong to had returned, or
+        because another process wanted to send them."""
+        return int(self._refused[0])
 
     def ready(self) -> None:
         """From here on there are calls."""
@@ -152,17 +161,23 @@ class Emitter:
 
     def _check(self) -> None:
         """Nothing may be sent for another call than the present one."""
-        if self.call and self.call == self.call_of_this_thread():
+        if self.call and self.call == self.call_of_this_thread() and not forked:
             return
         if not self._begun and threading.get_ident() == self._thread:
             raise RuntimeError("send_msg works in run and finish, not before")
-        thread = threading.current_thread().name
-        text = (
-            f"send_msg of the thread {thread} comes after the call that it belongs to has "
-            "returned: the value is not sent. Wait in run for what its threads send, or keep "
-            "it for finish"
-        )
-        self.refused += 1
+        if forked:
+            text = (
+                "send_msg works in the worker's own process, not in one that the step has forked: "
+                "the value is not sent. Hand it back to run, which can send it"
+            )
+        else:
+            thread = threading.current_thread().name
+            text = (
+                f"send_msg of the thread {thread} comes after the call that it belongs to has "
+                "returned: the value is not sent. Wait in run for what its threads send, or keep "
+                "it for finish"
+            )
+        self._refused[0] += 1
         if self.refused <= _TOLD:
             from . import log
 

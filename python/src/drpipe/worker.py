@@ -23,10 +23,10 @@ from .task import Result, Task
 Ends = Tuple[Type[BaseException], ...]
 
 #: Exit codes: the router cannot be talked to; the memory limit is reached; values were
-#: sent after the call that they belong to had returned.
+#: sent after the call that they belong to had returned, or by a process that was forked.
 EXIT_LOST, EXIT_FULL, EXIT_LATE = 113, 114, 115
 
-#: Say how many values were refused because they were sent too late.
+#: Say how many values were refused because they were sent too late, or by another process.
 _refusals: List[Callable[[], int]] = []
 
 #: Names the socket of the process that is the workers of an inline run, all but those

@@ -1,6 +1,7 @@
 """Steps that wait, and whose threads go on."""
 
 import atexit
+import multiprocessing
 import os
 import sys
 import threading
@@ -131,6 +132,16 @@ class AfterAll:
     def send_late(self):
         await_file(self.gate)
         self.send_msg("late")
+
+
+class InAnotherProcess:
+    """A process that the step has forked sends."""
+
+    def run(self, msg):
+        child = multiprocessing.get_context("fork").Process(target=self.send_msg, args=(msg,))
+        child.start()
+        child.join()
+        return child.exitcode
 
 
 class WithThreads:
