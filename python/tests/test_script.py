@@ -45,6 +45,14 @@ def test_functions_on_a_range():
     )
 
 
+def test_a_directory_whose_name_is_not_utf_8_is_as_good_as_others(tmp_path, monkeypatch):
+    odd = os.fsencode(tmp_path) + b"/n\xe9"
+    os.mkdir(odd)
+    monkeypatch.chdir(os.fsdecode(odd))
+    monkeypatch.syspath_prepend(os.fsdecode(odd))
+    assert results(range(3), laboratory.square) == [0, 1, 4]
+
+
 @pytest.mark.parametrize(
     "producer",
     [

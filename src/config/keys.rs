@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::address;
 use super::plan::OnError;
 use super::spec::{NAME_LENGTH, QUEUE_BYTES, QUEUE_LIMIT, WORKERS, Workers};
+use crate::name::path_of_name;
 
 /// A key, what it is for and what values it takes.
 pub(crate) struct Key {
@@ -368,7 +369,7 @@ pub(crate) fn directories(value: &Value) -> Vec<PathBuf> {
         Value::Array(items) => items.as_slice(),
         one => std::slice::from_ref(one),
     };
-    items.iter().filter_map(Value::as_str).map(PathBuf::from).collect()
+    items.iter().filter_map(Value::as_str).map(path_of_name).collect()
 }
 
 /// A whole number, or the digits of one; none for -1.

@@ -7,6 +7,7 @@ import os
 from typing import Any, Dict, List, Mapping, Tuple
 
 from .errors import ConfigError
+from .names import name_of_path
 
 Config = Dict[str, Any]
 
@@ -88,4 +89,6 @@ def _paths(path: str, given: Any, settings: Dict[str, Any]) -> List[str]:
     for name in ("pythonpath", "Pipeline.pythonpath", "Flow.pythonpath"):
         given = settings.pop(name, given)
     listed = [given] if isinstance(given, (str, os.PathLike)) else list(given or [])
-    return [*(os.fspath(path) for path in listed), ".", os.path.dirname(os.path.abspath(path))]
+    # What the settings and the file give are texts, and stay as they are.
+    beside = name_of_path(os.path.dirname(os.path.abspath(path)))
+    return [*(os.fspath(path) for path in listed), ".", beside]

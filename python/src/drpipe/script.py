@@ -13,6 +13,7 @@ from .adapters import Given, has_run
 from .describe import describe
 from .errors import ConfigError, NotCarried
 from .exchange import Feeder
+from .names import name_of_path
 from .pipeline import INLINE, Path, command, launch, write_json
 from .private import Private
 from .report import Report
@@ -252,7 +253,7 @@ def _configuration(
     config = {
         "version": 1,
         "python": sys.executable,
-        "pythonpath": [os.path.abspath(path) for path in sys.path],
+        "pythonpath": [name_of_path(os.path.abspath(path)) for path in sys.path],
         "producer": source,
         "stagers": rest[:-1],
         "consumer": rest[-1],
