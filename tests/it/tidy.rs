@@ -97,6 +97,37 @@ fn assert_only_in(allowed: &[&str], words: &[&str]) {
     }
 }
 
+/// The part of ARCHITECTURE.md below a heading.
+fn chapter(heading: &str) -> String {
+    let text = fs::read_to_string(package().join("ARCHITECTURE.md")).unwrap();
+    let rest = text.split_once(&format!("## {heading}")).unwrap().1;
+    rest.split("\n## ").next().unwrap().to_owned()
+}
+
+fn names(text: &str, word: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    text.split(|c: char| !is_name(c)).any(|found| found == word)
+}
+
+#[test]
+fn the_map_names_every_module_and_every_dependency() {
+    let map = chapter("The map");
+    for entry in fs::read_dir(package().join("src")).unwrap() {
+        let name = entry.unwrap().path().file_stem().unwrap().display().to_string();
+        assert!(names(&map, &name), "the map lacks {name}");
+    }
+    let crates = chapter("Dependencies");
+    let manifest = fs::read_to_string(package().join("Cargo.toml")).unwrap();
+    let mut is_list = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            is_list = line.ends_with("dependencies]");
+        } else if let (true, Some((name, _))) = (is_list, line.split_once(" = ")) {
+            assert!(names(&crates, name), "the table of dependencies lacks {name}");
+        }
+    }
+}
+
 #[test]
 fn only_the_transport_names_zmq() {
     assert_only_in(&["src/transport/"], &["zmq::", "zmq_sys"]);
