@@ -71,10 +71,10 @@ impl Frame {
         }
         let [width, height] = axes[..] else {
             return Err(Failure::permanent(format!(
-                "{} has {} axes ({}), but an image with 2 is needed: choose another extension with \
-                 the parameter \"hdu\" of ReadFits, or extract one plane first",
+                "{} has {} ({}), but an image with 2 is needed: choose another extension with the \
+                 parameter \"hdu\" of ReadFits, or extract one plane first",
                 self.source,
-                axes.len(),
+                if axes.len() == 1 { "1 axis".to_owned() } else { format!("{} axes", axes.len()) },
                 describe_shape(&axes),
             )));
         };
@@ -127,7 +127,7 @@ impl Pixels {
     }
 }
 
-/// An 8-bit grey picture.
+/// An 8-bit gray picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Picture {
     /// What its products are called, without an extension.
@@ -138,7 +138,7 @@ pub struct Picture {
     pub width: u32,
     /// The number of rows.
     pub height: u32,
-    /// The grey values, 0 is black, row by row from the top. `HistogramEqualization`
+    /// The gray values, 0 is black, row by row from the top. `HistogramEqualization`
     /// puts the first row of the FITS image there, or with `flip` the last.
     pub pixels: Buffer<u8>,
     /// The file that it was saved as, if it was.
@@ -224,7 +224,7 @@ mod tests {
         assert!(cube.to_string().contains("3 axes (30 x 20 x 3)"), "{cube}");
         assert!(!cube.is_retryable());
         let spectrum = frame(&[100]).size().unwrap_err();
-        assert!(spectrum.to_string().contains("1 axes (100)"), "{spectrum}");
+        assert!(spectrum.to_string().contains("has 1 axis (100), but"), "{spectrum}");
     }
 
     #[test]

@@ -107,25 +107,20 @@ fn run_text(view: &View) -> String {
 }
 
 fn step_text(step: &StepView) -> String {
-    let part = match step.queue_limit {
-        Some(limit) if limit > 0 => (step.queued as f64 / limit as f64).min(1.0),
-        _ => 0.0,
-    };
     let mut text = format!(
-        "done {:>8}  {:>7}  queue [{}] {:<5} busy {}/{}",
-        step.progressed,
+        "done {:>7}  {:>6}  queue {:<8}  busy {}/{}",
+        words::count(step.progressed),
         words::rate(step.rate),
-        bar(part),
-        step.queued,
+        words::queue(step),
         step.busy,
         step.workers,
     );
-    if step.held > 0 {
-        text += &format!("  held {}", step.held);
-    }
     let failed = step.counts.failed + step.counts.dropped;
     if failed > 0 {
         text += &format!("  failed {failed}");
+    }
+    if step.held > 0 {
+        text += &format!("  held {}", step.held);
     }
     text
 }
@@ -186,7 +181,16 @@ mod tests {
     #[test]
     fn a_line_of_a_step_shows_the_queue_against_its_limit() {
         let text = step_text(&view().steps[1]);
-        assert!(text.contains("queue [######....] 37"), "{text}");
-        assert!(text.contains("busy 1/2  held 9  failed 1"), "{text}");
+        assert!(text.contains("queue 37/64"), "{text}");
+        assert!(text.contains("busy 1/2  failed 1  held 9"), "{text}");
+    }
+
+    #[test]
+    fn a_line_of_a_step_that_fails_and_is_held_back_fits_the_usual_terminal() {
+        let mut step = view().steps[1].clone();
+        (step.progressed, step.rate, step.queued) = (1_234_567, 9999.0, 100);
+        (step.counts.failed, step.counts.dropped, step.held) = (100, 0, 20);
+        let before = "EQUALIZE * ".len();
+        assert!(before + step_text(&step).chars().count() < 80, "{}", step_text(&step));
     }
 }

@@ -138,7 +138,7 @@ fn stop_in_turn(control: &Control, received: &Receiver<Word>, limit: Duration) {
     }
     control.drain();
     warn!(
-        "what was begun is finished within {} s; a second signal stops at once",
+        "what was begun is finished within {} s; a second Ctrl-C, or another signal, stops at once",
         limit.as_secs_f64()
     );
     let deadline = Instant::now().checked_add(limit);

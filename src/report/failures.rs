@@ -51,7 +51,7 @@ fn by_reason(all: &[FailureLine]) -> String {
 }
 
 fn table(html: &mut String, chronicle: &Chronicle, failures: &[FailureLine]) {
-    *html += "<table class=\"cards\">\n<thead><tr><th class=\"text\" scope=\"col\">Input</th>\
+    *html += "<table class=\"cards failures\">\n<thead><tr><th class=\"text\" scope=\"col\">Input</th>\
               <th class=\"text\" scope=\"col\">Reason</th><th class=\"text\" scope=\"col\">Step</th>\
               <th scope=\"col\">Attempt</th><th scope=\"col\">At</th>\
               <th class=\"text\" scope=\"col\">What became of it</th></tr></thead>\n<tbody>\n";

@@ -106,6 +106,7 @@ impl<'a> Selection<'a> {
                 };
                 format!("{source} has no HDU {hdu}: {images}")
             }
+            _ if hdus == 1 => format!("{source}: its only HDU has no image"),
             _ => format!("{source}: none of its {hdus} HDUs has an image"),
         })
     }

@@ -37,12 +37,12 @@ q           leave; the run goes on";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     /// False where NO_COLOR asks for it.
-    pub(super) colours: bool,
+    pub(super) colors: bool,
 }
 
 impl Look {
-    pub(super) fn colour(self, colour: Color) -> Style {
-        if self.colours { Style::new().fg(colour) } else { Style::new() }
+    pub(super) fn color(self, color: Color) -> Style {
+        if self.colors { Style::new().fg(color) } else { Style::new() }
     }
 
     pub(super) fn strong(self) -> Style {
@@ -51,10 +51,10 @@ impl Look {
 
     fn of(self, standing: Standing) -> Style {
         match standing {
-            Standing::Bottleneck => self.colour(Color::Yellow).add_modifier(Modifier::BOLD),
-            Standing::HeldBack => self.colour(Color::Magenta),
-            Standing::Working => self.colour(Color::Green),
-            Standing::Paused => self.colour(Color::Cyan).add_modifier(Modifier::BOLD),
+            Standing::Bottleneck => self.color(Color::Yellow).add_modifier(Modifier::BOLD),
+            Standing::HeldBack => self.color(Color::Magenta),
+            Standing::Working => self.color(Color::Green),
+            Standing::Paused => self.color(Color::Cyan).add_modifier(Modifier::BOLD),
             Standing::Starting | Standing::Waiting | Standing::Finished => Style::new(),
         }
     }
@@ -93,7 +93,7 @@ pub(super) fn draw(frame: &mut Frame, app: &App, look: Look) {
         Constraint::Length(1),
     ])
     .areas(area);
-    frame.render_widget(heading(view, look), head);
+    frame.render_widget(heading(view, look, head.width), head);
     frame.render_widget(bar_of(view, look, progress.width), progress);
     frame.render_widget(Paragraph::new(news(app, view, look)).wrap(Wrap { trim: true }), sentence);
     draw_steps(frame, app, view, look, table);
@@ -107,26 +107,36 @@ pub(super) fn draw(frame: &mut Frame, app: &App, look: Look) {
     }
 }
 
-fn heading<'v>(view: &View, look: Look) -> Line<'v> {
+fn heading<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
     let state = words::state(view);
     let style = match (view.state, view.paused) {
-        (State::Ended, _) if view.exit_code == Some(0) => look.colour(Color::Green),
-        (State::Ended, _) => look.colour(Color::Red),
-        (_, true) => look.colour(Color::Cyan),
-        _ => look.colour(Color::Green),
+        (State::Ended, _) if view.exit_code == Some(0) => look.color(Color::Green),
+        (State::Ended, _) => look.color(Color::Red),
+        (_, true) => look.color(Color::Cyan),
+        _ => look.color(Color::Green),
     };
+    let name = format!("drpipe {}", one_line(&view.pipeline));
+    let parts = [
+        words::clock(view.elapsed.as_secs_f64()),
+        one_line(&view.run),
+        one_line(&view.directory.display().to_string()),
+        one_line(&view.host),
+        format!("process {}", view.pid),
+    ];
+    let mut room = usize::from(width).saturating_sub(Span::raw(format!("{name}  {state}")).width());
+    // What does not fit is left out whole, but for the first three.
+    let fits = |(number, part): &(usize, String)| {
+        let needed = Span::raw(part.as_str()).width() + 2;
+        room = room.saturating_sub(needed);
+        *number < 3 || room > 0
+    };
+    let shown = parts.into_iter().enumerate().take_while(fits);
+    let rest: String = shown.map(|(_, part)| format!("  {part}")).collect();
     Line::from(vec![
-        Span::styled(format!("drpipe {}", one_line(&view.pipeline)), look.strong()),
+        Span::styled(name, look.strong()),
         Span::raw("  "),
         Span::styled(state, style.add_modifier(Modifier::BOLD)),
-        Span::raw(format!(
-            "  {}  {}  {}  {}, process {}",
-            words::clock(view.elapsed.as_secs_f64()),
-            one_line(&view.run),
-            one_line(&view.directory.display().to_string()),
-            one_line(&view.host),
-            view.pid
-        )),
+        Span::raw(rest),
     ])
 }
 
@@ -136,7 +146,7 @@ fn bar_of<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
     let Some(part) = words::part(view) else { return Line::from(text) };
     let room = usize::from(width).saturating_sub(text.chars().count() + 9).min(60);
     Line::from(vec![
-        Span::styled(bar(part, room), look.colour(Color::Blue)),
+        Span::styled(bar(part, room), look.color(Color::Blue)),
         Span::raw(format!(" {:>5}, {text}", words::percent(part))),
     ])
 }
@@ -146,7 +156,7 @@ fn news<'v>(app: &App, view: &View, look: Look) -> Line<'v> {
     match &app.lost {
         Some(why) => {
             let text = format!("No news: {}. What is shown is old.", one_line(why));
-            Line::styled(text, look.colour(Color::Red).add_modifier(Modifier::BOLD))
+            Line::styled(text, look.color(Color::Red).add_modifier(Modifier::BOLD))
         }
         None => Line::raw(one_line(&words::sentence(view))),
     }
@@ -167,7 +177,7 @@ fn draw_steps(frame: &mut Frame, app: &App, view: &View, look: Look, area: Rect)
             let style = if column.heading == "standing" {
                 look.of(step.standing)
             } else if column.heading == "failed" && step.counts.failed > 0 {
-                look.colour(Color::Red)
+                look.color(Color::Red)
             } else {
                 Style::new()
             };
@@ -241,7 +251,7 @@ fn draw_pace(frame: &mut Frame, app: &App, look: Look, area: Rect) {
     let block = Block::new().borders(Borders::TOP).title(title);
     // Whole numbers only can be drawn.
     let scaled: Vec<u64> = rates.iter().map(|rate| (rate * 1000.0) as u64).collect();
-    let line = Sparkline::default().block(block).data(scaled).style(look.colour(Color::Blue));
+    let line = Sparkline::default().block(block).data(scaled).style(look.color(Color::Blue));
     frame.render_widget(line, area);
 }
 
@@ -270,11 +280,8 @@ fn footer<'v>(app: &App, view: &View, look: Look, width: u16) -> Line<'v> {
         return Line::styled(format!("{what} y does it, any other key does not"), strong);
     }
     if let Some(note) = &app.note {
-        let colour = if note.is_error { Color::Red } else { Color::Green };
-        return Line::styled(
-            one_line(&note.text),
-            look.colour(colour).add_modifier(Modifier::BOLD),
-        );
+        let color = if note.is_error { Color::Red } else { Color::Green };
+        return Line::styled(one_line(&note.text), look.color(color).add_modifier(Modifier::BOLD));
     }
     Line::raw(match (view.state, app.may_steer) {
         (State::Ended, _) => "These are the final numbers.   Tab pane   ? help   q quit",
@@ -307,7 +314,7 @@ mod tests {
     use super::super::testing::{app, press, screen};
     use super::*;
 
-    const PLAIN: Look = Look { colours: false };
+    const PLAIN: Look = Look { colors: false };
 
     fn shown(app: &App, width: u16, height: u16) -> String {
         screen(width, height, |frame| draw(frame, app, PLAIN))
@@ -334,7 +341,7 @@ mod tests {
         let text = shown(&app(), 80, 24);
         assert_line(
             &text,
-            &["drpipe night  running  1:02  20260101T000000Z-4711  /data/night7  tel2, process"],
+            &["drpipe night  running  1:02  20260101T000000Z-4711  /data/night7  tel2"],
         );
         assert_line(&text, &["█", "░", " 32 %, 329 of 1000 finished, 1:34 left, 2 failures"]);
         assert_line(
@@ -449,14 +456,14 @@ mod tests {
     }
 
     #[test]
-    fn without_colours_there_are_none() {
-        let coloured = |look| {
+    fn without_colors_there_are_none() {
+        let colored = |look| {
             let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
             terminal.draw(|frame| draw(frame, &app(), look)).unwrap();
             let cells = terminal.backend().buffer().content();
             cells.iter().filter(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset).count()
         };
-        assert_eq!(coloured(PLAIN), 0);
-        assert!(coloured(Look { colours: true }) > 20);
+        assert_eq!(colored(PLAIN), 0);
+        assert!(colored(Look { colors: true }) > 20);
     }
 }

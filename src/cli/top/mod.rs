@@ -205,7 +205,7 @@ impl Screen {
         let (sender, news) = channel();
         watch::follow(run.clone(), sender.clone());
         let orders = watch::steer(run.clone(), sender);
-        let look = Look { colours: std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) };
+        let look = Look { colors: std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) };
         let mut app = App::default();
         let mut changed = true;
         loop {

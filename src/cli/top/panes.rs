@@ -80,9 +80,9 @@ fn worker(worker: &WorkerStatus, look: Look) -> Line<'static> {
     let (state, style) = match worker.state {
         WorkerState::Starting => ("starting", Style::new()),
         WorkerState::Idle => ("idle", Style::new()),
-        WorkerState::Busy => ("busy", look.colour(Color::Green)),
-        WorkerState::Held => ("held back", look.colour(Color::Magenta)),
-        WorkerState::Finishing => ("finishing", look.colour(Color::Green)),
+        WorkerState::Busy => ("busy", look.color(Color::Green)),
+        WorkerState::Held => ("held back", look.color(Color::Magenta)),
+        WorkerState::Finishing => ("finishing", look.color(Color::Green)),
     };
     let mut text = format!("{:>7}", words::span(worker.since.as_secs_f64()));
     if let Some(origin) = &worker.origin {
@@ -112,7 +112,7 @@ fn failures(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
             } else if line.requeued {
                 Style::new().add_modifier(Modifier::DIM)
             } else {
-                look.colour(Color::Red)
+                look.color(Color::Red)
             };
             Line::styled(failure(line), style)
         })
@@ -139,8 +139,8 @@ fn log(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
     let lines: Vec<Line> = seen
         .map(|line| {
             let style = match line.level {
-                Level::Error => look.colour(Color::Red),
-                Level::Warning => look.colour(Color::Yellow),
+                Level::Error => look.color(Color::Red),
+                Level::Warning => look.color(Color::Yellow),
                 Level::Info | Level::Debug => Style::new(),
             };
             let about = line.step.as_ref().map(|step| format!("{step}: ")).unwrap_or_default();
@@ -156,7 +156,7 @@ mod tests {
     use super::super::testing::{app, press, screen};
     use super::*;
 
-    const PLAIN: Look = Look { colours: false };
+    const PLAIN: Look = Look { colors: false };
 
     #[test]
     fn every_pane_tells_what_it_has() {
