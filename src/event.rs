@@ -417,7 +417,7 @@ pub struct WorkerStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerState {
-    /// Its stage is being built and initialised.
+    /// Its stage is being built and initialized.
     Starting,
     /// It has nothing in hand.
     Idle,

@@ -13,7 +13,7 @@ use crate::prelude::*;
 
 /// Shows all pictures of a run on one HTML page.
 ///
-/// Takes 8-bit grey pictures. The page needs nothing else: the thumbnails are
+/// Takes 8-bit gray pictures. The page needs nothing else: the thumbnails are
 /// in it. They are sorted by name, whatever the order of arrival, and lead to
 /// the saved file where there is one. The page appears whole at the end of the
 /// run, or not at all; it replaces one that an earlier run of this pipeline

@@ -2,19 +2,19 @@ use super::frame::{Frame, Picture};
 use super::outliers::{Within, single_precision};
 use crate::prelude::*;
 
-/// Turns a frame into an 8-bit grey picture by adaptive histogram equalisation.
+/// Turns a frame into an 8-bit gray picture by adaptive histogram equalization.
 ///
 /// Takes two-dimensional frames (axes of length 1 beyond the second do not
 /// count) in any unit; others fail. The algorithm is that of HistEqual2d in the
 /// Keck DRP framework, pixel for pixel: the range around the centroid of the
 /// histogram is stretched over `bins` levels, whose histogram, clipped at a
-/// threshold, is cumulated to the grey values. It works in single precision.
+/// threshold, is cumulated to the gray values. It works in single precision.
 ///
 /// Missing pixels (NaN) and -infinity are black, +infinity is white, and none
 /// of them counts in the histograms; nor do values such as -1e30, which stand
 /// for missing ones and are so far away that all others would share one bin:
 /// they are black or white, and the log says so. A constant image is black. If
-/// too few different values are left to equalise, the stretch is linear. A
+/// too few different values are left to equalize, the stretch is linear. A
 /// frame without a finite pixel fails.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -128,13 +128,13 @@ impl Stage for HistogramEqualization {
 }
 
 impl HistogramEqualization {
-    /// The grey values of an image's pixels, in the same order.
+    /// The gray values of an image's pixels, in the same order.
     ///
     /// # Errors
     /// A permanent failure if no pixel is finite, or if the range of values is
     /// beyond single precision.
     pub fn equalize(&self, image: &[f32]) -> Result<Vec<u8>> {
-        self.equalize_noting(image).map(|(grey, _)| grey)
+        self.equalize_noting(image).map(|(gray, _)| gray)
     }
 
     /// As [`HistogramEqualization::equalize`], with the number of pixels that are so far
@@ -166,10 +166,10 @@ impl HistogramEqualization {
         let threshold = inside as f64 / (high - low) as f64 * self.t_factor;
         let threshold = threshold.max(within.count as f64 / bins as f64);
         let stretch = Stretch::new(range.edge(low), range.edge(high), bins);
-        let grey = grey_values(&stretch, within, image, bins, threshold);
+        let gray = gray_values(&stretch, within, image, bins, threshold);
         let value = |pixel: &f32| match within.outside(*pixel) {
             Some(value) => value,
-            None => grey.get(stretch.level(*pixel)).copied().unwrap_or(u8::MAX),
+            None => gray.get(stretch.level(*pixel)).copied().unwrap_or(u8::MAX),
         };
         image.iter().map(value).collect()
     }
@@ -214,7 +214,7 @@ impl Bins {
     }
 
     /// How many pixels lie in each bin. The product may round to a
-    /// neighbour of the right bin, so the edges decide.
+    /// neighbor of the right bin, so the edges decide.
     fn count(&self, image: &[f32]) -> Vec<u64> {
         let bins = self.edges.len() - 1;
         let mut counts = vec![0; bins];
@@ -278,8 +278,8 @@ impl Stretch {
     }
 }
 
-/// The grey value of each level.
-fn grey_values(
+/// The gray value of each level.
+fn gray_values(
     stretch: &Stretch,
     within: Within,
     image: &[f32],
@@ -397,10 +397,10 @@ mod tests {
             bordered.extend([low; 600]);
             bordered.extend([high; 5]);
             let stage = HistogramEqualization::default();
-            let (grey, left_out) = stage.equalize_noting(&bordered).unwrap();
-            assert_eq!((&grey[..4096], left_out), (&without[..], 605), "{low:e}, {high:e}");
+            let (gray, left_out) = stage.equalize_noting(&bordered).unwrap();
+            assert_eq!((&gray[..4096], left_out), (&without[..], 605), "{low:e}, {high:e}");
             let white = if high > 0.0 { 255 } else { 0 };
-            assert_eq!((grey[4096], grey[4696]), (0, white), "{low:e}, {high:e}");
+            assert_eq!((gray[4096], gray[4696]), (0, white), "{low:e}, {high:e}");
         }
     }
 

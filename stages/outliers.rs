@@ -65,7 +65,7 @@ impl Within {
         self.min <= pixel && pixel <= self.max
     }
 
-    /// The grey value of a pixel that does not count.
+    /// The gray value of a pixel that does not count.
     pub(super) fn outside(&self, pixel: f32) -> Option<u8> {
         (!self.has(pixel)).then_some(if pixel > self.max { u8::MAX } else { 0 })
     }

@@ -8,7 +8,7 @@ use crate::prelude::*;
 
 /// Saves each picture as a PNG file and passes the picture on with the file's path.
 ///
-/// Takes and gives 8-bit grey pictures; usually stands at the end or before
+/// Takes and gives 8-bit gray pictures; usually stands at the end or before
 /// `ContactSheet`. The first row is at the top. A file
 /// appears whole or not at all. It replaces one that an earlier run of this
 /// pipeline made, which a text in the file tells, but no other (see
@@ -52,7 +52,7 @@ impl Stage for SavePng {
     }
 }
 
-/// Writes 8-bit grey pixels as PNG, fast rather than small.
+/// Writes 8-bit gray pixels as PNG, fast rather than small.
 ///
 /// # Errors
 /// Those of the writer, or if the pixels do not make a picture of this size.

@@ -114,7 +114,7 @@ impl Producer for SynthFrames {
     }
 }
 
-/// A star as it was put into a frame; the first pixel's centre is 0.
+/// A star as it was put into a frame; the first pixel's center is 0.
 struct Star {
     x: f64,
     y: f64,

@@ -403,8 +403,8 @@ fn keck() -> Vec<Line> {
         }]);
     for file in &files {
         let name = Path::new(file.file_name().unwrap()).with_extension("png");
-        let grey = |path: PathBuf| image::open(path).unwrap().into_rgb8();
-        assert!(grey(pictures.join(&name)) == grey(keck.pictures().join(&name)), "{name:?}");
+        let gray = |path: PathBuf| image::open(path).unwrap().into_rgb8();
+        assert!(gray(pictures.join(&name)) == gray(keck.pictures().join(&name)), "{name:?}");
     }
     keck.stop();
     vec![

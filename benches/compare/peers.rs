@@ -106,10 +106,10 @@ pub fn fits2png(files: &[PathBuf], directory: &Path) -> f64 {
             let (width, height) = frame.size().unwrap();
             let mut pixels = frame.pixels.to_f32().into_owned();
             remove_noise(&mut pixels, width, 3.0, 2, |_, _| ());
-            let grey = HistogramEqualization::default().equalize(&pixels).unwrap();
+            let gray = HistogramEqualization::default().equalize(&pixels).unwrap();
             // As SavePng: to a temporary name, to the disk, renamed.
             let mut part = tempfile::NamedTempFile::new_in(directory).unwrap();
-            write_png(&mut part, &grey, width as u32, height as u32).unwrap();
+            write_png(&mut part, &gray, width as u32, height as u32).unwrap();
             part.as_file().sync_all().unwrap();
             part.persist(directory.join(name).with_extension("png")).unwrap();
         });

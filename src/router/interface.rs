@@ -15,7 +15,7 @@ use super::{Record, Span};
 /// What a driver tells the router.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// The worker has built and initialised its stage.
+    /// The worker has built and initialized its stage.
     Ready { worker: usize },
     /// The worker could not.
     InitFailed { worker: usize, failure: Failure },

@@ -58,7 +58,7 @@ fn send_frame(socket: &mut zmq::Socket, frame: Bytes, flags: i32) -> zmq::Result
     }
     let handle = socket.as_mut_ptr();
     let sent = retry_interrupted(|| {
-        // SAFETY: `message` was initialised above and `handle` is the live
+        // SAFETY: `message` was initialized above and `handle` is the live
         // socket behind the exclusive borrow.
         match unsafe { zmq_sys::zmq_msg_send(message, handle, flags) } {
             -1 => Err(last_error()),

@@ -54,7 +54,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Builds and initialises the stage.
+    /// Builds and initializes the stage.
     ///
     /// # Errors
     /// What building or `init` failed with; a panic as a failure.

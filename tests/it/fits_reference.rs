@@ -75,7 +75,7 @@ fn pictures_equal_those_of_numpy_pixel_for_pixel() {
         let frame = read(file);
         let mut pixels = frame.pixels.to_f32().into_owned();
         let ours = stage.equalize(&pixels).unwrap();
-        assert!(ours == plain, "{}: equalisation differs", file.display());
+        assert!(ours == plain, "{}: equalization differs", file.display());
         remove_noise(&mut pixels, frame.size().unwrap().0, 3.0, 2, |_, _| ());
         let ours = stage.equalize(&pixels).unwrap();
         assert!(ours == clean, "{}: noise removal differs", file.display());

@@ -1,4 +1,4 @@
-//! Behaviour seen from outside: one binary, a module per subject.
+//! Behavior seen from outside: one binary, a module per subject.
 
 #![allow(
     clippy::unwrap_used,

@@ -175,7 +175,7 @@ class Write:
 
 
 class Refuses:
-    """Cannot be initialised."""
+    """Cannot be initialized."""
 
     def init(self):
         return False

@@ -243,7 +243,7 @@ _PRECISIONS = {
 
 
 class Picture:
-    """An 8-bit grey picture: 0 is black, the first row is shown at the top."""
+    """An 8-bit gray picture: 0 is black, the first row is shown at the top."""
 
     _WIRE = "drpipe/Picture/1"
 
@@ -253,7 +253,7 @@ class Picture:
         self.name = name
         #: Where it came from, as in `Frame.source`.
         self.source = source
-        #: The grey values, [row, column].
+        #: The gray values, [row, column].
         self.pixels = pixels
         #: The file that it was saved as, if it was.
         self.file = file

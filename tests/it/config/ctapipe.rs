@@ -42,7 +42,7 @@ fn ctapipe_examples_are_accepted_as_they_stand() {
 }
 
 #[test]
-fn the_gui_is_honoured() {
+fn the_gui_is_honored() {
     let with = |keys: &str| LISTED.replace("\"gui_address\": \"localhost:5565\"", keys);
     let shown = |keys: &str| good(&with(keys)).0.monitor;
     assert_eq!(shown(r#""gui": true"#).as_deref(), Some("localhost:5565"));

@@ -1,8 +1,8 @@
-"""Noise removal and histogram equalisation with numpy, for tests/it/fits_reference.rs.
+"""Noise removal and histogram equalization with numpy, for tests/it/fits_reference.rs.
 
 Usage: fits2png_reference.py OUTPUT FILE...
 
-Writes the grey values of file number n as OUTPUT/n.hist, and those after noise
+Writes the gray values of file number n as OUTPUT/n.hist, and those after noise
 removal as OUTPUT/n.denoise_hist, for each file whose first image is
 two-dimensional and has finite pixels only.
 """
