@@ -1,6 +1,7 @@
 //! A process beside the program that outlives it by a moment: when the program has died, it
 //! ends what the workers and the programs that they have started have left, and removes the
-//! run's private directory.
+//! run's private directory. When a run has ended in good order, it ends those of the programs
+//! that have left the groups of their workers.
 //!
 //! Workers in Rust do so for themselves. An interpreter cannot: code that holds its lock may
 //! keep every other thread of it waiting, so the system itself ends it with the program, and
@@ -70,7 +71,7 @@ impl Keeper {
         self.say(format_args!("-{group}"));
     }
 
-    /// Nothing is left to be ended.
+    /// No worker is left. Waits until what they have started is gone, too.
     pub(super) fn end(&mut self) {
         self.say(format_args!("{FAREWELL}"));
         if let Some(Process { mut child, line }) = self.0.take() {
@@ -123,8 +124,10 @@ pub(super) fn run(directory: &Path, line: Lifeline) -> ! {
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         let _ = signal_hook::flag::register(signal, Arc::default());
     }
-    if let Some(groups) = orphans(BufReader::new(UnixStream::from(OwnedFd::from(line)))) {
-        end_all(&groups, directory);
+    match orphans(BufReader::new(UnixStream::from(OwnedFd::from(line)))) {
+        Some(groups) => end_all(&groups, directory),
+        // The groups of the workers are gone, but not what has left them for one of its own.
+        None => repeat(|| end_marked(directory)),
     }
     std::process::exit(0);
 }
@@ -145,19 +148,23 @@ fn orphans(line: impl BufRead) -> Option<BTreeSet<i32>> {
 }
 
 fn end_all(groups: &BTreeSet<i32>, directory: &Path) {
-    let until = Instant::now() + PATIENCE;
-    let mut is_left = true;
-    // One that is about to be killed may have started another meanwhile.
-    while is_left && Instant::now() < until {
+    repeat(|| {
         for group in groups.iter().copied().filter_map(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        is_left = end_marked(directory);
+        let is_left = end_marked(directory);
         // Workers in Rust remove it, too, and what they do not find is no error.
         let _ = std::fs::remove_dir_all(directory);
-        if is_left {
-            std::thread::sleep(AGAIN);
-        }
+        is_left
+    });
+}
+
+/// As long as something is left: one that is about to be killed may have started another
+/// meanwhile.
+fn repeat(mut end: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while end() && Instant::now() < until {
+        std::thread::sleep(AGAIN);
     }
 }
 

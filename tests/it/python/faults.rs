@@ -292,7 +292,25 @@ fn a_constructor_that_takes_anything_gets_its_parameters() {
 fn what_a_step_has_started_ends_with_a_program_that_was_killed() {
     let test = "what_a_step_has_started_ends_with_a_program_that_was_killed";
     let Some(python) = plain(test) else { return };
-    let night = Night::new(&python, &json!(through("Starts", &json!({}))));
+    starts_and_ends(&python, |program| program.kill().unwrap());
+}
+
+#[test]
+fn what_a_step_has_started_ends_with_a_run_that_was_stopped() {
+    let test = "what_a_step_has_started_ends_with_a_run_that_was_stopped";
+    let Some(python) = plain(test) else { return };
+    starts_and_ends(&python, |program| {
+        // The second signal after the first has been noticed.
+        while program.try_wait().unwrap().is_none() {
+            signal(program.id(), Signal::TERM);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+}
+
+/// A run whose workers have started programs in every way ends by `end`, and they with it.
+fn starts_and_ends(python: &std::path::Path, end: impl Fn(&mut std::process::Child)) {
+    let night = Night::new(python, &json!(through("Starts", &json!({}))));
     let path = night.directory.path();
     fs::write(path.join("pipeline.json"), night.config.to_string()).unwrap();
     let temporary = path.join("tmp");
@@ -315,7 +333,7 @@ fn what_a_step_has_started_ends_with_a_program_that_was_killed() {
     });
     assert!(started.iter().all(|process| is_alive(*process)));
     let workers = children(program.id());
-    program.kill().unwrap();
+    end(&mut program);
     program.wait().unwrap();
     let all: Vec<u32> = started.into_iter().chain(workers).collect();
     eventually("all of them end", || all.iter().all(|one| !is_alive(*one)).then_some(()));
