@@ -468,3 +468,21 @@ def test_the_example(tmp_path):
     code, out, err = ran([str(ROOT / "examples" / "python_drive.py")], tmp_path)
     assert code == 0, err
     assert out.startswith(f"{[number**2 for number in range(1, 21, 2)]}\n") and "done in" in out
+
+
+ITEMS = """
+import collections, sys
+sys.modules["cloudpickle"] = None
+import drpipe
+
+Star = collections.namedtuple("Star", "ra dec")
+
+if __name__ == "__main__":
+    drpipe.run([Star(1, 2)], tuple)
+"""
+
+
+def test_items_of_the_scripts_own_classes_need_cloudpickle_and_say_so(tmp_path):
+    (tmp_path / "night.py").write_text(ITEMS)
+    code, _, err = ran(["night.py"], tmp_path)
+    assert code == 1 and "put its class into a module, or install cloudpickle" in err

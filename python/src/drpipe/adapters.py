@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from . import build, carry, channel, remote
 from .emit import natural_origin
-from .failures import CodecError
+from .failures import CodecError, summary
 from .stage import Producer, may_change_arrays
 
 
@@ -144,5 +144,10 @@ def _received(driver: channel.Channel) -> Iterator[Any]:
             except channel.Failed as failure:
                 # In the words of the driver.
                 raise CodecError(str(failure)) from None
+            except (AttributeError, ImportError) as error:
+                raise CodecError(
+                    f"an item cannot be loaded in a worker: {summary(error)}; put its class into "
+                    "a module, or install cloudpickle"
+                ) from error
             yield value
         driver.ask()
