@@ -132,6 +132,9 @@ impl Gathered {
 
     /// Takes over what another one has gathered. That one keeps its memory for what comes next.
     pub(crate) fn absorb(&mut self, other: &mut Self) {
+        if other.count == 0 {
+            return;
+        }
         self.count += std::mem::take(&mut other.count);
         self.bytes += std::mem::take(&mut other.bytes);
         if let [Gathering::Many { route, count, bytes }] = &mut other.outputs[..]
@@ -153,6 +156,7 @@ impl Gathered {
     }
 
     /// Adds `more` packed messages of one route.
+    #[inline]
     fn extend(&mut self, route: u32, more: u32, headers: &[u8]) {
         if more == 0 {
             return;

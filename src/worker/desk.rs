@@ -102,29 +102,39 @@ impl<S: Sink> Desk<S> {
         }
     }
 
-    /// A message is done with, and this was emitted for it.
+    /// These messages are done, then one has failed perhaps, and this was emitted. Returns
+    /// how many of the calls that follow may be told together.
     pub(super) fn done(
         &self,
-        id: u64,
-        outcome: Outcome,
+        done: &mut Vec<u64>,
+        failed: Option<(u64, Outcome)>,
         emitted: &mut Gathered,
         rest: &impl Fn(),
-    ) -> std::result::Result<(), S::Error> {
+    ) -> std::result::Result<usize, S::Error> {
         let mut open = self.lock();
-        let timed = open.tally.add(id, outcome, emitted.count() == 0);
+        let mut timed = open.add(done, emitted.count() == 0);
+        if let Some((id, outcome)) = failed {
+            timed |= open.tally.add(id, outcome, true);
+        }
         open.take_in(emitted);
         let full = open.gathered.count() >= REPORT_OUTPUTS || open.gathered.bytes() >= REPORT_BYTES;
         if full || (timed && open.tally.since(open.reported) >= REPORT_AFTER) {
             rest();
             open.report_done()?;
         }
-        Ok(())
+        Ok(open.tally.stride())
     }
 
-    /// The batch has ended.
-    pub(super) fn close(&self, rest: &impl Fn()) -> std::result::Result<(), S::Error> {
+    /// The batch has ended, with these messages.
+    pub(super) fn close(
+        &self,
+        done: &mut Vec<u64>,
+        rest: &impl Fn(),
+    ) -> std::result::Result<(), S::Error> {
         rest();
-        self.lock().report_done()
+        let mut open = self.lock();
+        open.add(done, true);
+        open.report_done()
     }
 
     /// The producer was called, and has more; all calls of the grant took `busy`.
@@ -164,6 +174,11 @@ impl<S: Sink> Desk<S> {
 }
 
 impl<S: Sink> Open<S> {
+    /// These messages are done; true if the clock was read.
+    fn add(&mut self, done: &mut Vec<u64>, silent: bool) -> bool {
+        done.drain(..).fold(false, |timed, id| timed | self.tally.add(id, Outcome::Done, silent))
+    }
+
     /// A call has ended.
     fn take_in(&mut self, emitted: &mut Gathered) {
         if self.several && self.seen == self.ended {
@@ -309,7 +324,7 @@ mod tests {
         let desk = Desk::new(Vec::new());
         desk.open(true);
         for id in 7..10 {
-            let Ok(()) = desk.done(id, Outcome::Done, &mut emitted(1), &|| ());
+            let Ok(_) = desk.done(&mut vec![id], None, &mut emitted(1), &|| ());
         }
         desk.look();
         desk.look();
@@ -319,8 +334,8 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(completions.map(|completion| completion.count).sum::<u32>(), 3);
-        let Ok(()) = desk.done(10, Outcome::Done, &mut emitted(1), &|| ());
-        let Ok(()) = desk.close(&|| ());
+        let Ok(_) = desk.done(&mut vec![10], None, &mut emitted(1), &|| ());
+        let Ok(()) = desk.close(&mut Vec::new(), &|| ());
         let told = reports(&desk);
         let [FromWorker::Done { completions, .. }] = &told[..] else { panic!("{told:?}") };
         assert_eq!((completions[0].first, completions[0].count), (10, 1));

@@ -90,22 +90,34 @@ impl Worker {
         rest: impl Fn(),
     ) -> std::result::Result<(), S::Error> {
         desk.open(parcels.iter().map(Parcel::count).sum::<usize>() > 1);
+        // Nothing waits for what the shortest calls of a last step have done: a few of them are
+        // put on the desk together.
+        let is_last = self.context.next_steps.is_empty();
+        let (mut done, mut stride) = (Vec::new(), 1);
         for message in parcels.into_iter().flat_map(Parcel::into_messages) {
             if !begin(message.id) {
                 break;
             }
             let (id, notes) = (message.id, note::count());
             let origin = message.origin.clone();
-            let outcome = self.run(message);
-            if outcome != Outcome::Done {
-                self.emitted.clear();
-                note::rewind(notes);
-            } else if let Some(origin) = &origin {
+            let mut failed = None;
+            match self.run(message) {
+                Outcome::Done => done.push(id),
+                outcome => {
+                    self.emitted.clear();
+                    note::rewind(notes);
+                    failed = Some((id, outcome));
+                }
+            }
+            if let Some(origin) = &origin {
                 note::attribute(notes, origin);
             }
-            desk.done(id, outcome, &mut self.emitted, &rest)?;
+            let waits = is_last && failed.is_none() && note::count() == notes;
+            if !waits || done.len() >= stride {
+                stride = desk.done(&mut done, failed, &mut self.emitted, &rest)?;
+            }
         }
-        desk.close(&rest)
+        desk.close(&mut done, &rest)
     }
 
     fn run(&mut self, message: Message) -> Outcome {

@@ -43,23 +43,33 @@ pub(crate) fn run(
         });
     }
     let mut grants = VecDeque::new();
+    let desk = Desk::new(Reports::default());
     while !router.is_over() {
         let now = start.elapsed();
         inputs.extend(commands.take().filter_map(|command| input_of(command, &mut router, now)));
         for input in inputs.drain(..) {
             router.handle(outlet.screen(input, &router), now);
         }
-        let is_grant = |action: &Action| matches!(action, Action::Grant { .. });
-        let (asked, actions): (Vec<_>, Vec<_>) = router.settle(now).into_iter().partition(is_grant);
-        grants.extend(asked);
-        for action in actions {
-            inputs.extend(carry_out(action, &mut workers, &mut outlet, &router, cancelled));
+        let actions = router.settle(now);
+        let mut carry_out = |action, inputs: &mut VecDeque<Input>| {
+            // Nothing is begun any more when the run is stopped at once.
+            if !begins_work(&action) || !cancelled.load(Ordering::Relaxed) {
+                carry_out(action, &mut workers, &mut outlet, &router, &desk, inputs);
+            }
             let now = start.elapsed();
             outlet.progress(now, || router.snapshot(now));
+        };
+        for action in actions {
+            match action {
+                Action::Grant { .. } => grants.push_back(action),
+                action => carry_out(action, &mut inputs),
+            }
         }
         // A producer is asked once all that was made is done with: it may wait for that.
-        if let Some(grant) = if inputs.is_empty() { grants.pop_front() } else { None } {
-            inputs.extend(carry_out(grant, &mut workers, &mut outlet, &router, cancelled));
+        if inputs.is_empty()
+            && let Some(grant) = grants.pop_front()
+        {
+            carry_out(grant, &mut inputs);
         }
         if inputs.is_empty() && !router.is_over() {
             let wake = router
@@ -90,34 +100,8 @@ fn input_of(command: Command, router: &mut Router, now: Duration) -> Option<Inpu
     }
 }
 
-/// Carries it out, and gives what follows from it. Nothing is begun any more when the run is
-/// stopped at once.
-fn carry_out(
-    action: Action,
-    workers: &mut [Option<Worker>],
-    outlet: &mut Outlet,
-    router: &Router,
-    cancelled: &AtomicBool,
-) -> Vec<Input> {
-    let begins_work = matches!(action, Action::Grant { .. } | Action::Work { .. });
-    if begins_work && cancelled.load(Ordering::Relaxed) {
-        return Vec::new();
-    }
-    if let Action::Spawn { worker } = action {
-        let loss = Loss::unexplained("the sequential mode cannot replace a worker");
-        return vec![Input::Lost { worker, loss }];
-    }
-    let mut inputs = Vec::new();
-    for (index, report) in act(action, workers, outlet) {
-        match report {
-            FromWorker::Notes(notes) => {
-                let number = router.place_of(index).1;
-                outlet.note(&router.step_name(index), number, notes);
-            }
-            report => inputs.push(input_of_report(index, report)),
-        }
-    }
-    inputs
+fn begins_work(action: &Action) -> bool {
+    matches!(action, Action::Grant { .. } | Action::Work { .. })
 }
 
 /// What workers have to report on their one thread.
@@ -133,23 +117,28 @@ impl Sink for Reports {
     }
 }
 
-/// Carries it out; gives what a worker reports.
-fn act(
+/// Carries it out, and adds what follows from it to `inputs`.
+fn carry_out(
     action: Action,
     workers: &mut [Option<Worker>],
     outlet: &mut Outlet,
-) -> Vec<(usize, FromWorker)> {
-    let desk = Desk::new(Reports::default());
+    router: &Router,
+    desk: &Desk<Reports>,
+    inputs: &mut VecDeque<Input>,
+) {
     let index = action.worker();
     let at = index.and_then(|index| workers.get_mut(index)).and_then(Option::as_mut);
     let Ok(()) = match (action, at) {
-        (Action::Grant { count, .. }, Some(worker)) => worker.produce(count, Duration::MAX, &desk),
-        (Action::Work { parcels, .. }, Some(worker)) => {
-            worker.work(parcels, &desk, |_| true, || ())
-        }
-        (Action::Finish { .. }, Some(worker)) => worker.finish(&desk),
+        (Action::Grant { count, .. }, Some(worker)) => worker.produce(count, Duration::MAX, desk),
+        (Action::Work { parcels, .. }, Some(worker)) => worker.work(parcels, desk, |_| true, || ()),
+        (Action::Finish { .. }, Some(worker)) => worker.finish(desk),
         (Action::Stop { worker }, _) => {
             workers[worker] = None;
+            Ok(())
+        }
+        (Action::Spawn { worker }, _) => {
+            let loss = Loss::unexplained("the sequential mode cannot replace a worker");
+            inputs.push_back(Input::Lost { worker, loss });
             Ok(())
         }
         (Action::Quarantine(casualty), _) => {
@@ -170,8 +159,16 @@ fn act(
         }
         _ => Ok(()),
     };
-    let reports = desk.sink(std::mem::take).0;
-    index
-        .map(|index| reports.into_iter().map(|report| (index, report)).collect())
-        .unwrap_or_default()
+    let Some(index) = index else { return };
+    desk.sink(|Reports(reports)| {
+        for report in reports.drain(..) {
+            match report {
+                FromWorker::Notes(notes) => {
+                    let number = router.place_of(index).1;
+                    outlet.note(&router.step_name(index), number, notes);
+                }
+                report => inputs.push_back(input_of_report(index, report)),
+            }
+        }
+    });
 }

@@ -56,6 +56,11 @@ impl Tally {
         full
     }
 
+    /// How many messages are timed together.
+    pub(super) fn stride(&self) -> usize {
+        self.stride as usize
+    }
+
     /// Adds the open messages, which took `busy` together.
     fn close(&mut self, busy: Duration) {
         let Some(mut open) = self.open.take() else { return };
