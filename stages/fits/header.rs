@@ -47,7 +47,7 @@ pub(crate) fn portable(cards: &[String]) -> (Vec<String>, Vec<String>) {
         if is_of_the_file(&keyword, card, tiled) {
             continue;
         }
-        let commentary = matches!(keyword.as_str(), "COMMENT" | "HISTORY" | "");
+        let commentary = is_commentary(&keyword);
         // What has no value is commentary, whatever its keyword, and may be there often.
         if value_field(card).is_some() && !seen.insert(unique_key(&keyword, card)) {
             noted.push(keyword);
@@ -89,9 +89,15 @@ fn continuations(card: &str, after: &[String]) -> usize {
     after.iter().take_while(part_of_it).count()
 }
 
-/// What follows the equals sign.
+/// Such a card has no value, also where an equals sign stands in its text's first column.
+fn is_commentary(keyword: &str) -> bool {
+    ["COMMENT", "HISTORY", ""].iter().any(|name| keyword.eq_ignore_ascii_case(name))
+}
+
+/// What follows the equals sign of a card with a value.
 fn value_field(card: &str) -> Option<&str> {
     match keyword(card) {
+        keyword if is_commentary(keyword) => None,
         "HIERARCH" => card.split_once('=').map(|(_, rest)| rest),
         _ => after_indicator(card),
     }
@@ -284,6 +290,15 @@ mod tests {
             keep(&["GAIN    = 1.5", "GAIN    = 2.5", "HIERARCH ESO A = 1", "HIERARCH ESO B = 1"]);
         assert_eq!(kept, ["GAIN    = 1.5", "HIERARCH ESO A = 1", "HIERARCH ESO B = 1"]);
         assert_eq!(noted, ["GAIN"]);
+    }
+
+    #[test]
+    fn commentary_that_begins_with_an_equals_sign_is_no_duplicate() {
+        let cards =
+            ["COMMENT =  / one", "COMMENT =  / two", "HISTORY = 'three&'", "HISTORY = four"];
+        let (kept, noted) = keep(&cards);
+        assert_eq!(kept, cards);
+        assert!(noted.is_empty(), "{noted:?}");
     }
 
     #[test]

@@ -142,6 +142,7 @@ class Maker:
                 lambda: [f"HIERARCH eso low{index} = 'text' / long"],
                 lambda: [f"COMMENT {text:.72}"],
                 lambda: [f"HISTORY {text:.72}"],
+                lambda: [f"COMMENT = {text:.70}", f"COMMENT = {index} / twice"],
                 lambda: [f"        {text:.72}"],
                 lambda: [f"low{index:<5}= 5 / a small keyword"],
                 lambda: strings(f"TEXT{index}", text),
