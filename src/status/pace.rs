@@ -172,18 +172,56 @@ impl Pace {
             moment.steps.get(index).map_or(0, |before| now.ended.saturating_sub(before.ended))
         };
         let first = if ended(half) < FEW { began } else { half };
-        let before = first.steps.get(index)?;
+        let before = first.steps.get(index).filter(|_| ended(first) > 0);
+        // What had ended by the first look is all that is known of some.
+        let since = |now: Duration, of: fn(&Numbers) -> Duration| {
+            now.saturating_sub(before.map(of).unwrap_or_default())
+        };
         let spent = match on {
             true => {
-                let held = now.held_for.saturating_sub(before.held_for);
-                last.at.saturating_sub(first.at).saturating_sub(held)
+                let at = before.map_or(Duration::ZERO, |_| first.at);
+                last.at.saturating_sub(at).saturating_sub(since(now.held_for, |s| s.held_for))
             }
-            false => {
-                now.spent.saturating_sub(before.spent)
-                    + now.starting_for.saturating_sub(before.starting_for)
-            }
+            false => since(now.spent, |s| s.spent) + since(now.starting_for, |s| s.starting_for),
         };
-        let ended = ended(first);
+        let ended = before.map_or(now.ended, |_| ended(first));
         (ended > 0).then(|| spent.as_secs_f64() / ended as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One step that had ended so many messages by then, in so much time.
+    fn moment(at: u64, ended: u64, spent: u64) -> Moment {
+        let spent = Duration::from_millis(spent);
+        let step = Numbers {
+            done: ended,
+            ended,
+            sent: Vec::new(),
+            busy: spent,
+            spent,
+            workers: 1,
+            held: false,
+            held_for: Duration::ZERO,
+            starting_for: Duration::ZERO,
+        };
+        Moment { at: Duration::from_millis(at), steps: vec![step] }
+    }
+
+    #[test]
+    fn a_step_that_has_ended_nothing_since_the_first_look_costs_what_it_did_before() {
+        let pace = |moments: [Moment; 2]| {
+            let mut pace = Pace::default();
+            moments.iter().for_each(|moment| pace.keep(moment));
+            pace.recent.extend(moments);
+            pace
+        };
+        let stands = pace([moment(100, 40, 80), moment(5000, 40, 80)]);
+        assert_eq!((stands.cost(0, false), stands.cost(0, true)), (Some(0.002), Some(0.125)));
+        let goes_on = pace([moment(100, 40, 80), moment(5000, 50, 180)]);
+        assert_eq!(goes_on.cost(0, false), Some(0.01));
+        assert_eq!(pace([moment(100, 0, 0), moment(5000, 0, 0)]).cost(0, false), None);
     }
 }
