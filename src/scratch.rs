@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::ours;
 
-/// How their names begin, and those of programs in Python that drive runs (`private.py`).
+/// How their names begin, and those of programs in Python that drive runs (`private_directory.py`).
 const PREFIX: &str = "drpipe-run-";
 const DRIVERS: &str = "drpipe-py-";
 /// The file in them that is locked.

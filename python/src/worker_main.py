@@ -9,16 +9,16 @@ from typing import Any, Callable
 def find() -> Callable[[], Any]:
     """What is to be done, by the arguments."""
     if sys.argv[1:2] == ["--inline"]:
-        from drpipe import inline
+        from drpipe.driving import inline
 
         gc.enable()
         return lambda: inline.main(sys.argv[2:])
     if sys.argv[1:] == ["--describe"]:
-        from drpipe.describe import main
+        from drpipe.worker.describe import main
     elif sys.argv[1:2] == ["--rehearse"]:
-        from drpipe.worker import rehearse as main
+        from drpipe.worker.worker import rehearse as main
     else:
-        from drpipe.worker import main
+        from drpipe.worker.worker import main
     return main
 
 
@@ -29,7 +29,9 @@ def load(carried: str) -> Callable[[], Any]:
     except (EOFError, ImportError, TypeError, ValueError):
         import shutil
 
-        shutil.rmtree(os.path.join(carried, "drpipe", "__pycache__"), ignore_errors=True)
+        for directory, _, _ in os.walk(os.path.join(carried, "drpipe"), topdown=False):
+            if os.path.basename(directory) == "__pycache__":
+                shutil.rmtree(directory, ignore_errors=True)
         for name in [name for name in sys.modules if name.split(".")[0] == "drpipe"]:
             del sys.modules[name]
         return find()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from drpipe import Frame
-from drpipe.failures import CodecError
-from drpipe.header import Header
-from drpipe.values import Decoder, Encoder
+from drpipe.api.header import Header
+from drpipe.protocol.failures import CodecError
+from drpipe.protocol.values import Decoder, Encoder
 
 fits = pytest.importorskip("astropy.io.fits")
 units = pytest.importorskip("astropy.units")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from drpipe import build, describe
-from drpipe.failures import SetupError
-from drpipe.schema import schema_of
+from drpipe.protocol.failures import SetupError
+from drpipe.worker import build, describe
+from drpipe.worker.schema import schema_of
 from router import MAIN
 
 STEPS = Path(__file__).parent / "steps"
@@ -100,7 +100,7 @@ def test_a_class_of_traitlets_takes_the_whole_configuration(name):
 
 
 def test_the_sections_of_helpers_are_known():
-    traits = pytest.importorskip("drpipe.traits")
+    traits = pytest.importorskip("drpipe.worker.traitlets_config")
     pytest.importorskip("traitlets")
     import helpers
 
@@ -123,7 +123,7 @@ def test_the_sections_of_helpers_are_known():
 
 
 def test_what_helpers_do_not_take_is_known_before_the_run():
-    traits = pytest.importorskip("drpipe.traits")
+    traits = pytest.importorskip("drpipe.worker.traitlets_config")
     pytest.importorskip("traitlets")
     importlib.import_module("helpers")
     whole = {

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from drpipe import channel, private
-from drpipe.exchange import Feeder, Results
+from drpipe.driving import channel, private_directory
+from drpipe.driving.exchange import Feeder, Results
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def test_an_iterable_is_two_portions_ahead_at_most(place):
 
 
 def test_directories_of_dead_drivers_are_removed_and_of_live_ones_not(tmp_path):
-    live = private.Private()
+    live = private_directory.Private()
     assert os.stat(live.path).st_mode & 0o777 == 0o700
     for name in ("drpipe-py-new", "drpipe-py-dead", "other"):
         (tmp_path / name).mkdir()
@@ -90,7 +90,7 @@ def test_directories_of_dead_drivers_are_removed_and_of_live_ones_not(tmp_path):
     (tmp_path / "drpipe-py-link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "drpipe-py-fifo").mkdir()
     os.mkfifo(tmp_path / "drpipe-py-fifo" / "lock")
-    private.remove_abandoned()
+    private_directory.remove_abandoned()
     assert os.path.exists(live.path) and (tmp_path / "drpipe-py-new").exists()
     assert (tmp_path / "other").exists() and (tmp_path / "elsewhere" / "lock").exists()
     assert not (tmp_path / "drpipe-py-dead").exists()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from drpipe import FitsPath, Frame, Picture
-from drpipe.failures import CodecError
-from drpipe.header import Header, format_card
-from drpipe.values import Decoder, Encoder
+from drpipe.api.header import Header, format_card
+from drpipe.protocol.failures import CodecError
+from drpipe.protocol.values import Decoder, Encoder
 
 CARDS = [
     "SIMPLE  =                    T / conforms to FITS standard",

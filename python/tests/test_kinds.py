@@ -16,11 +16,11 @@ import pytest
 from kinds import KINDS, same
 
 import drpipe
-from drpipe import pickles, segments
-from drpipe.failures import CodecError
-from drpipe.pipeline import Pipeline
-from drpipe.segments import Segment
-from drpipe.values import Decoder, Encoder
+from drpipe.driving.pipeline import Pipeline
+from drpipe.protocol import pickles, segments
+from drpipe.protocol.failures import CodecError
+from drpipe.protocol.segments import Segment
+from drpipe.protocol.values import Decoder, Encoder
 from runs import needs_program, program, written
 
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")

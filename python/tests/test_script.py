@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import drpipe
-from drpipe import carry, step
+from drpipe import step
+from drpipe.driving import pickling
 from runs import ROOT, needs_program, program, python
 
 pytestmark = needs_program
@@ -347,9 +348,9 @@ def test_what_nothing_can_pickle_is_named():
 
 def test_carried_things_are_the_same(tmp_path):
     file = str(tmp_path / "thing")
-    carry.dump(laboratory.square, "square", file)
-    assert carry.load(file) is laboratory.square
-    assert not carry.is_loading()
+    pickling.dump(laboratory.square, "square", file)
+    assert pickling.load(file) is laboratory.square
+    assert not pickling.is_loading()
 
 
 SCRIPT = """\

@@ -8,9 +8,9 @@ import socket
 
 import pytest
 
-from drpipe import segments
-from drpipe.gather import PACK_UP_TO, Gathered, Many
-from drpipe.segments import SHARED_FROM, Lifeline
+from drpipe.protocol import segments
+from drpipe.protocol.batches import PACK_UP_TO, Gathered, Many
+from drpipe.protocol.segments import SHARED_FROM, Lifeline
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import drpipe
-from drpipe.failures import CodecError
-from drpipe.values import Decoder, Encoder
+from drpipe.protocol.failures import CodecError
+from drpipe.protocol.values import Decoder, Encoder
 
 PYTHON, RUST = Encoder(True), Encoder(False)
 

@@ -11,7 +11,7 @@ import sys
 import msgpack
 import pytest
 
-from drpipe import log
+from drpipe.worker import log
 
 
 def by_route(said):
@@ -248,12 +248,12 @@ def test_a_producer_says_how_much_it_will_emit_and_what_it_has_made(start):
     router = start("Expects", role="producer", params={"total": 2}).ready()
     assert router.receive("NOTES").notes == [("expected", 2)]
     router.send(b"\x10" + struct.pack("<I", 5))
-    notes = []
+    announce = []
     said = router.receive_any()
     while said.kind == "NOTES":
-        notes += said.notes
+        announce += said.notes
         said = router.receive_any()
-    assert notes == [("product", "0.log", None), ("product", "1.log", None)]
+    assert announce == [("product", "0.log", None), ("product", "1.log", None)]
     assert said.kind == "PRODUCED" and said.values == [0, 1]
 
 
@@ -272,14 +272,14 @@ def test_only_a_producer_is_asked_what_it_expects(start):
 def test_products_come_before_the_report_with_the_origin_of_their_input(start):
     router = start("Saves", next_steps=[]).ready()
     router.work(router.one(1, 1, origin="a.fits"), router.one(2, 3, origin="b.fits"))
-    notes, done = [], 0
+    announce, done = [], 0
     while done < 2:
         said = router.receive_any()
         if said.kind == "NOTES":
-            notes += said.notes
+            announce += said.notes
         else:
             done += sum(c["count"] for c in said.completions)
-    assert notes == [("product", "out/1.npy", "a.fits")], "a failed call has made nothing"
+    assert announce == [("product", "out/1.npy", "a.fits")], "a failed call has made nothing"
     router.send(b"\x12")
     assert router.receive("NOTES").notes == [("product", "out/all.npy", None)]
     router.receive("FINISHED")
@@ -288,10 +288,10 @@ def test_products_come_before_the_report_with_the_origin_of_their_input(start):
 
 def test_outside_of_a_pipeline_a_product_is_nothing(tmp_path):
     import drpipe
-    from drpipe import notes
+    from drpipe.api import announce
 
     drpipe.product(tmp_path / "x")
-    assert notes.pending == [] and notes.take() == []
+    assert announce.pending == [] and announce.take() == []
 
 
 def test_a_record_that_its_logger_prints_is_not_logged_once_more(capfd):

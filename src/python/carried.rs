@@ -57,7 +57,7 @@ fn cache() -> Option<PathBuf> {
 /// # Errors
 /// If others may change what is there, or it cannot be written.
 fn keep(cache: &Path) -> io::Result<PathBuf> {
-    let path = cache.join(format!("python-{:016x}", hash()));
+    let path = cache.join(format!("python-{:016x}", hash(FILES)));
     let parent = cache.parent().unwrap_or(cache);
     fs::create_dir_all(parent)?;
     if !ours::keeps_others_out(parent)? {
@@ -137,9 +137,9 @@ fn put(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// Of names and contents.
-fn hash() -> u64 {
-    let parts = FILES.iter().flat_map(|(name, text)| [*name, "\0", *text, "\0"]);
+/// Names the package's directory in the cache: no file of another version is ever beside its own.
+fn hash(files: &[(&str, &str)]) -> u64 {
+    let parts = files.iter().flat_map(|(name, text)| [*name, "\0", *text, "\0"]);
     fnv1a(parts.flat_map(str::bytes))
 }
 
@@ -190,12 +190,17 @@ mod tests {
     fn what_is_spoilt_is_mended() {
         use std::os::unix::fs::symlink;
         let (place, cache, path) = kept();
-        let wire = path.join("drpipe/wire.py");
-        let spoil: [&dyn Fn(); 8] = [
+        let wire = path.join("drpipe/protocol/wire.py");
+        let spoil: [&dyn Fn(); 10] = [
             &|| fs::write(&wire, "").unwrap(),
             &|| fs::write(&wire, fs::read_to_string(&wire).unwrap() + "\nimport evil\n").unwrap(),
             &|| fs::remove_file(&wire).unwrap(),
             &|| fs::remove_dir_all(path.join("drpipe")).unwrap(),
+            &|| fs::remove_dir_all(path.join("drpipe/protocol")).unwrap(),
+            &|| {
+                fs::remove_dir_all(path.join("drpipe/protocol")).unwrap();
+                fs::write(path.join("drpipe/protocol"), "").unwrap();
+            },
             &|| {
                 fs::rename(&wire, place.path().join("elsewhere")).unwrap();
                 symlink(place.path().join("elsewhere"), &wire).unwrap();
@@ -220,6 +225,12 @@ mod tests {
             assert_whole(&path);
         }
         assert!(fs::symlink_metadata(&wire).unwrap().is_file());
+    }
+
+    #[test]
+    fn files_that_have_moved_are_another_package() {
+        let (before, after) = ("drpipe/wire.py", "drpipe/protocol/wire.py");
+        assert_ne!(hash(&[(before, "text")]), hash(&[(after, "text")]));
     }
 
     #[test]

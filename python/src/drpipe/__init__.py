@@ -4,7 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .errors import (
+    from .api.announce import product
+    from .api.errors import (
         ConfigError,
         DrpipeError,
         NotCarried,
@@ -14,14 +15,13 @@ if TYPE_CHECKING:
         RunInterrupted,
         RunStopped,
     )
-    from .failures import Permanent
-    from .frames import FitsPath, Frame, Picture, Record
-    from .notes import product
-    from .pipeline import Pipeline
-    from .report import FailedInput, Progress, Report, StepProgress, StepReport
-    from .running import Run
-    from .script import run, start, step
-    from .stage import IDLE, Consumer, Producer, Stage
+    from .api.frames import FitsPath, Frame, Picture, Record
+    from .api.report import FailedInput, Progress, Report, StepProgress, StepReport
+    from .api.stage import IDLE, Consumer, Producer, Stage
+    from .driving.pipeline import Pipeline
+    from .driving.running import Run
+    from .driving.script import run, start, step
+    from .protocol.failures import Permanent
 
 __version__ = "0.1.0"
 
@@ -58,34 +58,34 @@ __all__ = [
 
 # Imported when they are asked for: a worker starts with what it needs.
 _HOMES = {
-    "IDLE": "stage",
-    "ConfigError": "errors",
-    "Consumer": "stage",
-    "DrpipeError": "errors",
-    "FailedInput": "report",
-    "FitsPath": "frames",
-    "Frame": "frames",
-    "NotCarried": "errors",
-    "Permanent": "failures",
-    "Picture": "frames",
-    "Pipeline": "pipeline",
-    "Producer": "stage",
-    "ProgramNotFound": "errors",
-    "Progress": "report",
-    "Record": "frames",
-    "Report": "report",
-    "Run": "running",
-    "RunError": "errors",
-    "RunFailed": "errors",
-    "RunInterrupted": "errors",
-    "RunStopped": "errors",
-    "Stage": "stage",
-    "StepProgress": "report",
-    "StepReport": "report",
-    "product": "notes",
-    "run": "script",
-    "start": "script",
-    "step": "script",
+    "IDLE": "api.stage",
+    "ConfigError": "api.errors",
+    "Consumer": "api.stage",
+    "DrpipeError": "api.errors",
+    "FailedInput": "api.report",
+    "FitsPath": "api.frames",
+    "Frame": "api.frames",
+    "NotCarried": "api.errors",
+    "Permanent": "protocol.failures",
+    "Picture": "api.frames",
+    "Pipeline": "driving.pipeline",
+    "Producer": "api.stage",
+    "ProgramNotFound": "api.errors",
+    "Progress": "api.report",
+    "Record": "api.frames",
+    "Report": "api.report",
+    "Run": "driving.running",
+    "RunError": "api.errors",
+    "RunFailed": "api.errors",
+    "RunInterrupted": "api.errors",
+    "RunStopped": "api.errors",
+    "Stage": "api.stage",
+    "StepProgress": "api.report",
+    "StepReport": "api.report",
+    "product": "api.announce",
+    "run": "driving.script",
+    "start": "driving.script",
+    "step": "driving.script",
 }
 
 

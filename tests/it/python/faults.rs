@@ -359,11 +359,11 @@ fn a_package_that_was_spoilt_is_mended() {
         let found = all().into_iter().find(|file| file.to_str().unwrap().contains(name));
         cache.join(found.unwrap_or_else(|| panic!("no {name} in {:?}", all())))
     };
-    for spoilt in ["drpipe/wire.py", "__pycache__/wire."] {
+    for spoilt in ["drpipe/protocol/wire.py", "__pycache__/wire."] {
         fs::write(find(spoilt), "").unwrap();
         run();
     }
-    fs::remove_file(find("drpipe/wire.py")).unwrap();
+    fs::remove_file(find("drpipe/protocol/wire.py")).unwrap();
     run();
 }
 

@@ -1,0 +1,1 @@
+"""What the author of a step or of a run uses."""

@@ -1,0 +1,377 @@
+"""What the built-in steps of drpipe send one another, in Python."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional, Union
+
+from ..protocol.failures import CodecError, Unsendable
+from .header import Header
+
+if TYPE_CHECKING:
+    from ..protocol.values import Encoder
+
+_UNCHANGED: Any = object()
+
+
+class Frame:
+    """An image with its header, as it moves through a reduction."""
+
+    _WIRE = "drpipe/Frame/1"
+
+    #: What `from_ccddata` has found, such as an `astropy.nddata.StdDevUncertainty`. It goes
+    #: to steps in Python; those in Rust have none.
+    uncertainty: Any = None
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        data: Any,
+        header: Optional[Mapping[str, Any]] = None,
+        *,
+        unit: Optional[str] = None,
+        cards: Iterable[str] = (),
+        history: Iterable[str] = (),
+    ) -> None:
+        """A new frame. `header`, which may be an `astropy.io.fits.Header`, is added to what
+        `cards` say."""
+        #: What its products are called, without an extension.
+        self.name = name
+        #: Where it came from: the path of a file, or a description.
+        self.source = source
+        #: The pixels, the slowest axis first.
+        self.data = data
+        #: The unit of the pixels.
+        self.unit = unit
+        #: What was done to the pixels, the earliest first.
+        self.history: List[str] = list(history)
+        self._cards: List[str] = list(cards)
+        self._header: Optional[Header] = None
+        if header is not None and self._cards:
+            self.header.update(header)
+        elif header is not None:
+            self.header = header
+
+    @property
+    def header(self) -> Header:
+        """The keywords and their values; changes go into the cards."""
+        if self._header is None:
+            self._header = Header(self._cards)
+        return self._header
+
+    @header.setter
+    def header(self, values: Mapping[str, Any]) -> None:
+        if hasattr(values, "cards"):
+            self._header = Header(values)
+        else:
+            self._header = Header()
+            self._header.update(values)
+
+    @property
+    def cards(self) -> List[str]:
+        """The header as cards of at most 80 characters, in order, without END."""
+        return self._cards if self._header is None else self._header.cards
+
+    @cards.setter
+    def cards(self, cards: Iterable[str]) -> None:
+        self._cards = list(cards)
+        self._header = None
+
+    def add_history(self, text: str) -> None:
+        """Notes what was done to the pixels."""
+        self.history.append(text)
+
+    def replace(
+        self,
+        *,
+        data: Any = _UNCHANGED,
+        name: Any = _UNCHANGED,
+        source: Any = _UNCHANGED,
+        unit: Any = _UNCHANGED,
+        header: Optional[Mapping[str, Any]] = None,
+    ) -> Frame:
+        """A changed copy. `header` is added to the header; the data are not copied."""
+        new = Frame(
+            self.name if name is _UNCHANGED else name,
+            self.source if source is _UNCHANGED else source,
+            self.data if data is _UNCHANGED else data,
+            unit=self.unit if unit is _UNCHANGED else unit,
+            cards=self.cards,
+            history=self.history,
+        )
+        if header is not None:
+            new.header.update(header)
+        if self.uncertainty is not None:
+            new.uncertainty = self.uncertainty
+        return new
+
+    def to_ccddata(self, unit: Any = None) -> Any:
+        """The frame as an `astropy.nddata.CCDData`, whose header has all cards, and the
+        history among them. Masked pixels are its mask. The data are not copied.
+
+        Args:
+            unit: of the pixels, where the frame does not say it.
+
+        Raises:
+            ValueError: if the unit is not known.
+        """
+        from . import astronomy
+
+        return astronomy.frame_to_ccddata(self, unit)
+
+    @classmethod
+    def from_ccddata(cls, ccd: Any, name: str, source: Optional[str] = None) -> Frame:
+        """A frame of an `astropy.nddata.CCDData`: with all cards of its header, its WCS, its
+        mask (as a masked array: to steps in Rust its pixels are NaN) and its uncertainty (which
+        steps in Rust refuse).
+
+        Args:
+            ccd: the image.
+            name: what its products are called, without an extension.
+            source: where it came from; the name, if it is not given.
+
+        Raises:
+            ValueError: if it has flags or a PSF, which a frame cannot have.
+        """
+        from . import astronomy
+
+        made: Frame = astronomy.frame_from_ccddata(cls, ccd, name, source)
+        return made
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_cards": list(self.cards), "_header": None}
+
+    def __repr__(self) -> str:
+        shape = getattr(self.data, "shape", None)
+        return f"Frame(name={self.name!r}, source={self.source!r}, shape={shape})"
+
+    def _to_wire(self, encoder: Encoder) -> Any:
+        from ..protocol import arrays
+
+        if encoder.to_python:
+            _check_exact(self, _FIELDS_OF_FRAME)
+            _check_pixels(self.data)
+        elif self.uncertainty is not None:
+            raise Unsendable("a frame with an uncertainty", "set frame.uncertainty = None before")
+        data = arrays.plain(_as_real(self.data, self.name))
+        kind = "F32" if data.dtype.itemsize == 4 else "F64"
+        fields = {
+            **_names(self, encoder),
+            "shape": list(data.shape[::-1]),
+            "pixels": {kind: data.reshape(-1)},
+            "unit": self.unit,
+            "cards": self.cards,
+            "history": list(self.history),
+        }
+        return encoder.typed(self._WIRE, fields)
+
+    @classmethod
+    def _from_wire(cls, fields: Dict[str, Any]) -> Frame:
+        (pixels,) = fields["pixels"].values()
+        return cls(
+            fields["name"],
+            fields["source"],
+            pixels.reshape(fields["shape"][::-1]),
+            unit=fields["unit"],
+            cards=fields["cards"],
+            history=fields["history"],
+        )
+
+
+_FIELDS_OF_FRAME = 7
+
+
+def _check_exact(value: Any, fields: int) -> None:
+    """Of a subclass, or with attributes of its own, it would not arrive as it is.
+
+    Raises:
+        Unsendable: naming the class.
+    """
+    cls = type(value)
+    if cls.__module__ != __name__ or len(value.__dict__) != fields:
+        raise Unsendable(f"{cls.__module__}.{cls.__qualname__}")
+
+
+def _names(value: Any, encoder: Encoder) -> Dict[str, Any]:
+    names = {"name": value.name, "source": value.source}
+    return names if encoder.to_python else {key: str(name) for key, name in names.items()}
+
+
+def _check_pixels(data: Any) -> None:
+    """Pixels that are not sent as they are: of integers, masked, in Fortran's order.
+
+    Raises:
+        Unsendable: saying so.
+    """
+    from ..protocol import arrays
+
+    arrays.check_exact(data)
+    if data.dtype.str not in ("<f4", "<f8"):
+        raise Unsendable(f"a frame with pixels of dtype {data.dtype}")
+
+
+def _as_real(data: Any, name: str) -> Any:
+    """Pixels in single or double precision, whichever holds them; masked ones are NaN."""
+    import numpy as np
+
+    from ..protocol import arrays
+
+    if data is None:
+        raise CodecError(f"the frame {name!r} has no data")
+    is_masked = isinstance(data, np.ma.MaskedArray)
+    if isinstance(data, np.ndarray) and not is_masked:
+        arrays.check_type(data)
+    array: Any = data if is_masked else np.asarray(data)
+    if array.ndim == 0:
+        raise CodecError(f"the data of the frame {name!r} are one number, not an array")
+    wanted = _PRECISIONS.get(array.dtype.str[1:])
+    if wanted is None:
+        raise CodecError(
+            f"the data of the frame {name!r} have the dtype {array.dtype}, expected real numbers"
+        )
+    if array.dtype.newbyteorder("=") != wanted:
+        array = array.astype(wanted)
+    return array.filled(np.nan) if is_masked else array
+
+
+#: What pixels of a dtype are sent as.
+_PRECISIONS = {
+    **dict.fromkeys(["f2", "f4", "b1", "i1", "u1", "i2", "u2"], "float32"),
+    **dict.fromkeys(["f8", "i4", "u4", "i8", "u8"], "float64"),
+}
+
+
+class Picture:
+    """An 8-bit gray picture: 0 is black, the first row is shown at the top."""
+
+    _WIRE = "drpipe/Picture/1"
+
+    def __init__(self, name: str, source: str, pixels: Any, file: Optional[str] = None) -> None:
+        """A new picture; `pixels` are rows of uint8."""
+        #: What its products are called, without an extension.
+        self.name = name
+        #: Where it came from, as in `Frame.source`.
+        self.source = source
+        #: The gray values, [row, column].
+        self.pixels = pixels
+        #: The file that it was saved as, if it was.
+        self.file = file
+
+    def __repr__(self) -> str:
+        shape = getattr(self.pixels, "shape", None)
+        return f"Picture(name={self.name!r}, source={self.source!r}, shape={shape})"
+
+    def _to_wire(self, encoder: Encoder) -> Any:
+        import numpy as np
+
+        from ..protocol import arrays
+
+        if encoder.to_python:
+            _check_exact(self, 4)
+            arrays.check_exact(self.pixels)
+        pixels = np.asarray(self.pixels)
+        if pixels.dtype != np.uint8 or pixels.ndim != 2:
+            raise CodecError(
+                f"the picture {self.name!r} has pixels of dtype {pixels.dtype} on {pixels.ndim} "
+                "axes, expected uint8 on 2"
+            )
+        fields = {
+            **_names(self, encoder),
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+            "pixels": pixels.reshape(-1),
+            "file": self.file if self.file is None or encoder.to_python else os.fspath(self.file),
+        }
+        return encoder.typed(self._WIRE, fields)
+
+    @classmethod
+    def _from_wire(cls, fields: Dict[str, Any]) -> Picture:
+        pixels = fields["pixels"].reshape(fields["height"], fields["width"])
+        return cls(fields["name"], fields["source"], pixels, fields["file"])
+
+
+class FitsPath:
+    """A FITS file that waits to be read."""
+
+    _WIRE = "drpipe/FitsPath/1"
+
+    def __init__(self, path: Union[str, os.PathLike[str]], name: Optional[str] = None) -> None:
+        """A file; its products are named after it if there is no other name."""
+        #: Where the file is.
+        self.path = os.fspath(path)
+        #: What its products are called, without an extension.
+        self.name = os.path.splitext(os.path.basename(self.path))[0] if name is None else name
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
+    def __repr__(self) -> str:
+        return f"FitsPath({self.path!r}, name={self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FitsPath):
+            return NotImplemented
+        return (self.path, self.name) == (other.path, other.name)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.name))
+
+    def _to_wire(self, encoder: Encoder) -> Any:
+        if encoder.to_python:
+            _check_exact(self, 2)
+        return encoder.typed(self._WIRE, {"path": os.fsencode(self.path), "name": self.name})
+
+    @classmethod
+    def _from_wire(cls, fields: Dict[str, Any]) -> FitsPath:
+        return cls(os.fsdecode(fields["path"]), fields["name"])
+
+
+class Record(Dict[str, Any]):
+    """The fields of another type of a Rust step; it goes back as that type."""
+
+    #: The name of the type, for example "lab/Exposure/1".
+    type: str
+
+    def __init__(self, type: str, *fields: Any, **more: Any) -> None:
+        """A value of the type of this name."""
+        super().__init__(*fields, **more)
+        self.type = type
+
+    def copy(self) -> Record:
+        """A shallow copy of the same type."""
+        return Record(self.type, self)
+
+    def __repr__(self) -> str:
+        return f"Record({self.type!r}, {dict.__repr__(self)})"
+
+    def _to_wire(self, encoder: Encoder) -> Any:
+        if encoder.to_python:
+            _check_exact(self, 1)
+        return encoder.typed(self.type, dict(self))
+
+
+_KNOWN: Dict[str, Callable[[Dict[str, Any]], Any]] = {
+    cls._WIRE: cls._from_wire for cls in (Frame, Picture, FitsPath)
+}
+
+
+def from_wire(name: Any, value: Any) -> Any:
+    """The value of a type: an instance of its class here, a `Record` for
+    structures of other types, and anything else as it is.
+
+    Raises:
+        CodecError: if a value is not of the type whose name it has.
+    """
+    known = _KNOWN.get(name)
+    if known is None:
+        return Record(name, value) if isinstance(value, dict) else value
+    try:
+        return known(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CodecError(
+            f"a value named {name} is none: {type(error).__name__}: {error}"
+        ) from error

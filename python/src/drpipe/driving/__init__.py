@@ -1,0 +1,1 @@
+"""Runs that are started from Python: the program, its events, the values handed to and fro."""

@@ -1,0 +1,226 @@
+"""The driver's ends of the connections to the workers of its run."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections import deque
+from types import GeneratorType
+from typing import Any, Deque, Iterable, Iterator, List, Optional, Tuple
+
+from ..protocol import failures
+from . import channel
+
+#: So many values wait for whoever iterates over them.
+_LIMIT = 100
+#: A worker is killed with no more messages in hand than this.
+_MOST_IN_HAND = 1024
+
+
+class Results:
+    """Takes what the last step hands over.
+
+    As long as somebody iterates, the pipeline waits for them; otherwise
+    everything is kept.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._listener = channel.listen(directory, channel.RESULTS)
+        self._changed = threading.Condition()
+        self._values: Deque[Any] = deque()
+        self._limit: Optional[int] = None
+        self._complete = False
+        self._error: Optional[BaseException] = None
+        #: The latest messages: a worker that was killed may have handed over what it had
+        #: not reported yet, and the next one is given that again.
+        self._latest: Deque[int] = deque(maxlen=_MOST_IN_HAND)
+        threading.Thread(target=self._serve, name="drpipe-results", daemon=True).start()
+
+    def close(self) -> None:
+        """No more workers will come: what has arrived is all."""
+        _wake(self._listener)
+
+    def iterate(self) -> Iterator[Any]:
+        """Each value once, to the last.
+
+        Raises:
+            Exception: what a value could not be read for.
+        """
+        self._set_limit(_LIMIT)
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[Any]:
+        try:
+            while True:
+                with self._changed:
+                    while not self._values and not self._complete:
+                        self._changed.wait()
+                    if not self._values:
+                        break
+                    value = self._values.popleft()
+                    self._changed.notify_all()
+                yield value
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._set_limit(None)
+
+    def keep_all(self) -> None:
+        """From now on the pipeline does not wait for an iteration."""
+        self._set_limit(None)
+
+    def rest(self) -> Tuple[List[Any], Optional[BaseException]]:
+        """All that was not taken, once it is complete, and what the next value could not be
+        read for."""
+        with self._changed:
+            while not self._complete:
+                self._changed.wait()
+            values, error = list(self._values), self._error
+            self._values.clear()
+            self._error = None
+        return values, error
+
+    def _set_limit(self, limit: Optional[int]) -> None:
+        with self._changed:
+            self._limit = limit
+            self._changed.notify_all()
+
+    def _serve(self) -> None:
+        with self._listener:
+            while self._error is None:
+                try:
+                    worker = channel.accept(self._listener)
+                except OSError:
+                    break
+                self._take_from(worker)
+        with self._changed:
+            self._complete = True
+            self._changed.notify_all()
+
+    def _take_from(self, worker: channel.Channel) -> None:
+        before = frozenset(self._latest)
+        try:
+            while True:
+                message, value = worker.receive()
+                if message not in before:
+                    self._latest.append(message)
+                    self._put(value)
+        except channel.End:
+            with contextlib.suppress(OSError):  # It was told to stop meanwhile.
+                worker.dismiss()
+        except (EOFError, OSError):
+            pass  # The worker has died; the run may start another.
+        except Exception as error:
+            self._error = error
+        finally:
+            worker.close()
+
+    def _put(self, value: Any) -> None:
+        with self._changed:
+            while self._limit is not None and len(self._values) >= self._limit:
+                self._changed.wait()
+            self._values.append(value)
+            self._changed.notify_all()
+
+
+class Feeder:
+    """Gives the items of an iterable to the producer, as it asks for them. The iterable
+    is advanced on a thread of its own."""
+
+    def __init__(self, directory: str, items: Iterable[Any]) -> None:
+        self._listener = channel.listen(directory, channel.ITEMS)
+        self._items = items
+        self._sending = threading.Lock()
+        self._worker: Optional[channel.Channel] = None
+        self._stopped = self._ended = False
+        #: What the iterable has raised.
+        self.error: Optional[BaseException] = None
+        threading.Thread(target=self._serve, name="drpipe-items", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends the items here, even while the iterable makes its next one."""
+        self._stopped = True
+        # Whoever holds it is sending, and looks at the flag afterwards.
+        if self._sending.acquire(blocking=False):
+            try:
+                self._end_if_stopped()
+            except OSError:
+                pass  # The worker has gone, as it was to.
+            finally:
+                self._sending.release()
+
+    def close(self) -> None:
+        """The run has ended."""
+        self.stop()
+        _wake(self._listener)
+
+    def _serve(self) -> None:
+        with self._listener:
+            try:
+                worker = channel.accept(self._listener)
+            except OSError:
+                return
+        try:
+            self._feed(worker)
+        except (EOFError, OSError):
+            pass  # The worker has gone: nothing more is wanted.
+        finally:
+            worker.close()
+            if isinstance(self._items, GeneratorType):
+                self._items.close()
+
+    def _feed(self, worker: channel.Channel) -> None:
+        with self._sending:
+            self._worker = worker
+            self._end_if_stopped()
+        iterator = None
+        wanted = channel.PORTION
+        while not self._ended:
+            if wanted == 0:
+                worker.await_ask()
+                wanted = channel.PORTION
+            wanted -= 1
+            try:
+                iterator = iter(self._items) if iterator is None else iterator
+                item = next(iterator)
+            except StopIteration:
+                self.stop()
+                return
+            except BaseException as error:
+                self.error = error
+                self._fail(error)
+                return
+            with self._sending:
+                if not self._ended:
+                    self._send(item)
+                    self._end_if_stopped()
+
+    def _send(self, item: Any) -> None:
+        assert self._worker is not None
+        try:
+            self._worker.send(item)
+        except OSError:
+            raise
+        except Exception as error:
+            self.error = error
+            self._worker.send_failure(f"an item cannot be pickled: {failures.summary(error)}")
+            self._ended = True
+
+    def _fail(self, error: BaseException) -> None:
+        text = ": ".join(failures.of(error).texts)
+        with self._sending:
+            if not self._ended and self._worker is not None:
+                self._ended = True
+                self._worker.send_failure(text)
+
+    def _end_if_stopped(self) -> None:
+        if self._stopped and not self._ended and self._worker is not None:
+            self._ended = True
+            self._worker.send_end()
+
+
+def _wake(listener: socket.socket) -> None:
+    """Ends the wait for a connection."""
+    with contextlib.suppress(OSError):  # Nobody waits any more.
+        listener.shutdown(socket.SHUT_RDWR)

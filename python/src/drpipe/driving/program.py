@@ -1,0 +1,86 @@
+"""The drpipe program: where it is, and what it says of a configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any, Dict, List, Mapping, Optional
+
+from ..api.errors import ConfigError, ProgramNotFound, RunError
+
+#: Names the program, before all other places.
+VARIABLE = "DRPIPE"
+#: Its exit code for a wrong configuration.
+USAGE = 2
+
+
+def find() -> str:
+    """The program's path: what DRPIPE names, else beside the interpreter, else on PATH.
+
+    Raises:
+        ProgramNotFound: with what to do.
+    """
+    named = os.environ.get(VARIABLE)
+    if named:
+        found = shutil.which(named)
+        if found is None:
+            raise ProgramNotFound(
+                f"{VARIABLE}={named}: there is no such program; name the drpipe program, "
+                f"or unset {VARIABLE}"
+            )
+        return os.path.abspath(found)
+    beside = os.path.join(os.path.dirname(sys.executable or ""), "drpipe")
+    if os.path.isfile(beside) and os.access(beside, os.X_OK):
+        return os.path.abspath(beside)
+    on_path = shutil.which("drpipe")
+    if on_path is None:
+        raise ProgramNotFound(
+            f"there is no drpipe program: neither {beside} nor one on PATH; build it in a clone "
+            f"of drpipe's repository (cargo install --path .), or set {VARIABLE} to its path"
+        )
+    return os.path.abspath(on_path)
+
+
+def settings_arguments(settings: Optional[Mapping[str, Any]]) -> List[str]:
+    """Settings as the command line has them. A text stands as it is."""
+    arguments = []
+    for name, value in (settings or {}).items():
+        is_text = isinstance(value, (str, os.PathLike))
+        text = os.fspath(value) if is_text else json.dumps(value)
+        arguments += ["--set", f"{name}={text}"]
+    return arguments
+
+
+def environment() -> Dict[str, str]:
+    """The program's. Steps in Python run in this interpreter's virtual environment
+    unless the configuration, or the environment, names another."""
+    variables = dict(os.environ)
+    if sys.prefix != sys.base_prefix:
+        variables.setdefault("VIRTUAL_ENV", sys.prefix)
+    return variables
+
+
+def check(program: str, config: str, settings: Optional[Mapping[str, Any]]) -> None:
+    """Checks a configuration.
+
+    Raises:
+        ConfigError: with everything that is wrong with it.
+        RunError: if the program cannot say.
+    """
+    command = [program, "check", "--config", config, *settings_arguments(settings)]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        check=False,
+    )
+    said = done.stderr.decode("utf-8", "replace").strip()
+    if done.returncode == USAGE:
+        raise ConfigError(said)
+    if done.returncode != 0:
+        raise RunError(f"{program} check ended with exit code {done.returncode}: {said}")

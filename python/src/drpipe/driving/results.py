@@ -1,0 +1,32 @@
+"""The step that hands what a pipeline makes to the Python that drives it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..api.stage import Consumer
+from ..protocol import page
+from . import channel
+
+
+class Deliver(Consumer):
+    """Hands every value to the driver, and waits while that takes none."""
+
+    single = True
+    gathers = False
+    writable_arrays = True
+    #: Its process need not know the classes of the driver's script.
+    opens_pickles = False
+
+    def init(self) -> None:
+        """Connects to the driver."""
+        self._channel = channel.connect(channel.RESULTS)
+
+    def run(self, msg: Any) -> None:
+        """Hands over one value, with the message's number: it may be handed over again."""
+        self._channel.send((page.current_message(), msg))
+
+    def finish(self) -> None:
+        """Waits until the driver has everything."""
+        self._channel.send_end()
+        self._channel.await_goodbye()

@@ -1,0 +1,313 @@
+"""Pipelines without a configuration file: for a script or a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import sys
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+
+from ..api.errors import ConfigError, NotCarried
+from ..api.report import Report
+from ..protocol.path_names import name_of_path
+from ..worker.describe import describe
+from . import pickling, program, rewrite
+from .adapters import Given, has_run
+from .exchange import Feeder
+from .pipeline import INLINE, Path, command, launch, write_json
+from .private_directory import Private
+from .running import Run
+
+#: What of a step's configuration `step` can set.
+_KEYS = (
+    *("queue_limit", "queue_bytes", "on_error", "retries", "lost_retries", "backoff"),
+    *("timeout", "memory_limit"),
+)
+#: What no step's name may have.
+_FORBIDDEN = str.maketrans(dict.fromkeys("., =/\\\t\n", "_"))
+#: A name is not longer, so that a number fits behind it.
+_LONGEST_NAME = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A step of `run` with settings of its own. Made by `step`."""
+
+    thing: Any
+    name: str
+    workers: Optional[Union[int, Dict[str, int]]]
+    params: Dict[str, Any]
+    keys: Dict[str, Any]
+
+
+def step(
+    thing: Any,
+    *,
+    name: Optional[str] = None,
+    workers: Optional[Union[int, Dict[str, int]]] = None,
+    params: Optional[Dict[str, Any]] = None,
+    **keys: Any,
+) -> Step:
+    """A function, class or instance with settings of its own for `run`.
+
+    Args:
+        thing: what `run` would take in its place.
+        name: the step's name, in reports and the log.
+        workers: how many processes work on it, or {"min": 1, "max": 4}.
+        params: the parameters of a class.
+        keys: of a step in the configuration: queue_limit, queue_bytes, on_error, retries,
+            lost_retries, backoff, timeout, memory_limit.
+
+    Raises:
+        TypeError: if there is no such key.
+
+    Example:
+        >>> drpipe.step(clean, workers=4, retries=2, timeout=10)  # doctest: +SKIP
+    """
+    for key in keys:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(_KEYS)}"
+            raise TypeError(f"a step has no setting {key!r}; {hint}")
+    if params and not isinstance(thing, type):
+        raise TypeError(f"params are for a class, but {_name_of(thing)} is none")
+    return Step(thing, name or _name_of(thing), workers, dict(params or {}), keys)
+
+
+def run(producer: Any, *stages: Any, mode: str = "threads", **options: Any) -> Report:
+    """Runs what a producer makes through stages, each on processes of its own.
+
+    Values arrive as they are. None is not sent. What fails is kept in quarantine and is
+    in the report; see `Report.check`.
+
+    Args:
+        producer: an iterable; a generator function; or a class or instance with a `run`
+            that yields. An iterable is advanced here, as the pipeline has room; all else
+            goes to a worker.
+        stages: functions of one value, or classes or instances with `run`, or one of these
+            in a `step` with settings of its own. An instance is copied to each worker.
+        mode: "threads"; or "inline": everything in this process and thread, one value
+            after the other, where pdb, coverage and the like find it. Values, order and
+            failures are the same; nothing is copied, and nothing can be ended by a
+            `timeout` or `memory_limit`. "sequential" is another word for it.
+        options: the others are those of `start`.
+
+    Raises:
+        TypeError: if the producer or a stage cannot be one.
+        ConfigError: if a setting is wrong.
+        NotCarried: if something cannot be given to workers.
+        RunStopped: if it was stopped before its end, as by a producer that fails: its cause
+            is the exception, and it has the report with what was done.
+        RunError: if it could not be started, or had to be given up.
+        RunInterrupted: a KeyboardInterrupt that has the report, when the run has ended.
+
+    Example:
+        >>> import math
+        >>> report = drpipe.run(range(100), math.sqrt, workers=2)  # doctest: +SKIP
+        >>> report.results == [math.sqrt(number) for number in range(100)]  # doctest: +SKIP
+        True
+    """
+    with start(producer, *stages, mode=INLINE if mode == "sequential" else mode, **options) as made:
+        return made.wait()
+
+
+def start(
+    producer: Any,
+    *stages: Any,
+    consumer: Any = None,
+    workers: Union[int, Sequence[int]] = 1,
+    results: bool = True,
+    ordered: bool = True,
+    mode: str = "threads",
+    quarantine: Optional[Path] = None,
+    summary: Optional[Path] = None,
+    drain_limit: Optional[float] = None,
+) -> Run:
+    """Starts in the background what `run` does, to be watched, cancelled and iterated over.
+
+    Args:
+        producer: as `run`'s.
+        stages: as `run`'s.
+        consumer: the same as a stage, as the last one.
+        workers: the number of processes of each stage, or one number for each.
+        results: whether what the last one returns is handed over: see `Run.results` and
+            `Report.results`. Otherwise it is dropped.
+        ordered: whether results are in the order of the producer's values. Then each
+            worker has one value at a time; without, small ones travel together and
+            results come as they are completed.
+        mode: as `run`'s; "inline" does the work in the thread that calls `Run.wait`,
+            "sequential" in processes, one value after the other.
+        quarantine: keeps failed inputs here, instead of in "quarantine".
+        summary: writes the report to this file as JSON.
+        drain_limit: how long a cancelled run may finish what it has begun, in seconds.
+
+    What stands in a script or a notebook's cell goes to the workers by cloudpickle. Without
+    it a script is loaded again by each worker, so what it does must stand below
+    `if __name__ == "__main__":`.
+
+    Example:
+        >>> with drpipe.start(frames(), clean, measure) as run:  # doctest: +SKIP
+        ...     for value in run.results():
+        ...         print(value)
+    """
+    if pickling.is_loading():
+        raise RuntimeError(
+            "a worker is loading this script, which starts a run: put what it does below "
+            'if __name__ == "__main__":'
+        )
+    steps = _steps(producer, [*stages, *([] if consumer is None else [consumer])], workers)
+    if mode == INLINE:
+        _check_inline(steps)
+    options = {
+        "--mode": "sequential" if mode == INLINE else mode,
+        "--quarantine": quarantine,
+        "--summary": summary,
+        "--drain-limit": drain_limit,
+    }
+    found = program.find()
+    private = Private()
+    try:
+        givens = _Givens(private, mode == INLINE)
+        config, fed = _configuration(steps, givens, results)
+        file = private.file("pipeline.json")
+        write_json(file, config)
+        return launch(
+            command(found, file, None, options, ["--ordered"] if ordered else []),
+            private,
+            mode,
+            results=results,
+            feeder=Feeder(private.path, fed) if fed is not None else None,
+            drain_limit=drain_limit,
+            given=givens.here,
+        )
+    except BaseException:
+        private.remove()
+        raise
+
+
+def _check_inline(steps: List[Step]) -> None:
+    for given in steps:
+        for key in ("timeout", "memory_limit"):
+            if given.keys.get(key) is not None:
+                raise ConfigError(
+                    f'the step {given.name} has a {key}, but with mode="inline" nothing can end '
+                    f'what it is at: leave it out, or use mode="threads"'
+                )
+
+
+def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]]) -> List[Step]:
+    """All with their numbers of workers, and each with another name."""
+    counts = [workers] * len(stages) if isinstance(workers, int) else list(workers)
+    if len(counts) != len(stages):
+        raise ValueError(f"workers has {len(counts)} numbers for {len(stages)} stages")
+    taken: List[str] = []
+    made = []
+    for thing, count in zip([producer, *stages], [1, *counts]):
+        given = thing if isinstance(thing, Step) else step(thing)
+        usual = 1 if getattr(given.thing, "single", False) is True else count
+        wanted = usual if given.workers is None else given.workers
+        name = _free_name(given.name, taken)
+        taken.append(name)
+        made.append(dataclasses.replace(given, name=name, workers=wanted))
+    first = made[0].thing
+    if not (has_run(first) or callable(first) or _is_iterable(first)):
+        raise TypeError(
+            f"the producer is of type {type(first).__name__}; expected an iterable, a generator "
+            f"function, or a class or an instance with a method run"
+        )
+    for given in made[1:]:
+        if not (callable(given.thing) or has_run(given.thing)):
+            kind = type(given.thing).__name__
+            raise TypeError(
+                f"the stage {given.name} is of type {kind}; expected a function, or a class "
+                f"or an instance with a method run"
+            )
+    return made
+
+
+def _configuration(
+    steps: List[Step], givens: _Givens, results: bool
+) -> Tuple[Dict[str, Any], Optional[Iterable[Any]]]:
+    """The configuration, and the items that are to be sent from here."""
+    producer, *stages = steps
+    fed = None
+    source = _entry(producer, "Source", "")
+    if givens.inline or has_run(producer.thing) or callable(producer.thing):
+        try:
+            source["params"]["file"] = givens.add(producer, "producer")
+        except NotCarried:
+            if has_run(producer.thing):
+                raise
+            fed = producer.thing()
+    else:
+        fed = producer.thing
+    rest = []
+    for number, given in enumerate(stages):
+        file = givens.add(given, f"stage-{number}")
+        role = "stage" if results or number + 1 < len(stages) else "consumer"
+        rest.append(_entry(given, "KeepingStep" if _keeps(given.thing, role) else "Step", file))
+    if results or not rest:
+        taken = [given.name for given in steps]
+        rest.append(rewrite.deliver(_free_name("RESULTS", taken)))
+    config = {
+        "version": 1,
+        "python": sys.executable,
+        "pythonpath": [name_of_path(os.path.abspath(path)) for path in sys.path],
+        "producer": source,
+        "stagers": rest[:-1],
+        "consumer": rest[-1],
+    }
+    return config, fed
+
+
+def _entry(given: Step, cls: str, file: str) -> Dict[str, Any]:
+    return {
+        "name": given.name,
+        "module": Given.__module__,
+        "class": cls,
+        "params": {"file": file},
+        "nb_process": given.workers,
+        **given.keys,
+    }
+
+
+def _keeps(thing: Any, role: str) -> bool:
+    cls = thing if isinstance(thing, type) else type(thing)
+    return has_run(cls) and bool(describe(cls, role)["gathers"])
+
+
+class _Givens:
+    """Brings what was given to where it runs, each under the name of a file."""
+
+    def __init__(self, private: Private, inline: bool) -> None:
+        self._private, self.inline = private, inline
+        #: What runs in this process.
+        self.here: Dict[str, Given] = {}
+
+    def add(self, step: Step, name: str) -> str:
+        """The file."""
+        file, given = self._private.file(name), Given(step.thing, step.params)
+        if self.inline:
+            self.here[file] = given
+        else:
+            pickling.dump(given, step.name, file)
+        return file
+
+
+def _is_iterable(thing: Any) -> bool:
+    return hasattr(type(thing), "__iter__") or hasattr(type(thing), "__getitem__")
+
+
+def _name_of(thing: Any) -> str:
+    name = getattr(thing, "__name__", None) or type(thing).__name__
+    plain = str(name).translate(_FORBIDDEN).strip("<>_")
+    return plain[:_LONGEST_NAME] or "step"
+
+
+def _free_name(name: str, taken: List[str]) -> str:
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free

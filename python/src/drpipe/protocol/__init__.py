@@ -1,0 +1,1 @@
+"""What passes between processes: messages, values, shared memory, failures."""

@@ -1,0 +1,1 @@
+"""The worker's process: it builds one step and calls it."""

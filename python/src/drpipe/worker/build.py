@@ -1,0 +1,324 @@
+"""From the name of a class and its parameters to an instance."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import typing
+from enum import Enum
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union, get_args, get_origin
+
+from ..api.stage import BASES
+from ..protocol.failures import SetupError, nearest, summary
+from . import legacy_imports, shadowing, traitlets_config
+
+#: What the constructors of components take beside their parameters.
+OF_COMPONENTS = ("parent", "config", "configuration", "tool")
+_MISSING: Any = object()
+
+
+class Argument(NamedTuple):
+    """One of a constructor."""
+
+    name: str
+    default: Any = _MISSING
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is _MISSING
+
+
+def import_module(name: str) -> Any:
+    """A module.
+
+    Raises:
+        SetupError: with the error of the import.
+    """
+    legacy_imports.install()
+    try:
+        return legacy_imports.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(missing + "."):
+            hint = 'give its directory in the pipeline\'s "pythonpath", or install its package'
+            raise SetupError("module", summary(error), hint, cause=error) from error
+        hint = f"{name} needs it: {_quoted(sys.executable)} -m pip install {missing.split('.')[0]}"
+        raise SetupError("import", summary(error), hint, cause=error) from error
+    except BaseException as error:
+        hint = shadowing.why(shadowing.loaded()) or f"{name} fails"
+        raise SetupError("import", summary(error), hint, cause=error) from error
+
+
+def find_class(module: Any, name: str) -> Any:
+    """A class of a module.
+
+    Raises:
+        SetupError: with the classes that could have been meant.
+    """
+    found = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, type):
+        if callable(getattr(found, "run", None)) or only_iterates(found):
+            return found
+        problem, hint = f"{name} has no method run", "a step is a class with a method run"
+    else:
+        is_there = "is no class" if found is not None else "is not there"
+        problem, hint = f"the class {name} {is_there} in the module {module.__name__}", ""
+    known = [cls.__name__ for cls in classes_of(module)]
+    near = nearest(name, known)
+    if not hint:
+        others = f"it has {', '.join(known)}" if known else "it has no class with a method run"
+        hint = f"did you mean {near!r}?" if near else others
+    raise SetupError("class", problem, hint, known)
+
+
+def only_iterates(cls: Any) -> bool:
+    """Whether a class has no `run`, but its instances can be iterated over, as those that
+    read events from files: such a one may be a producer."""
+    return not callable(getattr(cls, "run", None)) and callable(getattr(cls, "__iter__", None))
+
+
+def classes_of(module: Any) -> List[type]:
+    """The classes of a module, or of its package, that could be steps."""
+    inside = (module.__name__, module.__name__ + ".")
+    return [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and not name.startswith("_")
+        and (value.__module__ == inside[0] or value.__module__.startswith(inside[1]))
+        and value not in BASES
+        and callable(getattr(value, "run", None))
+    ]
+
+
+def arguments_of(cls: Any) -> List[Argument]:
+    """What the constructor takes by name, without self, *args and **kwargs."""
+    init = cls.__init__
+    code = getattr(init, "__code__", None)
+    if code is None or hasattr(init, "__wrapped__"):
+        return _inspected(cls) if init is not object.__init__ else []
+    positional = code.co_varnames[: code.co_argcount]
+    defaults = init.__defaults__ or ()
+    without = len(positional) - len(defaults)
+    found = [
+        Argument(name, defaults[index - without] if index >= without else _MISSING)
+        for index, name in enumerate(positional)
+    ]
+    keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    by_name = init.__kwdefaults__ or {}
+    return found[1:] + [Argument(name, by_name.get(name, _MISSING)) for name in keywords]
+
+
+def _inspected(cls: Any) -> List[Argument]:
+    import inspect
+
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [
+        Argument(p.name, _MISSING if p.default is p.empty else p.default)
+        for p in parameters
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+
+
+def is_traits_class(cls: Any) -> bool:
+    """Whether a class has traits."""
+    traitlets = sys.modules.get("traitlets")
+    return traitlets is not None and issubclass(cls, traitlets.HasTraits)
+
+
+def make(
+    cls: Any, params: Dict[str, Any], whole: Optional[traitlets_config.Whole] = None
+) -> Tuple[Any, Dict[str, Any]]:
+    """An instance, and the parameters that are to be set as its attributes. `whole` is
+    the configuration, for classes that take it.
+
+    Raises:
+        SetupError: if a parameter is missing. What the constructor raises.
+    """
+    rest = dict(params)
+    has_traits = is_traits_class(cls)
+    arguments = arguments_of(cls)
+    given: Dict[str, Any] = {}
+    config = None
+    if traitlets_config.is_configurable(cls):
+        config = traitlets_config.configuration(whole or {}, cls, params)
+        names = [argument.name for argument in arguments]
+        given = traitlets_config.arguments(names, config, takes_anything(cls))
+        rest = traitlets_config.not_configured(cls, params)
+    for argument in arguments:
+        name = argument.name
+        if name in given:
+            continue
+        if name in params and argument.is_required:
+            rest.setdefault(name, params[name])
+        if name in rest and (argument.is_required or not has_traits):
+            given[name] = as_declared(cls, name, rest.pop(name))
+        elif argument.is_required and name in OF_COMPONENTS:
+            given[name] = None
+        elif argument.is_required:
+            raise SetupError(
+                "parameters",
+                f'the parameter "{name}" of {cls.__name__} is missing',
+                'give it in the step\'s "params"',
+            )
+    if takes_anything(cls) and not has_traits:
+        # It may keep them or not, so they are set as attributes as well.
+        given.update(rest)
+    taken = any(value is config for value in given.values()) or "parent" in given
+    try:
+        instance = cls(**given)
+    except Exception as error:
+        if config is None or type(error).__name__ != "TraitError":
+            raise
+        problem = f"the configuration of {cls.__name__} is refused: {summary(error)}"
+        raise SetupError("parameters", problem, cause=error) from error
+    if config is not None and not taken:
+        # Late, but for its own traits not too late.
+        instance.config = config
+    return instance, rest
+
+
+def takes_anything(cls: Any) -> bool:
+    """Whether the constructor has **kwargs."""
+    code = getattr(cls.__init__, "__code__", None)
+    return code is not None and bool(code.co_flags & 0x08)
+
+
+def set_params(instance: Any, params: Dict[str, Any]) -> None:
+    """Sets parameters as attributes.
+
+    Raises:
+        SetupError: naming the one that is refused.
+    """
+    cls = type(instance)
+    for name, value in params.items():
+        try:
+            setattr(instance, name, as_declared(cls, name, value))
+        except Exception as error:
+            problem = f'the parameter "{name}" of {cls.__name__} is refused: {summary(error)}'
+            raise SetupError("parameters", problem, cause=error) from error
+
+
+def as_declared(cls: Any, name: str, value: Any) -> Any:
+    """What JSON cannot say as it is declared to be: a number without a fraction
+    as a float, a text as a path, the value of a member as a member of an enum."""
+    kind = type(value)
+    if kind is not int and kind is not str:
+        return value
+    wanted = _kinds(annotation_of(cls, name))
+    if kind is int:
+        value = float(value) if float in wanted and int not in wanted else value
+    elif str not in wanted and (path := _path_type(wanted)) is not None:
+        return path(value)
+    for one in wanted:
+        if _is(Enum, one) and not isinstance(value, Enum):
+            return one(value)
+    return value
+
+
+def _is(base: type, kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, base)
+
+
+def annotation_of(cls: Any, name: str) -> Any:
+    """The annotation of a class's attribute or of its constructor's argument."""
+    own = getattr(cls.__init__, "__annotations__", {})
+    if name in own:
+        return resolved(own[name], cls.__init__.__module__)
+    for base in cls.__mro__:
+        # Those of a base class are found there only if it has none of its own:
+        # they are the same.
+        annotations = getattr(base, "__annotations__", {})
+        if name in annotations:
+            return resolved(annotations[name], base.__module__)
+    return None
+
+
+def resolved(annotation: Any, module: str) -> Any:
+    """What an annotation of a module means; Any if its names are not there."""
+    if not isinstance(annotation, str):
+        return annotation
+    names = vars(sys.modules.get(module, builtins))
+    try:
+        return eval(annotation, {**vars(typing), **names})
+    except Exception:
+        # Some are there for the type checker only.
+        return Any
+
+
+def _kinds(annotation: Any) -> Tuple[Any, ...]:
+    """The classes that an annotation names."""
+    if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
+        return get_args(annotation)
+    return (annotation,)
+
+
+def has_own(instance: Any, name: str) -> bool:
+    """Whether an instance, or its class, has an attribute that is not of our base classes."""
+    if name in getattr(instance, "__dict__", ()):
+        return True
+    return any(name in vars(cls) for cls in type(instance).__mro__ if cls not in BASES)
+
+
+def set_quietly(instance: Any, name: str, value: Any) -> None:
+    """Sets an attribute if the instance takes any."""
+    import contextlib
+
+    with contextlib.suppress(Exception):
+        setattr(instance, name, value)
+
+
+def prepare(instance: Any, step: str, connections: List[str], send: Any, log: Any) -> None:
+    """Gives an instance what its step has."""
+    for name, value in (("name", step), ("log", log), ("send", send)):
+        if not has_own(instance, name):
+            set_quietly(instance, name, value)
+    if only_iterates(type(instance)):
+        set_quietly(instance, "run", lambda: iter(instance))
+        close = getattr(instance, "close", None)
+        if close is not None and not hasattr(instance, "finish"):
+            set_quietly(instance, "finish", close)
+    set_quietly(instance, "connections", connections)
+    set_quietly(instance, "send_msg", send)
+
+
+def build(
+    module: str,
+    name: str,
+    params: Optional[Dict[str, Any]],
+    *,
+    step: str,
+    connections: List[str],
+    send: Any,
+    log: Any,
+    whole: Optional[traitlets_config.Whole] = None,
+) -> Any:
+    """The instance of a step, before its `init`; `whole` as in `make`.
+
+    Raises:
+        SetupError: if the class or a parameter is not as it should be.
+    """
+    cls = find_class(import_module(module), name)
+    instance, rest = make(cls, params or {}, whole)
+    prepare(instance, step, connections, send, log)
+    set_params(instance, rest)
+    return instance
+
+
+def _quoted(path: str) -> str:
+    return f'"{path}"' if " " in path else path
+
+
+def _path_type(wanted: Any) -> Any:
+    """The type of paths, if one is wanted."""
+    # Who wants one has imported the module, which takes a while.
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is None or not any(_is(pathlib.PurePath, one) for one in wanted):
+        return None
+    return pathlib.Path

@@ -1,0 +1,203 @@
+"""The probe: what classes there are, and what parameters they take."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any, Dict, List, Optional
+
+from ..api.stage import BASES, Consumer, Producer, Stage
+from ..protocol import failures
+from ..protocol.failures import SetupError
+from ..protocol.path_names import name_of_path, path_of_name
+from . import shadowing, traitlets_config
+from .build import (
+    classes_of,
+    find_class,
+    import_module,
+    is_traits_class,
+    make,
+    only_iterates,
+    prepare,
+    set_params,
+)
+
+_NEEDED = {"pyzmq": "zmq", "msgpack": "msgpack"}
+#: The time between two looks for whoever asks, in seconds.
+_LOOK = 0.2
+_KINDS = {"producer": Producer, "stage": Stage, "consumer": Consumer}
+
+
+def main() -> None:
+    """Reads a request on standard input and writes the answer on standard output."""
+    # Modules may print when they are imported.
+    answer_to = os.dup(1)
+    os.dup2(2, 1)
+    _end_with(os.getppid())
+    request = json.loads(sys.stdin.buffer.read())
+    sys.argv = sys.argv[:1]
+    paths = [path_of_name(name) for name in request.get("paths", [])]
+    # Before anything is found there.
+    trouble = shadowing.trouble(paths)
+    sys.path[1:1] = paths
+    text = json.dumps(answer(request, trouble), ensure_ascii=False)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    # Names of files in messages need not be UTF-8.
+    with open(answer_to, "w", encoding="utf-8", errors="replace") as file:
+        file.write(text)
+    _compile_once()
+    _end_children()
+    # Nothing that was imported has done any work: nothing is to be taken apart.
+    with contextlib.suppress(Exception):
+        sys.stderr.flush()
+    os._exit(0)
+
+
+def _end_with(program: int) -> None:
+    """When the program that asks has died, nobody waits for the answer."""
+
+    def watch() -> None:
+        while os.getppid() == program:
+            time.sleep(_LOOK)
+        _end_children()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="program", daemon=True).start()
+
+
+def _end_children() -> None:
+    """Ends what a module has started when it was imported."""
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
+                children = file.read().split()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+
+
+def _compile_once() -> None:
+    """Workers start in half the time when this package is compiled, also where
+    Python has been told not to keep what it compiles."""
+    if not os.path.exists(importlib.util.cache_from_source(__file__)):
+        import compileall
+
+        package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        compileall.compile_dir(package, quiet=2)
+
+
+def answer(request: Dict[str, Any], trouble: str = "") -> Dict[str, Any]:
+    """The answer to a request; `trouble` is why no step could start."""
+    missing = [name for name, module in _NEEDED.items() if not importlib.util.find_spec(module)]
+    if "list" in request:
+        classes = _offers(request["list"])
+    elif trouble:
+        refusal = _refusal(SetupError("module", trouble))
+        classes = [{"error": refusal} for _ in request.get("classes", [])]
+    else:
+        classes = [_entry(wanted) for wanted in request.get("classes", [])]
+    own = [wanted["class"] for wanted in request.get("classes", [])]
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return {
+        "python": version,
+        "executable": name_of_path(sys.executable),
+        "missing": missing,
+        "classes": classes,
+        "sections": traitlets_config.sections(),
+        "refused": traitlets_config.refused(request.get("configuration", {}), own),
+        "odd": [shadowing.hides(file) for file in shadowing.loaded()],
+    }
+
+
+def _entry(wanted: Dict[str, Any]) -> Dict[str, Any]:
+    try:
+        cls = find_class(import_module(wanted["module"]), wanted["class"])
+    except SetupError as error:
+        return {"error": _refusal(error)}
+    facts = describe(cls, wanted.get("role", "stage"))
+    settings = wanted.get("settings", [])
+    if is_traits_class(cls):
+        facts["settings"] = traitlets_config.read(cls, settings)
+    facts["configurable"] = traitlets_config.is_configurable(cls)
+    facts["invalid"] = _invalid(cls, wanted, facts["schema"])
+    return {"ok": facts}
+
+
+def _invalid(cls: Any, wanted: Dict[str, Any], schema: Dict[str, Any]) -> Optional[str]:
+    """What a class of drpipe's bases says against its parameters by its `validate`."""
+    if not issubclass(cls, BASES[0]) or cls.validate is BASES[0].validate:
+        return None
+    params = dict(wanted.get("params") or {})
+    for name, text in wanted.get("settings", []):
+        params[name] = _value_of(text, schema["properties"].get(name, {}))
+    try:
+        instance, rest = make(cls, params)
+        prepare(instance, wanted["step"], wanted["next_steps"], None, None)
+        set_params(instance, rest)
+    except Exception:
+        # A worker says it, and what is wrong with the parameters the check of the schema.
+        return None
+    try:
+        instance.validate()
+    except Exception as error:
+        return str(error) or failures.summary(error)
+    return None
+
+
+def _value_of(text: str, schema: Dict[str, Any]) -> Any:
+    if schema.get("type") == "string":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _offers(module: str) -> List[Dict[str, Any]]:
+    try:
+        found = classes_of(import_module(module))
+    except SetupError as error:
+        return [{"name": module, "error": _refusal(error)}]
+    return [{"name": cls.__name__, "ok": describe(cls)} for cls in found]
+
+
+def _refusal(error: SetupError) -> Dict[str, Any]:
+    cause = error.__cause__
+    return {
+        "what": error.what,
+        "message": error.message,
+        "hint": error.hint,
+        "known": error.known,
+        "traceback": failures.traceback_of(cause) if cause is not None else "",
+    }
+
+
+def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
+    """What the configuration check needs to know of a class in this role."""
+    from .schema import schema_of
+    from .statefulness import gathers
+
+    kinds = [kind for kind, base in _KINDS.items() if issubclass(cls, base)]
+    if only_iterates(cls):
+        kinds = ["producer"]
+    schema = schema_of(cls)
+    return {
+        "kind": kinds[0] if kinds else None,
+        "doc": _first_line(cls),
+        "single": getattr(cls, "single", False) is True,
+        "gathers": gathers(cls, role, schema["properties"]),
+        "schema": schema,
+    }
+
+
+def _first_line(cls: Any) -> str:
+    lines = (cls.__dict__.get("__doc__") or "").strip().splitlines()
+    first = lines[0].strip() if lines else ""
+    # What a dataclass without a docstring is given says nothing new.
+    return "" if first.startswith(f"{cls.__name__}(") and first.endswith(")") else first

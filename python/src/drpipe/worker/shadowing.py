@@ -1,0 +1,111 @@
+"""Files that hide modules of Python itself: a `random.py` beside the configuration is
+found before Python's own, by numpy too."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import FrozenSet, List, NoReturn, Sequence
+
+#: The modules that a worker imports with its own.
+_OF_A_WORKER = (".log", ".build", ".emit", "..protocol.values", "..protocol.arrays")
+
+
+def _own_names() -> FrozenSet[str]:
+    names = getattr(sys, "stdlib_module_names", None)
+    if names is None:
+        # Python 3.9.
+        files = os.listdir(os.path.dirname(os.__file__))
+        names = {file.split(".")[0] for file in files}
+    return frozenset(names)
+
+
+def hiding(paths: Sequence[str]) -> List[str]:
+    """The files in these directories that hide modules of Python."""
+    names = _own_names()
+    found = []
+    for path in paths:
+        try:
+            entries = sorted(os.listdir(path or "."))
+        except OSError:
+            continue
+        for entry in entries:
+            file = os.path.join(path, entry)
+            name, extension = os.path.splitext(entry)
+            if name in names and (
+                extension == ".py" or os.path.isfile(os.path.join(file, "__init__.py"))
+            ):
+                found.append(file)
+    return found
+
+
+def loaded() -> List[str]:
+    """The files of modules in this process that have the names of Python's own."""
+    home = os.path.dirname(os.path.abspath(os.__file__))
+    found = []
+    for name in sorted(_own_names() & set(sys.modules)):
+        file = getattr(sys.modules[name], "__file__", None)
+        if name == "__main__" or not file or os.path.splitext(file)[1] != ".py":
+            continue
+        # Packages that are installed stand in for some of them on purpose.
+        installed = any(part.endswith("-packages") for part in file.split(os.sep))
+        if not installed and not os.path.abspath(file).startswith(home + os.sep):
+            found.append(file)
+    return found
+
+
+def why(files: Sequence[str]) -> str:
+    """What to do about such files; empty if there are none."""
+    if not files:
+        return ""
+    return f"{' and '.join(map(hides, files))}: rename {'it' if len(files) == 1 else 'them'}"
+
+
+def hides(file: str) -> str:
+    """What is odd about such a file."""
+    return f"{file} hides a module of Python itself"
+
+
+def trouble(paths: Sequence[str]) -> str:
+    """Why a worker cannot start where modules are looked for in these directories; empty
+    if it can, or if it is not because of such files."""
+    if not hiding(paths):
+        return ""
+    import subprocess
+
+    # As a worker does it, in a process of its own: here everything is there already.
+
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    main = os.path.join(os.path.dirname(package), "worker_main.py")
+    rehearsal = subprocess.run(
+        [sys.executable, main, "--rehearse", *paths],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        errors="replace",
+        check=False,
+    )
+    return rehearsal.stdout.strip() if rehearsal.returncode else ""
+
+
+def rehearse(paths: Sequence[str]) -> NoReturn:
+    """Imports what a worker imports, and ends the process with the reason if it cannot."""
+    import importlib
+    import importlib.util
+
+    sys.path[1:1] = paths
+    try:
+        for name in _OF_A_WORKER:
+            importlib.import_module(name, __package__)
+        for name in ("zmq", "msgpack", "numpy"):
+            if importlib.util.find_spec(name) is not None:
+                importlib.import_module(name)
+        from . import log
+
+        log.install()
+    except BaseException as error:
+        from ..protocol.failures import summary
+
+        print(f"{why(loaded() or hiding(paths))} ({summary(error)})", flush=True)
+        os._exit(1)
+    os._exit(0)

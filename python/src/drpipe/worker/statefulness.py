@@ -1,0 +1,70 @@
+"""Whether a class keeps something of its messages for its `finish`: then its
+worker cannot be replaced without a loss."""
+
+from __future__ import annotations
+
+import dis
+from types import FunctionType
+from typing import Any, Collection, Set
+
+from ..api.stage import BASES
+
+_GENERATOR = 0x20
+_SENDING = frozenset(["send", "send_msg"])
+_GIVEN = _SENDING | {"connections", "log", "name"}
+
+
+def gathers(cls: Any, role: str, parameters: Collection[str]) -> bool:
+    """What the class says of itself by its attribute `gathers`, or else what its
+    code shows: at the end of a pipeline that `run` and `finish` use a common
+    attribute other than a parameter, elsewhere that `finish` emits what such an
+    attribute holds.
+
+    >>> class Sum:
+    ...     def run(self, value): self.sum = self.sum + value
+    ...     def finish(self): self.send_msg(self.sum)
+    >>> gathers(Sum, "stage", [])
+    True
+    """
+    for base in cls.__mro__:
+        if base not in BASES and "gathers" in base.__dict__:
+            return base.__dict__["gathers"] is True
+    run, finish = getattr(cls, "run", None), getattr(cls, "finish", None)
+    if not isinstance(run, FunctionType) or not isinstance(finish, FunctionType):
+        return False
+    common = _attributes(run) & _attributes(finish) - _GIVEN - set(parameters)
+    kept = {name for name in common if not callable(getattr(cls, name, None))}
+    return bool(kept) and (role == "consumer" or _emits(finish))
+
+
+def _attributes(function: FunctionType) -> Set[str]:
+    """The attributes of `self` that the function uses."""
+    code = function.__code__
+    own = code.co_varnames[0] if code.co_argcount else None
+    found = set()
+    is_self = False
+    for step in dis.get_instructions(code):
+        if is_self and step.opname in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR"):
+            found.add(step.argval)
+        if step.opname in ("COPY", "DUP_TOP"):
+            # As in `self.sum += 1`.
+            continue
+        is_self = step.opname.startswith("LOAD_FAST") and _loaded(step.argval) == own
+    return found
+
+
+def _loaded(argument: Any) -> Any:
+    """From Python 3.13 on two loads may be one step: the latter is on top."""
+    return argument[-1] if isinstance(argument, tuple) else argument
+
+
+def _emits(finish: FunctionType) -> bool:
+    if finish.__code__.co_flags & _GENERATOR or _attributes(finish) & _SENDING:
+        return True
+    last: Any = None
+    for step in dis.get_instructions(finish):
+        returns = step.opname == "RETURN_VALUE" and last is not None
+        if returns and not (last.opname == "LOAD_CONST" and last.argval is None):
+            return True
+        last = step
+    return False
