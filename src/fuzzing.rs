@@ -9,22 +9,22 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::{self, Codec};
-use crate::config::plan::Plan;
-use crate::data::Data as _;
-use crate::error::Failure;
+use crate::base::failure::Failure;
+use crate::codec;
+use crate::driver::hub::input_of;
 use crate::event::Cause;
-use crate::message::Payload;
-use crate::parcel::{Output, Pack, Parcel};
-use crate::registry::{Kind, Registry};
+use crate::event::summary::Verdict;
+use crate::message::batch::{Output, Pack, Parcel};
+use crate::message::{Codec, Payload};
+use crate::plan::Plan;
+use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
 use crate::router::{
     Action, Batches, Blame, Completion, Input, Loss, Outcome, Production, Router, Stop, Suspect,
 };
 use crate::stage::Next;
+use crate::stage::data::Data as _;
+use crate::stage::registry::{Kind, Registry};
 use crate::stages::{FitsPath, Frame, Picture};
-use crate::summary::Verdict;
-use crate::transport::hub::input_of;
-use crate::transport::wire::{FromWorker, Sharing, ToWorker, VERSION};
 
 /// Made once: it takes longer than most inputs do.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
@@ -93,8 +93,8 @@ pub fn values(data: &[u8]) {
         3 => value::<String>(codec, String::TYPE, payload),
         4 => value::<i64>(codec, i64::TYPE, payload),
         5 => value::<Vec<(Option<u8>, Vec<String>)>>(codec, "fuzz", payload),
-        6 => value::<crate::buffer::Buffer<f64>>(codec, "fuzz", payload),
-        _ => value::<(crate::buffer::Buffer<u16>, crate::buffer::Buffer<f32>)>(
+        6 => value::<crate::memory::buffer::Buffer<f64>>(codec, "fuzz", payload),
+        _ => value::<(crate::memory::buffer::Buffer<u16>, crate::memory::buffer::Buffer<f32>)>(
             codec, "fuzz", payload,
         ),
     }

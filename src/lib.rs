@@ -9,57 +9,41 @@
 //! - To run a pipeline from a program: [`pipeline::Pipeline`].
 //! - The stages that come with drpipe: [`stages`].
 
-pub mod buffer;
+pub mod base;
 pub mod cli;
 mod codec;
 pub mod config;
-pub mod data;
-pub mod error;
+mod driver;
 pub mod event;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
-mod home;
-mod journal;
-pub mod ledger;
+pub mod memory;
 pub mod message;
+mod mock;
 pub mod monitor;
-mod name;
-mod nearest;
-pub mod note;
-mod observe;
-mod ours;
-mod parcel;
 pub mod pipeline;
-mod plain;
-mod pool;
+pub mod plan;
+mod protocol;
 mod python;
-mod quarantine;
-pub mod registry;
 mod report;
 mod router;
-mod scratch;
-mod secret;
-mod segment;
-mod shown;
+mod sinks;
 pub mod stage;
 #[path = "../stages/mod.rs"]
 pub mod stages;
 pub mod status;
-pub mod stream;
-pub mod summary;
-mod trace;
 mod transport;
 mod worker;
 
 /// What a stage needs: `use drpipe::prelude::*;`.
 pub mod prelude {
-    pub use crate::buffer::Buffer;
-    pub use crate::data::{Any, Data};
-    pub use crate::error::{Context as _, Failure, Result};
-    pub use crate::name::{name_of_path, path_of_name};
-    pub use crate::note::{announce_product, announce_warning};
+    pub use crate::base::failure::{Context as _, Failure, Result};
+    pub use crate::base::path_name::{name_of_path, path_of_name};
+    pub use crate::memory::buffer::Buffer;
     pub use crate::pipeline::{Mode, Pipeline};
-    pub use crate::registry::Registry;
+    pub use crate::stage::data::{Any, Data};
+    pub use crate::stage::notes::{announce_product, announce_warning};
+    pub use crate::stage::registry::Registry;
     pub use crate::stage::{Consumer, Context, Emitter, Next, Producer, Stage};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};

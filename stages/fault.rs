@@ -285,9 +285,9 @@ impl Producer for FaultyProducer {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::testing::{context_of, emitted, from_json, process, produce};
     use super::*;
-    use crate::data::Codec;
+    use crate::message::Codec;
+    use crate::stages::testing::{context_of, emitted, from_json, process, produce};
 
     fn message(number: i64) -> Any {
         Any::from_payload(number.to_payload(Codec::Bincode).unwrap(), Codec::Bincode).unwrap()

@@ -126,9 +126,9 @@ impl Consumer for Discard {
 mod tests {
     use serde_json::json;
 
-    use super::super::testing::{context_of, emitted, from_json, process};
     use super::*;
-    use crate::data::Codec;
+    use crate::message::Codec;
+    use crate::stages::testing::{context_of, emitted, from_json, process};
 
     fn message() -> Any {
         Any::from_payload(7_i64.to_payload(Codec::Bincode).unwrap(), Codec::Bincode).unwrap()

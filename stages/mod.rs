@@ -4,43 +4,34 @@
 use crate::prelude::*;
 
 mod claims;
-mod contact_sheet;
 mod fault;
 mod fits;
-mod fits_files;
 mod flow;
-mod frame;
-mod histogram_equalization;
-mod noise_removal;
+mod frames;
 mod numbers;
-mod outliers;
 mod own;
+mod pictures;
 mod product;
-mod read_fits;
-mod save_png;
-mod synth;
-mod synth_frames;
 #[cfg(test)]
 mod testing;
 mod text;
 pub(crate) mod whole_file;
-mod write_fits;
 
-pub use contact_sheet::ContactSheet;
 pub use fault::{Fault, FaultKind, FaultyProducer};
+pub use fits::fits_files::FitsFiles;
+pub use fits::read_fits::ReadFits;
+pub use fits::write_fits::WriteFits;
 pub use fits::{Hdu, Precision, ReadOptions, read_frame, read_frames, write_frame};
-pub use fits_files::FitsFiles;
 pub use flow::{Discard, Fail, FailHow, Pass, Sleep};
-pub use frame::{FitsPath, Frame, Picture, Pixels};
-pub use histogram_equalization::HistogramEqualization;
-pub use noise_removal::{NoiseRemoval, remove_noise};
+pub use frames::histogram_equalization::HistogramEqualization;
+pub use frames::noise_removal::{NoiseRemoval, remove_noise};
+pub use frames::synth_frames::SynthFrames;
+pub use frames::{FitsPath, Frame, Picture, Pixels};
 pub use numbers::{Add, EvenOdd, FormatNumber, Integers, Square, Sum};
 pub use own::Overwrite;
-pub use read_fits::ReadFits;
-pub use save_png::{SavePng, write_png};
-pub use synth_frames::SynthFrames;
+pub use pictures::contact_sheet::ContactSheet;
+pub use pictures::save_png::{SavePng, write_png};
 pub use text::{Lines, Uppercase, Words, WriteLines};
-pub use write_fits::WriteFits;
 
 /// Adds every built-in stage to `registry`.
 pub fn register(registry: &mut Registry) {

@@ -146,8 +146,8 @@ fn overflow(what: &str) -> Failure {
 mod tests {
     use serde_json::json;
 
-    use super::super::testing::{context_of, from_json, process, produce};
     use super::*;
+    use crate::stages::testing::{context_of, from_json, process, produce};
 
     fn values<T>(routed: Vec<(String, T)>) -> Vec<T> {
         routed.into_iter().map(|(_, value)| value).collect()

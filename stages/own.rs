@@ -259,8 +259,8 @@ impl Write for Fingerprint {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::context_of;
     use super::*;
+    use crate::stages::testing::context_of;
 
     fn guard(overwrite: Overwrite) -> Guard {
         Guard::new(overwrite, &context_of("own", "WRITE", &[]))

@@ -111,8 +111,8 @@ fn file_name(name: &str, suffix: &str) -> Result<String> {
 mod tests {
     use std::io::Write;
 
-    use super::super::testing::context_of;
     use super::*;
+    use crate::stages::testing::context_of;
 
     fn save(products: &Products, name: &str, source: &str, text: &str) -> Result<PathBuf> {
         let text = format!("{text}\n{}", products.mark());

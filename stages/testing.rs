@@ -1,7 +1,8 @@
 //! Runs a stage without the engine, for the tests beside the stages.
 
-use crate::data::Codec;
-use crate::parcel::{Gathered, Parcel};
+use crate::message::Codec;
+use crate::message::batch::Parcel;
+use crate::message::output::Gathered;
 use crate::prelude::*;
 use crate::stage::Outputs;
 

@@ -154,8 +154,8 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::testing::{consume, context_of, from_json, process, produce};
     use super::*;
+    use crate::stages::testing::{consume, context_of, from_json, process, produce};
 
     #[test]
     fn lines_come_without_their_ends() {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::ctl::CtlArgs;
-use super::driver::DriverArgs;
 use super::source::{Named, Source};
 use super::top::TopArgs;
-use crate::config::Address;
+use crate::cli::run::driving_process::DriverArgs;
 use crate::pipeline::Mode;
+use crate::plan::address::Address;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,8 +6,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
 use super::target::{self, Key, Problem, Target};
-use super::words;
-use super::{STOPPED, complain, print, say, tell};
+use super::{STOPPED, complain, format, print, say, tell};
 use crate::status::View;
 
 const EXAMPLES: &str = "\
@@ -145,8 +144,8 @@ fn list(runs: &[Target], json: bool) -> String {
         ["run", "state", "elapsed", "left", "finished", "failures", "bottleneck", "pipeline"];
     let cells = rows.iter().map(|row| {
         let number = |key: &str| row[key].as_u64().unwrap_or_default();
-        let time = |key: &str| row[key].as_f64().map_or_else(|| "-".to_owned(), words::clock);
-        let text = |key: &str| row[key].as_str().map_or_else(|| "-".to_owned(), words::one_line);
+        let time = |key: &str| row[key].as_f64().map_or_else(|| "-".to_owned(), format::clock);
+        let text = |key: &str| row[key].as_str().map_or_else(|| "-".to_owned(), format::one_line);
         let state = if row["paused"] == true { "paused".to_owned() } else { text("state") };
         let finished = match row["expected"].as_u64() {
             Some(expected) => format!("{}/{expected}", number("finished")),
@@ -162,7 +161,7 @@ fn list(runs: &[Target], json: bool) -> String {
             finished,
             failures,
             text("bottleneck"),
-            words::pipeline(&name("pipeline"), &name("directory")),
+            format::pipeline(&name("pipeline"), &name("directory")),
         ]
     });
     table(&headings, cells.collect())
@@ -196,14 +195,14 @@ fn status(run: &Target, json: bool) -> Result<String, Problem> {
 /// Where the run stands: a line, a sentence and a table of its steps.
 fn in_words(view: &View) -> String {
     let View { run, host, pid, .. } = view;
-    let (state, elapsed) = (words::state(view), words::clock(view.elapsed.as_secs_f64()));
-    let progress = words::progress(view);
-    let part = words::part(view).map(|part| words::percent(part) + ", ").unwrap_or_default();
+    let (state, elapsed) = (format::state(view), format::clock(view.elapsed.as_secs_f64()));
+    let progress = format::progress(view);
+    let part = format::part(view).map(|part| format::percent(part) + ", ").unwrap_or_default();
     let mut text = format!(
         "run {run} of {} on {host} (process {pid}): {state} for {elapsed}, {part}{progress}{}\n{}\n",
-        words::whose(view),
-        words::failures(view),
-        words::one_line(&words::sentence(view))
+        format::whose(view),
+        format::failures(view),
+        format::one_line(&format::sentence(view))
     );
     if view.state == crate::status::State::Ended {
         text = text.replacen(" for ", " after ", 1);
@@ -214,15 +213,15 @@ fn in_words(view: &View) -> String {
     ];
     let rows = view.steps.iter().map(|step| {
         vec![
-            words::one_line(&step.name),
-            words::standing(step.standing).to_owned(),
+            format::one_line(&step.name),
+            format::standing(step.standing).to_owned(),
             step.progressed.to_string(),
-            words::rate(step.rate),
-            words::queue(step),
-            words::held(step),
+            format::rate(step.rate),
+            format::queue(step),
+            format::held(step),
             format!("{}/{}", step.busy, step.workers),
-            words::span(step.median.as_secs_f64()),
-            words::span(step.p99.as_secs_f64()),
+            format::span(step.median.as_secs_f64()),
+            format::span(step.p99.as_secs_f64()),
             step.counts.failed.to_string(),
             step.counts.dropped.to_string(),
             step.counts.retried.to_string(),
@@ -234,7 +233,7 @@ fn in_words(view: &View) -> String {
         .map(|failure| {
             let entry = failure.entry.as_deref().unwrap_or("-");
             let reason = failure.reason.join(": ");
-            words::one_line(&format!("  {entry}  {}: {reason}", failure.step)) + "\n"
+            format::one_line(&format!("  {entry}  {}: {reason}", failure.step)) + "\n"
         })
         .collect();
     if !failures.is_empty() {

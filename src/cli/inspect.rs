@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::args::{CheckArgs, GraphFormat, StagesArgs};
-use super::words::one_line;
+use super::format::one_line;
 use super::{USAGE, complain, tell};
+use crate::base::nearest::nearest;
 use crate::config;
-use crate::config::plan::{Plan, Step};
-use crate::nearest::nearest;
 use crate::pipeline::Pipeline;
+use crate::plan::{Plan, Step};
 use crate::python::{self, Listed};
-use crate::registry::{Class, Registry};
+use crate::stage::registry::{Class, Registry};
 
 /// For programs, as it is.
 fn print(text: &str) -> ExitCode {

@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 
 use super::args::{CheckArgs, LogFormat, ModeArg, RunArgs};
-use super::driver::DriverArgs;
 use super::source::Source;
-use super::{STOPPED, USAGE, complain, ledger, print, run, say};
-use crate::pipeline::{Faults, Pipeline, Report, Verdict};
+use super::{STOPPED, USAGE, complain, print, run, say};
+use crate::cli::run::driving_process::DriverArgs;
+use crate::cli::run::ledger;
+use crate::event::summary::{Report, Verdict};
+use crate::mock::faults::Faults;
+use crate::pipeline::Pipeline;
 
 /// Runs the pipeline's graph with mocks and compares the ledger with what it must be.
 pub(super) fn check(mut pipeline: Pipeline, faults: &str, args: &CheckArgs) -> ExitCode {

@@ -2,29 +2,18 @@
 //! their own stages.
 
 mod args;
-mod closing;
 mod ctl;
-mod driver;
-mod events;
-mod inline;
+mod format;
 mod inspect;
-mod ledger;
-mod log;
-mod memory;
 mod mock;
 mod monitor;
-mod progress;
 mod quarantine;
 mod report;
 mod run;
-mod secrets;
-mod signals;
 mod source;
-mod summary;
 mod target;
 mod top;
 mod why;
-mod words;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -36,11 +25,12 @@ use clap::{CommandFactory, FromArgMatches};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::config::{ConfigError, Setting};
-use crate::nearest::nearest;
+use crate::base::escape;
+use crate::base::nearest::nearest;
+use crate::config::Setting;
 use crate::pipeline::{LoadError, Pipeline};
-use crate::registry::Registry;
-use crate::shown;
+use crate::plan::diagnostic::ConfigError;
+use crate::stage::registry::Registry;
 use crate::stage::{Consumer, Producer, Stage};
 use args::{Args, Command, QuarantineCommand};
 use source::Source;
@@ -131,17 +121,17 @@ impl Cli {
     /// Does what the program's arguments say. If a token is among them, the program first
     /// starts itself anew with that in its environment.
     pub fn run(self) -> ExitCode {
-        secrets::hide();
+        crate::cli::run::secrets::hide();
         self.run_with(std::env::args_os())
     }
 
     /// Does what `args` say; the first is the program's name. In a process that
     /// was started as a worker it does that work instead.
     pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
-        signals::survive_file_size_limit();
-        memory::spare_address_space();
+        crate::cli::run::signals::survive_file_size_limit();
+        crate::cli::run::memory::spare_address_space();
         crate::pipeline::serve_worker(&self.registry);
-        memory::end_in_order_without_memory();
+        crate::cli::run::memory::end_in_order_without_memory();
         let args = source::with_class_settings(source::in_home(args));
         let matches = match Args::command().try_get_matches_from(args) {
             Ok(matches) => matches,
@@ -163,7 +153,7 @@ impl Cli {
                 let args = command.into_run();
                 match self.load(&args.source) {
                     Ok(pipeline) if args.inline => {
-                        inline::become_interpreter(&pipeline, &args.source)
+                        crate::cli::run::inline::become_interpreter(&pipeline, &args.source)
                     }
                     Ok(pipeline) => run::run(pipeline, &args),
                     Err(code) => code,
@@ -204,7 +194,7 @@ impl Cli {
             QuarantineCommand::Show(args) => quarantine::show(&args),
             QuarantineCommand::Retry(args) => match self.load(&args.run.source) {
                 Ok(pipeline) if args.run.inline => {
-                    inline::become_interpreter(&pipeline, &args.run.source)
+                    crate::cli::run::inline::become_interpreter(&pipeline, &args.run.source)
                 }
                 Ok(pipeline) => quarantine::retry(pipeline, &args),
                 Err(code) => code,
@@ -233,7 +223,7 @@ impl Cli {
             let what = "is a FITS file; name the configuration first: drpipe CONFIG FRAMES";
             return Err(complain(USAGE, format_args!("error: {} {what}", config.display())));
         }
-        signals::hear().map_err(|error| {
+        crate::cli::run::signals::hear().map_err(|error| {
             complain(STOPPED, format_args!("error: cannot watch for signals: {error}"))
         })?;
         let settings = source.settings().map_err(|error| complain_of(&error))?;
@@ -299,7 +289,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 /// Says something to the user. A standard error that has gone away, because
 /// the terminal was closed, say, must not end a run.
 fn say(message: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{}", shown::message(&message.to_string()));
+    let _ = writeln!(std::io::stderr(), "{}", escape::message(&message.to_string()));
 }
 
 /// Says what is wrong.
@@ -316,7 +306,7 @@ fn complain_of(error: &ConfigError) -> ExitCode {
 
 /// Prints text for a person.
 fn tell(text: &str) -> ExitCode {
-    print(shown::lines(text).as_bytes())
+    print(escape::lines(text).as_bytes())
 }
 
 /// Prints what was asked for. A reader that has gone away needs nothing more;

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use super::args::{MonitorArgs, RunArgs};
 use super::{STOPPED, complain, say, target};
-use crate::config::plan::Plan;
 use crate::event::Level;
 use crate::monitor::{Elsewhere, Monitor, Options, show_all as serve};
 use crate::pipeline::Handle;
+use crate::plan::Plan;
 
 /// Shows all runs until it is ended.
 pub(super) fn show_all(args: MonitorArgs) -> ExitCode {

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::args::{EntriesArgs, RetryArgs};
+use super::format::one_line;
 use super::run::Performed;
-use super::words::one_line;
 use super::{STOPPED, USAGE, complain, print, run, say, tell};
-use crate::codec::{self, Codec};
-use crate::pipeline::{Pipeline, Verdict};
-use crate::quarantine::{Contents, Entry, Taken, find, is_pickle, read_payload, remove};
+use crate::codec;
+use crate::event::summary::Verdict;
+use crate::message::Codec;
+use crate::pipeline::Pipeline;
+use crate::sinks::quarantine::{Contents, Entry, Taken, find, is_pickle, read_payload, remove};
 
 const HEADINGS: [&str; 7] = ["entry", "step", "cause", "attempts", "time", "origin", "reason"];
 /// The longest header that is shown, in bytes.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::args::ReportArgs;
-use super::{STOPPED, USAGE, complain, print, say, summary};
+use super::{STOPPED, USAGE, complain, print, say};
+use crate::cli::run::run_files;
 use crate::report::{self, Chronicle};
 
 pub(super) fn report(args: &ReportArgs) -> ExitCode {
@@ -19,7 +20,7 @@ pub(super) fn report(args: &ReportArgs) -> ExitCode {
         // Whatever a journal says, the page is written here.
         None => PathBuf::from(chronicle.run().unwrap_or("run").replace('/', "_") + ".html"),
     };
-    match summary::write_text(&page, &file) {
+    match run_files::write_text(&page, &file) {
         Ok(()) => {
             if args.output.is_none() {
                 say(format_args!("the report is {}", file.display()));
@@ -38,6 +39,6 @@ pub(super) fn report(args: &ReportArgs) -> ExitCode {
 /// # Errors
 /// What the system says, in words.
 pub(super) fn leave(chronicle: &Chronicle, file: &Path) -> Result<(), String> {
-    summary::write_text(&chronicle.html(), file)
+    run_files::write_text(&chronicle.html(), file)
         .map_err(|error| format!("cannot write the report {}: {error}", file.display()))
 }

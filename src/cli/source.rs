@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
 
-use crate::config::{ConfigError, Setting};
-use crate::home;
-use crate::secret;
+use crate::base::{home, redact};
+use crate::config::Setting;
+use crate::plan::diagnostic::ConfigError;
 
 /// So many frames are repeated in the words for a further run.
 const MOST_FRAMES: usize = 4;
@@ -81,7 +81,7 @@ impl Source {
 
     /// The options for the same settings.
     pub(super) fn settings_again(&self) -> impl Iterator<Item = String> + '_ {
-        secret::command(self.set.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]))
+        redact::command(self.set.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]))
             .into_iter()
     }
 

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::WhyArgs;
-use super::ledger::duration;
-use super::words::one_line;
+use super::format::one_line;
 use super::{STOPPED, USAGE, complain, print, say, tell};
-use crate::journal::JournalError;
-use crate::journal::lineage::{Gathered, Input, Lineage, Part, like};
-use crate::journal::read::{Attempt, Journal};
+use crate::cli::run::ledger::duration;
+use crate::sinks::journal::JournalError;
+use crate::sinks::journal::lineage::{Gathered, Input, Lineage, Part, like};
+use crate::sinks::journal::read::{Attempt, Journal};
 
 /// The exit code if the journal knows nothing of the path.
 const NOT_FOUND: u8 = 1;

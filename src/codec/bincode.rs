@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::buffer::{collect_frames, provide_frames, within};
-use crate::error::{Failure, Result};
+use crate::base::failure::{Failure, Result};
+use crate::memory::collect::{collect_frames, provide_frames, within};
 use crate::message::{Codec, Header, Payload};
 
 /// The largest header that is decoded, in bytes. Without a limit a forged

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Result;
+use crate::base::failure::Result;
 use crate::message::Payload;
 
 pub use crate::message::Codec;
 pub(crate) use messagepack::{pickled, readable};
 
 /// Appends the serialized `value` to `header` and returns its
-/// [`Buffer`](crate::buffer::Buffer)s, which travel beside it. `name` is that of
+/// [`Buffer`](crate::memory::buffer::Buffer)s, which travel beside it. `name` is that of
 /// its type.
 ///
 /// # Errors

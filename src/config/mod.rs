@@ -2,48 +2,33 @@
 //!
 //! [`load`] reads the text of a file, in drpipe's own spelling or in ctapipe's,
 //! brings both to the same step specifications, checks them and gives a
-//! [`Plan`](plan::Plan), or everything that is wrong at once. Nothing here
+//! [`Plan`](crate::plan::Plan), or everything that is wrong at once. Nothing here
 //! touches files, threads or clocks; relative paths stay as they are given, so
 //! they are relative to the current directory of the run.
 
-mod address;
-mod assemble;
-mod check;
-mod closed;
-mod codecs;
-mod diagnostic;
-mod graph;
-mod keys;
-mod lower;
-mod node;
+mod dialect;
+mod foreign;
 mod params;
-mod places;
-pub mod plan;
-mod python;
-mod report;
 mod schema;
 mod sections;
-mod settings;
-pub(crate) mod spec;
+pub(crate) mod settings;
 mod steps;
-mod types;
-mod validate;
+pub(crate) mod text;
 
-pub use address::Address;
-pub use assemble::Loaded;
-pub(crate) use assemble::{assemble, fnv1a};
-pub use diagnostic::{ConfigError, Diagnostic, Place, Severity};
-pub use graph::{dot, mermaid};
-pub use python::{About, Describe, Described, Sections, Unusable, Wanted};
+pub use crate::plan::address::Address;
+pub use crate::plan::assemble::Loaded;
+pub use crate::plan::diagnostic::{ConfigError, Diagnostic, Place, Severity};
+pub use crate::plan::draw::{dot, mermaid};
+pub use foreign::{About, Describe, Described, Sections, Unusable, Wanted};
 pub use schema::schema;
 pub use settings::Setting;
 
-use crate::registry::Registry;
-use assemble::Rules;
-use check::Loops;
-use lower::Spelling;
-use report::Report;
-use spec::StepSpec;
+use crate::plan::assemble::Rules;
+use crate::plan::edges::Loops;
+use crate::plan::findings::Report;
+use crate::plan::spec::StepSpec;
+use crate::stage::registry::Registry;
+use dialect::Spelling;
 
 /// Checks a configuration and plans its run.
 ///
@@ -75,7 +60,7 @@ pub fn load_with(
     describe: &mut Describe<'_>,
 ) -> Result<Loaded, ConfigError> {
     let (root, mut report) = Report::read(text, file, settings)?;
-    let lowered = lower::lower(&root, registry, settings, &mut report);
+    let lowered = dialect::lower(&root, registry, settings, &mut report);
     let (specs, incomplete) = steps::specs(&lowered, registry, settings, describe, &mut report);
     let loops = match lowered.spelling {
         Spelling::Native => Loops::Declared,
@@ -84,29 +69,29 @@ pub fn load_with(
     let rules = Rules { loops, incomplete, registry: Some(registry) };
     let monitor = lowered.monitor();
     let sequential = mode(&lowered, &specs, &mut report);
-    let mut plan = assemble::plan(specs, lowered.quarantine, &rules, &mut report);
+    let mut plan = crate::plan::assemble::plan(specs, lowered.quarantine, &rules, &mut report);
     plan.monitor = monitor;
     plan.ordered = lowered.ordered;
     plan.sequential = sequential;
-    plan.identity = places::identity(&name(&root, file), &plan.steps);
-    plan.reads = places::declared("reads", &plan.steps, registry);
-    plan.writes = places::declared("writes", &plan.steps, registry);
+    plan.identity = crate::plan::paths::identity(&name(&root, file), &plan.steps);
+    plan.reads = crate::plan::paths::declared("reads", &plan.steps, registry);
+    plan.writes = crate::plan::paths::declared("writes", &plan.steps, registry);
     plan.name = lowered.name;
     let warnings = report.finish(Some(&root))?;
     Ok(Loaded { plan, warnings })
 }
 
 /// Whether the file asks for one step after the other.
-fn mode(lowered: &lower::Lowered<'_>, specs: &[StepSpec], report: &mut Report<'_>) -> bool {
+fn mode(lowered: &dialect::Lowered<'_>, specs: &[StepSpec], report: &mut Report<'_>) -> bool {
     let Some((mode, origin)) = &lowered.mode else { return false };
-    if *mode == lower::Mode::Threads && specs.iter().any(|spec| spec.python.is_some()) {
+    if *mode == dialect::Mode::Threads && specs.iter().any(|spec| spec.python.is_some()) {
         report.warning(origin, "steps in Python run in processes of their own all the same", "");
     }
-    *mode == lower::Mode::Sequential
+    *mode == dialect::Mode::Sequential
 }
 
 /// What a pipeline is called: by itself, or else by its file without the ending.
-fn name(root: &node::Node, file: &str) -> String {
+fn name(root: &text::Node, file: &str) -> String {
     let own = root.get("name").map(|member| member.value.to_value());
     let own = own.as_ref().and_then(serde_json::Value::as_str).filter(|name| !name.is_empty());
     let stem = || std::path::Path::new(file).file_stem().unwrap_or_default().to_string_lossy();

@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{CTAPIPE, FLOW, Key, NATIVE, STEP, Shape};
-use super::python::OWN;
-use crate::registry::{Class, Registry};
+use super::foreign::OWN;
+use crate::plan::model::{CTAPIPE, FLOW, Key, NATIVE, STEP, Shape};
+use crate::stage::registry::{Class, Registry};
 
 /// The JSON Schema (draft 2020-12) of a configuration file that uses the
 /// classes of `registry`, in either spelling.

@@ -4,16 +4,16 @@
 
 use serde_json::Value;
 
-use super::diagnostic::{did_you_mean, quote};
-use super::keys;
-use super::lower::{Lowered, Spelling, unknown_key};
-use super::node::{Member, Node};
-use super::python::{Found, Sections};
-use super::report::Report;
-use super::spec::Origin;
+use super::dialect::{Lowered, Spelling, unknown_key};
+use super::foreign::{Found, Sections};
 use super::steps::Draft;
-use crate::nearest::nearest;
-use crate::registry::{Class, Registry};
+use super::text::{Member, Node};
+use crate::base::nearest::nearest;
+use crate::plan::diagnostic::{did_you_mean, quote};
+use crate::plan::findings::Report;
+use crate::plan::model;
+use crate::plan::spec::Origin;
+use crate::stage::registry::{Class, Registry};
 
 /// What is known of who takes which section.
 pub(crate) struct Claims<'c> {
@@ -102,7 +102,7 @@ impl<'c> Claims<'c> {
             let message = format!("nothing that is known here takes the section {}", quote(name));
             report.warning(&origin, message, did_you_mean(nearest(name, self.classes())));
         } else if !self.unsure {
-            unknown_key(section, keys::NATIVE, self.classes(), report);
+            unknown_key(section, model::NATIVE, self.classes(), report);
         }
     }
 

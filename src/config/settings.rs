@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::diagnostic::{Diagnostic, Place, Severity};
+use crate::plan::diagnostic::{Diagnostic, Place, Severity};
 
 /// One setting of the command line; it beats the file, and a later one beats
 /// an earlier one.

@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::diagnostic::{did_you_mean, quote};
-use super::keys::{self, STEP};
-use super::lower::{Lowered, Spelling, checked, is_top_level, unknown_key, wrong_value};
-use super::node::Node;
+use super::dialect::{Lowered, Spelling, checked, is_top_level, unknown_key, wrong_value};
+use super::foreign;
+use super::foreign::{Describe, Found, InPython};
 use super::params::Params;
-use super::python::{self, Describe, Found, InPython};
-use super::report::Report;
 use super::sections::Claims;
 use super::settings::{PRODUCER, Setting};
-use super::spec::{
+use super::text::Node;
+use crate::base::failure::Failure;
+use crate::base::nearest::nearest;
+use crate::plan::diagnostic::{did_you_mean, quote};
+use crate::plan::findings::Report;
+use crate::plan::model;
+use crate::plan::model::STEP;
+use crate::plan::spec::{
     BACKOFF, LOST_RETRIES, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, Workers,
 };
-use crate::error::Failure;
-use crate::nearest::nearest;
-use crate::registry::{Class, Kind, Registry};
+use crate::stage::registry::{Class, Kind, Registry};
 
 /// A step with the settings of the command line.
 pub(crate) struct Draft<'d> {
@@ -69,7 +71,7 @@ pub(crate) fn specs(
         }
     }
     apply(settings, &mut drafts, report);
-    let found = python::describe(&mut drafts, lowered, registry, settings, describe, report);
+    let found = foreign::describe(&mut drafts, lowered, registry, settings, describe, report);
     let claims = Claims::new(&drafts, &found, lowered.spelling, registry);
     claims.check_sections(lowered, report);
     for (index, setting) in settings.iter().enumerate().filter(|(_, s)| !is_top_level(s)) {
@@ -134,7 +136,7 @@ fn apply_to_step(setting: &Setting, index: usize, draft: &mut Draft<'_>, report:
         draft.params.set(param, setting, index);
         return;
     }
-    let Some(key) = keys::find(STEP, &setting.key) else {
+    let Some(key) = model::find(STEP, &setting.key) else {
         draft.params.set(&setting.key, setting, index);
         return;
     };
@@ -181,7 +183,7 @@ fn spec(
         let (min, max) = (threads.min + processes.min, threads.max + processes.max);
         (threads, processes) = (Workers::exactly(0), Workers { min, max });
     } else if class.is_some() {
-        python::without_effect(draft, spelling, report);
+        foreign::without_effect(draft, spelling, report);
     }
     limits_need_processes(draft, threads, report);
     without_effect(draft, report);
@@ -196,11 +198,11 @@ fn spec(
         gathers: usable.is_some_and(Class::gathers),
         threads,
         processes,
-        timeout: draft.fields.get("timeout").and_then(|field| keys::seconds(&field.value)),
+        timeout: draft.fields.get("timeout").and_then(|field| model::seconds(&field.value)),
         memory_limit: draft
             .fields
             .get("memory_limit")
-            .and_then(|field| keys::bytes(&field.value).flatten()),
+            .and_then(|field| model::bytes(&field.value).flatten()),
         queue_limit: queue_limit(draft, spelling, report),
         queue_bytes: queue_bytes(draft, report),
         next_steps: links(draft, "next_steps", report),
@@ -208,22 +210,22 @@ fn spec(
         on_error: draft
             .fields
             .get("on_error")
-            .and_then(|field| keys::on_error(&field.value))
+            .and_then(|field| model::on_error(&field.value))
             .unwrap_or_default(),
         retries: draft
             .fields
             .get("retries")
-            .and_then(|field| keys::number(&field.value))
+            .and_then(|field| model::number(&field.value))
             .map_or(0, |retries| retries as u32),
         lost_retries: draft
             .fields
             .get("lost_retries")
-            .and_then(|field| keys::number(&field.value))
+            .and_then(|field| model::number(&field.value))
             .map_or(LOST_RETRIES, |retries| retries as u32),
         backoff: draft
             .fields
             .get("backoff")
-            .and_then(|field| keys::seconds(&field.value))
+            .and_then(|field| model::seconds(&field.value))
             .unwrap_or(BACKOFF),
         params,
         build,
@@ -236,7 +238,7 @@ fn spec(
 }
 
 /// Stands for a class in error; a plan is never made of it.
-fn failing_build() -> crate::registry::Build {
+fn failing_build() -> crate::stage::registry::Build {
     Arc::new(|| Err(Failure::permanent("the configuration is in error")))
 }
 
@@ -319,7 +321,7 @@ fn fits(kind: Kind, role: Role) -> bool {
 /// The numbers of workers on threads and in processes.
 fn workers(draft: &Draft<'_>, report: &mut Report<'_>) -> (Workers, Workers) {
     let (none, one) = (Workers::exactly(0), Workers::exactly(1));
-    let given = |key: &str| draft.fields.get(key).and_then(|field| keys::workers(&field.value));
+    let given = |key: &str| draft.fields.get(key).and_then(|field| model::workers(&field.value));
     for key in ["nb_thread", "nb_process"] {
         if let Some(Workers { min, max }) = given(key).filter(|given| given.min > given.max) {
             let message = format!("found a min of {min} above a max of {max}");
@@ -368,14 +370,14 @@ fn without_effect(draft: &Draft<'_>, report: &mut Report<'_>) {
 
 fn queue_limit(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) -> Option<usize> {
     let Some(field) = draft.fields.get("queue_limit") else { return Some(QUEUE_LIMIT) };
-    if keys::is_zero(&field.value) {
+    if model::is_zero(&field.value) {
         // In the first model a queue takes one message more than its limit.
-        if let (Spelling::Native, Some(key)) = (spelling, keys::find(STEP, "queue_limit")) {
+        if let (Spelling::Native, Some(key)) = (spelling, model::find(STEP, "queue_limit")) {
             wrong_value(key, &field.value, &field.origin, report);
         }
         return Some(1);
     }
-    let limit = keys::number(&field.value).map(|limit| limit as usize);
+    let limit = model::number(&field.value).map(|limit| limit as usize);
     if limit.is_none() {
         unbounded("queue_limit", field, report);
     }
@@ -384,7 +386,7 @@ fn queue_limit(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) -
 
 fn queue_bytes(draft: &Draft<'_>, report: &mut Report<'_>) -> Option<u64> {
     let Some(field) = draft.fields.get("queue_bytes") else { return Some(QUEUE_BYTES) };
-    let limit = keys::bytes(&field.value).flatten();
+    let limit = model::bytes(&field.value).flatten();
     if limit.is_none() {
         unbounded("queue_bytes", field, report);
     }

@@ -5,18 +5,8 @@
 //! of its own, reads the run's stream of events, and ends with the run.
 
 mod client;
-mod feed;
-mod guard;
-mod listen;
-mod metrics;
-mod own;
-mod pages;
-mod relay;
-mod routes;
-mod serve;
-mod several;
-mod socket;
-mod thumbnail;
+mod directory;
+mod server;
 
 use std::future::Future;
 use std::io;
@@ -30,19 +20,19 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 pub use client::{Client, ClientError, Lines, NextLine};
-pub use socket::{LiveRun, find_run, live_runs, unsafe_places};
+pub use directory::{LiveRun, find_run, live_runs, unsafe_places};
 
-use crate::config::Address;
 use crate::event::Level;
+use crate::monitor::server::access::Doors;
+use crate::monitor::server::listen::{Listening, NotListening, listen};
+use crate::monitor::server::local_run::Own;
+use crate::monitor::server::remote_runs::Several;
+use crate::monitor::server::routes::{Shown, Site};
 use crate::pipeline::Control;
-use crate::stream::Stream;
-use guard::Doors;
-use listen::{Listening, NotListening, listen};
-use own::Own;
-use routes::{Shown, Site};
-use serve::Server;
-use several::Several;
-use socket::RunSocket;
+use crate::plan::address::Address;
+use crate::status::stream::Stream;
+use directory::RunSocket;
+use server::Server;
 
 /// Where a run is to be seen, beside the socket of this user.
 #[derive(Debug, Clone, Default)]
@@ -113,9 +103,10 @@ async fn show(
     let shown = Shown::Own(Arc::clone(&own));
     let doors = Doors { token, names: names(address.as_ref()) };
     let has_token = doors.token.is_some();
-    let (server, ending) = serve::begin(routes::router(Arc::new(Site { doors, shown })));
+    let (server, ending) =
+        server::begin(crate::monitor::server::routes::router(Arc::new(Site { doors, shown })));
     // What runs have left here that were killed goes.
-    drop(tokio::task::spawn_blocking(socket::live_runs));
+    drop(tokio::task::spawn_blocking(directory::live_runs));
     let teller = Arc::clone(&own);
     let telling = tokio::spawn(async move { teller.tell().await });
     let network = async {
@@ -241,7 +232,8 @@ pub fn show_all(
         let doors = Doors { token: options.token, names: names(Some(&address)) };
         let has_token = doors.token.is_some();
         let shown = Shown::Several(Arc::clone(&several));
-        let (server, _ending) = serve::begin(routes::router(Arc::new(Site { doors, shown })));
+        let (server, _ending) =
+            server::begin(crate::monitor::server::routes::router(Arc::new(Site { doors, shown })));
         match listen(&address, false).await {
             Ok(listening) => {
                 let (level, words) = listening.in_words(&address, has_token);

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{JournalFile, Pipeline};
-use crate::config::plan::OnError;
-use crate::config::spec::{Role, StepSpec, Workers};
-use crate::config::{ConfigError, assemble};
-use crate::registry::{
+use crate::plan::OnError;
+use crate::plan::assemble::assemble;
+use crate::plan::diagnostic::ConfigError;
+use crate::plan::spec::{Role, StepSpec, Workers};
+use crate::stage::registry::{
     build_consumer, build_producer, build_stage, of_consumer, of_producer, of_stage,
 };
 use crate::stage::{Consumer, Producer, Stage};

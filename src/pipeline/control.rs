@@ -6,11 +6,12 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::nearest::nearest;
-use crate::quarantine::{self, Taken};
+use crate::base::nearest::nearest;
+use crate::driver::hub::{Command, Commander};
 use crate::router::{Steer, Stop};
-use crate::stream::Stream;
-use crate::transport::hub::{Command, Commander};
+use crate::sinks::quarantine;
+use crate::sinks::quarantine::Taken;
+use crate::status::stream::Stream;
 
 /// The router answers within microseconds; in the sequential mode it does so between
 /// two messages.

@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::private::Private;
-use super::starter::Starter;
+use super::launch::Starter;
+use super::private_directory::Private;
 use super::{Mode, RunError, report};
-use crate::config::plan::Plan;
-use crate::observe::Outlet;
+use crate::driver::hub::{Commander, Commands, Hub};
+use crate::driver::sequential;
+use crate::event::summary::Report;
+use crate::plan::Plan;
 use crate::python::Carried;
 use crate::router::{Batches, Router};
+use crate::sinks::Outlet;
 use crate::stage::Context;
-use crate::summary::Report;
-use crate::transport::Inproc;
-use crate::transport::hub::{Commander, Commands, Hub};
-use crate::worker::sequential;
+use crate::transport::zmq::Inproc;
 use crate::worker::supervisor::Supervisor;
 
 /// Worker threads that are stopped at once are waited for this long.

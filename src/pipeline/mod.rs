@@ -3,14 +3,12 @@
 mod builder;
 mod control;
 mod execution;
-mod faults;
-mod mock;
-mod places;
-mod private;
+mod launch;
+mod lifecycle;
+mod overlap;
+mod private_directory;
 mod report;
 mod retry;
-mod starter;
-mod words;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,32 +17,34 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::codec::Codec;
-use crate::config::plan::Plan;
-use crate::config::{self, About, ConfigError, Diagnostic, Loaded, Setting, Unusable, Wanted};
+use crate::base::{redact, scratch};
+use crate::config;
+use crate::config::{About, Setting, Unusable, Wanted};
+use crate::driver::hub;
+use crate::driver::hub::{Command, Commander, HubError};
 use crate::event::Event;
-use crate::journal::{Journal, Owner};
-use crate::observe::Outlet;
+use crate::message::Codec;
+use crate::plan::Plan;
+use crate::plan::assemble::Loaded;
+use crate::plan::diagnostic::{ConfigError, Diagnostic};
 use crate::python::{Carried, Questions};
-use crate::quarantine::{Keeper, Retried};
-use crate::registry::Registry;
 use crate::router::Batches;
-use crate::scratch;
-use crate::secret;
-use crate::stream::Stream;
-use crate::trace::Trace;
-use crate::transport::hub::{self, Command, Commander, HubError};
+use crate::sinks::Outlet;
+use crate::sinks::journal::{Journal, Owner};
+use crate::sinks::quarantine::{Keeper, Retried};
+use crate::sinks::trace::Trace;
+use crate::stage::registry::Registry;
+use crate::status::stream::Stream;
 use crate::worker::process;
 
 use execution::Execution;
-use private::{LONGEST_PRIVATE, Private};
-use words::{LastWord, opened, run_name};
+use lifecycle::{LastWord, opened, run_name};
+use private_directory::{LONGEST_PRIVATE, Private};
 
-pub use crate::journal::JournalError;
-pub use crate::summary::{Report, StepReport, Verdict};
+pub use crate::event::summary::{Report, StepReport, Verdict};
+pub use crate::sinks::journal::JournalError;
 pub use builder::Builder;
 pub use control::{Control, SteerError};
-pub(crate) use faults::Faults;
 
 /// How the workers of a run are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,7 +60,7 @@ pub enum Mode {
 
 /// A checked pipeline, ready to run.
 pub struct Pipeline {
-    plan: Plan,
+    pub(crate) plan: Plan,
     warnings: Vec<Diagnostic>,
     retried: Retried,
     journal: Option<JournalFile>,
@@ -184,7 +184,7 @@ impl Pipeline {
         let name = Path::new(file).file_stem().filter(|_| file != "<stdin>" && file != "-");
         let name = name.map(|name| name.to_string_lossy().into_owned());
         let mut loaded = config::load_with(text, file, registry, settings, &mut describe)?;
-        loaded.warnings.extend(places::warnings(&loaded.plan));
+        loaded.warnings.extend(overlap::warnings(&loaded.plan));
         Ok(Self { carried: carried.and_then(Result::ok), file: name, ..Self::of(loaded) })
     }
 
@@ -248,7 +248,7 @@ impl Pipeline {
     /// Records in the file `path` what becomes of each item of the producer, step
     /// by step. With `resume`, what the file has as done is not done again.
     ///
-    /// An item is what the producer emits with an origin ([`crate::data::Data::origin`]), and all
+    /// An item is what the producer emits with an origin ([`crate::stage::data::Data::origin`]), and all
     /// that descends from it. It is done if every message of it is, at every step;
     /// what failed, what was in flight when a run ended in whatever way, and what
     /// reached a step that gathers ([`crate::stage::Stage::GATHERS`]) is done again, as is every item
@@ -292,7 +292,7 @@ impl Pipeline {
     /// Says by which command the run was asked for: those who watch it see that, but for the
     /// values of options and settings that are called a token, a password or a secret.
     pub fn set_command(&mut self, arguments: impl IntoIterator<Item = String>) {
-        self.command = secret::command(arguments);
+        self.command = redact::command(arguments);
     }
 
     /// Starts a run in the background.
@@ -457,7 +457,7 @@ impl Handle {
 pub fn serve_worker(registry: &Registry) {
     if process::is_worker() {
         let mut registry = registry.clone();
-        mock::register(&mut registry);
+        crate::mock::register(&mut registry);
         process::run(&registry);
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::Mode;
-use crate::config::plan::Plan;
-use crate::observe::Left;
+use crate::event::summary::{LIMITS, Report, StepReport, Verdict};
+use crate::plan::Plan;
 use crate::router::Router;
-use crate::summary::{LIMITS, Report, StepReport, Verdict};
+use crate::sinks::Left;
 
 pub(super) fn report(
     run: String,

@@ -8,14 +8,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Pipeline;
-use crate::codec::Codec;
-use crate::config::plan::{OnError, Plan, Route, Step};
-use crate::data::{ANY, Data};
-use crate::error::{Failure, Result};
-use crate::message::Payload;
-use crate::nearest::nearest;
-use crate::quarantine::{Contents, Retried, read_payload};
-use crate::registry::{Kind, build_producer};
+use crate::base::failure::{Failure, Result};
+use crate::base::nearest::nearest;
+use crate::message::{Codec, Payload};
+use crate::plan::{OnError, Plan, Route, Step};
+use crate::sinks::quarantine::{Contents, Retried, read_payload};
+use crate::stage::data::{ANY, Data};
+use crate::stage::registry::{Kind, build_producer};
 use crate::stage::{Emitter, Next, Producer};
 
 /// The name of the step that emits the inputs, if no other step has it.

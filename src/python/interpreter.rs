@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::nearest::nearest;
+use crate::base::nearest::nearest;
 
 /// Of several interpreters on PATH the first of these is taken.
 const USUAL: [&str; 2] = ["python3", "python"];

@@ -5,13 +5,13 @@
 //! - `interpreter`: which one is meant
 //! - `probe`: questions to it
 
-mod carried;
+mod bundled;
 mod interpreter;
 mod probe;
 
 use std::path::PathBuf;
 
-pub(crate) use carried::Carried;
+pub(crate) use bundled::Carried;
 pub(crate) use probe::{Listed, Questions, end_questions};
 
 /// The classes that a module offers.

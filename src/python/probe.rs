@@ -14,10 +14,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Carried, interpreter};
-use crate::config::plan::Python;
+use crate::base::path_name::{as_text, name_of_path};
 use crate::config::{About, Described, Sections, Unusable, Wanted};
-use crate::name::{as_text, name_of_path};
-use crate::registry::{Class, Kind};
+use crate::plan::Python;
+use crate::stage::registry::{Class, Kind};
 
 /// Importing a module takes less than this.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -324,7 +324,7 @@ fn described(wanted: &Wanted, python: Python, entry: Entry) -> Result<Described,
 fn unusable(wanted: &Wanted, trouble: Trouble) -> Unusable {
     let Trouble { what, message, hint, known } = trouble;
     let about = if what == "class" { About::Class } else { About::Module };
-    let near = crate::nearest::nearest(&wanted.class, known.iter().map(String::as_str));
+    let near = crate::base::nearest::nearest(&wanted.class, known.iter().map(String::as_str));
     let hint = match near {
         Some(near) if what == "class" => format!("did you mean \"{near}\"?"),
         _ => hint,

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::Chronicle;
 use super::markup::{at, of, text};
-use crate::config::plan::OnError;
 use crate::event::{Cause, Level};
+use crate::plan::OnError;
 use crate::status::FailureLine;
 
 /// So many failures are shown at once; the others are folded away.

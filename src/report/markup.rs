@@ -4,14 +4,14 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::name::name_of_path;
-use crate::shown;
+use crate::base::escape;
+use crate::base::path_name::name_of_path;
 
 /// Text as it may stand between tags and within quotes. What would be unseen, or would
 /// turn the direction of the words around it, is named instead.
 pub(super) fn text(text: impl Display) -> String {
     let mut escaped = String::new();
-    for c in shown::lines(&text.to_string()).chars() {
+    for c in escape::lines(&text.to_string()).chars() {
         match c {
             '&' => escaped += "&amp;",
             '<' => escaped += "&lt;",

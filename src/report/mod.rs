@@ -7,9 +7,9 @@
 //! - `markup`: texts and numbers as they stand there
 
 mod charts;
+mod document;
 mod failures;
 mod markup;
-mod page;
 mod sections;
 mod source;
 
@@ -100,7 +100,7 @@ impl Chronicle {
 
     /// The report as a page of HTML that needs nothing else.
     pub(crate) fn html(&self) -> String {
-        page::page(self)
+        document::page(self)
     }
 
     fn has_ended(&self) -> bool {

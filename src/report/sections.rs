@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::Chronicle;
 use super::charts::{queue, throughput, timelines};
 use super::markup::{at, count, duration, link, of, percent, quoted, rate, text};
-use crate::ledger::Counts;
-use crate::registry::Kind;
+use crate::event::counts::Counts;
+use crate::stage::registry::Kind;
 use crate::status::{History, StepView, View};
 
 /// So many workers have a timeline; what is beyond is counted.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Chronicle;
+use crate::base::nearest::nearest;
+use crate::base::path_name::path_of_name;
+use crate::base::regular_file;
 use crate::event::Told;
-use crate::journal::JournalError;
-use crate::journal::read::{Journal, Run};
-use crate::name::path_of_name;
-use crate::nearest::nearest;
-use crate::plain;
+use crate::sinks::journal::JournalError;
+use crate::sinks::journal::read::{Journal, Run};
 use crate::status::ProductLine;
 
 /// A line of more bytes is no event.
@@ -47,7 +47,7 @@ pub(crate) enum ReadError {
 /// If the file is neither or cannot be read.
 pub(crate) fn read(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadError> {
     let unreadable = |error| ReadError::Unreadable { path: path.to_owned(), error };
-    let mut file = plain::open(path).map_err(unreadable)?;
+    let mut file = regular_file::open(path).map_err(unreadable)?;
     let mut beginning = Vec::new();
     file.by_ref().take(DATABASE.len() as u64).read_to_end(&mut beginning).map_err(unreadable)?;
     if beginning == DATABASE {

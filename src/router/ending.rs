@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 use super::{Action, Held, Phase, ProducerState, Router, State, Worker};
-use crate::config::plan::Plan;
-use crate::error::Result;
+use crate::base::failure::Result;
 use crate::event::Event;
-use crate::parcel::{Output, Parcel};
+use crate::message::batch::{Output, Parcel};
+use crate::plan::Plan;
 
 pub(super) struct Groups {
     /// The group of each step.

@@ -8,11 +8,11 @@ use super::span::Attempt;
 use super::{
     Action, Blame, Casualty, Loss, Phase, ProducerState, Ran, Router, State, Suspect, Worker,
 };
-use crate::config::plan::OnError;
-use crate::error::Failure;
+use crate::base::failure::Failure;
 use crate::event::{Cause, Event};
 use crate::message::Message;
-use crate::parcel::Parcel;
+use crate::message::batch::Parcel;
+use crate::plan::OnError;
 
 /// How often the workers of a step may be lost without any work done in between.
 const MOST_IN_VAIN: u32 = 6;

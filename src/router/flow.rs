@@ -6,9 +6,9 @@ use super::{
     Action, Attempted, Batches, Completion, Held, Outcome, Phase, ProducerState, Production,
     Router, State, Worker,
 };
-use crate::config::plan::Route;
 use crate::event::Cause;
-use crate::parcel::{Output, Parcel};
+use crate::message::batch::{Output, Parcel};
+use crate::plan::Route;
 use crate::stage::Next;
 
 /// A worker is given as much work ahead as it does in about this time: short

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Failure, Result};
+use crate::base::failure::{Failure, Result};
 use crate::event::{Cause, Event};
+use crate::message::batch::{Output, Parcel};
 use crate::message::{Origin, Payload};
-use crate::parcel::{Output, Parcel};
 use crate::stage::Next;
 
 use super::{Record, Span};

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Action, Ran, Router};
-use crate::config::plan::Plan;
-use crate::error::Failure;
+use crate::base::failure::Failure;
 use crate::message::Message;
-use crate::parcel::{Output, Parcel};
+use crate::message::batch::{Output, Parcel};
+use crate::plan::Plan;
 
 /// Something to be written into the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]

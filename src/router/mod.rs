@@ -33,12 +33,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::plan::{OnError, Plan, Route};
-use crate::error::Failure;
+use crate::base::failure::Failure;
 use crate::event::Event;
-use crate::ledger::{Counts, Times};
-use crate::parcel::Parcel;
-use crate::summary::Verdict;
+use crate::event::counts::{Counts, Times};
+use crate::event::summary::Verdict;
+use crate::message::batch::Parcel;
+use crate::plan::{OnError, Plan, Route};
 
 pub(crate) use items::{AttemptOutcome, End, Record};
 pub(crate) use span::{Ran, Span};
@@ -223,7 +223,7 @@ impl Router {
             Step {
                 name: step.name.as_str().into(),
                 group: groups.group_of(index),
-                is_producer: step.kind == crate::registry::Kind::Producer,
+                is_producer: step.kind == crate::stage::registry::Kind::Producer,
                 in_python: step.python.is_some(),
                 routes: step.routes.clone(),
                 on_error: step.on_error,

@@ -19,8 +19,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Phase, Router};
-use crate::config::plan::Plan;
-use crate::parcel::Parcel;
+use crate::message::batch::Parcel;
+use crate::plan::Plan;
 
 /// Compared as words are: what descends from a message comes right behind it.
 type Key = Box<[u64]>;

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use crate::error::Failure;
+use crate::base::failure::Failure;
 use crate::event::Cause;
 use crate::message::Message;
-use crate::parcel::Parcel;
+use crate::message::batch::Parcel;
 
 /// Messages in order of arrival, and those that wait for their retry.
 #[derive(Debug)]
@@ -208,7 +208,7 @@ impl Queue {
 mod tests {
     use super::*;
     use crate::message::Payload;
-    use crate::parcel::Gathered;
+    use crate::message::output::Gathered;
 
     fn message(id: u64, size: usize) -> Message {
         let payload = Payload { header: vec![0; size].into(), buffers: Vec::new() };

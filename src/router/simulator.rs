@@ -11,12 +11,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::config::plan::Step as PlanStep;
 use crate::event::Cause;
+use crate::message::batch::Output;
+use crate::message::output::Gathered;
 use crate::message::{Message, Origin, Payload};
-use crate::parcel::{Gathered, Output};
-use crate::registry::Kind;
+use crate::plan::Step as PlanStep;
 use crate::stage::Next;
+use crate::stage::registry::Kind;
 
 /// A payload of the simulator: who it is and how many hops it may still make.
 #[derive(Clone, Copy)]
@@ -183,7 +184,7 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
             lost_retries: rng.random_range(0..3),
             backoff: Duration::from_millis(rng.random_range(0..50)),
             gathers: index > 0 && rng.random_ratio(1, 4),
-            codec: crate::codec::Codec::default(),
+            codec: crate::message::Codec::default(),
             takes_objects: false,
             python: None,
             build: Arc::new(|| Err(Failure::permanent("simulated"))),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Phase, ProducerState, Router, State, Step, Worker};
 use crate::event::{Snapshot, StepStatus, WorkerState, WorkerStatus};
-use crate::parcel::Parcel;
+use crate::message::batch::Parcel;
 
 impl Router {
     /// Where the run stands.

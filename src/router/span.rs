@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{Action, Batches, Router, State};
 use crate::event::Cause;
 use crate::message::Origin;
-use crate::parcel::Parcel;
+use crate::message::batch::Parcel;
 
 /// One attempt of a step on one message, or one turn of a producer.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Action, Batches, Phase, Router, State, Steer, Worker};
 use crate::event::Event;
+use crate::message::batch::Parcel;
 use crate::message::{Message, Origin, Payload};
-use crate::parcel::Parcel;
 
 /// The most workers that a step can be given.
 const MOST_WORKERS: usize = 256;

@@ -1,10 +1,11 @@
 //! Where a run stands, as told by its events: what dashboards, terminals, metrics and
 //! reports show. Whatever is to be seen of a run comes from here, so that all say the same.
 
-mod history;
-mod left;
-mod limits;
 mod pace;
+mod sentence;
+mod series;
+pub mod stream;
+mod time_left;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,14 +15,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::plan::OnError;
+use crate::base::path_name::as_text;
+use crate::event::counts::in_seconds;
+use crate::event::summary::Report;
 use crate::event::{Cause, Event, Level, Opened, Snapshot, Told};
-use crate::ledger::in_seconds;
-use crate::name::as_text;
-use crate::summary::Report;
+use crate::plan::OnError;
 
-pub use history::{History, StepHistory, WorkerHistory};
-pub use limits::bottleneck;
+pub use sentence::bottleneck;
+pub use series::{History, StepHistory, WorkerHistory};
 pub use view::{EdgeView, Standing, StepView, View};
 
 use pace::Pace;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::event::{Snapshot, StepPlan, StepStatus, WorkerState};
-use crate::registry::Kind;
+use crate::stage::registry::Kind;
 
 /// Rates are taken over this time.
 const OVER: Duration = Duration::from_secs(3);

@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::pace::{Pace, StepPace};
-use super::{FailureLine, Line, ProductLine, State, Status, left};
-use crate::config::plan::OnError;
-use crate::event::{StepPlan, StepStatus, WorkerStatus};
-use crate::ledger::{Counts, in_seconds};
-use crate::name::as_text;
-use crate::registry::Kind;
-use crate::summary::{self, Verdict};
+use super::{FailureLine, Line, ProductLine, State, Status, time_left};
+use crate::base::path_name::as_text;
+use crate::event::counts::{Counts, in_seconds};
+use crate::event::summary::Verdict;
+use crate::event::{StepPlan, StepStatus, WorkerStatus, summary};
+use crate::plan::OnError;
+use crate::stage::registry::Kind;
 
 /// A step whose workers wait for room for this part of the time is held back.
 const HELD: f64 = 0.3;
@@ -221,10 +221,10 @@ pub(super) fn of(status: &Status, pace: &Pace) -> View {
         reason,
         exit_code: status.report.as_ref().map(|r| r.exit_code).or(status.error.as_ref().map(|_| 3)),
         elapsed: if *state == State::Ended { snapshot.elapsed } else { status.at },
-        eta_s: left::time_left(status, pace),
-        emitted: left::emitted(status),
-        expected: left::expected(status),
-        finished: left::finished(status),
+        eta_s: time_left::time_left(status, pace),
+        emitted: time_left::emitted(status),
+        expected: time_left::expected(status),
+        finished: time_left::finished(status),
         skipped: status.skipped,
         says: Default::default(),
         bottleneck: bottleneck.map(|index| Arc::clone(&rows[index].1.name)),

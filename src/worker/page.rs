@@ -20,15 +20,15 @@ const WORDS: usize = 3;
 const SIZE: usize = WORDS * size_of::<u64>();
 
 /// See the module's documentation.
-pub(super) struct Page(MmapRaw);
+pub(crate) struct Page(MmapRaw);
 
 /// What a worker is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AtWork {
+pub(crate) struct AtWork {
     /// The message's number.
-    pub(super) message: u64,
+    pub(crate) message: u64,
     /// How long it has been at it.
-    pub(super) time: Duration,
+    pub(crate) time: Duration,
 }
 
 impl Page {
@@ -36,7 +36,7 @@ impl Page {
     ///
     /// # Errors
     /// If the system has no memory or file descriptor left.
-    pub(super) fn create() -> io::Result<(Self, OwnedFd)> {
+    pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = memfd_create("drpipe-page", flags)?;
         ftruncate(&file, SIZE as u64)?;
@@ -48,7 +48,7 @@ impl Page {
 
     /// # Errors
     /// If the file is not such a page.
-    pub(super) fn open(file: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn open(file: OwnedFd) -> io::Result<Self> {
         let file = File::from(file);
         if file.metadata()?.len() != SIZE as u64 {
             return Err(io::Error::other("the page has another size"));
@@ -67,27 +67,27 @@ impl Page {
     }
 
     /// The worker begins this message.
-    pub(super) fn begin(&self, message: u64) {
+    pub(crate) fn begin(&self, message: u64) {
         self.word(SINCE).store(now(), Ordering::Relaxed);
         self.word(MESSAGE).store(message, Ordering::Release);
     }
 
     /// The worker has nothing begun.
-    pub(super) fn rest(&self) {
+    pub(crate) fn rest(&self) {
         self.word(MESSAGE).store(0, Ordering::Release);
     }
 
     /// The worker is alive.
-    pub(super) fn beat(&self) {
+    pub(crate) fn beat(&self) {
         self.word(BEATS).fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn beats(&self) -> u64 {
+    pub(crate) fn beats(&self) -> u64 {
         self.word(BEATS).load(Ordering::Relaxed)
     }
 
     /// What the worker is at; none if it has nothing begun.
-    pub(super) fn at_work(&self) -> Option<AtWork> {
+    pub(crate) fn at_work(&self) -> Option<AtWork> {
         let message = self.word(MESSAGE).load(Ordering::Acquire);
         let since = self.word(SINCE).load(Ordering::Relaxed);
         // Between the two readings it may have gone on to the next: then the

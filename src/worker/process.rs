@@ -18,22 +18,23 @@ use rustix::process::{Signal, getpgrp, kill_current_process_group};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::keeper::{self, KEEPER};
 use super::page::Page;
+use super::reaper;
+use super::reaper::KEEPER;
 use super::serve::{Watch, serve};
-use crate::error::Failure;
-use crate::name::as_texts;
-use crate::registry::{Build, Kind, Registry};
-use crate::segment;
+use crate::base::failure::Failure;
+use crate::base::path_name::as_texts;
+use crate::memory::segment;
+use crate::protocol::lifeline::Lifeline;
 use crate::stage::Context;
-use crate::transport::lifeline::Lifeline;
-use crate::transport::link::{Link, Place};
+use crate::stage::registry::{Build, Kind, Registry};
+use crate::transport::zmq::link::{Link, Place};
 
 /// The variable that makes the program a worker; its value is the process that
 /// started it.
 pub(crate) const VARIABLE: &str = "DRPIPE_WORKER";
 /// The time between two signs of life.
-pub(super) const BEAT: Duration = Duration::from_secs(1);
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
 
 /// What a worker process needs to know.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,10 +79,10 @@ pub(crate) fn is_worker() -> bool {
 }
 
 /// This very program, also where its file has been replaced.
-pub(super) const ITSELF: &str = "/proc/self/exe";
+pub(crate) const ITSELF: &str = "/proc/self/exe";
 
 /// What is missing is the path by which the program finds itself.
-pub(super) fn without_itself(error: io::Error) -> io::Error {
+pub(crate) fn without_itself(error: io::Error) -> io::Error {
     if Path::new(ITSELF).exists() {
         return error;
     }
@@ -93,15 +94,15 @@ pub(super) fn without_itself(error: io::Error) -> io::Error {
 }
 
 /// The variables that make a worker one in Python: the interpreter, and what it is to run.
-pub(super) const INTERPRETER: &str = "DRPIPE_PYTHON";
-pub(super) const MAIN: &str = "DRPIPE_PYTHON_MAIN";
+pub(crate) const INTERPRETER: &str = "DRPIPE_PYTHON";
+pub(crate) const MAIN: &str = "DRPIPE_PYTHON_MAIN";
 
 /// Runs this process as a worker, or as what the supervisor has started it for besides, to
 /// its end.
 pub(crate) fn run(registry: &Registry) -> ! {
     if let Some(directory) = std::env::var_os(KEEPER) {
         match take_standard_input() {
-            Ok(lifeline) => keeper::run(Path::new(&directory), lifeline),
+            Ok(lifeline) => reaper::run(Path::new(&directory), lifeline),
             Err(_) => std::process::exit(EXIT_LOST.into()),
         }
     }
@@ -149,11 +150,11 @@ fn become_python(interpreter: &OsStr, main: &OsStr) -> ! {
 }
 
 /// The exit code of a worker that can no longer talk to the router.
-pub(super) const EXIT_LOST: u8 = 113;
+pub(crate) const EXIT_LOST: u8 = 113;
 /// The exit code of a worker that has more memory than its limit after a message.
-pub(super) const EXIT_FULL: u8 = 114;
+pub(crate) const EXIT_FULL: u8 = 114;
 /// The exit code of a worker whose threads wanted to send after their call had returned.
-pub(super) const EXIT_LATE: u8 = 115;
+pub(crate) const EXIT_LATE: u8 = 115;
 
 /// The exit code.
 fn work(registry: &Registry) -> Result<u8, Failure> {
@@ -184,7 +185,7 @@ fn unknown(class: &str) -> Failure {
 }
 
 /// In a list of processes it is found under the program's name.
-pub(super) fn name_after_the_program() {
+pub(crate) fn name_after_the_program() {
     let program = std::env::args_os().next().map(PathBuf::from);
     let name = program.as_deref().and_then(Path::file_name);
     // Only a name: nothing depends on it.

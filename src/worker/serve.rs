@@ -5,16 +5,17 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::desk::{Desk, REPORT_AFTER};
+use super::executor::Worker;
+use super::outbox::{Desk, REPORT_AFTER};
 use super::page::Page;
-use super::{Worker, handover, usage};
-use crate::registry::Build;
+use super::{reporter, usage};
+use crate::protocol::wire::{FromWorker, ToWorker};
 use crate::stage::Context;
-use crate::transport::link::{Link, LinkError};
-use crate::transport::wire::{FromWorker, ToWorker};
+use crate::stage::registry::Build;
+use crate::transport::zmq::link::{Link, LinkError};
 
 /// How a worker is stopped before its time, and where it says what it is at.
-pub(super) enum Watch {
+pub(crate) enum Watch {
     /// Set when the run is stopped at once: what is left of a batch is not begun.
     Thread(Arc<AtomicBool>),
     /// A process is ended from outside, by those who read its page; it ends by
@@ -51,14 +52,14 @@ impl Watch {
     }
 
     /// Whether it has ended itself because of its memory.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Process { full, .. } if full.get())
     }
 }
 
 /// # Errors
 /// If the router can no longer be talked to.
-pub(super) fn serve(
+pub(crate) fn serve(
     mut link: Link,
     build: &Build,
     context: Context,
@@ -74,7 +75,7 @@ pub(super) fn serve(
         link.send(FromWorker::Notes(notes))?;
     }
     let desk = Arc::new(Desk::new(link));
-    let _watched = handover::watch(&desk);
+    let _watched = reporter::watch(&desk);
     while !watch.is_over() {
         match desk.sink(Link::receive)? {
             ToWorker::Grant { count } => worker.produce(count, REPORT_AFTER, &desk)?,

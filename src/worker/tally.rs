@@ -6,7 +6,7 @@ use crate::router::{Completion, Outcome};
 
 /// What became of the messages of a batch. Successive ones that are done and
 /// took about as long are told as one.
-pub(super) struct Tally {
+pub(crate) struct Tally {
     completions: Vec<Completion>,
     /// The latest messages, done and not timed yet.
     open: Option<Completion>,
@@ -18,17 +18,17 @@ pub(super) struct Tally {
 
 /// Reading the clock takes as long as a few of the shortest calls: those are
 /// timed so many at once.
-pub(super) const STRIDE: u32 = 8;
+pub(crate) const STRIDE: u32 = 8;
 /// What the shortest calls take at most.
-pub(super) const SHORTEST: Duration = Duration::from_micros(1);
+pub(crate) const SHORTEST: Duration = Duration::from_micros(1);
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { completions: Vec::new(), open: None, stride: 1, clock: Instant::now() }
     }
 
     /// Adds one message; true if the clock was read.
-    pub(super) fn add(&mut self, id: u64, outcome: Outcome, silent: bool) -> bool {
+    pub(crate) fn add(&mut self, id: u64, outcome: Outcome, silent: bool) -> bool {
         let silent = u32::from(silent);
         if outcome != Outcome::Done {
             // Those that are not timed yet are of the shortest kind: the time is this one's.
@@ -57,7 +57,7 @@ impl Tally {
     }
 
     /// How many messages are timed together.
-    pub(super) fn stride(&self) -> usize {
+    pub(crate) fn stride(&self) -> usize {
         self.stride as usize
     }
 
@@ -82,23 +82,23 @@ impl Tally {
     }
 
     /// Goes on timing from here.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.clock = Instant::now();
     }
 
     /// The time between an instant and the latest reading of the clock.
-    pub(super) fn since(&self, instant: Instant) -> Duration {
+    pub(crate) fn since(&self, instant: Instant) -> Duration {
         self.clock.saturating_duration_since(instant)
     }
 
     /// The latest reading of the clock.
-    pub(super) fn clock(&self) -> Instant {
+    pub(crate) fn clock(&self) -> Instant {
         self.clock
     }
 
     /// All so far, while a call goes on that has taken longer than all of those that are
     /// not timed yet: its time stays its own.
-    pub(super) fn take_before_a_long_call(&mut self) -> Vec<Completion> {
+    pub(crate) fn take_before_a_long_call(&mut self) -> Vec<Completion> {
         self.close(Duration::ZERO);
         std::mem::take(&mut self.completions)
     }
@@ -109,7 +109,7 @@ impl Tally {
         now - std::mem::replace(&mut self.clock, now)
     }
 
-    pub(super) fn take(&mut self) -> Vec<Completion> {
+    pub(crate) fn take(&mut self) -> Vec<Completion> {
         let busy = self.time();
         self.close(busy);
         std::mem::take(&mut self.completions)

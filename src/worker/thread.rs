@@ -5,13 +5,13 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use super::serve::{Watch, serve};
-use crate::registry::Build;
+use crate::driver::hub::{Command, Commander};
+use crate::memory::segment;
 use crate::router::Loss;
-use crate::segment;
 use crate::stage::Context;
-use crate::transport::Inproc;
-use crate::transport::hub::{Command, Commander};
-use crate::transport::link::{Link, LinkError, Place};
+use crate::stage::registry::Build;
+use crate::transport::zmq::Inproc;
+use crate::transport::zmq::link::{Link, LinkError, Place};
 
 /// Where a worker thread finds the hub and what it is to run.
 pub(crate) struct Post {

@@ -3,7 +3,7 @@
 
 /// The time that a process has computed for, in the system's ticks; it grows for as
 /// long as the process is at work.
-pub(super) fn time_of(process: u32) -> Option<u64> {
+pub(crate) fn time_of(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name of the program, in parentheses, may have blanks.
     let (_, rest) = stat.rsplit_once(')')?;
@@ -12,7 +12,7 @@ pub(super) fn time_of(process: u32) -> Option<u64> {
 }
 
 /// The memory of another process, in bytes.
-pub(super) fn memory_of(process: u32) -> Option<u64> {
+pub(crate) fn memory_of(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -20,7 +20,7 @@ pub(super) fn memory_of(process: u32) -> Option<u64> {
 }
 
 /// The memory of this process, in bytes; quicker, for it is asked before each message.
-pub(super) fn memory_here() -> Option<u64> {
+pub(crate) fn memory_here() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let mut pages = statm.split_whitespace().skip(1).map(str::parse::<u64>);
     let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);

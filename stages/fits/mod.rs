@@ -2,9 +2,11 @@
 //! on request CFITSIO reads what was written (`verify`).
 
 pub(crate) mod card;
+pub(crate) mod fits_files;
 mod hdu;
 pub(crate) mod header;
 mod read;
+pub(crate) mod read_fits;
 mod reserved;
 mod select;
 mod source;
@@ -12,6 +14,7 @@ mod tiles;
 mod values;
 mod verify;
 mod write;
+pub(crate) mod write_fits;
 
 pub use read::{Precision, ReadOptions, read_frame, read_frames};
 pub use select::Hdu;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::super::frame::{Frame, Pixels, describe_shape};
 use super::card::{keyword, text_value, value};
 use super::hdu::{Checksum, Layout, Unit, next_hdu};
 use super::header::is_inherited;
@@ -11,6 +10,7 @@ use super::source::{PORTION, RECORD, Source};
 use super::tiles;
 use super::values::{Pixel, Scaling};
 use crate::prelude::*;
+use crate::stages::frames::{Frame, Pixels, describe_shape};
 
 /// How many bytes the table of a gzipped image in tiles may have beyond its pixels.
 const MOST_OVERHEAD: u64 = 16 << 20;

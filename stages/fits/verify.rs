@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use fitsio::FitsFile;
 use fitsio::hdu::HduInfo;
 
-use super::super::frame::{Frame, Pixels, describe_shape};
 use crate::prelude::*;
+use crate::stages::frames::{Frame, Pixels, describe_shape};
 
 /// Writes a frame by `write` and has CFITSIO read it back, before anything of it comes to
 /// `writer`. The copy that is read has no name: CFITSIO would take a bracket in one for a
@@ -76,8 +76,8 @@ fn first_difference<T>(found: &[T], pixels: &[T], same: impl Fn(&T, &T) -> bool)
 
 #[cfg(test)]
 mod tests {
-    use super::super::write::write_noting;
     use super::*;
+    use crate::stages::fits::write::write_noting;
 
     fn frame() -> Frame {
         let odd = [0.0, -0.0, f32::NAN, f32::INFINITY, 1e-45, -3.4e38];

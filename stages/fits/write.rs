@@ -4,10 +4,10 @@
 
 use std::io::{self, Write};
 
-use super::super::frame::{Frame, Pixels, describe_shape};
 use super::card::{CARD, commentary_cards, keyword, plain_card, text_card, text_value};
 use super::header::portable;
 use crate::prelude::*;
+use crate::stages::frames::{Frame, Pixels, describe_shape};
 
 /// FITS files come in records of this many bytes.
 const RECORD: usize = 2880;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use drpipe::event::{Event, Snapshot, StepStatus};
 use drpipe::pipeline::{Builder, Control, Handle, Mode, Pipeline, Report, SteerError, Verdict};
 use drpipe::prelude::*;
-use drpipe::stream::{Seen, Watcher};
+use drpipe::status::stream::{Seen, Watcher};
 
 use crate::support::processes::LIMIT;
 use crate::support::{Call, Collected};

@@ -3,9 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use drpipe::config::plan::OnError;
 use drpipe::event::{Cause, Event};
 use drpipe::pipeline::{Builder, Mode, Pipeline, Report, Verdict};
+use drpipe::plan::OnError;
 use drpipe::prelude::*;
 
 use crate::support::{Attempts, Call, Collected, Numbers};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use drpipe::event::Event;
 use drpipe::pipeline::{Mode, Pipeline, Report, Verdict};
 use drpipe::prelude::*;
-use drpipe::stream::Seen;
+use drpipe::status::stream::Seen;
 
 use crate::support::{Call, Collected, Numbers};
 

@@ -255,8 +255,8 @@ impl Pane {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{app, press, view};
     use super::*;
+    use crate::cli::top::testing::{app, press, view};
 
     fn steer(action: &'static str, body: Value) -> impl Fn(Option<Wish>) -> bool {
         move |wish| matches!(wish, Some(Wish::Steer { action: a, body: b, .. }) if a == action && b == body)

@@ -66,8 +66,8 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::screen;
     use super::*;
+    use crate::cli::top::testing::screen;
 
     #[test]
     fn one_of_several_runs_is_chosen() {

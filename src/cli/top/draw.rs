@@ -8,9 +8,10 @@ use ratatui::widgets::{
     Block, Borders, Cell, Clear, Paragraph, Row, Sparkline, Table, TableState, Wrap,
 };
 
-use super::super::words::{self, one_line};
 use super::app::{App, Ask, Pane};
 use super::panes;
+use crate::cli::format;
+use crate::cli::format::one_line;
 use crate::status::{Standing, State, StepView, View};
 
 /// The smallest screen.
@@ -108,7 +109,7 @@ pub(super) fn draw(frame: &mut Frame, app: &App, look: Look) {
 }
 
 fn heading<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
-    let state = words::state(view);
+    let state = format::state(view);
     let style = match (view.state, view.paused) {
         (State::Ended, _) if view.exit_code == Some(0) => look.color(Color::Green),
         (State::Ended, _) => look.color(Color::Red),
@@ -117,7 +118,7 @@ fn heading<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
     };
     let name = format!("drpipe {}", one_line(&view.pipeline));
     let parts = [
-        words::clock(view.elapsed.as_secs_f64()),
+        format::clock(view.elapsed.as_secs_f64()),
         one_line(&view.run),
         one_line(&view.directory.display().to_string()),
         one_line(&view.host),
@@ -142,12 +143,12 @@ fn heading<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
 
 /// How far the run is, as a bar and in words.
 fn bar_of<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
-    let text = words::progress(view) + &words::failures(view);
-    let Some(part) = words::part(view) else { return Line::from(text) };
+    let text = format::progress(view) + &format::failures(view);
+    let Some(part) = format::part(view) else { return Line::from(text) };
     let room = usize::from(width).saturating_sub(text.chars().count() + 9).min(60);
     Line::from(vec![
         Span::styled(bar(part, room), look.color(Color::Blue)),
-        Span::raw(format!(" {:>5}, {text}", words::percent(part))),
+        Span::raw(format!(" {:>5}, {text}", format::percent(part))),
     ])
 }
 
@@ -158,7 +159,7 @@ fn news<'v>(app: &App, view: &View, look: Look) -> Line<'v> {
             let text = format!("No news: {}. What is shown is old.", one_line(why));
             Line::styled(text, look.color(Color::Red).add_modifier(Modifier::BOLD))
         }
-        None => Line::raw(one_line(&words::sentence(view))),
+        None => Line::raw(one_line(&format::sentence(view))),
     }
 }
 
@@ -205,35 +206,35 @@ struct Column {
 fn columns(width: u16) -> Vec<Column> {
     let of = |heading, width: u16, text| Column { heading, width: Constraint::Length(width), text };
     let queue = |step: &StepView| match step.queue_limit {
-        _ if step.kind == crate::registry::Kind::Producer => String::new(),
+        _ if step.kind == crate::stage::registry::Kind::Producer => String::new(),
         Some(limit) if limit < 1000 => {
             let part = step.queued as f64 / limit.max(1) as f64;
-            format!("{} {}", bar(part, 3), words::queue(step))
+            format!("{} {}", bar(part, 3), format::queue(step))
         }
-        _ => words::queue(step),
+        _ => format::queue(step),
     };
     let name = |step: &StepView| one_line(&step.name);
     let mut columns = vec![
         Column { heading: "step", width: Constraint::Min(6), text: name },
-        of("standing", 10, |step| words::standing(step.standing).to_owned()),
-        of("done", 7, |step| words::count(step.progressed)),
-        of("rate", 6, |step| words::rate(step.rate)),
+        of("standing", 10, |step| format::standing(step.standing).to_owned()),
+        of("done", 7, |step| format::count(step.progressed)),
+        of("rate", 6, |step| format::rate(step.rate)),
         of("queue", 11, queue),
         of("busy", 5, |step| format!("{}/{}", step.busy, step.workers)),
     ];
     if width >= 90 {
-        columns.insert(5, of("held", 6, words::held));
+        columns.insert(5, of("held", 6, format::held));
     }
     if width >= 76 {
-        columns.push(of("median", 6, |step| words::span(step.median.as_secs_f64())));
-        columns.push(of("p99", 6, |step| words::span(step.p99.as_secs_f64())));
+        columns.push(of("median", 6, |step| format::span(step.median.as_secs_f64())));
+        columns.push(of("p99", 6, |step| format::span(step.p99.as_secs_f64())));
     }
-    columns.push(of("failed", 6, |step| words::count(step.counts.failed)));
+    columns.push(of("failed", 6, |step| format::count(step.counts.failed)));
     if width >= 86 {
-        columns.push(of("retried", 7, |step| words::count(step.counts.retried)));
+        columns.push(of("retried", 7, |step| format::count(step.counts.retried)));
     }
     if width >= WIDE {
-        columns.push(of("dropped", 7, |step| words::count(step.counts.dropped)));
+        columns.push(of("dropped", 7, |step| format::count(step.counts.dropped)));
     }
     columns
 }
@@ -245,8 +246,8 @@ fn draw_pace(frame: &mut Frame, app: &App, look: Look, area: Rect) {
     let title = format!(
         " {} since the beginning: {} now, at most {} ",
         one_line(&step.name),
-        words::rate(step.rate),
-        words::rate(most)
+        format::rate(step.rate),
+        format::rate(most)
     );
     let block = Block::new().borders(Borders::TOP).title(title);
     // Whole numbers only can be drawn.
@@ -311,8 +312,8 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    use super::super::testing::{app, press, screen};
     use super::*;
+    use crate::cli::top::testing::{app, press, screen};
 
     const PLAIN: Look = Look { colors: false };
 
@@ -438,7 +439,7 @@ mod tests {
         let mut app = app();
         app.lost = Some("the run is gone".into());
         assert!(shown(&app, 80, 24).contains("No news: the run is gone. What is shown is old."));
-        let mut view = super::super::testing::view();
+        let mut view = crate::cli::top::testing::view();
         (view.state, view.verdict, view.exit_code) =
             (State::Ended, Some("some_failed".into()), Some(1));
         app.show(view);

@@ -30,7 +30,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::target::{self, Key, Problem, Target};
-use super::{STOPPED, USAGE, complain, words};
+use super::{STOPPED, USAGE, complain, format};
 use app::{App, Wish};
 use choose::{Choice, Decision};
 use draw::Look;
@@ -123,7 +123,7 @@ fn named(run: &Target) -> String {
         return run.name.clone();
     };
     let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-    format!("{}  {}", run.name, words::pipeline(&text("pipeline"), &text("directory")))
+    format!("{}  {}", run.name, format::pipeline(&text("pipeline"), &text("directory")))
 }
 
 struct Screen {

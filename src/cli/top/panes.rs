@@ -6,9 +6,10 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph};
 
-use super::super::words::{self, one_line};
 use super::app::{App, Pane};
 use super::draw::Look;
+use crate::cli::format;
+use crate::cli::format::one_line;
 use crate::event::{Level, WorkerState, WorkerStatus};
 use crate::status::FailureLine;
 
@@ -38,7 +39,7 @@ fn title(app: &App, pane: Pane, look: Look) -> Span<'static> {
         },
         Pane::Failures => {
             let count = app.view.as_ref().map_or(0, |view| view.failure_count);
-            format!("failures: {}", words::count(count))
+            format!("failures: {}", format::count(count))
         }
         Pane::Log => "log".to_owned(),
     };
@@ -84,7 +85,7 @@ fn worker(worker: &WorkerStatus, look: Look) -> Line<'static> {
         WorkerState::Held => ("held back", look.color(Color::Magenta)),
         WorkerState::Finishing => ("finishing", look.color(Color::Green)),
     };
-    let mut text = format!("{:>7}", words::span(worker.since.as_secs_f64()));
+    let mut text = format!("{:>7}", format::span(worker.since.as_secs_f64()));
     if let Some(origin) = &worker.origin {
         text += &format!("  {}", one_line(origin));
     } else if let Some(message) = worker.message {
@@ -127,7 +128,7 @@ fn failure(line: &FailureLine) -> String {
         (None, _) => format!("{} (dropped)", line.step),
     };
     let on = line.origin.as_deref().map(|origin| format!(" {origin}")).unwrap_or_default();
-    let time = words::clock(line.at.as_secs_f64());
+    let time = format::clock(line.at.as_secs_f64());
     one_line(&format!("{time} {what}{on}: {}", line.reason.join(": ")))
 }
 
@@ -144,7 +145,7 @@ fn log(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
                 Level::Info | Level::Debug => Style::new(),
             };
             let about = line.step.as_ref().map(|step| format!("{step}: ")).unwrap_or_default();
-            let time = words::clock(line.at.as_secs_f64());
+            let time = format::clock(line.at.as_secs_f64());
             Line::styled(one_line(&format!("{time} {about}{}", line.text)), style)
         })
         .collect();
@@ -153,8 +154,8 @@ fn log(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{app, press, screen};
     use super::*;
+    use crate::cli::top::testing::{app, press, screen};
 
     const PLAIN: Look = Look { colors: false };
 

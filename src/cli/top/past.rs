@@ -86,8 +86,8 @@ impl Past {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::view;
     use super::*;
+    use crate::cli::top::testing::view;
 
     fn after(seconds: u64, done: u64) -> View {
         let mut view = view();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::target::Target;
+use crate::cli::target::Target;
 use crate::monitor::{Lines, NextLine};
 use crate::status::{History, State, View};
 

@@ -13,7 +13,7 @@ use super::elements::Elements;
 use super::error::Error;
 use super::token::{Token, read};
 use super::{TUPLE, TYPED, show};
-use crate::buffer::{ARRAY, Array};
+use crate::memory::array::{ARRAY, Array};
 
 /// How deep values may be nested: the stack of a worker has an end.
 const DEPTH: u32 = 128;

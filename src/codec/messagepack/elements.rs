@@ -1,4 +1,4 @@
-//! The elements of an array, for a type that has no [`Buffer`](crate::buffer::Buffer) there: a
+//! The elements of an array, for a type that has no [`Buffer`](crate::memory::buffer::Buffer) there: a
 //! number, or lists of numbers.
 
 use serde::Deserializer;
@@ -7,7 +7,7 @@ use serde::de::{Error as _, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::error::Error;
-use crate::buffer::Dtype;
+use crate::memory::array::Dtype;
 
 pub(super) struct Elements<'a> {
     pub(super) dtype: Dtype,

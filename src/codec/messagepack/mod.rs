@@ -11,8 +11,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::buffer::{collect_frames, provide_frames, within};
-use crate::error::{Failure, Result};
+use crate::base::failure::{Failure, Result};
+use crate::memory::collect::{collect_frames, provide_frames, within};
 use crate::message::{Codec, Header, Payload};
 
 use decoder::Decoder;

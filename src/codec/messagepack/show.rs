@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::token::{Token, read};
 use super::{COMPLEX, TUPLE, TYPED, pickled};
-use crate::buffer::{ARRAY, Dtype};
+use crate::memory::array::{ARRAY, Dtype};
 
 /// The longest text that is quoted, and the most keys that are named.
 const LONGEST: usize = 60;

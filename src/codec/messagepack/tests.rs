@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::buffer::Buffer;
-use crate::data::Data;
+use crate::memory::buffer::Buffer;
+use crate::stage::data::Data;
 use crate::stages::{FitsPath, Frame, Picture, Pixels};
 
 fn encoded<T: Serialize>(value: &T, name: &str) -> Payload {

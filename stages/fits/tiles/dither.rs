@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::super::values::integer;
+use crate::stages::fits::values::integer;
 
 /// What stands for exactly 0 with the second way of dithering.
 const ZERO: i64 = -2_147_483_646;

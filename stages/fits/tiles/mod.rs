@@ -10,12 +10,12 @@ use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 
-use self::dither::{Dither, Tile};
-use self::table::Table;
 use super::card::text_value;
 use super::hdu::{Header, Layout};
 use super::values::{Pixel, Scaling, integer};
 use crate::prelude::*;
+use dither::{Dither, Tile};
+use table::Table;
 
 /// How the tiles of an image are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

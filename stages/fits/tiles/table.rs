@@ -1,8 +1,8 @@
 //! The binary table that holds the tiles (FITS 4.0, 7.3).
 
-use super::super::card::text_value;
-use super::super::hdu::Header;
 use crate::prelude::*;
+use crate::stages::fits::card::text_value;
+use crate::stages::fits::hdu::Header;
 
 /// Rows of columns, and a heap with what is of any length.
 pub(super) struct Table<'a> {
@@ -93,7 +93,7 @@ impl<'a> Table<'a> {
         let (column, cell) = self.cell(name, row)?;
         match column.letter {
             'B' | 'I' | 'J' | 'K' => {
-                cell.get(..width_of(column.letter)?).map(super::super::values::integer)
+                cell.get(..width_of(column.letter)?).map(crate::stages::fits::values::integer)
             }
             _ => None,
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drpipe::config::plan::OnError;
+use drpipe::plan::OnError;
 
 use super::support::*;
 

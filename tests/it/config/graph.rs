@@ -28,7 +28,7 @@ fn graph(steps: &[(&str, &str, &str, &str)]) -> String {
     )
 }
 
-fn plan(steps: &[(&str, &str, &str, &str)]) -> drpipe::config::plan::Plan {
+fn plan(steps: &[(&str, &str, &str, &str)]) -> drpipe::plan::Plan {
     good(&graph(steps)).0
 }
 

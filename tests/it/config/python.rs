@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use drpipe::config::plan::Python;
 use drpipe::config::{About, Describe, Described, Unusable, Wanted};
-use drpipe::registry::Kind;
+use drpipe::plan::Python;
+use drpipe::stage::registry::Kind;
 use serde_json::json;
 
 use super::support::*;

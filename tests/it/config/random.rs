@@ -1,6 +1,6 @@
 //! Random texts and random graphs.
 
-use drpipe::config::plan::Plan;
+use drpipe::plan::Plan;
 use proptest::prelude::*;
 
 use super::support::*;
@@ -131,7 +131,7 @@ fn keeps_its_promises(plan: &Plan) -> std::result::Result<(), TestCaseError> {
     let mut reached = vec![false; plan.steps.len()];
     for (index, step) in plan.steps.iter().enumerate() {
         prop_assert_eq!(plan.index(&step.name), Some(index), "two steps have one name");
-        let producer = step.kind == drpipe::registry::Kind::Producer;
+        let producer = step.kind == drpipe::stage::registry::Kind::Producer;
         prop_assert_eq!(producer, index == 0);
         prop_assert!(producer || reached[index], "{} is not reached", step.name);
         for route in step.routes.iter().filter(|route| !route.feedback) {

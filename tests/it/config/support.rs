@@ -1,8 +1,8 @@
 //! Small stages, and the words to say what is expected of a check.
 #![allow(dead_code)] // the parameters are read by serde only
 
-use drpipe::config::plan::Plan;
 use drpipe::config::{Describe, Diagnostic, Loaded, Setting, load_with};
+use drpipe::plan::Plan;
 use drpipe::prelude::*;
 
 #[derive(Deserialize, JsonSchema)]

@@ -68,7 +68,7 @@ def plain(text: str) -> str:
     return _UNSEEN.sub(_escaped, text).replace("\n", "\n    ")
 
 
-#: As in the program: src/shown.rs.
+#: As in the program: src/base/escape.rs.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"

@@ -1,0 +1,11 @@
+//! What every other module may use: failures, names, paths, text as people may see it.
+
+pub(crate) mod escape;
+pub mod failure;
+pub(crate) mod home;
+pub(crate) mod nearest;
+pub(crate) mod own_files;
+pub mod path_name;
+pub(crate) mod redact;
+pub(crate) mod regular_file;
+pub(crate) mod scratch;

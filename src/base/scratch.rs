@@ -1,0 +1,162 @@
+//! Directories that a program has for itself as long as it runs, in the directory for
+//! temporary files. They go with it; what a program has left that was killed is removed by
+//! the next one of the same user.
+//!
+//! A lock tells the living from the dead: whoever holds that of the file in a directory owns
+//! it. Whoever makes a directory looks, once it has the lock, whether the file is still there;
+//! so it does not matter if somebody took the new directory for an abandoned one.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::own_files;
+
+/// How their names begin, and those of programs in Python that drive runs (`private_directory.py`).
+const PREFIX: &str = "drpipe-run-";
+const DRIVERS: &str = "drpipe-py-";
+/// The file in them that is locked.
+const LOCK: &str = "lock";
+/// So often one is made anew that was taken for an abandoned one.
+const TRIES: usize = 16;
+
+/// A directory that nobody else may look into. It goes with this value.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    directory: TempDir,
+    _lock: File,
+}
+
+impl Scratch {
+    /// # Errors
+    /// If it cannot be made.
+    pub(crate) fn make() -> io::Result<Self> {
+        Self::make_in(&std::env::temp_dir())
+    }
+
+    fn make_in(temporary: &Path) -> io::Result<Self> {
+        let private = Permissions::from_mode(0o700);
+        for _ in 0..TRIES {
+            let mut maker = tempfile::Builder::new();
+            let directory =
+                maker.prefix(PREFIX).permissions(private.clone()).tempdir_in(temporary)?;
+            // The mode at its making is less what the user's mask takes away.
+            let opened = fs::set_permissions(directory.path(), private.clone());
+            match opened.and_then(|()| lock(directory.path())) {
+                Ok(Some(lock)) => return Ok(Self { directory, _lock: lock }),
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("something removes each new directory at once"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// The lock, unless somebody has removed the directory before it was held.
+fn lock(directory: &Path) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    let lock = options.write(true).create_new(true).mode(0o600).open(directory.join(LOCK))?;
+    lock.lock()?;
+    Ok((lock.metadata()?.nlink() > 0).then_some(lock))
+}
+
+/// Removes what programs of this user have left behind.
+pub(crate) fn sweep() {
+    sweep_in(&std::env::temp_dir());
+}
+
+fn sweep_in(temporary: &Path) {
+    let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let begins = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        if begins(PREFIX) || begins(DRIVERS) {
+            // One that cannot be removed now stays for the next program.
+            let _ = remove_abandoned(&entry.path(), begins(PREFIX));
+        }
+    }
+}
+
+/// `may_be_begun` of one whose maker makes another if it is removed before it has a lock.
+fn remove_abandoned(directory: &Path, may_be_begun: bool) -> io::Result<()> {
+    let found = fs::symlink_metadata(directory)?;
+    if !found.is_dir() || !own_files::is_own(&found) {
+        return Ok(());
+    }
+    match own_files::open_own(&directory.join(LOCK)) {
+        // The lock is held until the end of this function.
+        Ok(lock) if lock.try_lock().is_ok() => fs::remove_dir_all(directory),
+        // Its maker was ended before it made the file; it is removed only if it is empty.
+        Err(error) if may_be_begun && error.kind() == ErrorKind::NotFound => {
+            fs::remove_dir(directory)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_a_dead_program_left_is_removed_and_all_else_stays() {
+        let temporary = tempfile::tempdir().unwrap();
+        let place = |name: &str| temporary.path().join(format!("{PREFIX}{name}"));
+        let make = |name: &str| {
+            fs::create_dir(place(name)).unwrap();
+            place(name)
+        };
+        let live = Scratch::make_in(temporary.path()).unwrap();
+        fs::write(make("dead").join(LOCK), "").unwrap();
+        make("begun");
+        fs::write(make("unknown").join("file"), "").unwrap();
+        let mode = rustix::fs::Mode::from(0o644);
+        rustix::fs::mkfifoat(rustix::fs::CWD, make("fifo").join(LOCK), mode).unwrap();
+        symlink(make("target").join("file"), make("link").join(LOCK)).unwrap();
+        fs::write(place("target").join("file"), "").unwrap();
+        symlink(place("target"), place("directory-link")).unwrap();
+        fs::create_dir(temporary.path().join("other")).unwrap();
+        let driver = |name: &str| temporary.path().join(format!("{DRIVERS}{name}"));
+        fs::create_dir(driver("begun")).unwrap();
+        fs::create_dir(driver("dead")).unwrap();
+        fs::write(driver("dead").join(LOCK), "").unwrap();
+        sweep_in(temporary.path());
+        assert!(driver("begun").exists() && !driver("dead").exists());
+        for gone in ["dead", "begun"] {
+            assert!(!place(gone).exists(), "{gone}");
+        }
+        for left in ["unknown", "fifo", "link", "target", "directory-link"] {
+            assert!(place(left).exists(), "{left}");
+        }
+        assert!(live.path().exists() && temporary.path().join("other").exists());
+        drop(live);
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 7);
+    }
+
+    #[test]
+    fn it_is_private_and_a_new_one_survives_all_who_sweep() {
+        let temporary = tempfile::tempdir().unwrap();
+        let makers = std::thread::scope(|scope| {
+            scope.spawn(|| (0..200).for_each(|_| sweep_in(temporary.path())));
+            let make = || (0..50).map(|_| Scratch::make_in(temporary.path()).unwrap());
+            let made: Vec<Scratch> = scope.spawn(move || make().collect()).join().unwrap();
+            made
+        });
+        for made in &makers {
+            assert_eq!(made.path().metadata().unwrap().mode() & 0o777, 0o700);
+            assert!(made.path().join(LOCK).exists());
+        }
+        drop(makers);
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,157 @@
+//! Signals that ask a run to end, on threads of their own: they are heard
+//! though the log cannot be written or a stage hangs.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+use tracing::warn;
+
+use super::driving_process::Driver;
+use crate::cli::say;
+use crate::event::summary::Verdict;
+use crate::pipeline::Control;
+use crate::python::end_questions;
+
+/// After a run was stopped at once, its end is waited for this long.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Hears the signals from now on; [`Heard::watch`] heeds them. Until then each ends the
+/// program, and the interpreters that it asks: there is nothing to be finished. To call
+/// it again changes nothing.
+///
+/// # Errors
+/// If the system refuses the signals or a thread.
+pub(crate) fn hear() -> io::Result<Heard> {
+    static HEARD: Mutex<Option<Heard>> = Mutex::new(None);
+    let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(heard) = &*heard {
+        return Ok(heard.clone());
+    }
+    let survives_hang_up = is_ignored(SIGHUP);
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let (sender, received) = channel();
+    let words = sender.clone();
+    let listen = move || forward(&mut signals, &sender);
+    std::thread::Builder::new().name("signals".into()).spawn(listen)?;
+    let stop = move || heed(&received, survives_hang_up);
+    std::thread::Builder::new().name("stop".into()).spawn(stop)?;
+    Ok(heard.insert(Heard(words)).clone())
+}
+
+/// Signals that wait for a run. All that the system could refuse has been asked
+/// for: a run that has begun is never given up for want of it.
+#[derive(Clone)]
+pub(crate) struct Heard(Sender<Word>);
+
+enum Word {
+    Signal(i32),
+    /// A run is under way, which drains for so long.
+    Run(Box<Control>, Duration),
+}
+
+impl Heard {
+    /// The end of the driver is as good as two signals.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub(crate) fn attend(&self, driver: Driver) -> io::Result<()> {
+        let sender = self.0.clone();
+        let attend = move || {
+            driver.outlive();
+            // The run may have ended meanwhile.
+            let ended = || sender.send(Word::Signal(SIGTERM));
+            let _ = ended().and_then(|()| ended());
+        };
+        std::thread::Builder::new().name("driver".into()).spawn(attend).map(drop)
+    }
+
+    /// The first signal drains the run; the second, or the end of the limit,
+    /// stops it at once. A hang-up changes nothing: a run goes on when its
+    /// terminal is closed.
+    pub(crate) fn watch(self, control: Control, limit: Duration) {
+        // The thread that receives it waits for nothing else.
+        let _ = self.0.send(Word::Run(Box::new(control), limit));
+    }
+}
+
+/// Whether whoever started the program wants it to survive this signal, as `nohup` does.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// A file beyond the limit of its size (`ulimit -f`) is an error of the write,
+/// as a full disk is, and no longer the end of the program.
+pub(crate) fn survive_file_size_limit() {
+    // Where it is refused the program is as it would be without.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+}
+
+fn forward(signals: &mut Signals, sender: &Sender<Word>) {
+    for signal in signals.forever() {
+        if sender.send(Word::Signal(signal)).is_err() {
+            return;
+        }
+    }
+}
+
+fn heed(received: &Receiver<Word>, survives_hang_up: bool) {
+    while let Ok(word) = received.recv() {
+        match word {
+            Word::Signal(SIGHUP) if survives_hang_up => {}
+            Word::Signal(_) => end_before_the_run(),
+            Word::Run(control, limit) => return stop_in_turn(&control, received, limit),
+        }
+    }
+}
+
+fn end_before_the_run() {
+    end_questions();
+    say("interrupted before the run had begun");
+    std::process::exit(Verdict::Interrupted.exit_code().into());
+}
+
+/// Waits for a signal that asks a run to end, until `deadline` if there is one.
+fn await_signal(
+    received: &Receiver<Word>,
+    deadline: Option<Instant>,
+) -> Result<(), RecvTimeoutError> {
+    loop {
+        let word = match deadline {
+            Some(at) => received.recv_timeout(at.saturating_duration_since(Instant::now()))?,
+            None => received.recv().map_err(|_| RecvTimeoutError::Disconnected)?,
+        };
+        if matches!(word, Word::Signal(signal) if signal != SIGHUP) {
+            return Ok(());
+        }
+    }
+}
+
+fn stop_in_turn(control: &Control, received: &Receiver<Word>, limit: Duration) {
+    if await_signal(received, None).is_err() {
+        return;
+    }
+    control.drain();
+    warn!(
+        "what was begun is finished within {} s; a second Ctrl-C, or another signal, stops at once",
+        limit.as_secs_f64()
+    );
+    let deadline = Instant::now().checked_add(limit);
+    if await_signal(received, deadline) == Err(RecvTimeoutError::Timeout) {
+        warn!("the drain limit of {} s has passed", limit.as_secs_f64());
+    }
+    control.stop_now();
+    // The run ends the process by ending itself. If it cannot, because
+    // something is stuck outside of its reach, the process ends all the same.
+    let deadline = Instant::now().checked_add(PATIENCE);
+    if await_signal(received, deadline) == Err(RecvTimeoutError::Timeout) {
+        warn!("the run does not end, something is stuck: the program ends without its ledger");
+    }
+    std::process::exit(Verdict::Interrupted.exit_code().into());
+}

@@ -1,0 +1,327 @@
+//! Steps whose classes are written in Python. What such a class is cannot be
+//! known here, where no process is started: it is asked of the caller.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::dialect::{Lowered, Spelling, is_top_level};
+use super::params::in_home;
+use super::settings::Setting;
+use super::steps::Draft;
+use crate::base::home;
+use crate::plan::diagnostic::quote;
+use crate::plan::findings::Report;
+use crate::plan::spec::{Origin, Role};
+use crate::plan::{Python, model};
+use crate::stage::registry::{Class, Kind, Registry};
+
+/// A class written in Python that a configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The interpreter as it was given, if one was.
+    pub interpreter: Option<String>,
+    /// Directories that modules are looked for in before all others, as given.
+    pub paths: Vec<PathBuf>,
+    /// The module that has the class.
+    pub module: String,
+    /// The name of the class.
+    pub class: String,
+    /// Where it stands.
+    pub role: Kind,
+    /// The name of the step.
+    pub step: String,
+    /// The names of the next steps, the default first.
+    pub next_steps: Vec<String>,
+    /// The parameters that the file gives.
+    pub params: Value,
+    /// The parameters of the command line, as they were typed.
+    pub settings: Vec<(String, String)>,
+    /// The sections of the file and the command line's settings of classes.
+    pub configuration: Value,
+}
+
+/// Classes that take sections of the configuration for themselves, whether a step is of
+/// them or not, with the names of what each section may say.
+pub type Sections = BTreeMap<String, Vec<String>>;
+
+/// What is known of a class written in Python.
+#[derive(Debug, Clone, Default)]
+pub struct Described {
+    /// Where the class is found.
+    pub python: Python,
+    /// Where it may stand; none if anywhere.
+    pub kind: Option<Kind>,
+    /// Whether a step may have only one worker of it.
+    pub single: bool,
+    /// Whether it gives out in `finish` what it has kept of its messages.
+    pub gathers: bool,
+    /// The JSON Schema of the parameters that it declares.
+    pub schema: Value,
+    /// Whether it takes the whole configuration, as classes of traitlets do.
+    pub configurable: bool,
+    /// The values of the command line's parameters as the class reads them; none of
+    /// those that it has nothing to say about.
+    pub settings: Vec<Option<Value>>,
+    /// What the class itself says against its parameters.
+    pub invalid: Option<String>,
+    /// The classes with sections that are there with its module.
+    pub sections: Arc<Sections>,
+    /// What helpers say against their sections: where the parameter is, with points
+    /// between, and what is wrong.
+    pub refused: Vec<(String, String)>,
+    /// What is odd about its surroundings.
+    pub odd: Vec<String>,
+}
+
+/// Why a class written in Python cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// What of the configuration is at fault.
+    pub about: About,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// A key of the configuration that leads to a class written in Python.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// `python`
+    Interpreter,
+    /// `module`
+    Module,
+    /// `class`
+    Class,
+}
+
+/// Finds out about classes written in Python: an answer for each, in order.
+pub type Describe<'d> = dyn FnMut(&[Wanted]) -> Vec<Result<Described, Unusable>> + 'd;
+
+/// The module of the classes that come with the program.
+pub(crate) const OWN: &str = "drpipe";
+
+/// The settings of all steps in Python.
+#[derive(Default)]
+pub(crate) struct Defaults {
+    pub(crate) interpreter: Option<(String, Origin)>,
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+/// What was found out about each step's class; none of those without a module of their own.
+pub(crate) fn describe(
+    drafts: &mut [Draft<'_>],
+    lowered: &Lowered<'_>,
+    registry: &Registry,
+    settings: &[Setting],
+    describe: &mut Describe<'_>,
+    report: &mut Report<'_>,
+) -> Vec<Option<Found>> {
+    let configuration = configuration(drafts, lowered, settings);
+    let wanted: Vec<Option<Wanted>> = (0..drafts.len())
+        .map(|index| wanted(drafts, index, &lowered.python, &configuration))
+        .collect();
+    let asked: Vec<Wanted> = wanted.iter().flatten().cloned().collect();
+    let mut answers = if asked.is_empty() { Vec::new() } else { describe(&asked) }.into_iter();
+    let mut said: Vec<String> = Vec::new();
+    let mut all = Vec::new();
+    for (draft, wanted) in drafts.iter_mut().zip(wanted) {
+        all.push(wanted.map(|wanted| match answers.next() {
+            Some(Ok(described)) => {
+                for odd in &described.odd {
+                    report.warning(&draft.origin("module"), odd, "rename it");
+                }
+                for (path, message) in &described.refused {
+                    let origin = origin_in_sections(path, lowered, settings);
+                    report.error(&origin, format!("parameter {}: {message}", quote(path)), "");
+                }
+                draft.params.read(&described.settings);
+                Found::Class(Box::new(found(draft, described, &configuration)))
+            }
+            _ if is_own(registry, &wanted) => Found::BuiltIn,
+            Some(Err(unusable)) => {
+                refuse(draft, unusable, lowered, registry, &mut said, report);
+                Found::Unusable
+            }
+            None => {
+                let message = format!(
+                    "the class {} of the Python module {} cannot be looked up here",
+                    quote(&wanted.class),
+                    quote(&wanted.module)
+                );
+                report.error(&draft.origin("module"), message, own_hint(registry, &wanted.class));
+                Found::Unusable
+            }
+        }));
+    }
+    all
+}
+
+/// Whether the module is the one where the program has its own class of this name.
+fn is_own(registry: &Registry, wanted: &Wanted) -> bool {
+    registry.get(&wanted.class).is_some_and(|class| class.module() == wanted.module)
+}
+
+fn own_hint(registry: &Registry, class: &str) -> String {
+    match registry.get(class) {
+        Some(_) => format!("drpipe's own class {} is meant without a module", quote(class)),
+        None => String::new(),
+    }
+}
+
+fn refuse(
+    draft: &Draft<'_>,
+    unusable: Unusable,
+    lowered: &Lowered<'_>,
+    registry: &Registry,
+    said: &mut Vec<String>,
+    report: &mut Report<'_>,
+) {
+    let Unusable { about, message, hint } = unusable;
+    // What is wrong with an interpreter is said once, not for each step.
+    if said.contains(&message) {
+        return;
+    }
+    let origin = match about {
+        About::Interpreter => interpreter_origin(draft, &lowered.python),
+        About::Module => draft.origin("module"),
+        About::Class => draft.origin("class"),
+    };
+    let own = match about {
+        About::Interpreter => {
+            said.push(message.clone());
+            String::new()
+        }
+        _ => own_hint(registry, draft.text("class").unwrap_or_default()),
+    };
+    let hints = [hint, own].into_iter().filter(|hint| !hint.is_empty());
+    report.error(&origin, message, hints.collect::<Vec<_>>().join("; "));
+}
+
+/// What became of the question after a class.
+pub(crate) enum Found {
+    Class(Box<InPython>),
+    /// It is the program's own after all.
+    BuiltIn,
+    /// It was said why.
+    Unusable,
+}
+
+/// A class in Python.
+pub(crate) struct InPython {
+    pub(crate) class: Class,
+    pub(crate) python: Python,
+    pub(crate) configurable: bool,
+    pub(crate) invalid: Option<String>,
+    pub(crate) sections: Arc<Sections>,
+}
+
+fn found(draft: &Draft<'_>, described: Described, configuration: &Value) -> InPython {
+    let Described { mut python, kind, single, gathers, schema, configurable, .. } = described;
+    let name = draft.text("class").unwrap_or_default();
+    let kind = kind.unwrap_or_else(|| draft.role.usual_kind());
+    if configurable {
+        python.configuration = configuration.clone();
+    }
+    InPython {
+        class: Class::foreign(name, kind, single, gathers, schema),
+        python,
+        configurable,
+        invalid: described.invalid,
+        sections: described.sections,
+    }
+}
+
+/// What a class that takes the whole configuration gets: the sections, what else is in
+/// the file, and what the command line says of classes.
+fn configuration(drafts: &[Draft<'_>], lowered: &Lowered<'_>, settings: &[Setting]) -> Value {
+    let is_section = |key: &str| lowered.sections.iter().any(|section| section.key == key);
+    let (sections, rest): (Map<_, _>, Map<_, _>) = match lowered.root.to_value() {
+        Value::Object(members) => members.into_iter().partition(|(key, _)| is_section(key)),
+        _ => (Map::new(), Map::new()),
+    };
+    let of_classes = settings.iter().filter(|setting| {
+        !is_top_level(setting) && drafts.iter().all(|d| d.text("name") != Some(&setting.target))
+    });
+    let of_classes: Vec<Value> = of_classes
+        .map(|setting| json!([format!("{}.{}", setting.target, setting.param()), setting.value]))
+        .collect();
+    let mut sections = Value::Object(sections);
+    in_home(&mut sections);
+    json!({"sections": sections, "rest": rest, "settings": of_classes})
+}
+
+/// Where a parameter of a section was given, with points between the names that lead to it.
+fn origin_in_sections(path: &str, lowered: &Lowered<'_>, settings: &[Setting]) -> Origin {
+    let said = |setting: &Setting| format!("{}.{}", setting.target, setting.param()) == path;
+    if let Some(index) = settings.iter().rposition(said) {
+        return Origin::Setting(index);
+    }
+    let names: Vec<String> = path.split('.').map(str::to_owned).collect();
+    Origin::File(lowered.root.offset_of(&names).unwrap_or(lowered.root.offset))
+}
+
+fn wanted(
+    drafts: &[Draft<'_>],
+    index: usize,
+    defaults: &Defaults,
+    configuration: &Value,
+) -> Option<Wanted> {
+    let draft = &drafts[index];
+    let (module, class) = (draft.text("module")?, draft.text("class")?);
+    if module == OWN {
+        return None;
+    }
+    let own = draft.text("python").map(str::to_owned);
+    let interpreter = own.or_else(|| defaults.interpreter.as_ref().map(|(name, _)| name.clone()));
+    let own = draft.value("pythonpath").map(model::directories).unwrap_or_default();
+    let paths = own.into_iter().chain(defaults.paths.iter().cloned());
+    Some(Wanted {
+        interpreter: interpreter.map(|name| home::expand_text(&name).unwrap_or(name)),
+        paths: paths.map(|path| home::expand(&path)).collect(),
+        module: module.to_owned(),
+        class: class.to_owned(),
+        role: draft.role.usual_kind(),
+        step: draft.text("name").unwrap_or_default().to_owned(),
+        next_steps: next_steps(drafts, index),
+        params: draft.params.of_file(),
+        settings: draft.params.settings(),
+        configuration: json!({
+            "sections": configuration["sections"], "settings": configuration["settings"],
+        }),
+    })
+}
+
+/// The names of the next steps, as they are given or as the order of the file has them.
+fn next_steps(drafts: &[Draft<'_>], index: usize) -> Vec<String> {
+    let given = drafts[index].value("next_steps").map(model::names_in).unwrap_or_default();
+    if !given.is_empty() || drafts[index].role == Role::Consumer {
+        return given;
+    }
+    let next = drafts.get(index + 1).and_then(|draft| draft.text("name"));
+    next.map(str::to_owned).into_iter().collect()
+}
+
+fn interpreter_origin(draft: &Draft<'_>, defaults: &Defaults) -> Origin {
+    match &defaults.interpreter {
+        _ if draft.text("python").is_some() => draft.origin("python"),
+        Some((_, origin)) => origin.clone(),
+        None => draft.origin("module"),
+    }
+}
+
+/// Keys of a step that mean nothing to a class in Rust. In ctapipe every step has
+/// a module.
+pub(crate) fn without_effect(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) {
+    for key in ["module", "python", "pythonpath"] {
+        let usual =
+            key == "module" && (spelling == Spelling::Ctapipe || draft.text(key) == Some(OWN));
+        if draft.value(key).is_some() && !usual {
+            let message = format!("{} has no effect: the class is built in", quote(key));
+            report.warning(&draft.origin(key), message, "remove it");
+        }
+    }
+}

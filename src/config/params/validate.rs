@@ -1,0 +1,367 @@
+//! Parameters against the JSON Schema of their class, in words for people.
+
+use jsonschema::ValidationError;
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::paths::LocationSegment;
+use serde_json::Value;
+
+use super::strict::closed;
+use crate::base::nearest::nearest;
+use crate::config::dialect::show;
+use crate::plan::diagnostic::{did_you_mean, quote};
+
+/// What is wrong with one value.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// From the parameters' object down to the value: keys and indices.
+    pub(crate) path: Vec<String>,
+    pub(crate) message: String,
+    pub(crate) hint: String,
+    /// If the last key of the path is unknown: the names that are known there.
+    pub(crate) known: Option<Vec<String>>,
+}
+
+/// All that is wrong with an object of parameters.
+pub(crate) fn faults(schema: &Value, params: &Value) -> Vec<Fault> {
+    let schema = closed(schema);
+    let Ok(validator) = jsonschema::validator_for(&schema) else {
+        return Vec::new(); // a schema in error is found when the class is built
+    };
+    let mut faults = Vec::new();
+    for error in validator.iter_errors(params) {
+        explain(&error, &schema, &mut faults);
+    }
+    faults
+}
+
+/// The names of the parameters.
+pub(crate) fn properties(schema: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    collect(schema, schema, 0, &mut names);
+    names
+}
+
+/// Whether a parameter takes texts and nothing else (but null).
+pub(crate) fn only_text(schema: &Value, param: &str) -> bool {
+    let mut types = Vec::new();
+    if let Some(property) = schema["properties"].get(param) {
+        collect_types(property, schema, 0, &mut types);
+    }
+    types.contains(&"string") && types.iter().all(|name| matches!(*name, "string" | "null"))
+}
+
+/// Turns whole numbers that are written with a point or an exponent, such as `1e3`, into
+/// integers where a parameter takes no other numbers: for JSON Schema they are the same.
+pub(crate) fn integers(schema: &Value, params: &mut Value) {
+    for (name, value) in params.as_object_mut().into_iter().flatten() {
+        if let Some(property) = schema["properties"].get(name) {
+            integers_of(property, schema, value);
+        }
+    }
+}
+
+fn integers_of(schema: &Value, root: &Value, value: &mut Value) {
+    match value {
+        Value::Number(number) if !number.is_i64() && !number.is_u64() => {
+            let mut types = Vec::new();
+            collect_types(schema, root, 0, &mut types);
+            let only = types.contains(&"integer") && !types.contains(&"number");
+            let whole = number.as_f64().filter(|n| only && n.fract() == 0.0 && n.abs() <= EXACT);
+            if let Some(whole) = whole {
+                *value = Value::from(whole as i64);
+            }
+        }
+        Value::Array(items) => {
+            let schema = schema.get("items").unwrap_or(&Value::Null);
+            items.iter_mut().for_each(|item| integers_of(schema, root, item));
+        }
+        _ => {}
+    }
+}
+
+/// Up to here every whole number is one of 64 bits with a point.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// How deep references between definitions are followed: they may go in circles.
+const DEPTH: usize = 8;
+
+fn target<'a>(schema: &Value, root: &'a Value) -> Option<&'a Value> {
+    root.pointer(schema.get("$ref")?.as_str()?.strip_prefix('#')?)
+}
+
+fn branches(schema: &Value) -> impl Iterator<Item = &Value> {
+    let lists = ["allOf", "anyOf", "oneOf"];
+    lists.into_iter().filter_map(|key| schema.get(key)?.as_array()).flatten()
+}
+
+fn collect(schema: &Value, root: &Value, depth: usize, names: &mut Vec<String>) {
+    if depth > DEPTH {
+        return;
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        let new: Vec<_> =
+            properties.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        names.extend(new);
+    }
+    for branch in branches(schema).chain(target(schema, root)) {
+        collect(branch, root, depth + 1, names);
+    }
+}
+
+fn collect_types<'a>(schema: &'a Value, root: &'a Value, depth: usize, types: &mut Vec<&'a str>) {
+    if depth > DEPTH {
+        return;
+    }
+    match schema.get("type") {
+        Some(Value::String(name)) => types.push(name),
+        Some(Value::Array(names)) => types.extend(names.iter().filter_map(Value::as_str)),
+        _ => {}
+    }
+    if schema.get("const").is_some_and(Value::is_string) {
+        types.push("string");
+    }
+    for branch in branches(schema).chain(target(schema, root)) {
+        collect_types(branch, root, depth + 1, types);
+    }
+}
+
+fn explain(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Fault>) {
+    let path: Vec<String> = error.instance_path().iter().map(segment).collect();
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let known = known_at(error, schema);
+            faults.extend(unexpected.iter().map(|name| Fault {
+                path: path.iter().chain([name]).cloned().collect(),
+                message: String::new(),
+                hint: String::new(),
+                known: Some(known.clone()),
+            }));
+        }
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            alternatives(error, context, path, schema, faults);
+        }
+        kind => {
+            let (message, hint) = words(error, kind);
+            faults.push(Fault { path, message, hint, known: None });
+        }
+    }
+}
+
+fn segment(segment: LocationSegment<'_>) -> String {
+    match segment {
+        LocationSegment::Property(name) => name.into_owned(),
+        LocationSegment::Index(index) => index.to_string(),
+    }
+}
+
+/// The names that the schema knows where `error` is.
+fn known_at(error: &ValidationError<'_>, schema: &Value) -> Vec<String> {
+    let keyword = error.schema_path().as_str();
+    let parent = keyword.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let mut names = Vec::new();
+    collect(schema.pointer(parent).unwrap_or(schema), schema, 0, &mut names);
+    names
+}
+
+/// None of several alternatives fits. If one of them fits but for something
+/// inside, that is what is wrong; otherwise all of them are listed.
+fn alternatives(
+    error: &ValidationError<'_>,
+    context: &[Vec<ValidationError<'static>>],
+    path: Vec<String>,
+    schema: &Value,
+    faults: &mut Vec<Fault>,
+) {
+    let here = error.instance_path().as_str();
+    let refused = |error: &ValidationError<'_>| {
+        error.instance_path().as_str() == here
+            && matches!(
+                error.kind(),
+                ValidationErrorKind::Type { .. }
+                    | ValidationErrorKind::Constant { .. }
+                    | ValidationErrorKind::Enum { .. }
+            )
+    };
+    let mut near = context.iter().filter(|errors| !errors.iter().any(refused));
+    if let (Some(errors), None) = (near.next(), near.next()) {
+        for error in errors {
+            explain(error, schema, faults);
+        }
+        return;
+    }
+    let mut options = Vec::new();
+    let mut types = Vec::new();
+    for branch in context {
+        let before = options.len();
+        for error in branch {
+            match error.kind() {
+                ValidationErrorKind::Constant { expected_value } => {
+                    options.push(expected_value.as_ref().clone());
+                }
+                ValidationErrorKind::Enum { options: more } => {
+                    options.extend(more.as_array().into_iter().flatten().cloned());
+                }
+                _ => {}
+            }
+        }
+        if options.len() == before {
+            types.extend(branch.iter().flat_map(|error| match error.kind() {
+                ValidationErrorKind::Type { kind } => type_words(kind),
+                _ => Vec::new(),
+            }));
+        }
+    }
+    let found = error.instance();
+    let mut expected: Vec<String> = options.iter().map(show).collect();
+    expected.extend(types.into_iter().filter(|word| *word != "null").map(str::to_owned));
+    expected.dedup();
+    let message = match expected.as_slice() {
+        [] => format!("found {}, which fits none of the alternatives", show(found)),
+        expected => format!("found {}; expected {}", show(found), expected.join(" or ")),
+    };
+    faults.push(Fault { path, message, hint: nearest_option(found, &options), known: None });
+}
+
+fn nearest_option(found: &Value, options: &[Value]) -> String {
+    let texts = options.iter().filter_map(Value::as_str);
+    did_you_mean(found.as_str().and_then(|found| nearest(found, texts)))
+}
+
+fn type_words(kind: &TypeKind) -> Vec<&'static str> {
+    let names: Vec<&str> = match kind {
+        TypeKind::Single(name) => vec![name.as_str()],
+        TypeKind::Multiple(names) => names.iter().map(|name| name.as_str()).collect(),
+    };
+    names.into_iter().map(type_word).collect()
+}
+
+fn type_word(name: &'static str) -> &'static str {
+    match name {
+        "integer" => "a whole number",
+        "number" => "a number",
+        "string" => "a text in double quotes",
+        "boolean" => "true or false",
+        "array" => "a list",
+        "object" => "an object",
+        other => other,
+    }
+}
+
+/// What was found, what was expected and the nearest name.
+fn words(error: &ValidationError<'_>, kind: &ValidationErrorKind) -> (String, String) {
+    use ValidationErrorKind as K;
+    let value = error.instance();
+    let found = show(value);
+    let expected = match kind {
+        K::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            let message = format!("the required parameter {} is missing", quote(name));
+            return (message, format!("add {}: ...", quote(name)));
+        }
+        K::Type { kind } => {
+            let mut words = type_words(kind);
+            if words.len() > 1 {
+                words.retain(|word| *word != "null");
+            }
+            words.join(" or ")
+        }
+        K::Enum { options } => {
+            let options = options.as_array().map_or(&[][..], Vec::as_slice);
+            let list: Vec<String> = options.iter().map(show).collect();
+            let message = format!("found {found}; expected one of {}", list.join(", "));
+            return (message, nearest_option(value, options));
+        }
+        K::Constant { expected_value } => show(expected_value),
+        K::Minimum { limit } => format!("{limit} or more"),
+        K::Maximum { limit } => format!("{limit} or less"),
+        K::ExclusiveMinimum { limit } => format!("more than {limit}"),
+        K::ExclusiveMaximum { limit } => format!("less than {limit}"),
+        K::MinLength { limit } => format!("{limit} or more characters"),
+        K::MaxLength { limit } => format!("{limit} or fewer characters"),
+        K::MinItems { limit } => format!("{limit} or more items"),
+        K::MaxItems { limit } => format!("{limit} or fewer items"),
+        K::Pattern { pattern } => format!("a text of the form {pattern}"),
+        _ => return (error.to_string(), String::new()),
+    };
+    (format!("found {found}; expected {expected}"), String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::JsonSchema;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Alternatives with documentation become `oneOf`.
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    #[allow(dead_code)]
+    enum Mode {
+        /// One.
+        Fast,
+        /// Two.
+        Exact,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Sample {
+        mode: Mode,
+        count: Option<u8>,
+        path: Option<String>,
+        inner: Option<Inner>,
+        sizes: Vec<f64>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Inner {
+        width: u32,
+    }
+
+    fn check(params: Value) -> Vec<String> {
+        let schema = schemars::schema_for!(Sample).to_value();
+        let line = |fault: Fault| {
+            let known = fault.known.map(|known| format!("known: {}", known.join(" ")));
+            [fault.path.join("."), fault.message, fault.hint, known.unwrap_or_default()].join("|")
+        };
+        faults(&schema, &params).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn good_parameters_have_no_faults() {
+        assert!(check(json!({"mode": "fast", "sizes": []})).is_empty());
+    }
+
+    #[test]
+    fn faults_say_found_and_expected() {
+        let found = check(json!({"mode": "fsat", "count": 256, "sizes": [1, "a"], "cuont": 1,
+                                 "inner": {"widht": 1, "width": true}}));
+        let expected = [
+            "mode|found \"fsat\"; expected \"fast\" or \"exact\"|did you mean \"fast\"?|",
+            "count|found 256; expected 255 or less||",
+            "sizes.1|found \"a\"; expected a number||",
+            "cuont|||known: mode count path inner sizes",
+            "inner.widht|||known: width",
+            "inner.width|found true; expected a whole number||",
+        ];
+        for line in expected {
+            assert!(found.iter().any(|found| found == line), "{line}\nin {found:#?}");
+        }
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        let found = check(json!({"sizes": 1}));
+        assert!(found.iter().any(|line| line.contains("\"mode\" is missing")), "{found:?}");
+    }
+
+    #[test]
+    fn texts_are_told_from_other_types() {
+        let schema = schemars::schema_for!(Sample).to_value();
+        let only = |param| only_text(&schema, param);
+        assert!(only("mode") && only("path"));
+        assert!(!only("count") && !only("sizes") && !only("inner") && !only("other"));
+    }
+}

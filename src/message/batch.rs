@@ -1,0 +1,277 @@
+//! Messages that travel and wait together.
+
+use bytes::{Buf, Bytes};
+
+use super::{Header, IN_PLACE_AND_MORE, Message, Origin, Payload};
+
+/// What a stage emitted, for one of the step's next steps: `route` is the index
+/// into the plan's list of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    One { route: u32, origin: Origin, payload: Payload },
+    Many { route: u32, pack: Pack },
+}
+
+impl Output {
+    pub(crate) fn route(&self) -> u32 {
+        match self {
+            Self::One { route, .. } | Self::Many { route, .. } => *route,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::One { .. } => 1,
+            Self::Many { pack, .. } => pack.count(),
+        }
+    }
+}
+
+/// Headers above this size, in bytes, are not packed.
+pub(crate) const PACK_UP_TO: usize = 20_000;
+/// Before each packed header stands its length.
+pub(crate) const PREFIX: usize = size_of::<u16>();
+
+/// The headers of several messages one behind the other, each after its length
+/// as a 16-bit number: short messages travel and wait together, so that what
+/// the router does for a pack it need not do for each of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pack {
+    pub(super) count: u32,
+    pub(super) bytes: Bytes,
+}
+
+impl Pack {
+    /// None unless `bytes` are exactly `count` headers, at least one.
+    pub(crate) fn checked(count: u32, bytes: Bytes) -> Option<Self> {
+        let mut rest = &bytes[..];
+        for _ in 0..count {
+            rest = split_header(rest)?.1;
+        }
+        (rest.is_empty() && count > 0).then_some(Self { count, bytes })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The size of the headers, in bytes.
+    fn len(&self) -> usize {
+        self.bytes.len() - self.count() * PREFIX
+    }
+
+    pub(crate) fn headers(&self) -> impl Iterator<Item = Header> + '_ {
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || {
+            let (header, after) = split_header(rest)?;
+            rest = after;
+            Some(Header::from(header))
+        })
+    }
+
+    /// Takes the first `count` headers off; some must be left.
+    fn split_to(&mut self, count: usize) -> Self {
+        let mut rest = &self.bytes[..];
+        for _ in 0..count {
+            rest = split_header(rest).map_or(&[][..], |(_, after)| after);
+        }
+        let taken = self.bytes.len() - rest.len();
+        self.count -= count as u32;
+        Self { count: count as u32, bytes: self.bytes.split_to(taken) }
+    }
+}
+
+fn split_header(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (prefix, rest) = bytes.split_first_chunk::<PREFIX>()?;
+    rest.split_at_checked(usize::from(u16::from_le_bytes(*prefix)))
+}
+
+/// What the router moves: one message, or a pack of them with successive numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Parcel {
+    One(Message),
+    Many { first: u64, pack: Pack },
+}
+
+impl Parcel {
+    pub(crate) fn new(first: u64, output: Output) -> Self {
+        match output {
+            Output::One { origin, payload, .. } => {
+                Self::One(Message { id: first, attempt: 0, origin, payload })
+            }
+            Output::Many { pack, .. } => Self::Many { first, pack },
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many { pack, .. } => pack.count(),
+        }
+    }
+
+    /// The size of the payloads, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::One(message) => message.payload.len(),
+            Self::Many { pack, .. } => pack.len(),
+        }
+    }
+
+    /// What the messages descend from: those of a pack have nothing.
+    pub(crate) fn origin(&self) -> Option<&std::sync::Arc<str>> {
+        match self {
+            Self::One(message) => message.origin.as_ref(),
+            Self::Many { .. } => None,
+        }
+    }
+
+    /// The number of the first message.
+    pub(crate) fn first(&self) -> u64 {
+        match self {
+            Self::One(message) => message.id,
+            Self::Many { first, .. } => *first,
+        }
+    }
+
+    /// How many of its first messages have at most this size together.
+    pub(crate) fn fitting(&self, room: u64) -> usize {
+        if self.len() as u64 <= room {
+            return self.count();
+        }
+        match self {
+            Self::One(_) => 0,
+            Self::Many { pack, .. } => {
+                let mut used = 0;
+                let fits = |header: &Header| {
+                    used += header.len() as u64;
+                    used <= room
+                };
+                pack.headers().take_while(fits).count()
+            }
+        }
+    }
+
+    /// Takes the first `count` messages off; some must be left.
+    pub(crate) fn split_to(&mut self, count: usize) -> Self {
+        match self {
+            Self::One(_) => self.clone(),
+            Self::Many { first, pack } => {
+                let taken = Self::Many { first: *first, pack: pack.split_to(count) };
+                *first += count as u64;
+                taken
+            }
+        }
+    }
+
+    pub(crate) fn into_messages(self) -> Messages {
+        match self {
+            Self::One(message) => Messages { one: Some(message), id: 0, packed: Bytes::new() },
+            Self::Many { first, pack } => Messages { one: None, id: first, packed: pack.bytes },
+        }
+    }
+}
+
+/// The messages of a parcel, in order.
+pub(crate) struct Messages {
+    one: Option<Message>,
+    /// The number of the first packed message.
+    id: u64,
+    packed: Bytes,
+}
+
+impl Iterator for Messages {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        if self.packed.is_empty() {
+            return self.one.take();
+        }
+        let (header, _) = split_header(&self.packed)?;
+        let (length, end) = (header.len(), PREFIX + header.len());
+        let header = match length {
+            // A longer one shares the pack's memory.
+            IN_PLACE_AND_MORE.. => Header::from(self.packed.slice(PREFIX..end)),
+            _ => Header::from(header),
+        };
+        self.packed.advance(end);
+        let id = self.id;
+        self.id += 1;
+        let payload = Payload { header, buffers: Vec::new() };
+        Some(Message { id, attempt: 0, origin: None, payload })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::output::Gathered;
+
+    fn text(length: usize) -> Payload {
+        Payload { header: Header::from(&vec![length as u8; length][..]), buffers: Vec::new() }
+    }
+
+    #[test]
+    fn a_parcel_is_split_between_messages() {
+        let mut gathered = Gathered::default();
+        (0..10).for_each(|length| gathered.push_payload(0, None, text(length)));
+        let mut rest = Parcel::new(100, gathered.take().remove(0));
+        assert_eq!((rest.fitting(3), rest.fitting(1000)), (3, 10));
+        let taken = rest.split_to(4);
+        assert_eq!((taken.first(), taken.count(), taken.len()), (100, 4, 1 + 2 + 3));
+        assert_eq!((rest.first(), rest.count(), rest.len()), (104, 6, 4 + 5 + 6 + 7 + 8 + 9));
+        let ids: Vec<u64> = rest.into_messages().map(|message| message.id).collect();
+        assert_eq!(ids, [104, 105, 106, 107, 108, 109]);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_pack_travels_alone_and_in_order() {
+        let long = || Payload { header: vec![1; PACK_UP_TO + 1].into(), buffers: Vec::new() };
+        let beside = || Payload { header: vec![2; 3].into(), buffers: vec![Bytes::from("b")] };
+        let all = [text(1), text(2), long(), text(3), beside(), text(4), long()];
+        let mut gathered = Gathered::default();
+        all.iter().for_each(|payload| gathered.push_payload(0, None, payload.clone()));
+        let bytes: usize = all.iter().map(Payload::len).sum();
+        assert_eq!((gathered.count(), gathered.bytes()), (all.len(), bytes));
+        let messages = gathered.take().into_iter().flat_map(|o| Parcel::new(0, o).into_messages());
+        assert_eq!(messages.map(|message| message.payload).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_written_leaves_nothing_behind() {
+        let mut gathered = Gathered::default();
+        for before in 0..3 {
+            let failed = gathered.push(0, None, |header| {
+                header.extend_from_slice(b"half");
+                Err(crate::base::failure::Failure::permanent("no more"))
+            });
+            assert!(failed.is_err());
+            assert_eq!((gathered.count(), gathered.bytes()), (before, before));
+            gathered.push_payload(0, None, text(1));
+        }
+        assert_eq!(gathered.take().len(), 1);
+    }
+
+    #[test]
+    fn a_pack_has_an_end() {
+        let mut gathered = Gathered::default();
+        (0..100).for_each(|_| gathered.push_payload(0, None, text(PACK_UP_TO)));
+        let packs = gathered.take();
+        assert!(packs.len() > 5);
+        assert_eq!(packs.iter().map(Output::count).sum::<usize>(), 100);
+    }
+
+    #[test]
+    fn a_pack_that_is_not_what_it_says_is_refused() {
+        let bytes = Bytes::from_static(&[1, 0, 7, 2, 0, 8, 9]);
+        assert!(Pack::checked(2, bytes.clone()).is_some());
+        for count in [0, 1, 3] {
+            assert_eq!(Pack::checked(count, bytes.clone()), None);
+        }
+        assert_eq!(Pack::checked(2, bytes.slice(..6)), None);
+    }
+}

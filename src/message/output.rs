@@ -1,0 +1,266 @@
+//! What stages emit, as it gathers.
+
+use bytes::Bytes;
+
+use super::batch::{Output, PACK_UP_TO, PREFIX, Pack};
+use super::{Origin, Payload, recycle};
+use crate::base::failure::Result;
+
+/// A pack begins with room for so many messages of its first one's size.
+const FIRST_ROOM: usize = 256;
+/// A pack of this size, in bytes, takes no further message.
+const PACK_FULL: usize = 256 << 10;
+/// What a call has emitted is copied to what was emitted before; from this size on, in
+/// bytes, it is not.
+const MOVED_FROM: usize = 4 << 10;
+
+/// What a stage has emitted so far.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    outputs: Vec<Gathering>,
+    count: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Gathering {
+    One(Output),
+    Many { route: u32, count: u32, bytes: Vec<u8> },
+}
+
+impl Gathered {
+    /// Adds one message. `write` appends its header to the bytes that it is given
+    /// and returns its buffers: a short one is written where it will travel.
+    ///
+    /// # Errors
+    /// That of `write`; then nothing was added.
+    pub(crate) fn push(
+        &mut self,
+        route: u32,
+        origin: Origin,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
+    ) -> Result<()> {
+        let last = match self.outputs.last_mut() {
+            Some(Gathering::Many { route: last, count, bytes })
+                if (*last == route || *count == 0)
+                    && origin.is_none()
+                    && bytes.len() < PACK_FULL =>
+            {
+                *last = route;
+                Some((count, bytes))
+            }
+            _ => None,
+        };
+        let Some((count, bytes)) = last else { return self.push_first(route, origin, write) };
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; PREFIX]);
+        let written = write(bytes);
+        let length = bytes.len() - start - PREFIX;
+        match written {
+            Ok(buffers) if buffers.is_empty() && length <= PACK_UP_TO => {
+                bytes[start..start + PREFIX].copy_from_slice(&(length as u16).to_le_bytes());
+                *count += 1;
+                self.count += 1;
+                self.bytes += length;
+            }
+            Ok(buffers) => {
+                let header = bytes.split_off(start + PREFIX).into();
+                bytes.truncate(start);
+                self.push_alone(route, origin, Payload { header, buffers });
+            }
+            Err(failure) => {
+                bytes.truncate(start);
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a message for which no pack is open.
+    fn push_first(
+        &mut self,
+        route: u32,
+        origin: Origin,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
+    ) -> Result<()> {
+        let mut header = Vec::new();
+        let buffers = write(&mut header)?;
+        let length = header.len();
+        if origin.is_some() || !buffers.is_empty() || length > PACK_UP_TO {
+            self.push_alone(route, origin, Payload { header: header.into(), buffers });
+            return Ok(());
+        }
+        let room = ((PREFIX + length) * FIRST_ROOM).min(PACK_FULL + PACK_UP_TO);
+        let mut bytes = recycle::vector(room);
+        bytes.extend_from_slice(&(length as u16).to_le_bytes());
+        bytes.extend_from_slice(&header);
+        self.outputs.push(Gathering::Many { route, count: 1, bytes });
+        self.count += 1;
+        self.bytes += length;
+        Ok(())
+    }
+
+    fn push_alone(&mut self, route: u32, origin: Origin, payload: Payload) {
+        self.count += 1;
+        self.bytes += payload.len();
+        self.outputs.push(Gathering::One(Output::One { route, origin, payload }));
+    }
+
+    /// How many messages have gathered.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Their size in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Drops what has gathered.
+    pub(crate) fn clear(&mut self) {
+        (self.count, self.bytes) = (0, 0);
+        self.outputs.truncate(1);
+        match self.outputs.first_mut() {
+            Some(Gathering::Many { count, bytes, .. }) => {
+                *count = 0;
+                bytes.clear();
+            }
+            _ => self.outputs.clear(),
+        }
+    }
+
+    /// Takes over what another one has gathered. That one keeps its memory for what comes next.
+    pub(crate) fn absorb(&mut self, other: &mut Self) {
+        if other.count == 0 {
+            return;
+        }
+        self.count += std::mem::take(&mut other.count);
+        self.bytes += std::mem::take(&mut other.bytes);
+        if let [Gathering::Many { route, count, bytes }] = &mut other.outputs[..]
+            && bytes.len() < MOVED_FROM
+        {
+            self.extend(*route, *count, bytes);
+            *count = 0;
+            bytes.clear();
+            return;
+        }
+        for gathering in other.outputs.drain(..) {
+            match gathering {
+                Gathering::Many { route, count, bytes } if bytes.len() < MOVED_FROM => {
+                    self.extend(route, count, &bytes);
+                }
+                gathering => self.outputs.push(gathering),
+            }
+        }
+    }
+
+    /// Adds `more` packed messages of one route.
+    #[inline]
+    fn extend(&mut self, route: u32, more: u32, headers: &[u8]) {
+        if more == 0 {
+            return;
+        }
+        if let Some(Gathering::Many { route: last, count, bytes }) = self.outputs.last_mut()
+            && *last == route
+            && bytes.len() < PACK_FULL
+        {
+            *count += more;
+            bytes.extend_from_slice(headers);
+            return;
+        }
+        let room = headers.len() / more as usize * FIRST_ROOM;
+        let mut bytes = recycle::vector(room.clamp(headers.len(), PACK_FULL + PACK_UP_TO));
+        bytes.extend_from_slice(headers);
+        self.outputs.push(Gathering::Many { route, count: more, bytes });
+    }
+
+    /// What has gathered; nothing is left.
+    pub(crate) fn take(&mut self) -> Vec<Output> {
+        (self.count, self.bytes) = (0, 0);
+        let outputs = std::mem::take(&mut self.outputs).into_iter();
+        outputs
+            .filter_map(|gathering| match gathering {
+                Gathering::One(output) => Some(output),
+                // The memory of an earlier call.
+                Gathering::Many { count: 0, .. } => None,
+                Gathering::Many { route, count, bytes } => {
+                    Some(Output::Many { route, pack: Pack { count, bytes: recycle::share(bytes) } })
+                }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Header;
+    use crate::message::batch::Parcel;
+
+    impl Gathered {
+        pub(crate) fn push_payload(&mut self, route: u32, origin: Origin, payload: Payload) {
+            let written = self.push(route, origin, |header| {
+                header.extend_from_slice(&payload.header);
+                Ok(payload.buffers)
+            });
+            written.unwrap();
+        }
+    }
+
+    fn text(length: usize) -> Payload {
+        Payload { header: Header::from(&vec![length as u8; length][..]), buffers: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_gathered_comes_out_in_order_however_it_is_packed() {
+        let mut gathered = Gathered::default();
+        let lengths = [0, 8, 8, PACK_UP_TO, PACK_UP_TO + 1, 3, 30];
+        for (index, length) in lengths.into_iter().enumerate() {
+            gathered.push_payload(u32::from(index > 5), None, text(length));
+        }
+        assert_eq!((gathered.count(), gathered.bytes()), (7, lengths.iter().sum()));
+        let outputs = gathered.take();
+        assert_eq!(outputs.iter().map(Output::count).collect::<Vec<_>>(), [4, 1, 1, 1]);
+        assert_eq!(outputs.iter().map(Output::route).collect::<Vec<_>>(), [0, 0, 0, 1]);
+        let messages = outputs.into_iter().flat_map(|o| Parcel::new(5, o).into_messages());
+        assert_eq!(messages.map(|m| m.payload).collect::<Vec<_>>(), lengths.map(text));
+    }
+
+    #[test]
+    fn what_calls_have_emitted_is_put_together_in_order_and_what_was_dropped_is_not_in_it() {
+        let calls: [&[(u32, usize)]; 7] = [
+            &[(0, 1)],
+            &[(0, 2), (0, 3)],
+            &[],
+            &[(1, 4)],
+            &[(0, 5), (1, 6), (0, MOVED_FROM), (0, 7)],
+            &[(0, PACK_UP_TO + 1), (1, 8)],
+            &[(1, 9)],
+        ];
+        let (mut all, mut scratch) = (Gathered::default(), Gathered::default());
+        let emit = |scratch: &mut Gathered, call: &[(u32, usize)]| {
+            call.iter().for_each(|(route, length)| {
+                scratch.push_payload(*route, None, text(*length));
+            });
+        };
+        for call in calls {
+            emit(&mut scratch, &[(1, 100), (0, 100)]);
+            scratch.clear();
+            emit(&mut scratch, call);
+            assert_eq!(scratch.count(), call.len());
+            all.absorb(&mut scratch);
+            assert_eq!((scratch.count(), scratch.bytes(), scratch.take().len()), (0, 0, 0));
+        }
+        let expected: Vec<(u32, usize)> = calls.concat();
+        assert_eq!(all.count(), expected.len());
+        assert_eq!(all.bytes(), expected.iter().map(|(_, length)| length).sum::<usize>());
+        let outputs = all.take();
+        assert_eq!(outputs.first().map(Output::count), Some(3), "they travel in packs");
+        let messages = outputs.into_iter().flat_map(|output| {
+            let route = output.route();
+            Parcel::new(0, output).into_messages().map(move |m| (route, m.payload))
+        });
+        let expected = expected.into_iter().map(|(route, length)| (route, text(length)));
+        assert_eq!(messages.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,200 @@
+//! What goes wrong in a run of mocks, how often, and where it may.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::nearest::nearest;
+use crate::plan::{Plan, Step};
+use crate::stage::data::Data;
+use crate::stage::registry::Kind;
+
+/// How often things go wrong, as parts of 1, and in how many messages.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Faults {
+    fail: f64,
+    panic: f64,
+    slow: f64,
+    undeclared: f64,
+    abort: f64,
+    segfault: f64,
+    hang: f64,
+    pub(crate) messages: u64,
+    seed: u64,
+}
+
+const NAMES: [&str; 9] =
+    ["fail", "panic", "slow", "undeclared", "abort", "segfault", "hang", "messages", "seed"];
+/// If the faults do not say it.
+const MESSAGES: u64 = 100;
+impl Faults {
+    /// Reads `fail=0.1,panic=0.05,messages=500,seed=7`.
+    ///
+    /// # Errors
+    /// What is wrong, what was expected and the nearest name.
+    pub(crate) fn parse(text: &str) -> std::result::Result<Self, String> {
+        let mut faults = Self { messages: MESSAGES, ..Self::default() };
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let Some((name, value)) = part.split_once('=') else {
+                return Err(format!("found {part:?}; expected name=value, such as fail=0.1"));
+            };
+            faults.set(name.trim(), value.trim())?;
+        }
+        let all: f64 = faults.fates().iter().map(|(part, _)| part).sum();
+        if all > 1.0 {
+            return Err(format!("the faults come to {all} of 1 together; expected 1 at most"));
+        }
+        Ok(faults)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> std::result::Result<(), String> {
+        let part = match name {
+            "fail" => &mut self.fail,
+            "panic" => &mut self.panic,
+            "slow" => &mut self.slow,
+            "undeclared" => &mut self.undeclared,
+            "abort" => &mut self.abort,
+            "segfault" => &mut self.segfault,
+            "hang" => &mut self.hang,
+            "messages" => return number(name, value).map(|number| self.messages = number),
+            "seed" => return number(name, value).map(|number| self.seed = number),
+            _ => return Err(unknown(name)),
+        };
+        *part =
+            value.parse().ok().filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| {
+                format!("{name}={value}: expected a part of 1, such as {name}=0.1")
+            })?;
+        Ok(())
+    }
+
+    fn fates(&self) -> [(f64, Fate); 7] {
+        [
+            (self.fail, Fate::Fails),
+            (self.panic, Fate::Panics),
+            (self.undeclared, Fate::GoesAstray),
+            (self.slow, Fate::IsSlow),
+            (self.abort, Fate::Aborts),
+            (self.segfault, Fate::Segfaults),
+            (self.hang, Fate::Hangs),
+        ]
+    }
+
+    /// What becomes of a message at a step that can bear so much.
+    pub(crate) fn fate(&self, step: &str, bears: Bears, message: &Numbered) -> Fate {
+        let drawn = part_of_one(self.draw(step, message, 0));
+        let mut bound = 0.0;
+        for (part, fate) in self.fates() {
+            bound += part;
+            if drawn < bound {
+                return if bears.all(fate) { fate } else { Fate::Passes };
+            }
+        }
+        Fate::Passes
+    }
+
+    /// Whether some would end or block the program itself, without processes.
+    pub(crate) fn need_processes(&self) -> bool {
+        self.abort + self.segfault + self.hang > 0.0
+    }
+
+    /// Why the faults cannot happen in the plan, if they cannot.
+    pub(crate) fn misfit(&self, plan: &Plan) -> Option<String> {
+        let asked = self.fates().into_iter().filter(|(part, _)| *part > 0.0);
+        let nowhere = |fate: &Fate| !plan.steps.iter().any(|step| Bears::of(step).all(*fate));
+        match asked.map(|(_, fate)| fate).find(nowhere)? {
+            Fate::Hangs => Some(
+                "\"hang\" needs a step whose workers are processes (\"nb_process\") with a \
+                 \"timeout\"; this pipeline has none"
+                    .into(),
+            ),
+            _ => Some(
+                "\"abort\" and \"segfault\" would end this program, not only one worker: they \
+                 need a step whose workers are processes (\"nb_process\"); this pipeline has none"
+                    .into(),
+            ),
+        }
+    }
+
+    /// Which of `count` next steps a message takes.
+    pub(crate) fn way(&self, step: &str, message: &Numbered, count: usize) -> usize {
+        (self.draw(step, message, 1) % count.max(1) as u64) as usize
+    }
+
+    fn draw(&self, step: &str, message: &Numbered, purpose: u64) -> u64 {
+        let name = step.bytes().fold(self.seed, |state, byte| mix(state, u64::from(byte)));
+        [message.number, message.steps, purpose].into_iter().fold(name, mix)
+    }
+}
+
+fn number(name: &str, value: &str) -> std::result::Result<u64, String> {
+    value.parse().map_err(|_| format!("{name}={value}: expected a whole number from 0 on"))
+}
+
+fn unknown(name: &str) -> String {
+    let hint = match nearest(name, NAMES) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("expected one of {}", NAMES.join(", ")),
+    };
+    format!("there is no fault \"{name}\"; {hint}")
+}
+
+/// The finaliser of SplitMix64 over both numbers.
+fn mix(state: u64, value: u64) -> u64 {
+    let mut z = state.rotate_left(5).wrapping_add(value).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// From 0 to below 1.
+fn part_of_one(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Passes,
+    IsSlow,
+    Fails,
+    Panics,
+    GoesAstray,
+    Aborts,
+    Segfaults,
+    Hangs,
+}
+
+/// What a step's workers survive: the faults that would end or block the whole
+/// program happen only where they do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Bears {
+    /// All workers are processes.
+    pub(crate) deaths: bool,
+    /// And a message's time is limited.
+    pub(crate) hangs: bool,
+}
+
+impl Bears {
+    pub(crate) fn of(step: &Step) -> Self {
+        let deaths = step.processes == step.workers && step.kind != Kind::Producer;
+        Self { deaths, hangs: deaths && step.timeout.is_some() }
+    }
+
+    fn all(self, fate: Fate) -> bool {
+        match fate {
+            Fate::Aborts | Fate::Segfaults => self.deaths,
+            Fate::Hangs => self.hangs,
+            _ => true,
+        }
+    }
+}
+
+/// What the mocks send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Numbered {
+    pub(crate) number: u64,
+    /// How many steps it has been through: on a loop each turn is decided anew.
+    pub(crate) steps: u64,
+}
+
+impl Data for Numbered {
+    const TYPE: &'static str = "drpipe/Numbered/1";
+}

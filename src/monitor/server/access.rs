@@ -1,0 +1,272 @@
+//! Who may look at a run, and who may steer it: a decision about facts, apart from where
+//! they come from.
+//!
+//! What is to be kept out: other machines, unless they were let in; pages of other sites in
+//! the browser of somebody who may steer; and names that such a page makes lead here
+//! (DNS rebinding).
+
+use std::net::IpAddr;
+
+/// What is known of a request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts<'a> {
+    /// How it came.
+    pub(crate) way: Way,
+    /// Whether it asks for a change.
+    pub(crate) changes: bool,
+    /// Whether somebody has followed a link to a page, or typed its address.
+    pub(crate) visits: bool,
+    pub(crate) host: Option<&'a str>,
+    pub(crate) origin: Option<&'a str>,
+    pub(crate) fetch_site: Option<&'a str>,
+    /// Whether something between says that it passes the request on.
+    pub(crate) forwarded: bool,
+    pub(crate) authorization: Option<&'a str>,
+    /// Whether it has the header that pages of other sites cannot send.
+    pub(crate) marked: bool,
+}
+
+/// How a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Way {
+    /// Over the socket of this user.
+    #[default]
+    Socket,
+    /// Over the network.
+    Network {
+        /// From there.
+        peer: IpAddr,
+        /// To this address of this machine.
+        local: IpAddr,
+    },
+}
+
+/// What the service knows of itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Doors {
+    /// What steers over the network; if there is none, whoever asks on this machine does.
+    pub(crate) token: Option<String>,
+    /// The names of this machine that it is asked by.
+    pub(crate) names: Vec<String>,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The status of the answer.
+    pub(crate) status: u16,
+    /// Why, and what to do.
+    pub(crate) why: String,
+}
+
+fn refuse<T>(status: u16, why: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { status, why: why.into() })
+}
+
+impl Doors {
+    /// Whether the request is let in, and then whether who asks may steer.
+    pub(crate) fn judge(&self, facts: &Facts<'_>) -> Result<bool, Refusal> {
+        let local = match facts.way {
+            Way::Socket => true,
+            Way::Network { peer, local } => self.has_local_name(facts, peer, local)?,
+        };
+        not_from_another_site(facts)?;
+        let known = self.shows_token(facts)?;
+        // Once there is a token, a request from this machine may be anybody's: a proxy need
+        // not say that it passes one on.
+        let from_here = local && !facts.forwarded && self.token.is_none();
+        let may_steer = known || facts.way == Way::Socket || from_here;
+        if !facts.changes {
+            return Ok(may_steer);
+        }
+        match (may_steer, &self.token) {
+            (true, _) if facts.marked => Ok(true),
+            (true, _) => refuse(
+                403,
+                "the header \"X-Drpipe: 1\" is missing: without it, a page of another site could ask for this",
+            ),
+            (false, Some(_)) => {
+                refuse(401, "steering needs the token: give it with DRPIPE_MONITOR_TOKEN")
+            }
+            (false, None) => refuse(
+                403,
+                "steering is possible from this machine only; a run that was started with DRPIPE_MONITOR_TOKEN lets in whoever has the token",
+            ),
+        }
+    }
+
+    /// Whether both ends are this machine, and the name in between too.
+    fn has_local_name(
+        &self,
+        facts: &Facts<'_>,
+        peer: IpAddr,
+        local: IpAddr,
+    ) -> Result<bool, Refusal> {
+        let Some(host) = facts.host else {
+            return refuse(403, "the request does not say by which name it asks");
+        };
+        let name = without_port(host);
+        let number = name.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let is_loopback = match number {
+            Some(number) => number.to_canonical().is_loopback(),
+            None => name == "localhost" || name.ends_with(".localhost"),
+        };
+        let is_known = number.map(|n| n.to_canonical()) == Some(local.to_canonical())
+            || self.names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        if !is_loopback && !is_known {
+            return refuse(
+                403,
+                format!(
+                    "{name:?} is no name that this is asked by; use localhost, or the address given to --monitor"
+                ),
+            );
+        }
+        Ok(is_loopback && peer.to_canonical().is_loopback())
+    }
+
+    /// Whether the right token came with it.
+    fn shows_token(&self, facts: &Facts<'_>) -> Result<bool, Refusal> {
+        let (Some(token), Some(shown)) = (&self.token, facts.authorization) else {
+            return Ok(false);
+        };
+        let shown = shown.strip_prefix("Bearer ").unwrap_or_default();
+        match equal(shown.as_bytes(), token.as_bytes()) {
+            true => Ok(true),
+            false => refuse(401, "the token is not the run's"),
+        }
+    }
+}
+
+/// A browser says whose page asks.
+fn not_from_another_site(facts: &Facts<'_>) -> Result<(), Refusal> {
+    let elsewhere = matches!(facts.fetch_site, Some("cross-site" | "same-site"));
+    // A link from another page shows this one to a person, not to that page.
+    let only_looks = facts.visits && !facts.changes;
+    if elsewhere && !only_looks {
+        return refuse(403, "a page of another site asks for this");
+    }
+    let Some(origin) = facts.origin else { return Ok(()) };
+    let own = origin.split_once("://").map(|(_, authority)| authority);
+    if own.is_none() || own != facts.host {
+        return refuse(403, format!("the page {origin:?} is not of this site"));
+    }
+    Ok(())
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// Takes as long wherever they differ.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Way = Way::Network { peer: loopback(), local: loopback() };
+    const ELSEWHERE: Way = Way::Network { peer: ip(192, 0, 2, 7), local: ip(192, 0, 2, 1) };
+
+    const fn loopback() -> IpAddr {
+        ip(127, 0, 0, 1)
+    }
+
+    const fn ip(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+        IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d))
+    }
+
+    fn doors(token: Option<&str>) -> Doors {
+        Doors { token: token.map(str::to_owned), names: vec!["tel1.example.org".to_owned()] }
+    }
+
+    /// A POST as the page sends it.
+    fn post(way: Way, host: &'static str) -> Facts<'static> {
+        Facts { way, changes: true, host: Some(host), marked: true, ..Facts::default() }
+    }
+
+    #[track_caller]
+    fn assert_status(token: Option<&str>, facts: &Facts<'_>, expected: u16) {
+        let found = doors(token).judge(facts).map_or_else(|refusal| refusal.status, |_| 200);
+        assert_eq!(found, expected, "{facts:?}");
+    }
+
+    #[test]
+    fn who_may_steer() {
+        let local = || post(HERE, "localhost:5565");
+        let remote = || post(ELSEWHERE, "tel1.example.org:5565");
+        let same = Facts {
+            origin: Some("http://localhost:5565"),
+            fetch_site: Some("same-origin"),
+            ..local()
+        };
+        for (facts, status) in [
+            (post(Way::Socket, "localhost"), 200),
+            (Facts { marked: false, ..post(Way::Socket, "localhost") }, 403),
+            (local(), 200),
+            (same, 200),
+            (post(HERE, "127.0.0.1:5565"), 200),
+            (post(HERE, "[::1]:5565"), 200),
+            (Facts { marked: false, ..local() }, 403),
+            (Facts { forwarded: true, ..local() }, 403),
+            (Facts { origin: Some("http://evil.example"), ..local() }, 403),
+            (Facts { origin: Some("http://localhost:8000"), ..local() }, 403),
+            (Facts { origin: Some("null"), ..local() }, 403),
+            (Facts { fetch_site: Some("cross-site"), ..local() }, 403),
+            (Facts { fetch_site: Some("same-site"), ..local() }, 403),
+            (Facts { fetch_site: Some("cross-site"), visits: true, ..local() }, 403),
+            (post(HERE, "evil.example:5565"), 403),
+            (Facts { host: None, ..local() }, 403),
+            // By the name of the machine it is not clear who asks.
+            (post(HERE, "tel1.example.org:5565"), 403),
+            (remote(), 403),
+            (post(ELSEWHERE, "localhost:5565"), 403),
+        ] {
+            assert_status(None, &facts, status);
+        }
+    }
+
+    #[test]
+    fn a_token_lets_others_steer() {
+        let remote = || post(ELSEWHERE, "tel1.example.org:5565");
+        let shown = |shown| Facts { authorization: Some(shown), ..remote() };
+        for (facts, status) in [
+            (remote(), 401),
+            (shown("Bearer secret"), 200),
+            (shown("Bearer secreT"), 401),
+            (shown("Bearer "), 401),
+            (shown("secret"), 401),
+            (Facts { origin: Some("http://evil.example"), ..shown("Bearer secret") }, 403),
+            (Facts { marked: false, ..shown("Bearer secret") }, 403),
+            // What comes from this machine may come from a proxy that says nothing.
+            (post(HERE, "localhost:5565"), 401),
+            (Facts { authorization: Some("Bearer secret"), ..post(HERE, "localhost:5565") }, 200),
+            (post(Way::Socket, "localhost"), 200),
+        ] {
+            assert_status(Some("secret"), &facts, status);
+        }
+        let look = |way| Facts { way, host: Some("localhost:5565"), ..Facts::default() };
+        assert_eq!(doors(Some("secret")).judge(&look(HERE)), Ok(false));
+        assert_eq!(doors(Some("secret")).judge(&look(Way::Socket)), Ok(true));
+        // A token where the run has none is no offence, and no key.
+        assert_status(None, &shown("Bearer secret"), 403);
+    }
+
+    #[test]
+    fn who_may_look() {
+        let look = |way, host| Facts { way, host: Some(host), ..Facts::default() };
+        let judge = |facts| doors(None).judge(&facts);
+        assert_eq!(judge(look(HERE, "localhost:5565")), Ok(true));
+        assert_eq!(judge(look(ELSEWHERE, "192.0.2.1:5565")), Ok(false));
+        assert_eq!(judge(look(ELSEWHERE, "TEL1.example.org")), Ok(false));
+        assert_eq!(judge(look(ELSEWHERE, "192.0.2.2:5565")).unwrap_err().status, 403);
+        assert_eq!(judge(look(HERE, "rebound.example:5565")).unwrap_err().status, 403);
+        let linked = Facts { fetch_site: Some("cross-site"), ..look(HERE, "localhost:5565") };
+        assert_eq!(judge(linked.clone()).unwrap_err().status, 403);
+        assert_eq!(judge(Facts { visits: true, ..linked }), Ok(true));
+    }
+}

@@ -1,0 +1,170 @@
+//! The numbers of runs in the text format of Prometheus.
+
+use std::fmt::Write;
+
+use crate::status::{State, StepView, View};
+
+type OfStep = fn(&StepView) -> Option<f64>;
+
+/// The metrics of a step: name, kind, what it is, value.
+const OF_STEPS: [(&str, &str, &str, OfStep); 16] = [
+    ("drpipe_messages_received_total", "counter", "Messages that reached the step.", |s| {
+        Some(s.counts.received as f64)
+    }),
+    ("drpipe_messages_done_total", "counter", "Messages processed without a failure.", |s| {
+        Some(s.counts.done as f64)
+    }),
+    // Those that are tried again are no failures any more; a counter never falls.
+    ("drpipe_messages_failed_total", "counter", "Messages whose last attempt failed, all.", |s| {
+        Some((s.counts.failed + s.requeued) as f64)
+    }),
+    (
+        "drpipe_messages_requeued_total",
+        "counter",
+        "Failed messages that were taken up again.",
+        |s| Some(s.requeued as f64),
+    ),
+    ("drpipe_messages_dropped_total", "counter", "Messages given up by policy.", |s| {
+        Some(s.counts.dropped as f64)
+    }),
+    ("drpipe_messages_retried_total", "counter", "Attempts beyond the first.", |s| {
+        Some(s.counts.retried as f64)
+    }),
+    ("drpipe_messages_emitted_total", "counter", "Messages sent to next steps.", |s| {
+        Some(s.counts.emitted as f64)
+    }),
+    ("drpipe_queue_messages", "gauge", "Messages in the queue of the step.", |s| {
+        Some(s.queued as f64)
+    }),
+    ("drpipe_queue_bytes", "gauge", "Bytes in the queue of the step.", |s| {
+        Some(s.queued_bytes as f64)
+    }),
+    (
+        "drpipe_held_messages",
+        "gauge",
+        "Messages sent that wait for room in the next queues.",
+        |s| Some(s.held as f64),
+    ),
+    ("drpipe_held_bytes", "gauge", "Bytes sent that wait for room in the next queues.", |s| {
+        Some(s.held_bytes as f64)
+    }),
+    ("drpipe_queue_limit_messages", "gauge", "The most messages that the queue holds.", |s| {
+        s.queue_limit.map(|limit| limit as f64)
+    }),
+    ("drpipe_queue_limit_bytes", "gauge", "The most bytes that the queue holds.", |s| {
+        s.queue_bytes.map(|limit| limit as f64)
+    }),
+    ("drpipe_workers", "gauge", "Workers of the step.", |s| Some(s.workers as f64)),
+    ("drpipe_workers_busy", "gauge", "Workers that have work in hand.", |s| Some(s.busy as f64)),
+    ("drpipe_stage_seconds_total", "counter", "Time that workers were busy, summed.", |s| {
+        Some(s.busy_time.as_secs_f64())
+    }),
+];
+
+type OfRun = fn(&View) -> Option<f64>;
+
+/// The metrics of a run.
+const OF_RUNS: [(&str, &str, &str, OfRun); 9] = [
+    ("drpipe_up", "gauge", "1 while the run is under way, 0 when it is over.", |view| {
+        Some(f64::from(u8::from(view.state != State::Ended)))
+    }),
+    ("drpipe_run_elapsed_seconds", "gauge", "Time since the start of the run.", |view| {
+        Some(view.elapsed.as_secs_f64())
+    }),
+    ("drpipe_run_paused", "gauge", "1 while the whole run is paused.", |view| {
+        Some(f64::from(u8::from(view.paused)))
+    }),
+    ("drpipe_run_remaining_seconds", "gauge", "How long the run will go on.", |view| view.eta_s),
+    ("drpipe_run_inputs_total", "counter", "Messages that the producers have emitted.", |view| {
+        Some(view.emitted as f64)
+    }),
+    ("drpipe_run_inputs_finished", "gauge", "Of those, how many are done with.", |view| {
+        Some(view.finished as f64)
+    }),
+    ("drpipe_run_inputs_skipped", "gauge", "Inputs that earlier runs had done.", |view| {
+        Some(view.skipped as f64)
+    }),
+    ("drpipe_run_inputs_expected", "gauge", "Messages that they expect to emit.", |view| {
+        view.expected.map(|count| count as f64)
+    }),
+    ("drpipe_run_exit_code", "gauge", "The exit code of a run that is over.", |view| {
+        view.exit_code.map(f64::from)
+    }),
+];
+
+/// The metrics of these runs.
+pub(crate) fn text(views: &[View]) -> String {
+    let mut text = String::new();
+    head(&mut text, "drpipe_run_info", "gauge", "What is known of the run; always 1.");
+    for view in views {
+        let directory = view.directory.display().to_string();
+        let labels = [
+            ("run", view.run.as_str()),
+            ("pipeline", &view.pipeline),
+            ("directory", &directory),
+            ("version", &view.version),
+            ("host", &view.host),
+        ];
+        sample(&mut text, "drpipe_run_info", &labels, 1.0);
+    }
+    for (name, kind, about, value) in OF_RUNS {
+        head(&mut text, name, kind, about);
+        for view in views {
+            if let Some(value) = value(view) {
+                sample(&mut text, name, &[("run", &view.run)], value);
+            }
+        }
+    }
+    for (name, kind, about, value) in OF_STEPS {
+        head(&mut text, name, kind, about);
+        for (view, step) in steps(views) {
+            if let Some(value) = value(step) {
+                sample(&mut text, name, &[("run", &view.run), ("step", &step.name)], value);
+            }
+        }
+    }
+    times(&mut text, views);
+    text
+}
+
+fn steps(views: &[View]) -> impl Iterator<Item = (&View, &StepView)> {
+    views.iter().flat_map(|view| view.steps.iter().map(move |step| (view, step)))
+}
+
+fn times(text: &mut String, views: &[View]) {
+    let name = "drpipe_stage_call_seconds";
+    head(text, name, "gauge", "The part \"quantile\" of the calls took at most this time.");
+    for (view, step) in steps(views) {
+        for (quantile, time) in [("0.5", step.median), ("0.99", step.p99)] {
+            let labels = [("run", view.run.as_str()), ("step", &step.name), ("quantile", quantile)];
+            sample(text, name, &labels, time.as_secs_f64());
+        }
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, about: &str) {
+    // Nothing fails that is written into a text.
+    let _ = write!(text, "# HELP {name} {about}\n# TYPE {name} {kind}\n");
+}
+
+fn sample(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
+    let labels: Vec<String> =
+        labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+    let _ = writeln!(text, "{name}{{{}}} {value}", labels.join(","));
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut text = String::new();
+        sample(&mut text, "m", &[("step", "a\"b\\c\nd")], 1.5);
+        assert_eq!(text, "m{step=\"a\\\"b\\\\c\\nd\"} 1.5\n");
+    }
+}

@@ -1,0 +1,45 @@
+//! What is to be said of a pipeline that writes where it looks for its inputs.
+
+use std::fs;
+use std::path::{self, Path, PathBuf};
+
+use crate::plan::Plan;
+use crate::plan::diagnostic::{Diagnostic, Place, Severity};
+
+/// A warning for each step that writes into a directory that another searches.
+pub(crate) fn warnings(plan: &Plan) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (reads, searched) in plan.reads.iter().zip(plan.reads.iter().map(|r| real(&r.path))) {
+        for writes in &plan.writes {
+            let written = real(writes.directory());
+            let is_in = match reads.is_flat {
+                true => written == searched,
+                false => written.starts_with(&searched),
+            };
+            if is_in {
+                let message = format!(
+                    "it writes into {}, and {} looks for its inputs in {}: what this pipeline has \
+                     made there is left out of the search",
+                    writes.directory().display(),
+                    reads.step,
+                    reads.path.display()
+                );
+                let place = Place::Step(writes.step.clone());
+                let (path, hint) = (String::new(), String::new());
+                let severity = Severity::Warning;
+                found.push(Diagnostic { severity, place, path, message, hint });
+            }
+        }
+    }
+    found
+}
+
+/// The path without links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let whole = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = whole.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
+    match there {
+        Some((above, real)) => real.join(whole.strip_prefix(above).unwrap_or(Path::new(""))),
+        None => whole,
+    }
+}

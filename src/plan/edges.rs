@@ -1,0 +1,333 @@
+//! The graph: its edges, its loops, and whether every step has a part in it.
+
+use std::collections::HashMap;
+
+use super::diagnostic::{did_you_mean, quote, quote_all};
+use super::findings::Report;
+use super::spec::{Link, Origin, Role, StepSpec};
+use crate::base::nearest::nearest;
+
+/// An edge between two steps, by their numbers in the list.
+#[derive(Debug, Clone)]
+pub(crate) struct Edge {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) feedback: bool,
+    pub(crate) origin: Origin,
+}
+
+/// What to do about a loop that no `feedback` declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loops {
+    /// It is an error.
+    Declared,
+    /// The edge that closes it is taken as feedback, with a warning.
+    Found,
+}
+
+/// The edges in the order of the steps and of their `next_steps`. With
+/// `incomplete`, steps are missing that were meant to be there: then what
+/// follows from their absence is not reported.
+pub(crate) fn edges(
+    specs: &[StepSpec],
+    loops: Loops,
+    incomplete: bool,
+    report: &mut Report<'_>,
+) -> Vec<Edge> {
+    let mut sound = !incomplete;
+    let names = names(specs, &mut sound, report);
+    let listed = specs.iter().all(|spec| spec.next_steps.is_empty());
+    let mut edges = Vec::new();
+    for (from, spec) in specs.iter().enumerate() {
+        if spec.next_steps.is_empty() && spec.role != Role::Consumer {
+            if !listed && !incomplete {
+                no_next_steps(specs, from, report);
+            }
+            edges.extend(next_in_list(specs, from));
+        }
+        if spec.role == Role::Consumer {
+            let own = spec.next_steps.iter().find(|link| link.name == spec.name);
+            if let Some(link) = own {
+                let name = quote(&spec.name);
+                let message = format!("the consumer {name} leads to itself, but it is the end");
+                let hint = "a step that feeds itself is one of the stagers: put it there, with \
+                            \"feedback\", and a consumer behind it, such as one of class Discard";
+                report.error(&link.origin, message, hint);
+            } else if let Some(link) = spec.next_steps.first() {
+                let message = format!("the consumer {} has next steps", quote(&spec.name));
+                report.error(&link.origin, message, "it is the end: remove \"next_steps\"");
+            }
+            continue;
+        }
+        links(specs, from, &names, &mut edges, &mut sound, report);
+        feedback(specs, from, &mut edges, report);
+    }
+    undeclared_loops(specs, &mut edges, loops, report);
+    idle_feedback(specs, &edges, report);
+    if sound {
+        reach(specs, &edges, report);
+    }
+    edges
+}
+
+fn names<'a>(
+    specs: &'a [StepSpec],
+    sound: &mut bool,
+    report: &mut Report<'_>,
+) -> HashMap<&'a str, usize> {
+    let mut names = HashMap::new();
+    for (index, spec) in specs.iter().enumerate() {
+        if names.contains_key(spec.name.as_str()) {
+            *sound = false;
+            let message = format!("a second step has the name {}", quote(&spec.name));
+            report.error(&spec.origin, message, "give each step a name of its own");
+        } else {
+            names.insert(spec.name.as_str(), index);
+        }
+    }
+    names
+}
+
+/// The edge to the step after `from` in the list.
+fn next_in_list(specs: &[StepSpec], from: usize) -> Option<Edge> {
+    let to = (from + 1..specs.len()).find(|to| specs[*to].role != Role::Producer)?;
+    Some(Edge { from, to, feedback: false, origin: specs[from].origin.clone() })
+}
+
+fn no_next_steps(specs: &[StepSpec], from: usize, report: &mut Report<'_>) {
+    let message =
+        format!("step {} has no next steps, though other steps have", quote(&specs[from].name));
+    let hint = match next_in_list(specs, from) {
+        Some(edge) => {
+            let next = quote(&specs[edge.to].name);
+            format!("add \"next_steps\": {next}, or remove them all: then the list is the order")
+        }
+        None => "add \"next_steps\"".to_owned(),
+    };
+    report.error(&specs[from].origin, message, hint);
+}
+
+fn links(
+    specs: &[StepSpec],
+    from: usize,
+    names: &HashMap<&str, usize>,
+    edges: &mut Vec<Edge>,
+    sound: &mut bool,
+    report: &mut Report<'_>,
+) {
+    let mut given: Vec<&str> = Vec::new();
+    for Link { name, origin } in &specs[from].next_steps {
+        if given.contains(&name.as_str()) {
+            let message = format!("the next step {} is there twice", quote(name));
+            report.error(origin, message, "remove one of them");
+            continue;
+        }
+        given.push(name);
+        // A misspelt name is taken as the one that it is nearest to, so that
+        // one slip gives one error.
+        let to = match names.get(name.as_str()) {
+            Some(to) => Some(*to),
+            None => {
+                unknown_step(specs, name, origin, report).and_then(|near| names.get(near).copied())
+            }
+        };
+        match to {
+            None => *sound = false,
+            Some(to) if specs[to].role == Role::Producer => {
+                let message = format!("the producer {} cannot be a next step", quote(name));
+                report.error(origin, message, "a producer takes no messages");
+            }
+            Some(to) => edges.push(Edge { from, to, feedback: false, origin: origin.clone() }),
+        }
+    }
+}
+
+fn unknown_step<'a>(
+    specs: &'a [StepSpec],
+    name: &str,
+    origin: &Origin,
+    report: &mut Report<'_>,
+) -> Option<&'a str> {
+    let known = || specs.iter().filter(|spec| spec.role != Role::Producer).map(|s| s.name.as_str());
+    let near = nearest(name, known());
+    let message = format!("unknown step {}; the steps are {}", quote(name), quote_all(known()));
+    report.error(origin, message, did_you_mean(near));
+    near
+}
+
+fn feedback(specs: &[StepSpec], from: usize, edges: &mut [Edge], report: &mut Report<'_>) {
+    let spec = &specs[from];
+    for Link { name, origin } in &spec.feedback {
+        let edge = edges.iter_mut().find(|edge| edge.from == from && specs[edge.to].name == *name);
+        if let Some(edge) = edge {
+            edge.feedback = true;
+            edge.origin = origin.clone();
+        } else if !spec.next_steps.iter().any(|link| link.name == *name) {
+            let given = spec.next_steps.iter().map(|link| link.name.as_str());
+            let near = nearest(name, given);
+            let hint = match near {
+                Some(_) => did_you_mean(near),
+                None => "add it to \"next_steps\"".to_owned(),
+            };
+            let message =
+                format!("{} is not among the next steps of {}", quote(name), quote(&spec.name));
+            report.error(origin, message, hint);
+        }
+    }
+}
+
+/// Steps that lead to others by edges that are not feedback, or by all.
+fn successors(count: usize, edges: &[Edge], all: bool) -> Vec<Vec<usize>> {
+    let mut next = vec![Vec::new(); count];
+    for (index, edge) in edges.iter().enumerate() {
+        if all || !edge.feedback {
+            next[edge.from].push(index);
+        }
+    }
+    next
+}
+
+/// A depth-first walk from the producers, without recursion: an edge that leads
+/// back to a step on the way to it closes a loop.
+fn undeclared_loops(specs: &[StepSpec], edges: &mut [Edge], loops: Loops, report: &mut Report<'_>) {
+    let next = successors(specs.len(), edges, false);
+    let mut seen = vec![false; specs.len()];
+    let mut starts: Vec<usize> = (0..specs.len()).collect();
+    starts.sort_by_key(|step| specs[*step].role != Role::Producer);
+    for start in starts {
+        if seen[start] {
+            continue;
+        }
+        seen[start] = true;
+        let mut way = vec![(start, 0)];
+        while let Some((step, position)) = way.last_mut() {
+            let Some(&edge) = next[*step].get(*position) else {
+                way.pop();
+                continue;
+            };
+            *position += 1;
+            let to = edges[edge].to;
+            if let Some(begin) = way.iter().position(|(step, _)| *step == to) {
+                let cycle: Vec<usize> = way[begin..].iter().map(|(step, _)| *step).collect();
+                undeclared_loop(specs, &cycle, &mut edges[edge], loops, report);
+            } else if !seen[to] {
+                seen[to] = true;
+                way.push((to, 0));
+            }
+        }
+    }
+}
+
+fn undeclared_loop(
+    specs: &[StepSpec],
+    cycle: &[usize],
+    edge: &mut Edge,
+    loops: Loops,
+    report: &mut Report<'_>,
+) {
+    edge.feedback = true; // also in error, so that the walks that follow end
+    let target = quote(&specs[edge.to].name);
+    let way = cycle.iter().chain(cycle.first()).map(|step| specs[*step].name.as_str());
+    let message = format!("the steps {} form a loop", way.collect::<Vec<_>>().join(" -> "));
+    let from = quote(&specs[edge.from].name);
+    match loops {
+        Loops::Declared => {
+            let hint = format!("if it is meant, add \"feedback\": [{target}] to the step {from}");
+            report.error(&edge.origin, message, hint);
+        }
+        Loops::Found => {
+            let message =
+                format!("{message}; the edge from {from} to {target} is taken as feedback");
+            report.warning(&edge.origin, message, "");
+        }
+    }
+}
+
+/// Feedback that leads to a step from which no way comes back.
+fn idle_feedback(specs: &[StepSpec], edges: &[Edge], report: &mut Report<'_>) {
+    let next = successors(specs.len(), edges, false);
+    for edge in edges.iter().filter(|edge| edge.feedback) {
+        if !walk(&[edge.to], &next, edges)[edge.from] {
+            let message = format!(
+                "the feedback from {} to {} closes no loop: no way without feedback leads from \
+                 {} to {}",
+                quote(&specs[edge.from].name),
+                quote(&specs[edge.to].name),
+                quote(&specs[edge.to].name),
+                quote(&specs[edge.from].name),
+            );
+            report.error(&edge.origin, message, "remove it from \"feedback\"");
+        }
+    }
+}
+
+/// Which steps are reached from `starts`, themselves included.
+fn walk(starts: &[usize], next: &[Vec<usize>], edges: &[Edge]) -> Vec<bool> {
+    let mut seen = vec![false; next.len()];
+    let mut open = starts.to_vec();
+    while let Some(step) = open.pop() {
+        if !std::mem::replace(&mut seen[step], true) {
+            open.extend(next[step].iter().map(|edge| edges[*edge].to));
+        }
+    }
+    seen
+}
+
+fn with_role(specs: &[StepSpec], role: Role) -> Vec<usize> {
+    (0..specs.len()).filter(|step| specs[*step].role == role).collect()
+}
+
+/// Every step must be reached from a producer and must lead to the end.
+fn reach(specs: &[StepSpec], edges: &[Edge], report: &mut Report<'_>) {
+    let producers = with_role(specs, Role::Producer);
+    let consumers = with_role(specs, Role::Consumer);
+    for (role, found) in [(Role::Producer, &producers), (Role::Consumer, &consumers)] {
+        if found.is_empty() {
+            report.error(&Origin::Pipeline, format!("there is no {}", role.as_str()), "add one");
+            return;
+        }
+    }
+    let reached = walk(&producers, &successors(specs.len(), edges, false), edges);
+    let back: Vec<Edge> =
+        edges.iter().map(|edge| Edge { from: edge.to, to: edge.from, ..edge.clone() }).collect();
+    let leads = walk(&consumers, &successors(specs.len(), &back, true), &back);
+    for (step, spec) in specs.iter().enumerate() {
+        let name = quote(&spec.name);
+        if !reached[step] {
+            let message = format!("no way leads from the producer to the step {name}");
+            let hint =
+                format!("add {name} to the \"next_steps\" of a step before it, or remove it");
+            report.error(&spec.origin, message, hint);
+        } else if !leads[step] {
+            let message = format!("no way leads from the step {name} to the consumer");
+            let ends = quote_all(consumers.iter().map(|step| specs[*step].name.as_str()));
+            let hint = format!("add {ends} to the \"next_steps\" of a step after it");
+            report.error(&spec.origin, message, hint);
+        }
+    }
+}
+
+/// The steps in topological order without the feedback edges, producers first;
+/// among those that may come next, the first of the list comes first.
+pub(crate) fn order(specs: &[StepSpec], edges: &[Edge]) -> Vec<usize> {
+    let mut waits = vec![0_usize; specs.len()];
+    for edge in edges.iter().filter(|edge| !edge.feedback) {
+        waits[edge.to] += 1;
+    }
+    let next = successors(specs.len(), edges, false);
+    let rank = |step: usize| (specs[step].role != Role::Producer, step);
+    let ready = (0..specs.len()).filter(|step| waits[*step] == 0);
+    let mut ready: std::collections::BTreeSet<_> = ready.map(rank).collect();
+    let mut order = Vec::with_capacity(specs.len());
+    while let Some((_, step)) = ready.pop_first() {
+        order.push(step);
+        for edge in &next[step] {
+            let to = edges[*edge].to;
+            waits[to] -= 1;
+            if waits[to] == 0 {
+                ready.insert(rank(to));
+            }
+        }
+    }
+    order
+}

@@ -1,0 +1,57 @@
+//! Where the steps of a plan read and write files, and what tells their products from
+//! another pipeline's.
+
+use std::path::{Path, PathBuf};
+
+use super::Step;
+use super::assemble::fnv1a;
+use crate::stage::registry::{Kind, Registry};
+
+/// A directory or a file that a step names in a parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The step's name.
+    pub step: String,
+    /// The path, as it is written.
+    pub path: PathBuf,
+    /// Whether it is one file, not a directory.
+    pub is_file: bool,
+    /// Whether directories in it do not belong to it.
+    pub is_flat: bool,
+}
+
+impl Place {
+    /// The directory, or the one that the file is in.
+    pub fn directory(&self) -> &Path {
+        let parent = self.path.parent().filter(|_| self.is_file).unwrap_or(&self.path);
+        if parent.as_os_str().is_empty() { Path::new(".") } else { parent }
+    }
+}
+
+/// What the parameters' schemas declare by the keyword `reads` or `writes`.
+pub(crate) fn declared(keyword: &str, steps: &[Step], registry: &Registry) -> Vec<Place> {
+    let mut places = Vec::new();
+    for step in steps.iter().filter(|step| step.python.is_none()) {
+        let schema = registry.get(&step.class).map(|class| &class.schema()["properties"]);
+        for (param, schema) in schema.and_then(|all| all.as_object()).into_iter().flatten() {
+            let Some(kind) = schema[keyword].as_str() else { continue };
+            let value = step.params.get(param).unwrap_or(&schema["default"]);
+            let Some(path) = value.as_str() else { continue };
+            places.push(Place {
+                step: step.name.clone(),
+                path: PathBuf::from(path),
+                is_file: kind == "file",
+                is_flat: step.params["recursive"] == false,
+            });
+        }
+    }
+    places
+}
+
+/// What is the same in every run of a pipeline, whatever its parameters are.
+pub(crate) fn identity(name: &str, steps: &[Step]) -> String {
+    let producers = steps.iter().filter(|step| step.kind == Kind::Producer);
+    let mut classes: Vec<&str> = producers.map(|step| step.class.as_str()).collect();
+    classes.sort_unstable();
+    format!("{:016x}", fnv1a(format!("{name}\n{}", classes.join("\n")).bytes()))
+}

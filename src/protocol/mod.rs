@@ -1,0 +1,4 @@
+//! What the workers and the router of a run say to each other (docs/WIRE.md).
+
+pub(crate) mod lifeline;
+pub(crate) mod wire;

@@ -1,0 +1,376 @@
+//! The wire format: docs/WIRE.md specifies every frame. A message of the
+//! protocol is one head frame and the frames that the head refers to, in order.
+
+mod reader;
+mod writer;
+
+use bytes::{Buf, BufMut, Bytes, TryGetError};
+
+use crate::base::failure::{Failure, Result};
+use crate::message::batch::{Output, Parcel};
+use crate::router::{Completion, Production};
+use crate::stage::notes::Note;
+
+use super::lifeline::Lifeline;
+use reader::Reader;
+use writer::Writer;
+
+pub(crate) use writer::Sharing;
+
+/// The version of the protocol; workers of another are refused.
+pub(crate) const VERSION: u16 = 3;
+
+/// Headers above this size, in bytes, travel as a frame of their own.
+const INLINE_UP_TO: usize = 4096;
+/// The bit of a length that says that the bytes are in the next frame.
+const IN_FRAME: u32 = 1 << 31;
+/// The length that says that there is no text at all.
+const NO_TEXT: u32 = u32::MAX;
+
+/// No list's item is shorter than this, in bytes.
+const LEAST_ITEM: usize = 4;
+
+const READY: u8 = 1;
+const INIT_FAILED: u8 = 2;
+const DONE: u8 = 3;
+const PRODUCED: u8 = 4;
+const FINISHED: u8 = 5;
+const NOTES: u8 = 6;
+const GRANT: u8 = 16;
+const WORK: u8 = 17;
+const FINISH: u8 = 18;
+const STOP: u8 = 19;
+
+/// A message by itself, and a pack of them.
+const ONE: u8 = 0;
+const MANY: u8 = 1;
+
+/// What a note is about.
+const EXPECTED: u8 = 0;
+const PRODUCT: u8 = 1;
+const WARNING: u8 = 2;
+
+/// A buffer in the next frame, and one in the next segment of the lifeline.
+const FRAME: u8 = 0;
+const SEGMENT: u8 = 1;
+
+/// What a worker tells the hub.
+#[derive(Debug, PartialEq)]
+pub(crate) enum FromWorker {
+    Ready { version: u16 },
+    InitFailed(Failure),
+    Done { completions: Vec<Completion>, outputs: Vec<Output> },
+    Produced { production: Production, outputs: Vec<Output> },
+    Finished { result: Result<()>, outputs: Vec<Output> },
+    Notes(Vec<Note>),
+}
+
+/// What the hub tells a worker.
+#[derive(Debug, PartialEq)]
+pub(crate) enum ToWorker {
+    Grant { count: u32 },
+    Work(Vec<Parcel>),
+    Finish,
+    Stop,
+}
+
+/// Why the frames of a message do not make sense.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("a message is cut short")]
+    Short(#[from] TryGetError),
+    #[error("a message refers to a segment, but its sender has no lifeline")]
+    NoSegments,
+    #[error("a segment did not come as it should: {0}")]
+    Segment(String),
+    #[error("a message refers to more frames than it has")]
+    MissingFrame,
+    #[error("{0} bytes and {1} frames are left over")]
+    LeftOver(usize, usize),
+    #[error("{what} {found} is not known")]
+    Unknown { what: &'static str, found: u8 },
+    #[error("a text is not UTF-8")]
+    NotText,
+    #[error("a pack does not hold the messages that it promises")]
+    NotPacked,
+}
+
+impl FromWorker {
+    pub(crate) fn encode(self, sharing: Sharing<'_>) -> Vec<Bytes> {
+        let mut out = Writer::new(sharing);
+        match self {
+            Self::Ready { version } => {
+                out.head.put_u8(READY);
+                out.head.put_u16_le(version);
+            }
+            Self::InitFailed(failure) => {
+                out.head.put_u8(INIT_FAILED);
+                out.failure(&failure);
+            }
+            Self::Done { completions, outputs } => {
+                out.head.put_u8(DONE);
+                out.head.put_u32_le(completions.len() as u32);
+                for completion in &completions {
+                    out.completion(completion);
+                }
+                out.outputs(outputs);
+            }
+            Self::Produced { production, outputs } => {
+                out.head.put_u8(PRODUCED);
+                out.production(&production);
+                out.outputs(outputs);
+            }
+            Self::Finished { result, outputs } => {
+                out.head.put_u8(FINISHED);
+                out.head.put_u8(u8::from(result.is_err()));
+                if let Err(failure) = &result {
+                    out.failure(failure);
+                }
+                out.outputs(outputs);
+            }
+            Self::Notes(notes) => {
+                out.head.put_u8(NOTES);
+                out.notes(&notes);
+            }
+        }
+        out.into_frames()
+    }
+
+    pub(crate) fn decode(
+        head: Bytes,
+        frames: Vec<Bytes>,
+        lifeline: Option<&Lifeline>,
+    ) -> Result<Self, WireError> {
+        let mut input = Reader::new(head, frames, lifeline);
+        let message = match input.head.try_get_u8()? {
+            READY => Self::Ready { version: input.head.try_get_u16_le()? },
+            INIT_FAILED => Self::InitFailed(input.failure()?),
+            DONE => {
+                let completions = input.list(Reader::completion)?;
+                Self::Done { completions, outputs: input.list(Reader::output)? }
+            }
+            PRODUCED => {
+                let production = input.production()?;
+                Self::Produced { production, outputs: input.list(Reader::output)? }
+            }
+            FINISHED => {
+                let result = match input.head.try_get_u8()? {
+                    0 => Ok(()),
+                    _ => Err(input.failure()?),
+                };
+                Self::Finished { result, outputs: input.list(Reader::output)? }
+            }
+            NOTES => Self::Notes(input.list(Reader::note)?),
+            found => return Err(WireError::Unknown { what: "message kind", found }),
+        };
+        input.end()?;
+        Ok(message)
+    }
+}
+
+impl ToWorker {
+    pub(crate) fn encode(self, sharing: Sharing<'_>) -> Vec<Bytes> {
+        let mut out = Writer::new(sharing);
+        match self {
+            Self::Grant { count } => {
+                out.head.put_u8(GRANT);
+                out.head.put_u32_le(count);
+            }
+            Self::Work(parcels) => {
+                out.head.put_u8(WORK);
+                out.head.put_u32_le(parcels.len() as u32);
+                parcels.into_iter().for_each(|parcel| out.parcel(parcel));
+            }
+            Self::Finish => out.head.put_u8(FINISH),
+            Self::Stop => out.head.put_u8(STOP),
+        }
+        out.into_frames()
+    }
+
+    pub(crate) fn decode(
+        head: Bytes,
+        frames: Vec<Bytes>,
+        lifeline: Option<&Lifeline>,
+    ) -> Result<Self, WireError> {
+        let mut input = Reader::new(head, frames, lifeline);
+        let message = match input.head.try_get_u8()? {
+            GRANT => Self::Grant { count: input.head.try_get_u32_le()? },
+            WORK => Self::Work(input.list(Reader::parcel)?),
+            FINISH => Self::Finish,
+            STOP => Self::Stop,
+            found => return Err(WireError::Unknown { what: "message kind", found }),
+        };
+        input.end()?;
+        Ok(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::message::batch::Pack;
+    use crate::message::{Message, Payload};
+    use crate::router::Outcome;
+    use crate::stage::Next;
+    use proptest::prelude::*;
+
+    fn payload(header: usize, buffers: &[usize]) -> Payload {
+        Payload {
+            header: vec![1; header].into(),
+            buffers: buffers.iter().map(|size| vec![2; *size].into()).collect(),
+        }
+    }
+
+    fn pack(count: u32) -> Pack {
+        Pack::checked(count, [3, 0, 7, 8, 9].repeat(count as usize).into()).unwrap()
+    }
+
+    fn examples() -> Vec<FromWorker> {
+        let failure = Failure::permanent("inner").wrap("outer");
+        let output = |route, header, buffers: &[usize]| Output::One {
+            route,
+            payload: payload(header, buffers),
+            origin: (route > 0).then(|| "raw/n1.fits".into()),
+        };
+        let completion = |first, count, outcome| Completion {
+            first,
+            count,
+            outcome,
+            silent: 1,
+            busy: Duration::from_micros(3),
+        };
+        vec![
+            FromWorker::Ready { version: VERSION },
+            FromWorker::InitFailed(failure.clone()),
+            FromWorker::Done {
+                completions: vec![
+                    completion(1, 7, Outcome::Done),
+                    completion(8, 1, Outcome::Failed(failure.clone())),
+                    completion(9, 1, Outcome::Panicked(failure.clone())),
+                ],
+                outputs: vec![
+                    output(0, 8, &[]),
+                    output(1, 10_000, &[0, 5000]),
+                    Output::Many { route: 0, pack: pack(3) },
+                    Output::Many { route: 1, pack: pack(1000) },
+                ],
+            },
+            FromWorker::Produced {
+                production: Production {
+                    result: Some(Ok(Next::Idle(Duration::from_secs(2)))),
+                    calls: 4,
+                    busy: Duration::from_millis(1),
+                },
+                outputs: vec![output(2, 0, &[1])],
+            },
+            FromWorker::Produced {
+                production: Production { result: None, calls: 1, busy: Duration::ZERO },
+                outputs: vec![output(0, 3, &[])],
+            },
+            FromWorker::Finished { result: Err(failure), outputs: Vec::new() },
+            FromWorker::Notes(vec![
+                Note::Expected(1_000),
+                Note::Product { path: "png/n1.png".into(), origin: Some("raw/n1.fits".into()) },
+                Note::Product { path: "png/all.png".into(), origin: None },
+                Note::Warning("n1.fits has 4 images".into()),
+            ]),
+        ]
+    }
+
+    fn decode(mut frames: Vec<Bytes>) -> Result<FromWorker, WireError> {
+        let rest = frames.split_off(1);
+        FromWorker::decode(frames.remove(0), rest, None)
+    }
+
+    #[test]
+    fn what_a_worker_sends_is_what_the_hub_gets() {
+        for (sent, again) in examples().into_iter().zip(examples()) {
+            assert_eq!(decode(sent.encode(Sharing::No)), Ok(again));
+        }
+    }
+
+    #[test]
+    fn what_the_hub_sends_is_what_a_worker_gets() {
+        let message = |id| {
+            Parcel::One(Message {
+                id,
+                attempt: 1,
+                origin: (id > 0).then(|| "a".into()),
+                payload: payload(id as usize * 5000, &[300]),
+            })
+        };
+        let many = |count| Parcel::Many { first: 10, pack: pack(count) };
+        let work = || ToWorker::Work(vec![message(0), many(5), message(1), many(2000)]);
+        for (sent, again) in [
+            (ToWorker::Grant { count: 7 }, ToWorker::Grant { count: 7 }),
+            (work(), work()),
+            (ToWorker::Finish, ToWorker::Finish),
+            (ToWorker::Stop, ToWorker::Stop),
+        ] {
+            let mut frames = sent.encode(Sharing::No);
+            let rest = frames.split_off(1);
+            assert_eq!(ToWorker::decode(frames.remove(0), rest, None), Ok(again));
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        for example in examples() {
+            let frames = example.encode(Sharing::No);
+            for length in 0..frames[0].len() {
+                let mut cut = frames.clone();
+                cut[0].truncate(length);
+                assert!(decode(cut).is_err());
+            }
+            if frames.len() > 1 {
+                assert_eq!(
+                    decode(frames[..frames.len() - 1].to_vec()),
+                    Err(WireError::MissingFrame)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn segments_that_are_forged_or_were_not_sent_are_an_error() {
+        let (ours, theirs) = Lifeline::pair().unwrap();
+        let size = crate::memory::segment::SHARED_FROM;
+        let sent = || {
+            let output = Output::One { route: 0, origin: None, payload: payload(8, &[size]) };
+            let message = FromWorker::Finished { result: Ok(()), outputs: vec![output] };
+            message.encode(Sharing::Over(&ours)).remove(0)
+        };
+        let received = |head: &[u8]| {
+            FromWorker::decode(Bytes::copy_from_slice(head), Vec::new(), Some(&theirs))
+        };
+        let head = sent();
+        assert!(received(&head).is_ok());
+        assert!(matches!(received(&head), Err(WireError::Segment(_))), "none is left");
+        let length = (size as u64).to_le_bytes();
+        let place = head.windows(8).position(|bytes| bytes == length).unwrap();
+        for forged in [0, size as u64 - 1, size as u64 + 1, u64::MAX] {
+            let mut head = sent().to_vec();
+            head[place..place + 8].copy_from_slice(&forged.to_le_bytes());
+            assert!(matches!(received(&head), Err(WireError::Segment(_))), "{forged}");
+        }
+        let mut many = sent().to_vec();
+        many[place - 5..place - 1].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(received(&many).is_err(), "more buffers than there are bytes");
+        let without = FromWorker::decode(sent(), Vec::new(), None);
+        assert_eq!(without, Err(WireError::NoSegments));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_frames_are_an_error_or_a_message(
+            head in proptest::collection::vec(any::<u8>(), 0..200),
+            frames in proptest::collection::vec(any::<Vec<u8>>(), 0..3),
+        ) {
+            let frames: Vec<Bytes> = frames.into_iter().map(Bytes::from).collect();
+            let _ = FromWorker::decode(head.clone().into(), frames.clone(), None);
+            let _ = ToWorker::decode(head.into(), frames, None);
+        }
+    }
+}

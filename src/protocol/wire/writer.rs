@@ -1,0 +1,210 @@
+//! Elements of the wire format onto frames.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+
+use super::{
+    EXPECTED, FRAME, IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE, PRODUCT, SEGMENT, WARNING,
+};
+use crate::base::failure::Failure;
+use crate::base::path_name::name_of_path;
+use crate::memory::segment;
+use crate::memory::segment::SHARED_FROM;
+use crate::message::batch::{Output, Pack, Parcel};
+use crate::message::{Header, Origin, Payload};
+use crate::protocol::lifeline::Lifeline;
+use crate::router::{Completion, Outcome, Production};
+use crate::stage::Next;
+use crate::stage::notes::Note;
+
+/// A head under construction and the frames that it refers to.
+pub(crate) struct Writer<'l> {
+    pub(crate) head: Vec<u8>,
+    frames: Vec<Bytes>,
+    sharing: Sharing<'l>,
+}
+
+/// How large arrays travel.
+#[derive(Clone, Copy)]
+pub(crate) enum Sharing<'l> {
+    /// As frames, like all others: within the process no byte is copied.
+    No,
+    /// As frames too, but in segments, because they go on to another process.
+    Ahead,
+    /// As segments beside the frames, to another process.
+    Over(&'l Lifeline),
+}
+
+impl<'l> Writer<'l> {
+    pub(crate) fn new(sharing: Sharing<'l>) -> Self {
+        Self { head: Vec::new(), frames: Vec::new(), sharing }
+    }
+
+    pub(crate) fn into_frames(self) -> Vec<Bytes> {
+        let mut frames = vec![Bytes::from(self.head)];
+        frames.extend(self.frames);
+        frames
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.head.put_u32_le(text.len() as u32);
+        self.head.put_slice(text.as_bytes());
+    }
+
+    pub(crate) fn origin(&mut self, origin: &Origin) {
+        match origin {
+            Some(text) => self.text(text),
+            None => self.head.put_u32_le(NO_TEXT),
+        }
+    }
+
+    pub(crate) fn duration(&mut self, duration: Duration) {
+        self.head.put_u64_le(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        self.head.put_u8(u8::from(failure.is_retryable()));
+        self.head.put_u32_le(failure.chain().len() as u32);
+        for sentence in failure.chain() {
+            self.text(sentence);
+        }
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: Header) {
+        if bytes.len() <= INLINE_UP_TO {
+            self.head.put_u32_le(bytes.len() as u32);
+            self.head.put_slice(&bytes);
+        } else {
+            self.head.put_u32_le(IN_FRAME);
+            self.frames.push(bytes.into_bytes());
+        }
+    }
+
+    pub(crate) fn payload(&mut self, payload: Payload) {
+        let Payload { header, buffers } = payload;
+        self.bytes(header);
+        self.head.put_u32_le(buffers.len() as u32);
+        buffers.into_iter().for_each(|buffer| self.buffer(buffer));
+    }
+
+    fn buffer(&mut self, buffer: Bytes) {
+        let length = buffer.len();
+        let shared = length >= SHARED_FROM;
+        if let Sharing::Over(lifeline) = self.sharing
+            && shared
+            && lifeline.send_segment(&buffer)
+        {
+            self.head.put_u8(SEGMENT);
+            self.head.put_u64_le(length as u64);
+            return;
+        }
+        let ahead = matches!(self.sharing, Sharing::Ahead) && shared;
+        let segment = if ahead && segment::of(&buffer).is_none() {
+            // Without one it is copied on its way: slower, not wrong.
+            segment::create(&buffer).ok()
+        } else {
+            None
+        };
+        self.head.put_u8(FRAME);
+        self.frames.push(segment.unwrap_or(buffer));
+    }
+
+    pub(crate) fn pack(&mut self, pack: &Pack) {
+        self.head.put_u32_le(pack.count() as u32);
+        self.bytes(Header::Shared(pack.bytes().clone()));
+    }
+
+    pub(crate) fn parcel(&mut self, parcel: Parcel) {
+        match parcel {
+            Parcel::One(message) => {
+                self.head.put_u8(ONE);
+                self.head.put_u64_le(message.id);
+                self.head.put_u32_le(message.attempt);
+                self.origin(&message.origin);
+                self.payload(message.payload);
+            }
+            Parcel::Many { first, pack } => {
+                self.head.put_u8(MANY);
+                self.head.put_u64_le(first);
+                self.pack(&pack);
+            }
+        }
+    }
+
+    pub(crate) fn completion(&mut self, completion: &Completion) {
+        self.head.put_u64_le(completion.first);
+        self.head.put_u32_le(completion.count);
+        self.head.put_u32_le(completion.silent);
+        self.duration(completion.busy);
+        match &completion.outcome {
+            Outcome::Done => self.head.put_u8(0),
+            Outcome::Failed(failure) => {
+                self.head.put_u8(1);
+                self.failure(failure);
+            }
+            Outcome::Panicked(failure) => {
+                self.head.put_u8(2);
+                self.failure(failure);
+            }
+        }
+    }
+
+    pub(crate) fn production(&mut self, production: &Production) {
+        self.head.put_u32_le(production.calls);
+        self.duration(production.busy);
+        match &production.result {
+            Some(Ok(Next::More)) => self.head.put_u8(0),
+            Some(Ok(Next::Idle(wait))) => {
+                self.head.put_u8(1);
+                self.duration(*wait);
+            }
+            Some(Ok(Next::Done)) => self.head.put_u8(2),
+            Some(Err(failure)) => {
+                self.head.put_u8(3);
+                self.failure(failure);
+            }
+            None => self.head.put_u8(4),
+        }
+    }
+
+    pub(crate) fn outputs(&mut self, outputs: Vec<Output>) {
+        self.head.put_u32_le(outputs.len() as u32);
+        for output in outputs {
+            match output {
+                Output::One { route, origin, payload } => {
+                    self.head.put_u8(ONE);
+                    self.head.put_u32_le(route);
+                    self.origin(&origin);
+                    self.payload(payload);
+                }
+                Output::Many { route, pack } => {
+                    self.head.put_u8(MANY);
+                    self.head.put_u32_le(route);
+                    self.pack(&pack);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn notes(&mut self, notes: &[Note]) {
+        self.head.put_u32_le(notes.len() as u32);
+        for note in notes {
+            match note {
+                Note::Expected(total) => {
+                    self.head.put_u8(EXPECTED);
+                    self.head.put_u64_le(*total);
+                }
+                Note::Product { path, origin } => {
+                    self.head.put_u8(PRODUCT);
+                    self.text(&name_of_path(path));
+                    self.origin(origin);
+                }
+                Note::Warning(text) => {
+                    self.head.put_u8(WARNING);
+                    self.text(text);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The journal's file: an SQLite database with the tables `run`, `item`, `outcome`,
+//! `product` and `event`. It is locked as long as the run lives, by the system: whatever
+//! kills the program frees it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, params};
+
+use super::event_log::TellTale;
+use super::previous::{Item, Made, Past, Run, State};
+use super::{Entry, FileState, JournalError, Owner, size_of, trust};
+use crate::base::path_name::name_of_path;
+use crate::router::{AttemptOutcome, End, Record};
+
+/// "drpj": the mark of a journal in the database's header.
+const APPLICATION: i64 = 0x6472_706a;
+/// The version of the tables.
+pub(crate) const VERSION: i64 = 3;
+/// How long another program may hold the file, a reader say.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What has gathered is committed after this time, or when the thread is unparked.
+const COMMIT_AFTER: Duration = Duration::from_millis(50);
+/// The most entries in one transaction.
+const COMMIT_ENTRIES: usize = 10_000;
+/// Events alone are committed after this time.
+const EVENTS_AFTER: Duration = Duration::from_millis(500);
+/// The events of so many runs are kept, the last ones.
+const MOST_RUNS: i64 = 20;
+
+const TABLES: &str = "
+    CREATE TABLE run (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        program TEXT NOT NULL,      -- the version of drpipe
+        config_hash TEXT NOT NULL,
+        work_hash TEXT NOT NULL,    -- of what the products depend on
+        started TEXT NOT NULL,
+        ended TEXT,                 -- NULL: it is under way, or was killed
+        verdict TEXT
+    ) STRICT;
+    CREATE TABLE item (
+        id INTEGER PRIMARY KEY,
+        origin TEXT NOT NULL UNIQUE,
+        run INTEGER NOT NULL REFERENCES run (id),  -- the last that began it
+        state TEXT NOT NULL,        -- in flight, done, gathered, dropped or failed
+        done INTEGER NOT NULL,      -- how many of the producer's messages with this origin
+        size INTEGER,               -- of the file, when it was begun
+        modified_ns INTEGER,
+        step TEXT,                  -- where it failed or was gathered
+        reason TEXT,
+        time TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE outcome (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL REFERENCES run (id),
+        item INTEGER NOT NULL REFERENCES item (id),
+        step TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        outcome TEXT NOT NULL,      -- done, retrying, failed or dropped
+        reason TEXT,
+        time TEXT NOT NULL
+    ) STRICT;
+";
+
+/// What version 2 has beyond version 1.
+const SECOND: &str = "
+    ALTER TABLE outcome ADD COLUMN worker INTEGER;   -- its number within the step
+    ALTER TABLE outcome ADD COLUMN busy_s REAL;      -- how long the attempt took
+    ALTER TABLE outcome ADD COLUMN waited_s REAL;    -- from the queue to its beginning
+    CREATE TABLE product (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL REFERENCES run (id),
+        item INTEGER REFERENCES item (id),           -- NULL: it is made of more than one
+        step TEXT NOT NULL,
+        path TEXT NOT NULL,
+        time TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE event (
+        run INTEGER NOT NULL REFERENCES run (id),
+        number INTEGER NOT NULL,
+        at_s REAL NOT NULL,
+        json TEXT NOT NULL,                          -- as --events writes it
+        PRIMARY KEY (run, number)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// What version 3 has beyond version 2. Names are texts that keep every byte; where a name
+/// of older versions may mean another file now, the item is done again.
+const THIRD: &str = "
+    ALTER TABLE product ADD COLUMN size INTEGER;     -- in bytes, when the item was done: -1
+                                                     -- if it is no file, NULL if it has gone
+    CREATE INDEX product_of_item ON product (item);
+    UPDATE item SET state = 'in flight', done = 0
+        WHERE origin GLOB '*\\x[0-9A-F][0-9A-F]*' OR instr(origin, char(65533));
+";
+
+const BEGUN: &str = "
+    INSERT INTO item (origin, run, state, done, size, modified_ns, time)
+    VALUES (?1, ?2, 'in flight', ?3, ?4, ?5, ?6)
+    ON CONFLICT (origin) DO UPDATE SET
+        state = CASE WHEN run = excluded.run AND state <> 'done' THEN state ELSE 'in flight' END,
+        done = CASE WHEN run = excluded.run THEN done ELSE excluded.done END,
+        size = CASE WHEN run = excluded.run THEN size ELSE excluded.size END,
+        modified_ns = CASE WHEN run = excluded.run THEN modified_ns ELSE excluded.modified_ns END,
+        step = CASE WHEN run = excluded.run THEN step END,
+        reason = CASE WHEN run = excluded.run THEN reason END,
+        run = excluded.run,
+        time = excluded.time";
+
+// What went worst with an item in a run stays: messages that come to a good end
+// after one of the same item has failed do not make the item done.
+const DONE: &str = "
+    UPDATE item SET state = 'done', done = done + ?2, time = ?3
+    WHERE origin = ?1 AND state IN ('in flight', 'done')";
+const GATHERED: &str = "
+    UPDATE item SET state = 'gathered', step = ?2, time = ?3
+    WHERE origin = ?1 AND state IN ('in flight', 'done')";
+const DROPPED: &str = "
+    UPDATE item SET state = 'dropped', time = ?2
+    WHERE origin = ?1 AND state <> 'failed'";
+const FAILED: &str = "
+    UPDATE item SET state = 'failed', step = ?2, reason = ?3, time = ?4 WHERE origin = ?1";
+const OUTCOME: &str = "
+    INSERT INTO outcome (run, item, step, attempt, outcome, reason, time, worker, busy_s, waited_s)
+    SELECT ?1, id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM item WHERE origin = ?2";
+const PRODUCT: &str = "
+    INSERT INTO product (run, item, step, path, time)
+    VALUES (?1, (SELECT id FROM item WHERE origin = ?2), ?3, ?4, ?5)";
+
+// What is done anew leaves what it made before to whoever removes it.
+const ANEW: &str = "
+    UPDATE product SET size = NULL
+    WHERE run <> ?2 AND item = (SELECT id FROM item WHERE origin = ?1)";
+const SIZE: &str = "UPDATE product SET size = ?2 WHERE id = ?1";
+
+const RUNS: &str = "SELECT id, name, work_hash FROM run";
+const ITEMS: &str =
+    "SELECT origin, run, state, done, size, modified_ns, time, step, reason, id FROM item";
+const PRODUCTS: &str = "
+    SELECT item, path, size FROM product WHERE size IS NOT NULL AND item IS NOT NULL ORDER BY id";
+// A file that several inputs add to, such as a table, grows after the first is done.
+const SHARED: &str = "
+    SELECT path FROM product WHERE size IS NOT NULL GROUP BY path HAVING count(DISTINCT item) > 1";
+
+/// The products of an item that is not done yet: the numbers of their rows.
+type Open = HashMap<Arc<str>, Vec<(i64, PathBuf)>>;
+
+/// The open file.
+pub(crate) struct Store {
+    connection: Connection,
+    path: PathBuf,
+    /// The number of this run.
+    run: i64,
+    open: Open,
+}
+
+impl Store {
+    /// # Errors
+    /// Why the file cannot serve; then it is as it was.
+    pub(crate) fn open(path: &Path, owner: &Owner<'_>) -> Result<Self, JournalError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = trust::open(path, flags)?;
+        let explained = |error| trust::explain(path, &error);
+        lock(&connection).map_err(explained)?;
+        let found = trust::version_of(path, &connection)?;
+        let run = begin(&mut connection, found, owner).map_err(explained)?;
+        Ok(Self { connection, path: path.to_owned(), run, open: Open::new() })
+    }
+
+    /// What the runs before this one left.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(crate) fn past(&self, work_hash: &str) -> Result<Past, JournalError> {
+        self.read_past(work_hash).map_err(|error| trust::explain(&self.path, &error))
+    }
+
+    fn read_past(&self, work_hash: &str) -> rusqlite::Result<Past> {
+        let bytes = trust::size(&self.path);
+        let mut runs = HashMap::new();
+        let mut last_other = 0;
+        trust::each_row(&self.connection, bytes, RUNS, [], |row| {
+            let (id, hash): (i64, String) = (row.get(0)?, row.get(2)?);
+            runs.insert(id, Run { name: row.get(1)? });
+            if hash != work_hash {
+                last_other = last_other.max(id);
+            }
+            Ok(())
+        })?;
+        let mut shared = HashSet::<Box<str>>::new();
+        trust::each_row(&self.connection, bytes, SHARED, [], |row| {
+            shared.insert(row.get(0)?);
+            Ok(())
+        })?;
+        let mut made = HashMap::<i64, BTreeMap<Box<str>, Option<i64>>>::new();
+        trust::each_row(&self.connection, bytes, PRODUCTS, [], |row| {
+            let (path, size): (Box<str>, i64) = (row.get(1)?, row.get(2)?);
+            let size = (!shared.contains(&path)).then_some(size);
+            made.entry(row.get(0)?).or_default().insert(path, size);
+            Ok(())
+        })?;
+        let mut items = HashMap::new();
+        trust::each_row(&self.connection, bytes, ITEMS, [], |row| {
+            let made = made.remove(&row.get(9)?).unwrap_or_default();
+            let made = made.into_iter().map(|(path, size)| Made { path, size }).collect();
+            items.insert(row.get(0)?, item(row, made)?);
+            Ok(())
+        })?;
+        Ok(Past { runs, last_other, items })
+    }
+
+    /// Writes what comes until nothing more does. Whoever wants it to be written
+    /// soon sets `at_once`, then unparks the thread: the channel unparks it too, so
+    /// that alone might go unnoticed.
+    ///
+    /// # Errors
+    /// Why the file takes no more. What has been committed stays.
+    pub(crate) fn write(
+        &mut self,
+        entries: &Receiver<Entry>,
+        at_once: &AtomicBool,
+        events: &mut TellTale,
+    ) -> rusqlite::Result<()> {
+        trust::release(&mut self.connection)?;
+        events.await_first();
+        loop {
+            events.write(&self.connection, self.run)?;
+            let first = match entries.recv_timeout(EVENTS_AFTER) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            // Not woken by each entry, which would take the processor from the stages.
+            if !at_once.swap(false, Ordering::AcqRel) {
+                std::thread::park_timeout(COMMIT_AFTER);
+            }
+            let transaction =
+                self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut batch = Batch::new(&transaction, self.run, &mut self.open)?;
+            let rest = entries.try_iter().take(COMMIT_ENTRIES);
+            std::iter::once(first).chain(rest).try_for_each(|entry| batch.entry(entry))?;
+            drop(batch);
+            transaction.commit()?;
+        }
+    }
+
+    /// Writes the events up to the last one, for which it waits.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub(crate) fn write_rest(&mut self, events: &mut TellTale) -> rusqlite::Result<()> {
+        while events.await_next() {
+            events.write(&self.connection, self.run)?;
+        }
+        events.write(&self.connection, self.run)
+    }
+}
+
+/// Takes the lock, which is kept until the connection is closed.
+pub(crate) fn lock(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(PATIENCE)?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    // Whoever begins first has the file: two that only read would hold each other up.
+    connection.execute_batch("BEGIN EXCLUSIVE")
+}
+
+/// The version of the tables, 0 if the file is empty; none if it is not a journal.
+pub(crate) fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let application = pragma("application_id")?;
+    let version = pragma("user_version")?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let is_empty = (application, version, tables) == (0, 0, 0);
+    let is_journal = application == APPLICATION && version > 0;
+    Ok((is_empty || is_journal).then_some(version))
+}
+
+/// Makes of the tables of version `found`, 0 if there are none, those of version `wanted`.
+pub(crate) fn upgrade(connection: &Connection, found: i64, wanted: i64) -> rusqlite::Result<()> {
+    for (version, tables) in (1..).zip([TABLES, SECOND, THIRD]) {
+        if found < version && version <= wanted {
+            connection.execute_batch(tables)?;
+        }
+    }
+    connection.pragma_update(None, "application_id", APPLICATION)?;
+    connection.pragma_update(None, "user_version", wanted)
+}
+
+/// Brings the tables to this version and notes the run; returns its number.
+fn begin(connection: &mut Connection, found: i64, owner: &Owner<'_>) -> rusqlite::Result<i64> {
+    connection.execute_batch("COMMIT")?;
+    let new = found == 0;
+    if new {
+        // There is nothing yet that waiting for the disk would save.
+        connection.pragma_update(None, "synchronous", "OFF")?;
+    }
+    // What is committed reaches the file at once, and the disk when SQLite or the
+    // system sees fit: enough for whatever ends the program.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if found < VERSION {
+        upgrade(&transaction, found, VERSION)?;
+    }
+    transaction.execute(
+        "INSERT INTO run (name, program, config_hash, work_hash, started) VALUES (?, ?, ?, ?, ?)",
+        params![owner.run, env!("CARGO_PKG_VERSION"), owner.config_hash, owner.work_hash, now()],
+    )?;
+    let run = transaction.last_insert_rowid();
+    transaction.execute("DELETE FROM event WHERE run <= ?", [run - MOST_RUNS])?;
+    transaction.commit()?;
+    Ok(run)
+}
+
+fn item(row: &Row<'_>, made: Vec<Made>) -> rusqlite::Result<Item> {
+    let size: Option<i64> = row.get(4)?;
+    let modified: Option<i64> = row.get(5)?;
+    Ok(Item {
+        run: row.get(1)?,
+        state: State::parse(row.get_ref(2)?.as_str()?),
+        done: row.get(3)?,
+        file: size.zip(modified).map(|(size, modified)| FileState { size, modified }),
+        time: row.get(6)?,
+        step: row.get(7)?,
+        reason: row.get(8)?,
+        made,
+        seen: 0,
+        outdated: None,
+    })
+}
+
+/// The time as text, to the millisecond.
+fn now() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
+}
+
+/// What is committed together.
+struct Batch<'a> {
+    run: i64,
+    time: String,
+    begun: Statement<'a>,
+    done: Statement<'a>,
+    outcome: Statement<'a>,
+    product: Statement<'a>,
+    anew: Statement<'a>,
+    size: Statement<'a>,
+    connection: &'a Connection,
+    open: &'a mut Open,
+}
+
+impl<'a> Batch<'a> {
+    fn new(connection: &'a Connection, run: i64, open: &'a mut Open) -> rusqlite::Result<Self> {
+        Ok(Self {
+            run,
+            time: now(),
+            begun: connection.prepare(BEGUN)?,
+            done: connection.prepare(DONE)?,
+            outcome: connection.prepare(OUTCOME)?,
+            product: connection.prepare(PRODUCT)?,
+            anew: connection.prepare(ANEW)?,
+            size: connection.prepare(SIZE)?,
+            connection,
+            open,
+        })
+    }
+
+    fn entry(&mut self, entry: Entry) -> rusqlite::Result<()> {
+        match entry {
+            Entry::Begun { origin, done, file } => {
+                let (size, modified) = file.map(|file| (file.size, file.modified)).unzip();
+                self.begun.execute(params![origin, self.run, done, size, modified, self.time])?;
+                if done == 0 {
+                    self.anew.execute(params![origin, self.run])?;
+                }
+            }
+            Entry::Record(Record::Attempt { origin, step, attempt, outcome, ran }) => {
+                let (outcome, failure) = match &outcome {
+                    AttemptOutcome::Done => ("done", None),
+                    AttemptOutcome::Retrying(failure) => ("retrying", Some(failure.to_string())),
+                    AttemptOutcome::Failed(failure) => ("failed", Some(failure.to_string())),
+                    AttemptOutcome::Dropped => ("dropped", None),
+                };
+                self.outcome.execute(params![
+                    self.run,
+                    origin,
+                    step,
+                    attempt,
+                    outcome,
+                    failure,
+                    self.time,
+                    ran.worker.and_then(|worker| i64::try_from(worker).ok()),
+                    ran.busy.as_secs_f64(),
+                    ran.waited.as_secs_f64()
+                ])?;
+            }
+            Entry::Product { origin, step, path } => {
+                let name = name_of_path(&path);
+                self.product.execute(params![self.run, origin, step, name, self.time])?;
+                if let Some(origin) = origin {
+                    let row = self.connection.last_insert_rowid();
+                    self.open.entry(origin).or_default().push((row, path));
+                }
+            }
+            Entry::Record(Record::Closed { origin, occurrences, end }) => {
+                self.closed(&origin, occurrences, &end)?;
+            }
+            Entry::Ended { verdict } => {
+                self.connection.execute(
+                    "UPDATE run SET ended = ?, verdict = ? WHERE id = ?",
+                    params![now(), verdict, self.run],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, origin: &str, occurrences: u32, end: &End) -> rusqlite::Result<()> {
+        let time = &self.time;
+        let made = self.open.remove(origin).filter(|_| *end == End::Done);
+        for (row, path) in made.unwrap_or_default() {
+            // What a later step has taken away, or moved on, is not missed.
+            let size = fs::metadata(path).ok().map(|metadata| size_of(&metadata));
+            self.size.execute(params![row, size])?;
+        }
+        match end {
+            End::Done => self.done.execute(params![origin, occurrences, time]),
+            End::Gathered { step } => {
+                self.connection.execute(GATHERED, params![origin, step, time])
+            }
+            End::Dropped => self.connection.execute(DROPPED, params![origin, time]),
+            End::Failed { step, failure } => {
+                self.connection.execute(FAILED, params![origin, step, failure.to_string(), time])
+            }
+        }?;
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! Which entries failed inputs were before.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Reason;
+use crate::message::Payload;
+use crate::router::Casualty;
+
+/// What an entry said before its input was tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Past {
+    pub(crate) run: String,
+    pub(crate) entry: String,
+    pub(crate) step: String,
+    pub(crate) attempts: u32,
+    pub(crate) cause: String,
+    pub(crate) reason: Vec<String>,
+    pub(crate) time: String,
+}
+
+/// The inputs that a run tries again. Messages carry no history, so it is found
+/// by what they are: an input that fails at the same step is known by its
+/// bytes; what descends from one is known if no other has its origin.
+#[derive(Clone, Default)]
+pub(crate) struct Retried(Arc<Mutex<Inputs>>);
+
+#[derive(Default)]
+struct Inputs {
+    count: usize,
+    latest: Vec<Past>,
+    /// Inputs that are the same have each a history of their own.
+    by_contents: HashMap<u64, VecDeque<Vec<Past>>>,
+    /// None for an origin that several inputs have.
+    by_origin: HashMap<String, Option<Vec<Past>>>,
+}
+
+impl Retried {
+    /// Notes an input before it is tried again.
+    pub(crate) fn add(&self, path: &Path, reason: &Reason, payload: &Payload) {
+        let entry = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut past = reason.retried_from.clone();
+        past.push(Past {
+            run: reason.run.clone(),
+            entry,
+            step: reason.step.clone(),
+            attempts: reason.attempts,
+            cause: reason.cause.clone(),
+            reason: reason.reason.clone(),
+            time: reason.time.clone(),
+        });
+        let print = print(&reason.step, reason.origin.as_deref(), payload);
+        let mut inputs = self.lock();
+        inputs.count += 1;
+        inputs.by_contents.entry(print).or_default().push_back(past.clone());
+        if let Some(origin) = &reason.origin {
+            let known = inputs.by_origin.contains_key(origin);
+            inputs.by_origin.insert(origin.clone(), (!known).then(|| past.clone()));
+        }
+        inputs.latest = past;
+    }
+
+    /// The history of a failed input; empty if it has none or it is not known.
+    pub(crate) fn history(&self, casualty: &Casualty) -> Vec<Past> {
+        let mut inputs = self.lock();
+        if inputs.count < 2 {
+            // All that this run processes descends from one input, or none is tried again.
+            return inputs.latest.clone();
+        }
+        let origin = casualty.origin.as_deref();
+        let print = print(&casualty.step, origin, &casualty.payload);
+        if let Some(same) = inputs.by_contents.get_mut(&print)
+            && let Some(past) = same.pop_front()
+        {
+            same.push_back(past.clone());
+            return past;
+        }
+        let past = origin.and_then(|origin| inputs.by_origin.get(origin)).cloned();
+        past.flatten().unwrap_or_default()
+    }
+
+    /// The lock is held over statements only that leave the maps whole.
+    fn lock(&self) -> MutexGuard<'_, Inputs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn print(step: &str, origin: Option<&str>, payload: &Payload) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (step, origin, &payload.header[..]).hash(&mut hasher);
+    payload.buffers.iter().map(Bytes::as_ref).for_each(|buffer: &[u8]| buffer.hash(&mut hasher));
+    hasher.finish()
+}

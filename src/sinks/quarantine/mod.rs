@@ -1,0 +1,290 @@
+//! Where failed inputs are kept.
+//!
+//! `DIRECTORY/RUN/ENTRY/` holds `reason.json`, which says what failed, where,
+//! when and why, and the input itself: `header.bin` in the codec that it names and
+//! its buffers, `buffer-0.bin` and so on, in native byte order.
+
+mod entries;
+mod history;
+mod lock;
+mod pickles;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::Codec;
+use crate::plan::Plan;
+use crate::router::Casualty;
+
+pub(crate) use entries::{Contents, Entry, find, read_entry, read_payload, read_reason, remove};
+pub(crate) use history::{Past, Retried};
+pub(crate) use lock::Taken;
+pub(crate) use pickles::is_pickle;
+
+/// Failed inputs that may wait to be written before the router waits too.
+const MOST_WAITING: usize = 16;
+
+/// Keeps the failed inputs of one run, on a thread of its own, so that a slow
+/// disk does not hold the router up. The thread starts with the first of them.
+pub(crate) struct Keeper {
+    place: Place,
+    writer: Option<Writer>,
+    /// What was kept without the thread, if it could not be started.
+    kept: Kept,
+}
+
+/// Whose failed inputs are kept, and where.
+#[derive(Clone)]
+struct Place {
+    directory: PathBuf,
+    run: String,
+    config_hash: String,
+    /// The type that each step takes, and how it is serialized.
+    inputs: Arc<BTreeMap<String, (&'static str, Codec)>>,
+    retried: Retried,
+    /// Whether the run has made the directory, which is its own from then on.
+    is_made: Arc<AtomicBool>,
+    /// Ends production: what fails from now on could not be kept either.
+    halt: Arc<dyn Fn(String) + Send + Sync>,
+}
+
+struct Writer {
+    casualties: mpsc::SyncSender<Casualty>,
+    thread: JoinHandle<Kept>,
+}
+
+/// What the keeper has done.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The run's directory, if anything is in it.
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) count: u64,
+    /// The first input that could not be kept, and why.
+    pub(crate) error: Option<String>,
+}
+
+/// The contents of `reason.json`. What not every version has written may be absent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Reason {
+    pub(crate) run: String,
+    pub(crate) config_hash: String,
+    pub(crate) step: String,
+    pub(crate) worker: Option<usize>,
+    pub(crate) origin: Option<String>,
+    pub(crate) attempts: u32,
+    /// A text, so that causes of later versions can be read.
+    pub(crate) cause: String,
+    /// The failure's sentences, the outermost first.
+    pub(crate) reason: Vec<String>,
+    /// When it was put into quarantine.
+    pub(crate) time: String,
+    /// The size of the input's header and buffers together.
+    pub(crate) bytes: u64,
+    /// How many buffers it has.
+    pub(crate) buffers: Option<usize>,
+    /// The type that the step took.
+    pub(crate) input_type: Option<String>,
+    /// How the input is serialized.
+    #[serde(default)]
+    pub(crate) codec: Codec,
+    /// The entries that it was before, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) retried_from: Vec<Past>,
+}
+
+impl Kept {
+    fn keep(&mut self, place: &Place, casualty: &Casualty) {
+        match make_directory(place).and_then(|()| write(place, casualty)) {
+            Ok(()) => {
+                self.count += 1;
+                self.directory.get_or_insert_with(|| place.directory.clone());
+            }
+            Err(error) => {
+                let path = place.directory.join(&casualty.entry);
+                let reason = format!("cannot keep a failed input in {}: {error}", path.display());
+                if self.error.is_none() {
+                    (place.halt)(reason.clone());
+                    self.error = Some(reason);
+                }
+            }
+        }
+    }
+
+    /// Removes entries that are of no use any more. One that cannot be removed stays.
+    pub(crate) fn remove(&mut self, entries: &BTreeSet<String>) {
+        let Some(directory) = &self.directory else { return };
+        let removed = entries.iter().filter(|entry| remove(&directory.join(entry)).is_ok());
+        self.count = self.count.saturating_sub(removed.count() as u64);
+        if self.count == 0 {
+            self.directory = None;
+        }
+    }
+
+    fn add(mut self, other: Kept) -> Kept {
+        self.count += other.count;
+        self.directory = self.directory.or(other.directory);
+        self.error = self.error.or(other.error);
+        self
+    }
+}
+
+impl Keeper {
+    /// `halt` is called with the reason when an input cannot be kept.
+    pub(crate) fn new(
+        plan: &Plan,
+        run: &str,
+        retried: Retried,
+        halt: impl Fn(String) + Send + Sync + 'static,
+    ) -> Self {
+        let inputs = plan
+            .steps
+            .iter()
+            .filter_map(|step| Some((step.name.clone(), (step.input?, step.codec))));
+        let place = Place {
+            directory: plan.quarantine.join(run),
+            run: run.to_owned(),
+            config_hash: plan.config_hash.clone(),
+            inputs: Arc::new(inputs.collect()),
+            retried,
+            is_made: Arc::default(),
+            halt: Arc::new(halt),
+        };
+        Self { place, writer: None, kept: Kept::default() }
+    }
+
+    pub(crate) fn keep(&mut self, casualty: Casualty) {
+        if self.writer.is_none() {
+            self.writer = start(self.place.clone()).ok();
+        }
+        let unsent = match &self.writer {
+            Some(writer) => writer.casualties.send(casualty).err().map(|error| error.0),
+            None => Some(casualty),
+        };
+        if let Some(casualty) = unsent {
+            self.kept.keep(&self.place, &casualty);
+        }
+    }
+
+    /// Waits until everything is written.
+    pub(crate) fn finish(self) -> Kept {
+        let Some(Writer { casualties, thread }) = self.writer else { return self.kept };
+        drop(casualties);
+        let written = thread.join().unwrap_or_else(|_| Kept {
+            error: Some("the quarantine's thread panicked".into()),
+            ..Kept::default()
+        });
+        self.kept.add(written)
+    }
+}
+
+fn start(place: Place) -> io::Result<Writer> {
+    let (sender, receiver) = mpsc::sync_channel::<Casualty>(MOST_WAITING);
+    let thread = std::thread::Builder::new().name("quarantine".into()).spawn(move || {
+        let mut kept = Kept::default();
+        receiver.iter().for_each(|casualty| kept.keep(&place, &casualty));
+        kept
+    })?;
+    Ok(Writer { casualties: sender, thread })
+}
+
+/// Makes the run's directory. That it can be made is what tells that no other run has this
+/// name, here or on another machine; later it may have been removed with its last entry.
+fn make_directory(place: &Place) -> io::Result<()> {
+    let directory = &place.directory;
+    if place.is_made.load(Ordering::Relaxed) {
+        return fs::create_dir_all(directory);
+    }
+    let made = match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            directory.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::create_dir(directory)
+        }
+        made => made,
+    };
+    made.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            let why = format!("another run is called {} too; start this one again", place.run);
+            io::Error::other(why)
+        }
+        _ => error,
+    })?;
+    place.is_made.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+fn write(place: &Place, casualty: &Casualty) -> io::Result<()> {
+    let directory = &place.directory;
+    // Whole or not at all, like every product.
+    let entry = tempfile::Builder::new().prefix(".entry-").tempdir_in(directory)?;
+    fs::write(entry.path().join("header.bin"), &*casualty.payload.header)?;
+    for (index, buffer) in casualty.payload.buffers.iter().enumerate() {
+        fs::write(entry.path().join(format!("buffer-{index}.bin")), buffer)?;
+    }
+    let text = serde_json::to_string_pretty(&reason(place, casualty)?)?;
+    fs::write(entry.path().join("reason.json"), text + "\n")?;
+    let name = casualty.entry.replace(['/', '\\'], "_");
+    fs::rename(entry.path(), directory.join(name))?;
+    // The directory has its final name: nothing is left to be removed.
+    let _ = entry.keep();
+    Ok(())
+}
+
+fn reason(place: &Place, casualty: &Casualty) -> io::Result<Reason> {
+    let cause = serde_json::to_value(casualty.cause)?;
+    let input = place.inputs.get(&*casualty.step);
+    Ok(Reason {
+        run: place.run.clone(),
+        config_hash: place.config_hash.clone(),
+        step: casualty.step.to_string(),
+        worker: casualty.worker,
+        origin: casualty.origin.as_deref().map(str::to_owned),
+        attempts: casualty.attempt,
+        cause: cause.as_str().unwrap_or_default().to_owned(),
+        reason: casualty.failure.chain().to_vec(),
+        time: jiff::Timestamp::now().to_string(),
+        bytes: casualty.payload.len() as u64,
+        buffers: Some(casualty.payload.buffers.len()),
+        input_type: input.map(|(name, _)| (*name).to_owned()),
+        codec: input.map_or(Codec::default(), |(_, codec)| *codec),
+        retried_from: place.retried.history(casualty),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(directory: PathBuf) -> Place {
+        Place {
+            directory,
+            run: "20260101T000000Z-bnk3qx".into(),
+            config_hash: String::new(),
+            inputs: Arc::default(),
+            retried: Retried::default(),
+            is_made: Arc::default(),
+            halt: Arc::new(|_| ()),
+        }
+    }
+
+    /// As in two containers with one directory, started in the same instant.
+    #[test]
+    fn of_two_runs_of_one_name_the_second_is_refused() {
+        let quarantine = tempfile::tempdir().unwrap();
+        let directory = quarantine.path().join("q/20260101T000000Z-bnk3qx");
+        let (first, second) = (place(directory.clone()), place(directory.clone()));
+        make_directory(&first).unwrap();
+        let error = make_directory(&second).unwrap_err().to_string();
+        assert!(error.contains("another run is called"), "{error}");
+        // With its last entry a directory goes; it is made again.
+        fs::remove_dir(&directory).unwrap();
+        make_directory(&first.clone()).unwrap();
+        assert!(directory.is_dir());
+    }
+}

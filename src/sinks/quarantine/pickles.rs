@@ -1,0 +1,81 @@
+//! Failed inputs that are objects of Python. To load one runs what its writer chose, so
+//! it must come from a run of the same user.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Contents, read_payload};
+use crate::codec::pickled;
+use crate::message::Codec;
+
+/// The permission of a file that lets everybody write it.
+const OTHERS_WRITE: u32 = 0o002;
+
+/// Whether an entry holds an object of Python.
+///
+/// # Errors
+/// Why it must not be loaded, or that it cannot be read, in words.
+pub(crate) fn is_pickle(path: &Path, contents: &Contents) -> Result<bool, String> {
+    if contents.reason.codec != Codec::MessagePack {
+        return Ok(false);
+    }
+    let payload = read_payload(path, 0)?;
+    if pickled(&payload.header).is_none() {
+        return Ok(false);
+    }
+    let user = rustix::process::geteuid().as_raw();
+    let files = files(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    for file in files {
+        let strange = strangers(&file, user)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        if let Some(strange) = strange {
+            return Err(format!(
+                "it is an object of Python, and to load one runs what its writer chose, but {} \
+                 {strange}; retry as that user, or copy the entry if you trust it",
+                file.display()
+            ));
+        }
+    }
+    Ok(true)
+}
+
+/// An entry and all in it.
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let inside = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
+    std::iter::once(Ok(path.to_owned())).chain(inside).collect()
+}
+
+/// Who else could have written a file, if anybody.
+fn strangers(file: &Path, user: u32) -> io::Result<Option<String>> {
+    let metadata = fs::metadata(file)?;
+    Ok(if metadata.uid() != user {
+        Some(format!("belongs to another user ({})", metadata.uid()))
+    } else if metadata.mode() & OTHERS_WRITE != 0 {
+        Some("can be written by everybody".to_owned())
+    } else {
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_others_could_have_written_is_not_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("header.bin");
+        fs::write(&file, b"x").unwrap();
+        let user = rustix::process::geteuid().as_raw();
+        assert_eq!(strangers(&file, user).unwrap(), None);
+        let other = strangers(&file, user + 1).unwrap().unwrap();
+        assert!(other.contains("belongs to another user"), "{other}");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let open = strangers(&file, user).unwrap().unwrap();
+        assert!(open.contains("by everybody"), "{open}");
+    }
+}

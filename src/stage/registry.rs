@@ -1,0 +1,384 @@
+//! The classes that a configuration may name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::data::{ANY, Data};
+use super::{Consumer, Context, Next, Outputs, Producer, Stage};
+use crate::base::failure::{Failure, Result};
+use crate::message::Payload;
+
+/// Where in a pipeline a class may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// At the start.
+    Producer,
+    /// Between, or at the end, where what it emits ends.
+    Stage,
+    /// At the end.
+    Consumer,
+}
+
+impl Kind {
+    /// The kind in lower case, as it stands in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Producer => "producer",
+            Kind::Stage => "stage",
+            Kind::Consumer => "consumer",
+        }
+    }
+}
+
+/// A stage behind one face, whatever its types.
+pub(crate) trait Task {
+    /// What depends on the graph; called before any work runs, without `init`.
+    fn validate_in(&self, context: &Context) -> Result<()>;
+    fn init(&mut self, context: &Context) -> Result<()>;
+    /// Producers only; a stage has none to give.
+    fn next(&mut self, outputs: &mut Outputs<'_>) -> Result<Next>;
+    /// Stages and consumers only.
+    fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()>;
+    fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()>;
+    /// Producers only: how many messages it will emit, if it knows.
+    fn expected(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Makes one instance of a stage, on the thread of its worker.
+pub(crate) type Build = Arc<dyn Fn() -> Result<Box<dyn Task>> + Send + Sync>;
+
+type BuildFrom = Arc<dyn Fn(&Value) -> Result<Box<dyn Task>> + Send + Sync>;
+
+/// A stage's declaration: what the check knows and `drpipe stages` prints.
+#[derive(Clone)]
+pub struct Class {
+    name: String,
+    kind: Kind,
+    input: Option<&'static str>,
+    output: Option<&'static str>,
+    single: bool,
+    gathers: bool,
+    schema: Value,
+    build: BuildFrom,
+    foreign: bool,
+    module: String,
+}
+
+impl Class {
+    /// A class that workers in another language build. It takes and emits values
+    /// of any type.
+    pub(crate) fn foreign(
+        name: &str,
+        kind: Kind,
+        single: bool,
+        gathers: bool,
+        schema: Value,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            input: (kind != Kind::Producer).then_some(ANY),
+            output: (kind != Kind::Consumer).then_some(ANY),
+            single: single || kind == Kind::Producer,
+            gathers,
+            schema,
+            build: Arc::new(|_| Err(Failure::permanent("its workers are not written in Rust"))),
+            foreign: true,
+            module: String::new(),
+        }
+    }
+
+    /// Whether its workers are written in another language.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// The module of the program that has it, such as `numbers`: by this name a
+    /// configuration of the first model may mean it where Python has no such class.
+    pub(crate) fn module(&self) -> &str {
+        &self.module
+    }
+
+    /// The name that a configuration's `class` gives.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where in a pipeline it may stand.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The name of its input's type; none for a producer.
+    pub fn input(&self) -> Option<&'static str> {
+        self.input
+    }
+
+    /// The name of its output's type; none for a consumer.
+    pub fn output(&self) -> Option<&'static str> {
+        self.output
+    }
+
+    /// Whether a step may have only one worker of it.
+    pub fn single(&self) -> bool {
+        self.single
+    }
+
+    /// Whether it gives out in `finish` what it has kept of its messages.
+    pub fn gathers(&self) -> bool {
+        self.gathers
+    }
+
+    /// The JSON Schema of its parameters, an object's.
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+
+    /// Builds an instance, without `init`, and asks it to validate itself.
+    pub(crate) fn try_build(&self, params: &Value) -> Result<()> {
+        (self.build)(params).map(drop)
+    }
+
+    /// What makes instances with these parameters.
+    pub(crate) fn with_params(&self, params: Value) -> Build {
+        let build = Arc::clone(&self.build);
+        Arc::new(move || build(&params))
+    }
+}
+
+/// The classes by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    classes: BTreeMap<String, Class>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a producer under `name`; a class of that name is replaced.
+    pub fn producer<P>(&mut self, name: &str)
+    where
+        P: Producer + DeserializeOwned + JsonSchema + 'static,
+    {
+        self.add::<P>(name, of_producer::<P>(), |params| {
+            let producer: P = from_params(params)?;
+            producer.validate()?;
+            Ok(Box::new(ProducerTask(producer)))
+        });
+    }
+
+    /// Adds a stage under `name`; a class of that name is replaced.
+    pub fn stage<S>(&mut self, name: &str)
+    where
+        S: Stage + DeserializeOwned + JsonSchema + 'static,
+    {
+        self.add::<S>(name, of_stage::<S>(), |params| {
+            let stage: S = from_params(params)?;
+            stage.validate()?;
+            Ok(Box::new(StageTask(stage)))
+        });
+    }
+
+    /// Adds a consumer under `name`; a class of that name is replaced.
+    pub fn consumer<C>(&mut self, name: &str)
+    where
+        C: Consumer + DeserializeOwned + JsonSchema + 'static,
+    {
+        self.add::<C>(name, of_consumer::<C>(), |params| {
+            let consumer: C = from_params(params)?;
+            consumer.validate()?;
+            Ok(Box::new(ConsumerTask(consumer)))
+        });
+    }
+
+    /// The class of this name.
+    pub fn get(&self, name: &str) -> Option<&Class> {
+        self.classes.get(name)
+    }
+
+    /// The classes in alphabetical order.
+    pub fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.classes.values()
+    }
+
+    fn add<T: JsonSchema>(
+        &mut self,
+        name: &str,
+        traits: Traits,
+        build: impl Fn(&Value) -> Result<Box<dyn Task>> + Send + Sync + 'static,
+    ) {
+        let class = Class {
+            name: name.to_owned(),
+            kind: traits.kind,
+            input: traits.input,
+            output: traits.output,
+            single: traits.single,
+            gathers: traits.gathers,
+            schema: schemars::schema_for!(T).to_value(),
+            build: Arc::new(build),
+            foreign: false,
+            module: module_of::<T>().to_owned(),
+        };
+        self.classes.insert(name.to_owned(), class);
+    }
+}
+
+/// What a type's trait says of it.
+pub(crate) struct Traits {
+    pub(crate) kind: Kind,
+    pub(crate) input: Option<&'static str>,
+    pub(crate) output: Option<&'static str>,
+    pub(crate) single: bool,
+    pub(crate) gathers: bool,
+}
+
+pub(crate) fn of_producer<P: Producer>() -> Traits {
+    Traits {
+        kind: Kind::Producer,
+        input: None,
+        output: Some(P::Out::TYPE),
+        single: true,
+        gathers: false,
+    }
+}
+
+pub(crate) fn of_stage<S: Stage>() -> Traits {
+    Traits {
+        kind: Kind::Stage,
+        input: Some(S::In::TYPE),
+        output: Some(S::Out::TYPE),
+        single: S::SINGLE,
+        gathers: S::GATHERS,
+    }
+}
+
+pub(crate) fn of_consumer<C: Consumer>() -> Traits {
+    Traits {
+        kind: Kind::Consumer,
+        input: Some(C::In::TYPE),
+        output: None,
+        single: C::SINGLE,
+        gathers: C::GATHERS,
+    }
+}
+
+/// The last module on the way to a type.
+fn module_of<T>() -> &'static str {
+    let path = std::any::type_name::<T>();
+    let path = path.split_once('<').map_or(path, |(path, _)| path);
+    let module = path.rsplit_once("::").map_or("", |(module, _)| module);
+    module.rsplit_once("::").map_or(module, |(_, last)| last)
+}
+
+fn from_params<T: DeserializeOwned>(params: &Value) -> Result<T> {
+    T::deserialize(params).map_err(|error| Failure::permanent(error.to_string()))
+}
+
+/// A factory of instances as a factory of tasks.
+pub(crate) fn build_producer<P: Producer + 'static>(
+    make: impl Fn() -> P + Send + Sync + 'static,
+) -> Build {
+    Arc::new(move || Ok(Box::new(ProducerTask(make()))))
+}
+
+/// As [`build_producer`].
+pub(crate) fn build_stage<S: Stage + 'static>(
+    make: impl Fn() -> S + Send + Sync + 'static,
+) -> Build {
+    Arc::new(move || Ok(Box::new(StageTask(make()))))
+}
+
+/// As [`build_producer`].
+pub(crate) fn build_consumer<C: Consumer + 'static>(
+    make: impl Fn() -> C + Send + Sync + 'static,
+) -> Build {
+    Arc::new(move || Ok(Box::new(ConsumerTask(make()))))
+}
+
+struct ProducerTask<P>(P);
+struct StageTask<S>(S);
+struct ConsumerTask<C>(C);
+
+impl<P: Producer> Task for ProducerTask<P> {
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)
+    }
+
+    fn init(&mut self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)?;
+        self.0.init(context)
+    }
+
+    fn next(&mut self, outputs: &mut Outputs<'_>) -> Result<Next> {
+        self.0.next(&mut outputs.emitter())
+    }
+
+    fn run(&mut self, _: Payload, _: &mut Outputs<'_>) -> Result<()> {
+        Err(Failure::permanent("a producer takes no messages"))
+    }
+
+    fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()> {
+        self.0.finish(&mut outputs.emitter())
+    }
+
+    fn expected(&self) -> Option<u64> {
+        self.0.expected()
+    }
+}
+
+impl<S: Stage> Task for StageTask<S> {
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)
+    }
+
+    fn init(&mut self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)?;
+        self.0.init(context)
+    }
+
+    fn next(&mut self, _: &mut Outputs<'_>) -> Result<Next> {
+        Err(Failure::permanent("a stage produces nothing of its own"))
+    }
+
+    fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()> {
+        let input = S::In::from_payload(payload, outputs.context.codec)?;
+        self.0.run(input, &mut outputs.emitter())
+    }
+
+    fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()> {
+        self.0.finish(&mut outputs.emitter())
+    }
+}
+
+impl<C: Consumer> Task for ConsumerTask<C> {
+    fn validate_in(&self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)
+    }
+
+    fn init(&mut self, context: &Context) -> Result<()> {
+        self.0.validate_in(context)?;
+        self.0.init(context)
+    }
+
+    fn next(&mut self, _: &mut Outputs<'_>) -> Result<Next> {
+        Err(Failure::permanent("a consumer produces nothing of its own"))
+    }
+
+    fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()> {
+        self.0.run(C::In::from_payload(payload, outputs.context.codec)?)
+    }
+
+    fn finish(&mut self, _: &mut Outputs<'_>) -> Result<()> {
+        self.0.finish()
+    }
+}

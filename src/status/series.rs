@@ -1,0 +1,161 @@
+//! How the numbers of a run went, in constant memory: when there are too many
+//! points, every second one goes, and the time between them is doubled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Snapshot, StepStatus};
+
+/// The most points.
+const MOST: usize = 600;
+/// The time between points at the beginning.
+const FIRST: Duration = Duration::from_millis(100);
+
+/// Columns of numbers: each list has one entry for each point of time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// The times since the run's start, in seconds.
+    pub at_s: Vec<f64>,
+    /// The steps in the order of the plan.
+    pub steps: Vec<StepHistory>,
+    /// The time between points, in seconds.
+    pub every_s: f64,
+}
+
+/// How one step went.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepHistory {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it has done so far: emitted, if it is a producer.
+    pub done: Vec<u64>,
+    /// Failures so far, with what was dropped.
+    pub failed: Vec<u64>,
+    /// The most messages in its queue since the point before.
+    pub queued: Vec<usize>,
+    /// The time that its workers have been busy so far, summed, in seconds.
+    pub busy_s: Vec<f64>,
+    /// Workers.
+    pub workers: Vec<usize>,
+    /// Its workers, by number; left out where it is shown live.
+    #[serde(skip)]
+    pub each_worker: Vec<WorkerHistory>,
+}
+
+/// How one worker went.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WorkerHistory {
+    /// Its number within the step.
+    pub worker: usize,
+    /// The time that it has been busy so far, in seconds. Shorter than the times by
+    /// as many as there were before it.
+    pub busy_s: Vec<f64>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { at_s: Vec::new(), steps: Vec::new(), every_s: FIRST.as_secs_f64() }
+    }
+}
+
+impl History {
+    pub(crate) fn add(&mut self, snapshot: &Snapshot) {
+        let at = snapshot.elapsed.as_secs_f64();
+        if self.steps.is_empty() {
+            let step = |step: &StepStatus| StepHistory {
+                name: Arc::clone(&step.name),
+                ..StepHistory::default()
+            };
+            self.steps = snapshot.steps.iter().map(step).collect();
+        }
+        // Between points only the fullest queue is kept; a point that is early is
+        // replaced by the next one.
+        let replaces = match self.at_s.len() {
+            0 | 1 => false,
+            count => self.at_s[count - 1] - self.at_s[count - 2] < self.every_s * 0.9,
+        };
+        if replaces {
+            self.at_s.pop();
+        }
+        self.at_s.push(at);
+        let points = self.at_s.len();
+        for (history, status) in self.steps.iter_mut().zip(&snapshot.steps) {
+            history.add(status, points, replaces);
+        }
+        if points > MOST {
+            self.halve();
+        }
+    }
+
+    fn halve(&mut self) {
+        self.every_s *= 2.0;
+        // The last point stays.
+        let odd = self.at_s.len() % 2;
+        let stays = |place: usize| (place + odd) % 2 == 1;
+        keep(&mut self.at_s, stays);
+        for step in &mut self.steps {
+            step.halve(stays);
+        }
+    }
+}
+
+impl StepHistory {
+    fn add(&mut self, status: &StepStatus, points: usize, replaces: bool) {
+        let mut fullest = status.queued;
+        if replaces {
+            fullest = fullest.max(self.queued.pop().unwrap_or(0));
+            self.done.pop();
+            self.failed.pop();
+            self.busy_s.pop();
+            self.workers.pop();
+        }
+        self.queued.push(fullest);
+        self.done.push(super::pace::done(status));
+        self.failed.push(status.counts.failed + status.counts.dropped);
+        self.busy_s.push((status.busy_time + status.running).as_secs_f64());
+        self.workers.push(status.workers);
+        for worker in &status.each_worker {
+            let place = self.each_worker.iter().position(|known| known.worker == worker.worker);
+            let place = place.unwrap_or_else(|| {
+                let new = WorkerHistory { worker: worker.worker, busy_s: vec![0.0; points - 1] };
+                self.each_worker.push(new);
+                self.each_worker.len() - 1
+            });
+            let known = &mut self.each_worker[place].busy_s;
+            known.truncate(points - 1);
+            // While it was not there it did nothing.
+            let before = known.last().copied().unwrap_or(0.0);
+            known.resize(points - 1, before);
+            let running = match worker.state {
+                crate::event::WorkerState::Busy => worker.since,
+                _ => Duration::ZERO,
+            };
+            known.push((worker.busy_time + running).as_secs_f64());
+        }
+    }
+
+    fn halve(&mut self, stays: impl Fn(usize) -> bool + Copy) {
+        let pairs = self.queued.clone();
+        for (place, queued) in self.queued.iter_mut().enumerate().skip(1) {
+            *queued = (*queued).max(pairs[place - 1]);
+        }
+        keep(&mut self.queued, stays);
+        keep(&mut self.done, stays);
+        keep(&mut self.failed, stays);
+        keep(&mut self.busy_s, stays);
+        keep(&mut self.workers, stays);
+        for worker in &mut self.each_worker {
+            keep(&mut worker.busy_s, stays);
+        }
+    }
+}
+
+fn keep<T>(column: &mut Vec<T>, stays: impl Fn(usize) -> bool) {
+    let mut place = 0;
+    column.retain(|_| {
+        place += 1;
+        stays(place - 1)
+    });
+}

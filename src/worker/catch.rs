@@ -1,0 +1,56 @@
+//! Panics of stages as failures.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Once;
+
+use crate::base::failure::{Failure, Result};
+
+/// A panic that was caught: its message and place.
+pub(crate) struct Caught(pub(crate) Failure);
+
+thread_local! {
+    static IN_STAGE: Cell<bool> = const { Cell::new(false) };
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Calls a stage's code; a panic in it becomes a value.
+pub(crate) fn guarded<R>(
+    call: impl FnOnce() -> Result<R>,
+) -> std::result::Result<Result<R>, Caught> {
+    install_hook();
+    let outer = IN_STAGE.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    IN_STAGE.set(outer);
+    result.map_err(|payload| {
+        // A payload's destructor may panic; leaking it is the safe way out.
+        std::mem::forget(payload);
+        let message = PANIC.take().unwrap_or_else(|| "panicked".into());
+        Caught(Failure::retryable(message))
+    })
+}
+
+/// The hook notes the message and place of a stage's panic instead of printing
+/// them: they are reported as the message's failure. Other panics go on to the
+/// hook that was there before.
+fn install_hook() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if IN_STAGE.get() {
+                PANIC.set(Some(describe(info)));
+            } else {
+                before(info);
+            }
+        }));
+    });
+}
+
+fn describe(info: &PanicHookInfo<'_>) -> String {
+    let message = info.payload_as_str().unwrap_or("a panic without a message");
+    match info.location() {
+        Some(at) => format!("panicked at {}:{}: {message}", at.file(), at.line()),
+        None => format!("panicked: {message}"),
+    }
+}

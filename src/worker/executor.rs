@@ -1,0 +1,369 @@
+//! What runs the code of a step: the calls of a stage with panics caught, on
+//! a thread of its own (`thread`), in a process of its own (`process`, looked
+//! after by the `supervisor`) or on the caller's thread (`sequential`). What calls
+//! have done gathers on a `desk` until it is reported.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::failure::Result;
+use crate::message::Message;
+use crate::message::batch::Parcel;
+use crate::message::output::Gathered;
+use crate::router::Outcome;
+use crate::stage::notes::Note;
+use crate::stage::registry::{Build, Task};
+use crate::stage::{Context, Next, Outputs, notes};
+
+use super::catch::{Caught, guarded};
+use super::outbox::{Desk, Sink};
+use super::tally::{SHORTEST, STRIDE};
+
+/// What is known of a call's input.
+struct Input<'a> {
+    message: u64,
+    origin: Option<&'a Arc<str>>,
+    /// Whether each output is asked for its own origin.
+    names_origins: bool,
+}
+
+/// Of a producer and in `finish`, where there is none.
+const NO_INPUT: Input<'static> = Input { message: 0, origin: None, names_origins: true };
+
+/// One instance of a stage. It goes on after a panic: what it has gathered (a sum,
+/// a page) would be lost with it.
+pub(crate) struct Worker {
+    context: Context,
+    task: Box<dyn Task>,
+    /// What the present call has emitted.
+    emitted: Gathered,
+}
+
+impl Worker {
+    /// Builds and initializes the stage.
+    ///
+    /// # Errors
+    /// What building or `init` failed with; a panic as a failure.
+    pub(crate) fn new(build: &Build, context: Context) -> Result<Self> {
+        let made = guarded(|| {
+            let mut task = build()?;
+            task.init(&context)?;
+            Ok(task)
+        });
+        let made = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")));
+        let task = made.inspect_err(|_| notes::rewind(0))?;
+        Ok(Self { context, task, emitted: Gathered::default() })
+    }
+
+    /// What `init` has made known, and how many messages the producer expects to emit.
+    pub(crate) fn first_notes(&self) -> Vec<Note> {
+        let expected = guarded(|| Ok(self.task.expected())).ok().and_then(Result::ok).flatten();
+        notes::take().into_iter().chain(expected.map(Note::Expected)).collect()
+    }
+
+    /// Processes the messages in order. What is done is put on the desk, which reports it
+    /// when it is time to; an error of that ends the work. `begin` is told the number of
+    /// each message before it is begun; a false from it ends the work too. `rest` is called
+    /// before each report.
+    ///
+    /// # Errors
+    /// That of a report.
+    pub(crate) fn work<S: Sink>(
+        &mut self,
+        parcels: Vec<Parcel>,
+        desk: &Desk<S>,
+        begin: impl Fn(u64) -> bool,
+        rest: impl Fn(),
+    ) -> std::result::Result<(), S::Error> {
+        desk.open(parcels.iter().map(Parcel::count).sum::<usize>() > 1);
+        // Nothing waits for what the shortest calls of a last step have done: a few of them are
+        // put on the desk together.
+        let is_last = self.context.next_steps.is_empty();
+        let (mut done, mut stride) = (Vec::new(), 1);
+        for message in parcels.into_iter().flat_map(Parcel::into_messages) {
+            if !begin(message.id) {
+                break;
+            }
+            let (id, notes) = (message.id, notes::count());
+            let origin = message.origin.clone();
+            let mut failed = None;
+            match self.run(message) {
+                Outcome::Done => done.push(id),
+                outcome => {
+                    self.emitted.clear();
+                    notes::rewind(notes);
+                    failed = Some((id, outcome));
+                }
+            }
+            if let Some(origin) = &origin {
+                notes::attribute(notes, origin);
+            }
+            let waits = is_last && failed.is_none() && notes::count() == notes;
+            if !waits || done.len() >= stride {
+                stride = desk.done(&mut done, failed, &mut self.emitted, &rest)?;
+            }
+        }
+        desk.close(&mut done, &rest)
+    }
+
+    fn run(&mut self, message: Message) -> Outcome {
+        let Message { id, origin, payload, .. } = message;
+        let input = Input { message: id, origin: origin.as_ref(), names_origins: false };
+        match self.guarded(input, |task, emitted| task.run(payload, emitted)) {
+            Ok(Ok(())) => Outcome::Done,
+            Ok(Err(failure)) => Outcome::Failed(failure),
+            Err(Caught(panic)) => Outcome::Panicked(panic),
+        }
+    }
+
+    /// Asks the producer up to `count` times, until there are as many items, it
+    /// has no more at the moment, or `slice` has passed, and reports it.
+    ///
+    /// # Errors
+    /// That of a report.
+    pub(crate) fn produce<S: Sink>(
+        &mut self,
+        count: u32,
+        slice: Duration,
+        desk: &Desk<S>,
+    ) -> std::result::Result<(), S::Error> {
+        desk.open(count > 1);
+        let start = Instant::now();
+        let (mut calls, mut emitted, mut stride) = (0, 0, 1);
+        let mut busy = Duration::ZERO;
+        loop {
+            let notes = notes::count();
+            calls += 1;
+            let next = self.guarded(NO_INPUT, |task, emitted| task.next(emitted));
+            // A panic may have left it in any state: it is not asked again.
+            let next = next.unwrap_or_else(|Caught(panic)| Err(panic.into_permanent()));
+            if next.is_err() {
+                self.emitted.clear();
+                notes::rewind(notes);
+            }
+            emitted += self.emitted.count();
+            let full = calls >= count || emitted >= count as usize;
+            let last = next != Ok(Next::More) || full;
+            if last || calls % stride == 0 {
+                busy = start.elapsed();
+                stride = if busy / calls < SHORTEST { STRIDE } else { 1 };
+            }
+            if last || busy >= slice {
+                return desk.produced(next, &mut self.emitted, busy);
+            }
+            desk.called(&mut self.emitted, busy);
+        }
+    }
+
+    /// Lets the stage finish, and reports it.
+    ///
+    /// # Errors
+    /// That of the report.
+    pub(crate) fn finish<S: Sink>(&mut self, desk: &Desk<S>) -> std::result::Result<(), S::Error> {
+        let finished = self.guarded(NO_INPUT, |task, emitted| task.finish(emitted));
+        let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
+        if result.is_err() {
+            self.emitted.clear();
+        }
+        desk.finished(result, &mut self.emitted)
+    }
+
+    fn guarded<R>(
+        &mut self,
+        input: Input<'_>,
+        call: impl FnOnce(&mut dyn Task, &mut Outputs<'_>) -> Result<R>,
+    ) -> std::result::Result<Result<R>, Caught> {
+        let Input { message, origin, names_origins } = input;
+        let Self { context, task, emitted: gathered } = self;
+        let mut outputs = Outputs { context, origin, message, names_origins, gathered };
+        guarded(|| call(task.as_mut(), &mut outputs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::failure::Failure;
+    use crate::message::Codec;
+    use crate::message::batch::Output;
+    use crate::protocol::wire::FromWorker;
+    use crate::router::Completion;
+    use crate::stage::data::Data;
+    use crate::stage::registry::build_stage;
+    use crate::stage::{Emitter, Stage};
+
+    /// Emits its input, then panics on odd and fails on negative numbers.
+    struct Picky;
+
+    impl Stage for Picky {
+        type In = i64;
+        type Out = i64;
+        fn run(&mut self, number: i64, out: &mut Emitter<'_, i64>) -> Result<()> {
+            out.send(number)?;
+            assert!(number % 2 == 0, "odd: {number}");
+            if number < 0 {
+                return Err(Failure::permanent("negative"));
+            }
+            Ok(())
+        }
+    }
+
+    fn context() -> Context {
+        Context {
+            run: "r".into(),
+            step: "S".into(),
+            worker: 0,
+            next_steps: vec!["T".into()],
+            codec: Codec::Bincode,
+            next_codecs: vec![Codec::Bincode],
+            pipeline: String::new(),
+            written: Vec::new(),
+            private: None,
+        }
+    }
+
+    fn parcel(id: u64, number: i64) -> Parcel {
+        let payload = number.to_payload(Codec::Bincode).unwrap();
+        Parcel::One(Message { id, attempt: 0, origin: None, payload })
+    }
+
+    /// What the worker reports on the parcels.
+    fn reports(worker: &mut Worker, parcels: Vec<Parcel>) -> (Vec<Completion>, Vec<Output>) {
+        let desk = Desk::new(Vec::new());
+        let Ok(()) = worker.work(parcels, &desk, |_| true, || ());
+        let mut all = (Vec::new(), Vec::new());
+        for report in desk.sink(std::mem::take) {
+            let FromWorker::Done { completions, outputs } = report else { panic!("{report:?}") };
+            all.0.extend(completions);
+            all.1.extend(outputs);
+        }
+        all
+    }
+
+    fn work(worker: &mut Worker, numbers: &[i64]) -> (Vec<Completion>, Vec<Output>) {
+        let parcels = (1..).zip(numbers).map(|(id, number)| parcel(id, *number)).collect();
+        reports(worker, parcels)
+    }
+
+    /// Workers in every language reproduce these transcripts.
+    #[test]
+    fn emissions_keep_their_order_across_next_steps() {
+        #[derive(serde::Deserialize)]
+        struct Transcript {
+            about: String,
+            calls: Vec<Told>,
+            outputs: Vec<(u32, Option<String>, String)>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Told {
+            origin: Option<String>,
+            sends: serde_json::Value,
+        }
+        /// Sends texts as it is told.
+        struct Emits;
+        impl Stage for Emits {
+            type In = String;
+            type Out = String;
+            fn run(&mut self, sends: String, out: &mut Emitter<'_, String>) -> Result<()> {
+                let sends: Vec<(usize, String)> = serde_json::from_str(&sends)?;
+                let steps = out.next_steps().to_vec();
+                sends.into_iter().try_for_each(|(route, text)| out.send_to(&steps[route], text))
+            }
+        }
+        let text = include_str!("../../tests/transcripts/emissions.json");
+        let transcripts: Vec<Transcript> = serde_json::from_str(text).unwrap();
+        for Transcript { about, calls, outputs } in transcripts {
+            let next_steps = vec!["NEXT".to_owned(), "OTHER".to_owned()];
+            let next_codecs = vec![Codec::Bincode; 2];
+            let context = Context { next_steps, next_codecs, ..context() };
+            let mut worker = Worker::new(&build_stage(|| Emits), context).unwrap();
+            let parcels = (1..).zip(calls).map(|(id, Told { origin, sends })| {
+                let payload = sends.to_string().to_payload(Codec::Bincode).unwrap();
+                Parcel::One(Message { id, attempt: 0, origin: origin.map(Into::into), payload })
+            });
+            let (_, emitted) = reports(&mut worker, parcels.collect());
+            let emitted = emitted.into_iter().flat_map(|output| {
+                let route = output.route();
+                Parcel::new(0, output).into_messages().map(move |message| {
+                    let text = String::from_payload(message.payload, Codec::Bincode).unwrap();
+                    (route, message.origin.map(|origin| origin.to_string()), text)
+                })
+            });
+            assert_eq!(emitted.collect::<Vec<_>>(), outputs, "{about}");
+        }
+    }
+
+    #[test]
+    fn what_a_failed_or_panicked_attempt_emitted_is_dropped() {
+        let mut worker = Worker::new(&build_stage(|| Picky), context()).unwrap();
+        let (completions, outputs) = work(&mut worker, &[2, -2, 3, 4]);
+        let outcome_of = |id: u64| {
+            let found =
+                completions.iter().find(|c| (c.first..c.first + u64::from(c.count)).contains(&id));
+            &found.unwrap().outcome
+        };
+        assert_eq!((outcome_of(1), outcome_of(4)), (&Outcome::Done, &Outcome::Done));
+        assert_eq!(outcome_of(2), &Outcome::Failed(Failure::permanent("negative")));
+        let Outcome::Panicked(panic) = outcome_of(3) else { panic!("it should have panicked") };
+        assert!(panic.to_string().contains("odd: 3"), "{panic}");
+        assert!(panic.to_string().contains("worker/executor.rs"), "{panic}");
+        let emitted = outputs.into_iter().flat_map(|o| Parcel::new(0, o).into_messages());
+        let numbers: Vec<i64> =
+            emitted.map(|m| i64::from_payload(m.payload, Codec::Bincode).unwrap()).collect();
+        assert_eq!(numbers, [2, 4]);
+    }
+
+    #[test]
+    fn no_running_time_is_lost() {
+        const EACH: Duration = Duration::from_micros(300);
+        struct Busy;
+        impl Stage for Busy {
+            type In = i64;
+            type Out = i64;
+            fn run(&mut self, number: i64, _: &mut Emitter<'_, i64>) -> Result<()> {
+                let start = Instant::now();
+                while start.elapsed() < EACH {}
+                if number == 2 { Err(Failure::permanent("two")) } else { Ok(()) }
+            }
+        }
+        let mut worker = Worker::new(&build_stage(|| Busy), context()).unwrap();
+        let (completions, _) = work(&mut worker, &[0, 1, 2, 3, 4]);
+        let busy: Duration = completions.iter().map(|completion| completion.busy).sum();
+        assert!(busy >= EACH * 5, "{busy:?}");
+        assert_eq!(completions.iter().map(|completion| completion.count).sum::<u32>(), 5);
+    }
+
+    #[test]
+    fn what_a_stage_has_gathered_survives_a_panic() {
+        struct Gatherer(i64);
+        impl Stage for Gatherer {
+            type In = i64;
+            type Out = i64;
+            fn run(&mut self, number: i64, _: &mut Emitter<'_, i64>) -> Result<()> {
+                assert!(number != 3, "three");
+                self.0 += number;
+                Ok(())
+            }
+            fn finish(&mut self, out: &mut Emitter<'_, i64>) -> Result<()> {
+                out.send(self.0)
+            }
+        }
+        let mut worker = Worker::new(&build_stage(|| Gatherer(0)), context()).unwrap();
+        let (completions, _) = work(&mut worker, &[1, 2, 3, 4]);
+        assert_eq!(completions.iter().map(|c| c.silent).sum::<u32>(), 4);
+        let desk = Desk::new(Vec::new());
+        let Ok(()) = worker.finish(&desk);
+        let Some(FromWorker::Finished { result: Ok(()), outputs }) = desk.sink(Vec::pop) else {
+            panic!("it should have finished")
+        };
+        let sum = Parcel::new(0, outputs[0].clone()).into_messages().next().unwrap();
+        assert_eq!(i64::from_payload(sum.payload, Codec::Bincode), Ok(7));
+    }
+
+    #[test]
+    fn an_init_that_panics_is_a_failure() {
+        let build: Build = std::sync::Arc::new(|| panic!("no lamp"));
+        let error = Worker::new(&build, context()).err().unwrap();
+        assert!(error.to_string().contains("no lamp"), "{error}");
+    }
+}

@@ -1,0 +1,120 @@
+//! What is seen of a worker process from outside: whether it lives, and how it ended.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::process::{BEAT, EXIT_FULL, EXIT_LOST};
+
+/// A worker that gives no sign of life for this long is frozen.
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+
+/// The signs of life of one worker.
+pub(crate) struct Life {
+    /// The latest, and when it was seen.
+    beats: u64,
+    seen: Instant,
+    /// The time that it had computed for in the midst of its present silence.
+    computed: Option<u64>,
+}
+
+impl Life {
+    pub(crate) fn new(started: Instant) -> Self {
+        Self { beats: 0, seen: started, computed: None }
+    }
+
+    /// Does not hold the silence so far against the worker.
+    pub(crate) fn forgive(&mut self, now: Instant) {
+        (self.seen, self.computed) = (now, None);
+    }
+
+    /// Whether a silent worker has not computed for a while either: code in C may keep a
+    /// worker in Python from its heartbeat for as long as it likes.
+    pub(crate) fn has_stopped(
+        &mut self,
+        beats: u64,
+        now: Instant,
+        computed: impl FnOnce() -> Option<u64>,
+    ) -> bool {
+        let silence = SILENCE.max(BEAT * 10);
+        if beats != self.beats {
+            (self.beats, self.seen, self.computed) = (beats, now, None);
+        }
+        let silent = now.saturating_duration_since(self.seen);
+        if silent <= silence / 2 {
+            return false;
+        }
+        if self.computed.is_none() {
+            self.computed = computed();
+            return false;
+        }
+        if silent < silence {
+            return false;
+        }
+        let stands_still = computed() == self.computed;
+        if !stands_still {
+            (self.seen, self.computed) = (now, None);
+        }
+        stands_still
+    }
+}
+
+/// What is behind most kills that nobody has asked for.
+const OUT_OF_MEMORY: &str = ", which the system sends when memory runs out: fewer workers or a \
+                             \"memory_limit\" keep it from that";
+
+/// How a process has ended, in words.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) if code == i32::from(EXIT_LOST) => {
+            "its process could no longer talk to the router".to_owned()
+        }
+        (Some(code), _) if code == i32::from(EXIT_FULL) => {
+            "it used more memory than its limit, and is replaced".to_owned()
+        }
+        (Some(code), _) => format!("its process ended with exit code {code}"),
+        (None, Some(signal)) => {
+            let name = signal_hook::low_level::signal_name(signal).unwrap_or("an unknown signal");
+            let hint = if signal == Signal::KILL.as_raw() { OUT_OF_MEMORY } else { "" };
+            format!("its process was ended by signal {signal} ({name}){hint}")
+        }
+        (None, None) => "its process ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_described() {
+        let killed = describe(ExitStatus::from_raw(9));
+        assert!(killed.contains("signal 9 (SIGKILL)") && killed.contains("memory"), "{killed}");
+        assert!(!describe(ExitStatus::from_raw(15)).contains("memory"));
+        assert!(describe(ExitStatus::from_raw(3 << 8)).contains("exit code 3"));
+    }
+
+    #[test]
+    fn a_frozen_worker_is_noticed_when_its_silence_has_lasted_as_long_as_is_said() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut life = Life::new(start);
+        let noticed = (0..200).find(|second| {
+            let beats = if *second < 10 { *second + 1 } else { 10 };
+            life.has_stopped(beats, at(*second), || Some(7))
+        });
+        assert_eq!(noticed, Some(9 + SILENCE.as_secs()));
+    }
+
+    #[test]
+    fn a_worker_that_computes_without_a_sign_of_life_is_not_frozen() {
+        let start = Instant::now();
+        let mut life = Life { beats: 1, ..Life::new(start) };
+        for second in 0..1000 {
+            let now = start + Duration::from_secs(second);
+            assert!(!life.has_stopped(1, now, || Some(second)), "{second}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! A process beside the program that outlives it by a moment: when the program has died, it
+//! ends what the workers and the programs that they have started have left, and removes the
+//! run's private directory. When a run has ended in good order, it ends those of the programs
+//! that have left the groups of their workers.
+//!
+//! Workers in Rust do so for themselves. An interpreter cannot: code that holds its lock may
+//! keep every other thread of it waiting, so the system itself ends it with the program, and
+//! what a step has started would live on.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::process::{VARIABLE, name_after_the_program};
+use crate::protocol::lifeline::Lifeline;
+
+/// The variable that makes the program a keeper; its value is the run's private directory.
+pub(crate) const KEEPER: &str = "DRPIPE_KEEPER";
+/// The variable by which all that a worker starts is known, in whatever group or session it
+/// is; its value is the run's private directory, whose name no other run has.
+const MARK: &str = "DRPIPE_PRIVATE";
+/// What is killed is gone after this time.
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(10);
+/// The words between the program and the keeper, a line each.
+const FAREWELL: &str = "farewell";
+
+/// The program's side. The process is there from the first worker in Python on.
+#[derive(Default)]
+pub(crate) struct Keeper(Option<Process>);
+
+struct Process {
+    child: Child,
+    line: UnixStream,
+}
+
+impl Keeper {
+    /// Starts the process, if it does not run, and tells it of workers that lead these groups.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
+    pub(crate) fn begin(
+        &mut self,
+        directory: &Path,
+        groups: impl Iterator<Item = u32>,
+    ) -> io::Result<()> {
+        if self.0.is_none() {
+            self.0 = Some(start(directory)?);
+            groups.for_each(|group| self.knows(group));
+        }
+        Ok(())
+    }
+
+    /// A worker leads this group of processes.
+    pub(crate) fn knows(&self, group: u32) {
+        self.say(format_args!("+{group}"));
+    }
+
+    /// All of the group are gone.
+    pub(crate) fn forgets(&self, group: u32) {
+        self.say(format_args!("-{group}"));
+    }
+
+    /// No worker is left. Waits until what they have started is gone, too.
+    pub(crate) fn end(&mut self) {
+        self.say(format_args!("{FAREWELL}"));
+        if let Some(Process { mut child, line }) = self.0.take() {
+            drop(line);
+            let _ = child.wait();
+        }
+    }
+
+    /// One that has been killed is missed only if the program is killed too.
+    fn say(&self, word: std::fmt::Arguments<'_>) {
+        if let Some(Process { line, .. }) = &self.0 {
+            let mut line = line;
+            let _ = line.write_all(format!("{word}\n").as_bytes());
+        }
+    }
+}
+
+fn start(directory: &Path) -> io::Result<Process> {
+    let (ours, theirs) = Lifeline::pair()?;
+    let line = UnixStream::from(OwnedFd::from(ours));
+    // The supervisor waits for nobody.
+    line.set_nonblocking(true)?;
+    let child = Command::new("/proc/self/exe")
+        .arg0(std::env::args_os().next().unwrap_or_else(|| "drpipe".into()))
+        .arg("keeper")
+        .env(VARIABLE, std::process::id().to_string())
+        .env(KEEPER, directory)
+        // Where this run is itself started by a step of another.
+        .env_remove(MARK)
+        .process_group(0)
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok(Process { child, line })
+}
+
+/// Marks a worker, and with it all that it starts.
+pub(crate) fn mark<'c>(worker: &'c mut Command, directory: &Path) -> &'c mut Command {
+    worker.env(MARK, directory).env_remove(KEEPER);
+    // What a step prints of its environment is everybody's to read.
+    worker.env_remove("DRPIPE_MONITOR_TOKEN").env_remove("DRPIPE_TOKEN")
+}
+
+/// Runs this process as the keeper of a run with this private directory, to its end.
+pub(crate) fn run(directory: &Path, line: Lifeline) -> ! {
+    name_after_the_program();
+    // Those that end a whole job give its program time to end in good order.
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        let _ = signal_hook::flag::register(signal, Arc::default());
+    }
+    match orphans(BufReader::new(UnixStream::from(OwnedFd::from(line)))) {
+        Some(groups) => end_all(&groups, directory),
+        // The groups of the workers are gone, but not what has left them for one of its own.
+        None => repeat(|| end_marked(directory)),
+    }
+    std::process::exit(0);
+}
+
+/// The groups whose program has died; none if it has taken leave.
+fn orphans(line: impl BufRead) -> Option<BTreeSet<i32>> {
+    let mut groups = BTreeSet::new();
+    for word in line.lines().map_while(Result::ok) {
+        if word == FAREWELL {
+            return None;
+        }
+        groups.extend(word.strip_prefix('+').and_then(|group| group.parse::<i32>().ok()));
+        if let Some(Ok(group)) = word.strip_prefix('-').map(str::parse) {
+            groups.remove(&group);
+        }
+    }
+    Some(groups)
+}
+
+fn end_all(groups: &BTreeSet<i32>, directory: &Path) {
+    repeat(|| {
+        for group in groups.iter().copied().filter_map(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let is_left = end_marked(directory);
+        // Workers in Rust remove it, too, and what they do not find is no error.
+        let _ = std::fs::remove_dir_all(directory);
+        is_left
+    });
+}
+
+/// As long as something is left: one that is about to be killed may have started another
+/// meanwhile.
+fn repeat(mut end: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while end() && Instant::now() < until {
+        std::thread::sleep(AGAIN);
+    }
+}
+
+/// Kills all processes that have the run's mark; whether there was one.
+fn end_marked(directory: &Path) -> bool {
+    let mark = [MARK.as_bytes(), b"=", directory.as_os_str().as_bytes()].concat();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut found = false;
+    for pid in numbers.filter_map(Pid::from_raw) {
+        // Its number is not another's as long as this is open.
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        let path = format!("/proc/{}/environ", pid.as_raw_nonzero());
+        let environment = std::fs::read(path).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|variable| variable == mark) {
+            found |= pidfd_send_signal(&process, Signal::KILL).is_ok();
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_those_are_ended_whose_program_has_died() {
+        let of = |words: &str| orphans(words.as_bytes());
+        assert_eq!(of("+11\n+12\n-11\n+13\n"), Some(BTreeSet::from([12, 13])));
+        assert_eq!(of("+11\nnonsense\n+x\n"), Some(BTreeSet::from([11])));
+        assert_eq!(of("+11\n-11\nfarewell\n"), None);
+        assert_eq!(of(""), Some(BTreeSet::new()));
+    }
+
+    #[test]
+    fn what_has_the_mark_is_ended_wherever_it_is_and_all_else_lives() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("run");
+        std::fs::create_dir(&directory).unwrap();
+        let sleep = |mark: &Path| {
+            Command::new("sleep").arg("600").env(MARK, mark).process_group(0).spawn().unwrap()
+        };
+        let mut other = sleep(&place.path().join("run-2"));
+        let (mut marked, mut grouped) = (sleep(&directory), sleep(place.path()));
+        end_all(&BTreeSet::from([grouped.id() as i32]), &directory);
+        assert!(!marked.wait().unwrap().success() && !grouped.wait().unwrap().success());
+        assert!(!directory.exists());
+        assert!(other.try_wait().unwrap().is_none());
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}

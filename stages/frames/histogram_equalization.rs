@@ -1,0 +1,436 @@
+use super::outliers::{Within, single_precision};
+use super::{Frame, Picture};
+use crate::prelude::*;
+
+/// Turns a frame into an 8-bit gray picture by adaptive histogram equalization.
+///
+/// Takes two-dimensional frames (axes of length 1 beyond the second do not
+/// count) in any unit; others fail. The algorithm is that of HistEqual2d in the
+/// Keck DRP framework, pixel for pixel: the range around the centroid of the
+/// histogram is stretched over `bins` levels, whose histogram, clipped at a
+/// threshold, is cumulated to the gray values. It works in single precision.
+///
+/// Missing pixels (NaN) and -infinity are black, +infinity is white, and none
+/// of them counts in the histograms; nor do values such as -1e30, which stand
+/// for missing ones and are so far away that all others would share one bin:
+/// they are black or white, and the log says so. A constant image is black. If
+/// too few different values are left to equalize, the stretch is linear. A
+/// frame without a finite pixel fails.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HistogramEqualization {
+    /// The number of bins of the histograms.
+    #[serde(default = "default_bins")]
+    #[schemars(range(min = 16, max = 16_777_216))]
+    bins: u32,
+    /// How far below the histogram's centroid the range begins.
+    #[serde(default = "default_cut_low")]
+    #[schemars(range(min = 0), extend("unit" = "standard deviation"))]
+    cut_low: f64,
+    /// How far above the histogram's centroid the range ends.
+    #[serde(default = "default_cut_high")]
+    #[schemars(range(min = 0), extend("unit" = "standard deviation"))]
+    cut_high: f64,
+    /// The clipping threshold as a multiple of the mean count within the range:
+    /// a low one limits the contrast.
+    #[serde(default = "default_t_factor")]
+    #[schemars(range(min = 0))]
+    t_factor: f64,
+    /// Whether the first row of the FITS image is at the bottom of the picture, as DS9
+    /// and other viewers show it, and not at the top.
+    #[serde(default)]
+    flip: bool,
+}
+
+fn default_bins() -> u32 {
+    65_536
+}
+
+fn default_cut_low() -> f64 {
+    1.0
+}
+
+fn default_cut_high() -> f64 {
+    6.0
+}
+
+fn default_t_factor() -> f64 {
+    1.0
+}
+
+impl Default for HistogramEqualization {
+    fn default() -> Self {
+        Self {
+            bins: default_bins(),
+            cut_low: default_cut_low(),
+            cut_high: default_cut_high(),
+            t_factor: default_t_factor(),
+            flip: false,
+        }
+    }
+}
+
+impl Stage for HistogramEqualization {
+    type In = Frame;
+    type Out = Picture;
+
+    fn validate(&self) -> Result<()> {
+        if self.bins < 16 {
+            return Err(Failure::permanent(format!(
+                "\"bins\" is {}, expected 16 or more",
+                self.bins
+            )));
+        }
+        for (name, value) in
+            [("cut_low", self.cut_low), ("cut_high", self.cut_high), ("t_factor", self.t_factor)]
+        {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Failure::permanent(format!(
+                    "\"{name}\" is {value}, expected 0 or more"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, frame: Frame, out: &mut Emitter<'_, Picture>) -> Result<()> {
+        let (width, height) = frame.size()?;
+        let side = |length: usize| {
+            u32::try_from(length).map_err(|_| {
+                Failure::permanent(format!(
+                    "{}: no picture can be {length} pixels long",
+                    frame.source
+                ))
+            })
+        };
+        let (width, height) = (side(width)?, side(height)?);
+        let image = single_precision(&frame.pixels);
+        let (mut pixels, left_out) = self.equalize_noting(&image).context(frame.source.clone())?;
+        if left_out > 0 {
+            announce_warning(format!(
+                "{}: {left_out} pixels are left out of the histogram, for they are too far from \
+                 the others: missing ones, written as numbers?",
+                frame.source
+            ));
+        }
+        if self.flip {
+            pixels = pixels.rchunks_exact(width as usize).flatten().copied().collect();
+        }
+        out.send(Picture {
+            name: frame.name,
+            source: frame.source,
+            width,
+            height,
+            pixels: pixels.into(),
+            file: None,
+        })
+    }
+}
+
+impl HistogramEqualization {
+    /// The gray values of an image's pixels, in the same order.
+    ///
+    /// # Errors
+    /// A permanent failure if no pixel is finite, or if the range of values is
+    /// beyond single precision.
+    pub fn equalize(&self, image: &[f32]) -> Result<Vec<u8>> {
+        self.equalize_noting(image).map(|(gray, _)| gray)
+    }
+
+    /// As [`HistogramEqualization::equalize`], with the number of pixels that are so far
+    /// from the others that they are left out.
+    fn equalize_noting(&self, image: &[f32]) -> Result<(Vec<u8>, usize)> {
+        let all = Within::finite(image)?;
+        let bins = self.bins as usize;
+        let mut within = all;
+        while let Some(rest) = within.without_outliers(image, bins) {
+            within = rest;
+        }
+        if !(within.max - within.min).is_finite() {
+            return Err(Failure::permanent(format!(
+                "pixels from {:e} to {:e} are too far apart for single precision",
+                within.min, within.max
+            )));
+        }
+        Ok((self.equalize_within(image, within), all.count - within.count))
+    }
+
+    fn equalize_within(&self, image: &[f32], within: Within) -> Vec<u8> {
+        let bins = self.bins as usize;
+        let flat = || image.iter().map(|pixel| within.outside(*pixel).unwrap_or(0)).collect();
+        let Some(range) = Bins::new(within, bins) else { return flat() };
+        let mut counts = range.count(image);
+        blank_ends(&mut counts);
+        let Some((low, high)) = self.range(&counts, &range.edges) else { return flat() };
+        let inside: u64 = counts.iter().skip(low).take(high - low).sum();
+        let threshold = inside as f64 / (high - low) as f64 * self.t_factor;
+        let threshold = threshold.max(within.count as f64 / bins as f64);
+        let stretch = Stretch::new(range.edge(low), range.edge(high), bins);
+        let gray = gray_values(&stretch, within, image, bins, threshold);
+        let value = |pixel: &f32| match within.outside(*pixel) {
+            Some(value) => value,
+            None => gray.get(stretch.level(*pixel)).copied().unwrap_or(u8::MAX),
+        };
+        image.iter().map(value).collect()
+    }
+
+    /// The bins between whose left edges the image is stretched: one bin at
+    /// least, and none of no width. None if there is no such range.
+    fn range(&self, counts: &[u64], edges: &[f32]) -> Option<(usize, usize)> {
+        let last = counts.len().checked_sub(1)?;
+        let (centroid, sd) = centroid(counts);
+        let low = (centroid - self.cut_low * sd).max(0.0) as usize;
+        let high = (centroid + self.cut_high * sd).min(last as f64) as usize;
+        let start = edges.get(low)?;
+        let high = (high.max(low + 1)..=last).find(|high| edges.get(*high) > Some(start))?;
+        Some((low, high))
+    }
+}
+
+/// Bins of equal width, as `numpy.histogram` makes them for single precision.
+struct Bins {
+    within: Within,
+    per_unit: f32,
+    /// The left edges, and the right edge of the last bin.
+    edges: Vec<f32>,
+}
+
+impl Bins {
+    /// None if the range is empty or too small to be divided.
+    fn new(within: Within, bins: usize) -> Option<Self> {
+        let Within { min, max, .. } = within;
+        let per_unit = (bins as f64 / f64::from(max - min)) as f32;
+        if min == max || !per_unit.is_finite() {
+            return None;
+        }
+        let (start, step) = (f64::from(min), (f64::from(max) - f64::from(min)) / bins as f64);
+        let mut edges: Vec<f32> = (0..bins).map(|i| (i as f64 * step + start) as f32).collect();
+        edges.push(max);
+        Some(Self { within, per_unit, edges })
+    }
+
+    fn edge(&self, index: usize) -> f32 {
+        self.edges.get(index).copied().unwrap_or(self.within.min)
+    }
+
+    /// How many pixels lie in each bin. The product may round to a
+    /// neighbor of the right bin, so the edges decide.
+    fn count(&self, image: &[f32]) -> Vec<u64> {
+        let bins = self.edges.len() - 1;
+        let mut counts = vec![0; bins];
+        for pixel in image.iter().copied().filter(|pixel| self.within.has(*pixel)) {
+            let mut index = (((pixel - self.within.min) * self.per_unit) as usize).min(bins - 1);
+            if pixel < self.edge(index) {
+                index = index.saturating_sub(1);
+            }
+            if index != bins - 1 && pixel >= self.edge(index + 1) {
+                index += 1;
+            }
+            if let Some(count) = counts.get_mut(index) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// Empties the first and the last bin, where cut-off values pile up.
+fn blank_ends(counts: &mut [u64]) {
+    if let [first, .., last] = counts {
+        (*first, *last) = (0, 0);
+    }
+}
+
+/// The mean bin and the standard deviation from it; half and all of the length
+/// if there is nothing.
+fn centroid(counts: &[u64]) -> (f64, f64) {
+    let (mut sum, mut first, mut second) = (0_u128, 0_u128, 0_u128);
+    for (index, count) in counts.iter().enumerate().filter(|(_, count)| **count != 0) {
+        let (index, count) = (index as u128, u128::from(*count));
+        sum += count;
+        first += count * index;
+        second += count * index * index;
+    }
+    if sum == 0 {
+        return (counts.len() as f64 / 2.0, counts.len() as f64);
+    }
+    let centroid = first as f64 / sum as f64;
+    let variance = second as f64 / sum as f64 - centroid * centroid;
+    (centroid, variance.max(0.0).sqrt())
+}
+
+/// Maps a range of pixels to whole levels 0 to `bins` - 1 and cuts the rest.
+struct Stretch {
+    factor: f32,
+    offset: f32,
+    top: f32,
+}
+
+impl Stretch {
+    fn new(low: f32, high: f32, bins: usize) -> Self {
+        let top = (bins - 1) as f64;
+        let factor = (top / f64::from(high - low)) as f32;
+        Self { factor, offset: -factor * low, top: top as f32 }
+    }
+
+    fn level(&self, pixel: f32) -> usize {
+        (pixel * self.factor + self.offset).clamp(0.0, self.top) as usize
+    }
+}
+
+/// The gray value of each level.
+fn gray_values(
+    stretch: &Stretch,
+    within: Within,
+    image: &[f32],
+    bins: usize,
+    threshold: f64,
+) -> Vec<u8> {
+    let mut levels = vec![0_u64; bins];
+    for pixel in image.iter().copied().filter(|pixel| within.has(*pixel)) {
+        if let Some(count) = levels.get_mut(stretch.level(pixel)) {
+            *count += 1;
+        }
+    }
+    let mut counts = count_levels(levels);
+    blank_ends(&mut counts);
+    let clipped = counts.iter().map(|count| (*count as f64).min(threshold));
+    let cumulated: Vec<f64> = clipped
+        .scan(0.0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        })
+        .collect();
+    let (first, last) = (cumulated.first().copied(), cumulated.last().copied());
+    let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+    if first == last {
+        let top = (bins - 1) as f64;
+        return (0..bins).map(|level| (level as f64 * 255.0 / top) as u8).collect();
+    }
+    // As one factor and one offset: in another order the last digit differs,
+    // and with it whether white is 254 or 255.
+    let factor = 255.0 / (last - first);
+    let offset = -factor * first;
+    cumulated.iter().map(|sum| (sum * factor + offset) as u8).collect()
+}
+
+/// The histogram of the levels over the range that they span, in as many bins:
+/// the same counts where they span all.
+fn count_levels(levels: Vec<u64>) -> Vec<u64> {
+    let bins = levels.len();
+    let lowest = levels.iter().position(|count| *count != 0).unwrap_or(0);
+    let highest = levels.iter().rposition(|count| *count != 0).unwrap_or(0);
+    if highest == lowest || (lowest == 0 && highest + 1 == bins) {
+        return levels;
+    }
+    let step = (highest - lowest) as f64 / bins as f64;
+    let per_level = bins as f64 / (highest - lowest) as f64;
+    let edge = |index: usize| index as f64 * step + lowest as f64;
+    let mut counts = vec![0; bins];
+    for (level, count) in levels.iter().enumerate().filter(|(_, count)| **count != 0) {
+        let mut index = (((level - lowest) as f64 * per_level) as usize).min(bins - 1);
+        if (level as f64) < edge(index) {
+            index = index.saturating_sub(1);
+        }
+        if index != bins - 1 && level as f64 >= edge(index + 1) {
+            index += 1;
+        }
+        if let Some(place) = counts.get_mut(index) {
+            *place += count;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::frames::Pixels;
+    use crate::stages::testing::{context_of, process};
+
+    fn equalize(image: &[f32]) -> Result<Vec<u8>> {
+        HistogramEqualization::default().equalize(image)
+    }
+
+    #[test]
+    fn a_constant_image_is_black() {
+        assert_eq!(equalize(&[7.0; 100]).unwrap(), [0; 100]);
+    }
+
+    #[test]
+    fn a_mask_keeps_its_two_values() {
+        assert_eq!(equalize(&[0.0, 1.0, 1.0, 0.0]).unwrap(), [0, 255, 255, 0]);
+    }
+
+    #[test]
+    fn one_hot_pixel_does_not_blacken_the_image() {
+        let mut image: Vec<f32> = (0..1000).map(|n| n as f32 / 1000.0).collect();
+        image.push(1e9);
+        assert!(equalize(&image).unwrap().iter().any(|value| *value > 0));
+    }
+
+    #[test]
+    fn missing_pixels_are_black_and_infinite_ones_at_the_ends() {
+        let mut image: Vec<f32> = (0..5000).map(|n| ((n * 37) % 1000) as f32).collect();
+        let without = equalize(&image).unwrap();
+        image.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+        let with = equalize(&image).unwrap();
+        assert_eq!(with[..5000], without);
+        assert_eq!(with[5000..], [0, 255, 0]);
+    }
+
+    #[test]
+    fn an_image_without_a_finite_pixel_fails_for_good() {
+        for image in [&[f32::NAN, f32::INFINITY][..], &[]] {
+            let error = equalize(image).unwrap_err();
+            assert!(error.to_string().contains("no finite pixel"), "{error}");
+            assert!(!error.is_retryable());
+        }
+    }
+
+    #[test]
+    fn a_border_of_sentinels_does_not_make_a_blank_picture() {
+        let image: Vec<f32> = (0..4096).map(|n| 100.0 + ((n * 37) % 97) as f32).collect();
+        let without = equalize(&image).unwrap();
+        for (low, high) in [(-1e30, 1e30), (-1e30, -1e30), (f32::MIN, f32::MAX), (-1e10, 1e20)] {
+            let mut bordered = image.clone();
+            bordered.extend([low; 600]);
+            bordered.extend([high; 5]);
+            let stage = HistogramEqualization::default();
+            let (gray, left_out) = stage.equalize_noting(&bordered).unwrap();
+            assert_eq!((&gray[..4096], left_out), (&without[..], 605), "{low:e}, {high:e}");
+            let white = if high > 0.0 { 255 } else { 0 };
+            assert_eq!((gray[4096], gray[4696]), (0, white), "{low:e}, {high:e}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_picture_has_its_first_row_at_the_bottom() {
+        let stage = |flip: bool| HistogramEqualization { flip, ..Default::default() };
+        let pixels: Vec<f32> = (0..6).map(|n| n as f32).collect();
+        let frame = Frame {
+            name: "x".into(),
+            source: "x.fits".into(),
+            shape: vec![3, 2],
+            pixels: Pixels::F32(pixels.into()),
+            unit: None,
+            cards: Vec::new(),
+            history: Vec::new(),
+        };
+        let picture = |flip: bool| {
+            let context = context_of("flip", "E", &["NEXT"]);
+            process(stage(flip), &context, [frame.clone()]).unwrap()[0].1.pixels.to_vec()
+        };
+        let (top, bottom) = (picture(false), picture(true));
+        assert_eq!((&bottom[..3], &bottom[3..]), (&top[3..], &top[..3]));
+        assert_ne!(top, bottom);
+    }
+
+    #[test]
+    fn extreme_ranges_do_no_harm() {
+        assert!(equalize(&[f32::MIN, f32::MAX]).is_err());
+        assert_eq!(equalize(&[0.0, f32::from_bits(1)]).unwrap(), [0, 0]);
+        equalize(&[1.0, f32::from_bits(1.0_f32.to_bits() + 1), 1.0]).unwrap();
+        equalize(&[0.0, f32::MAX / 2.0, 1.0, 2.0]).unwrap();
+    }
+}

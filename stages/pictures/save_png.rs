@@ -1,0 +1,117 @@
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::prelude::*;
+use crate::stages::frames::Picture;
+use crate::stages::own::Overwrite;
+use crate::stages::product::Products;
+
+/// Saves each picture as a PNG file and passes the picture on with the file's path.
+///
+/// Takes and gives 8-bit gray pictures; usually stands at the end or before
+/// `ContactSheet`. The first row is at the top. A file
+/// appears whole or not at all. It replaces one that an earlier run of this
+/// pipeline made, which a text in the file tells, but no other (see
+/// "overwrite"), and never one that another input of this run made.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SavePng {
+    /// Where the files go; made if it is missing.
+    #[schemars(extend("writes" = "directory"))]
+    directory: PathBuf,
+    /// What is done where there is a file of that name.
+    #[serde(default)]
+    overwrite: Overwrite,
+    #[serde(skip)]
+    products: Products,
+}
+
+impl Stage for SavePng {
+    type In = Picture;
+    type Out = Picture;
+
+    fn init(&mut self, context: &Context) -> Result<()> {
+        self.products = Products::open(&self.directory, self.overwrite, context)?;
+        Ok(())
+    }
+
+    fn run(&mut self, mut picture: Picture, out: &mut Emitter<'_, Picture>) -> Result<()> {
+        picture.size()?;
+        let path = self.products.write(
+            &picture.name,
+            ".png",
+            &picture.source,
+            out.message(),
+            |writer| {
+                let (width, height) = (picture.width, picture.height);
+                write_marked_png(writer, &picture.pixels, width, height, Some(self.products.mark()))
+            },
+        )?;
+        picture.file = Some(name_of_path(path));
+        out.send(picture)
+    }
+}
+
+/// Writes 8-bit gray pixels as PNG, fast rather than small.
+///
+/// # Errors
+/// Those of the writer, or if the pixels do not make a picture of this size.
+pub fn write_png(writer: impl Write, pixels: &[u8], width: u32, height: u32) -> Result<()> {
+    write_marked_png(writer, pixels, width, height, None)
+}
+
+/// As [`write_png`], with a text about the file in it.
+fn write_marked_png(
+    writer: impl Write,
+    pixels: &[u8],
+    width: u32,
+    height: u32,
+    mark: Option<&str>,
+) -> Result<()> {
+    if u64::from(width) * u64::from(height) != pixels.len() as u64 {
+        return Err(Failure::permanent(format!(
+            "{} pixels do not make a picture of {width} x {height}",
+            pixels.len()
+        )));
+    }
+    let mut encoder = png::Encoder::new(writer, width, height);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::Up);
+    if let Some(mark) = mark {
+        encoder.add_text_chunk("Software".to_owned(), mark.to_owned())?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    Ok(writer.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::stages::testing::{context_of, from_json, process};
+
+    #[test]
+    fn a_saved_picture_has_the_same_pixels() {
+        let directory = tempfile::tempdir().unwrap();
+        let stage: SavePng = from_json(json!({ "directory": directory.path() }));
+        let pixels: Vec<u8> = (0..12).map(|n| n * 20).collect();
+        let picture = Picture {
+            name: "x".into(),
+            source: "x.fits".into(),
+            width: 4,
+            height: 3,
+            pixels: pixels.clone().into(),
+            file: None,
+        };
+        let saved = process(stage, &context_of("png", "SAVE", &["NEXT"]), [picture]).unwrap();
+        let file = saved[0].1.file.clone().unwrap();
+        assert!(file.ends_with("/x.png"), "{file}");
+        let image = image::open(file).unwrap().into_luma8();
+        assert_eq!(image.dimensions(), (4, 3));
+        assert_eq!(image.into_raw(), pixels);
+    }
+}
