@@ -14,12 +14,12 @@ use crate::codec;
 use crate::driver::hub::input_of;
 use crate::event::Cause;
 use crate::event::summary::Verdict;
-use crate::message::batch::{Output, Pack, Parcel};
+use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::message::{Codec, Payload};
 use crate::plan::Plan;
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
 use crate::router::{
-    Action, Batches, Blame, Completion, Input, Loss, Outcome, Production, Router, Stop, Suspect,
+    Action, Batching, Blame, Completion, Input, Loss, Outcome, Production, Router, Stop, Suspect,
 };
 use crate::stage::Next;
 use crate::stage::data::Data as _;
@@ -161,7 +161,7 @@ struct Game {
 
 impl Game {
     fn new(index: usize) -> Self {
-        let router = Router::new(&CHECKED[index], Batches::Adaptive);
+        let router = Router::new(&CHECKED[index], Batching::Adaptive);
         let spawn = |worker| Action::Spawn { worker };
         let pending = (0..router.worker_count()).map(spawn).collect();
         Self { router, pending, now: Duration::ZERO }
@@ -239,9 +239,9 @@ impl Game {
                     outputs,
                 }
             }
-            Action::Work { worker, parcels } => {
-                let count = parcels.iter().map(|parcel| parcel.count() as u32).sum();
-                let completions = parcels.iter().map(done).collect();
+            Action::Work { worker, batches } => {
+                let count = batches.iter().map(|batch| batch.count() as u32).sum();
+                let completions = batches.iter().map(done).collect();
                 Input::Done { worker, completions, outputs: outputs(count) }
             }
             Action::Finish { worker } => {
@@ -289,10 +289,10 @@ fn worker_of(action: &Action) -> Option<usize> {
     }
 }
 
-fn done(parcel: &Parcel) -> Completion {
-    let count = parcel.count() as u32;
+fn done(batch: &Batch) -> Completion {
+    let count = batch.count() as u32;
     let busy = Duration::from_micros(u64::from(count));
-    Completion { first: parcel.first(), count, outcome: Outcome::Done, silent: 0, busy }
+    Completion { first: batch.first(), count, outcome: Outcome::Done, silent: 0, busy }
 }
 
 fn one(route: u32) -> Output {
@@ -351,7 +351,7 @@ fn report(data: &mut Data<'_>) -> FromWorker {
 
 fn many(route: u32, count: u32) -> Option<Output> {
     let bytes = [2, 0, 7, 8].repeat(count as usize);
-    Some(Output::Many { route, pack: Pack::checked(count, bytes.into())? })
+    Some(Output::Many { route, pack: PackedBatch::checked(count, bytes.into())? })
 }
 
 /// What is left of the bytes; zeros once there is nothing.

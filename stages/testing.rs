@@ -1,8 +1,8 @@
 //! Runs a stage without the engine, for the tests beside the stages.
 
 use crate::message::Codec;
-use crate::message::batch::Parcel;
-use crate::message::output::Gathered;
+use crate::message::batch::Batch;
+use crate::message::output::OutputBuffer;
 use crate::prelude::*;
 use crate::stage::Outputs;
 
@@ -26,14 +26,14 @@ pub(crate) fn emitted<T: Data, R>(
     context: &Context,
     work: impl FnOnce(&mut Emitter<'_, T>) -> Result<R>,
 ) -> Result<(R, Vec<(String, T)>)> {
-    let mut gathered = Gathered::default();
+    let mut buffer = OutputBuffer::default();
     let mut outputs =
-        Outputs { context, origin: None, message: 0, names_origins: true, gathered: &mut gathered };
+        Outputs { context, origin: None, message: 0, names_origins: true, outputs: &mut buffer };
     let result = work(&mut outputs.emitter())?;
     let mut values = Vec::new();
-    for output in gathered.take() {
+    for output in buffer.take() {
         let route = &context.next_steps()[output.route() as usize];
-        for message in Parcel::new(0, output).into_messages() {
+        for message in Batch::new(0, output).into_messages() {
             values.push((route.clone(), T::from_payload(message.payload, Codec::Bincode)?));
         }
     }

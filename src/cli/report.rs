@@ -6,19 +6,19 @@ use std::process::ExitCode;
 use super::args::ReportArgs;
 use super::{STOPPED, USAGE, complain, print, say};
 use crate::cli::run::run_files;
-use crate::report::{self, Chronicle};
+use crate::report::{self, ReportData};
 
 pub(super) fn report(args: &ReportArgs) -> ExitCode {
-    let chronicle = match report::read(&args.source, args.run.as_deref()) {
-        Ok(chronicle) => chronicle,
+    let report_data = match report::read(&args.source, args.run.as_deref()) {
+        Ok(report_data) => report_data,
         Err(error) => return complain(USAGE, format_args!("error: {error}")),
     };
-    let page = chronicle.html();
+    let page = report_data.html();
     let file = match &args.output {
         Some(file) if file.as_os_str() == "-" => return print(page.as_bytes()),
         Some(file) => file.clone(),
         // Whatever a journal says, the page is written here.
-        None => PathBuf::from(chronicle.run().unwrap_or("run").replace('/', "_") + ".html"),
+        None => PathBuf::from(report_data.run().unwrap_or("run").replace('/', "_") + ".html"),
     };
     match run_files::write_text(&page, &file) {
         Ok(()) => {
@@ -38,7 +38,7 @@ pub(super) fn report(args: &ReportArgs) -> ExitCode {
 ///
 /// # Errors
 /// What the system says, in words.
-pub(super) fn leave(chronicle: &Chronicle, file: &Path) -> Result<(), String> {
-    run_files::write_text(&chronicle.html(), file)
+pub(super) fn leave(report_data: &ReportData, file: &Path) -> Result<(), String> {
+    run_files::write_text(&report_data.html(), file)
         .map_err(|error| format!("cannot write the report {}: {error}", file.display()))
 }

@@ -11,10 +11,10 @@ use crate::base::home;
 use crate::base::nearest::nearest;
 use crate::plan::address::Address;
 use crate::plan::diagnostic::{did_you_mean, quote, quote_all};
-use crate::plan::findings::Report;
+use crate::plan::findings::Findings;
 use crate::plan::model;
 use crate::plan::model::{Key, Shape};
-use crate::plan::spec::{Origin, Role, wrong_name};
+use crate::plan::spec::{Role, SourceSpan, wrong_name};
 use crate::stage::registry::Registry;
 
 /// Whose words a file uses.
@@ -47,7 +47,7 @@ pub(crate) struct Lowered<'d> {
     pub(crate) quarantine: PathBuf,
     pub(crate) ordered: bool,
     /// Whose steps are to run one after the other, or on threads, as ctapipe has it.
-    pub(crate) mode: Option<(Mode, Origin)>,
+    pub(crate) mode: Option<(Mode, SourceSpan)>,
     /// Where the run is to be shown, by drpipe's own key.
     monitor: Option<String>,
     /// Whether it is to be shown, and where, by ctapipe's keys.
@@ -82,7 +82,12 @@ pub(crate) fn show(value: &Value) -> String {
 }
 
 /// Says that a key's value is not what it must be.
-pub(crate) fn wrong_value(key: &Key, value: &Value, origin: &Origin, report: &mut Report<'_>) {
+pub(crate) fn wrong_value(
+    key: &Key,
+    value: &Value,
+    origin: &SourceSpan,
+    report: &mut Findings<'_>,
+) {
     let hint = match (value, key.name) {
         (Value::String(text), "on_error") => {
             did_you_mean(nearest(text, ["stop", "skip", "quarantine"]))
@@ -91,7 +96,7 @@ pub(crate) fn wrong_value(key: &Key, value: &Value, origin: &Origin, report: &mu
         _ => String::new(),
     };
     let mut message = format!("found {}; expected {}", show(value), key.expected);
-    if !matches!(origin, Origin::File(_)) {
+    if !matches!(origin, SourceSpan::File(_)) {
         message = format!("{}: {message}", quote(key.name)); // in the file, the path says it
     }
     report.error(origin, message, hint);
@@ -103,7 +108,7 @@ pub(crate) fn unknown_key<'a>(
     member: &Member,
     keys: &'static [Key],
     others: impl IntoIterator<Item = &'a str>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) {
     let names = || keys.iter().map(|key| key.name);
     let message = format!(
@@ -112,7 +117,7 @@ pub(crate) fn unknown_key<'a>(
         names().collect::<Vec<_>>().join(", ")
     );
     let near = nearest(&member.key, names().chain(others));
-    report.error(&Origin::File(member.offset), message, did_you_mean(near));
+    report.error(&SourceSpan::File(member.offset), message, did_you_mean(near));
 }
 
 /// The object's members that are in the table and whose values it takes; the
@@ -120,8 +125,8 @@ pub(crate) fn unknown_key<'a>(
 pub(crate) fn checked<'d>(
     object: &'d Node,
     keys: &'static [Key],
-    report: &mut Report<'_>,
-    mut unknown: impl FnMut(&'d Member, &mut Report<'_>),
+    report: &mut Findings<'_>,
+    mut unknown: impl FnMut(&'d Member, &mut Findings<'_>),
 ) -> Vec<(&'static Key, &'d Node)> {
     let mut found: Vec<(&'static Key, &'d Node)> = Vec::new();
     for member in object.members() {
@@ -131,7 +136,7 @@ pub(crate) fn checked<'d>(
         };
         let value = member.value.to_value();
         if !key.takes(&value) {
-            wrong_value(key, &value, &Origin::File(member.value.offset), report);
+            wrong_value(key, &value, &SourceSpan::File(member.value.offset), report);
         } else if found.iter().all(|(other, _)| other.name != key.name) {
             found.push((key, &member.value));
         }
@@ -144,7 +149,7 @@ pub(crate) fn lower<'d>(
     root: &'d Node,
     registry: &Registry,
     settings: &[Setting],
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) -> Lowered<'d> {
     let around = root.get("Pipeline").or(root.get("Flow"));
     let spelling = if around.is_some() { Spelling::Ctapipe } else { Spelling::Native };
@@ -166,7 +171,7 @@ pub(crate) fn lower<'d>(
     if !root.is_object() {
         let found = show(&root.to_value());
         report.error(
-            &Origin::File(root.offset),
+            &SourceSpan::File(root.offset),
             format!("found {found}; expected an object with the steps of a pipeline"),
             "",
         );
@@ -181,7 +186,7 @@ pub(crate) fn lower<'d>(
     };
     steps(steps_in, spelling, &keys, &mut lowered, report);
     for (key, node) in top.iter().chain(&keys) {
-        set_top_level(&mut lowered, key, &node.to_value(), Origin::File(node.offset));
+        set_top_level(&mut lowered, key, &node.to_value(), SourceSpan::File(node.offset));
     }
     say_idle(&idle, report);
     top_level_settings(&mut lowered, settings, report);
@@ -189,7 +194,7 @@ pub(crate) fn lower<'d>(
 }
 
 /// Takes a value of a key that is about the pipeline as a whole.
-fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: Origin) {
+fn set_top_level(lowered: &mut Lowered<'_>, key: &Key, value: &Value, origin: SourceSpan) {
     let text = || value.as_str().unwrap_or_default();
     match key.name {
         "quarantine" => lowered.quarantine = home::expand(Path::new(text())),
@@ -230,11 +235,11 @@ fn top_level<'d>(
     registry: &Registry,
     lowered: &mut Lowered<'d>,
     idle: &mut Vec<&'d Member>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) -> Keys<'d> {
     if let (Some(_), Some(second)) = (root.get("Pipeline"), root.get("Flow")) {
         let message = "both \"Pipeline\" and \"Flow\" are there; expected one of them";
-        report.error(&Origin::File(second.offset), message, "");
+        report.error(&SourceSpan::File(second.offset), message, "");
     }
     let table = match spelling {
         Spelling::Native => model::NATIVE,
@@ -245,13 +250,13 @@ fn top_level<'d>(
     checked(root, table, report, |member, report| {
         if let Some(hint) = misplaced(&member.key, spelling) {
             let message = format!("unknown key {}", quote(&member.key));
-            report.error(&Origin::File(member.offset), message, hint);
+            report.error(&SourceSpan::File(member.offset), message, hint);
         } else if member.value.is_object() {
             lowered.sections.push(member);
         } else if registry.get(&member.key).is_some() || named.contains(&member.key) {
             let found = show(&member.value.to_value());
             let message = format!("found {found}; expected an object with the class's parameters");
-            report.error(&Origin::File(member.value.offset), message, "");
+            report.error(&SourceSpan::File(member.value.offset), message, "");
         } else if spelling == Spelling::Ctapipe && is_idle(member, table) {
             idle.push(member);
         } else {
@@ -286,11 +291,11 @@ fn is_idle(member: &Member, table: &'static [Key]) -> bool {
 }
 
 /// Says once which keys of the first model have no meaning here.
-fn say_idle(idle: &[&Member], report: &mut Report<'_>) {
+fn say_idle(idle: &[&Member], report: &mut Findings<'_>) {
     let Some(first) = idle.first() else { return };
     let verb = if idle.len() == 1 { "has" } else { "have" };
     let names = quote_all(idle.iter().map(|member| member.key.as_str()));
-    report.warning(&Origin::File(first.offset), format!("{names} {verb} no effect here"), "");
+    report.warning(&SourceSpan::File(first.offset), format!("{names} {verb} no effect here"), "");
 }
 
 /// What to do about a key of the other spelling.
@@ -307,7 +312,7 @@ fn misplaced(key: &str, spelling: Spelling) -> Option<&'static str> {
 }
 
 /// The keys of the object around the steps in ctapipe's spelling.
-fn flow<'d>(object: &'d Node, idle: &mut Vec<&'d Member>, report: &mut Report<'_>) -> Keys<'d> {
+fn flow<'d>(object: &'d Node, idle: &mut Vec<&'d Member>, report: &mut Findings<'_>) -> Keys<'d> {
     let known = |member: &Member| model::find(model::FLOW, &member.key);
     idle.extend(object.members().iter().filter(|m| known(m).is_some_and(model::has_no_effect)));
     checked(object, model::FLOW, report, |member, report| match is_idle(member, model::FLOW) {
@@ -321,7 +326,7 @@ fn steps<'d>(
     spelling: Spelling,
     keys: &Keys<'d>,
     lowered: &mut Lowered<'d>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) {
     let names = match spelling {
         Spelling::Native => ["producer", "stagers", "consumer"],
@@ -340,14 +345,14 @@ fn steps<'d>(
                 if object.is_object() {
                     let hint = format!("add {}: {{\"name\": ..., \"class\": ...}}", quote(name));
                     let message = format!("the key {} is missing", quote(name));
-                    report.error(&Origin::File(object.offset), message, hint);
+                    report.error(&SourceSpan::File(object.offset), message, hint);
                 }
             }
         }
     }
 }
 
-fn stagers<'d>(list: &'d Node, lowered: &mut Lowered<'d>, report: &mut Report<'_>) {
+fn stagers<'d>(list: &'d Node, lowered: &mut Lowered<'d>, report: &mut Findings<'_>) {
     for item in list.items() {
         if item.is_object() {
             lowered.steps.push((Role::Stager, item));
@@ -355,7 +360,7 @@ fn stagers<'d>(list: &'d Node, lowered: &mut Lowered<'d>, report: &mut Report<'_
             lowered.incomplete = true;
             let found = show(&item.to_value());
             let message = format!("found {found}; expected an object, a step");
-            report.error(&Origin::File(item.offset), message, "");
+            report.error(&SourceSpan::File(item.offset), message, "");
         }
     }
 }
@@ -365,9 +370,9 @@ pub(crate) fn is_top_level(setting: &Setting) -> bool {
     matches!(setting.target.as_str(), "" | "Pipeline" | "Flow")
 }
 
-fn top_level_settings(lowered: &mut Lowered<'_>, settings: &[Setting], report: &mut Report<'_>) {
+fn top_level_settings(lowered: &mut Lowered<'_>, settings: &[Setting], report: &mut Findings<'_>) {
     for (index, setting) in settings.iter().enumerate() {
-        let origin = Origin::Setting(index);
+        let origin = SourceSpan::Setting(index);
         match settable(&setting.key) {
             _ if !is_top_level(setting) => {}
             Some(key) if model::has_no_effect(key) => {

@@ -13,8 +13,8 @@ use super::settings::Setting;
 use super::steps::Draft;
 use crate::base::home;
 use crate::plan::diagnostic::quote;
-use crate::plan::findings::Report;
-use crate::plan::spec::{Origin, Role};
+use crate::plan::findings::Findings;
+use crate::plan::spec::{Role, SourceSpan};
 use crate::plan::{Python, model};
 use crate::stage::registry::{Class, Kind, Registry};
 
@@ -107,7 +107,7 @@ pub(crate) const OWN: &str = "drpipe";
 /// The settings of all steps in Python.
 #[derive(Default)]
 pub(crate) struct Defaults {
-    pub(crate) interpreter: Option<(String, Origin)>,
+    pub(crate) interpreter: Option<(String, SourceSpan)>,
     pub(crate) paths: Vec<PathBuf>,
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn describe(
     registry: &Registry,
     settings: &[Setting],
     describe: &mut Describe<'_>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) -> Vec<Option<Found>> {
     let configuration = configuration(drafts, lowered, settings);
     let wanted: Vec<Option<Wanted>> = (0..drafts.len())
@@ -178,7 +178,7 @@ fn refuse(
     lowered: &Lowered<'_>,
     registry: &Registry,
     said: &mut Vec<String>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) {
     let Unusable { about, message, hint } = unusable;
     // What is wrong with an interpreter is said once, not for each step.
@@ -255,13 +255,13 @@ fn configuration(drafts: &[Draft<'_>], lowered: &Lowered<'_>, settings: &[Settin
 }
 
 /// Where a parameter of a section was given, with points between the names that lead to it.
-fn origin_in_sections(path: &str, lowered: &Lowered<'_>, settings: &[Setting]) -> Origin {
+fn origin_in_sections(path: &str, lowered: &Lowered<'_>, settings: &[Setting]) -> SourceSpan {
     let said = |setting: &Setting| format!("{}.{}", setting.target, setting.param()) == path;
     if let Some(index) = settings.iter().rposition(said) {
-        return Origin::Setting(index);
+        return SourceSpan::Setting(index);
     }
     let names: Vec<String> = path.split('.').map(str::to_owned).collect();
-    Origin::File(lowered.root.offset_of(&names).unwrap_or(lowered.root.offset))
+    SourceSpan::File(lowered.root.offset_of(&names).unwrap_or(lowered.root.offset))
 }
 
 fn wanted(
@@ -305,7 +305,7 @@ fn next_steps(drafts: &[Draft<'_>], index: usize) -> Vec<String> {
     next.map(str::to_owned).into_iter().collect()
 }
 
-fn interpreter_origin(draft: &Draft<'_>, defaults: &Defaults) -> Origin {
+fn interpreter_origin(draft: &Draft<'_>, defaults: &Defaults) -> SourceSpan {
     match &defaults.interpreter {
         _ if draft.text("python").is_some() => draft.origin("python"),
         Some((_, origin)) => origin.clone(),
@@ -315,7 +315,7 @@ fn interpreter_origin(draft: &Draft<'_>, defaults: &Defaults) -> Origin {
 
 /// Keys of a step that mean nothing to a class in Rust. In ctapipe every step has
 /// a module.
-pub(crate) fn without_effect(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) {
+pub(crate) fn without_effect(draft: &Draft<'_>, spelling: Spelling, report: &mut Findings<'_>) {
     for key in ["module", "python", "pythonpath"] {
         let usual =
             key == "module" && (spelling == Spelling::Ctapipe || draft.text(key) == Some(OWN));

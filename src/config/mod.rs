@@ -17,7 +17,7 @@ pub(crate) mod text;
 
 pub use crate::plan::address::Address;
 pub use crate::plan::assemble::Loaded;
-pub use crate::plan::diagnostic::{ConfigError, Diagnostic, Place, Severity};
+pub use crate::plan::diagnostic::{ConfigError, Diagnostic, Location, Severity};
 pub use crate::plan::draw::{dot, mermaid};
 pub use foreign::{About, Describe, Described, Sections, Unusable, Wanted};
 pub use schema::schema;
@@ -25,7 +25,7 @@ pub use settings::Setting;
 
 use crate::plan::assemble::Rules;
 use crate::plan::edges::Loops;
-use crate::plan::findings::Report;
+use crate::plan::findings::Findings;
 use crate::plan::spec::StepSpec;
 use crate::stage::registry::Registry;
 use dialect::Spelling;
@@ -59,7 +59,7 @@ pub fn load_with(
     settings: &[Setting],
     describe: &mut Describe<'_>,
 ) -> Result<Loaded, ConfigError> {
-    let (root, mut report) = Report::read(text, file, settings)?;
+    let (root, mut report) = Findings::read(text, file, settings)?;
     let lowered = dialect::lower(&root, registry, settings, &mut report);
     let (specs, incomplete) = steps::specs(&lowered, registry, settings, describe, &mut report);
     let loops = match lowered.spelling {
@@ -82,7 +82,7 @@ pub fn load_with(
 }
 
 /// Whether the file asks for one step after the other.
-fn mode(lowered: &dialect::Lowered<'_>, specs: &[StepSpec], report: &mut Report<'_>) -> bool {
+fn mode(lowered: &dialect::Lowered<'_>, specs: &[StepSpec], report: &mut Findings<'_>) -> bool {
     let Some((mode, origin)) = &lowered.mode else { return false };
     if *mode == dialect::Mode::Threads && specs.iter().any(|spec| spec.python.is_some()) {
         report.warning(origin, "steps in Python run in processes of their own all the same", "");

@@ -10,9 +10,9 @@ use super::steps::Draft;
 use super::text::{Member, Node};
 use crate::base::nearest::nearest;
 use crate::plan::diagnostic::{did_you_mean, quote};
-use crate::plan::findings::Report;
+use crate::plan::findings::Findings;
 use crate::plan::model;
-use crate::plan::spec::Origin;
+use crate::plan::spec::SourceSpan;
 use crate::stage::registry::{Class, Registry};
 
 /// What is known of who takes which section.
@@ -66,7 +66,7 @@ impl<'c> Claims<'c> {
 
     /// Whether a step is of this class; it is an error if two of them are of different
     /// classes of the name, one of them built in.
-    fn is_of_step(&self, class: &str, origin: &Origin, report: &mut Report<'_>) -> bool {
+    fn is_of_step(&self, class: &str, origin: &SourceSpan, report: &mut Findings<'_>) -> bool {
         let mut kinds = self.steps.iter().filter(|(name, _)| name == class).map(|(_, kind)| *kind);
         let Some(first) = kinds.next() else { return false };
         if kinds.any(|kind| kind != first) {
@@ -78,14 +78,14 @@ impl<'c> Claims<'c> {
     }
 
     /// Says which sections nobody takes.
-    pub(crate) fn check_sections(&self, lowered: &Lowered<'_>, report: &mut Report<'_>) {
+    pub(crate) fn check_sections(&self, lowered: &Lowered<'_>, report: &mut Findings<'_>) {
         for section in &lowered.sections {
             self.check_section(section, report);
         }
     }
 
-    fn check_section(&self, section: &Member, report: &mut Report<'_>) {
-        let origin = Origin::File(section.offset);
+    fn check_section(&self, section: &Member, report: &mut Findings<'_>) {
+        let origin = SourceSpan::File(section.offset);
         let name = section.key.as_str();
         if self.is_of_step(name, &origin, report) {
             return;
@@ -93,7 +93,7 @@ impl<'c> Claims<'c> {
         if self.configurable && self.known.contains_key(name) {
             for odd in odd(&self.known, name, &section.value.to_value()) {
                 let offset = section.value.offset_of(&odd.path[1..]).unwrap_or(section.offset);
-                report.warning(&Origin::File(offset), odd.message, odd.hint);
+                report.warning(&SourceSpan::File(offset), odd.message, odd.hint);
             }
         } else if self.registry.get(name).is_some() {
             let message = format!("no step is of class {}", quote(name));
@@ -118,8 +118,8 @@ impl<'c> Claims<'c> {
         target: &str,
         param: &str,
         lowered: &Lowered<'_>,
-        origin: &Origin,
-        report: &mut Report<'_>,
+        origin: &SourceSpan,
+        report: &mut Findings<'_>,
     ) {
         if self.is_of_step(target, origin, report) {
             return;

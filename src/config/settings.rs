@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::plan::diagnostic::{Diagnostic, Place, Severity};
+use crate::plan::diagnostic::{Diagnostic, Location, Severity};
 
 /// One setting of the command line; it beats the file, and a later one beats
 /// an earlier one.
@@ -45,7 +45,7 @@ impl Setting {
     pub fn parse(text: &str) -> Result<Self, Diagnostic> {
         let wrong = |message: &str| Diagnostic {
             severity: Severity::Error,
-            place: Place::Setting(text.to_owned()),
+            place: Location::Setting(text.to_owned()),
             path: String::new(),
             message: message.to_owned(),
             hint: "expected STEP.key=value or Class.parameter=value".to_owned(),
@@ -85,7 +85,7 @@ impl Setting {
         for path in paths {
             names.push(Value::from(path.to_str().ok_or_else(|| Diagnostic {
                 severity: Severity::Error,
-                place: Place::Frames(path.display().to_string()),
+                place: Location::Frames(path.display().to_string()),
                 path: String::new(),
                 message: "the name is not UTF-8".to_owned(),
                 hint: "name its directory instead".to_owned(),
@@ -101,10 +101,10 @@ impl Setting {
     }
 
     /// Where a person finds it.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Location {
         match self.replaces {
-            Some(_) => Place::Frames(self.text.clone()),
-            None => Place::Setting(self.text.clone()),
+            Some(_) => Location::Frames(self.text.clone()),
+            None => Location::Setting(self.text.clone()),
         }
     }
 

@@ -15,11 +15,11 @@ use super::text::Node;
 use crate::base::failure::Failure;
 use crate::base::nearest::nearest;
 use crate::plan::diagnostic::{did_you_mean, quote};
-use crate::plan::findings::Report;
+use crate::plan::findings::Findings;
 use crate::plan::model;
 use crate::plan::model::STEP;
 use crate::plan::spec::{
-    BACKOFF, LOST_RETRIES, Link, Origin, QUEUE_BYTES, QUEUE_LIMIT, Role, StepSpec, Workers,
+    BACKOFF, LOST_RETRIES, Link, QUEUE_BYTES, QUEUE_LIMIT, Role, SourceSpan, StepSpec, Workers,
 };
 use crate::stage::registry::{Class, Kind, Registry};
 
@@ -35,7 +35,7 @@ pub(crate) struct Draft<'d> {
 /// The value of a key, and where it was given.
 struct Field<'d> {
     value: Value,
-    origin: Origin,
+    origin: SourceSpan,
     /// In the file, not on the command line.
     node: Option<&'d Node>,
 }
@@ -49,8 +49,10 @@ impl Draft<'_> {
         self.fields.get(key).map(|field| &field.value)
     }
 
-    pub(crate) fn origin(&self, key: &str) -> Origin {
-        self.fields.get(key).map_or(Origin::File(self.node.offset), |field| field.origin.clone())
+    pub(crate) fn origin(&self, key: &str) -> SourceSpan {
+        self.fields
+            .get(key)
+            .map_or(SourceSpan::File(self.node.offset), |field| field.origin.clone())
     }
 }
 
@@ -61,7 +63,7 @@ pub(crate) fn specs(
     registry: &Registry,
     settings: &[Setting],
     describe: &mut Describe<'_>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) -> (Vec<StepSpec>, bool) {
     let mut drafts: Vec<Draft<'_>> =
         lowered.steps.iter().map(|(role, node)| draft(*role, node, report)).collect();
@@ -77,7 +79,7 @@ pub(crate) fn specs(
     for (index, setting) in settings.iter().enumerate().filter(|(_, s)| !is_top_level(s)) {
         let target = setting.target.as_str();
         if target != PRODUCER && drafts.iter().all(|draft| draft.text("name") != Some(target)) {
-            let origin = Origin::Setting(index);
+            let origin = SourceSpan::Setting(index);
             claims.check_setting(target, setting.param(), lowered, &origin, report);
         }
     }
@@ -92,7 +94,7 @@ pub(crate) fn specs(
     (specs, incomplete)
 }
 
-fn draft<'d>(role: Role, node: &'d Node, report: &mut Report<'_>) -> Draft<'d> {
+fn draft<'d>(role: Role, node: &'d Node, report: &mut Findings<'_>) -> Draft<'d> {
     let mut draft = Draft { role, node, fields: BTreeMap::new(), params: Params::default() };
     let keys = checked(node, STEP, report, |member, report| {
         unknown_key(member, STEP, [], report);
@@ -102,14 +104,14 @@ fn draft<'d>(role: Role, node: &'d Node, report: &mut Report<'_>) -> Draft<'d> {
             draft.params.own(node);
             continue;
         }
-        let origin = Origin::File(node.offset);
+        let origin = SourceSpan::File(node.offset);
         draft.fields.insert(key.name, Field { value: node.to_value(), origin, node: Some(node) });
     }
     draft
 }
 
 /// Puts the command line's settings over the file's.
-fn apply(settings: &[Setting], drafts: &mut [Draft<'_>], report: &mut Report<'_>) {
+fn apply(settings: &[Setting], drafts: &mut [Draft<'_>], report: &mut Findings<'_>) {
     for (index, setting) in settings.iter().enumerate().filter(|(_, s)| !is_top_level(s)) {
         let target = setting.target.as_str();
         if drafts.iter().any(|draft| draft.text("name") == Some(target)) {
@@ -130,8 +132,13 @@ fn apply(settings: &[Setting], drafts: &mut [Draft<'_>], report: &mut Report<'_>
     }
 }
 
-fn apply_to_step(setting: &Setting, index: usize, draft: &mut Draft<'_>, report: &mut Report<'_>) {
-    let origin = Origin::Setting(index);
+fn apply_to_step(
+    setting: &Setting,
+    index: usize,
+    draft: &mut Draft<'_>,
+    report: &mut Findings<'_>,
+) {
+    let origin = SourceSpan::Setting(index);
     if let Some(param) = setting.key.strip_prefix("params.") {
         draft.params.set(param, setting, index);
         return;
@@ -165,7 +172,7 @@ fn spec(
     spelling: Spelling,
     registry: &Registry,
     found: Option<&Found>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) -> Option<StepSpec> {
     let (class, python) = class(draft, registry, found, report);
     let (params, build) = match class {
@@ -242,23 +249,23 @@ fn failing_build() -> crate::stage::registry::Build {
     Arc::new(|| Err(Failure::permanent("the configuration is in error")))
 }
 
-fn name(draft: &Draft<'_>, report: &mut Report<'_>) -> Option<String> {
+fn name(draft: &Draft<'_>, report: &mut Findings<'_>) -> Option<String> {
     if draft.node.get("name").is_none() {
         missing("name", draft, report);
     }
     draft.text("name").map(str::to_owned)
 }
 
-fn missing(key: &str, draft: &Draft<'_>, report: &mut Report<'_>) {
+fn missing(key: &str, draft: &Draft<'_>, report: &mut Findings<'_>) {
     let message = format!("the key {} is missing", quote(key));
-    report.error(&Origin::File(draft.node.offset), message, format!("add {}: ...", quote(key)));
+    report.error(&SourceSpan::File(draft.node.offset), message, format!("add {}: ...", quote(key)));
 }
 
 fn class<'r>(
     draft: &Draft<'_>,
     registry: &'r Registry,
     found: Option<&'r Found>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) -> (Option<&'r Class>, Option<&'r InPython>) {
     let Some(name) = draft.text("class") else {
         if draft.node.get("class").is_none() {
@@ -319,7 +326,7 @@ fn fits(kind: Kind, role: Role) -> bool {
 }
 
 /// The numbers of workers on threads and in processes.
-fn workers(draft: &Draft<'_>, report: &mut Report<'_>) -> (Workers, Workers) {
+fn workers(draft: &Draft<'_>, report: &mut Findings<'_>) -> (Workers, Workers) {
     let (none, one) = (Workers::exactly(0), Workers::exactly(1));
     let given = |key: &str| draft.fields.get(key).and_then(|field| model::workers(&field.value));
     for key in ["nb_thread", "nb_process"] {
@@ -342,7 +349,7 @@ fn workers(draft: &Draft<'_>, report: &mut Report<'_>) -> (Workers, Workers) {
 }
 
 /// A thread can neither be ended nor be told its share of the memory.
-fn limits_need_processes(draft: &Draft<'_>, threads: Workers, report: &mut Report<'_>) {
+fn limits_need_processes(draft: &Draft<'_>, threads: Workers, report: &mut Findings<'_>) {
     let threads = threads.max;
     for key in ["timeout", "memory_limit"] {
         if let Some(field) = draft.fields.get(key).filter(|_| threads > 0) {
@@ -357,7 +364,7 @@ fn limits_need_processes(draft: &Draft<'_>, threads: Workers, report: &mut Repor
 }
 
 /// Keys that change nothing where they stand.
-fn without_effect(draft: &Draft<'_>, report: &mut Report<'_>) {
+fn without_effect(draft: &Draft<'_>, report: &mut Findings<'_>) {
     if draft.role == Role::Producer {
         for key in ["queue_limit", "queue_bytes", "timeout"] {
             if let Some(field) = draft.fields.get(key) {
@@ -368,7 +375,7 @@ fn without_effect(draft: &Draft<'_>, report: &mut Report<'_>) {
     }
 }
 
-fn queue_limit(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) -> Option<usize> {
+fn queue_limit(draft: &Draft<'_>, spelling: Spelling, report: &mut Findings<'_>) -> Option<usize> {
     let Some(field) = draft.fields.get("queue_limit") else { return Some(QUEUE_LIMIT) };
     if model::is_zero(&field.value) {
         // In the first model a queue takes one message more than its limit.
@@ -384,7 +391,7 @@ fn queue_limit(draft: &Draft<'_>, spelling: Spelling, report: &mut Report<'_>) -
     limit
 }
 
-fn queue_bytes(draft: &Draft<'_>, report: &mut Report<'_>) -> Option<u64> {
+fn queue_bytes(draft: &Draft<'_>, report: &mut Findings<'_>) -> Option<u64> {
     let Some(field) = draft.fields.get("queue_bytes") else { return Some(QUEUE_BYTES) };
     let limit = model::bytes(&field.value).flatten();
     if limit.is_none() {
@@ -393,14 +400,14 @@ fn queue_bytes(draft: &Draft<'_>, report: &mut Report<'_>) -> Option<u64> {
     limit
 }
 
-fn unbounded(key: &str, field: &Field<'_>, report: &mut Report<'_>) {
+fn unbounded(key: &str, field: &Field<'_>, report: &mut Findings<'_>) {
     let message = format!("{}: the queue has no limit, so memory may run out", quote(key));
     report.warning(&field.origin, message, "");
 }
 
 /// The names of a list, or of a text with commas; blanks around them and empty
 /// ones are left out.
-fn links(draft: &Draft<'_>, key: &str, report: &Report<'_>) -> Vec<Link> {
+fn links(draft: &Draft<'_>, key: &str, report: &Findings<'_>) -> Vec<Link> {
     let Some(field) = draft.fields.get(key) else { return Vec::new() };
     let items: Vec<(&Value, Option<&Node>)> = match &field.value {
         Value::Array(names) => {
@@ -418,8 +425,8 @@ fn links(draft: &Draft<'_>, key: &str, report: &Report<'_>) -> Vec<Link> {
         for part in text.split(',') {
             let blanks = part.len() - part.trim_start().len();
             let origin = match (exact, node) {
-                (Some(at), _) => Origin::File(at + start + blanks),
-                (None, Some(node)) => Origin::File(node.offset),
+                (Some(at), _) => SourceSpan::File(at + start + blanks),
+                (None, Some(node)) => SourceSpan::File(node.offset),
                 (None, None) => field.origin.clone(),
             };
             if !part.trim().is_empty() {

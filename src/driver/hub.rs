@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::event::Event;
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
-use crate::router::{Action, Input, Loss, Router, Steer, Stop};
-use crate::sinks::Outlet;
+use crate::router::{Action, ControlRequest, Input, Loss, Router, Stop};
+use crate::sinks::RunSinks;
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_room};
 use crate::transport::zmq::link::Place;
 use crate::transport::zmq::{ENDPOINT, Inproc, frames, ipc, link};
@@ -38,7 +38,7 @@ pub(crate) enum Command {
         place: Place,
     },
     /// What an operator wants; the answer says whether it was done.
-    Steer(Steer, mpsc::Sender<Result<(), String>>),
+    Steer(ControlRequest, mpsc::Sender<Result<(), String>>),
     /// For the observers.
     Tell(Event),
 }
@@ -105,14 +105,14 @@ pub(crate) struct Hub {
     socket: zmq::Socket,
     commands: Commands,
     router: Router,
-    outlet: Outlet,
+    sinks: RunSinks,
     start: Instant,
-    posts: Vec<Post>,
+    posts: Vec<WorkerSlot>,
 }
 
 /// Who holds a worker's place.
 #[derive(Default)]
-struct Post {
+struct WorkerSlot {
     incarnation: u32,
     /// Of a worker process.
     lifeline: Option<Lifeline>,
@@ -133,7 +133,7 @@ impl Hub {
         private: Option<&Path>,
         commands: Commands,
         router: Router,
-        outlet: Outlet,
+        sinks: RunSinks,
     ) -> Result<Self, HubError> {
         let of_a_worker = if private.is_some() { OF_A_PROCESS } else { OF_A_THREAD };
         let workers = router.worker_count();
@@ -147,8 +147,8 @@ impl Hub {
         if let Some(directory) = private {
             socket.bind(&ipc(directory))?;
         }
-        let posts = (0..router.worker_count()).map(|_| Post::default()).collect();
-        Ok(Self { socket, commands, router, outlet, start: Instant::now(), posts })
+        let posts = (0..router.worker_count()).map(|_| WorkerSlot::default()).collect();
+        Ok(Self { socket, commands, router, sinks, start: Instant::now(), posts })
     }
 
     /// Starts the workers and runs until the router says that the run is over.
@@ -181,14 +181,14 @@ impl Hub {
                         // Nobody waits for the answer any longer.
                         let _ = answer.send(self.steer(steer, now));
                     }
-                    Command::Tell(event) => self.outlet.tell(event),
+                    Command::Tell(event) => self.sinks.tell(event),
                 }
             }
             let now = self.start.elapsed();
             for action in self.router.settle(now) {
                 self.act(action, spawn)?;
             }
-            self.outlet.progress(now, || self.router.snapshot(now));
+            self.sinks.progress(now, || self.router.snapshot(now));
             if !self.router.is_over() {
                 self.wait()?;
             }
@@ -198,7 +198,7 @@ impl Hub {
 
     fn spawn(&mut self, worker: usize, spawn: &mut Spawn<'_>) {
         if worker >= self.posts.len() {
-            self.posts.resize_with(worker + 1, Post::default);
+            self.posts.resize_with(worker + 1, WorkerSlot::default);
         }
         let post = &mut self.posts[worker];
         post.incarnation += 1;
@@ -206,8 +206,8 @@ impl Hub {
         post.lifeline = spawn(place, self.router.place_of(worker));
     }
 
-    fn steer(&mut self, steer: Steer, now: Duration) -> Result<(), String> {
-        if let Steer::SetWorkers { step, workers } = &steer {
+    fn steer(&mut self, steer: ControlRequest, now: Duration) -> Result<(), String> {
+        if let ControlRequest::SetWorkers { step, workers } = &steer {
             let more = workers.saturating_sub(self.router.staff(*step));
             let more = more.min(MOST_MORE);
             make_room(more * OF_A_PROCESS + OF_A_START, more)
@@ -223,20 +223,20 @@ impl Hub {
 
     /// Closes the socket; to be called once the workers have ended. What they said
     /// at last is told.
-    pub(crate) fn into_parts(mut self) -> (Router, Outlet) {
+    pub(crate) fn into_parts(mut self) -> (Router, RunSinks) {
         for command in self.commands.take() {
             match command {
-                Command::Tell(event) => self.outlet.tell(event),
+                Command::Tell(event) => self.sinks.tell(event),
                 Command::Late { place } => self.router.sent_late(place.worker),
                 _ => {}
             }
         }
         for action in self.router.settle(self.start.elapsed()) {
             if let Action::Tell(event) = action {
-                self.outlet.tell(event);
+                self.sinks.tell(event);
             }
         }
-        (self.router, self.outlet)
+        (self.router, self.sinks)
     }
 
     fn take_reports(&mut self, now: Duration) -> Result<(), HubError> {
@@ -252,13 +252,13 @@ impl Hub {
                     Ok(FromWorker::Notes(notes)) => {
                         let (step, number) =
                             (self.router.step_name(worker), self.router.place_of(worker).1);
-                        self.outlet.note(&step, number, notes);
+                        self.sinks.note(&step, number, notes);
                         continue;
                     }
                     Ok(message) => input_of(worker, message),
                     Err(error) => Input::Broken { worker, reason: error.to_string() },
                 };
-                self.router.handle(self.outlet.screen(input, &self.router), now);
+                self.router.handle(self.sinks.skip_completed(input, &self.router), now);
             }
         }
         Ok(())
@@ -267,7 +267,7 @@ impl Hub {
     /// Waits for a report, a command, a due retry or the next progress event.
     fn wait(&mut self) -> Result<(), HubError> {
         let now = self.start.elapsed();
-        let wake = [self.router.next_wake(), Some(self.outlet.next_progress())];
+        let wake = [self.router.next_wake(), Some(self.sinks.next_progress())];
         let timeout = match wake.into_iter().flatten().min() {
             // Rounded up: a poll that ends early would only be repeated.
             Some(at) => {
@@ -292,34 +292,34 @@ impl Hub {
     fn act(&mut self, action: Action, spawn: &mut Spawn<'_>) -> Result<(), HubError> {
         match action {
             Action::Grant { worker, count } => self.send(worker, ToWorker::Grant { count }),
-            Action::Work { worker, parcels } => self.send(worker, ToWorker::Work(parcels)),
+            Action::Work { worker, batches } => self.send(worker, ToWorker::Work(batches)),
             Action::Finish { worker } => self.send(worker, ToWorker::Finish),
             Action::Stop { worker } => self.send(worker, ToWorker::Stop),
             Action::Spawn { worker } => {
                 self.spawn(worker, spawn);
                 Ok(())
             }
-            Action::Quarantine(casualty) => {
-                self.outlet.quarantine(*casualty);
+            Action::Quarantine(failed_input) => {
+                self.sinks.quarantine(*failed_input);
                 Ok(())
             }
             Action::Tell(event) => {
-                self.outlet.tell(event);
+                self.sinks.tell(event);
                 Ok(())
             }
             Action::Record(record) => {
-                self.outlet.record(record);
+                self.sinks.record(record);
                 Ok(())
             }
             Action::Spans(spans) => {
-                self.outlet.trace(spans);
+                self.sinks.trace(spans);
                 Ok(())
             }
         }
     }
 
     fn send(&mut self, worker: usize, message: ToWorker) -> Result<(), HubError> {
-        let Post { incarnation, lifeline } = &self.posts[worker];
+        let WorkerSlot { incarnation, lifeline } = &self.posts[worker];
         let identity = link::identity(Place { worker, incarnation: *incarnation });
         let sharing = lifeline.as_ref().map_or(Sharing::No, Sharing::Over);
         match frames::send(&mut self.socket, Some(&identity), message.encode(sharing)) {

@@ -10,20 +10,20 @@ use super::hub::{Command, Commands, input_of as input_of_report};
 use crate::plan::Plan;
 use crate::protocol::wire::FromWorker;
 use crate::router::{Action, Input, Loss, Router};
-use crate::sinks::Outlet;
+use crate::sinks::RunSinks;
 use crate::stage::Context;
 use crate::worker::executor::Worker;
-use crate::worker::outbox::{Desk, Sink};
+use crate::worker::outbox::{Outbox, Sink};
 
 /// Runs the plan on the calling thread. `context_of` says where a worker stands.
 pub(crate) fn run(
     plan: &Plan,
     mut router: Router,
-    mut outlet: Outlet,
+    mut sinks: RunSinks,
     commands: &Commands,
     cancelled: &AtomicBool,
     context_of: &dyn Fn(usize, usize) -> Context,
-) -> (Router, Outlet, Duration) {
+) -> (Router, RunSinks, Duration) {
     let start = Instant::now();
     let mut workers: Vec<Option<Worker>> = (0..router.worker_count()).map(|_| None).collect();
     let mut inputs = VecDeque::new();
@@ -35,7 +35,7 @@ pub(crate) fn run(
         let made = Worker::new(&plan.steps[step].build, context_of(step, number));
         inputs.push_back(match made {
             Ok(made) => {
-                outlet.note(&router.step_name(index), number, made.first_notes());
+                sinks.note(&router.step_name(index), number, made.first_notes());
                 *worker = Some(made);
                 Input::Ready { worker: index }
             }
@@ -43,21 +43,21 @@ pub(crate) fn run(
         });
     }
     let mut grants = VecDeque::new();
-    let desk = Desk::new(Reports::default());
+    let desk = Outbox::new(Reports::default());
     while !router.is_over() {
         let now = start.elapsed();
         inputs.extend(commands.take().filter_map(|command| input_of(command, &mut router, now)));
         for input in inputs.drain(..) {
-            router.handle(outlet.screen(input, &router), now);
+            router.handle(sinks.skip_completed(input, &router), now);
         }
         let actions = router.settle(now);
         let mut carry_out = |action, inputs: &mut VecDeque<Input>| {
             // Nothing is begun any more when the run is stopped at once.
             if !begins_work(&action) || !cancelled.load(Ordering::Relaxed) {
-                carry_out(action, &mut workers, &mut outlet, &router, &desk, inputs);
+                carry_out(action, &mut workers, &mut sinks, &router, &desk, inputs);
             }
             let now = start.elapsed();
-            outlet.progress(now, || router.snapshot(now));
+            sinks.progress(now, || router.snapshot(now));
         };
         for action in actions {
             match action {
@@ -74,15 +74,15 @@ pub(crate) fn run(
         if inputs.is_empty() && !router.is_over() {
             let wake = router
                 .next_wake()
-                .map_or(outlet.next_progress(), |at| at.min(outlet.next_progress()));
+                .map_or(sinks.next_progress(), |at| at.min(sinks.next_progress()));
             let timeout = wake.saturating_sub(start.elapsed());
             let command = commands.wait(Some(timeout));
             let now = start.elapsed();
             inputs.extend(command.and_then(|command| input_of(command, &mut router, now)));
-            outlet.progress(now, || router.snapshot(now));
+            sinks.progress(now, || router.snapshot(now));
         }
     }
-    (router, outlet, start.elapsed())
+    (router, sinks, start.elapsed())
 }
 
 fn input_of(command: Command, router: &mut Router, now: Duration) -> Option<Input> {
@@ -121,16 +121,16 @@ impl Sink for Reports {
 fn carry_out(
     action: Action,
     workers: &mut [Option<Worker>],
-    outlet: &mut Outlet,
+    sinks: &mut RunSinks,
     router: &Router,
-    desk: &Desk<Reports>,
+    desk: &Outbox<Reports>,
     inputs: &mut VecDeque<Input>,
 ) {
     let index = action.worker();
     let at = index.and_then(|index| workers.get_mut(index)).and_then(Option::as_mut);
     let Ok(()) = match (action, at) {
         (Action::Grant { count, .. }, Some(worker)) => worker.produce(count, Duration::MAX, desk),
-        (Action::Work { parcels, .. }, Some(worker)) => worker.work(parcels, desk, |_| true, || ()),
+        (Action::Work { batches, .. }, Some(worker)) => worker.work(batches, desk, |_| true, || ()),
         (Action::Finish { .. }, Some(worker)) => worker.finish(desk),
         (Action::Stop { worker }, _) => {
             workers[worker] = None;
@@ -141,20 +141,20 @@ fn carry_out(
             inputs.push_back(Input::Lost { worker, loss });
             Ok(())
         }
-        (Action::Quarantine(casualty), _) => {
-            outlet.quarantine(*casualty);
+        (Action::Quarantine(failed_input), _) => {
+            sinks.quarantine(*failed_input);
             Ok(())
         }
         (Action::Tell(event), _) => {
-            outlet.tell(event);
+            sinks.tell(event);
             Ok(())
         }
         (Action::Record(record), _) => {
-            outlet.record(record);
+            sinks.record(record);
             Ok(())
         }
         (Action::Spans(spans), _) => {
-            outlet.trace(spans);
+            sinks.trace(spans);
             Ok(())
         }
         _ => Ok(()),
@@ -165,7 +165,7 @@ fn carry_out(
             match report {
                 FromWorker::Notes(notes) => {
                     let number = router.place_of(index).1;
-                    outlet.note(&router.step_name(index), number, notes);
+                    sinks.note(&router.step_name(index), number, notes);
                 }
                 report => inputs.push_back(input_of_report(index, report)),
             }

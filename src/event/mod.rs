@@ -48,7 +48,7 @@ pub enum Level {
 
 /// One event of a run's stream, with its place there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Told {
+pub struct EventRecord {
     /// From 1, in the order in which things happened; none is left out.
     pub number: u64,
     /// Time since the run's start, in seconds.

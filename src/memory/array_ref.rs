@@ -9,14 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::collect;
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Place<'a> {
+pub(crate) struct ArrayRef<'a> {
     /// The number of the frame, or none if the bytes follow in `inline`.
     frame: Option<u32>,
     #[serde(borrow)]
     inline: ByteString<'a>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ArrayRef<'a> {
     pub(crate) fn inline(bytes: &'a [u8]) -> Self {
         Self { frame: None, inline: ByteString(bytes.into()) }
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::segment;
 use crate::message::Codec;
 
-use super::array_ref::Place;
+use super::array_ref::ArrayRef;
 
 /// Arrays below this size, in bytes, are copied into the header: a frame of
 /// their own would cost more than the copies (measured: docs/PERFORMANCE.md).
@@ -180,8 +180,8 @@ impl<T: Pod + Send + Sync> Serialize for Buffer<T> {
             (Some(Codec::MessagePack), frame) => {
                 super::array::write::<T, S>(self, frame, serializer)
             }
-            (_, Some(number)) => Place::frame(number).serialize(serializer),
-            (_, None) => Place::inline(bytes).serialize(serializer),
+            (_, Some(number)) => ArrayRef::frame(number).serialize(serializer),
+            (_, None) => ArrayRef::inline(bytes).serialize(serializer),
         }
     }
 }
@@ -190,7 +190,7 @@ impl<'de, T: Pod + Send + Sync> Deserialize<'de> for Buffer<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = match super::collect::form() {
             Some(Codec::MessagePack) => super::array::read::<T, D>(deserializer)?,
-            _ => Place::deserialize(deserializer)?.bytes().map_err(D::Error::custom)?,
+            _ => ArrayRef::deserialize(deserializer)?.bytes().map_err(D::Error::custom)?,
         };
         Self::from_frame(bytes).map_err(D::Error::custom)
     }

@@ -2,14 +2,14 @@
 
 use bytes::{Buf, Bytes};
 
-use super::{Header, IN_PLACE_AND_MORE, Message, Origin, Payload};
+use super::{Header, IN_PLACE_AND_MORE, ItemKey, Message, Payload};
 
 /// What a stage emitted, for one of the step's next steps: `route` is the index
 /// into the plan's list of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Output {
-    One { route: u32, origin: Origin, payload: Payload },
-    Many { route: u32, pack: Pack },
+    One { route: u32, origin: ItemKey, payload: Payload },
+    Many { route: u32, pack: PackedBatch },
 }
 
 impl Output {
@@ -36,12 +36,12 @@ pub(crate) const PREFIX: usize = size_of::<u16>();
 /// as a 16-bit number: short messages travel and wait together, so that what
 /// the router does for a pack it need not do for each of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pack {
+pub(crate) struct PackedBatch {
     pub(super) count: u32,
     pub(super) bytes: Bytes,
 }
 
-impl Pack {
+impl PackedBatch {
     /// None unless `bytes` are exactly `count` headers, at least one.
     pub(crate) fn checked(count: u32, bytes: Bytes) -> Option<Self> {
         let mut rest = &bytes[..];
@@ -92,12 +92,12 @@ fn split_header(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// What the router moves: one message, or a pack of them with successive numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Parcel {
+pub(crate) enum Batch {
     One(Message),
-    Many { first: u64, pack: Pack },
+    Many { first: u64, pack: PackedBatch },
 }
 
-impl Parcel {
+impl Batch {
     pub(crate) fn new(first: u64, output: Output) -> Self {
         match output {
             Output::One { origin, payload, .. } => {
@@ -176,7 +176,7 @@ impl Parcel {
     }
 }
 
-/// The messages of a parcel, in order.
+/// The messages of a batch, in order.
 pub(crate) struct Messages {
     one: Option<Message>,
     /// The number of the first packed message.
@@ -209,7 +209,7 @@ impl Iterator for Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::output::Gathered;
+    use crate::message::output::OutputBuffer;
 
     fn text(length: usize) -> Payload {
         Payload { header: Header::from(&vec![length as u8; length][..]), buffers: Vec::new() }
@@ -217,9 +217,9 @@ mod tests {
 
     #[test]
     fn a_parcel_is_split_between_messages() {
-        let mut gathered = Gathered::default();
-        (0..10).for_each(|length| gathered.push_payload(0, None, text(length)));
-        let mut rest = Parcel::new(100, gathered.take().remove(0));
+        let mut outputs = OutputBuffer::default();
+        (0..10).for_each(|length| outputs.push_payload(0, None, text(length)));
+        let mut rest = Batch::new(100, outputs.take().remove(0));
         assert_eq!((rest.fitting(3), rest.fitting(1000)), (3, 10));
         let taken = rest.split_to(4);
         assert_eq!((taken.first(), taken.count(), taken.len()), (100, 4, 1 + 2 + 3));
@@ -233,34 +233,34 @@ mod tests {
         let long = || Payload { header: vec![1; PACK_UP_TO + 1].into(), buffers: Vec::new() };
         let beside = || Payload { header: vec![2; 3].into(), buffers: vec![Bytes::from("b")] };
         let all = [text(1), text(2), long(), text(3), beside(), text(4), long()];
-        let mut gathered = Gathered::default();
-        all.iter().for_each(|payload| gathered.push_payload(0, None, payload.clone()));
+        let mut outputs = OutputBuffer::default();
+        all.iter().for_each(|payload| outputs.push_payload(0, None, payload.clone()));
         let bytes: usize = all.iter().map(Payload::len).sum();
-        assert_eq!((gathered.count(), gathered.bytes()), (all.len(), bytes));
-        let messages = gathered.take().into_iter().flat_map(|o| Parcel::new(0, o).into_messages());
+        assert_eq!((outputs.count(), outputs.bytes()), (all.len(), bytes));
+        let messages = outputs.take().into_iter().flat_map(|o| Batch::new(0, o).into_messages());
         assert_eq!(messages.map(|message| message.payload).collect::<Vec<_>>(), all);
     }
 
     #[test]
     fn a_value_that_cannot_be_written_leaves_nothing_behind() {
-        let mut gathered = Gathered::default();
+        let mut outputs = OutputBuffer::default();
         for before in 0..3 {
-            let failed = gathered.push(0, None, |header| {
+            let failed = outputs.push(0, None, |header| {
                 header.extend_from_slice(b"half");
                 Err(crate::base::failure::Failure::permanent("no more"))
             });
             assert!(failed.is_err());
-            assert_eq!((gathered.count(), gathered.bytes()), (before, before));
-            gathered.push_payload(0, None, text(1));
+            assert_eq!((outputs.count(), outputs.bytes()), (before, before));
+            outputs.push_payload(0, None, text(1));
         }
-        assert_eq!(gathered.take().len(), 1);
+        assert_eq!(outputs.take().len(), 1);
     }
 
     #[test]
     fn a_pack_has_an_end() {
-        let mut gathered = Gathered::default();
-        (0..100).for_each(|_| gathered.push_payload(0, None, text(PACK_UP_TO)));
-        let packs = gathered.take();
+        let mut outputs = OutputBuffer::default();
+        (0..100).for_each(|_| outputs.push_payload(0, None, text(PACK_UP_TO)));
+        let packs = outputs.take();
         assert!(packs.len() > 5);
         assert_eq!(packs.iter().map(Output::count).sum::<usize>(), 100);
     }
@@ -268,10 +268,10 @@ mod tests {
     #[test]
     fn a_pack_that_is_not_what_it_says_is_refused() {
         let bytes = Bytes::from_static(&[1, 0, 7, 2, 0, 8, 9]);
-        assert!(Pack::checked(2, bytes.clone()).is_some());
+        assert!(PackedBatch::checked(2, bytes.clone()).is_some());
         for count in [0, 1, 3] {
-            assert_eq!(Pack::checked(count, bytes.clone()), None);
+            assert_eq!(PackedBatch::checked(count, bytes.clone()), None);
         }
-        assert_eq!(Pack::checked(2, bytes.slice(..6)), None);
+        assert_eq!(PackedBatch::checked(2, bytes.slice(..6)), None);
     }
 }

@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for Header {
 
 /// What a person calls the producer's item that a message descends from, for
 /// example the path of a raw frame. Shared by all descendants of the item.
-pub type Origin = Option<Arc<str>>;
+pub type ItemKey = Option<Arc<str>>;
 
 /// A payload on its way through the router.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,7 @@ pub(crate) struct Message {
     pub(crate) id: u64,
     /// 0 at first, 1 at the first retry.
     pub(crate) attempt: u32,
-    pub(crate) origin: Origin,
+    pub(crate) origin: ItemKey,
     pub(crate) payload: Payload,
 }
 

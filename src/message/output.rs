@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::batch::{Output, PACK_UP_TO, PREFIX, Pack};
-use super::{Origin, Payload, recycle};
+use super::batch::{Output, PACK_UP_TO, PREFIX, PackedBatch};
+use super::{ItemKey, Payload, recycle};
 use crate::base::failure::Result;
 
 /// A pack begins with room for so many messages of its first one's size.
@@ -16,7 +16,7 @@ const MOVED_FROM: usize = 4 << 10;
 
 /// What a stage has emitted so far.
 #[derive(Debug, Default)]
-pub(crate) struct Gathered {
+pub(crate) struct OutputBuffer {
     outputs: Vec<Gathering>,
     count: usize,
     bytes: usize,
@@ -28,7 +28,7 @@ enum Gathering {
     Many { route: u32, count: u32, bytes: Vec<u8> },
 }
 
-impl Gathered {
+impl OutputBuffer {
     /// Adds one message. `write` appends its header to the bytes that it is given
     /// and returns its buffers: a short one is written where it will travel.
     ///
@@ -37,7 +37,7 @@ impl Gathered {
     pub(crate) fn push(
         &mut self,
         route: u32,
-        origin: Origin,
+        origin: ItemKey,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
     ) -> Result<()> {
         let last = match self.outputs.last_mut() {
@@ -80,7 +80,7 @@ impl Gathered {
     fn push_first(
         &mut self,
         route: u32,
-        origin: Origin,
+        origin: ItemKey,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
     ) -> Result<()> {
         let mut header = Vec::new();
@@ -100,7 +100,7 @@ impl Gathered {
         Ok(())
     }
 
-    fn push_alone(&mut self, route: u32, origin: Origin, payload: Payload) {
+    fn push_alone(&mut self, route: u32, origin: ItemKey, payload: Payload) {
         self.count += 1;
         self.bytes += payload.len();
         self.outputs.push(Gathering::One(Output::One { route, origin, payload }));
@@ -183,9 +183,10 @@ impl Gathered {
                 Gathering::One(output) => Some(output),
                 // The memory of an earlier call.
                 Gathering::Many { count: 0, .. } => None,
-                Gathering::Many { route, count, bytes } => {
-                    Some(Output::Many { route, pack: Pack { count, bytes: recycle::share(bytes) } })
-                }
+                Gathering::Many { route, count, bytes } => Some(Output::Many {
+                    route,
+                    pack: PackedBatch { count, bytes: recycle::share(bytes) },
+                }),
             })
             .collect()
     }
@@ -195,10 +196,10 @@ impl Gathered {
 mod tests {
     use super::*;
     use crate::message::Header;
-    use crate::message::batch::Parcel;
+    use crate::message::batch::Batch;
 
-    impl Gathered {
-        pub(crate) fn push_payload(&mut self, route: u32, origin: Origin, payload: Payload) {
+    impl OutputBuffer {
+        pub(crate) fn push_payload(&mut self, route: u32, origin: ItemKey, payload: Payload) {
             let written = self.push(route, origin, |header| {
                 header.extend_from_slice(&payload.header);
                 Ok(payload.buffers)
@@ -213,16 +214,16 @@ mod tests {
 
     #[test]
     fn what_is_gathered_comes_out_in_order_however_it_is_packed() {
-        let mut gathered = Gathered::default();
+        let mut outputs = OutputBuffer::default();
         let lengths = [0, 8, 8, PACK_UP_TO, PACK_UP_TO + 1, 3, 30];
         for (index, length) in lengths.into_iter().enumerate() {
-            gathered.push_payload(u32::from(index > 5), None, text(length));
+            outputs.push_payload(u32::from(index > 5), None, text(length));
         }
-        assert_eq!((gathered.count(), gathered.bytes()), (7, lengths.iter().sum()));
-        let outputs = gathered.take();
+        assert_eq!((outputs.count(), outputs.bytes()), (7, lengths.iter().sum()));
+        let outputs = outputs.take();
         assert_eq!(outputs.iter().map(Output::count).collect::<Vec<_>>(), [4, 1, 1, 1]);
         assert_eq!(outputs.iter().map(Output::route).collect::<Vec<_>>(), [0, 0, 0, 1]);
-        let messages = outputs.into_iter().flat_map(|o| Parcel::new(5, o).into_messages());
+        let messages = outputs.into_iter().flat_map(|o| Batch::new(5, o).into_messages());
         assert_eq!(messages.map(|m| m.payload).collect::<Vec<_>>(), lengths.map(text));
     }
 
@@ -237,8 +238,8 @@ mod tests {
             &[(0, PACK_UP_TO + 1), (1, 8)],
             &[(1, 9)],
         ];
-        let (mut all, mut scratch) = (Gathered::default(), Gathered::default());
-        let emit = |scratch: &mut Gathered, call: &[(u32, usize)]| {
+        let (mut all, mut scratch) = (OutputBuffer::default(), OutputBuffer::default());
+        let emit = |scratch: &mut OutputBuffer, call: &[(u32, usize)]| {
             call.iter().for_each(|(route, length)| {
                 scratch.push_payload(*route, None, text(*length));
             });
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(outputs.first().map(Output::count), Some(3), "they travel in packs");
         let messages = outputs.into_iter().flat_map(|output| {
             let route = output.route();
-            Parcel::new(0, output).into_messages().map(move |m| (route, m.payload))
+            Batch::new(0, output).into_messages().map(move |m| (route, m.payload))
         });
         let expected = expected.into_iter().map(|(route, length)| (route, text(length)));
         assert_eq!(messages.collect::<Vec<_>>(), expected.collect::<Vec<_>>());

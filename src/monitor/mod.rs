@@ -23,10 +23,10 @@ pub use client::{Client, ClientError, Lines, NextLine};
 pub use directory::{LiveRun, find_run, live_runs, unsafe_places};
 
 use crate::event::Level;
-use crate::monitor::server::access::Doors;
+use crate::monitor::server::access::AccessPolicy;
 use crate::monitor::server::listen::{Listening, NotListening, listen};
-use crate::monitor::server::local_run::Own;
-use crate::monitor::server::remote_runs::Several;
+use crate::monitor::server::local_run::LocalRun;
+use crate::monitor::server::remote_runs::RemoteRuns;
 use crate::monitor::server::routes::{Shown, Site};
 use crate::pipeline::Control;
 use crate::plan::address::Address;
@@ -68,7 +68,7 @@ impl Monitor {
         options: Options,
         say: impl Fn(Level, &str) + Send + 'static,
     ) -> io::Result<Self> {
-        let own = Own::new(stream, control);
+        let own = LocalRun::new(stream, control);
         let socket = RunSocket::open(&own.run).map_err(|error| unseen(&say, &error)).ok();
         let runtime = runtime()?;
         let (stop, stopped) = oneshot::channel();
@@ -93,18 +93,18 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 async fn show(
-    own: Arc<Own>,
+    own: Arc<LocalRun>,
     socket: Option<RunSocket>,
     options: Options,
     say: Say,
     stopped: oneshot::Receiver<()>,
 ) {
     let Options { address, token } = options;
-    let shown = Shown::Own(Arc::clone(&own));
-    let doors = Doors { token, names: names(address.as_ref()) };
-    let has_token = doors.token.is_some();
+    let shown = Shown::LocalRun(Arc::clone(&own));
+    let policy = AccessPolicy { token, names: names(address.as_ref()) };
+    let has_token = policy.token.is_some();
     let (server, ending) =
-        server::begin(crate::monitor::server::routes::router(Arc::new(Site { doors, shown })));
+        server::begin(crate::monitor::server::routes::router(Arc::new(Site { policy, shown })));
     // What runs have left here that were killed goes.
     drop(tokio::task::spawn_blocking(directory::live_runs));
     let teller = Arc::clone(&own);
@@ -228,12 +228,12 @@ pub fn show_all(
     let address = options.address.unwrap_or_else(default);
     let runtime = runtime().map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let several = Arc::<Several>::default();
-        let doors = Doors { token: options.token, names: names(Some(&address)) };
-        let has_token = doors.token.is_some();
-        let shown = Shown::Several(Arc::clone(&several));
+        let several = Arc::<RemoteRuns>::default();
+        let policy = AccessPolicy { token: options.token, names: names(Some(&address)) };
+        let has_token = policy.token.is_some();
+        let shown = Shown::RemoteRuns(Arc::clone(&several));
         let (server, _ending) =
-            server::begin(crate::monitor::server::routes::router(Arc::new(Site { doors, shown })));
+            server::begin(crate::monitor::server::routes::router(Arc::new(Site { policy, shown })));
         match listen(&address, false).await {
             Ok(listening) => {
                 let (level, words) = listening.in_words(&address, has_token);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::nearest::nearest;
 use crate::driver::hub::{Command, Commander};
-use crate::router::{Steer, Stop};
+use crate::router::{ControlRequest, Stop};
 use crate::sinks::quarantine;
 use crate::sinks::quarantine::Taken;
 use crate::status::stream::Stream;
@@ -67,7 +67,7 @@ impl Control {
     /// If there is no such step, or the run is stopping or over.
     pub fn pause(&self, step: Option<&str>) -> Result<(), SteerError> {
         let step = step.map(|name| self.index(name)).transpose()?;
-        self.steer(Steer::Pause { step })
+        self.steer(ControlRequest::Pause { step })
     }
 
     /// Goes on after [`Control::pause`].
@@ -77,7 +77,7 @@ impl Control {
     /// run is over.
     pub fn resume(&self, step: Option<&str>) -> Result<(), SteerError> {
         let step = step.map(|name| self.index(name)).transpose()?;
-        self.steer(Steer::Resume { step })
+        self.steer(ControlRequest::Resume { step })
     }
 
     /// Sets the number of the step's workers, for the rest of the run. New ones are
@@ -89,7 +89,7 @@ impl Control {
     /// only, or has finished; if the number is not 1 to 256; in the sequential mode.
     pub fn set_workers(&self, step: &str, workers: usize) -> Result<(), SteerError> {
         let step = self.index(step)?;
-        self.steer(Steer::SetWorkers { step, workers })
+        self.steer(ControlRequest::SetWorkers { step, workers })
     }
 
     /// Tries a failed input of this run again, from the step at which it failed. Its
@@ -103,7 +103,7 @@ impl Control {
         let (reason, payload) = quarantine::read_entry(&place).map_err(SteerError::Refused)?;
         let step = self.index(&reason.step)?;
         let (entry, origin) = (entry.to_owned(), reason.origin.map(Into::into));
-        self.steer(Steer::Requeue { step, entry, origin, payload })
+        self.steer(ControlRequest::Requeue { step, entry, origin, payload })
     }
 
     /// The names of the steps, in the order of the plan.
@@ -157,7 +157,7 @@ impl Control {
         })
     }
 
-    fn steer(&self, steer: Steer) -> Result<(), SteerError> {
+    fn steer(&self, steer: ControlRequest) -> Result<(), SteerError> {
         let (answer, answered) = mpsc::channel();
         self.commander.send(Command::Steer(steer, answer));
         match answered.recv_timeout(PATIENCE) {

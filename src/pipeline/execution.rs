@@ -12,9 +12,9 @@ use crate::driver::hub::{Commander, Commands, Hub};
 use crate::driver::sequential;
 use crate::event::summary::Report;
 use crate::plan::Plan;
-use crate::python::Carried;
-use crate::router::{Batches, Router};
-use crate::sinks::Outlet;
+use crate::python::BundledPackage;
+use crate::router::{Batching, Router};
+use crate::sinks::RunSinks;
 use crate::stage::Context;
 use crate::transport::zmq::Inproc;
 use crate::worker::supervisor::Supervisor;
@@ -26,14 +26,14 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Execution {
     pub(super) run: String,
     pub(super) plan: Arc<Plan>,
-    pub(super) outlet: Outlet,
+    pub(super) sinks: RunSinks,
     pub(super) commander: Commander,
     pub(super) commands: Commands,
     pub(super) cancelled: Arc<AtomicBool>,
     /// The directory of a run with worker processes.
     pub(super) private: Option<Private>,
     pub(super) mode: Mode,
-    pub(super) carried: Option<Carried>,
+    pub(super) carried: Option<BundledPackage>,
     /// Worker processes that were told to stop are waited for this long.
     pub(super) patience: Duration,
 }
@@ -59,19 +59,19 @@ impl Execution {
 
     pub(super) fn sequential(self) -> Report {
         let context_of = self.context();
-        let Self { plan, outlet, commands, run, cancelled, .. } = self;
-        let router = router(&plan, Batches::Single, &outlet);
-        let (router, outlet, elapsed) =
-            sequential::run(&plan, router, outlet, &commands, &cancelled, &context_of);
-        let left = outlet.finish(&router);
+        let Self { plan, sinks, commands, run, cancelled, .. } = self;
+        let router = router(&plan, Batching::Single, &sinks);
+        let (router, sinks, elapsed) =
+            sequential::run(&plan, router, sinks, &commands, &cancelled, &context_of);
+        let left = sinks.finish(&router);
         report::report(run, &plan, Mode::Sequential, &router, left, elapsed)
     }
 
-    pub(super) fn threads(self, batches: Batches) -> Result<Report, RunError> {
+    pub(super) fn threads(self, batching: Batching) -> Result<Report, RunError> {
         let context_of = self.context();
-        let Self { plan, outlet, commands, commander, cancelled, .. } = self;
+        let Self { plan, sinks, commands, commander, cancelled, .. } = self;
         let Self { run, private, mode, carried, patience, .. } = self;
-        let router = router(&plan, batches, &outlet);
+        let router = router(&plan, batching, &sinks);
         let inproc = Inproc::new();
         // Every worker's thread holds a sender; the channel closes with the last.
         let (alive, all_ended) = mpsc::channel::<()>();
@@ -89,7 +89,7 @@ impl Execution {
             carried: carried.as_ref(),
             threads: Vec::new(),
         };
-        let mut hub = Hub::bind(&inproc, starter.private, commands, router, outlet)?;
+        let mut hub = Hub::bind(&inproc, starter.private, commands, router, sinks)?;
         let ran = hub.run(&mut |place, post| starter.start(place, post, &context_of));
         let Starter { threads, supervisor, alive, .. } = starter;
         drop(alive);
@@ -102,8 +102,8 @@ impl Execution {
             Ok(elapsed) => elapsed,
             Err(error) => {
                 // What has failed so far is kept all the same.
-                let (router, outlet) = hub.into_parts();
-                outlet.finish(&router);
+                let (router, sinks) = hub.into_parts();
+                sinks.finish(&router);
                 return Err(error.into());
             }
         };
@@ -120,18 +120,18 @@ impl Execution {
                 let _ = thread.join();
             }
         }
-        let (router, outlet) = hub.into_parts();
-        let left = outlet.finish(&router);
+        let (router, sinks) = hub.into_parts();
+        let left = sinks.finish(&router);
         Ok(report::report(run, &plan, mode, &router, left, elapsed))
     }
 }
 
-fn router(plan: &Plan, batches: Batches, outlet: &Outlet) -> Router {
-    let mut router = Router::new(plan, batches);
-    if outlet.has_journal() {
+fn router(plan: &Plan, batching: Batching, sinks: &RunSinks) -> Router {
+    let mut router = Router::new(plan, batching);
+    if sinks.has_journal() {
         router.track_items(plan);
     }
-    if outlet.has_trace() {
+    if sinks.has_trace() {
         router.trace();
     }
     router

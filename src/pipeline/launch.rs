@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crate::driver::hub::{Command, Commander};
 use crate::plan::{Plan, Python, Route};
 use crate::protocol::lifeline::Lifeline;
-use crate::python::Carried;
+use crate::python::BundledPackage;
 use crate::router::Loss;
 use crate::stage::Context;
 use crate::transport::zmq::Inproc;
@@ -28,7 +28,7 @@ pub(crate) struct Starter<'r> {
     pub(crate) supervisor: Option<Supervisor>,
     pub(crate) private: Option<&'r Path>,
     /// For workers in Python.
-    pub(crate) carried: Option<&'r Carried>,
+    pub(crate) carried: Option<&'r BundledPackage>,
     pub(crate) threads: Vec<JoinHandle<()>>,
 }
 
@@ -45,7 +45,7 @@ impl Starter<'_> {
                 let step = &self.plan.steps[index];
                 let python = step.python.as_ref().map(|python| self.in_python(index, python));
                 let (in_python, interpreter) = python.unzip();
-                let post = process::Post {
+                let post = process::Assignment {
                     python: in_python,
                     place,
                     context,

@@ -27,11 +27,11 @@ use crate::message::Codec;
 use crate::plan::Plan;
 use crate::plan::assemble::Loaded;
 use crate::plan::diagnostic::{ConfigError, Diagnostic};
-use crate::python::{Carried, Questions};
-use crate::router::Batches;
-use crate::sinks::Outlet;
+use crate::python::{BundledPackage, Questions};
+use crate::router::Batching;
+use crate::sinks::RunSinks;
 use crate::sinks::journal::{Journal, Owner};
-use crate::sinks::quarantine::{Keeper, Retried};
+use crate::sinks::quarantine::{QuarantineWriter, Retried};
 use crate::sinks::trace::Trace;
 use crate::stage::registry::Registry;
 use crate::status::stream::Stream;
@@ -65,7 +65,7 @@ pub struct Pipeline {
     retried: Retried,
     journal: Option<JournalFile>,
     /// For steps in Python.
-    carried: Option<Carried>,
+    carried: Option<BundledPackage>,
     /// The program's arguments.
     command: Vec<String>,
     /// The configuration file without its ending; none if a program made the pipeline.
@@ -176,7 +176,7 @@ impl Pipeline {
         let mut carried = None;
         let mut describe = |wanted: &[Wanted]| {
             let also_in = vec![PathBuf::from("."), directory.to_owned()];
-            match carried.insert(Carried::unpack()) {
+            match carried.insert(BundledPackage::unpack()) {
                 Ok(carried) => Questions { carried, also_in }.describe(wanted),
                 Err(error) => wanted.iter().map(|_| Err(nowhere(error))).collect(),
             }
@@ -322,7 +322,7 @@ impl Pipeline {
         let journal_file = self.journal.as_ref().map(|file| file.path.clone());
         let halter = commander.clone();
         let halt = move |reason| halter.send(Command::Halt(reason));
-        let keeper = Keeper::new(&plan, &run, self.retried, halt);
+        let keeper = QuarantineWriter::new(&plan, &run, self.retried, halt);
         let trace = self.trace.map(|path| begin_trace(path, &plan)).transpose()?;
         let stream = Stream::new();
         let last_word = LastWord(stream.clone());
@@ -339,10 +339,10 @@ impl Pipeline {
             taken: Arc::default(),
             stream: stream.clone(),
         };
-        let mut outlet = Outlet::new(stream.clone(), keeper, journal);
-        outlet.set_trace(trace);
+        let mut sinks = RunSinks::new(stream.clone(), keeper, journal);
+        sinks.set_trace(trace);
         let execution = Execution {
-            outlet,
+            sinks,
             run,
             plan,
             commander: commander.clone(),
@@ -355,8 +355,8 @@ impl Pipeline {
         };
         let thread = std::thread::Builder::new().name("router".into()).spawn(move || {
             let result = match place {
-                Placing::AtOnce => execution.threads(Batches::Adaptive),
-                Placing::OneByOne => execution.threads(Batches::OneByOne),
+                Placing::AtOnce => execution.threads(Batching::Adaptive),
+                Placing::OneByOne => execution.threads(Batching::OneByOne),
                 Placing::Here => Ok(execution.sequential()),
             };
             last_word.say(&result);

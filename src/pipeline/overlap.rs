@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{self, Path, PathBuf};
 
 use crate::plan::Plan;
-use crate::plan::diagnostic::{Diagnostic, Place, Severity};
+use crate::plan::diagnostic::{Diagnostic, Location, Severity};
 
 /// A warning for each step that writes into a directory that another searches.
 pub(crate) fn warnings(plan: &Plan) -> Vec<Diagnostic> {
@@ -24,7 +24,7 @@ pub(crate) fn warnings(plan: &Plan) -> Vec<Diagnostic> {
                     reads.step,
                     reads.path.display()
                 );
-                let place = Place::Step(writes.step.clone());
+                let place = Location::Step(writes.step.clone());
                 let (path, hint) = (String::new(), String::new());
                 let severity = Severity::Warning;
                 found.push(Diagnostic { severity, place, path, message, hint });

@@ -6,14 +6,14 @@ use super::Mode;
 use crate::event::summary::{LIMITS, Report, StepReport, Verdict};
 use crate::plan::Plan;
 use crate::router::Router;
-use crate::sinks::Left;
+use crate::sinks::SinkReport;
 
 pub(super) fn report(
     run: String,
     plan: &Plan,
     mode: Mode,
     router: &Router,
-    left: Left,
+    left: SinkReport,
     elapsed: Duration,
 ) -> Report {
     let snapshot = router.snapshot(elapsed);
@@ -37,7 +37,7 @@ pub(super) fn report(
             queue_high_water: status.high_water,
         })
         .collect();
-    let Left { kept, journal, products } = left;
+    let SinkReport { kept, journal, products } = left;
     // An input that could not be kept is lost, and a record that could not be
     // written too: no verdict may hide that.
     let verdict = match kept.error.or(journal.error) {

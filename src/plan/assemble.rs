@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::diagnostic::{ConfigError, Diagnostic, quote};
 use super::edges::{Edge, Loops, edges, order};
-use super::findings::Report;
+use super::findings::Findings;
 use super::spec::{RUN_WORKERS, StepSpec, WORKERS, Workers, wrong_name};
 use super::{Plan, Route, Step, codecs, paths, types};
 use crate::message::Codec;
@@ -35,7 +35,7 @@ pub(crate) struct Rules<'a> {
 /// # Errors
 /// All that is wrong with them, each with the name of its step.
 pub(crate) fn assemble(specs: Vec<StepSpec>, quarantine: PathBuf) -> Result<Loaded, ConfigError> {
-    let mut report = Report::default();
+    let mut report = Findings::default();
     for spec in &specs {
         if let Some(message) = wrong_name(&spec.name) {
             report.error(&spec.origin, message, "");
@@ -59,7 +59,7 @@ pub(crate) fn plan(
     mut specs: Vec<StepSpec>,
     quarantine: PathBuf,
     rules: &Rules<'_>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) -> Plan {
     for spec in specs.iter_mut().filter(|spec| spec.single && spec.workers() > 1) {
         let message = format!(
@@ -119,7 +119,7 @@ pub(crate) fn plan(
 }
 
 /// Lets each class look at where its steps stand, for parameters that name next steps.
-fn places(specs: &[StepSpec], edges: &[Edge], report: &mut Report<'_>) {
+fn places(specs: &[StepSpec], edges: &[Edge], report: &mut Findings<'_>) {
     for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| spec.python.is_none()) {
         let routes = edges.iter().filter(|edge| edge.from == index);
         let next_steps = routes.map(|edge| specs[edge.to].name.clone()).collect();

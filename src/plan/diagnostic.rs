@@ -17,7 +17,7 @@ pub enum Severity {
 /// Where a finding was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum Location {
     /// In the file.
     File {
         /// The file's name as it was given.
@@ -37,14 +37,14 @@ pub enum Place {
     Pipeline,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
-            Place::Setting(text) => write!(f, "--set {}", one_line(text)),
-            Place::Frames(text) => write!(f, "frames {}", one_line(text)),
-            Place::Step(name) => write!(f, "step {}", quote(name)),
-            Place::Pipeline => f.write_str("pipeline"),
+            Location::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
+            Location::Setting(text) => write!(f, "--set {}", one_line(text)),
+            Location::Frames(text) => write!(f, "frames {}", one_line(text)),
+            Location::Step(name) => write!(f, "step {}", quote(name)),
+            Location::Pipeline => f.write_str("pipeline"),
         }
     }
 }
@@ -56,7 +56,7 @@ pub struct Diagnostic {
     /// Whether it forbids the run.
     pub severity: Severity,
     /// Where it is.
-    pub place: Place,
+    pub place: Location,
     /// The JSON path of what it is about, such as `stagers[0].nb_thread`; may be empty.
     pub path: String,
     /// What was found and what was expected.
@@ -143,7 +143,7 @@ mod tests {
     fn a_finding_is_one_line() {
         let diagnostic = Diagnostic {
             severity: Severity::Warning,
-            place: Place::File { file: "p.json".into(), line: 7, column: 3 },
+            place: Location::File { file: "p.json".into(), line: 7, column: 3 },
             path: "stagers[0]".into(),
             message: "first\nsecond".into(),
             hint: "do it".into(),
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn places_name_what_they_are() {
-        assert_eq!(Place::Setting("A.b=1".into()).to_string(), "--set A.b=1");
-        assert_eq!(Place::Step("A\"".into()).to_string(), r#"step "A\"""#);
+        assert_eq!(Location::Setting("A.b=1".into()).to_string(), "--set A.b=1");
+        assert_eq!(Location::Step("A\"".into()).to_string(), r#"step "A\"""#);
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::diagnostic::{did_you_mean, quote, quote_all};
-use super::findings::Report;
-use super::spec::{Link, Origin, Role, StepSpec};
+use super::findings::Findings;
+use super::spec::{Link, Role, SourceSpan, StepSpec};
 use crate::base::nearest::nearest;
 
 /// An edge between two steps, by their numbers in the list.
@@ -13,7 +13,7 @@ pub(crate) struct Edge {
     pub(crate) from: usize,
     pub(crate) to: usize,
     pub(crate) feedback: bool,
-    pub(crate) origin: Origin,
+    pub(crate) origin: SourceSpan,
 }
 
 /// What to do about a loop that no `feedback` declares.
@@ -32,7 +32,7 @@ pub(crate) fn edges(
     specs: &[StepSpec],
     loops: Loops,
     incomplete: bool,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) -> Vec<Edge> {
     let mut sound = !incomplete;
     let names = names(specs, &mut sound, report);
@@ -73,7 +73,7 @@ pub(crate) fn edges(
 fn names<'a>(
     specs: &'a [StepSpec],
     sound: &mut bool,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) -> HashMap<&'a str, usize> {
     let mut names = HashMap::new();
     for (index, spec) in specs.iter().enumerate() {
@@ -94,7 +94,7 @@ fn next_in_list(specs: &[StepSpec], from: usize) -> Option<Edge> {
     Some(Edge { from, to, feedback: false, origin: specs[from].origin.clone() })
 }
 
-fn no_next_steps(specs: &[StepSpec], from: usize, report: &mut Report<'_>) {
+fn no_next_steps(specs: &[StepSpec], from: usize, report: &mut Findings<'_>) {
     let message =
         format!("step {} has no next steps, though other steps have", quote(&specs[from].name));
     let hint = match next_in_list(specs, from) {
@@ -113,7 +113,7 @@ fn links(
     names: &HashMap<&str, usize>,
     edges: &mut Vec<Edge>,
     sound: &mut bool,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) {
     let mut given: Vec<&str> = Vec::new();
     for Link { name, origin } in &specs[from].next_steps {
@@ -145,8 +145,8 @@ fn links(
 fn unknown_step<'a>(
     specs: &'a [StepSpec],
     name: &str,
-    origin: &Origin,
-    report: &mut Report<'_>,
+    origin: &SourceSpan,
+    report: &mut Findings<'_>,
 ) -> Option<&'a str> {
     let known = || specs.iter().filter(|spec| spec.role != Role::Producer).map(|s| s.name.as_str());
     let near = nearest(name, known());
@@ -155,7 +155,7 @@ fn unknown_step<'a>(
     near
 }
 
-fn feedback(specs: &[StepSpec], from: usize, edges: &mut [Edge], report: &mut Report<'_>) {
+fn feedback(specs: &[StepSpec], from: usize, edges: &mut [Edge], report: &mut Findings<'_>) {
     let spec = &specs[from];
     for Link { name, origin } in &spec.feedback {
         let edge = edges.iter_mut().find(|edge| edge.from == from && specs[edge.to].name == *name);
@@ -189,7 +189,12 @@ fn successors(count: usize, edges: &[Edge], all: bool) -> Vec<Vec<usize>> {
 
 /// A depth-first walk from the producers, without recursion: an edge that leads
 /// back to a step on the way to it closes a loop.
-fn undeclared_loops(specs: &[StepSpec], edges: &mut [Edge], loops: Loops, report: &mut Report<'_>) {
+fn undeclared_loops(
+    specs: &[StepSpec],
+    edges: &mut [Edge],
+    loops: Loops,
+    report: &mut Findings<'_>,
+) {
     let next = successors(specs.len(), edges, false);
     let mut seen = vec![false; specs.len()];
     let mut starts: Vec<usize> = (0..specs.len()).collect();
@@ -223,7 +228,7 @@ fn undeclared_loop(
     cycle: &[usize],
     edge: &mut Edge,
     loops: Loops,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) {
     edge.feedback = true; // also in error, so that the walks that follow end
     let target = quote(&specs[edge.to].name);
@@ -244,7 +249,7 @@ fn undeclared_loop(
 }
 
 /// Feedback that leads to a step from which no way comes back.
-fn idle_feedback(specs: &[StepSpec], edges: &[Edge], report: &mut Report<'_>) {
+fn idle_feedback(specs: &[StepSpec], edges: &[Edge], report: &mut Findings<'_>) {
     let next = successors(specs.len(), edges, false);
     for edge in edges.iter().filter(|edge| edge.feedback) {
         if !walk(&[edge.to], &next, edges)[edge.from] {
@@ -278,12 +283,16 @@ fn with_role(specs: &[StepSpec], role: Role) -> Vec<usize> {
 }
 
 /// Every step must be reached from a producer and must lead to the end.
-fn reach(specs: &[StepSpec], edges: &[Edge], report: &mut Report<'_>) {
+fn reach(specs: &[StepSpec], edges: &[Edge], report: &mut Findings<'_>) {
     let producers = with_role(specs, Role::Producer);
     let consumers = with_role(specs, Role::Consumer);
     for (role, found) in [(Role::Producer, &producers), (Role::Consumer, &consumers)] {
         if found.is_empty() {
-            report.error(&Origin::Pipeline, format!("there is no {}", role.as_str()), "add one");
+            report.error(
+                &SourceSpan::Pipeline,
+                format!("there is no {}", role.as_str()),
+                "add one",
+            );
             return;
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::diagnostic::{ConfigError, Diagnostic, Place, Severity};
-use super::spec::Origin;
+use super::diagnostic::{ConfigError, Diagnostic, Location, Severity};
+use super::spec::SourceSpan;
 use crate::config::settings::Setting;
 use crate::config::text::{Node, line_column, parse};
 
@@ -15,16 +15,16 @@ struct Source<'a> {
 
 /// The findings so far.
 #[derive(Default)]
-pub(crate) struct Report<'a> {
+pub(crate) struct Findings<'a> {
     source: Option<Source<'a>>,
     settings: &'a [Setting],
     found: Vec<Finding>,
     known: HashSet<Finding>,
 }
 
-type Finding = (Severity, Origin, String, String);
+type Finding = (Severity, SourceSpan, String, String);
 
-impl<'a> Report<'a> {
+impl<'a> Findings<'a> {
     /// Reads the text of a file.
     pub(crate) fn read(
         text: &'a str,
@@ -36,7 +36,7 @@ impl<'a> Report<'a> {
         let (root, problems) = parse(text);
         let mut report = Self { source: Some(Source { file, text }), settings, ..Self::default() };
         for problem in problems {
-            report.error(&Origin::File(problem.offset), problem.message, problem.hint);
+            report.error(&SourceSpan::File(problem.offset), problem.message, problem.hint);
         }
         match root {
             Some(root) => Ok((root, report)),
@@ -46,7 +46,7 @@ impl<'a> Report<'a> {
 
     pub(crate) fn error(
         &mut self,
-        origin: &Origin,
+        origin: &SourceSpan,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
@@ -55,7 +55,7 @@ impl<'a> Report<'a> {
 
     pub(crate) fn warning(
         &mut self,
-        origin: &Origin,
+        origin: &SourceSpan,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
@@ -64,7 +64,7 @@ impl<'a> Report<'a> {
 
     /// A parameter of a class is read once for each of its steps, but what is
     /// wrong with it is said once.
-    fn add(&mut self, severity: Severity, origin: &Origin, message: String, hint: String) {
+    fn add(&mut self, severity: Severity, origin: &SourceSpan, message: String, hint: String) {
         let finding = (severity, origin.clone(), message, hint);
         if self.known.insert(finding.clone()) {
             self.found.push(finding);
@@ -85,9 +85,9 @@ impl<'a> Report<'a> {
     fn diagnostics(mut self, root: Option<&Node>) -> Vec<Diagnostic> {
         let mut found = std::mem::take(&mut self.found);
         found.sort_by_key(|(_, origin, ..)| match origin {
-            Origin::File(offset) => (0, *offset),
-            Origin::Setting(index) => (1, *index),
-            Origin::Step(_) | Origin::Pipeline => (2, 0),
+            SourceSpan::File(offset) => (0, *offset),
+            SourceSpan::Setting(index) => (1, *index),
+            SourceSpan::Step(_) | SourceSpan::Pipeline => (2, 0),
         });
         let place = |(severity, origin, message, hint)| {
             let (place, path) = self.place(&origin, root);
@@ -96,19 +96,19 @@ impl<'a> Report<'a> {
         found.into_iter().map(place).collect()
     }
 
-    fn place(&self, origin: &Origin, root: Option<&Node>) -> (Place, String) {
+    fn place(&self, origin: &SourceSpan, root: Option<&Node>) -> (Location, String) {
         let place = match (origin, &self.source) {
-            (Origin::File(offset), Some(source)) => {
+            (SourceSpan::File(offset), Some(source)) => {
                 let (line, column) = line_column(source.text, *offset);
                 let path = root.map(|root| root.path(*offset)).unwrap_or_default();
-                return (Place::File { file: source.file.to_owned(), line, column }, path);
+                return (Location::File { file: source.file.to_owned(), line, column }, path);
             }
-            (Origin::Setting(index), _) => match self.settings.get(*index) {
+            (SourceSpan::Setting(index), _) => match self.settings.get(*index) {
                 Some(setting) => setting.place(),
-                None => Place::Pipeline,
+                None => Location::Pipeline,
             },
-            (Origin::Step(name), _) => Place::Step(name.clone()),
-            (Origin::File(_) | Origin::Pipeline, _) => Place::Pipeline,
+            (SourceSpan::Step(name), _) => Location::Step(name.clone()),
+            (SourceSpan::File(_) | SourceSpan::Pipeline, _) => Location::Pipeline,
         };
         (place, String::new())
     }

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::message::Codec;
 use crate::stage::registry::{Build, Kind};
-pub use paths::Place;
+pub use paths::StepPath;
 
 /// What is done with a message that failed and is not tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -137,9 +137,9 @@ pub struct Plan {
     /// file's, and of its producers' classes.
     pub identity: String,
     /// Where its steps look for files, as far as their classes declare it.
-    pub reads: Vec<Place>,
+    pub reads: Vec<StepPath>,
     /// Where they write files.
-    pub writes: Vec<Place>,
+    pub writes: Vec<StepPath>,
     /// A hash of that part of it which the products depend on: the steps with
     /// their classes, parameters and routes, not how they are run. Parameters are
     /// known only where there is a configuration.

@@ -9,7 +9,7 @@ use crate::stage::registry::{Kind, Registry};
 
 /// A directory or a file that a step names in a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct StepPath {
     /// The step's name.
     pub step: String,
     /// The path, as it is written.
@@ -20,7 +20,7 @@ pub struct Place {
     pub is_flat: bool,
 }
 
-impl Place {
+impl StepPath {
     /// The directory, or the one that the file is in.
     pub fn directory(&self) -> &Path {
         let parent = self.path.parent().filter(|_| self.is_file).unwrap_or(&self.path);
@@ -29,7 +29,7 @@ impl Place {
 }
 
 /// What the parameters' schemas declare by the keyword `reads` or `writes`.
-pub(crate) fn declared(keyword: &str, steps: &[Step], registry: &Registry) -> Vec<Place> {
+pub(crate) fn declared(keyword: &str, steps: &[Step], registry: &Registry) -> Vec<StepPath> {
     let mut places = Vec::new();
     for step in steps.iter().filter(|step| step.python.is_none()) {
         let schema = registry.get(&step.class).map(|class| &class.schema()["properties"]);
@@ -37,7 +37,7 @@ pub(crate) fn declared(keyword: &str, steps: &[Step], registry: &Registry) -> Ve
             let Some(kind) = schema[keyword].as_str() else { continue };
             let value = step.params.get(param).unwrap_or(&schema["default"]);
             let Some(path) = value.as_str() else { continue };
-            places.push(Place {
+            places.push(StepPath {
                 step: step.name.clone(),
                 path: PathBuf::from(path),
                 is_file: kind == "file",

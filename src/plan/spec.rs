@@ -25,7 +25,7 @@ pub(crate) const WORKERS: usize = 1000;
 
 /// Where something was said.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Origin {
+pub(crate) enum SourceSpan {
     /// In the file, at this byte.
     File(usize),
     /// By the command line's setting of this number.
@@ -81,7 +81,7 @@ impl Workers {
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     pub(crate) name: String,
-    pub(crate) origin: Origin,
+    pub(crate) origin: SourceSpan,
 }
 
 /// What is known of a step by itself.
@@ -122,17 +122,17 @@ pub(crate) struct StepSpec {
     /// Where its class is found if that is written in Python.
     pub(crate) python: Option<Python>,
     /// Where its name was given.
-    pub(crate) origin: Origin,
+    pub(crate) origin: SourceSpan,
     /// Where its workers were given.
-    pub(crate) workers_origin: Origin,
+    pub(crate) workers_origin: SourceSpan,
     /// Where its parameters were given.
-    pub(crate) param_origins: Vec<(String, Origin)>,
+    pub(crate) param_origins: Vec<(String, SourceSpan)>,
 }
 
 impl StepSpec {
     /// A step of a pipeline without a file, with the defaults for the rest.
     pub(crate) fn new(name: &str, class: &str, role: Role, traits: Traits, build: Build) -> Self {
-        let origin = Origin::Step(name.to_owned());
+        let origin = SourceSpan::Step(name.to_owned());
         Self {
             name: name.to_owned(),
             class: class.to_owned(),
@@ -175,7 +175,7 @@ impl StepSpec {
     }
 
     /// Where the parameter was given that a message speaks of: the one that it names first.
-    pub(crate) fn origin_of(&self, message: &str) -> &Origin {
+    pub(crate) fn origin_of(&self, message: &str) -> &SourceSpan {
         let given = words(message).find_map(|word| {
             self.param_origins.iter().find(|(name, _)| name == word).map(|(_, origin)| origin)
         });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::diagnostic::quote;
 use super::edges::Edge;
-use super::findings::Report;
+use super::findings::Findings;
 use super::spec::StepSpec;
 use crate::stage::data::ANY;
 use crate::stage::registry::{Class, Registry};
@@ -15,7 +15,7 @@ pub(crate) fn check(
     specs: &[StepSpec],
     edges: &[Edge],
     registry: Option<&Registry>,
-    report: &mut Report<'_>,
+    report: &mut Findings<'_>,
 ) {
     let emitted = emitted(specs, edges);
     for edge in edges {

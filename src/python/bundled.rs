@@ -14,13 +14,13 @@ use crate::plan::assemble::fnv1a;
 const FILES: &[(&str, &str)] = &include!("files.in");
 
 /// The directory with the package.
-pub(crate) struct Carried {
+pub(crate) struct BundledPackage {
     path: PathBuf,
     /// Where there is no place to keep it: it goes with this value.
     _temporary: Option<Scratch>,
 }
 
-impl Carried {
+impl BundledPackage {
     /// # Errors
     /// If the files can be written nowhere.
     pub(crate) fn unpack() -> io::Result<Self> {

@@ -11,7 +11,7 @@ mod probe;
 
 use std::path::PathBuf;
 
-pub(crate) use bundled::Carried;
+pub(crate) use bundled::BundledPackage;
 pub(crate) use probe::{Listed, Questions, end_questions};
 
 /// The classes that a module offers.
@@ -19,7 +19,7 @@ pub(crate) use probe::{Listed, Questions, end_questions};
 /// # Errors
 /// Why they cannot be known, in words.
 pub(crate) fn classes(interpreter: Option<&str>, module: &str) -> Result<Vec<Listed>, String> {
-    let carried = Carried::unpack()
+    let carried = BundledPackage::unpack()
         .map_err(|error| format!("the package for steps in Python cannot be unpacked: {error}"))?;
     let questions = Questions { carried: &carried, also_in: vec![PathBuf::from(".")] };
     questions.list(interpreter, module)

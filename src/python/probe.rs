@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Carried, interpreter};
+use super::{BundledPackage, interpreter};
 use crate::base::path_name::{as_text, name_of_path};
 use crate::config::{About, Described, Sections, Unusable, Wanted};
 use crate::plan::Python;
@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 
 /// Asks interpreters. What is found out is good for one configuration.
 pub(crate) struct Questions<'c> {
-    pub(crate) carried: &'c Carried,
+    pub(crate) carried: &'c BundledPackage,
     /// Directories where modules may be besides those that a step names.
     pub(crate) also_in: Vec<PathBuf>,
 }

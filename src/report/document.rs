@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::Chronicle;
+use super::ReportData;
 use super::failures::{failures, warnings};
 use super::markup::{at, count, duration, instant, of, text};
 use super::sections::{configuration, ledger, over_time, products, reproduce, times};
@@ -19,9 +19,9 @@ enum Tone {
     Bad,
 }
 
-pub(crate) fn page(chronicle: &Chronicle) -> String {
-    let view = chronicle.status.view();
-    let (title, heading) = titles(chronicle);
+pub(crate) fn page(report_data: &ReportData) -> String {
+    let view = report_data.status.view();
+    let (title, heading) = titles(report_data);
     // Nothing is fetched and nothing runs, whatever stands in a name.
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     let mut page = format!(
@@ -32,8 +32,8 @@ pub(crate) fn page(chronicle: &Chronicle) -> String {
          <title>{title} – drpipe</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <header>\n{heading}\n"
     );
-    verdict(&mut page, chronicle, &view);
-    facts(&mut page, chronicle, &view);
+    verdict(&mut page, report_data, &view);
+    facts(&mut page, report_data, &view);
     page += "</header>\n";
     let mut body = String::new();
     let mut links = String::new();
@@ -44,14 +44,14 @@ pub(crate) fn page(chronicle: &Chronicle) -> String {
                 write!(body, "<section id=\"{id}\">\n<h2>{heading}</h2>\n{content}</section>\n");
         }
     };
-    section("ledger", "Ledger", ledger(&view, chronicle));
-    section("failures", "Failures", failures(chronicle));
-    section("times", "Time per step", times(&view, chronicle));
-    section("timeline", "Over time", over_time(chronicle));
-    section("warnings", "Warnings", warnings(chronicle));
-    section("products", "Products", products(chronicle));
-    section("reproduce", "Do it again", reproduce(chronicle));
-    section("configuration", "Configuration", configuration(chronicle));
+    section("ledger", "Ledger", ledger(&view, report_data));
+    section("failures", "Failures", failures(report_data));
+    section("times", "Time per step", times(&view, report_data));
+    section("timeline", "Over time", over_time(report_data));
+    section("warnings", "Warnings", warnings(report_data));
+    section("products", "Products", products(report_data));
+    section("reproduce", "Do it again", reproduce(report_data));
+    section("configuration", "Configuration", configuration(report_data));
     let _ = write!(
         page,
         "<nav aria-label=\"Parts of this page\">{links}</nav>\n<main>\n{body}</main>\n"
@@ -60,18 +60,18 @@ pub(crate) fn page(chronicle: &Chronicle) -> String {
     let _ = write!(
         page,
         "<footer>Made by drpipe {version} from {}.</footer>\n</body>\n</html>\n",
-        of(chronicle.status.number, "event of the run", "events of the run")
+        of(report_data.status.number, "event of the run", "events of the run")
     );
     page
 }
 
 /// What the page is called, and what stands above it.
-fn titles(chronicle: &Chronicle) -> (String, String) {
-    let Some(run) = chronicle.run().map(text) else {
+fn titles(report_data: &ReportData) -> (String, String) {
+    let Some(run) = report_data.run().map(text) else {
         let title = "A run that did not begin".to_owned();
         return (title.clone(), format!("<h1>{title}</h1>"));
     };
-    let opened = &chronicle.status.opened;
+    let opened = &report_data.status.opened;
     if opened.pipeline.is_empty() {
         return (format!("Run {run}"), format!("<h1>Run {run}</h1>"));
     }
@@ -84,21 +84,21 @@ fn titles(chronicle: &Chronicle) -> (String, String) {
     (format!("{pipeline}: run {run}"), heading)
 }
 
-fn verdict(page: &mut String, chronicle: &Chronicle, view: &View) {
-    let (tone, first, mut more) = in_words(chronicle, view);
+fn verdict(page: &mut String, report_data: &ReportData, view: &View) {
+    let (tone, first, mut more) = in_words(report_data, view);
     let class = match tone {
         Tone::Good => "good",
         Tone::Odd => "odd",
         Tone::Bad => "bad",
     };
     more.extend(bottleneck(view));
-    if chronicle.missing > 0 {
+    if report_data.missing > 0 {
         more.push(format!(
             "{} kept: the numbers are right, lists may be short.",
-            of(chronicle.missing, "event was not", "events were not")
+            of(report_data.missing, "event was not", "events were not")
         ));
     }
-    more.extend(chronicle.remarks.iter().cloned());
+    more.extend(report_data.remarks.iter().cloned());
     let _ =
         writeln!(page, "<div class=\"verdict {class}\" role=\"status\">\n<p>{}</p>", text(first));
     for sentence in more {
@@ -108,13 +108,13 @@ fn verdict(page: &mut String, chronicle: &Chronicle, view: &View) {
 }
 
 /// How the run ended: a sentence, and what there is to add.
-fn in_words(chronicle: &Chronicle, view: &View) -> (Tone, String, Vec<String>) {
+fn in_words(report_data: &ReportData, view: &View) -> (Tone, String, Vec<String>) {
     let took = duration(view.elapsed);
     let inputs = of(view.emitted, "input", "inputs");
-    if let Some(reason) = &chronicle.status.error {
+    if let Some(reason) = &report_data.status.error {
         return (Tone::Bad, "The run had to be given up.".to_owned(), vec![reason.clone()]);
     }
-    let Some(report) = &chronicle.status.report else { return unfinished(chronicle, view) };
+    let Some(report) = &report_data.status.report else { return unfinished(report_data, view) };
     let (failed, dropped) = lost(view);
     let mut more = Vec::new();
     if report.skipped > 0 {
@@ -123,7 +123,7 @@ fn in_words(chronicle: &Chronicle, view: &View) -> (Tone, String, Vec<String>) {
     }
     if report.quarantined > 0 {
         let kept = of(report.quarantined, "failed input is kept", "failed inputs are kept");
-        more.push(format!("{kept} in {}.", chronicle.quarantine().display()));
+        more.push(format!("{kept} in {}.", report_data.quarantine().display()));
     }
     more.extend(report.finish_failures.iter().cloned());
     let failures = of(failed, "message failed", "messages failed");
@@ -153,9 +153,9 @@ fn in_words(chronicle: &Chronicle, view: &View) -> (Tone, String, Vec<String>) {
 }
 
 /// A run of which the end is not told.
-fn unfinished(chronicle: &Chronicle, view: &View) -> (Tone, String, Vec<String>) {
-    let status = &chronicle.status;
-    if chronicle.run().is_none() {
+fn unfinished(report_data: &ReportData, view: &View) -> (Tone, String, Vec<String>) {
+    let status = &report_data.status;
+    if report_data.run().is_none() {
         return (Tone::Bad, "Nothing is known of this run.".to_owned(), Vec::new());
     }
     let last = status.opened.started.parse::<jiff::Timestamp>().ok();
@@ -201,13 +201,13 @@ fn bottleneck(view: &View) -> Option<String> {
     Some(format!("{limit} {hint}"))
 }
 
-fn facts(page: &mut String, chronicle: &Chronicle, view: &View) {
-    let opened = &chronicle.status.opened;
-    let ended = chronicle.status.opened.started.parse::<jiff::Timestamp>().ok();
+fn facts(page: &mut String, report_data: &ReportData, view: &View) {
+    let opened = &report_data.status.opened;
+    let ended = report_data.status.opened.started.parse::<jiff::Timestamp>().ok();
     let ended = ended.and_then(|start| start.checked_add(view.elapsed).ok());
-    let ended = match ended.filter(|_| chronicle.has_ended()) {
+    let ended = match ended.filter(|_| report_data.has_ended()) {
         Some(time) => instant(&time.to_string()),
-        None if chronicle.has_ended() => String::new(),
+        None if report_data.has_ended() => String::new(),
         None => "not known".to_owned(),
     };
     let fact = |name: &str, value: String| {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Chronicle;
+use super::ReportData;
 use super::markup::{at, of, text};
 use crate::event::{Cause, Level};
 use crate::plan::OnError;
@@ -11,22 +11,22 @@ use crate::status::FailureLine;
 /// So many failures are shown at once; the others are folded away.
 const OPEN: usize = 200;
 
-pub(super) fn failures(chronicle: &Chronicle) -> String {
-    let all = &chronicle.failures;
+pub(super) fn failures(report_data: &ReportData) -> String {
+    let all = &report_data.failures;
     if all.is_empty() {
         return "<p class=\"is-good\">No input failed.</p>\n".to_owned();
     }
     let mut html =
         format!("<p>{}{}</p>\n", of(all.len() as u64, "failure", "failures"), by_reason(all));
     let (shown, folded) = all.split_at(all.len().min(OPEN));
-    table(&mut html, chronicle, shown);
+    table(&mut html, report_data, shown);
     if !folded.is_empty() {
         let count = of(folded.len() as u64, "more failure", "more failures");
         let _ = write!(html, "<details>\n<summary>{count}</summary>\n");
-        table(&mut html, chronicle, folded);
+        table(&mut html, report_data, folded);
         html += "</details>\n";
     }
-    let beyond = chronicle.status.failure_count.saturating_sub(all.len() as u64);
+    let beyond = report_data.status.failure_count.saturating_sub(all.len() as u64);
     if beyond > 0 {
         let count = of(beyond, "failure is", "failures are");
         let _ = writeln!(
@@ -50,18 +50,18 @@ fn by_reason(all: &[FailureLine]) -> String {
     format!(": {}.", parts.collect::<Vec<_>>().join(", "))
 }
 
-fn table(html: &mut String, chronicle: &Chronicle, failures: &[FailureLine]) {
+fn table(html: &mut String, report_data: &ReportData, failures: &[FailureLine]) {
     *html += "<table class=\"cards failures\">\n<thead><tr><th class=\"text\" scope=\"col\">Input</th>\
               <th class=\"text\" scope=\"col\">Reason</th><th class=\"text\" scope=\"col\">Step</th>\
               <th scope=\"col\">Attempt</th><th scope=\"col\">At</th>\
               <th class=\"text\" scope=\"col\">What became of it</th></tr></thead>\n<tbody>\n";
     for failure in failures {
-        row(html, chronicle, failure);
+        row(html, report_data, failure);
     }
     *html += "</tbody>\n</table>\n";
 }
 
-fn row(html: &mut String, chronicle: &Chronicle, failure: &FailureLine) {
+fn row(html: &mut String, report_data: &ReportData, failure: &FailureLine) {
     let origin = failure.origin.as_deref();
     let input = match origin {
         Some(origin) => format!("<span class=\"path\">{}</span>", text(origin)),
@@ -83,7 +83,7 @@ fn row(html: &mut String, chronicle: &Chronicle, failure: &FailureLine) {
         failure.attempt,
         cause(failure.cause),
         at(failure.at),
-        became(chronicle, failure),
+        became(report_data, failure),
     );
 }
 
@@ -98,12 +98,12 @@ fn cause(cause: Cause) -> &'static str {
     }
 }
 
-fn became(chronicle: &Chronicle, failure: &FailureLine) -> String {
+fn became(report_data: &ReportData, failure: &FailureLine) -> String {
     if failure.requeued {
         return "tried again in this run".to_owned();
     }
     let kept = failure.entry.as_ref().map(|entry| {
-        let place = chronicle.quarantine().join(entry);
+        let place = report_data.quarantine().join(entry);
         format!("kept in <span class=\"path\">{}</span>", text(place.display()))
     });
     match (kept, failure.policy) {
@@ -114,8 +114,8 @@ fn became(chronicle: &Chronicle, failure: &FailureLine) -> String {
     }
 }
 
-pub(super) fn warnings(chronicle: &Chronicle) -> String {
-    let lines = &chronicle.warnings;
+pub(super) fn warnings(report_data: &ReportData) -> String {
+    let lines = &report_data.warnings;
     if lines.is_empty() {
         return String::new();
     }
@@ -140,7 +140,7 @@ pub(super) fn warnings(chronicle: &Chronicle) -> String {
         );
     }
     html += "</tbody>\n</table>\n</details>\n";
-    let beyond = chronicle.warning_count - lines.len() as u64;
+    let beyond = report_data.warning_count - lines.len() as u64;
     if beyond > 0 {
         let _ = writeln!(html, "<p>{} not listed.</p>", of(beyond, "more is", "more are"));
     }

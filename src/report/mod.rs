@@ -1,7 +1,7 @@
 //! What became of a run, as one page to keep: made from its events alone, while it goes
 //! on or later, also of a run that was killed.
 //!
-//! - [`Chronicle`]: what is gathered from the events
+//! - [`ReportData`]: what is gathered from the events
 //! - `source`: the events of a run that is over, from its journal or from a file
 //! - `page`, `sections`, `failures`: the page in HTML; `charts`: its drawings
 //! - `markup`: texts and numbers as they stand there
@@ -16,7 +16,7 @@ mod source;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::{Event, Level, Told};
+use crate::event::{Event, EventRecord, Level};
 use crate::status::{FailureLine, Line, ProductLine, State, Status};
 
 pub(crate) use source::read;
@@ -28,7 +28,7 @@ const MOST_PRODUCTS: usize = 100;
 
 /// What a report is made from: all that its run has told.
 #[derive(Debug, Default)]
-pub(crate) struct Chronicle {
+pub(crate) struct ReportData {
     /// Where the run stood at the last event.
     status: Status,
     failures: Vec<FailureLine>,
@@ -44,9 +44,9 @@ pub(crate) struct Chronicle {
     remarks: Vec<String>,
 }
 
-impl Chronicle {
+impl ReportData {
     /// Takes one event in.
-    pub(crate) fn add(&mut self, told: &Told) {
+    pub(crate) fn add(&mut self, told: &EventRecord) {
         self.status.apply(told);
         match &told.event {
             Event::Failed { .. } if self.failures.len() < MOST_FAILURES => {

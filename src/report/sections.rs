@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::Chronicle;
+use super::ReportData;
 use super::charts::{queue, throughput, timelines};
 use super::markup::{at, count, duration, link, of, percent, quoted, rate, text};
 use crate::event::counts::Counts;
@@ -39,7 +39,7 @@ fn table(html: &mut String, label: &str, headings: &[&str], rows: &[Vec<String>]
     *html += "</tbody>\n</table>\n</div>\n";
 }
 
-pub(super) fn ledger(view: &View, chronicle: &Chronicle) -> String {
+pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
     if view.steps.is_empty() {
         return String::new();
     }
@@ -70,7 +70,7 @@ pub(super) fn ledger(view: &View, chronicle: &Chronicle) -> String {
     let mut html = String::new();
     table(&mut html, "Ledger", &headings, &rows);
     let open: u64 = view.steps.iter().map(|step| step.counts.open()).sum();
-    html += &match (open, chronicle.has_ended()) {
+    html += &match (open, report_data.has_ended()) {
         (0, true) => {
             "<p class=\"is-good\">The ledger balances: at each step, what was received is \
                       done, failed or dropped.</p>\n"
@@ -91,7 +91,7 @@ pub(super) fn ledger(view: &View, chronicle: &Chronicle) -> String {
     html
 }
 
-pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
+pub(super) fn times(view: &View, report_data: &ReportData) -> String {
     let all: Duration = view.steps.iter().map(|step| step.busy_time).sum();
     if all.is_zero() {
         return String::new();
@@ -110,7 +110,7 @@ pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
     ];
     let seconds = view.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
     let row = |step: &StepView| {
-        let planned = chronicle.status.opened.plan.iter().find(|plan| plan.name == step.name);
+        let planned = report_data.status.opened.plan.iter().find(|plan| plan.name == step.name);
         let workers = planned.map_or(step.workers, |plan| plan.workers).max(1);
         let busy = step.busy_time.as_secs_f64();
         let so_far = busy / (seconds * workers as f64);
@@ -122,7 +122,7 @@ pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
             duration(step.busy_time),
             percent(busy / all.as_secs_f64()),
             count(workers as u64),
-            percent(if chronicle.status.report.is_some() {
+            percent(if report_data.status.report.is_some() {
                 step.utilisation
             } else {
                 so_far.min(1.0)
@@ -144,8 +144,8 @@ pub(super) fn times(view: &View, chronicle: &Chronicle) -> String {
     html
 }
 
-pub(super) fn over_time(chronicle: &Chronicle) -> String {
-    let history = &chronicle.status.history;
+pub(super) fn over_time(report_data: &ReportData) -> String {
+    let history = &report_data.status.history;
     if history.at_s.len() < 2 {
         return String::new();
     }
@@ -176,7 +176,7 @@ pub(super) fn over_time(chronicle: &Chronicle) -> String {
             of(hidden as u64, "worker is", "workers are")
         );
     }
-    queues(&mut html, chronicle, history);
+    queues(&mut html, report_data, history);
     html += "<h3>Throughput</h3>\n<div class=\"strips\">\n";
     for step in &history.steps {
         let (most, svg) = throughput(history, step);
@@ -186,9 +186,9 @@ pub(super) fn over_time(chronicle: &Chronicle) -> String {
     html + "</div>\n"
 }
 
-fn queues(html: &mut String, chronicle: &Chronicle, history: &History) {
+fn queues(html: &mut String, report_data: &ReportData, history: &History) {
     *html += "<h3>Queues</h3>\n<div class=\"strips\">\n";
-    for (step, plan) in history.steps.iter().zip(&chronicle.status.opened.plan) {
+    for (step, plan) in history.steps.iter().zip(&report_data.status.opened.plan) {
         if plan.kind == Kind::Producer {
             continue;
         }
@@ -220,25 +220,25 @@ fn axis(html: &mut String, history: &History) {
     let _ = writeln!(html, "<div class=\"axis\" aria-hidden=\"true\">{}</div>", marks.concat());
 }
 
-pub(super) fn products(chronicle: &Chronicle) -> String {
-    let count = chronicle.product_count;
+pub(super) fn products(report_data: &ReportData) -> String {
+    let count = report_data.product_count;
     if count == 0 {
         return String::new();
     }
-    let shown = chronicle.products.len() as u64;
+    let shown = report_data.products.len() as u64;
     let mut html = format!("<p>{} made known", of(count, "file was", "files were"));
     html += if shown < count { "; the latest:</p>\n" } else { ".</p>\n" };
     html += "<table class=\"cards\">\n<thead><tr><th class=\"text\" scope=\"col\">File</th>\
              <th class=\"text\" scope=\"col\">Made from</th><th class=\"text\" scope=\"col\">Step</th>\
              <th scope=\"col\">At</th></tr></thead>\n<tbody>\n";
-    for product in chronicle.products.iter().rev() {
+    for product in report_data.products.iter().rev() {
         let origin = product.origin.as_deref().map_or_else(|| "all inputs".to_owned(), text);
         let _ = writeln!(
             html,
             "<tr><th class=\"text\" scope=\"row\">{}</th>\
              <td class=\"text\" data-label=\"Made from\"><span class=\"path\">{origin}</span></td>\
              <td class=\"text\" data-label=\"Step\">{}</td><td data-label=\"At\">{}</td></tr>",
-            link(&chronicle.status.opened.directory, &product.path),
+            link(&report_data.status.opened.directory, &product.path),
             text(&product.step),
             at(product.at),
         );
@@ -246,8 +246,8 @@ pub(super) fn products(chronicle: &Chronicle) -> String {
     html + "</tbody>\n</table>\n"
 }
 
-pub(super) fn reproduce(chronicle: &Chronicle) -> String {
-    let opened = &chronicle.status.opened;
+pub(super) fn reproduce(report_data: &ReportData) -> String {
+    let opened = &report_data.status.opened;
     if opened.command.is_empty() {
         return String::new();
     }
@@ -261,10 +261,10 @@ pub(super) fn reproduce(chronicle: &Chronicle) -> String {
         text(&command)
     );
     let failed =
-        chronicle.failures.iter().any(|failure| failure.entry.is_some() && !failure.requeued);
+        report_data.failures.iter().any(|failure| failure.entry.is_some() && !failure.requeued);
     if failed {
         let mut retry = vec![opened.command[0].clone(), "quarantine".into(), "retry".into()];
-        retry.push(chronicle.quarantine().display().to_string());
+        retry.push(report_data.quarantine().display().to_string());
         retry.extend(source(&opened.command));
         let _ = write!(
             html,
@@ -301,8 +301,8 @@ fn source(command: &[String]) -> Vec<String> {
     kept
 }
 
-pub(super) fn configuration(chronicle: &Chronicle) -> String {
-    let opened = &chronicle.status.opened;
+pub(super) fn configuration(report_data: &ReportData) -> String {
+    let opened = &report_data.status.opened;
     if opened.plan.is_empty() {
         return String::new();
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Chronicle;
+use super::ReportData;
 use crate::base::nearest::nearest;
 use crate::base::path_name::path_of_name;
 use crate::base::regular_file;
-use crate::event::Told;
+use crate::event::EventRecord;
 use crate::sinks::journal::JournalError;
 use crate::sinks::journal::read::{Journal, Run};
 use crate::status::ProductLine;
@@ -45,7 +45,7 @@ pub(crate) enum ReadError {
 ///
 /// # Errors
 /// If the file is neither or cannot be read.
-pub(crate) fn read(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadError> {
+pub(crate) fn read(path: &Path, asked: Option<&str>) -> Result<ReportData, ReadError> {
     let unreadable = |error| ReadError::Unreadable { path: path.to_owned(), error };
     let mut file = regular_file::open(path).map_err(unreadable)?;
     let mut beginning = Vec::new();
@@ -54,8 +54,8 @@ pub(crate) fn read(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadEr
         drop(file);
         return from_journal(path, asked);
     }
-    let chronicle = from_lines(io::Cursor::new(beginning).chain(file)).map_err(unreadable)?;
-    match (chronicle.status.number, chronicle.run(), asked) {
+    let report_data = from_lines(io::Cursor::new(beginning).chain(file)).map_err(unreadable)?;
+    match (report_data.status.number, report_data.run(), asked) {
         (0, ..) => Err(ReadError::NoEvents { path: path.to_owned() }),
         (_, Some(run), Some(asked)) if !is_meant(run, asked) => Err(ReadError::NoSuchRun {
             path: path.to_owned(),
@@ -63,7 +63,7 @@ pub(crate) fn read(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadEr
             hint: String::new(),
             runs: run.to_owned(),
         }),
-        _ => Ok(chronicle),
+        _ => Ok(report_data),
     }
 }
 
@@ -71,8 +71,8 @@ fn is_meant(run: &str, asked: &str) -> bool {
     run == asked || run.starts_with(asked) || run.ends_with(asked)
 }
 
-fn from_lines(source: impl Read) -> io::Result<Chronicle> {
-    let mut chronicle = Chronicle::default();
+fn from_lines(source: impl Read) -> io::Result<ReportData> {
+    let mut report_data = ReportData::default();
     let mut unknown = 0_u64;
     let mut reader = BufReader::new(source);
     let mut line = Vec::new();
@@ -82,52 +82,52 @@ fn from_lines(source: impl Read) -> io::Result<Chronicle> {
         read += length;
         if length == LONGEST_LINE {
             let remark = "The file is read up to a line that is too long to be an event.";
-            chronicle.remarks.push(remark.to_owned());
+            report_data.remarks.push(remark.to_owned());
         }
-        let has_none = read > NO_EVENT_WITHIN && chronicle.status.number == 0;
+        let has_none = read > NO_EVENT_WITHIN && report_data.status.number == 0;
         if length == 0 || length == LONGEST_LINE || has_none {
             break;
         }
         let whole = line.last() == Some(&b'\n');
-        let known = std::str::from_utf8(&line).is_ok_and(|text| take(&mut chronicle, text));
+        let known = std::str::from_utf8(&line).is_ok_and(|text| take(&mut report_data, text));
         if !known && !whole {
             let remark = "The last line of the file is cut off.";
-            chronicle.remarks.push(remark.to_owned());
+            report_data.remarks.push(remark.to_owned());
         } else if !known && !line.trim_ascii().is_empty() {
             unknown += 1;
         }
         line.clear();
     }
-    if unknown > 0 && chronicle.status.number > 0 {
-        chronicle.remarks.push(format!("{unknown} lines of the file are not understood."));
+    if unknown > 0 && report_data.status.number > 0 {
+        report_data.remarks.push(format!("{unknown} lines of the file are not understood."));
     }
-    Ok(chronicle)
+    Ok(report_data)
 }
 
 /// Takes one event in as JSON; false if it is none.
-fn take(chronicle: &mut Chronicle, text: &str) -> bool {
-    if let Ok(told) = serde_json::from_str::<Told>(text) {
-        chronicle.add(&told);
+fn take(report_data: &mut ReportData, text: &str) -> bool {
+    if let Ok(told) = serde_json::from_str::<EventRecord>(text) {
+        report_data.add(&told);
         return true;
     }
     let Ok(value) = serde_json::from_str::<Value>(text) else { return false };
     let omitted = matches!(value["event"].as_str(), Some("omitted" | "missed"));
     if let (true, Some(count)) = (omitted, value["count"].as_u64()) {
-        chronicle.missed(count);
+        report_data.missed(count);
     }
     omitted
 }
 
-fn from_journal(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadError> {
+fn from_journal(path: &Path, asked: Option<&str>) -> Result<ReportData, ReadError> {
     let journal = Journal::open(path)?;
     let run = chosen(path, journal.runs()?, asked)?;
-    let mut chronicle = Chronicle::default();
+    let mut report_data = ReportData::default();
     for text in journal.events(run.id)? {
-        if !take(&mut chronicle, &text) {
-            chronicle.missed(1);
+        if !take(&mut report_data, &text) {
+            report_data.missed(1);
         }
     }
-    if chronicle.status.number == 0 {
+    if report_data.status.number == 0 {
         return Err(ReadError::NoneKept { path: path.to_owned(), run: run.run });
     }
     let origins: std::collections::HashMap<i64, String> =
@@ -136,7 +136,7 @@ fn from_journal(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadError
         if product.run == run.id {
             let origin =
                 product.item.and_then(|item| origins.get(&item)).map(|o| o.as_str().into());
-            chronicle.product(ProductLine {
+            report_data.product(ProductLine {
                 number: number as u64,
                 at: since(&run.started, &product.time),
                 step: product.step.as_str().into(),
@@ -145,7 +145,7 @@ fn from_journal(path: &Path, asked: Option<&str>) -> Result<Chronicle, ReadError
             });
         }
     }
-    Ok(chronicle)
+    Ok(report_data)
 }
 
 fn chosen(path: &Path, mut runs: Vec<Run>, asked: Option<&str>) -> Result<Run, ReadError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{Action, Held, Phase, ProducerState, Router, State, Worker};
 use crate::base::failure::Result;
 use crate::event::Event;
-use crate::message::batch::{Output, Parcel};
+use crate::message::batch::{Batch, Output};
 use crate::plan::Plan;
 
 pub(super) struct Groups {
@@ -220,21 +220,21 @@ impl Router {
 
     fn drop_waiting(&mut self) {
         for step in 0..self.steps.len() {
-            let parcels = self.steps[step].queue.clear();
-            self.items_dropped(step, None, &parcels);
-            let count: usize = parcels.iter().map(Parcel::count).sum();
+            let batches = self.steps[step].queue.clear();
+            self.items_dropped(step, None, &batches);
+            let count: usize = batches.iter().map(Batch::count).sum();
             self.steps[step].counts.dropped += count as u64;
             self.leave(step, count);
             self.steps[step].waiting.clear();
         }
         for worker in 0..self.workers.len() {
             let from = self.workers[worker].step;
-            for Held { to, parcel, .. } in std::mem::take(&mut self.workers[worker].held) {
-                let count = parcel.count();
+            for Held { to, batch, .. } in std::mem::take(&mut self.workers[worker].held) {
+                let count = batch.count();
                 self.steps[to].counts.received += count as u64;
                 self.steps[to].counts.dropped += count as u64;
                 self.leave(from, count);
-                self.items_dropped(to, None, [&parcel]);
+                self.items_dropped(to, None, [&batch]);
             }
         }
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::queue::Failed;
 use super::span::Attempt;
 use super::{
-    Action, Blame, Casualty, Loss, Phase, ProducerState, Ran, Router, State, Suspect, Worker,
+    Action, Blame, FailedInput, Loss, Phase, ProducerState, Ran, Router, State, Suspect, Worker,
 };
 use crate::base::failure::Failure;
 use crate::event::{Cause, Event};
 use crate::message::Message;
-use crate::message::batch::Parcel;
+use crate::message::batch::Batch;
 use crate::plan::OnError;
 
 /// How often the workers of a step may be lost without any work done in between.
@@ -96,11 +96,11 @@ impl Router {
     }
 
     /// Messages that are done have no losses to remember.
-    pub(super) fn forget_losses(&mut self, done: &[Parcel]) {
+    pub(super) fn forget_losses(&mut self, done: &[Batch]) {
         if !self.forgiven.is_empty() {
             // One that was tried before travels alone.
-            for parcel in done {
-                self.forgiven.remove(&parcel.first());
+            for batch in done {
+                self.forgiven.remove(&batch.first());
             }
         }
     }
@@ -173,8 +173,8 @@ impl Router {
         let attempt = message.attempt + 1;
         // Also the input that stops the run is kept: it is the one to look at.
         let entry = (policy != OnError::Skip).then(|| {
-            self.casualties += 1;
-            format!("{:06}-{name}", self.casualties)
+            self.failed_inputs += 1;
+            format!("{:06}-{name}", self.failed_inputs)
         });
         self.tell(Event::Failed {
             step: Arc::clone(&name),
@@ -190,7 +190,7 @@ impl Router {
         let what = message.origin.as_deref().map(|o| format!(" on {o}")).unwrap_or_default();
         let reason = format!("\"{name}\" failed{what}: {failure}");
         if let Some(entry) = entry {
-            self.actions.push(Action::Quarantine(Box::new(Casualty {
+            self.actions.push(Action::Quarantine(Box::new(FailedInput {
                 entry,
                 step: name,
                 worker,
@@ -290,7 +290,7 @@ impl Router {
             Blame::Request => lost_retries.max(1),
         };
         let in_hand = &self.workers[worker].in_hand;
-        let mut numbers = in_hand.iter().flat_map(|parcel| (parcel.first()..).take(parcel.count()));
+        let mut numbers = in_hand.iter().flat_map(|batch| (batch.first()..).take(batch.count()));
         let place = match loss.suspect {
             Suspect::Oldest => numbers.next().map(|_| 0),
             // Whoever ends what a stopped run has left means no message.
@@ -302,7 +302,7 @@ impl Router {
         let suspect = self.take_from_hand(worker, usize::from(place.is_some()));
         let after = self.take_from_hand(worker, usize::MAX);
         self.give_back(worker, before.into_iter().chain(after).collect());
-        for message in suspect.into_iter().flat_map(Parcel::into_messages) {
+        for message in suspect.into_iter().flat_map(Batch::into_messages) {
             let failure = match loss.cause {
                 Cause::TimedOut => Failure::retryable(loss.reason.clone()),
                 _ => Failure::retryable(format!("its worker was lost: {}", loss.reason)),
@@ -314,17 +314,17 @@ impl Router {
     }
 
     /// Puts what was not begun back to the head of its queue, in order.
-    fn give_back(&mut self, worker: usize, parcels: Vec<Parcel>) {
+    fn give_back(&mut self, worker: usize, batches: Vec<Batch>) {
         let index = self.workers[worker].step;
         let abandoned = self.abandoned.is_some();
-        for parcel in parcels.into_iter().rev() {
+        for batch in batches.into_iter().rev() {
             let step = &mut self.steps[index];
             if abandoned {
-                step.counts.dropped += parcel.count() as u64;
-                self.leave(index, parcel.count());
-                self.items_dropped(index, None, [&parcel]);
+                step.counts.dropped += batch.count() as u64;
+                self.leave(index, batch.count());
+                self.items_dropped(index, None, [&batch]);
             } else {
-                step.queue.give_back(parcel);
+                step.queue.give_back(batch);
             }
         }
     }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    Action, Attempted, Batches, Completion, Held, Outcome, Phase, ProducerState, Production,
+    Action, Attempted, Batching, Completion, Held, Outcome, Phase, ProducerState, Production,
     Router, State, Worker,
 };
 use crate::event::Cause;
-use crate::message::batch::{Output, Parcel};
+use crate::message::batch::{Batch, Output};
 use crate::plan::Route;
 use crate::stage::Next;
 
@@ -47,7 +47,7 @@ impl Router {
                     self.mark_done(worker, &taken, completion.busy, completion.count);
                     self.items_done(step, &taken);
                     self.forget_losses(&taken);
-                    self.order_leaves(taken.iter().map(Parcel::first));
+                    self.order_leaves(taken.iter().map(Batch::first));
                     let counts = &mut self.steps[step].counts;
                     counts.done += u64::from(completion.count);
                     if self.steps[step].gathers {
@@ -62,7 +62,7 @@ impl Router {
                 Outcome::Failed(failure) => (Cause::Failed, failure),
                 Outcome::Panicked(failure) => (Cause::Panicked, failure),
             };
-            for message in taken.into_iter().flat_map(Parcel::into_messages) {
+            for message in taken.into_iter().flat_map(Batch::into_messages) {
                 let (failure, busy) = (failure.clone(), Some(completion.busy));
                 let failed = Attempted { cause, failure, busy, free: 0 };
                 self.attempt_failed(worker, message, failed, now);
@@ -75,20 +75,20 @@ impl Router {
     }
 
     /// Takes the oldest `count` messages out of the worker's hands.
-    pub(super) fn take_from_hand(&mut self, worker: usize, count: usize) -> Vec<Parcel> {
+    pub(super) fn take_from_hand(&mut self, worker: usize, count: usize) -> Vec<Batch> {
         let worker = &mut self.workers[worker];
         let mut taken = Vec::new();
         let mut left = count.min(worker.in_hand_count);
         worker.in_hand_count -= left;
         while left > 0 {
             let Some(first) = worker.in_hand.front_mut() else { break };
-            let parcel = if first.count() > left {
+            let batch = if first.count() > left {
                 Some(first.split_to(left))
             } else {
                 worker.in_hand.pop_front()
             };
-            left -= parcel.as_ref().map_or(left, Parcel::count);
-            taken.extend(parcel);
+            left -= batch.as_ref().map_or(left, Batch::count);
+            taken.extend(batch);
         }
         taken
     }
@@ -105,8 +105,7 @@ impl Router {
         if state != State::Ready || completions.is_empty() {
             return Err("it reported on work that it was not given".into());
         }
-        let mut expected =
-            in_hand.iter().flat_map(|parcel| (parcel.first()..).take(parcel.count()));
+        let mut expected = in_hand.iter().flat_map(|batch| (batch.first()..).take(batch.count()));
         for completion in completions {
             let last = u64::from(completion.count.saturating_sub(1));
             let as_given = completion.count > 0
@@ -187,17 +186,17 @@ impl Router {
         let count = output.count();
         step.counts.emitted += count as u64;
         step.sent[output.route() as usize] += count as u64;
-        let parcel = Parcel::new(self.next_id, output);
+        let batch = Batch::new(self.next_id, output);
         self.next_id += count as u64;
         let Route { to, feedback } = *route;
         self.groups.enter(step.group, count);
         let held = &mut self.workers[worker].held;
         if self.ordered.is_some() {
             // In order each message goes its own way.
-            let single = parcel.into_messages().map(Parcel::One);
-            held.extend(single.map(|parcel| Held { to, feedback, parcel }));
+            let single = batch.into_messages().map(Batch::One);
+            held.extend(single.map(|batch| Held { to, feedback, batch }));
         } else {
-            held.push_back(Held { to, feedback, parcel });
+            held.push_back(Held { to, feedback, batch });
         }
     }
 
@@ -213,8 +212,8 @@ impl Router {
                 || self.ordered.as_ref().is_some_and(|ordered| ordered.is_end(to));
             let in_turn = target.waiting.front().is_none_or(|first| *first == worker);
             let admitted = match exempt || self.abandoned.is_some() {
-                true => held.parcel.count(),
-                false if in_turn => target.queue.admits(&held.parcel),
+                true => held.batch.count(),
+                false if in_turn => target.queue.admits(&held.batch),
                 false => 0,
             };
             if admitted == 0 {
@@ -223,38 +222,38 @@ impl Router {
                 }
                 return;
             }
-            let parcel = if admitted < held.parcel.count() {
-                held.parcel.split_to(admitted)
+            let batch = if admitted < held.batch.count() {
+                held.batch.split_to(admitted)
             } else {
                 let Some(held) = self.workers[worker].held.pop_front() else { return };
-                held.parcel
+                held.batch
             };
             if self.steps[to].waiting.front() == Some(&worker) {
                 self.steps[to].waiting.pop_front();
             }
-            self.arrive(to, parcel);
+            self.arrive(to, batch);
             self.leave(from, admitted);
         }
         self.touch(from);
     }
 
     /// Messages reach their step.
-    fn arrive(&mut self, to: usize, parcel: Parcel) {
-        let count = parcel.count();
+    fn arrive(&mut self, to: usize, batch: Batch) {
+        let count = batch.count();
         let step = &mut self.steps[to];
         step.counts.received += count as u64;
         if self.abandoned.is_some() {
             step.counts.dropped += count as u64;
-            return self.items_dropped(to, None, [&parcel]);
+            return self.items_dropped(to, None, [&batch]);
         }
         self.groups.enter(step.group, count);
         if step.phase != Phase::Running {
-            return parcel.into_messages().for_each(|message| self.arrived_late(to, message));
+            return batch.into_messages().for_each(|message| self.arrived_late(to, message));
         }
-        self.mark_queued(&parcel);
-        match self.order_in_queue(to, parcel.first()) {
-            Some(place) => self.steps[to].queue.insert(place, parcel),
-            None => self.steps[to].queue.push(parcel),
+        self.mark_queued(&batch);
+        match self.order_in_queue(to, batch.first()) {
+            Some(place) => self.steps[to].queue.insert(place, batch),
+            None => self.steps[to].queue.push(batch),
         }
         self.touch(to);
     }
@@ -269,11 +268,11 @@ impl Router {
         // Time alone can make a retry due or end a producer's idleness.
         for step in 0..self.steps.len() {
             let due = self.steps[step].queue.next_due().is_some_and(|due| due <= now);
-            if due || self.steps[step].is_producer || self.batches == Batches::OneByOne {
+            if due || self.steps[step].is_producer || self.batching == Batching::OneByOne {
                 self.touch(step);
             }
         }
-        if self.batches == Batches::OneByOne {
+        if self.batching == Batching::OneByOne {
             // The last step comes first: what can be finished does not wait for what is not
             // begun, and is not lost should the run be stopped.
             self.touched.sort_unstable();
@@ -341,25 +340,25 @@ impl Router {
 
     fn give(&mut self, worker: usize, most: usize, now: Duration) {
         let step = self.workers[worker].step;
-        let mut parcels: Vec<Parcel> = Vec::new();
+        let mut batches: Vec<Batch> = Vec::new();
         let (mut count, mut bytes) = (0, 0);
         while count < most && (count == 0 || bytes < BYTES_AHEAD) {
-            let Some(parcel) = self.steps[step].queue.pop(most - count, now) else { break };
-            count += parcel.count();
-            bytes += parcel.len();
-            parcels.push(parcel);
+            let Some(batch) = self.steps[step].queue.pop(most - count, now) else { break };
+            count += batch.count();
+            bytes += batch.len();
+            batches.push(batch);
         }
         let hand = &mut self.workers[worker];
         if hand.in_hand.is_empty() {
             hand.since = now;
         }
         hand.in_hand_count += count;
-        hand.in_hand.extend(parcels.iter().cloned());
-        self.mark_given(&parcels, now);
+        hand.in_hand.extend(batches.iter().cloned());
+        self.mark_given(&batches, now);
         self.used(worker);
         // There is room now for those that wait.
         self.touch(step);
-        self.actions.push(Action::Work { worker, parcels });
+        self.actions.push(Action::Work { worker, batches });
     }
 
     fn grant(&mut self, step: usize, now: Duration) -> bool {
@@ -390,7 +389,7 @@ impl Router {
 
     /// How many messages a worker of the step may have in hand.
     fn depth(&self, step: usize) -> usize {
-        if self.batches != Batches::Adaptive
+        if self.batching != Batching::Adaptive
             || (self.ordered.is_some() && !self.steps[step].is_producer)
         {
             return 1;

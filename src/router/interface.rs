@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::failure::{Failure, Result};
 use crate::event::{Cause, Event};
-use crate::message::batch::{Output, Parcel};
-use crate::message::{Origin, Payload};
+use crate::message::batch::{Batch, Output};
+use crate::message::{ItemKey, Payload};
 use crate::stage::Next;
 
 use super::{Record, Span};
@@ -143,7 +143,7 @@ pub(crate) enum Stop {
 
 /// What an operator wants changed while the run goes on.
 #[derive(Debug)]
-pub(crate) enum Steer {
+pub(crate) enum ControlRequest {
     /// Begin nothing new, at this step or at all.
     Pause { step: Option<usize> },
     /// Go on.
@@ -151,7 +151,7 @@ pub(crate) enum Steer {
     /// Have so many workers.
     SetWorkers { step: usize, workers: usize },
     /// Try a failed input of this run again, which is kept in this entry.
-    Requeue { step: usize, entry: String, origin: Origin, payload: Payload },
+    Requeue { step: usize, entry: String, origin: ItemKey, payload: Payload },
 }
 
 /// What the router wants done.
@@ -160,7 +160,7 @@ pub(crate) enum Action {
     /// Let the producer emit `count` items, or fewer.
     Grant { worker: usize, count: u32 },
     /// Hand the messages to the worker, in this order.
-    Work { worker: usize, parcels: Vec<Parcel> },
+    Work { worker: usize, batches: Vec<Batch> },
     /// Let the worker's stage finish.
     Finish { worker: usize },
     /// Let the worker end; nothing more is heard of it.
@@ -168,7 +168,7 @@ pub(crate) enum Action {
     /// Start a worker anew in this place.
     Spawn { worker: usize },
     /// Keep a failed input.
-    Quarantine(Box<Casualty>),
+    Quarantine(Box<FailedInput>),
     /// Tell the observers.
     Tell(Event),
     /// Write this into the journal.
@@ -191,12 +191,12 @@ impl Action {
 
 /// A failed input on its way to quarantine.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Casualty {
+pub(crate) struct FailedInput {
     /// The name of its quarantine entry.
     pub(crate) entry: String,
     pub(crate) step: Arc<str>,
     pub(crate) worker: Option<usize>,
-    pub(crate) origin: Origin,
+    pub(crate) origin: ItemKey,
     /// From 1.
     pub(crate) attempt: u32,
     pub(crate) cause: Cause,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::{Action, Ran, Router};
 use crate::base::failure::Failure;
 use crate::message::Message;
-use crate::message::batch::{Output, Parcel};
+use crate::message::batch::{Batch, Output};
 use crate::plan::Plan;
 
 /// Something to be written into the journal.
@@ -121,10 +121,10 @@ impl Items {
 }
 
 /// The messages that have an origin: they travel alone.
-fn tracked(parcel: &Parcel) -> Option<&Message> {
-    match parcel {
-        Parcel::One(message) if message.origin.is_some() => Some(message),
-        Parcel::One(_) | Parcel::Many { .. } => None,
+fn tracked(batch: &Batch) -> Option<&Message> {
+    match batch {
+        Batch::One(message) if message.origin.is_some() => Some(message),
+        Batch::One(_) | Batch::Many { .. } => None,
     }
 }
 
@@ -161,13 +161,13 @@ impl Router {
     }
 
     /// The step has done these messages.
-    pub(super) fn items_done(&mut self, step: usize, parcels: &[Parcel]) {
+    pub(super) fn items_done(&mut self, step: usize, batches: &[Batch]) {
         let Some(items) = &self.items else { return };
         let end = match items.gathers[step] {
             true => End::Gathered { step: Arc::clone(&self.steps[step].name) },
             false => End::Done,
         };
-        for message in parcels.iter().filter_map(tracked) {
+        for message in batches.iter().filter_map(tracked) {
             self.item_leaves(message, end.clone());
         }
     }
@@ -178,14 +178,14 @@ impl Router {
         &mut self,
         step: usize,
         worker: Option<usize>,
-        parcels: impl IntoIterator<Item = &'a Parcel>,
+        batches: impl IntoIterator<Item = &'a Batch>,
     ) {
         if self.marks.is_none() {
             return;
         }
-        for parcel in parcels {
-            self.mark_dropped(step, worker, parcel);
-            if let (Some(message), true) = (tracked(parcel), self.items.is_some()) {
+        for batch in batches {
+            self.mark_dropped(step, worker, batch);
+            if let (Some(message), true) = (tracked(batch), self.items.is_some()) {
                 self.item_leaves(message, End::Dropped);
             }
         }

@@ -37,7 +37,7 @@ use crate::base::failure::Failure;
 use crate::event::Event;
 use crate::event::counts::{Counts, Times};
 use crate::event::summary::Verdict;
-use crate::message::batch::Parcel;
+use crate::message::batch::Batch;
 use crate::plan::{OnError, Plan, Route};
 
 pub(crate) use items::{AttemptOutcome, End, Record};
@@ -49,13 +49,13 @@ use items::Items;
 use ordered::Ordered;
 use queue::Queue;
 use span::Marks;
-use steer::Staff;
+use steer::WorkerTarget;
 
 pub(crate) use interface::*;
 
 /// How much work a worker may have in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Batches {
+pub(crate) enum Batching {
     /// As much as it does in a short time, by the running times so far.
     Adaptive,
     /// One message: the order of events does not depend on running times, if a
@@ -81,7 +81,7 @@ struct Step {
     least: usize,
     most: usize,
     /// Once somebody has set the number of its workers.
-    staff: Option<Staff>,
+    staff: Option<WorkerTarget>,
     /// Whether its class allows one worker only.
     single: bool,
     /// Whether it is paused by itself.
@@ -119,7 +119,7 @@ struct Worker {
     number: usize,
     state: State,
     /// What it has in hand, the oldest first.
-    in_hand: VecDeque<Parcel>,
+    in_hand: VecDeque<Batch>,
     /// How many messages that is.
     in_hand_count: usize,
     /// What it has emitted and no queue has admitted yet, in order.
@@ -164,12 +164,12 @@ enum ProducerState {
 struct Held {
     to: usize,
     feedback: bool,
-    parcel: Parcel,
+    batch: Batch,
 }
 
 /// See the module's documentation.
 pub(crate) struct Router {
-    batches: Batches,
+    batching: Batching,
     steps: Vec<Step>,
     workers: Vec<Worker>,
     groups: Groups,
@@ -195,7 +195,7 @@ pub(crate) struct Router {
     now: Duration,
     uses: u64,
     next_id: u64,
-    casualties: u64,
+    failed_inputs: u64,
     finish_failures: Vec<String>,
     /// How many attempts on a message ended with its worker and count for nothing.
     forgiven: BTreeMap<u64, u32>,
@@ -211,7 +211,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    pub(crate) fn new(plan: &Plan, batches: Batches) -> Self {
+    pub(crate) fn new(plan: &Plan, batching: Batching) -> Self {
         let groups = Groups::of(plan);
         let mut workers = Vec::new();
         let steps = plan.steps.iter().enumerate().map(|(index, step)| {
@@ -250,7 +250,7 @@ impl Router {
         });
         let steps: Vec<Step> = steps.collect();
         Self {
-            batches,
+            batching,
             groups,
             starting: workers.iter().filter(|w| w.state == State::Starting).count(),
             touched: (0..steps.len()).collect(),
@@ -269,7 +269,7 @@ impl Router {
             now: Duration::ZERO,
             uses: 0,
             next_id: 1,
-            casualties: 0,
+            failed_inputs: 0,
             finish_failures: Vec::new(),
             forgiven: BTreeMap::new(),
             consecutive_producer_failures: 0,
@@ -433,7 +433,7 @@ impl Router {
 
     /// Whether another worker may be given something to do.
     fn may_begin(&self) -> bool {
-        self.batches != Batches::OneByOne || !self.workers.iter().any(Worker::is_busy)
+        self.batching != Batching::OneByOne || !self.workers.iter().any(Worker::is_busy)
     }
 
     fn worker_has_started(&mut self) {

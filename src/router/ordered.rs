@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Phase, Router};
-use crate::message::batch::Parcel;
+use crate::message::batch::Batch;
 use crate::plan::Plan;
 
 /// Compared as words are: what descends from a message comes right behind it.
@@ -87,14 +87,14 @@ impl Router {
     pub(super) fn order_outputs(&mut self, worker: usize, held_before: usize) {
         let Some(ordered) = &mut self.ordered else { return };
         let worker = &self.workers[worker];
-        let parent = worker.in_hand.front().map(Parcel::first);
+        let parent = worker.in_hand.front().map(Batch::first);
         let parent = parent.and_then(|message| ordered.keys.get(&message)).cloned();
         for (index, held) in (0..).zip(worker.held.iter().skip(held_before)) {
             let key = match &parent {
                 Some(parent) => parent.iter().copied().chain([index]).collect(),
                 None => ordered.root(),
             };
-            ordered.enter(key, held.parcel.first(), held.to);
+            ordered.enter(key, held.batch.first(), held.to);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Batches, Phase, Router, State, Step};
+use super::{Action, Batching, Phase, Router, State, Step};
 
 /// Messages that have waited so long ask for another worker.
 const GROW_AFTER: Duration = Duration::from_millis(if SIMULATED { 2 } else { 100 });
@@ -37,7 +37,7 @@ impl Router {
     fn is_elastic(&self, step: &Step) -> bool {
         self.started
             && self.abandoned.is_none()
-            && self.batches == Batches::Adaptive
+            && self.batching == Batching::Adaptive
             && step.phase == Phase::Running
             && !self.paused
             && !step.paused

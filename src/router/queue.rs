@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::base::failure::Failure;
 use crate::event::Cause;
 use crate::message::Message;
-use crate::message::batch::Parcel;
+use crate::message::batch::Batch;
 
 /// Messages in order of arrival, and those that wait for their retry.
 #[derive(Debug)]
 pub(super) struct Queue {
-    parcels: VecDeque<Parcel>,
-    /// The number of messages in the parcels.
+    batches: VecDeque<Batch>,
+    /// The number of messages in the batches.
     waiting: usize,
     /// The size of everything here.
     bytes: u64,
@@ -66,7 +66,7 @@ impl Ord for Delayed {
 impl Queue {
     pub(super) fn new(limit: Option<usize>, limit_bytes: Option<u64>) -> Self {
         Self {
-            parcels: VecDeque::new(),
+            batches: VecDeque::new(),
             waiting: 0,
             bytes: 0,
             limit: limit.unwrap_or(usize::MAX),
@@ -84,48 +84,48 @@ impl Queue {
         self.limit.saturating_sub(self.len())
     }
 
-    /// How many of the parcel's first messages may enter. One larger than the
+    /// How many of the batch's first messages may enter. One larger than the
     /// whole limit in bytes may enter an empty queue: otherwise it could never
     /// pass.
-    pub(super) fn admits(&self, parcel: &Parcel) -> usize {
+    pub(super) fn admits(&self, batch: &Batch) -> usize {
         let room = self.limit_bytes.saturating_sub(self.bytes);
-        let fitting = parcel.fitting(room).max(usize::from(self.is_empty()));
+        let fitting = batch.fitting(room).max(usize::from(self.is_empty()));
         fitting.min(self.limit.saturating_sub(self.len()))
     }
 
-    pub(super) fn push(&mut self, parcel: Parcel) {
-        self.bytes += parcel.len() as u64;
-        self.waiting += parcel.count();
-        self.parcels.push_back(parcel);
+    pub(super) fn push(&mut self, batch: Batch) {
+        self.bytes += batch.len() as u64;
+        self.waiting += batch.count();
+        self.batches.push_back(batch);
         self.high_water = self.high_water.max(self.waiting);
     }
 
     /// Puts a message into the place that it has among the others.
-    pub(super) fn insert(&mut self, place: usize, parcel: Parcel) {
-        self.bytes += parcel.len() as u64;
-        self.waiting += parcel.count();
-        self.parcels.insert(place.min(self.parcels.len()), parcel);
+    pub(super) fn insert(&mut self, place: usize, batch: Batch) {
+        self.bytes += batch.len() as u64;
+        self.waiting += batch.count();
+        self.batches.insert(place.min(self.batches.len()), batch);
         self.high_water = self.high_water.max(self.waiting);
     }
 
     /// How many of those that wait, from the first on, come before another one.
-    pub(super) fn partition_point(&self, comes_before: impl Fn(&Parcel) -> bool) -> usize {
-        self.parcels.partition_point(comes_before)
+    pub(super) fn partition_point(&self, comes_before: impl Fn(&Batch) -> bool) -> usize {
+        self.batches.partition_point(comes_before)
     }
 
     /// The number of the message that would be served next.
     pub(super) fn next(&self, now: Duration) -> Option<u64> {
         let due = self.delayed.peek().filter(|Reverse(delayed)| delayed.due <= now);
         let due = due.map(|Reverse(delayed)| delayed.message.id);
-        due.or_else(|| self.parcels.front().map(Parcel::first))
+        due.or_else(|| self.batches.front().map(Batch::first))
     }
 
     /// Takes back what was handed out and not begun, to be served first. It may
     /// stand beyond the limit: it was admitted before.
-    pub(super) fn give_back(&mut self, parcel: Parcel) {
-        self.bytes += parcel.len() as u64;
-        self.waiting += parcel.count();
-        self.parcels.push_front(parcel);
+    pub(super) fn give_back(&mut self, batch: Batch) {
+        self.bytes += batch.len() as u64;
+        self.waiting += batch.count();
+        self.batches.push_front(batch);
     }
 
     pub(super) fn delay(&mut self, message: Message, due: Duration, failed: Option<Failed>) {
@@ -150,22 +150,22 @@ impl Queue {
 
     /// The next messages to serve at `now`, `most` at most: retries that are
     /// due go first.
-    pub(super) fn pop(&mut self, most: usize, now: Duration) -> Option<Parcel> {
+    pub(super) fn pop(&mut self, most: usize, now: Duration) -> Option<Batch> {
         let due = self.next_due().is_some_and(|due| due <= now);
-        let parcel = if due {
-            Parcel::One(self.delayed.pop()?.0.message)
+        let batch = if due {
+            Batch::One(self.delayed.pop()?.0.message)
         } else {
-            let first = self.parcels.front_mut()?;
-            let parcel = if first.count() > most {
+            let first = self.batches.front_mut()?;
+            let batch = if first.count() > most {
                 first.split_to(most)
             } else {
-                self.parcels.pop_front()?
+                self.batches.pop_front()?
             };
-            self.waiting -= parcel.count();
-            parcel
+            self.waiting -= batch.count();
+            batch
         };
-        self.bytes -= parcel.len() as u64;
-        Some(parcel)
+        self.bytes -= batch.len() as u64;
+        Some(batch)
     }
 
     /// How many messages could be served at `now`, in O(1): of the retries
@@ -196,11 +196,11 @@ impl Queue {
     }
 
     /// Empties the queue and gives what it held.
-    pub(super) fn clear(&mut self) -> Vec<Parcel> {
+    pub(super) fn clear(&mut self) -> Vec<Batch> {
         self.waiting = 0;
         self.bytes = 0;
-        let delayed = self.delayed.drain().map(|Reverse(delayed)| Parcel::One(delayed.message));
-        self.parcels.drain(..).chain(delayed).collect()
+        let delayed = self.delayed.drain().map(|Reverse(delayed)| Batch::One(delayed.message));
+        self.batches.drain(..).chain(delayed).collect()
     }
 }
 
@@ -208,23 +208,23 @@ impl Queue {
 mod tests {
     use super::*;
     use crate::message::Payload;
-    use crate::message::output::Gathered;
+    use crate::message::output::OutputBuffer;
 
     fn message(id: u64, size: usize) -> Message {
         let payload = Payload { header: vec![0; size].into(), buffers: Vec::new() };
         Message { id, attempt: 0, origin: None, payload }
     }
 
-    fn one(id: u64, size: usize) -> Parcel {
-        Parcel::One(message(id, size))
+    fn one(id: u64, size: usize) -> Batch {
+        Batch::One(message(id, size))
     }
 
-    fn many(first: u64, sizes: &[usize]) -> Parcel {
-        let mut gathered = Gathered::default();
+    fn many(first: u64, sizes: &[usize]) -> Batch {
+        let mut outputs = OutputBuffer::default();
         for size in sizes {
-            gathered.push_payload(0, None, message(0, *size).payload);
+            outputs.push_payload(0, None, message(0, *size).payload);
         }
-        Parcel::new(first, gathered.take().remove(0))
+        Batch::new(first, outputs.take().remove(0))
     }
 
     #[test]

@@ -13,8 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 use crate::event::Cause;
 use crate::message::batch::Output;
-use crate::message::output::Gathered;
-use crate::message::{Message, Origin, Payload};
+use crate::message::output::OutputBuffer;
+use crate::message::{ItemKey, Message, Payload};
 use crate::plan::Step as PlanStep;
 use crate::stage::Next;
 use crate::stage::registry::Kind;
@@ -112,7 +112,7 @@ struct Simulator {
     given: Vec<Vec<u64>>,
     roots: u64,
     /// Failed inputs that can be tried again.
-    casualties: Vec<Casualty>,
+    failed_inputs: Vec<FailedInput>,
     /// The steps of those that were.
     requeued: Vec<String>,
     /// Operators that have not acted yet.
@@ -212,8 +212,8 @@ impl Simulator {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut plan = random_plan(&mut rng);
         plan.ordered = faults.ordered;
-        let batches = if faults.one_by_one { Batches::OneByOne } else { Batches::Adaptive };
-        let mut router = Router::new(&plan, batches);
+        let batching = if faults.one_by_one { Batching::OneByOne } else { Batching::Adaptive };
+        let mut router = Router::new(&plan, batching);
         router.track_items(&plan);
         router.trace();
         let workers = (0..router.worker_count()).map(|_| Incarnation::default()).collect();
@@ -239,7 +239,7 @@ impl Simulator {
             paths: BTreeMap::new(),
             given: vec![Vec::new(); steps],
             roots: 0,
-            casualties: Vec::new(),
+            failed_inputs: Vec::new(),
             requeued: Vec::new(),
             orders: Vec::new(),
             spans: Vec::new(),
@@ -336,29 +336,29 @@ impl Simulator {
         let step = self.rng.random_range(0..self.plan.steps.len());
         let some = self.rng.random_ratio(2, 3).then_some(step);
         let steer = match self.rng.random_range(0..5) {
-            0 => Steer::Pause { step: some },
-            1 => Steer::Resume { step: some },
-            2 | 3 => Steer::SetWorkers { step, workers: self.rng.random_range(0..7) },
-            _ => Steer::Pause { step: None },
+            0 => ControlRequest::Pause { step: some },
+            1 => ControlRequest::Resume { step: some },
+            2 | 3 => ControlRequest::SetWorkers { step, workers: self.rng.random_range(0..7) },
+            _ => ControlRequest::Pause { step: None },
         };
-        match self.casualties.pop() {
-            Some(casualty) if self.rng.random() => self.requeue(casualty),
+        match self.failed_inputs.pop() {
+            Some(failed_input) if self.rng.random() => self.requeue(failed_input),
             _ => drop(self.router.steer(steer, self.now)),
         }
         if self.orders.is_empty() {
             for step in std::iter::once(None).chain((0..self.plan.steps.len()).map(Some)) {
-                let _ = self.router.steer(Steer::Resume { step }, self.now);
+                let _ = self.router.steer(ControlRequest::Resume { step }, self.now);
             }
         }
         self.workers.resize_with(self.router.worker_count(), Incarnation::default);
     }
 
-    fn requeue(&mut self, casualty: Casualty) {
-        let Casualty { entry, step, origin, payload, .. } = casualty;
-        let step = self.plan.index(&step).expect("the step of a casualty");
+    fn requeue(&mut self, failed_input: FailedInput) {
+        let FailedInput { entry, step, origin, payload, .. } = failed_input;
+        let step = self.plan.index(&step).expect("the step of a failed_input");
         let token = Token::of(&payload).id;
         let item = origin.clone();
-        let steer = Steer::Requeue { step, entry: entry.clone(), origin, payload };
+        let steer = ControlRequest::Requeue { step, entry: entry.clone(), origin, payload };
         if self.router.steer(steer, self.now).is_ok() {
             self.quarantined -= 1;
             self.requeued.push(self.plan.steps[step].name.clone());
@@ -368,7 +368,7 @@ impl Simulator {
                 self.items.entry(item).or_default();
             }
             let payload = Token { id: 0, hops: 0 }.payload(0);
-            let again = Steer::Requeue { step, entry, origin: None, payload };
+            let again = ControlRequest::Requeue { step, entry, origin: None, payload };
             assert!(self.router.steer(again, self.now).is_err(), "one entry was taken up twice");
         }
     }
@@ -377,8 +377,8 @@ impl Simulator {
     fn note_paths(&mut self, worker: usize, outputs: &[Output]) {
         let parent = self.workers[worker].tokens.first().and_then(|token| self.paths.get(token));
         let parent = parent.cloned();
-        let parcels = outputs.iter().map(|output| Parcel::new(0, output.clone()));
-        for (index, message) in (0..).zip(parcels.flat_map(Parcel::into_messages)) {
+        let batches = outputs.iter().map(|output| Batch::new(0, output.clone()));
+        for (index, message) in (0..).zip(batches.flat_map(Batch::into_messages)) {
             let path = match &parent {
                 Some(parent) => parent.iter().copied().chain([index]).collect(),
                 None => {
@@ -557,8 +557,8 @@ impl Simulator {
     }
 
     fn commit(&mut self, outputs: &[Output]) {
-        let parcels = outputs.iter().map(|output| Parcel::new(0, output.clone()));
-        for message in parcels.flat_map(Parcel::into_messages) {
+        let batches = outputs.iter().map(|output| Batch::new(0, output.clone()));
+        for message in batches.flat_map(Batch::into_messages) {
             let before = self.committed.insert(Token::of(&message.payload).id, 0);
             assert_eq!(before, None, "I2: an output was committed twice");
         }
@@ -567,15 +567,15 @@ impl Simulator {
     fn act(&mut self, action: Action) {
         match action {
             Action::Grant { worker, count } => self.produce(worker, count),
-            Action::Work { worker, parcels } => self.work(worker, parcels),
+            Action::Work { worker, batches } => self.work(worker, batches),
             Action::Finish { worker } => {
                 assert!(self.workers[worker].alive && !self.workers[worker].finished);
                 assert_eq!(self.workers[worker].in_hand, 0, "finish before the last run");
-                let mut gathered = Gathered::default();
+                let mut outputs = OutputBuffer::default();
                 // In `finish` only a producer can name an origin.
                 let origin = self.router.is_producer(worker).then(|| self.new_origin()).flatten();
-                self.emit(worker, 3, &origin, &mut gathered);
-                let outputs = gathered.take();
+                self.emit(worker, 3, &origin, &mut outputs);
+                let outputs = outputs.take();
                 let failed = self.chance(self.faults.failures / 4);
                 let result = if failed { Err(Failure::permanent("simulated")) } else { Ok(()) };
                 if self.chance(self.faults.deaths) {
@@ -589,10 +589,10 @@ impl Simulator {
                 self.workers[worker].alive = false;
             }
             Action::Spawn { worker } => self.spawn(worker),
-            Action::Quarantine(casualty) => {
+            Action::Quarantine(failed_input) => {
                 self.quarantined += 1;
-                self.check_attempts(&casualty);
-                self.casualties.push(*casualty);
+                self.check_attempts(&failed_input);
+                self.failed_inputs.push(*failed_input);
             }
             Action::Tell(_) => {}
             Action::Record(record) => self.check_record(record),
@@ -601,21 +601,21 @@ impl Simulator {
     }
 
     /// No message is tried more often than its step says.
-    fn check_attempts(&self, casualty: &Casualty) {
-        let step = self.plan.index(&casualty.step).expect("the step of a casualty");
+    fn check_attempts(&self, failed_input: &FailedInput) {
+        let step = self.plan.index(&failed_input.step).expect("the step of a failed_input");
         let step = &self.plan.steps[step];
         let most = 1 + step.retries + step.lost_retries.max(1);
-        assert!((1..=most).contains(&casualty.attempt), "{casualty:?}");
+        assert!((1..=most).contains(&failed_input.attempt), "{failed_input:?}");
         let deaths_only = self.faults.failures + self.faults.stops + self.faults.steering == 0;
-        if deaths_only && self.router.abandoned.is_none() && casualty.cause != Cause::Late {
-            assert!(casualty.attempt > step.retries, "given up too early: {casualty:?}");
+        if deaths_only && self.router.abandoned.is_none() && failed_input.cause != Cause::Late {
+            assert!(failed_input.attempt > step.retries, "given up too early: {failed_input:?}");
         }
     }
 
     fn die(&mut self, worker: usize) {
         self.workers[worker].doomed = true;
         let in_hand = self.router.workers[worker].in_hand.iter();
-        let known = in_hand.map(Parcel::first).last();
+        let known = in_hand.map(Batch::first).last();
         let suspect = match (self.rng.random_range(0..4), known) {
             (0, _) => Suspect::None,
             (1, Some(number)) => Suspect::Message(number),
@@ -633,22 +633,22 @@ impl Simulator {
         if self.chance(self.faults.deaths / 4) {
             return self.die(worker);
         }
-        let mut gathered = Gathered::default();
+        let mut outputs = OutputBuffer::default();
         let made = u64::from(self.rng.random_range(1..=count)).min(self.to_produce);
         let early = if self.rng.random_ratio(1, 3) { self.rng.random_range(0..=made) } else { 0 };
         for number in 0..made {
             if number == early && early > 0 {
                 // The next call takes long: what was made before goes on.
-                self.hand_over(worker, gathered.take(), early);
+                self.hand_over(worker, outputs.take(), early);
                 if self.chance(self.faults.deaths) {
                     return self.die(worker);
                 }
             }
             let hops = self.rng.random_range(3..12);
             let origin = self.new_origin();
-            self.output(worker, hops, &origin, &mut gathered);
+            self.output(worker, hops, &origin, &mut outputs);
         }
-        let outputs = gathered.take();
+        let outputs = outputs.take();
         self.to_produce -= if early < made { made - early } else { made };
         let result = if self.chance(self.faults.failures / 10) {
             Err(Failure::retryable("simulated"))
@@ -678,28 +678,28 @@ impl Simulator {
     }
 
     /// Some items have no origin, and some the same as others.
-    fn new_origin(&mut self) -> Origin {
+    fn new_origin(&mut self) -> ItemKey {
         let item = self.rng.random_range(0..100);
         (item < 40).then(|| format!("item {item}").into())
     }
 
     /// An output with a random route and size; the last hop goes nowhere new.
-    fn output(&mut self, worker: usize, hops: u64, origin: &Origin, gathered: &mut Gathered) {
+    fn output(&mut self, worker: usize, hops: u64, origin: &ItemKey, outputs: &mut OutputBuffer) {
         let routes = self.plan.steps[self.router.place_of(worker).0].routes.len();
         let token = Token { id: self.next_token, hops };
         self.next_token += 1;
         let size = [0, 10, 200][self.rng.random_range(0..3)];
         let route = self.rng.random_range(0..routes) as u32;
         // Messages with an origin travel alone, the others in packs.
-        gathered.push_payload(route, origin.clone(), token.payload(size));
+        outputs.push_payload(route, origin.clone(), token.payload(size));
     }
 
     fn emit(
         &mut self,
         worker: usize,
         hops: u64,
-        origin: &Origin,
-        gathered: &mut Gathered,
+        origin: &ItemKey,
+        outputs: &mut OutputBuffer,
     ) -> usize {
         let step = &self.plan.steps[self.router.place_of(worker).0];
         if step.routes.is_empty() || hops == 0 {
@@ -707,12 +707,12 @@ impl Simulator {
         }
         let most = if step.routes.iter().any(|route| route.feedback) { 2 } else { 4 };
         let count = self.rng.random_range(0..most);
-        (0..count).for_each(|_| self.output(worker, hops - 1, origin, gathered));
+        (0..count).for_each(|_| self.output(worker, hops - 1, origin, outputs));
         count
     }
 
-    fn work(&mut self, worker: usize, parcels: Vec<Parcel>) {
-        let messages: Vec<Message> = parcels.into_iter().flat_map(Parcel::into_messages).collect();
+    fn work(&mut self, worker: usize, batches: Vec<Batch>) {
+        let messages: Vec<Message> = batches.into_iter().flat_map(Batch::into_messages).collect();
         assert!(self.workers[worker].alive && !self.workers[worker].finished);
         self.check_least_recently_used(worker, messages.len());
         self.check_order(worker, &messages);
@@ -726,13 +726,13 @@ impl Simulator {
         if self.chance(self.faults.deaths) {
             return self.die(worker);
         }
-        let mut gathered = Gathered::default();
+        let mut outputs = OutputBuffer::default();
         let mut completions: Vec<Completion> = Vec::new();
         let mut at = self.workers[worker].busy_until.max(self.now);
         for message in messages {
             if !completions.is_empty() && self.rng.random_ratio(1, 20) {
                 // This call takes long: what is done before it is told.
-                let (completions, outputs) = (std::mem::take(&mut completions), gathered.take());
+                let (completions, outputs) = (std::mem::take(&mut completions), outputs.take());
                 self.send_at(at, Some(worker), Input::Done { worker, completions, outputs });
             }
             let token = Token::of(&message.payload);
@@ -747,7 +747,7 @@ impl Simulator {
             if outcome == Outcome::Done {
                 let times = self.committed.get_mut(&token.id).expect("I2: it was never committed");
                 *times += 1;
-                emitted = self.emit(worker, token.hops, &message.origin, &mut gathered);
+                emitted = self.emit(worker, token.hops, &message.origin, &mut outputs);
             }
             let silent = u32::from(emitted == 0);
             let one = Completion { first: message.id, count: 1, outcome, silent, busy };
@@ -764,7 +764,7 @@ impl Simulator {
                 _ => completions.push(one),
             }
         }
-        let outputs = gathered.take();
+        let outputs = outputs.take();
         self.workers[worker].busy_until = at;
         self.send_at(at, Some(worker), Input::Done { worker, completions, outputs });
     }
@@ -810,7 +810,7 @@ impl Simulator {
         self.check_shown();
         for worker in &self.router.workers {
             assert!(worker.in_hand_count <= 1024, "I3: too much in hand");
-            let in_hand: usize = worker.in_hand.iter().map(Parcel::count).sum();
+            let in_hand: usize = worker.in_hand.iter().map(Batch::count).sum();
             assert_eq!(worker.in_hand_count, in_hand);
         }
     }
@@ -820,7 +820,7 @@ impl Simulator {
         let Router { steps, workers, .. } = &self.router;
         let sent: u64 = steps.iter().flat_map(|step| &step.sent).sum();
         let received: u64 = steps.iter().map(|step| step.counts.received).sum();
-        let held = workers.iter().flat_map(|worker| &worker.held).map(|held| held.parcel.count());
+        let held = workers.iter().flat_map(|worker| &worker.held).map(|held| held.batch.count());
         assert_eq!(sent, received + held.sum::<usize>() as u64, "sent = received + held");
         for step in steps {
             let hands = step.workers.iter().map(|worker| workers[*worker].in_hand_count);

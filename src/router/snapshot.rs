@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Phase, ProducerState, Router, State, Step, Worker};
 use crate::event::{Snapshot, StepStatus, WorkerState, WorkerStatus};
-use crate::message::batch::Parcel;
+use crate::message::batch::Batch;
 
 impl Router {
     /// Where the run stands.
@@ -76,8 +76,8 @@ impl Router {
         let (mut counts, mut bytes) = (vec![0; step.routes.len()], 0);
         for held in step.workers.iter().flat_map(|index| &self.workers[*index].held) {
             if let Some(route) = step.routes.iter().position(|route| route.to == held.to) {
-                counts[route] += held.parcel.count() as u64;
-                bytes += held.parcel.len() as u64;
+                counts[route] += held.batch.count() as u64;
+                bytes += held.batch.len() as u64;
             }
         }
         (counts, bytes)
@@ -101,8 +101,8 @@ impl Worker {
             state,
             since: now.saturating_sub(self.since),
             in_hand: self.in_hand_count,
-            message: oldest.map(Parcel::first),
-            origin: oldest.and_then(|parcel| parcel.origin().cloned()),
+            message: oldest.map(Batch::first),
+            origin: oldest.and_then(|batch| batch.origin().cloned()),
             busy_time: self.busy,
         })
     }

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Batches, Router, State};
+use super::{Action, Batching, Router, State};
 use crate::event::Cause;
-use crate::message::Origin;
-use crate::message::batch::Parcel;
+use crate::message::ItemKey;
+use crate::message::batch::Batch;
 
 /// One attempt of a step on one message, or one turn of a producer.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub(crate) struct Span {
     pub(crate) calls: u32,
     /// From 1.
     pub(crate) attempt: u32,
-    pub(crate) origin: Origin,
+    pub(crate) origin: ItemKey,
     /// When it came into the step's queue, or came back there to be repeated.
     pub(crate) queued_at: Duration,
     pub(crate) given_at: Duration,
@@ -56,7 +56,7 @@ pub(super) struct Attempt<'a> {
     pub(super) message: u64,
     /// From 0.
     pub(super) attempt: u32,
-    pub(super) origin: &'a Origin,
+    pub(super) origin: &'a ItemKey,
     /// None if nobody has told it.
     pub(super) busy: Option<Duration>,
     pub(super) outcome: &'static str,
@@ -86,9 +86,9 @@ impl Marks {
         Self { traced: false, open, busy_until, one_thread, spans: Vec::new() }
     }
 
-    fn each(&mut self, parcel: &Parcel, mut mark: impl FnMut(&mut HashMap<u64, Mark>, u64)) {
-        if self.traced || parcel.origin().is_some() {
-            let numbers = (parcel.first()..).take(parcel.count());
+    fn each(&mut self, batch: &Batch, mut mark: impl FnMut(&mut HashMap<u64, Mark>, u64)) {
+        if self.traced || batch.origin().is_some() {
+            let numbers = (batch.first()..).take(batch.count());
             numbers.for_each(|number| mark(&mut self.open, number));
         }
     }
@@ -140,21 +140,21 @@ impl Router {
     }
 
     pub(super) fn mark_times(&mut self) {
-        let one_thread = self.batches != Batches::Adaptive;
+        let one_thread = self.batching != Batching::Adaptive;
         self.marks.get_or_insert_with(|| Marks::new(one_thread));
     }
 
     /// The messages have come into the queue of their step.
-    pub(super) fn mark_queued(&mut self, parcel: &Parcel) {
+    pub(super) fn mark_queued(&mut self, batch: &Batch) {
         let now = self.now;
         let Some(marks) = &mut self.marks else { return };
-        marks.each(parcel, |open, number| {
+        marks.each(batch, |open, number| {
             open.insert(number, Mark { queued_at: now, given_at: None });
         });
     }
 
     /// The message has come there alone, to be tried again.
-    pub(super) fn mark_requeued(&mut self, message: u64, origin: &Origin) {
+    pub(super) fn mark_requeued(&mut self, message: u64, origin: &ItemKey) {
         let now = self.now;
         if let Some(marks) = &mut self.marks
             && (marks.traced || origin.is_some())
@@ -164,10 +164,10 @@ impl Router {
     }
 
     /// A worker has been given them.
-    pub(super) fn mark_given(&mut self, parcels: &[Parcel], now: Duration) {
+    pub(super) fn mark_given(&mut self, batches: &[Batch], now: Duration) {
         let Some(marks) = &mut self.marks else { return };
-        for parcel in parcels {
-            marks.each(parcel, |open, number| {
+        for batch in batches {
+            marks.each(batch, |open, number| {
                 if let Some(mark) = open.get_mut(&number) {
                     mark.given_at = Some(now);
                 }
@@ -214,7 +214,7 @@ impl Router {
     pub(super) fn mark_done(
         &mut self,
         worker: usize,
-        parcels: &[Parcel],
+        batches: &[Batch],
         busy: Duration,
         count: u32,
     ) {
@@ -223,19 +223,19 @@ impl Router {
         }
         let busy = busy / count.max(1);
         let step = self.workers[worker].step;
-        for parcel in parcels {
-            for message in (parcel.first()..).take(parcel.count()) {
-                let origin = parcel.origin().cloned();
+        for batch in batches {
+            for message in (batch.first()..).take(batch.count()) {
+                let origin = batch.origin().cloned();
                 // One that was tried before travels alone.
-                let attempt = match parcel {
-                    Parcel::One(message) => message.attempt,
-                    Parcel::Many { .. } => 0,
+                let attempt = match batch {
+                    Batch::One(message) => message.attempt,
+                    Batch::Many { .. } => 0,
                 };
                 let (worker, busy, outcome) = (Some(worker), Some(busy), "done");
                 let (origin, cause) = (&origin, None);
                 let end = Attempt { step, worker, message, attempt, origin, busy, outcome, cause };
                 let ran = self.mark_ended(&end);
-                if let Parcel::One(message) = parcel {
+                if let Batch::One(message) = batch {
                     self.record_done(step, message, ran);
                 }
             }
@@ -243,17 +243,17 @@ impl Router {
     }
 
     /// These messages of the step were dropped, in the hands of a worker or before.
-    pub(super) fn mark_dropped(&mut self, step: usize, worker: Option<usize>, parcel: &Parcel) {
-        for message in (parcel.first()..).take(parcel.count()) {
-            let origin = &parcel.origin().cloned();
-            let attempt = match parcel {
-                Parcel::One(message) => message.attempt,
-                Parcel::Many { .. } => 0,
+    pub(super) fn mark_dropped(&mut self, step: usize, worker: Option<usize>, batch: &Batch) {
+        for message in (batch.first()..).take(batch.count()) {
+            let origin = &batch.origin().cloned();
+            let attempt = match batch {
+                Batch::One(message) => message.attempt,
+                Batch::Many { .. } => 0,
             };
             let (busy, outcome, cause) = (None, "dropped", None);
             let end = Attempt { step, worker, message, attempt, origin, busy, outcome, cause };
             let ran = self.mark_ended(&end);
-            if let Parcel::One(message) = parcel {
+            if let Batch::One(message) = batch {
                 self.record_dropped(step, message, ran);
             }
         }

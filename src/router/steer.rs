@@ -4,17 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Batches, Phase, Router, State, Steer, Worker};
+use super::{Action, Batching, ControlRequest, Phase, Router, State, Worker};
 use crate::event::Event;
-use crate::message::batch::Parcel;
-use crate::message::{Message, Origin, Payload};
+use crate::message::batch::Batch;
+use crate::message::{ItemKey, Message, Payload};
 
 /// The most workers that a step can be given.
 const MOST_WORKERS: usize = 256;
 
 /// The workers of a step whose number somebody has set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Staff {
+pub(super) struct WorkerTarget {
     /// The time that they had before `since`, all of them together.
     before: Duration,
     since: Duration,
@@ -27,15 +27,15 @@ impl Router {
     ///
     /// # Errors
     /// Why it cannot be done, in words; then nothing has changed.
-    pub(crate) fn steer(&mut self, steer: Steer, now: Duration) -> Result<(), String> {
+    pub(crate) fn steer(&mut self, steer: ControlRequest, now: Duration) -> Result<(), String> {
         if self.over {
             return Err("the run is over".to_owned());
         }
         match steer {
-            Steer::Pause { step } => self.pause(step),
-            Steer::Resume { step } => self.resume(step),
-            Steer::SetWorkers { step, workers } => self.set_workers(step, workers, now),
-            Steer::Requeue { step, entry, origin, payload } => {
+            ControlRequest::Pause { step } => self.pause(step),
+            ControlRequest::Resume { step } => self.resume(step),
+            ControlRequest::SetWorkers { step, workers } => self.set_workers(step, workers, now),
+            ControlRequest::Requeue { step, entry, origin, payload } => {
                 self.requeue(step, entry, origin, payload, now)
             }
         }
@@ -102,7 +102,7 @@ impl Router {
             Some(format!("\"{name}\" is a producer: it has one worker"))
         } else if step.single && workers > 1 {
             Some(format!("\"{name}\" can have one worker only: its class writes one product"))
-        } else if self.batches != Batches::Adaptive {
+        } else if self.batching != Batching::Adaptive {
             Some("in the sequential mode each step has one worker".to_owned())
         } else if !(1..=MOST_WORKERS).contains(&workers) {
             let hint = if workers == 0 { "; to have it do nothing, pause it" } else { "" };
@@ -117,13 +117,13 @@ impl Router {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let staff = self.steps[index].staff.unwrap_or(Staff {
+        let staff = self.steps[index].staff.unwrap_or(WorkerTarget {
             before: Duration::ZERO,
             since: Duration::ZERO,
             now: self.steps[index].most,
             most: self.steps[index].most,
         });
-        self.steps[index].staff = Some(Staff {
+        self.steps[index].staff = Some(WorkerTarget {
             before: staff.time(now),
             since: now,
             now: workers,
@@ -221,7 +221,7 @@ impl Router {
         &mut self,
         index: usize,
         entry: String,
-        origin: Origin,
+        origin: ItemKey,
         payload: Payload,
         now: Duration,
     ) -> Result<(), String> {
@@ -247,7 +247,7 @@ impl Router {
         self.mark_requeued(message.id, &message.origin);
         self.order_requeued(message.id, index);
         match self.order_in_queue(index, message.id) {
-            Some(place) => self.steps[index].queue.insert(place, Parcel::One(message)),
+            Some(place) => self.steps[index].queue.insert(place, Batch::One(message)),
             None => self.steps[index].queue.delay(message, now, None),
         }
         self.groups.enter(group, 1);
@@ -257,7 +257,7 @@ impl Router {
     }
 }
 
-impl Staff {
+impl WorkerTarget {
     /// The time that all of them together had by `now`.
     fn time(self, now: Duration) -> Duration {
         self.before + now.saturating_sub(self.since) * self.now as u32

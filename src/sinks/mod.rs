@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use crate::base::path_name::name_of_path;
 use crate::event::{Event, Level, Snapshot};
-use crate::router::{Casualty, Input, Record, Router, Span};
+use crate::router::{FailedInput, Input, Record, Router, Span};
 use crate::stage::notes::Note;
 use crate::status::stream::Stream;
-use journal::{Closed, Journal};
-use quarantine::{Keeper, Kept};
+use journal::{Journal, JournalSummary};
+use quarantine::{QuarantineSummary, QuarantineWriter};
 use trace::Trace;
 
 /// Time between progress events.
@@ -26,9 +26,9 @@ const MOST_DIRECTORIES: usize = 1000;
 const ELSEWHERE: &str = "other directories";
 
 /// Carries what the router tells to the observers, and what failed to quarantine.
-pub(crate) struct Outlet {
+pub(crate) struct RunSinks {
     stream: Stream,
-    keeper: Keeper,
+    keeper: QuarantineWriter,
     journal: Option<Journal>,
     trace: Option<Trace>,
     next_progress: Duration,
@@ -39,14 +39,14 @@ pub(crate) struct Outlet {
 }
 
 /// What is left when the run has ended.
-pub(crate) struct Left {
-    pub(crate) kept: Kept,
-    pub(crate) journal: Closed,
+pub(crate) struct SinkReport {
+    pub(crate) kept: QuarantineSummary,
+    pub(crate) journal: JournalSummary,
     pub(crate) products: BTreeMap<String, u64>,
 }
 
-impl Outlet {
-    pub(crate) fn new(stream: Stream, keeper: Keeper, journal: Option<Journal>) -> Self {
+impl RunSinks {
+    pub(crate) fn new(stream: Stream, keeper: QuarantineWriter, journal: Option<Journal>) -> Self {
         Self {
             stream,
             keeper,
@@ -74,13 +74,13 @@ impl Outlet {
     }
 
     /// Takes out of a producer's report what the journal has as done.
-    pub(crate) fn screen(&mut self, mut input: Input, router: &Router) -> Input {
+    pub(crate) fn skip_completed(&mut self, mut input: Input, router: &Router) -> Input {
         let Some(journal) = &mut self.journal else { return input };
         if let Input::Produced { worker, outputs, .. } | Input::Finished { worker, outputs, .. } =
             &mut input
             && router.is_producer(*worker)
         {
-            let events = journal.screen(&router.step_name(*worker), outputs);
+            let events = journal.skip_completed(&router.step_name(*worker), outputs);
             events.into_iter().for_each(|event| self.tell(event));
         }
         input
@@ -143,8 +143,8 @@ impl Outlet {
         *self.products.entry(counted).or_default() += 1;
     }
 
-    pub(crate) fn quarantine(&mut self, casualty: Casualty) {
-        self.keeper.keep(casualty);
+    pub(crate) fn quarantine(&mut self, failed_input: FailedInput) {
+        self.keeper.keep(failed_input);
     }
 
     /// Tells where the run stands, if it is time to.
@@ -165,7 +165,7 @@ impl Outlet {
     }
 
     /// Waits until every failed input is kept and every record is written.
-    pub(crate) fn finish(self, router: &Router) -> Left {
+    pub(crate) fn finish(self, router: &Router) -> SinkReport {
         let verdict = router.verdict();
         if let Some(Err(error)) = self.trace.map(Trace::finish) {
             // The run itself is not affected.
@@ -177,6 +177,6 @@ impl Outlet {
             kept.remove(router.requeued());
         }
         let journal = self.journal.map(|journal| journal.finish(verdict.name()));
-        Left { kept, journal: journal.unwrap_or_default(), products: self.products }
+        SinkReport { kept, journal: journal.unwrap_or_default(), products: self.products }
     }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::failure::{Failure, Result};
 use crate::base::nearest::nearest;
 use crate::message::Codec;
-use crate::message::output::Gathered;
+use crate::message::output::OutputBuffer;
 use data::Data;
 
 /// Where a worker stands: its step, its number, the names of the next steps.
@@ -374,7 +374,7 @@ pub struct Emitter<'a, T: Data> {
     message: u64,
     /// Whether each value is asked for its own origin (producers).
     names_origins: bool,
-    gathered: &'a mut Gathered,
+    outputs: &'a mut OutputBuffer,
     marker: std::marker::PhantomData<fn(T)>,
 }
 
@@ -431,7 +431,7 @@ impl<T: Data> Emitter<'_, T> {
             None => None,
         };
         let codec = self.context.next_codecs[route];
-        self.gathered.push(route as u32, origin, |header| value.write_to(codec, header))
+        self.outputs.push(route as u32, origin, |header| value.write_to(codec, header))
     }
 }
 
@@ -454,7 +454,7 @@ pub(crate) struct Outputs<'a> {
     pub(crate) message: u64,
     /// Whether each value is asked for its own origin (producers).
     pub(crate) names_origins: bool,
-    pub(crate) gathered: &'a mut Gathered,
+    pub(crate) outputs: &'a mut OutputBuffer,
 }
 
 impl Outputs<'_> {
@@ -464,7 +464,7 @@ impl Outputs<'_> {
             origin: self.origin,
             message: self.message,
             names_origins: self.names_origins,
-            gathered: self.gathered,
+            outputs: self.outputs,
             marker: std::marker::PhantomData,
         }
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::path_name::as_text;
 use crate::event::counts::in_seconds;
 use crate::event::summary::Report;
-use crate::event::{Cause, Event, Level, Opened, Snapshot, Told};
+use crate::event::{Cause, Event, EventRecord, Level, Opened, Snapshot};
 use crate::plan::OnError;
 
 pub use sentence::bottleneck;
@@ -144,7 +144,7 @@ pub struct ProductLine {
 
 impl Status {
     /// Takes one event in.
-    pub fn apply(&mut self, told: &Told) {
+    pub fn apply(&mut self, told: &EventRecord) {
         self.number = told.number;
         self.at = told.at;
         match &told.event {
@@ -189,7 +189,7 @@ impl Status {
         }
     }
 
-    fn failed(&mut self, told: &Told) {
+    fn failed(&mut self, told: &EventRecord) {
         let Event::Failed { step, worker, origin, attempt, cause, failure, policy, entry, .. } =
             &told.event
         else {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{History, Status, View};
-use crate::event::{Event, Told};
+use crate::event::{Event, EventRecord};
 
 /// So many events are kept.
 const MOST_EVENTS: usize = 1 << 16;
@@ -32,7 +32,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Kept {
-    events: VecDeque<Arc<Told>>,
+    events: VecDeque<Arc<EventRecord>>,
     bytes: usize,
     /// The number of the last event.
     last: u64,
@@ -51,7 +51,7 @@ pub struct Watcher {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     /// An event.
-    Event(Arc<Told>),
+    Event(Arc<EventRecord>),
     /// So many events are not kept any more; the next one follows them.
     Missed(u64),
     /// Nothing new came in time.
@@ -83,7 +83,7 @@ impl Stream {
         }
         kept.ended = matches!(event, Event::Ended(_) | Event::Error { .. });
         kept.last += 1;
-        let told = Arc::new(Told { number: kept.last, at, event });
+        let told = Arc::new(EventRecord { number: kept.last, at, event });
         kept.status.apply(&told);
         kept.push(told);
         drop(kept);
@@ -122,7 +122,7 @@ impl Stream {
 }
 
 impl Kept {
-    fn push(&mut self, told: Arc<Told>) {
+    fn push(&mut self, told: Arc<EventRecord>) {
         self.bytes += size(&told);
         self.events.push_back(told);
         while self.events.len() > MOST_EVENTS || self.bytes > MOST_BYTES {
@@ -142,7 +142,7 @@ impl Kept {
 }
 
 /// About how many bytes an event takes: those of the texts that can be long.
-fn size(told: &Told) -> usize {
+fn size(told: &EventRecord) -> usize {
     const LEAST: usize = 256;
     LEAST
         + match &told.event {
@@ -190,7 +190,7 @@ impl Watcher {
     }
 
     /// The events from here to the end; those that are not kept any more are left out.
-    pub fn events(mut self) -> impl Iterator<Item = Arc<Told>> {
+    pub fn events(mut self) -> impl Iterator<Item = Arc<EventRecord>> {
         std::iter::from_fn(move || {
             loop {
                 match self.next(None) {

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use crate::base::failure::Result;
 use crate::message::Message;
-use crate::message::batch::Parcel;
-use crate::message::output::Gathered;
+use crate::message::batch::Batch;
+use crate::message::output::OutputBuffer;
 use crate::router::Outcome;
 use crate::stage::notes::Note;
 use crate::stage::registry::{Build, Task};
 use crate::stage::{Context, Next, Outputs, notes};
 
 use super::catch::{Caught, guarded};
-use super::outbox::{Desk, Sink};
+use super::outbox::{Outbox, Sink};
 use super::tally::{SHORTEST, STRIDE};
 
 /// What is known of a call's input.
@@ -36,7 +36,7 @@ pub(crate) struct Worker {
     context: Context,
     task: Box<dyn Task>,
     /// What the present call has emitted.
-    emitted: Gathered,
+    emitted: OutputBuffer,
 }
 
 impl Worker {
@@ -52,7 +52,7 @@ impl Worker {
         });
         let made = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")));
         let task = made.inspect_err(|_| notes::rewind(0))?;
-        Ok(Self { context, task, emitted: Gathered::default() })
+        Ok(Self { context, task, emitted: OutputBuffer::default() })
     }
 
     /// What `init` has made known, and how many messages the producer expects to emit.
@@ -70,17 +70,17 @@ impl Worker {
     /// That of a report.
     pub(crate) fn work<S: Sink>(
         &mut self,
-        parcels: Vec<Parcel>,
-        desk: &Desk<S>,
+        batches: Vec<Batch>,
+        desk: &Outbox<S>,
         begin: impl Fn(u64) -> bool,
         rest: impl Fn(),
     ) -> std::result::Result<(), S::Error> {
-        desk.open(parcels.iter().map(Parcel::count).sum::<usize>() > 1);
+        desk.open(batches.iter().map(Batch::count).sum::<usize>() > 1);
         // Nothing waits for what the shortest calls of a last step have done: a few of them are
         // put on the desk together.
         let is_last = self.context.next_steps.is_empty();
         let (mut done, mut stride) = (Vec::new(), 1);
-        for message in parcels.into_iter().flat_map(Parcel::into_messages) {
+        for message in batches.into_iter().flat_map(Batch::into_messages) {
             if !begin(message.id) {
                 break;
             }
@@ -125,7 +125,7 @@ impl Worker {
         &mut self,
         count: u32,
         slice: Duration,
-        desk: &Desk<S>,
+        desk: &Outbox<S>,
     ) -> std::result::Result<(), S::Error> {
         desk.open(count > 1);
         let start = Instant::now();
@@ -159,7 +159,10 @@ impl Worker {
     ///
     /// # Errors
     /// That of the report.
-    pub(crate) fn finish<S: Sink>(&mut self, desk: &Desk<S>) -> std::result::Result<(), S::Error> {
+    pub(crate) fn finish<S: Sink>(
+        &mut self,
+        desk: &Outbox<S>,
+    ) -> std::result::Result<(), S::Error> {
         let finished = self.guarded(NO_INPUT, |task, emitted| task.finish(emitted));
         let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
         if result.is_err() {
@@ -174,8 +177,8 @@ impl Worker {
         call: impl FnOnce(&mut dyn Task, &mut Outputs<'_>) -> Result<R>,
     ) -> std::result::Result<Result<R>, Caught> {
         let Input { message, origin, names_origins } = input;
-        let Self { context, task, emitted: gathered } = self;
-        let mut outputs = Outputs { context, origin, message, names_origins, gathered };
+        let Self { context, task, emitted: outputs } = self;
+        let mut outputs = Outputs { context, origin, message, names_origins, outputs };
         guarded(|| call(task.as_mut(), &mut outputs))
     }
 }
@@ -222,15 +225,15 @@ mod tests {
         }
     }
 
-    fn parcel(id: u64, number: i64) -> Parcel {
+    fn batch(id: u64, number: i64) -> Batch {
         let payload = number.to_payload(Codec::Bincode).unwrap();
-        Parcel::One(Message { id, attempt: 0, origin: None, payload })
+        Batch::One(Message { id, attempt: 0, origin: None, payload })
     }
 
-    /// What the worker reports on the parcels.
-    fn reports(worker: &mut Worker, parcels: Vec<Parcel>) -> (Vec<Completion>, Vec<Output>) {
-        let desk = Desk::new(Vec::new());
-        let Ok(()) = worker.work(parcels, &desk, |_| true, || ());
+    /// What the worker reports on the batches.
+    fn reports(worker: &mut Worker, batches: Vec<Batch>) -> (Vec<Completion>, Vec<Output>) {
+        let desk = Outbox::new(Vec::new());
+        let Ok(()) = worker.work(batches, &desk, |_| true, || ());
         let mut all = (Vec::new(), Vec::new());
         for report in desk.sink(std::mem::take) {
             let FromWorker::Done { completions, outputs } = report else { panic!("{report:?}") };
@@ -241,8 +244,8 @@ mod tests {
     }
 
     fn work(worker: &mut Worker, numbers: &[i64]) -> (Vec<Completion>, Vec<Output>) {
-        let parcels = (1..).zip(numbers).map(|(id, number)| parcel(id, *number)).collect();
-        reports(worker, parcels)
+        let batches = (1..).zip(numbers).map(|(id, number)| batch(id, *number)).collect();
+        reports(worker, batches)
     }
 
     /// Workers in every language reproduce these transcripts.
@@ -277,14 +280,14 @@ mod tests {
             let next_codecs = vec![Codec::Bincode; 2];
             let context = Context { next_steps, next_codecs, ..context() };
             let mut worker = Worker::new(&build_stage(|| Emits), context).unwrap();
-            let parcels = (1..).zip(calls).map(|(id, Told { origin, sends })| {
+            let batches = (1..).zip(calls).map(|(id, Told { origin, sends })| {
                 let payload = sends.to_string().to_payload(Codec::Bincode).unwrap();
-                Parcel::One(Message { id, attempt: 0, origin: origin.map(Into::into), payload })
+                Batch::One(Message { id, attempt: 0, origin: origin.map(Into::into), payload })
             });
-            let (_, emitted) = reports(&mut worker, parcels.collect());
+            let (_, emitted) = reports(&mut worker, batches.collect());
             let emitted = emitted.into_iter().flat_map(|output| {
                 let route = output.route();
-                Parcel::new(0, output).into_messages().map(move |message| {
+                Batch::new(0, output).into_messages().map(move |message| {
                     let text = String::from_payload(message.payload, Codec::Bincode).unwrap();
                     (route, message.origin.map(|origin| origin.to_string()), text)
                 })
@@ -307,7 +310,7 @@ mod tests {
         let Outcome::Panicked(panic) = outcome_of(3) else { panic!("it should have panicked") };
         assert!(panic.to_string().contains("odd: 3"), "{panic}");
         assert!(panic.to_string().contains("worker/executor.rs"), "{panic}");
-        let emitted = outputs.into_iter().flat_map(|o| Parcel::new(0, o).into_messages());
+        let emitted = outputs.into_iter().flat_map(|o| Batch::new(0, o).into_messages());
         let numbers: Vec<i64> =
             emitted.map(|m| i64::from_payload(m.payload, Codec::Bincode).unwrap()).collect();
         assert_eq!(numbers, [2, 4]);
@@ -351,12 +354,12 @@ mod tests {
         let mut worker = Worker::new(&build_stage(|| Gatherer(0)), context()).unwrap();
         let (completions, _) = work(&mut worker, &[1, 2, 3, 4]);
         assert_eq!(completions.iter().map(|c| c.silent).sum::<u32>(), 4);
-        let desk = Desk::new(Vec::new());
+        let desk = Outbox::new(Vec::new());
         let Ok(()) = worker.finish(&desk);
         let Some(FromWorker::Finished { result: Ok(()), outputs }) = desk.sink(Vec::pop) else {
             panic!("it should have finished")
         };
-        let sum = Parcel::new(0, outputs[0].clone()).into_messages().next().unwrap();
+        let sum = Batch::new(0, outputs[0].clone()).into_messages().next().unwrap();
         assert_eq!(i64::from_payload(sum.payload, Codec::Bincode), Ok(7));
     }
 

@@ -12,7 +12,7 @@ use super::reporter;
 use super::reporter::Look;
 use super::tally::Tally;
 use crate::base::failure::Result;
-use crate::message::output::Gathered;
+use crate::message::output::OutputBuffer;
 use crate::protocol::wire::FromWorker;
 use crate::router::{Outcome, Production};
 use crate::stage::notes::Note;
@@ -41,11 +41,11 @@ impl Sink for Link {
 }
 
 /// See the module's documentation.
-pub(crate) struct Desk<S>(Mutex<Open<S>>);
+pub(crate) struct Outbox<S>(Mutex<Open<S>>);
 
 struct Open<S> {
     sink: S,
-    gathered: Gathered,
+    outputs: OutputBuffer,
     notes: Vec<Note>,
     /// Whether the batch or the grant is of more than one call.
     several: bool,
@@ -62,12 +62,12 @@ struct Open<S> {
     seen: u64,
 }
 
-impl<S: Sink> Desk<S> {
+impl<S: Sink> Outbox<S> {
     pub(crate) fn new(sink: S) -> Self {
         let (tally, zero) = (Tally::new(), Duration::ZERO);
         Self(Mutex::new(Open {
             sink,
-            gathered: Gathered::default(),
+            outputs: OutputBuffer::default(),
             notes: Vec::new(),
             several: false,
             reported: tally.clock(),
@@ -109,7 +109,7 @@ impl<S: Sink> Desk<S> {
         &self,
         done: &mut Vec<u64>,
         failed: Option<(u64, Outcome)>,
-        emitted: &mut Gathered,
+        emitted: &mut OutputBuffer,
         rest: &impl Fn(),
     ) -> std::result::Result<usize, S::Error> {
         let mut open = self.lock();
@@ -118,7 +118,7 @@ impl<S: Sink> Desk<S> {
             timed |= open.tally.add(id, outcome, true);
         }
         open.take_in(emitted);
-        let full = open.gathered.count() >= REPORT_OUTPUTS || open.gathered.bytes() >= REPORT_BYTES;
+        let full = open.outputs.count() >= REPORT_OUTPUTS || open.outputs.bytes() >= REPORT_BYTES;
         if full || (timed && open.tally.since(open.reported) >= REPORT_AFTER) {
             rest();
             open.report_done()?;
@@ -139,18 +139,18 @@ impl<S: Sink> Desk<S> {
     }
 
     /// The producer was called, and has more; all calls of the grant took `busy`.
-    pub(crate) fn called(&self, emitted: &mut Gathered, busy: Duration) {
+    pub(crate) fn called(&self, emitted: &mut OutputBuffer, busy: Duration) {
         let mut open = self.lock();
         open.take_in(emitted);
         open.calls += 1;
         open.busy = busy;
     }
 
-    /// As [`Desk::called`], for the last time with this grant.
+    /// As [`Outbox::called`], for the last time with this grant.
     pub(crate) fn produced(
         &self,
         next: Result<Next>,
-        emitted: &mut Gathered,
+        emitted: &mut OutputBuffer,
         busy: Duration,
     ) -> std::result::Result<(), S::Error> {
         let mut open = self.lock();
@@ -164,11 +164,11 @@ impl<S: Sink> Desk<S> {
     pub(crate) fn finished(
         &self,
         result: Result<()>,
-        emitted: &mut Gathered,
+        emitted: &mut OutputBuffer,
     ) -> std::result::Result<(), S::Error> {
         let mut open = self.lock();
         open.take_in(emitted);
-        let outputs = open.gathered.take();
+        let outputs = open.outputs.take();
         open.tell_notes()?;
         open.sink.send(FromWorker::Finished { result, outputs })
     }
@@ -181,13 +181,13 @@ impl<S: Sink> Open<S> {
     }
 
     /// A call has ended.
-    fn take_in(&mut self, emitted: &mut Gathered) {
+    fn take_in(&mut self, emitted: &mut OutputBuffer) {
         if self.several && self.seen == self.ended {
             // It took long enough for the other thread to fall asleep, and so may the next one.
             reporter::wake();
         }
         self.ended += 1;
-        self.gathered.absorb(emitted);
+        self.outputs.absorb(emitted);
         if notes::count() > 0 {
             self.notes.extend(notes::take());
         }
@@ -206,7 +206,7 @@ impl<S: Sink> Open<S> {
         if completions.is_empty() {
             return Ok(());
         }
-        let outputs = self.gathered.take();
+        let outputs = self.outputs.take();
         self.tell_notes()?;
         self.sink.send(FromWorker::Done { completions, outputs })?;
         self.tally.restart();
@@ -222,7 +222,7 @@ impl<S: Sink> Open<S> {
         let busy = self.busy.saturating_sub(self.told);
         self.told = self.busy;
         let production = Production { result, calls: std::mem::take(&mut self.calls), busy };
-        let outputs = self.gathered.take();
+        let outputs = self.outputs.take();
         self.tell_notes()?;
         self.sink.send(FromWorker::Produced { production, outputs })
     }
@@ -236,13 +236,13 @@ impl<S: Sink> Open<S> {
         if completions.is_empty() {
             return Ok(());
         }
-        let outputs = self.gathered.take();
+        let outputs = self.outputs.take();
         self.tell_notes()?;
         self.sink.send(FromWorker::Done { completions, outputs })
     }
 }
 
-impl<S: Sink + Send> Look for Desk<S> {
+impl<S: Sink + Send> Look for Outbox<S> {
     fn look(&self) -> bool {
         let mut guard = match self.0.try_lock() {
             Ok(guard) => guard,
@@ -285,21 +285,21 @@ mod tests {
         }
     }
 
-    fn emitted(count: usize) -> Gathered {
-        let mut gathered = Gathered::default();
+    fn emitted(count: usize) -> OutputBuffer {
+        let mut outputs = OutputBuffer::default();
         for _ in 0..count {
-            gathered.push_payload(0, None, Payload { header: vec![1].into(), buffers: Vec::new() });
+            outputs.push_payload(0, None, Payload { header: vec![1].into(), buffers: Vec::new() });
         }
-        gathered
+        outputs
     }
 
-    fn reports(desk: &Desk<Vec<FromWorker>>) -> Vec<FromWorker> {
+    fn reports(desk: &Outbox<Vec<FromWorker>>) -> Vec<FromWorker> {
         desk.sink(std::mem::take)
     }
 
     #[test]
     fn what_calls_have_emitted_goes_on_while_the_next_one_takes_long() {
-        let desk = Desk::new(Vec::new());
+        let desk = Outbox::new(Vec::new());
         desk.open(true);
         desk.called(&mut emitted(2), Duration::from_micros(5));
         desk.called(&mut emitted(1), Duration::from_micros(9));
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn messages_that_are_done_do_not_wait_for_one_that_takes_long() {
-        let desk = Desk::new(Vec::new());
+        let desk = Outbox::new(Vec::new());
         desk.open(true);
         for id in 7..10 {
             let Ok(_) = desk.done(&mut vec![id], None, &mut emitted(1), &|| ());
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn what_a_long_call_has_emitted_goes_on_while_the_next_one_takes_long_too() {
         let (sink, reports) = mpsc::channel();
-        let desk = Arc::new(Desk::new(sink));
+        let desk = Arc::new(Outbox::new(sink));
         let _watched = reporter::watch(&desk);
         desk.open(true);
         reporter::await_sleep();

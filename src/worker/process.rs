@@ -38,7 +38,7 @@ pub(crate) const BEAT: Duration = Duration::from_secs(1);
 
 /// What a worker process needs to know.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Post {
+pub(crate) struct Assignment {
     pub(crate) place: Place,
     pub(crate) context: Context,
     pub(crate) class: String,
@@ -163,7 +163,7 @@ fn work(registry: &Registry) -> Result<u8, Failure> {
     let (text, file) = lifeline.receive_post()?;
     let page = Arc::new(Page::open(file)?);
     page.beat();
-    let Post { place, context, class, params, directory, memory_limit, .. } =
+    let Assignment { place, context, class, params, directory, memory_limit, .. } =
         serde_json::from_slice(&text)?;
     watch_over(lifeline.try_clone()?, Arc::clone(&page), directory.clone())?;
     segment::share_from_here();

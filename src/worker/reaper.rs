@@ -37,14 +37,14 @@ const FAREWELL: &str = "farewell";
 
 /// The program's side. The process is there from the first worker in Python on.
 #[derive(Default)]
-pub(crate) struct Keeper(Option<Process>);
+pub(crate) struct Reaper(Option<Process>);
 
 struct Process {
     child: Child,
     line: UnixStream,
 }
 
-impl Keeper {
+impl Reaper {
     /// Starts the process, if it does not run, and tells it of workers that lead these groups.
     ///
     /// # Errors

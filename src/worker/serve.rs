@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::executor::Worker;
-use super::outbox::{Desk, REPORT_AFTER};
+use super::outbox::{Outbox, REPORT_AFTER};
 use super::page::Page;
 use super::{reporter, usage};
 use crate::protocol::wire::{FromWorker, ToWorker};
@@ -74,13 +74,13 @@ pub(crate) fn serve(
     if !notes.is_empty() {
         link.send(FromWorker::Notes(notes))?;
     }
-    let desk = Arc::new(Desk::new(link));
+    let desk = Arc::new(Outbox::new(link));
     let _watched = reporter::watch(&desk);
     while !watch.is_over() {
         match desk.sink(Link::receive)? {
             ToWorker::Grant { count } => worker.produce(count, REPORT_AFTER, &desk)?,
-            ToWorker::Work(parcels) => {
-                worker.work(parcels, &desk, |message| watch.begin(message), || watch.rest())?;
+            ToWorker::Work(batches) => {
+                worker.work(batches, &desk, |message| watch.begin(message), || watch.rest())?;
             }
             ToWorker::Finish => worker.finish(&desk)?,
             ToWorker::Stop => break,

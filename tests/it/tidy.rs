@@ -44,8 +44,10 @@ const UPWARD: [(&str, &str); 7] = [
 ];
 
 /// Files that may be longer than 500 lines, and why.
-const LONG: [(&str, &str); 1] =
-    [("src/router/simulator.rs", "one simulation, told from its beginning to its end")];
+const LONG: [(&str, &str); 2] = [
+    ("src/router/simulator.rs", "one simulation, told from its beginning to its end"),
+    ("src/worker/supervisor/mod.rs", "to be cut in three: limits, launch, the loop"),
+];
 
 struct Source {
     path: String,

@@ -13,7 +13,7 @@ use serde_json::json;
 use tracing::warn;
 
 use crate::event::summary::Report;
-use crate::event::{Event, Told};
+use crate::event::{Event, EventRecord};
 
 /// Of what a slow reader has not taken, so many lines and bytes are kept.
 const MOST_LINES: usize = 10_000;
@@ -80,7 +80,7 @@ impl Events {
     }
 
     /// Takes an event, and never waits.
-    pub(crate) fn tell(&self, told: &Told) {
+    pub(crate) fn tell(&self, told: &EventRecord) {
         if let Ok(text) = serde_json::to_string(told) {
             self.shared.push(text, matches!(told.event, Event::Progress(_)));
         }

@@ -23,7 +23,7 @@ use super::{STOPPED, USAGE, complain, monitor, print, report, say, tell};
 use crate::event::Event;
 use crate::event::summary::{Report, Verdict};
 use crate::pipeline::{Mode, Pipeline, RunError};
-use crate::report::Chronicle;
+use crate::report::ReportData;
 use crate::status::stream::Seen;
 use driving_process::Driver;
 use events::Events;
@@ -85,18 +85,21 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
     // that needs more says so when it starts.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let mut progress = Progress::new(pipeline.plan(), &bars, args.quiet);
-    let mut chronicle = args.report.is_some().then(Chronicle::default);
-    let watchers =
-        Watchers { progress: &mut progress, sink: events.as_ref(), chronicle: chronicle.as_mut() };
+    let mut report_data = args.report.is_some().then(ReportData::default);
+    let watchers = Watchers {
+        progress: &mut progress,
+        sink: events.as_ref(),
+        report_data: report_data.as_mut(),
+    };
     let result = start_and_watch(pipeline, args, &bars, watchers);
     progress.finish();
     if let Some(events) = events {
         events.end(&result);
     }
     // Of a run that could not be started there is nothing to report.
-    let told = chronicle.filter(|chronicle| chronicle.run().is_some());
+    let told = report_data.filter(|report_data| report_data.run().is_some());
     let left = match (&args.report, told) {
-        (Some(file), Some(chronicle)) => report::leave(&chronicle, file),
+        (Some(file), Some(report_data)) => report::leave(&report_data, file),
         _ => Ok(()),
     };
     let whole = left.map_err(|error| say(format_args!("error: {error}"))).is_ok();
@@ -110,7 +113,7 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
 struct Watchers<'a> {
     progress: &'a mut Progress,
     sink: Option<&'a Events>,
-    chronicle: Option<&'a mut Chronicle>,
+    report_data: Option<&'a mut ReportData>,
 }
 
 fn start_and_watch(
@@ -119,7 +122,7 @@ fn start_and_watch(
     bars: &MultiProgress,
     watchers: Watchers<'_>,
 ) -> Result<Report, (u8, String)> {
-    let Watchers { progress, sink, mut chronicle } = watchers;
+    let Watchers { progress, sink, mut report_data } = watchers;
     let signals = signals::hear().and_then(|signals| {
         Driver::of(&args.driver)?.map_or(Ok(()), |driver| signals.attend(driver))?;
         Ok(signals)
@@ -145,8 +148,8 @@ fn start_and_watch(
                 if let Some(sink) = sink {
                     sink.missed(count);
                 }
-                if let Some(chronicle) = &mut chronicle {
-                    chronicle.missed(count);
+                if let Some(report_data) = &mut report_data {
+                    report_data.missed(count);
                 }
                 continue;
             }
@@ -156,8 +159,8 @@ fn start_and_watch(
         if let Some(sink) = sink {
             sink.tell(&told);
         }
-        if let Some(chronicle) = &mut chronicle {
-            chronicle.add(&told);
+        if let Some(report_data) = &mut report_data {
+            report_data.add(&told);
         }
         match &told.event {
             Event::Progress(snapshot) => {
@@ -171,8 +174,8 @@ fn start_and_watch(
             event => log::log(event, args.log_format),
         }
     }
-    if let Some(chronicle) = chronicle {
-        chronicle.catch_up(handle.stream().status());
+    if let Some(report_data) = report_data {
+        report_data.catch_up(handle.stream().status());
     }
     let result = handle.wait().map_err(|error| (STOPPED, error.to_string()));
     if let Some(monitor) = monitor {

@@ -19,14 +19,14 @@ use crate::python::end_questions;
 /// After a run was stopped at once, its end is waited for this long.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Hears the signals from now on; [`Heard::watch`] heeds them. Until then each ends the
+/// Hears the signals from now on; [`PendingSignals::watch`] heeds them. Until then each ends the
 /// program, and the interpreters that it asks: there is nothing to be finished. To call
 /// it again changes nothing.
 ///
 /// # Errors
 /// If the system refuses the signals or a thread.
-pub(crate) fn hear() -> io::Result<Heard> {
-    static HEARD: Mutex<Option<Heard>> = Mutex::new(None);
+pub(crate) fn hear() -> io::Result<PendingSignals> {
+    static HEARD: Mutex<Option<PendingSignals>> = Mutex::new(None);
     let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(heard) = &*heard {
         return Ok(heard.clone());
@@ -39,13 +39,13 @@ pub(crate) fn hear() -> io::Result<Heard> {
     std::thread::Builder::new().name("signals".into()).spawn(listen)?;
     let stop = move || heed(&received, survives_hang_up);
     std::thread::Builder::new().name("stop".into()).spawn(stop)?;
-    Ok(heard.insert(Heard(words)).clone())
+    Ok(heard.insert(PendingSignals(words)).clone())
 }
 
 /// Signals that wait for a run. All that the system could refuse has been asked
 /// for: a run that has begun is never given up for want of it.
 #[derive(Clone)]
-pub(crate) struct Heard(Sender<Word>);
+pub(crate) struct PendingSignals(Sender<Word>);
 
 enum Word {
     Signal(i32),
@@ -53,7 +53,7 @@ enum Word {
     Run(Box<Control>, Duration),
 }
 
-impl Heard {
+impl PendingSignals {
     /// The end of the driver is as good as two signals.
     ///
     /// # Errors

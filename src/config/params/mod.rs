@@ -12,9 +12,9 @@ use super::text::{Node, Tree};
 use crate::base::home;
 use crate::base::nearest::nearest;
 use crate::plan::diagnostic::{did_you_mean, quote};
-use crate::plan::findings::Report;
+use crate::plan::findings::Findings;
 use crate::plan::model::STEP;
-use crate::plan::spec::{Origin, words};
+use crate::plan::spec::{SourceSpan, words};
 use crate::stage::registry::Class;
 use validate::{Fault, faults, integers, only_text, properties};
 
@@ -118,7 +118,7 @@ impl<'d> Params<'d> {
         class: &Class,
         python: Option<&InPython>,
         step: usize,
-        report: &mut Report<'_>,
+        report: &mut Findings<'_>,
     ) -> Value {
         let params = self.merged(class);
         let faults = faults(class.schema(), &params);
@@ -156,7 +156,7 @@ impl<'d> Params<'d> {
         name: &str,
         section: &Value,
         step: usize,
-        report: &mut Report<'_>,
+        report: &mut Findings<'_>,
     ) {
         let Some(known) = known else { return };
         for odd in sections::odd(known, name, section) {
@@ -171,7 +171,7 @@ impl<'d> Params<'d> {
     }
 
     /// A class in another language need not declare all that it takes.
-    fn undeclared(&self, fault: &Fault, class: &Class, step: usize, report: &mut Report<'_>) {
+    fn undeclared(&self, fault: &Fault, class: &Class, step: usize, report: &mut Findings<'_>) {
         let name = fault.path.last().map(String::as_str).unwrap_or_default();
         let message = format!(
             "class {} does not declare the parameter {}, which is passed to it all the same",
@@ -190,7 +190,7 @@ impl<'d> Params<'d> {
         class: &Class,
         params: &Value,
         step: usize,
-        report: &mut Report<'_>,
+        report: &mut Findings<'_>,
     ) {
         let names = properties(class.schema());
         let meant = words(message).find_map(|word| names.iter().find(|name| *name == word));
@@ -208,7 +208,7 @@ impl<'d> Params<'d> {
     }
 
     /// Where each of the parameters was given.
-    pub(crate) fn origins(&self, params: &Value, step: usize) -> Vec<(String, Origin)> {
+    pub(crate) fn origins(&self, params: &Value, step: usize) -> Vec<(String, SourceSpan)> {
         let names = params.as_object().into_iter().flat_map(Map::keys);
         let origin = |name: &String| {
             let path = vec![name.clone()];
@@ -218,7 +218,7 @@ impl<'d> Params<'d> {
         names.map(origin).collect()
     }
 
-    fn describe(&self, fault: &Fault, class: &Class, origin: &Origin) -> (String, String) {
+    fn describe(&self, fault: &Fault, class: &Class, origin: &SourceSpan) -> (String, String) {
         let class = quote(class.name());
         let Some((last, known)) = fault.path.last().zip(fault.known.as_ref()) else {
             let parameter = match fault.path.as_slice() {
@@ -236,19 +236,19 @@ impl<'d> Params<'d> {
         // A setting of a step may have meant one of the step's keys.
         let keys = STEP.iter().map(|key| key.name);
         let hint = match origin {
-            Origin::Setting(_) => did_you_mean(nearest(last, names.chain(keys))),
+            SourceSpan::Setting(_) => did_you_mean(nearest(last, names.chain(keys))),
             _ => did_you_mean(nearest(last, names)),
         };
         (message, hint)
     }
 
     /// Where a fault is in the file or on the command line.
-    fn locate(&self, fault: &Fault, step: usize) -> Origin {
+    fn locate(&self, fault: &Fault, step: usize) -> SourceSpan {
         let Some((first, rest)) = fault.path.split_first() else {
-            return Origin::File(self.own.map_or(step, |own| own.offset));
+            return SourceSpan::File(self.own.map_or(step, |own| own.offset));
         };
         match self.source(first) {
-            Some(Source::Setting(index)) => Origin::Setting(index),
+            Some(Source::Setting(index)) => SourceSpan::Setting(index),
             Some(Source::File { key, value }) => {
                 let (mut key, mut value) = (key, value);
                 for segment in rest {
@@ -261,9 +261,9 @@ impl<'d> Params<'d> {
                     };
                     value = inner.unwrap_or(value);
                 }
-                Origin::File(if fault.known.is_some() { key } else { value.offset })
+                SourceSpan::File(if fault.known.is_some() { key } else { value.offset })
             }
-            None => Origin::File(self.own.map_or(step, |own| own.offset)),
+            None => SourceSpan::File(self.own.map_or(step, |own| own.offset)),
         }
     }
 }

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 
 /// What is known of a request.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct RequestInfo<'a> {
     /// How it came.
-    pub(crate) way: Way,
+    pub(crate) way: Peer,
     /// Whether it asks for a change.
     pub(crate) changes: bool,
     /// Whether somebody has followed a link to a page, or typed its address.
@@ -28,7 +28,7 @@ pub(crate) struct Facts<'a> {
 
 /// How a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Way {
+pub(crate) enum Peer {
     /// Over the socket of this user.
     #[default]
     Socket,
@@ -43,7 +43,7 @@ pub(crate) enum Way {
 
 /// What the service knows of itself.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Doors {
+pub(crate) struct AccessPolicy {
     /// What steers over the network; if there is none, whoever asks on this machine does.
     pub(crate) token: Option<String>,
     /// The names of this machine that it is asked by.
@@ -63,19 +63,19 @@ fn refuse<T>(status: u16, why: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { status, why: why.into() })
 }
 
-impl Doors {
+impl AccessPolicy {
     /// Whether the request is let in, and then whether who asks may steer.
-    pub(crate) fn judge(&self, facts: &Facts<'_>) -> Result<bool, Refusal> {
+    pub(crate) fn authorize(&self, facts: &RequestInfo<'_>) -> Result<bool, Refusal> {
         let local = match facts.way {
-            Way::Socket => true,
-            Way::Network { peer, local } => self.has_local_name(facts, peer, local)?,
+            Peer::Socket => true,
+            Peer::Network { peer, local } => self.has_local_name(facts, peer, local)?,
         };
         not_from_another_site(facts)?;
         let known = self.shows_token(facts)?;
         // Once there is a token, a request from this machine may be anybody's: a proxy need
         // not say that it passes one on.
         let from_here = local && !facts.forwarded && self.token.is_none();
-        let may_steer = known || facts.way == Way::Socket || from_here;
+        let may_steer = known || facts.way == Peer::Socket || from_here;
         if !facts.changes {
             return Ok(may_steer);
         }
@@ -98,7 +98,7 @@ impl Doors {
     /// Whether both ends are this machine, and the name in between too.
     fn has_local_name(
         &self,
-        facts: &Facts<'_>,
+        facts: &RequestInfo<'_>,
         peer: IpAddr,
         local: IpAddr,
     ) -> Result<bool, Refusal> {
@@ -125,7 +125,7 @@ impl Doors {
     }
 
     /// Whether the right token came with it.
-    fn shows_token(&self, facts: &Facts<'_>) -> Result<bool, Refusal> {
+    fn shows_token(&self, facts: &RequestInfo<'_>) -> Result<bool, Refusal> {
         let (Some(token), Some(shown)) = (&self.token, facts.authorization) else {
             return Ok(false);
         };
@@ -138,7 +138,7 @@ impl Doors {
 }
 
 /// A browser says whose page asks.
-fn not_from_another_site(facts: &Facts<'_>) -> Result<(), Refusal> {
+fn not_from_another_site(facts: &RequestInfo<'_>) -> Result<(), Refusal> {
     let elsewhere = matches!(facts.fetch_site, Some("cross-site" | "same-site"));
     // A link from another page shows this one to a person, not to that page.
     let only_looks = facts.visits && !facts.changes;
@@ -169,8 +169,8 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const HERE: Way = Way::Network { peer: loopback(), local: loopback() };
-    const ELSEWHERE: Way = Way::Network { peer: ip(192, 0, 2, 7), local: ip(192, 0, 2, 1) };
+    const HERE: Peer = Peer::Network { peer: loopback(), local: loopback() };
+    const ELSEWHERE: Peer = Peer::Network { peer: ip(192, 0, 2, 7), local: ip(192, 0, 2, 1) };
 
     const fn loopback() -> IpAddr {
         ip(127, 0, 0, 1)
@@ -180,18 +180,18 @@ mod tests {
         IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d))
     }
 
-    fn doors(token: Option<&str>) -> Doors {
-        Doors { token: token.map(str::to_owned), names: vec!["tel1.example.org".to_owned()] }
+    fn policy(token: Option<&str>) -> AccessPolicy {
+        AccessPolicy { token: token.map(str::to_owned), names: vec!["tel1.example.org".to_owned()] }
     }
 
     /// A POST as the page sends it.
-    fn post(way: Way, host: &'static str) -> Facts<'static> {
-        Facts { way, changes: true, host: Some(host), marked: true, ..Facts::default() }
+    fn post(way: Peer, host: &'static str) -> RequestInfo<'static> {
+        RequestInfo { way, changes: true, host: Some(host), marked: true, ..RequestInfo::default() }
     }
 
     #[track_caller]
-    fn assert_status(token: Option<&str>, facts: &Facts<'_>, expected: u16) {
-        let found = doors(token).judge(facts).map_or_else(|refusal| refusal.status, |_| 200);
+    fn assert_status(token: Option<&str>, facts: &RequestInfo<'_>, expected: u16) {
+        let found = policy(token).authorize(facts).map_or_else(|refusal| refusal.status, |_| 200);
         assert_eq!(found, expected, "{facts:?}");
     }
 
@@ -199,28 +199,28 @@ mod tests {
     fn who_may_steer() {
         let local = || post(HERE, "localhost:5565");
         let remote = || post(ELSEWHERE, "tel1.example.org:5565");
-        let same = Facts {
+        let same = RequestInfo {
             origin: Some("http://localhost:5565"),
             fetch_site: Some("same-origin"),
             ..local()
         };
         for (facts, status) in [
-            (post(Way::Socket, "localhost"), 200),
-            (Facts { marked: false, ..post(Way::Socket, "localhost") }, 403),
+            (post(Peer::Socket, "localhost"), 200),
+            (RequestInfo { marked: false, ..post(Peer::Socket, "localhost") }, 403),
             (local(), 200),
             (same, 200),
             (post(HERE, "127.0.0.1:5565"), 200),
             (post(HERE, "[::1]:5565"), 200),
-            (Facts { marked: false, ..local() }, 403),
-            (Facts { forwarded: true, ..local() }, 403),
-            (Facts { origin: Some("http://evil.example"), ..local() }, 403),
-            (Facts { origin: Some("http://localhost:8000"), ..local() }, 403),
-            (Facts { origin: Some("null"), ..local() }, 403),
-            (Facts { fetch_site: Some("cross-site"), ..local() }, 403),
-            (Facts { fetch_site: Some("same-site"), ..local() }, 403),
-            (Facts { fetch_site: Some("cross-site"), visits: true, ..local() }, 403),
+            (RequestInfo { marked: false, ..local() }, 403),
+            (RequestInfo { forwarded: true, ..local() }, 403),
+            (RequestInfo { origin: Some("http://evil.example"), ..local() }, 403),
+            (RequestInfo { origin: Some("http://localhost:8000"), ..local() }, 403),
+            (RequestInfo { origin: Some("null"), ..local() }, 403),
+            (RequestInfo { fetch_site: Some("cross-site"), ..local() }, 403),
+            (RequestInfo { fetch_site: Some("same-site"), ..local() }, 403),
+            (RequestInfo { fetch_site: Some("cross-site"), visits: true, ..local() }, 403),
             (post(HERE, "evil.example:5565"), 403),
-            (Facts { host: None, ..local() }, 403),
+            (RequestInfo { host: None, ..local() }, 403),
             // By the name of the machine it is not clear who asks.
             (post(HERE, "tel1.example.org:5565"), 403),
             (remote(), 403),
@@ -233,40 +233,47 @@ mod tests {
     #[test]
     fn a_token_lets_others_steer() {
         let remote = || post(ELSEWHERE, "tel1.example.org:5565");
-        let shown = |shown| Facts { authorization: Some(shown), ..remote() };
+        let shown = |shown| RequestInfo { authorization: Some(shown), ..remote() };
         for (facts, status) in [
             (remote(), 401),
             (shown("Bearer secret"), 200),
             (shown("Bearer secreT"), 401),
             (shown("Bearer "), 401),
             (shown("secret"), 401),
-            (Facts { origin: Some("http://evil.example"), ..shown("Bearer secret") }, 403),
-            (Facts { marked: false, ..shown("Bearer secret") }, 403),
+            (RequestInfo { origin: Some("http://evil.example"), ..shown("Bearer secret") }, 403),
+            (RequestInfo { marked: false, ..shown("Bearer secret") }, 403),
             // What comes from this machine may come from a proxy that says nothing.
             (post(HERE, "localhost:5565"), 401),
-            (Facts { authorization: Some("Bearer secret"), ..post(HERE, "localhost:5565") }, 200),
-            (post(Way::Socket, "localhost"), 200),
+            (
+                RequestInfo {
+                    authorization: Some("Bearer secret"),
+                    ..post(HERE, "localhost:5565")
+                },
+                200,
+            ),
+            (post(Peer::Socket, "localhost"), 200),
         ] {
             assert_status(Some("secret"), &facts, status);
         }
-        let look = |way| Facts { way, host: Some("localhost:5565"), ..Facts::default() };
-        assert_eq!(doors(Some("secret")).judge(&look(HERE)), Ok(false));
-        assert_eq!(doors(Some("secret")).judge(&look(Way::Socket)), Ok(true));
+        let look =
+            |way| RequestInfo { way, host: Some("localhost:5565"), ..RequestInfo::default() };
+        assert_eq!(policy(Some("secret")).authorize(&look(HERE)), Ok(false));
+        assert_eq!(policy(Some("secret")).authorize(&look(Peer::Socket)), Ok(true));
         // A token where the run has none is no offence, and no key.
         assert_status(None, &shown("Bearer secret"), 403);
     }
 
     #[test]
     fn who_may_look() {
-        let look = |way, host| Facts { way, host: Some(host), ..Facts::default() };
-        let judge = |facts| doors(None).judge(&facts);
+        let look = |way, host| RequestInfo { way, host: Some(host), ..RequestInfo::default() };
+        let judge = |facts| policy(None).authorize(&facts);
         assert_eq!(judge(look(HERE, "localhost:5565")), Ok(true));
         assert_eq!(judge(look(ELSEWHERE, "192.0.2.1:5565")), Ok(false));
         assert_eq!(judge(look(ELSEWHERE, "TEL1.example.org")), Ok(false));
         assert_eq!(judge(look(ELSEWHERE, "192.0.2.2:5565")).unwrap_err().status, 403);
         assert_eq!(judge(look(HERE, "rebound.example:5565")).unwrap_err().status, 403);
-        let linked = Facts { fetch_site: Some("cross-site"), ..look(HERE, "localhost:5565") };
+        let linked = RequestInfo { fetch_site: Some("cross-site"), ..look(HERE, "localhost:5565") };
         assert_eq!(judge(linked.clone()).unwrap_err().status, 403);
-        assert_eq!(judge(Facts { visits: true, ..linked }), Ok(true));
+        assert_eq!(judge(RequestInfo { visits: true, ..linked }), Ok(true));
     }
 }

@@ -29,7 +29,7 @@ const PORTION: usize = 64 << 10;
 
 /// What is shown of a run at one moment.
 #[derive(Clone, Default)]
-pub(crate) struct Moment {
+pub(crate) struct SseFrame {
     /// The number of the last event in it.
     pub(crate) number: u64,
     /// The view, as JSON.
@@ -42,7 +42,7 @@ pub(crate) struct Moment {
     pub(crate) over: bool,
 }
 
-impl Moment {
+impl SseFrame {
     pub(crate) fn of(view: &View, json: &[u8]) -> Self {
         let head = format!("id: {}\nevent: view\ndata: ", view.number);
         let frame = Bytes::from([head.as_bytes(), json, b"\n\n"].concat());
@@ -70,7 +70,7 @@ pub(crate) fn json(value: &impl Serialize) -> Bytes {
 
 /// A page's stream: all at once first, then every view that differs, up to the last.
 pub(crate) fn stream(
-    feed: &watch::Sender<Moment>,
+    feed: &watch::Sender<SseFrame>,
     history: &[u8],
     may_steer: bool,
     connection: Arc<Connection>,

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Refusal;
-use super::feed::{Moment, json};
+use super::feed::{SseFrame, json};
 use super::thumbnail::thumbnail;
 use crate::pipeline::{Control, SteerError};
 use crate::sinks::quarantine::read_reason;
@@ -22,23 +22,23 @@ use crate::status::{ProductLine, View};
 const TICK: Duration = Duration::from_millis(200);
 
 /// A run of this program.
-pub(crate) struct Own {
+pub(crate) struct LocalRun {
     pub(crate) run: String,
     pub(crate) stream: Stream,
-    pub(crate) feed: watch::Sender<Moment>,
+    pub(crate) feed: watch::Sender<SseFrame>,
     pub(crate) pictures: Pictures,
     control: Control,
     /// The last history made, with its event's number.
     history: Mutex<(u64, Bytes)>,
 }
 
-impl Own {
+impl LocalRun {
     pub(crate) fn new(stream: Stream, control: Control) -> Self {
         let status = stream.status();
         Self {
             run: status.opened.run,
             stream,
-            feed: watch::channel(Moment::default()).0,
+            feed: watch::channel(SseFrame::default()).0,
             pictures: Pictures::new(status.opened.directory),
             control,
             history: Mutex::default(),
@@ -58,11 +58,11 @@ impl Own {
     }
 
     /// What is shown now.
-    pub(crate) fn refresh(&self) -> Moment {
+    pub(crate) fn refresh(&self) -> SseFrame {
         let number = self.stream.number();
         if self.feed.borrow().number != number {
             let view = self.stream.view();
-            let mut moment = Moment::of(&view, &json(&view));
+            let mut moment = SseFrame::of(&view, &json(&view));
             moment.history = moment.over.then(|| self.history());
             self.feed.send_replace(moment);
         }

@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use access::Way;
+use access::Peer;
 
 /// The most connections at a time.
 const MOST: u64 = 1100;
@@ -72,26 +72,26 @@ pub(crate) trait Accept: Send + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The next one.
-    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Way)>> + Send;
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 }
 
 impl Accept for UnixListener {
     type Stream = UnixStream;
 
-    async fn next(&self) -> io::Result<(UnixStream, Way)> {
-        self.accept().await.map(|(stream, _)| (stream, Way::Socket))
+    async fn next(&self) -> io::Result<(UnixStream, Peer)> {
+        self.accept().await.map(|(stream, _)| (stream, Peer::Socket))
     }
 }
 
 impl Accept for TcpListener {
     type Stream = TcpStream;
 
-    async fn next(&self) -> io::Result<(TcpStream, Way)> {
+    async fn next(&self) -> io::Result<(TcpStream, Peer)> {
         let (stream, peer) = self.accept().await?;
         // Small answers are not to wait for more to send.
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?.ip();
-        Ok((stream, Way::Network { peer: peer.ip(), local }))
+        Ok((stream, Peer::Network { peer: peer.ip(), local }))
     }
 }
 
@@ -161,7 +161,7 @@ impl Server {
         Some(connection)
     }
 
-    async fn hold<S>(self: Arc<Self>, stream: S, way: Way, connection: Arc<Connection>)
+    async fn hold<S>(self: Arc<Self>, stream: S, way: Peer, connection: Arc<Connection>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Connection;
 use super::access::Refusal;
-use super::feed::{self, Moment, json};
+use super::feed::{self, SseFrame, json};
 use super::local_run::Pictures;
 use super::relay::{Answer, history, is_name, status_of, whole};
 use super::routes::{EVENTS, as_json};
@@ -42,7 +42,7 @@ const MOST_HISTORY: usize = 64 << 20;
 
 /// The runs that a monitor shows.
 #[derive(Default)]
-pub(crate) struct Several {
+pub(crate) struct RemoteRuns {
     runs: Mutex<Runs>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Followed {
     client: Client,
     /// Whether it is on this machine, so that its files can be read.
     is_here: bool,
-    feed: watch::Sender<Moment>,
+    feed: watch::Sender<SseFrame>,
     kept: Mutex<Kept>,
     pictures: Pictures,
 }
@@ -98,7 +98,7 @@ impl From<ClientError> for Refusal {
     }
 }
 
-impl Several {
+impl RemoteRuns {
     /// Follows the runs of this user on this machine, and those at the addresses.
     pub(crate) async fn look(self: Arc<Self>, elsewhere: Vec<Client>) {
         for client in elsewhere {
@@ -149,7 +149,7 @@ impl Several {
             name: name.clone(),
             client,
             is_here,
-            feed: watch::channel(Moment::default()).0,
+            feed: watch::channel(SseFrame::default()).0,
             kept: Mutex::default(),
             pictures: Pictures::new(PathBuf::new()),
         });
@@ -203,7 +203,7 @@ impl Several {
     }
 
     /// What is shown of the run now, and whether who asks may steer it.
-    pub(crate) async fn latest(&self, name: &str, may: bool) -> Result<(Moment, bool), Refusal> {
+    pub(crate) async fn latest(&self, name: &str, may: bool) -> Result<(SseFrame, bool), Refusal> {
         let run = self.known(name)?;
         // What somebody has just done is to be seen at once.
         if !run.is_over()
@@ -417,7 +417,7 @@ impl Followed {
     }
 
     fn show(&self, view: View) {
-        let mut moment = Moment::of(&view, &json(&view));
+        let mut moment = SseFrame::of(&view, &json(&view));
         let mut kept = lock(&self.kept);
         if kept.view.as_ref().is_some_and(|known| known.number > view.number) {
             return;

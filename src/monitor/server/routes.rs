@@ -14,9 +14,9 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::access::{Doors, Facts, Refusal, Way};
-use super::local_run::Own;
-use super::remote_runs::Several;
+use super::access::{AccessPolicy, Peer, Refusal, RequestInfo};
+use super::local_run::LocalRun;
+use super::remote_runs::RemoteRuns;
 use super::{Connection, assets, feed, metrics};
 use crate::base::path_name::name_of_path;
 use crate::status::View;
@@ -34,16 +34,16 @@ pub(crate) const USER: &str = "x-drpipe-user";
 
 /// What is served.
 pub(crate) struct Site {
-    pub(crate) doors: Doors,
+    pub(crate) policy: AccessPolicy,
     pub(crate) shown: Shown,
 }
 
 /// The runs that are shown.
 pub(crate) enum Shown {
     /// That of this program.
-    Own(Arc<Own>),
+    LocalRun(Arc<LocalRun>),
     /// Those of other programs.
-    Several(Arc<Several>),
+    RemoteRuns(Arc<RemoteRuns>),
 }
 
 /// Whether who asks may steer.
@@ -98,7 +98,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
 
 /// Lets in whom the site lets in, and says to browsers what answers may be used for.
 async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next) -> Response {
-    let judgement = site.doors.judge(&facts(&request));
+    let judgement = site.policy.authorize(&facts(&request));
     let policy = match request.uri().path().contains("/api/") {
         // What tells of runs is no page, whatever is in it.
         true => "default-src 'none'; frame-ancestors 'none'; sandbox",
@@ -127,7 +127,7 @@ async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next
     ] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    if let Shown::Several(_) = site.shown {
+    if let Shown::RemoteRuns(_) = site.shown {
         headers.insert(HeaderName::from_static(MONITOR), HeaderValue::from_static("1"));
         let user = HeaderValue::from(rustix::process::geteuid().as_raw());
         headers.insert(HeaderName::from_static(USER), user);
@@ -135,7 +135,7 @@ async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next
     response
 }
 
-fn facts(request: &Request) -> Facts<'_> {
+fn facts(request: &Request) -> RequestInfo<'_> {
     let headers = request.headers();
     let text = |name: &str| one(headers, name);
     let passed_on = |name: &HeaderName| {
@@ -145,8 +145,8 @@ fn facts(request: &Request) -> Facts<'_> {
     };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let is_page = !request.uri().path().contains("/api/");
-    Facts {
-        way: request.extensions().get::<Way>().copied().unwrap_or_default(),
+    RequestInfo {
+        way: request.extensions().get::<Peer>().copied().unwrap_or_default(),
         changes,
         visits: is_page
             && text("sec-fetch-mode") == Some("navigate")
@@ -170,8 +170,8 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 impl Site {
     fn run(&self, run: &str) -> Result<(), Refusal> {
         let known = match &self.shown {
-            Shown::Own(own) => own.run == run,
-            Shown::Several(several) => several.find(run).is_some(),
+            Shown::LocalRun(own) => own.run == run,
+            Shown::RemoteRuns(several) => several.find(run).is_some(),
         };
         if known {
             return Ok(());
@@ -182,8 +182,8 @@ impl Site {
 
     fn views(&self) -> Vec<View> {
         match &self.shown {
-            Shown::Own(own) => vec![own.stream.view()],
-            Shown::Several(several) => several.views(),
+            Shown::LocalRun(own) => vec![own.stream.view()],
+            Shown::RemoteRuns(several) => several.views(),
         }
     }
 }
@@ -268,8 +268,8 @@ async fn view(
 ) -> Answer {
     site.run(&run)?;
     let (moment, may_steer) = match &site.shown {
-        Shown::Own(own) => (own.refresh(), may.0),
-        Shown::Several(several) => several.latest(&run, may.0).await?,
+        Shown::LocalRun(own) => (own.refresh(), may.0),
+        Shown::RemoteRuns(several) => several.latest(&run, may.0).await?,
     };
     Ok(as_json(moment.view_for(may_steer)))
 }
@@ -277,8 +277,8 @@ async fn view(
 async fn history(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Answer {
     site.run(&run)?;
     Ok(as_json(match &site.shown {
-        Shown::Own(own) => own.history(),
-        Shown::Several(several) => several.history(&run)?,
+        Shown::LocalRun(own) => own.history(),
+        Shown::RemoteRuns(several) => several.history(&run)?,
     }))
 }
 
@@ -290,11 +290,11 @@ async fn stream(
 ) -> Answer {
     site.run(&run)?;
     let body = match &site.shown {
-        Shown::Own(own) => {
+        Shown::LocalRun(own) => {
             own.refresh();
             feed::stream(&own.feed, &own.history(), may.0, connection)
         }
-        Shown::Several(several) => several.stream(&run, may.0, connection)?,
+        Shown::RemoteRuns(several) => several.stream(&run, may.0, connection)?,
     };
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], body).into_response())
 }
@@ -316,11 +316,11 @@ async fn events(
         }
     };
     match &site.shown {
-        Shown::Own(own) => {
+        Shown::LocalRun(own) => {
             let body = feed::events(own.stream.watch_after(after), connection);
             Ok(([(header::CONTENT_TYPE, EVENTS)], body).into_response())
         }
-        Shown::Several(several) => several.events(&run, after).await,
+        Shown::RemoteRuns(several) => several.events(&run, after).await,
     }
 }
 
@@ -331,8 +331,8 @@ async fn picture(
     site.run(&run)?;
     let number = number.parse().map_err(|_| not_found("a picture has a number"))?;
     let picture = match &site.shown {
-        Shown::Own(own) => own.picture(number).await,
-        Shown::Several(several) => several.picture(&run, number).await,
+        Shown::LocalRun(own) => own.picture(number).await,
+        Shown::RemoteRuns(several) => several.picture(&run, number).await,
     };
     let picture = picture.ok_or_else(|| not_found("there is no picture of this number"))?;
     Ok(([(header::CONTENT_TYPE, "image/png")], picture).into_response())
@@ -344,7 +344,7 @@ async fn quarantine(
 ) -> Answer {
     site.run(&run)?;
     match &site.shown {
-        Shown::Own(own) => {
+        Shown::LocalRun(own) => {
             let own = Arc::clone(own);
             let reason = tokio::task::spawn_blocking(move || own.quarantined(&entry)).await;
             reason
@@ -353,7 +353,7 @@ async fn quarantine(
                 .map(as_json)
                 .ok_or_else(|| not_found("there is no such entry in quarantine"))
         }
-        Shown::Several(several) => several.quarantined(&run, &entry).await,
+        Shown::RemoteRuns(several) => several.quarantined(&run, &entry).await,
     }
 }
 
@@ -374,7 +374,7 @@ async fn steer(
         return Err(Refusal { status: 415, why });
     }
     match &site.shown {
-        Shown::Own(own) => {
+        Shown::LocalRun(own) => {
             let own = Arc::clone(own);
             let done = tokio::task::spawn_blocking(move || own.steer(&action, &body)).await;
             let failed =
@@ -382,6 +382,6 @@ async fn steer(
             done.unwrap_or_else(|_| Err(failed()))?;
             Ok(as_json(json!({"ok": true}).to_string()))
         }
-        Shown::Several(several) => several.steer(&run, &action, body).await,
+        Shown::RemoteRuns(several) => several.steer(&run, &action, body).await,
     }
 }

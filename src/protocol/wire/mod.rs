@@ -7,7 +7,7 @@ mod writer;
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use crate::base::failure::{Failure, Result};
-use crate::message::batch::{Output, Parcel};
+use crate::message::batch::{Batch, Output};
 use crate::router::{Completion, Production};
 use crate::stage::notes::Note;
 
@@ -69,7 +69,7 @@ pub(crate) enum FromWorker {
 #[derive(Debug, PartialEq)]
 pub(crate) enum ToWorker {
     Grant { count: u32 },
-    Work(Vec<Parcel>),
+    Work(Vec<Batch>),
     Finish,
     Stop,
 }
@@ -176,10 +176,10 @@ impl ToWorker {
                 out.head.put_u8(GRANT);
                 out.head.put_u32_le(count);
             }
-            Self::Work(parcels) => {
+            Self::Work(batches) => {
                 out.head.put_u8(WORK);
-                out.head.put_u32_le(parcels.len() as u32);
-                parcels.into_iter().for_each(|parcel| out.parcel(parcel));
+                out.head.put_u32_le(batches.len() as u32);
+                batches.into_iter().for_each(|batch| out.batch(batch));
             }
             Self::Finish => out.head.put_u8(FINISH),
             Self::Stop => out.head.put_u8(STOP),
@@ -195,7 +195,7 @@ impl ToWorker {
         let mut input = Reader::new(head, frames, lifeline);
         let message = match input.head.try_get_u8()? {
             GRANT => Self::Grant { count: input.head.try_get_u32_le()? },
-            WORK => Self::Work(input.list(Reader::parcel)?),
+            WORK => Self::Work(input.list(Reader::batch)?),
             FINISH => Self::Finish,
             STOP => Self::Stop,
             found => return Err(WireError::Unknown { what: "message kind", found }),
@@ -210,7 +210,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::message::batch::Pack;
+    use crate::message::batch::PackedBatch;
     use crate::message::{Message, Payload};
     use crate::router::Outcome;
     use crate::stage::Next;
@@ -223,8 +223,8 @@ mod tests {
         }
     }
 
-    fn pack(count: u32) -> Pack {
-        Pack::checked(count, [3, 0, 7, 8, 9].repeat(count as usize).into()).unwrap()
+    fn pack(count: u32) -> PackedBatch {
+        PackedBatch::checked(count, [3, 0, 7, 8, 9].repeat(count as usize).into()).unwrap()
     }
 
     fn examples() -> Vec<FromWorker> {
@@ -294,14 +294,14 @@ mod tests {
     #[test]
     fn what_the_hub_sends_is_what_a_worker_gets() {
         let message = |id| {
-            Parcel::One(Message {
+            Batch::One(Message {
                 id,
                 attempt: 1,
                 origin: (id > 0).then(|| "a".into()),
                 payload: payload(id as usize * 5000, &[300]),
             })
         };
-        let many = |count| Parcel::Many { first: 10, pack: pack(count) };
+        let many = |count| Batch::Many { first: 10, pack: pack(count) };
         let work = || ToWorker::Work(vec![message(0), many(5), message(1), many(2000)]);
         for (sent, again) in [
             (ToWorker::Grant { count: 7 }, ToWorker::Grant { count: 7 }),

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::base::failure::{Failure, Result};
 use crate::base::path_name::path_of_name;
-use crate::message::batch::{Output, Pack, Parcel};
-use crate::message::{Message, Origin, Payload};
+use crate::message::batch::{Batch, Output, PackedBatch};
+use crate::message::{ItemKey, Message, Payload};
 use crate::protocol::lifeline::Lifeline;
 use crate::router::{Completion, Outcome, Production};
 use crate::stage::Next;
@@ -66,7 +66,7 @@ impl<'l> Reader<'l> {
         self.text_of(length)
     }
 
-    pub(crate) fn origin(&mut self) -> Result<Origin, WireError> {
+    pub(crate) fn origin(&mut self) -> Result<ItemKey, WireError> {
         match self.head.try_get_u32_le()? {
             NO_TEXT => Ok(None),
             length => Ok(Some(self.text_of(length)?.into())),
@@ -114,15 +114,15 @@ impl<'l> Reader<'l> {
         }
     }
 
-    pub(crate) fn pack(&mut self) -> Result<Pack, WireError> {
+    pub(crate) fn pack(&mut self) -> Result<PackedBatch, WireError> {
         let count = self.head.try_get_u32_le()?;
         let bytes = self.bytes_or_frame()?;
-        Pack::checked(count, bytes).ok_or(WireError::NotPacked)
+        PackedBatch::checked(count, bytes).ok_or(WireError::NotPacked)
     }
 
-    pub(crate) fn parcel(&mut self) -> Result<Parcel, WireError> {
+    pub(crate) fn batch(&mut self) -> Result<Batch, WireError> {
         match self.head.try_get_u8()? {
-            ONE => Ok(Parcel::One(Message {
+            ONE => Ok(Batch::One(Message {
                 id: self.head.try_get_u64_le()?,
                 attempt: self.head.try_get_u32_le()?,
                 origin: self.origin()?,
@@ -130,9 +130,9 @@ impl<'l> Reader<'l> {
             })),
             MANY => {
                 let first = self.head.try_get_u64_le()?;
-                Ok(Parcel::Many { first, pack: self.pack()? })
+                Ok(Batch::Many { first, pack: self.pack()? })
             }
-            found => Err(WireError::Unknown { what: "parcel", found }),
+            found => Err(WireError::Unknown { what: "batch", found }),
         }
     }
 

@@ -11,8 +11,8 @@ use crate::base::failure::Failure;
 use crate::base::path_name::name_of_path;
 use crate::memory::segment;
 use crate::memory::segment::SHARED_FROM;
-use crate::message::batch::{Output, Pack, Parcel};
-use crate::message::{Header, Origin, Payload};
+use crate::message::batch::{Batch, Output, PackedBatch};
+use crate::message::{Header, ItemKey, Payload};
 use crate::protocol::lifeline::Lifeline;
 use crate::router::{Completion, Outcome, Production};
 use crate::stage::Next;
@@ -52,7 +52,7 @@ impl<'l> Writer<'l> {
         self.head.put_slice(text.as_bytes());
     }
 
-    pub(crate) fn origin(&mut self, origin: &Origin) {
+    pub(crate) fn origin(&mut self, origin: &ItemKey) {
         match origin {
             Some(text) => self.text(text),
             None => self.head.put_u32_le(NO_TEXT),
@@ -110,21 +110,21 @@ impl<'l> Writer<'l> {
         self.frames.push(segment.unwrap_or(buffer));
     }
 
-    pub(crate) fn pack(&mut self, pack: &Pack) {
+    pub(crate) fn pack(&mut self, pack: &PackedBatch) {
         self.head.put_u32_le(pack.count() as u32);
         self.bytes(Header::Shared(pack.bytes().clone()));
     }
 
-    pub(crate) fn parcel(&mut self, parcel: Parcel) {
-        match parcel {
-            Parcel::One(message) => {
+    pub(crate) fn batch(&mut self, batch: Batch) {
+        match batch {
+            Batch::One(message) => {
                 self.head.put_u8(ONE);
                 self.head.put_u64_le(message.id);
                 self.head.put_u32_le(message.attempt);
                 self.origin(&message.origin);
                 self.payload(message.payload);
             }
-            Parcel::Many { first, pack } => {
+            Batch::Many { first, pack } => {
                 self.head.put_u8(MANY);
                 self.head.put_u64_le(first);
                 self.pack(&pack);

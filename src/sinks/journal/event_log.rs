@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior, params};
 use serde_json::json;
 
-use crate::event::{Event, Told};
+use crate::event::{Event, EventRecord};
 use crate::status::stream::{Seen, Watcher};
 
 /// The most rows of progress, and the time between them at the beginning.
@@ -72,7 +72,7 @@ impl TellTale {
         }
     }
 
-    fn keep(&mut self, told: &Told) {
+    fn keep(&mut self, told: &EventRecord) {
         let (kind, most) = match &told.event {
             Event::Progress(_) => return self.progress(told),
             Event::Failed { .. } => ("failed", MOST_FAILED),
@@ -96,7 +96,7 @@ impl TellTale {
         }
     }
 
-    fn push(&mut self, told: &Told) {
+    fn push(&mut self, told: &EventRecord) {
         // What cannot be written as JSON is nothing that was ever told.
         if let Ok(text) = serde_json::to_string(told) {
             self.waiting.push((told.number, told.at, text));
@@ -104,14 +104,14 @@ impl TellTale {
     }
 
     /// Says at the end how many events are missing.
-    fn omission(&mut self, last: &Told) {
+    fn omission(&mut self, last: &EventRecord) {
         if self.omitted > 0 {
             let line = json!({"event": "omitted", "count": self.omitted});
             self.waiting.push((last.number + 1, last.at, line.to_string()));
         }
     }
 
-    fn progress(&mut self, told: &Told) {
+    fn progress(&mut self, told: &EventRecord) {
         let Progress { rows, every } = &mut self.progress;
         let due = rows
             .last()
@@ -181,8 +181,8 @@ mod tests {
     use crate::event::Snapshot;
     use crate::status::stream::Stream;
 
-    fn told(number: u64, at: Duration, event: Event) -> Told {
-        Told { number, at, event }
+    fn told(number: u64, at: Duration, event: Event) -> EventRecord {
+        EventRecord { number, at, event }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::JournalError;
 use super::read::{Attempt, Item, Journal, Product, Run};
 use crate::base::nearest::nearest;
 use crate::base::path_name::{as_texts, name_of_path, path_of_name};
-use crate::event::{Event, Told};
+use crate::event::{Event, EventRecord};
 
 /// All that a journal knows of a path.
 #[derive(Debug, Serialize)]
@@ -142,7 +142,7 @@ fn told(journal: &Journal, run: i64, here: &Path) -> Result<Known, JournalError>
         if !text.contains("\"opened\"") && !text.contains("\"failed\"") {
             continue;
         }
-        match serde_json::from_str::<Told>(&text).map(|told| told.event) {
+        match serde_json::from_str::<EventRecord>(&text).map(|told| told.event) {
             Ok(Event::Opened(opened)) => {
                 known.quarantine = opened.directory.join(&opened.quarantine).join(&opened.run);
                 known.directory = opened.directory;

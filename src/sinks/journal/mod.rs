@@ -9,7 +9,7 @@
 //! - `past`: what earlier runs left, and what follows from it for each item
 //!
 //! The driver hands in what a producer emitted before the router sees it
-//! ([`Journal::screen`]) and what the router says of each item
+//! ([`Journal::skip_completed`]) and what the router says of each item
 //! ([`Journal::record`]). A thread of its own writes, so that a slow disk does
 //! not hold the router up. What is written is always behind what is done: a
 //! run that is killed does a few items again, and never misses one.
@@ -197,7 +197,7 @@ fn size_of(metadata: &Metadata) -> i64 {
 
 /// What the journal has to say at the end.
 #[derive(Debug, Default)]
-pub(crate) struct Closed {
+pub(crate) struct JournalSummary {
     /// Messages of the producer that were not processed, because they are done.
     pub(crate) skipped: u64,
     /// Why something could not be written.
@@ -260,7 +260,11 @@ impl Journal {
 
     /// Takes out of a producer's outputs what is done, and notes that the rest
     /// is begun. Gives what the observers are to be told.
-    pub(crate) fn screen(&mut self, step: &Arc<str>, outputs: &mut Vec<Output>) -> Vec<Event> {
+    pub(crate) fn skip_completed(
+        &mut self,
+        step: &Arc<str>,
+        outputs: &mut Vec<Output>,
+    ) -> Vec<Event> {
         let mut events = Vec::new();
         outputs.retain(|output| match output {
             Output::One { origin: Some(origin), .. } => self.is_to_run(origin, &mut events),
@@ -319,7 +323,7 @@ impl Journal {
     }
 
     /// Waits until everything is written.
-    pub(crate) fn finish(mut self, verdict: &'static str) -> Closed {
+    pub(crate) fn finish(mut self, verdict: &'static str) -> JournalSummary {
         self.send(Entry::Ended { verdict });
         self.wake();
         let Self { entries, written, skipped, .. } = self;
@@ -328,6 +332,6 @@ impl Journal {
             Ok(result) => result.err(),
             Err(_) => Some("internal error: the journal's thread panicked".into()),
         };
-        Closed { skipped, error }
+        JournalSummary { skipped, error }
     }
 }

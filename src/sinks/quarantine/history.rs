@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Reason;
 use crate::message::Payload;
-use crate::router::Casualty;
+use crate::router::FailedInput;
 
 /// What an entry said before its input was tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,14 +66,14 @@ impl Retried {
     }
 
     /// The history of a failed input; empty if it has none or it is not known.
-    pub(crate) fn history(&self, casualty: &Casualty) -> Vec<Past> {
+    pub(crate) fn history(&self, failed_input: &FailedInput) -> Vec<Past> {
         let mut inputs = self.lock();
         if inputs.count < 2 {
             // All that this run processes descends from one input, or none is tried again.
             return inputs.latest.clone();
         }
-        let origin = casualty.origin.as_deref();
-        let print = print(&casualty.step, origin, &casualty.payload);
+        let origin = failed_input.origin.as_deref();
+        let print = print(&failed_input.step, origin, &failed_input.payload);
         if let Some(same) = inputs.by_contents.get_mut(&print)
             && let Some(past) = same.pop_front()
         {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::Codec;
 use crate::plan::Plan;
-use crate::router::Casualty;
+use crate::router::FailedInput;
 
 pub(crate) use entries::{Contents, Entry, find, read_entry, read_payload, read_reason, remove};
 pub(crate) use history::{Past, Retried};
@@ -33,16 +33,16 @@ const MOST_WAITING: usize = 16;
 
 /// Keeps the failed inputs of one run, on a thread of its own, so that a slow
 /// disk does not hold the router up. The thread starts with the first of them.
-pub(crate) struct Keeper {
-    place: Place,
+pub(crate) struct QuarantineWriter {
+    place: QuarantineDirectory,
     writer: Option<Writer>,
     /// What was kept without the thread, if it could not be started.
-    kept: Kept,
+    kept: QuarantineSummary,
 }
 
 /// Whose failed inputs are kept, and where.
 #[derive(Clone)]
-struct Place {
+struct QuarantineDirectory {
     directory: PathBuf,
     run: String,
     config_hash: String,
@@ -56,13 +56,13 @@ struct Place {
 }
 
 struct Writer {
-    casualties: mpsc::SyncSender<Casualty>,
-    thread: JoinHandle<Kept>,
+    failed_inputs: mpsc::SyncSender<FailedInput>,
+    thread: JoinHandle<QuarantineSummary>,
 }
 
 /// What the keeper has done.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct QuarantineSummary {
     /// The run's directory, if anything is in it.
     pub(crate) directory: Option<PathBuf>,
     pub(crate) count: u64,
@@ -99,15 +99,15 @@ pub(crate) struct Reason {
     pub(crate) retried_from: Vec<Past>,
 }
 
-impl Kept {
-    fn keep(&mut self, place: &Place, casualty: &Casualty) {
-        match make_directory(place).and_then(|()| write(place, casualty)) {
+impl QuarantineSummary {
+    fn keep(&mut self, place: &QuarantineDirectory, failed_input: &FailedInput) {
+        match make_directory(place).and_then(|()| write(place, failed_input)) {
             Ok(()) => {
                 self.count += 1;
                 self.directory.get_or_insert_with(|| place.directory.clone());
             }
             Err(error) => {
-                let path = place.directory.join(&casualty.entry);
+                let path = place.directory.join(&failed_input.entry);
                 let reason = format!("cannot keep a failed input in {}: {error}", path.display());
                 if self.error.is_none() {
                     (place.halt)(reason.clone());
@@ -127,7 +127,7 @@ impl Kept {
         }
     }
 
-    fn add(mut self, other: Kept) -> Kept {
+    fn add(mut self, other: QuarantineSummary) -> QuarantineSummary {
         self.count += other.count;
         self.directory = self.directory.or(other.directory);
         self.error = self.error.or(other.error);
@@ -135,7 +135,7 @@ impl Kept {
     }
 }
 
-impl Keeper {
+impl QuarantineWriter {
     /// `halt` is called with the reason when an input cannot be kept.
     pub(crate) fn new(
         plan: &Plan,
@@ -147,7 +147,7 @@ impl Keeper {
             .steps
             .iter()
             .filter_map(|step| Some((step.name.clone(), (step.input?, step.codec))));
-        let place = Place {
+        let place = QuarantineDirectory {
             directory: plan.quarantine.join(run),
             run: run.to_owned(),
             config_hash: plan.config_hash.clone(),
@@ -156,47 +156,47 @@ impl Keeper {
             is_made: Arc::default(),
             halt: Arc::new(halt),
         };
-        Self { place, writer: None, kept: Kept::default() }
+        Self { place, writer: None, kept: QuarantineSummary::default() }
     }
 
-    pub(crate) fn keep(&mut self, casualty: Casualty) {
+    pub(crate) fn keep(&mut self, failed_input: FailedInput) {
         if self.writer.is_none() {
             self.writer = start(self.place.clone()).ok();
         }
         let unsent = match &self.writer {
-            Some(writer) => writer.casualties.send(casualty).err().map(|error| error.0),
-            None => Some(casualty),
+            Some(writer) => writer.failed_inputs.send(failed_input).err().map(|error| error.0),
+            None => Some(failed_input),
         };
-        if let Some(casualty) = unsent {
-            self.kept.keep(&self.place, &casualty);
+        if let Some(failed_input) = unsent {
+            self.kept.keep(&self.place, &failed_input);
         }
     }
 
     /// Waits until everything is written.
-    pub(crate) fn finish(self) -> Kept {
-        let Some(Writer { casualties, thread }) = self.writer else { return self.kept };
-        drop(casualties);
-        let written = thread.join().unwrap_or_else(|_| Kept {
+    pub(crate) fn finish(self) -> QuarantineSummary {
+        let Some(Writer { failed_inputs, thread }) = self.writer else { return self.kept };
+        drop(failed_inputs);
+        let written = thread.join().unwrap_or_else(|_| QuarantineSummary {
             error: Some("the quarantine's thread panicked".into()),
-            ..Kept::default()
+            ..QuarantineSummary::default()
         });
         self.kept.add(written)
     }
 }
 
-fn start(place: Place) -> io::Result<Writer> {
-    let (sender, receiver) = mpsc::sync_channel::<Casualty>(MOST_WAITING);
+fn start(place: QuarantineDirectory) -> io::Result<Writer> {
+    let (sender, receiver) = mpsc::sync_channel::<FailedInput>(MOST_WAITING);
     let thread = std::thread::Builder::new().name("quarantine".into()).spawn(move || {
-        let mut kept = Kept::default();
-        receiver.iter().for_each(|casualty| kept.keep(&place, &casualty));
+        let mut kept = QuarantineSummary::default();
+        receiver.iter().for_each(|failed_input| kept.keep(&place, &failed_input));
         kept
     })?;
-    Ok(Writer { casualties: sender, thread })
+    Ok(Writer { failed_inputs: sender, thread })
 }
 
 /// Makes the run's directory. That it can be made is what tells that no other run has this
 /// name, here or on another machine; later it may have been removed with its last entry.
-fn make_directory(place: &Place) -> io::Result<()> {
+fn make_directory(place: &QuarantineDirectory) -> io::Result<()> {
     let directory = &place.directory;
     if place.is_made.load(Ordering::Relaxed) {
         return fs::create_dir_all(directory);
@@ -219,41 +219,41 @@ fn make_directory(place: &Place) -> io::Result<()> {
     Ok(())
 }
 
-fn write(place: &Place, casualty: &Casualty) -> io::Result<()> {
+fn write(place: &QuarantineDirectory, failed_input: &FailedInput) -> io::Result<()> {
     let directory = &place.directory;
     // Whole or not at all, like every product.
     let entry = tempfile::Builder::new().prefix(".entry-").tempdir_in(directory)?;
-    fs::write(entry.path().join("header.bin"), &*casualty.payload.header)?;
-    for (index, buffer) in casualty.payload.buffers.iter().enumerate() {
+    fs::write(entry.path().join("header.bin"), &*failed_input.payload.header)?;
+    for (index, buffer) in failed_input.payload.buffers.iter().enumerate() {
         fs::write(entry.path().join(format!("buffer-{index}.bin")), buffer)?;
     }
-    let text = serde_json::to_string_pretty(&reason(place, casualty)?)?;
+    let text = serde_json::to_string_pretty(&reason(place, failed_input)?)?;
     fs::write(entry.path().join("reason.json"), text + "\n")?;
-    let name = casualty.entry.replace(['/', '\\'], "_");
+    let name = failed_input.entry.replace(['/', '\\'], "_");
     fs::rename(entry.path(), directory.join(name))?;
     // The directory has its final name: nothing is left to be removed.
     let _ = entry.keep();
     Ok(())
 }
 
-fn reason(place: &Place, casualty: &Casualty) -> io::Result<Reason> {
-    let cause = serde_json::to_value(casualty.cause)?;
-    let input = place.inputs.get(&*casualty.step);
+fn reason(place: &QuarantineDirectory, failed_input: &FailedInput) -> io::Result<Reason> {
+    let cause = serde_json::to_value(failed_input.cause)?;
+    let input = place.inputs.get(&*failed_input.step);
     Ok(Reason {
         run: place.run.clone(),
         config_hash: place.config_hash.clone(),
-        step: casualty.step.to_string(),
-        worker: casualty.worker,
-        origin: casualty.origin.as_deref().map(str::to_owned),
-        attempts: casualty.attempt,
+        step: failed_input.step.to_string(),
+        worker: failed_input.worker,
+        origin: failed_input.origin.as_deref().map(str::to_owned),
+        attempts: failed_input.attempt,
         cause: cause.as_str().unwrap_or_default().to_owned(),
-        reason: casualty.failure.chain().to_vec(),
+        reason: failed_input.failure.chain().to_vec(),
         time: jiff::Timestamp::now().to_string(),
-        bytes: casualty.payload.len() as u64,
-        buffers: Some(casualty.payload.buffers.len()),
+        bytes: failed_input.payload.len() as u64,
+        buffers: Some(failed_input.payload.buffers.len()),
         input_type: input.map(|(name, _)| (*name).to_owned()),
         codec: input.map_or(Codec::default(), |(_, codec)| *codec),
-        retried_from: place.retried.history(casualty),
+        retried_from: place.retried.history(failed_input),
     })
 }
 
@@ -261,8 +261,8 @@ fn reason(place: &Place, casualty: &Casualty) -> io::Result<Reason> {
 mod tests {
     use super::*;
 
-    fn place(directory: PathBuf) -> Place {
-        Place {
+    fn place(directory: PathBuf) -> QuarantineDirectory {
+        QuarantineDirectory {
             directory,
             run: "20260101T000000Z-bnk3qx".into(),
             config_hash: String::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::event::counts::Counts;
 use crate::event::{
-    Event, NextStep, Opened, Snapshot, StepPlan, StepStatus, Told, WorkerState, WorkerStatus,
+    Event, EventRecord, NextStep, Opened, Snapshot, StepPlan, StepStatus, WorkerState, WorkerStatus,
 };
 use crate::plan::OnError;
 use crate::stage::registry::Kind;
@@ -99,7 +99,7 @@ impl Game {
         let mut number = 0;
         let mut tell = |status: &mut Status, at: u64, event| {
             number += 1;
-            status.apply(&Told { number, at: Duration::from_millis(at), event });
+            status.apply(&EventRecord { number, at: Duration::from_millis(at), event });
         };
         let (plan, sequential) = (self.plan(), self.sequential);
         let opened = Opened { plan, sequential, ..Opened::default() };

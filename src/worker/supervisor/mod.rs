@@ -22,9 +22,9 @@ use super::liveness::{Life, SILENCE, describe};
 use super::log_pipe::Words;
 use super::page::Page;
 use super::process::{
-    EXIT_FULL, EXIT_LATE, INTERPRETER, ITSELF, MAIN, Post, VARIABLE, without_itself,
+    Assignment, EXIT_FULL, EXIT_LATE, INTERPRETER, ITSELF, MAIN, VARIABLE, without_itself,
 };
-use super::reaper::Keeper;
+use super::reaper::Reaper;
 use super::{reaper, usage};
 use crate::driver::hub::{Command, Commander};
 use crate::event::{Cause, Event, Level};
@@ -57,7 +57,7 @@ pub(crate) struct Limits {
 
 /// Starts and ends worker processes from any thread.
 pub(crate) struct Supervisor {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<SupervisorCommand>,
     /// A byte in this pipe wakes the thread.
     wake: PipeWriter,
     thread: JoinHandle<()>,
@@ -70,7 +70,7 @@ pub(crate) struct Interpreter {
     pub(crate) main: PathBuf,
 }
 
-enum Order {
+enum SupervisorCommand {
     Start(Box<Start>),
     /// No worker is needed any more: those that have not ended after this time
     /// are ended.
@@ -78,7 +78,7 @@ enum Order {
 }
 
 struct Start {
-    post: Post,
+    post: Assignment,
     python: Option<Interpreter>,
     limits: Limits,
     ours: Lifeline,
@@ -91,12 +91,12 @@ impl Supervisor {
     pub(crate) fn start(commander: Commander) -> io::Result<Self> {
         let (orders, received) = mpsc::channel();
         let (reader, wake) = io::pipe()?;
-        let watcher = Watcher {
+        let watcher = SupervisorLoop {
             received,
             wake: reader,
             commander,
             children: HashMap::new(),
-            keeper: Keeper::default(),
+            keeper: Reaper::default(),
             ending: None,
             has_said: false,
             abandoned: false,
@@ -114,25 +114,31 @@ impl Supervisor {
     /// If the process has no file descriptors left.
     pub(crate) fn spawn(
         &self,
-        post: Post,
+        post: Assignment,
         python: Option<Interpreter>,
         limits: Limits,
     ) -> io::Result<Lifeline> {
         make_room_for_a_process()?;
         let (ours, theirs) = Lifeline::pair()?;
         let hubs = ours.try_clone()?;
-        self.order(Order::Start(Box::new(Start { post, python, limits, ours, theirs })));
+        self.order(SupervisorCommand::Start(Box::new(Start {
+            post,
+            python,
+            limits,
+            ours,
+            theirs,
+        })));
         Ok(hubs)
     }
 
     /// Waits until every worker has ended; those that have not after `patience`
     /// are ended.
     pub(crate) fn finish(self, patience: Duration) {
-        self.order(Order::End(patience));
+        self.order(SupervisorCommand::End(patience));
         let _ = self.thread.join();
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: SupervisorCommand) {
         if self.orders.send(order).is_ok() {
             // Fails only if the thread has gone, when nothing is to be woken.
             let _ = (&self.wake).write(&[0]);
@@ -140,12 +146,12 @@ impl Supervisor {
     }
 }
 
-struct Watcher {
-    received: mpsc::Receiver<Order>,
+struct SupervisorLoop {
+    received: mpsc::Receiver<SupervisorCommand>,
     wake: PipeReader,
     commander: Commander,
-    children: HashMap<Place, Ward>,
-    keeper: Keeper,
+    children: HashMap<Place, WorkerProcess>,
+    keeper: Reaper,
     /// Since when no worker is needed any more, and for how long they are waited for.
     ending: Option<(Instant, Duration)>,
     /// Whether it was said what the end of the run waits for.
@@ -157,7 +163,7 @@ struct Watcher {
 }
 
 /// One worker process.
-struct Ward {
+struct WorkerProcess {
     step: Arc<str>,
     number: usize,
     child: Child,
@@ -178,13 +184,15 @@ struct Ward {
     _lifeline: Lifeline,
 }
 
-impl Watcher {
+impl SupervisorLoop {
     fn run(mut self) {
         loop {
             loop {
                 match self.received.try_recv() {
-                    Ok(Order::Start(start)) => self.start(*start),
-                    Ok(Order::End(patience)) => self.ending = Some((Instant::now(), patience)),
+                    Ok(SupervisorCommand::Start(start)) => self.start(*start),
+                    Ok(SupervisorCommand::End(patience)) => {
+                        self.ending = Some((Instant::now(), patience))
+                    }
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {
                         self.abandoned = true;
@@ -212,7 +220,7 @@ impl Watcher {
                 signal(&ward.child, Signal::KILL);
             }
         }
-        match self.have_kept(&start).and_then(|()| Ward::new(start)) {
+        match self.have_kept(&start).and_then(|()| WorkerProcess::new(start)) {
             Ok(ward) => {
                 self.keeper.knows(ward.child.id());
                 self.children.insert(place, ward);
@@ -240,7 +248,8 @@ impl Watcher {
 
     /// Takes leave of those that have ended.
     fn reap(&mut self) {
-        let has_ended = |(place, ward): (&Place, &Ward)| ward.has_ended().then_some(*place);
+        let has_ended =
+            |(place, ward): (&Place, &WorkerProcess)| ward.has_ended().then_some(*place);
         let dead: Vec<Place> = self.children.iter().filter_map(has_ended).collect();
         for place in dead {
             let Some(mut ward) = self.children.remove(&place) else { continue };
@@ -313,12 +322,12 @@ impl Watcher {
 
     /// Waits for an order, the end of a worker, or the next look.
     fn wait(&self) {
-        let limited = |ward: &Ward| {
+        let limited = |ward: &WorkerProcess| {
             let Limits { timeout, memory } = ward.limits;
             timeout.is_some() || memory.is_some() || ward.ended.is_some() || ward.pidfd.is_none()
         };
-        let paused = |ward: &Ward| ward.words.iter().any(Words::is_paused);
-        let soon = |ward: &Ward| limited(ward) || paused(ward);
+        let paused = |ward: &WorkerProcess| ward.words.iter().any(Words::is_paused);
+        let soon = |ward: &WorkerProcess| limited(ward) || paused(ward);
         let often = self.ending.is_some() || self.children.values().any(soon);
         let time = if often { LOOK } else { GLANCE };
         let time =
@@ -342,7 +351,7 @@ impl Watcher {
     }
 }
 
-impl Ward {
+impl WorkerProcess {
     fn new(start: Start) -> io::Result<Self> {
         let Start { post, python, limits, ours, theirs } = start;
         let (page, file) = Page::create()?;
