@@ -17,6 +17,7 @@ mod faults;
 mod first_call;
 mod fits;
 mod fits_reference;
+mod imports;
 mod messagepack;
 mod mock;
 mod monitor;
