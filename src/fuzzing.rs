@@ -17,10 +17,9 @@ use crate::event::summary::Verdict;
 use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::message::{Codec, Payload};
 use crate::plan::Plan;
+use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
-use crate::router::{
-    Action, Batching, Blame, Completion, Input, Loss, Outcome, Production, Router, Stop, Suspect,
-};
+use crate::router::{Action, Batching, Input, Router, Stop};
 use crate::stage::Next;
 use crate::stage::data::Data as _;
 use crate::stage::registry::{Kind, Registry};

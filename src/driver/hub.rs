@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::protocol::lifeline::Lifeline;
+use crate::protocol::report::Loss;
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
-use crate::router::{Action, ControlRequest, Input, Loss, Router, Stop};
+use crate::router::{Action, ControlRequest, Input, Router, Stop};
 use crate::sinks::RunSinks;
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_room};
 use crate::transport::zmq::link::Place;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::hub::{Command, Commands, input_of as input_of_report};
 use crate::plan::Plan;
+use crate::protocol::report::Loss;
 use crate::protocol::wire::FromWorker;
-use crate::router::{Action, Input, Loss, Router};
+use crate::router::{Action, Input, Router};
 use crate::sinks::RunSinks;
 use crate::stage::Context;
 use crate::worker::executor::Worker;

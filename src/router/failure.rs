@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use super::queue::Failed;
 use super::span::Attempt;
-use super::{
-    Action, Blame, FailedInput, Loss, Phase, ProducerState, Ran, Router, State, Suspect, Worker,
-};
+use super::{Action, FailedInput, Phase, ProducerState, Ran, Router, State, Worker};
 use crate::base::failure::Failure;
 use crate::event::{Cause, Event};
 use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::plan::OnError;
+use crate::protocol::report::{Blame, Loss, Suspect};
 
 /// How often the workers of a step may be lost without any work done in between.
 const MOST_IN_VAIN: u32 = 6;

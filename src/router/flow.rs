@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use super::{
-    Action, Attempted, Batching, Completion, Held, Outcome, Phase, ProducerState, Production,
-    Router, State, Worker,
-};
+use super::{Action, Attempted, Batching, Held, Phase, ProducerState, Router, State, Worker};
 use crate::event::Cause;
 use crate::message::batch::{Batch, Output};
 use crate::plan::Route;
+use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
 
 /// A worker is given as much work ahead as it does in about this time: short

@@ -2,13 +2,12 @@
 //! drivers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::failure::{Failure, Result};
 use crate::event::{Cause, Event};
 use crate::message::batch::{Batch, Output};
 use crate::message::{ItemKey, Payload};
-use crate::stage::Next;
+use crate::protocol::report::{Completion, Loss, Production};
 
 use super::{Record, Span};
 
@@ -48,87 +47,6 @@ impl Input {
             | Self::Broken { worker, .. } => Some(*worker),
             Self::Lost { .. } | Self::Stop(_) | Self::Halt { .. } => None,
         }
-    }
-}
-
-/// What became of successive messages in a worker's hands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Completion {
-    /// The first message's number.
-    pub(crate) first: u64,
-    /// How many messages; one unless they are done.
-    pub(crate) count: u32,
-    /// How the attempts ended.
-    pub(crate) outcome: Outcome,
-    /// How many of the messages emitted nothing.
-    pub(crate) silent: u32,
-    /// The running time of the stage, summed.
-    pub(crate) busy: Duration,
-}
-
-/// How one attempt on a message ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Done,
-    Failed(Failure),
-    Panicked(Failure),
-}
-
-/// What a producer has to say after a grant.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Production {
-    /// What the last call returned; none if another one is going on with the same grant.
-    pub(crate) result: Option<Result<Next>>,
-    /// How often `next` was called.
-    pub(crate) calls: u32,
-    /// The running time of the calls together.
-    pub(crate) busy: Duration,
-}
-
-/// What is known of a worker's end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Loss {
-    pub(crate) reason: String,
-    /// That it was lost, or that it was ended because a message took too long.
-    pub(crate) cause: Cause,
-    pub(crate) suspect: Suspect,
-    pub(crate) blame: Blame,
-}
-
-/// What a worker's end says of the message that it was at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blame {
-    /// The message took more than it may: an attempt has failed like any other.
-    Limit,
-    /// The worker died, perhaps by chance: `lost_retries` come before `retries`.
-    Death,
-    /// Somebody asked the worker to end, and perhaps a whole group of processes: the
-    /// first time that says nothing of the message.
-    Request,
-}
-
-/// The message that a lost worker was at work on: an attempt on it has failed.
-/// What else the worker had in hand was not begun, or is done again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Suspect {
-    /// It is not known: the oldest in hand is taken.
-    Oldest,
-    /// The one of this number, if it is still in hand.
-    Message(u64),
-    /// It was at work on none.
-    None,
-}
-
-impl Loss {
-    /// One that says nothing of any message.
-    pub(crate) fn of_no_message(reason: String) -> Self {
-        Self { reason, cause: Cause::Lost, suspect: Suspect::None, blame: Blame::Death }
-    }
-
-    /// Of a worker of which nothing more is known.
-    pub(crate) fn unexplained(reason: impl Into<String>) -> Self {
-        let (cause, suspect, blame) = (Cause::Lost, Suspect::Oldest, Blame::Death);
-        Self { reason: reason.into(), cause, suspect, blame }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::message::batch::Output;
 use crate::message::output::OutputBuffer;
 use crate::message::{ItemKey, Message, Payload};
 use crate::plan::Step as PlanStep;
+use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::stage::Next;
 use crate::stage::registry::Kind;
 

@@ -10,7 +10,7 @@ use crate::base::failure::Result;
 use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
-use crate::router::Outcome;
+use crate::protocol::report::Outcome;
 use crate::stage::notes::Note;
 use crate::stage::registry::{Build, Task};
 use crate::stage::{Context, Next, Outputs, notes};
@@ -189,8 +189,8 @@ mod tests {
     use crate::base::failure::Failure;
     use crate::message::Codec;
     use crate::message::batch::Output;
+    use crate::protocol::report::Completion;
     use crate::protocol::wire::FromWorker;
-    use crate::router::Completion;
     use crate::stage::data::Data;
     use crate::stage::registry::build_stage;
     use crate::stage::{Emitter, Stage};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::router::{Completion, Outcome};
+use crate::protocol::report::{Completion, Outcome};
 
 /// What became of the messages of a batch. Successive ones that are done and
 /// took about as long are told as one.

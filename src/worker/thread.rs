@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use super::serve::{Watch, serve};
 use crate::driver::hub::{Command, Commander};
 use crate::memory::segment;
-use crate::router::Loss;
+use crate::protocol::report::Loss;
 use crate::stage::Context;
 use crate::stage::registry::Build;
 use crate::transport::zmq::Inproc;

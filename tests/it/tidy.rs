@@ -33,12 +33,9 @@ const LAYERS: [&str; 22] = [
 ];
 
 /// Imports that still point upward.
-const UPWARD: [(&str, &str); 7] = [
+const UPWARD: [(&str, &str); 4] = [
     ("src/pipeline/mod.rs", "mock"),
     ("src/plan/findings.rs", "config"),
-    ("src/protocol/wire/mod.rs", "router"),
-    ("src/protocol/wire/reader.rs", "router"),
-    ("src/protocol/wire/writer.rs", "router"),
     ("src/worker/supervisor/mod.rs", "driver"),
     ("src/worker/thread.rs", "driver"),
 ];

@@ -8,7 +8,7 @@ use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use crate::base::failure::{Failure, Result};
 use crate::message::batch::{Batch, Output};
-use crate::router::{Completion, Production};
+use crate::protocol::report::{Completion, Production};
 use crate::stage::notes::Note;
 
 use super::lifeline::Lifeline;
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::message::batch::PackedBatch;
     use crate::message::{Message, Payload};
-    use crate::router::Outcome;
+    use crate::protocol::report::Outcome;
     use crate::stage::Next;
     use proptest::prelude::*;
 

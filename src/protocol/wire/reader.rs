@@ -13,7 +13,7 @@ use crate::base::path_name::path_of_name;
 use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::message::{ItemKey, Message, Payload};
 use crate::protocol::lifeline::Lifeline;
-use crate::router::{Completion, Outcome, Production};
+use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
 use crate::stage::notes::Note;
 

@@ -14,7 +14,7 @@ use crate::memory::segment::SHARED_FROM;
 use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::message::{Header, ItemKey, Payload};
 use crate::protocol::lifeline::Lifeline;
-use crate::router::{Completion, Outcome, Production};
+use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
 use crate::stage::notes::Note;
 

@@ -29,7 +29,7 @@ use super::{reaper, usage};
 use crate::driver::hub::{Command, Commander};
 use crate::event::{Cause, Event, Level};
 use crate::protocol::lifeline::Lifeline;
-use crate::router::{Blame, Loss, Suspect};
+use crate::protocol::report::{Blame, Loss, Suspect};
 use crate::transport::descriptors::make_room_for_a_process;
 use crate::transport::zmq::link::Place;
 
