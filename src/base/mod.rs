@@ -2,6 +2,7 @@
 
 pub(crate) mod escape;
 pub mod failure;
+pub(crate) mod fnv;
 pub(crate) mod home;
 pub(crate) mod nearest;
 pub(crate) mod own_files;

@@ -7,7 +7,7 @@ use super::source::Source;
 use super::{STOPPED, USAGE, complain, print, run, say};
 use crate::cli::run::driving_process::DriverArgs;
 use crate::cli::run::ledger;
-use crate::event::summary::{Report, Verdict};
+use crate::event::{Report, Verdict};
 use crate::mock::faults::Faults;
 use crate::pipeline::Pipeline;
 

@@ -10,7 +10,7 @@ use super::format::one_line;
 use super::run::Performed;
 use super::{STOPPED, USAGE, complain, print, run, say, tell};
 use crate::codec;
-use crate::event::summary::Verdict;
+use crate::event::Verdict;
 use crate::message::Codec;
 use crate::pipeline::Pipeline;
 use crate::sinks::quarantine::{Contents, Entry, Taken, find, is_pickle, read_payload, remove};

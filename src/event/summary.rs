@@ -1,4 +1,4 @@
-//! How a run ended.
+//! The summary of a run: what became of each step, and of the whole.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,50 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::counts::{Counts, in_seconds};
+use super::counts::Counts;
+use super::times::in_seconds;
+use super::verdict::Verdict;
 use crate::base::path_name::as_text_if_any;
 use crate::stage::registry::Kind;
-
-/// A step whose workers are busy for a smaller part of the time limits nothing.
-pub(crate) const LIMITS: f64 = 0.5;
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "verdict", content = "reason")]
-pub enum Verdict {
-    /// Every input was processed.
-    Done,
-    /// The run reached its end, but some inputs failed.
-    SomeFailed,
-    /// A failure under the policy `stop`, of the producer, of an `init`, of the
-    /// journal, or of drpipe itself ended the run.
-    Stopped(String),
-    /// A signal ended the run.
-    Interrupted,
-}
-
-impl Verdict {
-    /// Its name, as in the summary.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::SomeFailed => "some_failed",
-            Self::Stopped(_) => "stopped",
-            Self::Interrupted => "interrupted",
-        }
-    }
-
-    /// 0 all done; 1 some inputs failed; 3 stopped by policy or by an error;
-    /// 130 interrupted.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::SomeFailed => 1,
-            Self::Stopped(_) => 3,
-            Self::Interrupted => 130,
-        }
-    }
-}
 
 /// What became of a run: what `--summary FILE` writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

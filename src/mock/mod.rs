@@ -15,8 +15,7 @@ use signal_hook::consts::SIGSEGV;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::base::failure::{Failure, Result};
-use crate::event::counts::Counts;
-use crate::event::summary::{Report, Verdict};
+use crate::event::{Counts, Report, Verdict};
 use crate::pipeline::Pipeline;
 use crate::plan::{OnError, Plan, Step};
 use crate::stage::registry::{Kind, Registry};

@@ -10,7 +10,7 @@ use super::private_directory::Private;
 use super::{Mode, RunError, report};
 use crate::driver::hub::{Commander, Commands, Hub};
 use crate::driver::sequential;
-use crate::event::summary::Report;
+use crate::event::Report;
 use crate::plan::Plan;
 use crate::python::BundledPackage;
 use crate::router::{Batching, Router};

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use super::RunError;
 use crate::base::redact;
-use crate::event::summary::Report;
-use crate::event::{Event, NextStep, Opened, StepPlan};
+use crate::event::{Event, NextStep, Opened, Report, StepPlan};
 use crate::plan::Plan;
 use crate::status::stream::Stream;
 

@@ -41,7 +41,7 @@ use execution::Execution;
 use lifecycle::{LastWord, opened, run_name};
 use private_directory::{LONGEST_PRIVATE, Private};
 
-pub use crate::event::summary::{Report, StepReport, Verdict};
+pub use crate::event::{Report, StepReport, Verdict};
 pub use crate::sinks::journal::JournalError;
 pub use builder::Builder;
 pub use control::{Control, SteerError};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::Mode;
-use crate::event::summary::{LIMITS, Report, StepReport, Verdict};
+use crate::event::verdict::BUSY_ENOUGH;
+use crate::event::{Report, StepReport, Verdict};
 use crate::plan::Plan;
 use crate::router::Router;
 use crate::sinks::SinkReport;
@@ -44,7 +45,7 @@ pub(super) fn report(
         Some(error) => Verdict::Stopped(error),
         None => router.verdict(),
     };
-    let candidates = steps.iter().filter(|step| step.busy_percent >= 100.0 * LIMITS);
+    let candidates = steps.iter().filter(|step| step.busy_percent >= 100.0 * BUSY_ENOUGH);
     let busiest = candidates.max_by(|a, b| a.busy_percent.total_cmp(&b.busy_percent));
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Step;
-use super::assemble::fnv1a;
+use crate::base::fnv::fnv1a;
 use crate::stage::registry::{Kind, Registry};
 
 /// A directory or a file that a step names in a parameter.

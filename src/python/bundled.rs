@@ -6,9 +6,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::fnv::fnv1a;
 use crate::base::own_files;
 use crate::base::scratch::Scratch;
-use crate::plan::assemble::fnv1a;
 
 /// Their paths, and what is in them.
 const FILES: &[(&str, &str)] = &include!("files.in");

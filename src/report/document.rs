@@ -183,7 +183,7 @@ fn unfinished(report_data: &ReportData, view: &View) -> (Tone, String, Vec<Strin
 
 /// Messages that failed, and those that were given up or left.
 fn lost(view: &View) -> (u64, u64) {
-    let sum = |part: fn(&crate::event::counts::Counts) -> u64| -> u64 {
+    let sum = |part: fn(&crate::event::Counts) -> u64| -> u64 {
         view.steps.iter().map(|step| part(&step.counts)).sum()
     };
     (sum(|counts| counts.failed), sum(|counts| counts.dropped))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ReportData;
 use super::charts::{queue, throughput, timelines};
 use super::markup::{at, count, duration, link, of, percent, quoted, rate, text};
-use crate::event::counts::Counts;
+use crate::event::Counts;
 use crate::stage::registry::Kind;
 use crate::status::{History, StepView, View};
 

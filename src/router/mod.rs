@@ -34,9 +34,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::failure::Failure;
-use crate::event::Event;
-use crate::event::counts::{Counts, Times};
-use crate::event::summary::Verdict;
+use crate::event::times::Times;
+use crate::event::{Counts, Event, Verdict};
 use crate::message::batch::Batch;
 use crate::plan::{OnError, Plan, Route};
 

@@ -16,9 +16,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::path_name::as_text;
-use crate::event::counts::in_seconds;
-use crate::event::summary::Report;
-use crate::event::{Cause, Event, EventRecord, Level, Opened, Snapshot};
+use crate::event::times::in_seconds;
+use crate::event::{Cause, Event, EventRecord, Level, Opened, Report, Snapshot};
 use crate::plan::OnError;
 
 pub use sentence::bottleneck;
@@ -69,6 +68,7 @@ pub struct Status {
 /// How far a run is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum State {
     /// Workers are being started.
     #[default]

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::pace::{Pace, StepPace};
 use super::{FailureLine, Line, ProductLine, State, Status, time_left};
 use crate::base::path_name::as_text;
-use crate::event::counts::{Counts, in_seconds};
-use crate::event::summary::Verdict;
-use crate::event::{StepPlan, StepStatus, WorkerStatus, summary};
+use crate::event::times::in_seconds;
+use crate::event::verdict::BUSY_ENOUGH;
+use crate::event::{Counts, StepPlan, StepStatus, Verdict, WorkerStatus};
 use crate::plan::OnError;
 use crate::stage::registry::Kind;
 
@@ -174,6 +174,7 @@ pub struct EdgeView {
 /// What a step does for the pace of its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Standing {
     /// Its workers are being started.
     Starting,
@@ -250,7 +251,7 @@ fn bottleneck(status: &Status, rows: &[(&StepPlan, &StepStatus, StepPace)]) -> O
         return rows.iter().position(|(_, step, _)| &*step.name == name);
     }
     let candidates = rows.iter().enumerate().filter(|(_, (_, step, pace))| {
-        let limits = pace.held < HELD && pace.utilisation >= summary::LIMITS;
+        let limits = pace.held < HELD && pace.utilisation >= BUSY_ENOUGH;
         limits && !step.finished && !step.paused
     });
     let busiest =
@@ -274,7 +275,7 @@ fn step(
         Standing::Bottleneck
     } else if pace.held >= HELD {
         Standing::HeldBack
-    } else if pace.utilisation < summary::LIMITS {
+    } else if pace.utilisation < BUSY_ENOUGH {
         Standing::Waiting
     } else {
         Standing::Working

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::args::RunArgs;
 use crate::cli::format::one_line;
-use crate::event::summary::{Report, Verdict};
+use crate::event::{Report, Verdict};
 
 /// So many directories are named.
 const MOST_NAMED: usize = 4;

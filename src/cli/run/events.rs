@@ -12,8 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::warn;
 
-use crate::event::summary::Report;
-use crate::event::{Event, EventRecord};
+use crate::event::{Event, EventRecord, Report};
 
 /// Of what a slow reader has not taken, so many lines and bytes are kept.
 const MOST_LINES: usize = 10_000;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::escape;
 use crate::cli::format::one_line;
-use crate::event::summary::{Report, StepReport, Verdict};
+use crate::event::{Report, StepReport, Verdict};
 use crate::stage::registry::Kind;
 use crate::status::bottleneck;
 

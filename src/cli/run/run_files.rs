@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::event::summary::Report;
+use crate::event::Report;
 use crate::stages::whole_file::write_whole;
 
 /// Whether the file that `option` names can be written, as far as that can be known

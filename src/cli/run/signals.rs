@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::driving_process::Driver;
 use crate::cli::say;
-use crate::event::summary::Verdict;
+use crate::event::Verdict;
 use crate::pipeline::Control;
 use crate::python::end_questions;
 

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::counts::Counts;
 use crate::event::{
-    Event, EventRecord, NextStep, Opened, Snapshot, StepPlan, StepStatus, WorkerState, WorkerStatus,
+    Counts, Event, EventRecord, NextStep, Opened, Snapshot, StepPlan, StepStatus, WorkerState,
+    WorkerStatus,
 };
 use crate::plan::OnError;
 use crate::stage::registry::Kind;

@@ -1,0 +1,124 @@
+//! The running times of a step's calls.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// The running times of one step: those of the calls of `run` or `next` that ended, which
+/// the mean and the quantiles are made of, and all the time at work, with calls that were
+/// cut short and with `finish`.
+#[derive(Debug, Clone)]
+pub(crate) struct Times {
+    nanoseconds: Histogram<u64>,
+    /// Of the calls that ended.
+    ended: Duration,
+    /// The time at work, whatever came of it.
+    pub(crate) busy: Duration,
+    calls: u64,
+    /// An exponential mean over the reports, in nanoseconds: what batches are
+    /// sized by.
+    recent: f64,
+}
+
+/// Weight of the latest report in the recent mean.
+const RECENT_WEIGHT: f64 = 0.2;
+/// Longer calls are recorded as this long: an hour, in nanoseconds.
+const LONGEST: u64 = 3_600_000_000_000;
+
+impl Times {
+    pub(crate) fn new() -> Self {
+        // Bounds and precision are constants that the histogram accepts; were
+        // they not, one that grows by itself serves as well.
+        let nanoseconds = Histogram::new_with_bounds(1, LONGEST, 2)
+            .or_else(|_| Histogram::new(2))
+            .unwrap_or_else(|_| unreachable!("two digits are a valid precision"));
+        let (ended, busy) = (Duration::ZERO, Duration::ZERO);
+        Self { nanoseconds, ended, busy, calls: 0, recent: 0.0 }
+    }
+
+    /// Records `calls` calls that took `busy` together.
+    pub(crate) fn record(&mut self, busy: Duration, calls: u32) {
+        if calls == 0 {
+            return;
+        }
+        self.ended += busy;
+        self.busy += busy;
+        let each = u64::try_from(busy.as_nanos()).unwrap_or(LONGEST) / u64::from(calls);
+        let each = each.clamp(1, LONGEST);
+        self.nanoseconds.saturating_record_n(each, u64::from(calls));
+        let weight = if self.calls == 0 { 1.0 } else { RECENT_WEIGHT };
+        self.recent += (each as f64 - self.recent) * weight;
+        self.calls += u64::from(calls);
+    }
+
+    /// Records time at work of which no call has told.
+    pub(crate) fn spend(&mut self, busy: Duration) {
+        self.busy += busy;
+    }
+
+    /// The recent mean, once there is one.
+    pub(crate) fn recent(&self) -> Option<Duration> {
+        (self.calls > 0).then(|| Duration::from_nanos(self.recent as u64))
+    }
+
+    pub(crate) fn mean(&self) -> Duration {
+        self.ended.checked_div(self.calls.try_into().unwrap_or(u32::MAX)).unwrap_or_default()
+    }
+
+    /// The times that half of the calls, and 99 of 100, took at most.
+    pub(crate) fn median_and_p99(&self) -> (Duration, Duration) {
+        let (mut seen, mut median) = (0, None);
+        // Once over the histogram is enough for both.
+        for place in self.nanoseconds.iter_recorded() {
+            seen += place.count_since_last_iteration();
+            if 2 * seen >= self.calls {
+                median.get_or_insert(place.value_iterated_to());
+            }
+            if 100 * seen >= 99 * self.calls {
+                let median = median.unwrap_or_default();
+                let p99 = place.value_iterated_to();
+                return (Duration::from_nanos(median), Duration::from_nanos(p99));
+            }
+        }
+        (Duration::ZERO, Duration::ZERO)
+    }
+}
+
+/// A duration as a number of seconds.
+pub(crate) mod in_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(crate) fn deserialize<'d, D: Deserializer<'d>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_was_cut_short_is_busy_time_and_in_no_mean() {
+        let second = Duration::from_secs(1);
+        let mut times = Times::new();
+        times.spend(30 * second);
+        assert_eq!((times.busy, times.mean()), (30 * second, Duration::ZERO));
+        times.record(4 * second, 2);
+        times.spend(second);
+        assert_eq!((times.busy, times.mean()), (35 * second, 2 * second));
+        let (median, p99) = times.median_and_p99();
+        assert!(p99 < 3 * second && median == p99, "{median:?} {p99:?}");
+    }
+}
