@@ -8,6 +8,7 @@
 )]
 
 mod config;
+mod conformance;
 mod control;
 mod driver;
 mod events;

@@ -1,0 +1,96 @@
+"""Steps that do what a transcript of the conformance suite tells them to.
+`tests/conformance/worker.rs` has the same in Rust."""
+
+import os
+import resource
+import socket
+
+import drpipe
+
+
+def use_up_descriptors():
+    """Opens files until the process may not open another one. libzmq needs its limit to stay
+    above what it has open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        while True:
+            os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        pass
+
+
+class Scripted:
+    #: The socket on which the test waits for those that wait for it.
+    gate = ""
+    at_init = []
+    #: What each call of the producer does.
+    calls = []
+    at_finish = []
+
+    def init(self):
+        self.perform(self.at_init)
+
+    def finish(self):
+        self.perform(self.at_finish)
+
+    def perform(self, actions):
+        """Does what a script says. Returns whether it says that there is nothing at the moment."""
+        is_idle = False
+        for action in actions:
+            if action == "idle":
+                is_idle = True
+            elif action == "use_up_descriptors":
+                use_up_descriptors()
+            else:
+                ((kind, argument),) = action.items()
+                getattr(self, "do_" + kind)(argument)
+        return is_idle
+
+    def do_send(self, text):
+        self.send_msg(text)
+
+    def do_send_long(self, length):
+        self.send_msg("x" * length)
+
+    def do_send_to(self, step_and_text):
+        step, text = step_and_text
+        self.send_msg(text, step)
+
+    def do_pass(self, array):
+        self.send_msg(array)
+
+    def do_make(self, size):
+        import numpy as np
+
+        self.send_msg((np.arange(size) % 251).astype(np.uint8))
+
+    def do_announce(self, path):
+        drpipe.product(path)
+
+    def do_wait(self, name):
+        with socket.socket(socket.AF_UNIX) as gate:
+            gate.connect(self.gate)
+            gate.sendall(name.encode() + b"\n")
+            gate.recv(1)
+
+    def do_fail(self, text):
+        raise ValueError(text)
+
+    def do_fail_for_good(self, text):
+        raise drpipe.Permanent(text)
+
+    do_panic = do_fail
+
+
+class ScriptedProducer(Scripted):
+    expected = None
+
+    def run(self):
+        for actions in self.calls:
+            yield drpipe.IDLE if self.perform(actions) else None
+
+
+class ScriptedStage(Scripted):
+    def run(self, script):
+        self.perform(script)
