@@ -316,7 +316,8 @@ class Parser:
     def completion(self) -> dict[str, Any]:
         first, count, silent, busy, outcome = struct.unpack("<QIIQB", self.take(25))
         failure = self.failure() if outcome else None
-        return {"first": first, "count": count, "silent": silent, "busy": busy, "failure": failure}
+        said = {"first": first, "count": count, "silent": silent, "busy": busy, "failure": failure}
+        return {**said, "outcome": ["DONE", "FAILED", "PANICKED"][outcome]}
 
     def production(self) -> dict[str, Any]:
         calls, busy, result = struct.unpack("<IQB", self.take(13))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import time
-from pathlib import Path
 
 import pytest
-
-TRANSCRIPTS = Path(__file__).parents[2] / "tests" / "transcripts" / "emissions.json"
 
 
 @pytest.fixture
@@ -21,23 +17,6 @@ def gate(tmp_path):
 def start_waiting(start, cls, gate=None, **options):
     params = {} if gate is None else {"gate": str(gate)}
     return start(cls, module="waiting", params=params, **options).ready()
-
-
-@pytest.mark.parametrize(
-    "transcript", json.loads(TRANSCRIPTS.read_text()), ids=lambda transcript: transcript["about"]
-)
-def test_emissions_keep_their_order_across_next_steps(start, transcript):
-    router = start_waiting(start, "Emits")
-    calls = transcript["calls"]
-    parcels = [
-        router.one(number, call["sends"], origin=call["origin"])
-        if call["origin"]
-        else router.many(number, [call["sends"]])
-        for number, call in enumerate(calls, 1)
-    ]
-    router.work(*parcels)
-    outputs = router.done(len(calls)).outputs
-    assert [[o.route, o.origin, o.value] for o in outputs] == transcript["outputs"]
 
 
 def produced_so_far(router, count):

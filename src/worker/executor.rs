@@ -163,10 +163,12 @@ impl Worker {
         &mut self,
         desk: &Outbox<S>,
     ) -> std::result::Result<(), S::Error> {
+        let notes = notes::count();
         let finished = self.guarded(NO_INPUT, |task, emitted| task.finish(emitted));
         let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
         if result.is_err() {
             self.emitted.clear();
+            notes::rewind(notes);
         }
         desk.finished(result, &mut self.emitted)
     }
@@ -230,8 +232,9 @@ mod tests {
         Batch::One(Message { id, attempt: 0, origin: None, payload })
     }
 
-    /// What the worker reports on the batches.
-    fn reports(worker: &mut Worker, batches: Vec<Batch>) -> (Vec<Completion>, Vec<Output>) {
+    /// What the worker reports on these numbers.
+    fn work(worker: &mut Worker, numbers: &[i64]) -> (Vec<Completion>, Vec<Output>) {
+        let batches = (1..).zip(numbers).map(|(id, number)| batch(id, *number)).collect();
         let desk = Outbox::new(Vec::new());
         let Ok(()) = worker.work(batches, &desk, |_| true, || ());
         let mut all = (Vec::new(), Vec::new());
@@ -241,59 +244,6 @@ mod tests {
             all.1.extend(outputs);
         }
         all
-    }
-
-    fn work(worker: &mut Worker, numbers: &[i64]) -> (Vec<Completion>, Vec<Output>) {
-        let batches = (1..).zip(numbers).map(|(id, number)| batch(id, *number)).collect();
-        reports(worker, batches)
-    }
-
-    /// Workers in every language reproduce these transcripts.
-    #[test]
-    fn emissions_keep_their_order_across_next_steps() {
-        #[derive(serde::Deserialize)]
-        struct Transcript {
-            about: String,
-            calls: Vec<Told>,
-            outputs: Vec<(u32, Option<String>, String)>,
-        }
-        #[derive(serde::Deserialize)]
-        struct Told {
-            origin: Option<String>,
-            sends: serde_json::Value,
-        }
-        /// Sends texts as it is told.
-        struct Emits;
-        impl Stage for Emits {
-            type In = String;
-            type Out = String;
-            fn run(&mut self, sends: String, out: &mut Emitter<'_, String>) -> Result<()> {
-                let sends: Vec<(usize, String)> = serde_json::from_str(&sends)?;
-                let steps = out.next_steps().to_vec();
-                sends.into_iter().try_for_each(|(route, text)| out.send_to(&steps[route], text))
-            }
-        }
-        let text = include_str!("../../tests/transcripts/emissions.json");
-        let transcripts: Vec<Transcript> = serde_json::from_str(text).unwrap();
-        for Transcript { about, calls, outputs } in transcripts {
-            let next_steps = vec!["NEXT".to_owned(), "OTHER".to_owned()];
-            let next_codecs = vec![Codec::Bincode; 2];
-            let context = Context { next_steps, next_codecs, ..context() };
-            let mut worker = Worker::new(&build_stage(|| Emits), context).unwrap();
-            let batches = (1..).zip(calls).map(|(id, Told { origin, sends })| {
-                let payload = sends.to_string().to_payload(Codec::Bincode).unwrap();
-                Batch::One(Message { id, attempt: 0, origin: origin.map(Into::into), payload })
-            });
-            let (_, emitted) = reports(&mut worker, batches.collect());
-            let emitted = emitted.into_iter().flat_map(|output| {
-                let route = output.route();
-                Batch::new(0, output).into_messages().map(move |message| {
-                    let text = String::from_payload(message.payload, Codec::Bincode).unwrap();
-                    (route, message.origin.map(|origin| origin.to_string()), text)
-                })
-            });
-            assert_eq!(emitted.collect::<Vec<_>>(), outputs, "{about}");
-        }
     }
 
     #[test]

@@ -24,14 +24,6 @@ def await_rest():
         time.sleep(0.001)
 
 
-class Emits:
-    """Sends texts as it is told."""
-
-    def run(self, msg):
-        for route, value in msg:
-            self.send_msg(value, self.connections[route])
-
-
 class Watches:
     """Yields some, and waits in the midst of a call."""
 

@@ -240,7 +240,9 @@ class Reader:
 
     def grant(self) -> int:
         """About how many items a producer is to produce."""
-        return int(self._u32())
+        count = self._u32()
+        self.end()
+        return count
 
     def messages(self) -> Iterator[Message]:
         """The messages of WORK. Each is read when it is asked for.

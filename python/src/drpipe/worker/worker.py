@@ -193,8 +193,10 @@ class Seat:
         elif kind == wire.GRANT:
             task.produce(message.grant())
         elif kind == wire.FINISH:
+            message.end()
             task.finish()
         elif kind == wire.STOP:
+            message.end()
             return 0
         else:
             raise wire.WireError(f"message kind {kind} is not known")
@@ -202,15 +204,25 @@ class Seat:
 
 
 def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
-    """From here on what the step makes known is told; first how much it will emit."""
+    """Sends what the step has announced so far, and how much a producer will emit."""
     announce.listen(True, task.is_in_its_call)
     expected = task.expected() if post["python"]["role"] == "producer" else None
-    if expected is not None:
-        link.send(wire.notes(expected))
+    products = announce.take()
+    if expected is not None or products:
+        link.send(wire.notes(expected, products))
 
 
 def _make_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
     """The step, ready to work; none if it cannot, and the router was told why."""
+    # What the step announces before its first call stands if the step can work.
+    announce.listen(True, lambda: False)
+    task = _build_task(post, link, ends)
+    if task is None:
+        announce.take()
+    return task
+
+
+def _build_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
     import logging
 
     from . import log
