@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::why::Night;
 use crate::support::data::installed;
 use crate::support::processes::eventually;
 use crate::support::program::{drpipe, finish};
-use crate::why::Night;
 
 /// Numbers of which some fail at one step and others at a second one.
 fn numbers(seconds: f64) -> String {

@@ -1,5 +1,8 @@
 //! The rules of ARCHITECTURE.md that a program can check.
 
+mod imports;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -225,11 +228,26 @@ fn stages_use_the_prelude_only() {
     }
 }
 
+/// Everything in Rust, tests too.
+const RUST: [&str; 6] = ["src", "stages", "tests", "benches", "examples", "fuzz/fuzz_targets"];
+
 #[test]
 fn long_files_argue_for_themselves() {
-    for source in all() {
+    for source in RUST.into_iter().flat_map(sources) {
         let excused = LONG.iter().any(|(path, _)| *path == source.path);
         assert!(source.lines <= 500 || excused, "{} has {} lines", source.path, source.lines);
+    }
+}
+
+#[test]
+fn a_folder_has_at_most_20_files() {
+    let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for source in RUST.into_iter().flat_map(sources) {
+        let folder = Path::new(&source.path).parent().unwrap().to_owned();
+        *folders.entry(folder).or_default() += 1;
+    }
+    for (folder, files) in folders {
+        assert!(files <= 20, "{} has {files} files", folder.display());
     }
 }
 

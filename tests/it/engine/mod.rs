@@ -1,0 +1,10 @@
+//! How messages, failures and workers are treated, whatever the stages do.
+
+mod control;
+mod driver;
+mod fault_stages;
+mod faults;
+mod messagepack;
+mod ordered;
+mod processes;
+mod runs;
