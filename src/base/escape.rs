@@ -12,6 +12,11 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c.is_control() || is_unseen(c))
 }
 
+/// [`line`] as a text of its own.
+pub(crate) fn one_line(text: &str) -> String {
+    line(text).into_owned()
+}
+
 /// The text with its lines and tabs.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| (c.is_control() && c != '\n' && c != '\t') || is_unseen(c))

@@ -1,8 +1,10 @@
-//! What every other module may use: failures, names, paths, text as people may see it.
+//! What every other module may use: failures, names, paths, numbers
+//! and text for people.
 
 pub(crate) mod escape;
 pub mod failure;
 pub(crate) mod fnv;
+pub(crate) mod format;
 pub(crate) mod home;
 pub(crate) mod nearest;
 pub(crate) mod own_files;

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
-use super::target::{self, Key, Problem, Target};
-use super::{STOPPED, complain, format, print, say, tell};
-use crate::status::View;
+use super::output::{CommandError, print, say, table, tell};
+use super::target::{self, Key, Target};
+use crate::base::escape::one_line;
+use crate::base::format;
+use crate::status::{View, pipeline_in_words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,12 +96,12 @@ pub(super) fn ctl(args: CtlArgs) -> ExitCode {
     match done {
         Ok(text) if for_programs => print(text.as_bytes()),
         Ok(text) => tell(&text),
-        Err(Problem { code, why }) => complain(code, format_args!("error: {why}")),
+        Err(error) => error.exit(),
     }
 }
 
 /// Has the run do it; what was done, in words.
-fn steer(run: &Target, verb: &Verb) -> Result<String, Problem> {
+fn steer(run: &Target, verb: &Verb) -> Result<String, CommandError> {
     let of_step = |step: &Option<String>| match step {
         Some(step) => (json!({ "step": step }), step.clone()),
         None => (json!({}), format!("run {}", run.name)),
@@ -145,7 +147,7 @@ fn list(runs: &[Target], json: bool) -> String {
     let cells = rows.iter().map(|row| {
         let number = |key: &str| row[key].as_u64().unwrap_or_default();
         let time = |key: &str| row[key].as_f64().map_or_else(|| "-".to_owned(), format::clock);
-        let text = |key: &str| row[key].as_str().map_or_else(|| "-".to_owned(), format::one_line);
+        let text = |key: &str| row[key].as_str().map_or_else(|| "-".to_owned(), one_line);
         let state = if row["paused"] == true { "paused".to_owned() } else { text("state") };
         let finished = match row["expected"].as_u64() {
             Some(expected) => format!("{}/{expected}", number("finished")),
@@ -153,7 +155,7 @@ fn list(runs: &[Target], json: bool) -> String {
         };
         let name = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let failures = number("failure_count").to_string();
-        vec![
+        [
             text("run"),
             state,
             time("elapsed_s"),
@@ -161,14 +163,14 @@ fn list(runs: &[Target], json: bool) -> String {
             finished,
             failures,
             text("bottleneck"),
-            format::pipeline(&name("pipeline"), &name("directory")),
+            pipeline_in_words(&name("pipeline"), &name("directory")),
         ]
     });
-    table(&headings, cells.collect())
+    table(headings, &cells.collect::<Vec<_>>())
 }
 
 fn row(run: &Target) -> Option<Value> {
-    let rows = target::runs(&run.client).map_err(|problem| problem.why);
+    let rows = target::runs(&run.client).map_err(|error| error.message);
     match rows {
         Ok(rows) => rows.into_iter().find(|row| row["run"] == run.name.as_str()),
         Err(why) => {
@@ -178,11 +180,13 @@ fn row(run: &Target) -> Option<Value> {
     }
 }
 
-fn status(run: &Target, json: bool) -> Result<String, Problem> {
+fn status(run: &Target, json: bool) -> Result<String, CommandError> {
     let body = run.get("view")?;
-    let wrong = |error: serde_json::Error| Problem {
-        code: STOPPED,
-        why: format!("run {} says what this version does not understand: {error}", run.name),
+    let wrong = |error: serde_json::Error| {
+        let name = &run.name;
+        CommandError::stopped(format_args!(
+            "run {name} says what this version does not understand: {error}"
+        ))
     };
     if json {
         let value: Value = serde_json::from_slice(&body).map_err(wrong)?;
@@ -195,14 +199,14 @@ fn status(run: &Target, json: bool) -> Result<String, Problem> {
 /// Where the run stands: a line, a sentence and a table of its steps.
 fn in_words(view: &View) -> String {
     let View { run, host, pid, .. } = view;
-    let (state, elapsed) = (format::state(view), format::clock(view.elapsed.as_secs_f64()));
-    let progress = format::progress(view);
-    let part = format::part(view).map(|part| format::percent(part) + ", ").unwrap_or_default();
+    let (state, elapsed) = (view.state_in_words(), format::clock(view.elapsed.as_secs_f64()));
+    let progress = view.progress_in_words();
+    let part = view.part_done().map(|part| format::percent(part) + ", ").unwrap_or_default();
     let mut text = format!(
         "run {run} of {} on {host} (process {pid}): {state} for {elapsed}, {part}{progress}{}\n{}\n",
-        format::whose(view),
-        format::failures(view),
-        format::one_line(&format::sentence(view))
+        view.pipeline_in_words(),
+        view.failures_in_words(),
+        one_line(&view.sentence())
     );
     if view.state == crate::status::State::Ended {
         text = text.replacen(" for ", " after ", 1);
@@ -212,13 +216,13 @@ fn in_words(view: &View) -> String {
         "dropped", "retried",
     ];
     let rows = view.steps.iter().map(|step| {
-        vec![
-            format::one_line(&step.name),
-            format::standing(step.standing).to_owned(),
+        [
+            one_line(&step.name),
+            step.standing.in_words().to_owned(),
             step.progressed.to_string(),
             format::rate(step.rate),
-            format::queue(step),
-            format::held(step),
+            step.queue_in_words(),
+            step.held_in_words(),
             format!("{}/{}", step.busy, step.workers),
             format::span(step.median.as_secs_f64()),
             format::span(step.p99.as_secs_f64()),
@@ -227,13 +231,13 @@ fn in_words(view: &View) -> String {
             step.counts.retried.to_string(),
         ]
     });
-    text += &table(&headings, rows.collect());
+    text += &table(headings, &rows.collect::<Vec<_>>());
     let last = view.failures.iter().rev().filter(|failure| !failure.requeued).take(5);
     let failures: Vec<String> = last
         .map(|failure| {
             let entry = failure.entry.as_deref().unwrap_or("-");
             let reason = failure.reason.join(": ");
-            format::one_line(&format!("  {entry}  {}: {reason}", failure.step)) + "\n"
+            one_line(&format!("  {entry}  {}: {reason}", failure.step)) + "\n"
         })
         .collect();
     if !failures.is_empty() {
@@ -241,20 +245,4 @@ fn in_words(view: &View) -> String {
         text += &failures.concat();
     }
     text
-}
-
-fn table(headings: &[&str], rows: Vec<Vec<String>>) -> String {
-    let headings = headings.iter().map(|heading| (*heading).to_owned()).collect();
-    let lines: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
-    let columns = lines.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        let widths = lines.iter().filter_map(|line| line.get(column));
-        widths.map(|cell| cell.chars().count()).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |line: &Vec<String>| {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    lines.iter().map(line).collect()
 }

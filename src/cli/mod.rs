@@ -2,22 +2,25 @@
 //! their own stages.
 
 mod args;
+mod check;
 mod ctl;
-mod format;
-mod inspect;
-mod mock;
+mod graph;
 mod monitor;
+mod output;
+mod process;
 mod quarantine;
 mod report;
 mod run;
+mod run_files;
+mod schema;
 mod source;
+mod stages;
 mod target;
 mod top;
 mod why;
 
 use std::ffi::OsString;
-use std::fmt::Display;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -25,20 +28,17 @@ use clap::{CommandFactory, FromArgMatches};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::base::escape;
 use crate::base::nearest::nearest;
 use crate::config::Setting;
 use crate::pipeline::{LoadError, Pipeline};
 use crate::plan::diagnostic::ConfigError;
 use crate::stage::registry::Registry;
 use crate::stage::{Consumer, Producer, Stage};
-use args::{Args, Command, QuarantineCommand};
+use args::{Args, Command};
+use output::{CommandError, USAGE, complain, print, say};
+use process::{memory, signals, token};
+use quarantine::QuarantineCommand;
 use source::Source;
-
-/// The exit code for a wrong configuration or command line.
-const USAGE: u8 = 2;
-/// The exit code for a run stopped by policy or by an error of drpipe's own.
-const STOPPED: u8 = 3;
 
 /// What is wrong with `drpipe --quiet check`.
 const OPTIONS_LAST: &str = "The options of a command stand behind it: drpipe check --config FILE";
@@ -121,17 +121,17 @@ impl Cli {
     /// Does what the program's arguments say. If a token is among them, the program first
     /// starts itself anew with that in its environment.
     pub fn run(self) -> ExitCode {
-        crate::cli::run::secrets::hide();
+        token::hide();
         self.run_with(std::env::args_os())
     }
 
     /// Does what `args` say; the first is the program's name. In a process that
     /// was started as a worker it does that work instead.
     pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
-        crate::cli::run::signals::survive_file_size_limit();
-        crate::cli::run::memory::spare_address_space();
+        signals::survive_file_size_limit();
+        memory::spare_address_space();
         crate::pipeline::serve_worker(&self.registry);
-        crate::cli::run::memory::end_in_order_without_memory();
+        memory::end_in_order_without_memory();
         let args = source::with_class_settings(source::in_home(args));
         let matches = match Args::command().try_get_matches_from(args) {
             Ok(matches) => matches,
@@ -153,31 +153,28 @@ impl Cli {
                 let args = command.into_run();
                 match self.load(&args.source) {
                     Ok(pipeline) if args.inline => {
-                        crate::cli::run::inline::become_interpreter(&pipeline, &args.source)
+                        run::inline::become_interpreter(&pipeline, &args.source)
                     }
                     Ok(pipeline) => run::run(pipeline, &args),
                     Err(code) => code,
                 }
             }
             Command::Check(args) => match self.load(&args.named.source()) {
-                Ok(pipeline) => match &args.mock {
-                    Some(faults) => mock::check(pipeline, faults, &args),
-                    None => inspect::check(&pipeline, &args),
-                },
+                Ok(pipeline) => check::check(pipeline, &args),
                 Err(code) => code,
             },
             Command::Graph(args) => match self.load(&args.named.source()) {
-                Ok(pipeline) => inspect::graph(&pipeline, args.format),
+                Ok(pipeline) => graph::graph(&pipeline, args.format),
                 Err(code) => code,
             },
-            Command::Stages(args) => inspect::stages(&self.registry, &args),
+            Command::Stages(args) => stages::stages(&self.registry, &args),
             Command::Quarantine(args) => self.quarantine(args.command),
             Command::Monitor(args) => monitor::show_all(args),
             Command::Top(args) => top::top(&args),
             Command::Ctl(args) => ctl::ctl(args),
             Command::Why(args) => why::why(&args),
             Command::Report(args) => report::report(&args),
-            Command::Schema => inspect::schema(&self.registry),
+            Command::Schema => schema::schema(&self.registry),
             Command::Completions { shell } => {
                 let mut command = Args::command();
                 let name = command.get_name().to_owned();
@@ -194,7 +191,7 @@ impl Cli {
             QuarantineCommand::Show(args) => quarantine::show(&args),
             QuarantineCommand::Retry(args) => match self.load(&args.run.source) {
                 Ok(pipeline) if args.run.inline => {
-                    crate::cli::run::inline::become_interpreter(&pipeline, &args.run.source)
+                    run::inline::become_interpreter(&pipeline, &args.run.source)
                 }
                 Ok(pipeline) => quarantine::retry(pipeline, &args),
                 Err(code) => code,
@@ -221,10 +218,10 @@ impl Cli {
         let config = source.config();
         if is_frame(config) {
             let what = "is a FITS file; name the configuration first: drpipe CONFIG FRAMES";
-            return Err(complain(USAGE, format_args!("error: {} {what}", config.display())));
+            return Err(CommandError::usage(format_args!("{} {what}", config.display())).exit());
         }
-        crate::cli::run::signals::hear().map_err(|error| {
-            complain(STOPPED, format_args!("error: cannot watch for signals: {error}"))
+        signals::hear().map_err(|error| {
+            CommandError::stopped(format_args!("cannot watch for signals: {error}")).exit()
         })?;
         let settings = source.settings().map_err(|error| complain_of(&error))?;
         let loaded = match source.is_standard_input() {
@@ -245,7 +242,7 @@ impl Cli {
                 let hint = command_like(config)
                     .map(|command| format!("; did you mean the command \"{command}\"?"));
                 let hint = hint.unwrap_or_default();
-                Err(complain(USAGE, format_args!("error: {error}{hint}")))
+                Err(CommandError::usage(format_args!("{error}{hint}")).exit())
             }
             Err(LoadError::Wrong(error)) => Err(complain_of(&error)),
         }
@@ -286,37 +283,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Says something to the user. A standard error that has gone away, because
-/// the terminal was closed, say, must not end a run.
-fn say(message: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{}", escape::message(&message.to_string()));
-}
-
-/// Says what is wrong.
-fn complain(code: u8, message: impl Display) -> ExitCode {
-    say(message);
-    ExitCode::from(code)
-}
-
-/// Says all that is wrong with a configuration, a line each.
+/// Prints all that is wrong with a configuration, a line each.
 fn complain_of(error: &ConfigError) -> ExitCode {
     error.diagnostics.iter().for_each(say);
     ExitCode::from(USAGE)
-}
-
-/// Prints text for a person.
-fn tell(text: &str) -> ExitCode {
-    print(escape::lines(text).as_bytes())
-}
-
-/// Prints what was asked for. A reader that has gone away needs nothing more;
-/// what cannot be written for another reason is an error.
-fn print(text: &[u8]) -> ExitCode {
-    let mut out = std::io::stdout();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            complain(STOPPED, format_args!("error: cannot write to standard output: {error}"))
-        }
-        _ => ExitCode::SUCCESS,
-    }
 }

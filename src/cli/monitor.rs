@@ -2,12 +2,34 @@
 
 use std::process::ExitCode;
 
-use super::args::{MonitorArgs, RunArgs};
-use super::{STOPPED, complain, say, target};
+use clap::Args as ClapArgs;
+
+use super::output::{CommandError, say};
+use super::process::token;
+use super::run::args::RunArgs;
+use super::target;
 use crate::event::Level;
 use crate::monitor::{Elsewhere, Monitor, Options, show_all as serve};
 use crate::pipeline::Handle;
 use crate::plan::Plan;
+use crate::plan::address::Address;
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct MonitorArgs {
+    /// Where they are shown: host:port, a port or a host
+    #[arg(value_name = "ADDRESS", default_value = Address::DEFAULT)]
+    pub(super) address: Address,
+    /// Show this run too, or the runs of this monitor, such as http://tel2:5565/
+    #[arg(long = "run", value_name = "URL")]
+    pub(super) runs: Vec<String>,
+    /// The token that the runs given by --run were given; better given as DRPIPE_TOKEN
+    #[arg(long, env = "DRPIPE_TOKEN", hide_env_values = true)]
+    pub(super) token: Option<String>,
+    /// What steering over the network takes, from this machine too; without one, others only
+    /// look. Better given as DRPIPE_MONITOR_TOKEN, which no other user can read
+    #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token::parse)]
+    pub(super) monitor_token: Option<String>,
+}
 
 /// Shows all runs until it is ended.
 pub(super) fn show_all(args: MonitorArgs) -> ExitCode {
@@ -18,7 +40,7 @@ pub(super) fn show_all(args: MonitorArgs) -> ExitCode {
     target::warn();
     match serve(options, &elsewhere, |_, text| say(text)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => complain(STOPPED, format_args!("error: {why}")),
+        Err(error) => CommandError::stopped(error).exit(),
     }
 }
 

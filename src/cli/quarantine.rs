@@ -5,15 +5,64 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{EntriesArgs, RetryArgs};
-use super::format::one_line;
-use super::run::Performed;
-use super::{STOPPED, USAGE, complain, print, run, say, tell};
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::output::{CommandError, USAGE, complain, print, say, table, tell};
+use super::run::args::RunArgs;
+use super::run::{self, Performed};
+use crate::base::escape::one_line;
 use crate::codec;
 use crate::event::Verdict;
 use crate::message::Codec;
 use crate::pipeline::Pipeline;
 use crate::sinks::quarantine::{Contents, Entry, Taken, find, is_pickle, read_payload, remove};
+
+const QUARANTINE_EXAMPLES: &str = "\
+Examples:
+  drpipe quarantine list quarantine
+  drpipe quarantine show quarantine/20250314T021530Z-ftm08c/000001-CLEAN
+  drpipe quarantine retry quarantine --config pipeline.json
+  drpipe quarantine retry quarantine/20250314T021530Z-ftm08c --set CLEAN.threshold=4";
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = QUARANTINE_EXAMPLES)]
+pub(super) struct QuarantineArgs {
+    #[command(subcommand)]
+    pub(super) command: QuarantineCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QuarantineCommand {
+    /// List failed inputs, a line each, the newest run last
+    List(EntriesArgs),
+    /// Show all that is known of failed inputs
+    Show(EntriesArgs),
+    /// Feed failed inputs through the pipeline again, each from the step at which it failed
+    ///
+    /// The pipeline's own producer is not run. Entries are removed when the run has reached
+    /// its end: what failed again is in the quarantine of the new run. The options are those
+    /// of a run, and so are the exit codes; it is 1 at least if an entry could not be read.
+    Retry(Box<RetryArgs>),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct EntriesArgs {
+    /// A quarantine directory, the directory of one run in it, or one entry
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct RetryArgs {
+    /// A quarantine directory, the directory of one run in it, or one entry
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
 
 const HEADINGS: [&str; 7] = ["entry", "step", "cause", "attempts", "time", "origin", "reason"];
 /// The longest header that is shown, in bytes.
@@ -24,7 +73,7 @@ const SOME_FAILED: u8 = 1;
 pub(super) fn list(args: &EntriesArgs) -> ExitCode {
     with_entries(args, |entries| {
         let rows: Vec<[String; 7]> = entries.iter().map(row).collect();
-        table(&rows)
+        table(HEADINGS, &rows)
     })
 }
 
@@ -35,7 +84,7 @@ pub(super) fn show(args: &EntriesArgs) -> ExitCode {
 fn with_entries(args: &EntriesArgs, text: impl FnOnce(&[Entry]) -> String) -> ExitCode {
     let entries = match find(&args.directory) {
         Ok(entries) => entries,
-        Err(error) => return complain(USAGE, format_args!("error: {error}")),
+        Err(error) => return CommandError::usage(error).exit(),
     };
     if args.json {
         let entries: Value = entries.iter().map(as_json).collect();
@@ -78,21 +127,6 @@ fn row(entry: &Entry) -> [String; 7] {
 fn why(reason: &[String]) -> &str {
     let last = reason.iter().rfind(|sentence| !sentence.contains('\n'));
     last.or(reason.first()).map_or("-", String::as_str)
-}
-
-fn table(rows: &[[String; 7]]) -> String {
-    let mut widths = HEADINGS.map(str::len);
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let headings = HEADINGS.map(str::to_owned);
-    let lines = std::iter::once(&headings).chain(rows).map(|row| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    });
-    lines.collect()
 }
 
 /// All fields of `reason.json`, and the sizes of the files.
@@ -170,15 +204,15 @@ fn as_json(entry: &Entry) -> Value {
 
 pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
     if args.run.journal.is_some() || args.run.resume {
-        return complain(
-            USAGE,
-            "error: a retry keeps no journal, for a part of an item says nothing of the whole; run \
+        let error = CommandError::usage(
+            "a retry keeps no journal, for a part of an item says nothing of the whole; run \
              the pipeline itself with --resume to do failed items again from their beginning",
         );
+        return error.exit();
     }
     let (entries, _taken) = match take(&args.directory) {
         Ok(taken) => taken,
-        Err(error) => return complain(USAGE, format_args!("error: {error}")),
+        Err(error) => return error.exit(),
     };
     if entries.is_empty() {
         say(nothing_in(&args.directory));
@@ -238,12 +272,16 @@ fn usable(entries: Vec<Entry>) -> (Vec<(PathBuf, Contents)>, usize) {
 }
 
 /// The entries to be tried again, which nobody else tries again meanwhile.
-fn take(directory: &Path) -> Result<(Vec<Entry>, Taken), String> {
+fn take(directory: &Path) -> Result<(Vec<Entry>, Taken), CommandError> {
+    let find = |directory| find(directory).map_err(CommandError::usage);
+    let taken = |paths: &[PathBuf]| {
+        Taken::of(paths.iter().map(PathBuf::as_path)).map_err(CommandError::usage)
+    };
     let paths: Vec<PathBuf> = find(directory)?.into_iter().map(|entry| entry.path).collect();
     if paths.is_empty() {
-        return Ok((Vec::new(), Taken::of([])?));
+        return Ok((Vec::new(), taken(&[])?));
     }
-    let taken = Taken::of(paths.iter().map(PathBuf::as_path))?;
+    let taken = taken(&paths)?;
     // What another program has done since they were looked for is not there any more,
     // and what is new since then is not taken.
     let mut entries = if directory.exists() { find(directory)? } else { Vec::new() };
@@ -296,10 +334,9 @@ fn conclude(
                 others.join(", ")
             )),
             Err(error) => {
-                return complain(
-                    STOPPED,
-                    format_args!("error: cannot remove {shown}, which was processed: {error}"),
-                );
+                let what = "which was processed";
+                let error = format_args!("cannot remove {shown}, {what}: {error}");
+                return CommandError::stopped(error).exit();
             }
         }
     }

@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 use serde_json::Value;
 
-use super::{STOPPED, USAGE, say};
+use super::output::{CommandError, STOPPED, USAGE, say};
 use crate::monitor::{Client, ClientError, find_run, live_runs, unsafe_places};
 
 /// What opens a monitor.
@@ -28,23 +28,12 @@ pub(super) struct Target {
     pub(super) client: Client,
 }
 
-/// Why there is none, and the exit code that follows.
-#[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) code: u8,
-    pub(super) why: String,
-}
-
-impl Problem {
-    fn usage(why: impl Into<String>) -> Self {
-        Self { code: USAGE, why: why.into() }
-    }
-}
-
-impl From<ClientError> for Problem {
+impl From<ClientError> for CommandError {
     fn from(error: ClientError) -> Self {
-        let code = if matches!(error, ClientError::Address(_)) { USAGE } else { STOPPED };
-        Self { code, why: error.to_string() }
+        match error {
+            ClientError::Address(_) => Self::usage(error),
+            error => Self::stopped(error),
+        }
     }
 }
 
@@ -58,7 +47,7 @@ impl Target {
     ///
     /// # Errors
     /// If it does not.
-    pub(super) fn get(&self, what: &str) -> Result<Vec<u8>, Problem> {
+    pub(super) fn get(&self, what: &str) -> Result<Vec<u8>, CommandError> {
         answer(self.client.get(&self.path(what))?)
     }
 
@@ -66,7 +55,7 @@ impl Target {
     ///
     /// # Errors
     /// If it does not; the run's own words say why.
-    pub(super) fn post(&self, what: &str, body: &Value) -> Result<(), Problem> {
+    pub(super) fn post(&self, what: &str, body: &Value) -> Result<(), CommandError> {
         answer(self.client.post(&self.path(what), body)?).map(drop)
     }
 }
@@ -75,7 +64,7 @@ impl Target {
 ///
 /// # Errors
 /// If there is no such place.
-pub(super) fn all(place: Option<&str>, token: Option<&str>) -> Result<Vec<Target>, Problem> {
+pub(super) fn all(place: Option<&str>, token: Option<&str>) -> Result<Vec<Target>, CommandError> {
     match place {
         Some(url) if is_address(url) => at(url, token),
         Some(part) => Ok(vec![one(Some(part), token)?]),
@@ -97,21 +86,23 @@ pub(super) fn warn() {
 ///
 /// # Errors
 /// If there is none, or more than one; in words, with what there is.
-pub(super) fn one(place: Option<&str>, token: Option<&str>) -> Result<Target, Problem> {
+pub(super) fn one(place: Option<&str>, token: Option<&str>) -> Result<Target, CommandError> {
     let Some(url) = place.filter(|place| is_address(place)) else {
         warn();
-        let found = find_run(place.unwrap_or_default()).map_err(Problem::usage)?;
+        let found = find_run(place.unwrap_or_default()).map_err(CommandError::usage)?;
         return Ok(of_this_machine(found));
     };
     let mut runs = at(url, token)?;
     match (runs.pop(), runs.len()) {
         (Some(run), 0) => Ok(run),
-        (None, _) => Err(Problem::usage(format!("no run is shown at {url}"))),
+        (None, _) => Err(CommandError::usage(format!("no run is shown at {url}"))),
         (Some(last), _) => {
             let url = last.client.target();
             let address = |run: &Target| format!("\n  {url}runs/{}/", run.name);
             let all: String = runs.iter().chain([&last]).map(address).collect();
-            Err(Problem::usage(format!("several runs are shown there; name one of them:{all}")))
+            Err(CommandError::usage(format!(
+                "several runs are shown there; name one of them:{all}"
+            )))
         }
     }
 }
@@ -125,7 +116,7 @@ fn is_address(place: &str) -> bool {
     place.contains([':', '/'])
 }
 
-fn at(url: &str, token: Option<&str>) -> Result<Vec<Target>, Problem> {
+fn at(url: &str, token: Option<&str>) -> Result<Vec<Target>, CommandError> {
     let client = Client::address(url, token)?;
     let named = client.base().strip_prefix("/runs/").map(|rest| rest.trim_end_matches('/'));
     if let Some(name) = named.filter(|name| !name.is_empty() && !name.contains('/')) {
@@ -140,24 +131,26 @@ fn at(url: &str, token: Option<&str>) -> Result<Vec<Target>, Problem> {
 ///
 /// # Errors
 /// If there is none.
-pub(super) fn runs(client: &Client) -> Result<Vec<Value>, Problem> {
+pub(super) fn runs(client: &Client) -> Result<Vec<Value>, CommandError> {
     let body = answer(client.get("/api/runs")?)?;
-    serde_json::from_slice(&body).map_err(|error| Problem {
-        code: STOPPED,
-        why: format!("what {} answers is not the list of its runs: {error}", client.target()),
+    serde_json::from_slice(&body).map_err(|error| {
+        let target = client.target();
+        CommandError::stopped(format_args!(
+            "what {target} answers is not the list of its runs: {error}"
+        ))
     })
 }
 
 /// The body of an answer, or what is wrong in the words of who answered.
-fn answer((status, body): (u16, Vec<u8>)) -> Result<Vec<u8>, Problem> {
+fn answer((status, body): (u16, Vec<u8>)) -> Result<Vec<u8>, CommandError> {
     if status == 200 {
         return Ok(body);
     }
     let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let why = said["error"].as_str().map(str::to_owned);
-    let why = why.unwrap_or_else(|| format!("the answer was HTTP status {status}"));
+    let message = said["error"].as_str().map(str::to_owned);
+    let message = message.unwrap_or_else(|| format!("the answer was HTTP status {status}"));
     let code = if matches!(status, 400 | 404) { USAGE } else { STOPPED };
-    Err(Problem { code, why })
+    Err(CommandError { code, message })
 }
 
 #[cfg(test)]
@@ -187,9 +180,9 @@ mod tests {
         let no = |status| answer((status, br#"{"error":"because"}"#.to_vec())).unwrap_err();
         for (status, code) in [(404, USAGE), (400, USAGE), (409, STOPPED), (403, STOPPED)] {
             let problem = no(status);
-            assert_eq!((problem.code, problem.why.as_str()), (code, "because"));
+            assert_eq!((problem.code, problem.message.as_str()), (code, "because"));
         }
-        assert!(answer((502, b"oops".to_vec())).unwrap_err().why.contains("502"));
+        assert!(answer((502, b"oops".to_vec())).unwrap_err().message.contains("502"));
         assert_eq!(answer((200, b"x".to_vec())).unwrap(), b"x");
     }
 }

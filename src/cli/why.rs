@@ -5,44 +5,65 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::args::WhyArgs;
-use super::format::one_line;
-use super::{STOPPED, USAGE, complain, print, say, tell};
-use crate::cli::run::ledger::duration;
+use clap::Args as ClapArgs;
+
+use super::output::{CommandError, print, say, tell};
+use crate::base::escape::one_line;
+use crate::base::format::duration;
 use crate::sinks::journal::JournalError;
 use crate::sinks::journal::lineage::{Gathered, Input, Lineage, Part, like};
 use crate::sinks::journal::read::{Attempt, Journal};
+
+const WHY_HELP: &str = "\
+It is taken from the journal that runs keep with --journal or --resume.
+
+Examples:
+  drpipe why raw/n7_0042.fits
+  drpipe why out/png/n7_0042.png --journal night7.journal
+
+Exit codes:
+  0  the journal knows the path
+  1  it does not
+  2  the command line or the journal is wrong";
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = WHY_HELP)]
+pub(super) struct WhyArgs {
+    /// An input or a product, as the run named it or as it is found from here
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
+    /// The journal; default: the only one in the current directory
+    #[arg(long, value_name = "FILE")]
+    pub(super) journal: Option<PathBuf>,
+    /// Take the journal that goes with this configuration: its name with .journal
+    #[arg(short, long, value_name = "FILE", conflicts_with = "journal")]
+    pub(super) config: Option<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
 
 /// The exit code if the journal knows nothing of the path.
 const NOT_FOUND: u8 = 1;
 
 pub(super) fn why(args: &WhyArgs) -> ExitCode {
-    let here = match std::env::current_dir() {
-        Ok(here) => here,
-        Err(error) => {
-            return complain(
-                STOPPED,
-                format_args!("error: there is no current directory: {error}"),
-            );
-        }
-    };
-    let place = match journal(args, &here) {
-        Ok(place) => place,
-        Err(reason) => return complain(USAGE, format_args!("error: {reason}")),
-    };
-    match look_up(args, &place, &here) {
-        Ok(code) => code,
-        Err(JournalError::Locked { path }) => complain(
-            USAGE,
-            format_args!(
-                "error: a run is writing into {}, or another program has it open; ask again when it \
-                 has ended. Until then its own page (drpipe run --monitor), its log and --events tell \
-                 of each failure and product",
-                path.display()
-            ),
-        ),
-        Err(error) => complain(USAGE, format_args!("error: {error}")),
-    }
+    answer(args).unwrap_or_else(|error| error.exit())
+}
+
+fn answer(args: &WhyArgs) -> Result<ExitCode, CommandError> {
+    let here = std::env::current_dir().map_err(|error| {
+        CommandError::stopped(format_args!("there is no current directory: {error}"))
+    })?;
+    let place = journal(args, &here)?;
+    look_up(args, &place, &here).map_err(|error| match error {
+        JournalError::Locked { path } => CommandError::usage(format_args!(
+            "a run is writing into {}, or another program has it open; ask again when it \
+             has ended. Until then its own page (drpipe run --monitor), its log and --events tell \
+             of each failure and product",
+            path.display()
+        )),
+        error => CommandError::usage(error),
+    })
 }
 
 fn look_up(args: &WhyArgs, place: &Path, here: &Path) -> Result<ExitCode, JournalError> {
@@ -73,7 +94,7 @@ fn look_up(args: &WhyArgs, place: &Path, here: &Path) -> Result<ExitCode, Journa
 }
 
 /// The journal that is meant.
-fn journal(args: &WhyArgs, here: &Path) -> Result<PathBuf, String> {
+fn journal(args: &WhyArgs, here: &Path) -> Result<PathBuf, CommandError> {
     if let Some(journal) = &args.journal {
         return Ok(journal.clone());
     }
@@ -81,22 +102,23 @@ fn journal(args: &WhyArgs, here: &Path) -> Result<PathBuf, String> {
         let stem = config.file_stem().unwrap_or_default();
         return Ok(PathBuf::from(stem).with_added_extension("journal"));
     }
-    let entries = std::fs::read_dir(here).map_err(|error| error.to_string())?;
+    let entries = std::fs::read_dir(here).map_err(CommandError::usage)?;
     let names = entries.flatten().map(|entry| PathBuf::from(entry.file_name()));
     let is_journal = |name: &PathBuf| name.extension().is_some_and(|end| end == "journal");
     let mut found: Vec<PathBuf> = names.filter(is_journal).collect();
     found.sort();
     match &found[..] {
         [one] => Ok(one.clone()),
-        [] => Err("there is no journal here; name one with --journal FILE. A run keeps one with \
-                   --journal or --resume"
-            .to_owned()),
+        [] => Err(CommandError::usage(
+            "there is no journal here; name one with --journal FILE. A run keeps one with \
+             --journal or --resume",
+        )),
         several => {
             let names: Vec<_> = several.iter().map(|name| name.display().to_string()).collect();
-            Err(format!(
+            Err(CommandError::usage(format_args!(
                 "there are several journals here: {}; name one with --journal FILE",
                 names.join(", ")
-            ))
+            )))
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 pub use client::{Client, ClientError, Lines, NextLine};
+pub(crate) use client::{SseEvent, SseParser};
 pub use directory::{LiveRun, find_run, live_runs, unsafe_places};
 
 use crate::event::Level;

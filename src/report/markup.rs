@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::base::escape;
+use crate::base::format::three_digits;
 use crate::base::path_name::name_of_path;
 
 /// Text as it may stand between tags and within quotes. What would be unseen, or would
@@ -45,21 +46,11 @@ pub(super) fn of(number: u64, one: &str, many: &str) -> String {
 /// A time to read, with three digits.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
-    let scaled = |value: f64, unit: &str| {
-        let digits = if value >= 100.0 {
-            0
-        } else if value >= 10.0 {
-            1
-        } else {
-            2
-        };
-        format!("{value:.digits$} {unit}")
-    };
     match seconds {
         0.0 => "0 s".to_owned(),
-        s if s < 1e-3 => scaled(s * 1e6, "µs"),
-        s if s < 1.0 => scaled(s * 1e3, "ms"),
-        s if s < 100.0 => scaled(s, "s"),
+        s if s < 1e-3 => three_digits(s * 1e6, "µs"),
+        s if s < 1.0 => three_digits(s * 1e3, "ms"),
+        s if s < 100.0 => three_digits(s, "s"),
         s if s < 3600.0 => format!("{} min {:02} s", s as u64 / 60, s as u64 % 60),
         s => format!("{} h {:02} min", s as u64 / 3600, s as u64 / 60 % 60),
     }
@@ -119,15 +110,6 @@ pub(super) fn link(directory: &Path, path: &Path) -> String {
     format!("<a class=\"path\" href=\"{address}\">{}</a>", text(name_of_path(path)))
 }
 
-/// An argument as a shell takes it.
-pub(super) fn quoted(argument: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) {
-        return argument.to_owned();
-    }
-    format!("'{}'", argument.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,13 +143,5 @@ mod tests {
         let expected = "<a class=\"path\" href=\"file:///data/night%207/out/%3Ca%3E%C3%A4.png\">\
             out/&lt;a&gt;ä.png</a>";
         assert_eq!(shown, expected);
-    }
-
-    #[test]
-    fn arguments_are_what_they_were_for_a_shell() {
-        assert_eq!(quoted("--set=A.b=1"), "--set=A.b=1");
-        assert_eq!(quoted("two words"), "'two words'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 }

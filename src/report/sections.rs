@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::ReportData;
 use super::charts::{queue, throughput, timelines};
-use super::markup::{at, count, duration, link, of, percent, quoted, rate, text};
+use super::markup::{at, count, duration, link, of, percent, rate, text};
+use crate::base::format::shell_word;
 use crate::event::Counts;
 use crate::stage::registry::Kind;
 use crate::status::{History, StepView, View};
@@ -252,12 +253,12 @@ pub(super) fn reproduce(report_data: &ReportData) -> String {
         return String::new();
     }
     let line = |arguments: &[String]| {
-        arguments.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
+        arguments.iter().map(|argument| shell_word(argument)).collect::<Vec<_>>().join(" ")
     };
     let command = line(&opened.command);
     let mut html = format!(
         "<p>The whole run:</p>\n<pre>cd {}\n{}</pre>\n",
-        text(quoted(&opened.directory.display().to_string())),
+        text(shell_word(&opened.directory.display().to_string())),
         text(&command)
     );
     let failed =

@@ -2,9 +2,12 @@
 //! reports show. Whatever is to be seen of a run comes from here, so that all say the same.
 
 mod pace;
+mod rate_history;
 mod sentence;
 mod series;
 pub mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 mod time_left;
 mod view;
 
@@ -20,7 +23,9 @@ use crate::event::times::in_seconds;
 use crate::event::{Cause, Event, EventRecord, Level, Opened, Report, Snapshot};
 use crate::plan::OnError;
 
+pub(crate) use rate_history::RateHistory;
 pub use sentence::bottleneck;
+pub(crate) use sentence::pipeline_in_words;
 pub use series::{History, StepHistory, WorkerHistory};
 pub use view::{EdgeView, Standing, StepView, View};
 

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{Standing, State, StepView, View};
+use crate::base::escape::one_line;
+use crate::base::format::{clock, count};
 use crate::event::WorkerState;
+use crate::stage::registry::Kind;
 
 /// Who is the bottleneck, and how busy it is, 0 to 1; `over` if that is in the past.
 pub fn bottleneck(name: &str, workers: usize, busy: f64, over: bool) -> String {
@@ -16,7 +19,100 @@ pub fn bottleneck(name: &str, workers: usize, busy: f64, over: bool) -> String {
     format!("{name} {is} the bottleneck: {whose} busy {:.0} % of the time", busy * 100.0)
 }
 
+impl Standing {
+    /// What a step does for the pace, in a word or two.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Bottleneck => "bottleneck",
+            Self::HeldBack => "held back",
+            Self::Waiting => "waiting",
+            Self::Working => "working",
+            Self::Paused => "paused",
+            Self::Finished => "finished",
+        }
+    }
+}
+
+impl StepView {
+    /// What waits at the step: `3/64`, or `3` where there is no limit.
+    pub(crate) fn queue_in_words(&self) -> String {
+        match self.queue_limit {
+            _ if self.kind == Kind::Producer => "-".to_owned(),
+            Some(limit) => format!("{}/{limit}", self.queued),
+            None => self.queued.to_string(),
+        }
+    }
+
+    /// What waits for room in the next queues.
+    pub(crate) fn held_in_words(&self) -> String {
+        if self.held == 0 { "-".to_owned() } else { count(self.held) }
+    }
+}
+
+/// Which pipeline it is, and where it was started: `night in /data/night7`.
+pub(crate) fn pipeline_in_words(name: &str, directory: &str) -> String {
+    match (name, directory) {
+        ("", directory) => one_line(directory),
+        (name, "") => one_line(name),
+        (name, directory) => one_line(&format!("{name} in {directory}")),
+    }
+}
+
 impl View {
+    /// How far the run is, in a word.
+    pub(crate) fn state_in_words(&self) -> &'static str {
+        match self.state {
+            State::Ended => "ended",
+            _ if self.paused => "paused",
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Draining => "draining",
+        }
+    }
+
+    /// How far the run is: `120 of 400 finished, 0:42 left`.
+    pub(crate) fn progress_in_words(&self) -> String {
+        let Self { finished, emitted, skipped, .. } = self;
+        let mut text = match self.expected {
+            Some(expected) => format!("{finished} of {expected} finished"),
+            None => format!("{finished} finished, {emitted} emitted"),
+        };
+        if *skipped > 0 {
+            text += &format!(", {skipped} skipped");
+        }
+        if let Some(seconds) = self.eta_s {
+            text += &format!(", {} left", clock(seconds.ceil()));
+        }
+        text
+    }
+
+    /// The part of what is expected that is done with, 0 to 1.
+    pub(crate) fn part_done(&self) -> Option<f64> {
+        let expected = self.expected.filter(|expected| *expected > 0)?;
+        Some((self.finished as f64 / expected as f64).min(1.0))
+    }
+
+    /// The failures so far, if there are any: `, 2 failures`.
+    pub(crate) fn failures_in_words(&self) -> String {
+        match self.failure_count {
+            0 => String::new(),
+            1 => ", 1 failure".to_owned(),
+            count => format!(", {count} failures"),
+        }
+    }
+
+    /// Which pipeline it is, and where it was started: `night in /data/night7`.
+    pub(crate) fn pipeline_in_words(&self) -> String {
+        pipeline_in_words(&self.pipeline, &self.directory.display().to_string())
+    }
+
+    /// What goes on and what limits the pace, in one text.
+    pub(crate) fn sentence(&self) -> String {
+        let [first, more] = self.in_words();
+        format!("{first} {more}").trim_end().to_owned()
+    }
+
     /// The sentence that says most, and what there is to add.
     pub fn in_words(&self) -> [String; 2] {
         match self.state {

@@ -12,7 +12,8 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::warn;
 
-use crate::event::{Event, EventRecord, Report};
+use crate::cli::output::CommandError;
+use crate::event::{Event, EventRecord};
 
 /// Of what a slow reader has not taken, so many lines and bytes are kept.
 const MOST_LINES: usize = 10_000;
@@ -58,8 +59,10 @@ impl Events {
     ///
     /// # Errors
     /// Why it cannot be written to.
-    pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        let wrong = |error: io::Error| format!("--events {}: {error}", path.display());
+    pub(crate) fn open(path: &Path) -> Result<Self, CommandError> {
+        let wrong = |error: io::Error| {
+            CommandError::usage(format_args!("--events {}: {error}", path.display()))
+        };
         let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
         let file = if is_pipe { None } else { Some(File::create(path).map_err(wrong)?) };
         let shared = Arc::<Shared>::default();
@@ -79,9 +82,9 @@ impl Events {
     }
 
     /// Takes an event, and never waits.
-    pub(crate) fn tell(&self, told: &EventRecord) {
-        if let Ok(text) = serde_json::to_string(told) {
-            self.shared.push(text, matches!(told.event, Event::Progress(_)));
+    pub(crate) fn add(&self, record: &EventRecord) {
+        if let Ok(text) = serde_json::to_string(record) {
+            self.shared.push(text, matches!(record.event, Event::Progress(_)));
         }
     }
 
@@ -92,14 +95,11 @@ impl Events {
 
     /// Waits until everything is written or nobody reads any more. If nothing was told,
     /// because the run could not be started, it says why.
-    pub(crate) fn end(self, result: &Result<Report, (u8, String)>) {
-        let last = match result {
-            Err((exit_code, reason)) => {
-                let event = Event::Error { exit_code: *exit_code, reason: reason.clone() };
-                serde_json::to_string(&event).ok()
-            }
-            Ok(_) => None,
-        };
+    pub(crate) fn end(self, error: Option<&CommandError>) {
+        let last = error.and_then(|CommandError { code, message }| {
+            let event = Event::Error { exit_code: *code, reason: message.clone() };
+            serde_json::to_string(&event).ok()
+        });
         self.shared.complete(last);
         if let Err(error) = self.wait() {
             warn!("--events: {error}; the run itself is not affected");

@@ -4,8 +4,8 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use crate::cli::output::{STOPPED, USAGE, complain};
 use crate::cli::source::Source;
-use crate::cli::{STOPPED, USAGE, complain};
 use crate::pipeline::Pipeline;
 
 /// Returns only if it cannot.

@@ -1,9 +1,7 @@
 //! The ledger at the end of a run.
 
-use std::time::Duration;
-
-use crate::base::escape;
-use crate::cli::format::one_line;
+use crate::base::escape::{self, one_line};
+use crate::base::format::duration;
 use crate::event::{Report, StepReport, Verdict};
 use crate::stage::registry::Kind;
 use crate::status::bottleneck;
@@ -103,25 +101,6 @@ fn conclusion(report: &Report) -> String {
     text
 }
 
-/// Three digits and a unit that suits them.
-pub(crate) fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    let (value, unit) = match seconds {
-        s if s >= 1.0 => (s, "s"),
-        s if s >= 1e-3 => (s * 1e3, "ms"),
-        s if s > 0.0 => (s * 1e6, "us"),
-        _ => return "-".into(),
-    };
-    let digits = if value >= 100.0 {
-        0
-    } else if value >= 10.0 {
-        1
-    } else {
-        2
-    };
-    format!("{value:.digits$} {unit}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,14 +129,5 @@ mod tests {
         assert!(table(&full).contains("filtered"));
         assert!(widest(&full) <= WIDTH, "{}", table(&full));
         assert!(table(&full).contains("SUBTR…E_ARM"), "{}", table(&full));
-    }
-
-    #[test]
-    fn durations_have_three_digits_and_a_unit() {
-        let shown = |nanoseconds| duration(Duration::from_nanos(nanoseconds));
-        assert_eq!(shown(1_234), "1.23 us");
-        assert_eq!(shown(12_340_000), "12.3 ms");
-        assert_eq!(shown(123_400_000_000), "123 s");
-        assert_eq!(shown(0), "-");
     }
 }

@@ -9,9 +9,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::args::{LogFormat, RunArgs};
 use crate::base::escape;
 use crate::base::failure::Failure;
-use crate::cli::args::{LogFormat, RunArgs};
+use crate::cli::output::CommandError;
 use crate::event::{Event, Level};
 use crate::plan::OnError;
 
@@ -23,20 +24,17 @@ const WORDS: &str = "drpipe::steps";
 ///
 /// # Errors
 /// If the log filter makes no sense.
-pub(crate) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), String> {
-    let plain = !args.log_level.contains(['=', ',']);
-    if plain && args.log_level.parse::<LevelFilter>().is_err() {
-        return Err(format!(
-            "--log-level {}: expected error, warn, info, debug or trace",
-            args.log_level
-        ));
+pub(crate) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), CommandError> {
+    let level = &args.log_level;
+    let wrong = |why: String| {
+        CommandError::usage(format_args!(
+            "--log-level {level}:{why} expected error, warn, info, debug or trace"
+        ))
+    };
+    if !level.contains(['=', ',']) && level.parse::<LevelFilter>().is_err() {
+        return Err(wrong(String::new()));
     }
-    let filter = EnvFilter::try_new(&args.log_level).map_err(|error| {
-        format!(
-            "--log-level {}: {error}; expected error, warn, info, debug or trace",
-            args.log_level
-        )
-    })?;
+    let filter = EnvFilter::try_new(level).map_err(|error| wrong(format!(" {error};")))?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::cli::format;
-use crate::cli::format::one_line;
+use crate::base::escape::one_line;
+use crate::base::format;
 use crate::plan::Plan;
 use crate::status::{State, StepView, View};
 
@@ -92,15 +92,15 @@ fn bar(part: f64) -> String {
 /// How far the run is, with the failures so far.
 fn so_far(view: &View) -> String {
     if view.state == State::Starting {
-        return format::sentence(view);
+        return view.sentence();
     }
     let paused = if view.paused { "paused, " } else { "" };
-    let part = format::part(view).map(|part| format::percent(part) + ", ").unwrap_or_default();
-    format!("{paused}{part}{}{}", format::progress(view), format::failures(view))
+    let part = view.part_done().map(|part| format::percent(part) + ", ").unwrap_or_default();
+    format!("{paused}{part}{}{}", view.progress_in_words(), view.failures_in_words())
 }
 
 fn run_text(view: &View) -> String {
-    match format::part(view) {
+    match view.part_done() {
         // Only what is whole is full.
         Some(part) => format!("[{}] {}", bar((part * 10.0).floor() / 10.0), so_far(view)),
         None => so_far(view),
@@ -112,7 +112,7 @@ fn step_text(step: &StepView) -> String {
         "done {:>7}  {:>6}  queue {:<8}  busy {}/{}",
         format::count(step.progressed),
         format::rate(step.rate),
-        format::queue(step),
+        step.queue_in_words(),
         step.busy,
         step.workers,
     );
@@ -150,7 +150,7 @@ fn line(elapsed: Duration, view: &View) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::top::testing::view;
+    use crate::status::testing::view;
 
     #[test]
     fn a_line_says_how_far_the_run_is_and_what_limits_it() {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::{Value, json};
 
-use super::past::Past;
-use crate::status::{FailureLine, State, StepView, View};
+use crate::cli::output::CommandError;
+use crate::status::{FailureLine, RateHistory, State, StepView, View};
 
 /// What is shown, and what was chosen.
 #[derive(Debug, Default)]
 pub(super) struct App {
     pub(super) view: Option<View>,
-    pub(super) past: Past,
+    /// What the steps had done over time.
+    pub(super) rates: RateHistory,
     /// Whether the monitor lets us steer.
     pub(super) may_steer: bool,
     /// Why nothing new comes, while nothing does.
@@ -70,7 +71,7 @@ pub(super) enum Wish {
 impl App {
     /// Takes in where the run stands.
     pub(super) fn show(&mut self, view: View) {
-        self.past.add(&view);
+        self.rates.add(&view);
         self.step = self.step.min(view.steps.len().saturating_sub(1));
         if let Some((name, workers)) = &self.wanted
             && view.steps.iter().any(|step| step.name == *name && step.workers == *workers)
@@ -82,12 +83,12 @@ impl App {
     }
 
     /// Takes in what became of something that was steered.
-    pub(super) fn answered(&mut self, result: Result<String, String>) {
+    pub(super) fn answered(&mut self, result: Result<String, CommandError>) {
         let is_error = result.is_err();
         if is_error {
             self.wanted = None;
         }
-        let text = result.unwrap_or_else(|why| why);
+        let text = result.unwrap_or_else(|error| error.message);
         self.note = Some(Note { text, is_error });
     }
 
@@ -256,7 +257,8 @@ impl Pane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::top::testing::{app, press, view};
+    use crate::cli::top::testing::{app, press};
+    use crate::status::testing::view;
 
     fn steer(action: &'static str, body: Value) -> impl Fn(Option<Wish>) -> bool {
         move |wish| matches!(wish, Some(Wish::Steer { action: a, body: b, .. }) if a == action && b == body)
@@ -286,7 +288,7 @@ mod tests {
             let wanted = json!({"step": "CLEAN", "workers": workers});
             assert!(steer("workers", wanted)(press(&mut app, '+')));
         }
-        app.answered(Err("no".into()));
+        app.answered(Err(CommandError::stopped("no")));
         assert!(steer("workers", json!({"step": "CLEAN", "workers": 1}))(press(&mut app, '-')));
         assert_eq!(press(&mut app, '-'), None, "one stays");
         assert!(app.note.as_ref().unwrap().text.contains("p pauses it"));

@@ -10,9 +10,10 @@ use ratatui::widgets::{
 
 use super::app::{App, Ask, Pane};
 use super::panes;
-use crate::cli::format;
-use crate::cli::format::one_line;
-use crate::status::{Standing, State, StepView, View};
+use super::theme::Theme;
+use crate::base::escape::one_line;
+use crate::base::format;
+use crate::status::{State, StepView, View};
 
 /// The smallest screen.
 const WIDTH: u16 = 60;
@@ -34,35 +35,8 @@ d           take no more input, end when all is done (asks)
 S           drop what waits and end now (asks)
 q           leave; the run goes on";
 
-/// How things look.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    /// False where NO_COLOR asks for it.
-    pub(super) colors: bool,
-}
-
-impl Look {
-    pub(super) fn color(self, color: Color) -> Style {
-        if self.colors { Style::new().fg(color) } else { Style::new() }
-    }
-
-    pub(super) fn strong(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
-
-    fn of(self, standing: Standing) -> Style {
-        match standing {
-            Standing::Bottleneck => self.color(Color::Yellow).add_modifier(Modifier::BOLD),
-            Standing::HeldBack => self.color(Color::Magenta),
-            Standing::Working => self.color(Color::Green),
-            Standing::Paused => self.color(Color::Cyan).add_modifier(Modifier::BOLD),
-            Standing::Starting | Standing::Waiting | Standing::Finished => Style::new(),
-        }
-    }
-}
-
 /// Draws everything.
-pub(super) fn draw(frame: &mut Frame, app: &App, look: Look) {
+pub(super) fn draw(frame: &mut Frame, app: &App, theme: Theme) {
     let area = frame.area();
     if area.width < WIDTH || area.height < HEIGHT {
         let (width, height) = (area.width, area.height);
@@ -94,27 +68,27 @@ pub(super) fn draw(frame: &mut Frame, app: &App, look: Look) {
         Constraint::Length(1),
     ])
     .areas(area);
-    frame.render_widget(heading(view, look, head.width), head);
-    frame.render_widget(bar_of(view, look, progress.width), progress);
-    frame.render_widget(Paragraph::new(news(app, view, look)).wrap(Wrap { trim: true }), sentence);
-    draw_steps(frame, app, view, look, table);
+    frame.render_widget(heading(view, theme, head.width), head);
+    frame.render_widget(bar_of(view, theme, progress.width), progress);
+    frame.render_widget(Paragraph::new(news(app, view, theme)).wrap(Wrap { trim: true }), sentence);
+    draw_steps(frame, app, view, theme, table);
     if pace.height > 0 {
-        draw_pace(frame, app, look, pace);
+        draw_pace(frame, app, theme, pace);
     }
-    draw_panes(frame, app, look, panes);
-    frame.render_widget(footer(app, view, look, foot.width), foot);
+    draw_panes(frame, app, theme, panes);
+    frame.render_widget(footer(app, view, theme, foot.width), foot);
     if app.help {
         draw_help(frame, area);
     }
 }
 
-fn heading<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
-    let state = format::state(view);
+fn heading<'v>(view: &View, theme: Theme, width: u16) -> Line<'v> {
+    let state = view.state_in_words();
     let style = match (view.state, view.paused) {
-        (State::Ended, _) if view.exit_code == Some(0) => look.color(Color::Green),
-        (State::Ended, _) => look.color(Color::Red),
-        (_, true) => look.color(Color::Cyan),
-        _ => look.color(Color::Green),
+        (State::Ended, _) if view.exit_code == Some(0) => theme.color(Color::Green),
+        (State::Ended, _) => theme.color(Color::Red),
+        (_, true) => theme.color(Color::Cyan),
+        _ => theme.color(Color::Green),
     };
     let name = format!("drpipe {}", one_line(&view.pipeline));
     let parts = [
@@ -134,7 +108,7 @@ fn heading<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
     let shown = parts.into_iter().enumerate().take_while(fits);
     let rest: String = shown.map(|(_, part)| format!("  {part}")).collect();
     Line::from(vec![
-        Span::styled(name, look.strong()),
+        Span::styled(name, theme.strong()),
         Span::raw("  "),
         Span::styled(state, style.add_modifier(Modifier::BOLD)),
         Span::raw(rest),
@@ -142,24 +116,24 @@ fn heading<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
 }
 
 /// How far the run is, as a bar and in words.
-fn bar_of<'v>(view: &View, look: Look, width: u16) -> Line<'v> {
-    let text = format::progress(view) + &format::failures(view);
-    let Some(part) = format::part(view) else { return Line::from(text) };
+fn bar_of<'v>(view: &View, theme: Theme, width: u16) -> Line<'v> {
+    let text = view.progress_in_words() + &view.failures_in_words();
+    let Some(part) = view.part_done() else { return Line::from(text) };
     let room = usize::from(width).saturating_sub(text.chars().count() + 9).min(60);
     Line::from(vec![
-        Span::styled(bar(part, room), look.color(Color::Blue)),
+        Span::styled(bar(part, room), theme.color(Color::Blue)),
         Span::raw(format!(" {:>5}, {text}", format::percent(part))),
     ])
 }
 
 /// What is going on, or why that is not known.
-fn news<'v>(app: &App, view: &View, look: Look) -> Line<'v> {
+fn news<'v>(app: &App, view: &View, theme: Theme) -> Line<'v> {
     match &app.lost {
         Some(why) => {
             let text = format!("No news: {}. What is shown is old.", one_line(why));
-            Line::styled(text, look.color(Color::Red).add_modifier(Modifier::BOLD))
+            Line::styled(text, theme.color(Color::Red).add_modifier(Modifier::BOLD))
         }
-        None => Line::raw(one_line(&format::sentence(view))),
+        None => Line::raw(one_line(&view.sentence())),
     }
 }
 
@@ -169,16 +143,16 @@ fn bar(part: f64, width: usize) -> String {
     "█".repeat(full) + &"░".repeat(width - full)
 }
 
-fn draw_steps(frame: &mut Frame, app: &App, view: &View, look: Look, area: Rect) {
+fn draw_steps(frame: &mut Frame, app: &App, view: &View, theme: Theme, area: Rect) {
     let columns = columns(area.width);
     let headings = columns.iter().map(|column| Cell::from(column.heading));
     let header = Row::new(headings).style(Style::new().add_modifier(Modifier::UNDERLINED));
     let rows = view.steps.iter().map(|step| {
         let cells = columns.iter().map(|column| {
             let style = if column.heading == "standing" {
-                look.of(step.standing)
+                theme.of(step.standing)
             } else if column.heading == "failed" && step.counts.failed > 0 {
-                look.color(Color::Red)
+                theme.color(Color::Red)
             } else {
                 Style::new()
             };
@@ -209,21 +183,21 @@ fn columns(width: u16) -> Vec<Column> {
         _ if step.kind == crate::stage::registry::Kind::Producer => String::new(),
         Some(limit) if limit < 1000 => {
             let part = step.queued as f64 / limit.max(1) as f64;
-            format!("{} {}", bar(part, 3), format::queue(step))
+            format!("{} {}", bar(part, 3), step.queue_in_words())
         }
-        _ => format::queue(step),
+        _ => step.queue_in_words(),
     };
     let name = |step: &StepView| one_line(&step.name);
     let mut columns = vec![
         Column { heading: "step", width: Constraint::Min(6), text: name },
-        of("standing", 10, |step| format::standing(step.standing).to_owned()),
+        of("standing", 10, |step| step.standing.in_words().to_owned()),
         of("done", 7, |step| format::count(step.progressed)),
         of("rate", 6, |step| format::rate(step.rate)),
         of("queue", 11, queue),
         of("busy", 5, |step| format!("{}/{}", step.busy, step.workers)),
     ];
     if width >= 90 {
-        columns.insert(5, of("held", 6, format::held));
+        columns.insert(5, of("held", 6, StepView::held_in_words));
     }
     if width >= 76 {
         columns.push(of("median", 6, |step| format::span(step.median.as_secs_f64())));
@@ -239,9 +213,9 @@ fn columns(width: u16) -> Vec<Column> {
     columns
 }
 
-fn draw_pace(frame: &mut Frame, app: &App, look: Look, area: Rect) {
+fn draw_pace(frame: &mut Frame, app: &App, theme: Theme, area: Rect) {
     let Some(step) = app.chosen_step() else { return };
-    let rates = app.past.rates(app.step, area.width.into());
+    let rates = app.rates.rates(app.step, area.width.into());
     let most = rates.iter().copied().fold(0.0, f64::max);
     let title = format!(
         " {} since the beginning: {} now, at most {} ",
@@ -252,13 +226,13 @@ fn draw_pace(frame: &mut Frame, app: &App, look: Look, area: Rect) {
     let block = Block::new().borders(Borders::TOP).title(title);
     // Whole numbers only can be drawn.
     let scaled: Vec<u64> = rates.iter().map(|rate| (rate * 1000.0) as u64).collect();
-    let line = Sparkline::default().block(block).data(scaled).style(look.color(Color::Blue));
+    let line = Sparkline::default().block(block).data(scaled).style(theme.color(Color::Blue));
     frame.render_widget(line, area);
 }
 
-fn draw_panes(frame: &mut Frame, app: &App, look: Look, area: Rect) {
+fn draw_panes(frame: &mut Frame, app: &App, theme: Theme, area: Rect) {
     if area.height < 6 || frame.area().width < WIDE || frame.area().height < HIGH {
-        return panes::draw_chosen(frame, app, look, area);
+        return panes::draw_chosen(frame, app, theme, area);
     }
     let [upper, lower] =
         Layout::vertical([Constraint::Percentage(55), Constraint::Percentage(45)]).areas(area);
@@ -266,13 +240,13 @@ fn draw_panes(frame: &mut Frame, app: &App, look: Look, area: Rect) {
         Layout::horizontal([Constraint::Percentage(40), Constraint::Percentage(60)])
             .spacing(1)
             .areas(upper);
-    panes::draw_one(frame, app, look, Pane::Workers, left);
-    panes::draw_one(frame, app, look, Pane::Failures, right);
-    panes::draw_one(frame, app, look, Pane::Log, lower);
+    panes::draw_one(frame, app, theme, Pane::Workers, left);
+    panes::draw_one(frame, app, theme, Pane::Failures, right);
+    panes::draw_one(frame, app, theme, Pane::Log, lower);
 }
 
-fn footer<'v>(app: &App, view: &View, look: Look, width: u16) -> Line<'v> {
-    let strong = look.strong();
+fn footer<'v>(app: &App, view: &View, theme: Theme, width: u16) -> Line<'v> {
+    let strong = theme.strong();
     if let Some(ask) = app.asks {
         let what = match ask {
             Ask::Drain => "Take no more input and end when all is done?",
@@ -282,7 +256,7 @@ fn footer<'v>(app: &App, view: &View, look: Look, width: u16) -> Line<'v> {
     }
     if let Some(note) = &app.note {
         let color = if note.is_error { Color::Red } else { Color::Green };
-        return Line::styled(one_line(&note.text), look.color(color).add_modifier(Modifier::BOLD));
+        return Line::styled(one_line(&note.text), theme.color(color).add_modifier(Modifier::BOLD));
     }
     Line::raw(match (view.state, app.may_steer) {
         (State::Ended, _) => "These are the final numbers.   Tab pane   ? help   q quit",
@@ -313,9 +287,10 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
+    use crate::cli::output::CommandError;
     use crate::cli::top::testing::{app, press, screen};
 
-    const PLAIN: Look = Look { colors: false };
+    const PLAIN: Theme = Theme { colors: false };
 
     fn shown(app: &App, width: u16, height: u16) -> String {
         screen(width, height, |frame| draw(frame, app, PLAIN))
@@ -427,7 +402,7 @@ mod tests {
         press(&mut app, '?');
         assert!(shown(&app, 80, 24).contains("q           leave; the run goes on"));
         press(&mut app, '?');
-        app.answered(Err("\"CLEAN\" can have one worker only".into()));
+        app.answered(Err(CommandError::stopped("\"CLEAN\" can have one worker only")));
         assert!(shown(&app, 80, 24).contains("\"CLEAN\" can have one worker only"));
         app.may_steer = false;
         app.note = None;
@@ -439,7 +414,7 @@ mod tests {
         let mut app = app();
         app.lost = Some("the run is gone".into());
         assert!(shown(&app, 80, 24).contains("No news: the run is gone. What is shown is old."));
-        let mut view = crate::cli::top::testing::view();
+        let mut view = crate::status::testing::view();
         (view.state, view.verdict, view.exit_code) =
             (State::Ended, Some("some_failed".into()), Some(1));
         app.show(view);
@@ -458,13 +433,13 @@ mod tests {
 
     #[test]
     fn without_colors_there_are_none() {
-        let colored = |look| {
+        let colored = |theme| {
             let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
-            terminal.draw(|frame| draw(frame, &app(), look)).unwrap();
+            terminal.draw(|frame| draw(frame, &app(), theme)).unwrap();
             let cells = terminal.backend().buffer().content();
             cells.iter().filter(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset).count()
         };
         assert_eq!(colored(PLAIN), 0);
-        assert!(colored(Look { colors: true }) > 20);
+        assert!(colored(Theme { colors: true }) > 20);
     }
 }

@@ -2,17 +2,16 @@
 //!
 //! - `watch`: what comes from the run, on a thread of its own
 //! - `app`: what is known and what keys do
-//! - `past`: the pace since the beginning
-//! - `draw`, `panes`: the picture
+//! - `draw`, `panes`, `theme`: the picture
 //! - `choose`: which of several runs
 
 mod app;
 mod choose;
 mod draw;
 mod panes;
-mod past;
 #[cfg(test)]
-pub(super) mod testing;
+mod testing;
+mod theme;
 mod watch;
 
 use std::io::{self, IsTerminal};
@@ -29,12 +28,14 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::target::{self, Key, Problem, Target};
-use super::{STOPPED, USAGE, complain, format};
+use super::output::{STOPPED, USAGE, complain};
+use super::target::{self, Key, Target};
 use app::{App, Wish};
 use choose::{Choice, Decision};
-use draw::Look;
+use theme::Theme;
 use watch::{News, Order};
+
+use crate::status::{RateHistory, pipeline_in_words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,7 +76,7 @@ pub(super) fn top(args: &TopArgs) -> ExitCode {
             return complain(USAGE, "error: no run of this user is under way on this machine");
         }
         Ok(runs) => runs,
-        Err(Problem { code, why }) => return complain(code, format_args!("error: {why}")),
+        Err(error) => return error.exit(),
     };
     match on_screen(runs) {
         Ok(code) => code,
@@ -123,7 +124,7 @@ fn named(run: &Target) -> String {
         return run.name.clone();
     };
     let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-    format!("{}  {}", run.name, format::pipeline(&text("pipeline"), &text("directory")))
+    format!("{}  {}", run.name, pipeline_in_words(&text("pipeline"), &text("directory")))
 }
 
 struct Screen {
@@ -205,12 +206,12 @@ impl Screen {
         let (sender, news) = channel();
         watch::follow(run.clone(), sender.clone());
         let orders = watch::steer(run.clone(), sender);
-        let look = Look { colors: std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) };
+        let theme = Theme { colors: std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) };
         let mut app = App::default();
         let mut changed = true;
         loop {
             if changed {
-                self.terminal.draw(|frame| draw::draw(frame, &app, look))?;
+                self.terminal.draw(|frame| draw::draw(frame, &app, theme))?;
             }
             changed = true;
             match self.hear()? {
@@ -239,7 +240,7 @@ fn take_in(app: &mut App, news: &Receiver<News>) -> bool {
         match news {
             News::Whole(whole) => {
                 app.may_steer = whole.may_steer;
-                app.past = past::Past::of(whole.history);
+                app.rates = RateHistory::of(whole.history);
                 app.show(whole.view);
             }
             News::View(view) => app.show(*view),

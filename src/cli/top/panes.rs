@@ -7,31 +7,31 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph};
 
 use super::app::{App, Pane};
-use super::draw::Look;
-use crate::cli::format;
-use crate::cli::format::one_line;
+use super::theme::Theme;
+use crate::base::escape::one_line;
+use crate::base::format;
 use crate::event::{Level, WorkerState, WorkerStatus};
 use crate::status::FailureLine;
 
 /// The pane that the arrow keys move in, with the names of the others.
-pub(super) fn draw_chosen(frame: &mut Frame, app: &App, look: Look, area: Rect) {
+pub(super) fn draw_chosen(frame: &mut Frame, app: &App, theme: Theme, area: Rect) {
     let panes = [Pane::Workers, Pane::Failures, Pane::Log];
-    let titles = panes.iter().map(|pane| title(app, *pane, look));
+    let titles = panes.iter().map(|pane| title(app, *pane, theme));
     let mut spans = vec![Span::raw(" ")];
     for span in titles {
         spans.extend([span, Span::raw("  ")]);
     }
     spans.push(Span::raw("(Tab) "));
-    draw_in(frame, app, look, app.pane, area, Line::from(spans));
+    draw_in(frame, app, theme, app.pane, area, Line::from(spans));
 }
 
 /// One pane of several that are seen at once.
-pub(super) fn draw_one(frame: &mut Frame, app: &App, look: Look, pane: Pane, area: Rect) {
-    let title = Line::from(vec![Span::raw(" "), title(app, pane, look), Span::raw(" ")]);
-    draw_in(frame, app, look, pane, area, title);
+pub(super) fn draw_one(frame: &mut Frame, app: &App, theme: Theme, pane: Pane, area: Rect) {
+    let title = Line::from(vec![Span::raw(" "), title(app, pane, theme), Span::raw(" ")]);
+    draw_in(frame, app, theme, pane, area, title);
 }
 
-fn title(app: &App, pane: Pane, look: Look) -> Span<'static> {
+fn title(app: &App, pane: Pane, theme: Theme) -> Span<'static> {
     let text = match pane {
         Pane::Workers => match app.chosen_step() {
             Some(step) => format!("workers of {}", one_line(&step.name)),
@@ -44,25 +44,25 @@ fn title(app: &App, pane: Pane, look: Look) -> Span<'static> {
         Pane::Log => "log".to_owned(),
     };
     let style = if pane == app.pane {
-        look.strong().add_modifier(Modifier::REVERSED)
+        theme.strong().add_modifier(Modifier::REVERSED)
     } else {
         Style::new()
     };
     Span::styled(text, style)
 }
 
-fn draw_in(frame: &mut Frame, app: &App, look: Look, pane: Pane, area: Rect, title: Line) {
+fn draw_in(frame: &mut Frame, app: &App, theme: Theme, pane: Pane, area: Rect, title: Line) {
     let block = Block::new().borders(Borders::TOP).title(title);
     let rows = usize::from(block.inner(area).height);
     let lines = match pane {
-        Pane::Workers => workers(app, look, rows),
-        Pane::Failures => failures(app, look, rows),
-        Pane::Log => log(app, look, rows),
+        Pane::Workers => workers(app, theme, rows),
+        Pane::Failures => failures(app, theme, rows),
+        Pane::Log => log(app, theme, rows),
     };
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
-fn workers(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
+fn workers(app: &App, theme: Theme, rows: usize) -> Vec<Line<'static>> {
     let Some(step) = app.chosen_step() else { return Vec::new() };
     if step.each_worker.is_empty() {
         return vec![Line::raw("there is none")];
@@ -70,20 +70,20 @@ fn workers(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
     let count = step.each_worker.len();
     let seen = if count > rows { rows.saturating_sub(1) } else { count };
     let mut lines: Vec<Line> =
-        step.each_worker.iter().take(seen).map(|w| worker(w, look)).collect();
+        step.each_worker.iter().take(seen).map(|w| worker(w, theme)).collect();
     if count > seen {
         lines.push(Line::raw(format!("and {} more", count - seen)));
     }
     lines
 }
 
-fn worker(worker: &WorkerStatus, look: Look) -> Line<'static> {
+fn worker(worker: &WorkerStatus, theme: Theme) -> Line<'static> {
     let (state, style) = match worker.state {
         WorkerState::Starting => ("starting", Style::new()),
         WorkerState::Idle => ("idle", Style::new()),
-        WorkerState::Busy => ("busy", look.color(Color::Green)),
-        WorkerState::Held => ("held back", look.color(Color::Magenta)),
-        WorkerState::Finishing => ("finishing", look.color(Color::Green)),
+        WorkerState::Busy => ("busy", theme.color(Color::Green)),
+        WorkerState::Held => ("held back", theme.color(Color::Magenta)),
+        WorkerState::Finishing => ("finishing", theme.color(Color::Green)),
     };
     let mut text = format!("{:>7}", format::span(worker.since.as_secs_f64()));
     if let Some(origin) = &worker.origin {
@@ -102,7 +102,7 @@ fn worker(worker: &WorkerStatus, look: Look) -> Line<'static> {
 }
 
 /// The newest first.
-fn failures(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
+fn failures(app: &App, theme: Theme, rows: usize) -> Vec<Line<'static>> {
     let chosen = app.chosen_failure();
     let first = (chosen + 1).saturating_sub(rows);
     let seen = app.failures().enumerate().skip(first).take(rows);
@@ -113,7 +113,7 @@ fn failures(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
             } else if line.requeued {
                 Style::new().add_modifier(Modifier::DIM)
             } else {
-                look.color(Color::Red)
+                theme.color(Color::Red)
             };
             Line::styled(failure(line), style)
         })
@@ -133,15 +133,15 @@ fn failure(line: &FailureLine) -> String {
 }
 
 /// The newest last.
-fn log(app: &App, look: Look, rows: usize) -> Vec<Line<'static>> {
+fn log(app: &App, theme: Theme, rows: usize) -> Vec<Line<'static>> {
     let Some(view) = &app.view else { return Vec::new() };
     let end = view.lines.len().saturating_sub(app.back).max(rows.min(view.lines.len()));
     let seen = view.lines.iter().take(end).skip(end.saturating_sub(rows));
     let lines: Vec<Line> = seen
         .map(|line| {
             let style = match line.level {
-                Level::Error => look.color(Color::Red),
-                Level::Warning => look.color(Color::Yellow),
+                Level::Error => theme.color(Color::Red),
+                Level::Warning => theme.color(Color::Yellow),
                 Level::Info | Level::Debug => Style::new(),
             };
             let about = line.step.as_ref().map(|step| format!("{step}: ")).unwrap_or_default();
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::cli::top::testing::{app, press, screen};
 
-    const PLAIN: Look = Look { colors: false };
+    const PLAIN: Theme = Theme { colors: false };
 
     #[test]
     fn every_pane_tells_what_it_has() {

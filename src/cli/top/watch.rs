@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::cli::output::CommandError;
 use crate::cli::target::Target;
-use crate::monitor::{Lines, NextLine};
+use crate::monitor::{Lines, NextLine, SseEvent, SseParser};
 use crate::status::{History, State, View};
 
 /// After a lost connection it is tried again after this time.
@@ -26,7 +27,7 @@ pub(super) enum News {
     /// Nothing new comes, and why.
     Lost(String),
     /// What became of something that was steered.
-    Answer(Result<String, String>),
+    Answer(Result<String, CommandError>),
 }
 
 #[derive(Deserialize)]
@@ -62,7 +63,7 @@ pub(super) fn steer(run: Target, news: Sender<News>) -> Sender<Order> {
     let (sender, orders) = channel::<Order>();
     thread::spawn(move || {
         for Order { action, body, said } in orders {
-            let result = run.post(action, &body).map(|()| said).map_err(|problem| problem.why);
+            let result = run.post(action, &body).map(|()| said);
             if news.send(News::Answer(result)).is_err() {
                 return;
             }
@@ -78,7 +79,7 @@ fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
     if status != 200 {
         return Err(refusal(status, &mut lines));
     }
-    let mut frames = Frames::default();
+    let mut parser = SseParser::default();
     let mut heard = Instant::now();
     loop {
         let line = match lines.next(SILENCE).map_err(|error| error.to_string())? {
@@ -88,7 +89,8 @@ fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
             NextLine::Nothing => return Err("the monitor says nothing any more".to_owned()),
         };
         heard = Instant::now();
-        let Some((kind, data)) = frames.add(&line) else { continue };
+        let event = parser.add(&line).map_err(|error| error.to_string())?;
+        let Some(SseEvent { kind, data }) = event else { continue };
         let unknown = |error| format!("what the monitor says is not understood: {error}");
         let (told, over) = match kind.as_str() {
             "snapshot" => {
@@ -117,61 +119,4 @@ fn refusal(status: u16, lines: &mut Lines) -> String {
     };
     let said = said["error"].as_str().map(str::to_owned);
     said.unwrap_or_else(|| format!("the answer was HTTP status {status}"))
-}
-
-/// Puts server-sent events together.
-#[derive(Default)]
-struct Frames {
-    kind: String,
-    data: String,
-}
-
-impl Frames {
-    /// The kind and the data of the event that ends with this line, if one does.
-    fn add(&mut self, line: &str) -> Option<(String, String)> {
-        let line = line.trim_end_matches('\r');
-        if line.is_empty() {
-            let Self { kind, data } = std::mem::take(self);
-            return (!data.is_empty()).then_some((kind, data));
-        }
-        let (field, value) = line.split_once(':').unwrap_or((line, ""));
-        let value = value.strip_prefix(' ').unwrap_or(value);
-        match field {
-            "event" => value.clone_into(&mut self.kind),
-            "data" if self.data.is_empty() => value.clone_into(&mut self.data),
-            "data" => {
-                self.data.push('\n');
-                self.data.push_str(value);
-            }
-            _ => {}
-        }
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_are_put_together_from_lines() {
-        let mut frames = Frames::default();
-        let lines = [
-            "retry: 1000",
-            "event: snapshot",
-            "data: {\"a\":",
-            "data:1}",
-            "",
-            ": still here",
-            "",
-            "id: 7",
-            "event: view",
-            "data: {\"b\":\"x: y\"}\r",
-            "",
-        ];
-        let events: Vec<_> = lines.iter().filter_map(|line| frames.add(line)).collect();
-        let event = |kind: &str, data: &str| (kind.to_owned(), data.to_owned());
-        let expected = [event("snapshot", "{\"a\":\n1}"), event("view", "{\"b\":\"x: y\"}")];
-        assert_eq!(events, expected);
-    }
 }

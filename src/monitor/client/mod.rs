@@ -1,7 +1,9 @@
 //! A small HTTP client, for the monitors of runs: over the socket of a run of this user,
 //! or over the network. Every request has a time limit.
 
-use std::collections::VecDeque;
+mod lines;
+mod sse;
+
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,14 +20,15 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+pub(crate) use lines::LineSplitter;
+pub(crate) use sse::{SseEvent, SseParser};
+
 /// So long may it take until a connection stands.
 const TO_CONNECT: Duration = Duration::from_secs(5);
 /// So long may an answer take: longer than a run takes to do what it is told.
 const TO_ANSWER: Duration = Duration::from_secs(15);
 /// The longest answer that is read whole.
 const MOST_BYTES: usize = 64 << 20;
-/// The longest line.
-const MOST_LINE: usize = 16 << 20;
 
 /// Asks the monitor of a run, or `drpipe monitor`.
 #[derive(Debug, Clone)]
@@ -65,7 +68,7 @@ pub struct Lines {
     runtime: Runtime,
     body: Incoming,
     target: String,
-    splitter: Splitter,
+    splitter: LineSplitter,
     /// The connection lasts as long as this.
     _sender: SendRequest<Full<Bytes>>,
 }
@@ -176,7 +179,7 @@ impl Client {
         let (response, sender) = runtime.block_on(self.send(request))?;
         let status = response.status().as_u16();
         let (body, target) = (response.into_body(), self.target());
-        let splitter = Splitter::default();
+        let splitter = LineSplitter::default();
         Ok((status, Lines { runtime, body, target, splitter, _sender: sender }))
     }
 
@@ -291,7 +294,10 @@ impl Lines {
                 match body.frame().await {
                     None => return Ok(splitter.last().map_or(NextLine::End, NextLine::Line)),
                     Some(Err(error)) => return Err(error.to_string()),
-                    Some(Ok(frame)) => splitter.add(frame.data_ref().map_or(&[], |data| data))?,
+                    Some(Ok(frame)) => {
+                        let piece = frame.data_ref().map_or(&[][..], |data| data);
+                        splitter.add(piece).map_err(|error| error.to_string())?;
+                    }
                 }
             }
         };
@@ -299,43 +305,6 @@ impl Lines {
             Err(_) => Ok(NextLine::Nothing),
             Ok(line) => line.map_err(|why| ClientError::Broken(target.clone(), why)),
         }
-    }
-}
-
-/// Makes lines of pieces.
-#[derive(Debug, Default)]
-pub(super) struct Splitter {
-    lines: VecDeque<String>,
-    /// The line that has not ended yet.
-    rest: Vec<u8>,
-}
-
-impl Splitter {
-    /// # Errors
-    /// If a line is too long.
-    pub(super) fn add(&mut self, piece: &[u8]) -> Result<(), String> {
-        let mut parts = piece.split(|byte| *byte == b'\n').peekable();
-        while let Some(part) = parts.next() {
-            if self.rest.len() + part.len() > MOST_LINE {
-                return Err(format!("a line of more than {MOST_LINE} bytes came"));
-            }
-            self.rest.extend_from_slice(part);
-            if parts.peek().is_some() {
-                self.lines.push_back(String::from_utf8_lossy(&self.rest).into_owned());
-                self.rest.clear();
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn next(&mut self) -> Option<String> {
-        self.lines.pop_front()
-    }
-
-    /// What came behind the end of the last line, if anything.
-    fn last(&mut self) -> Option<String> {
-        let rest = std::mem::take(&mut self.rest);
-        (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
     }
 }
 
@@ -358,18 +327,6 @@ mod tests {
             assert!(target(wrong).unwrap_err().to_string().contains("expected"), "{wrong}");
         }
         assert!(Client::address("localhost:1", Some("two words")).is_err());
-    }
-
-    #[test]
-    fn pieces_become_lines_wherever_they_are_cut() {
-        let text = "one\n\ntwo\u{e9}\nlast";
-        for size in 1..text.len() {
-            let mut splitter = Splitter::default();
-            text.as_bytes().chunks(size).for_each(|piece| splitter.add(piece).unwrap());
-            let mut lines: Vec<String> = std::iter::from_fn(|| splitter.next()).collect();
-            lines.extend(splitter.last());
-            assert_eq!(lines, ["one", "", "two\u{e9}", "last"], "in pieces of {size}");
-        }
     }
 
     #[test]

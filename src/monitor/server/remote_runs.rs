@@ -24,7 +24,7 @@ use super::local_run::Pictures;
 use super::relay::{Answer, history, is_name, status_of, whole};
 use super::routes::{EVENTS, as_json};
 use super::thumbnail::is_png;
-use crate::monitor::client::{Client, ClientError, Splitter};
+use crate::monitor::client::{Client, ClientError, LineSplitter, SseEvent, SseParser};
 use crate::monitor::directory;
 use crate::monitor::directory::LiveRun;
 use crate::status::{State, View};
@@ -369,19 +369,19 @@ impl Followed {
         if answer.status() != StatusCode::OK {
             return Err(broken("the run does not tell what it does"));
         }
-        let (mut body, mut splitter) = (answer.into_body(), Splitter::default());
-        let (mut event, mut reviewed) = (String::new(), Instant::now());
+        let mut body = answer.into_body();
+        let (mut lines, mut parser) = (LineSplitter::default(), SseParser::default());
+        let mut reviewed = Instant::now();
         loop {
             let frame = timeout(SILENCE, body.frame()).await.map_err(|_| broken("it is silent"))?;
             let Some(frame) = frame else { return Ok(()) };
             let frame = frame.map_err(|error| broken(&error.to_string()))?;
             let data = frame.data_ref().map_or(&[][..], |data| data);
-            splitter.add(data).map_err(|why| broken(&why))?;
-            while let Some(line) = splitter.next() {
-                match line.split_once(": ") {
-                    Some(("event", name)) => event = name.to_owned(),
-                    Some(("data", data)) => self.take(&event, data),
-                    _ => {}
+            lines.add(data).map_err(|error| broken(&error.to_string()))?;
+            while let Some(line) = lines.next() {
+                let event = parser.add(&line).map_err(|error| broken(&error.to_string()))?;
+                if let Some(SseEvent { kind, data }) = event {
+                    self.take(&kind, &data);
                 }
             }
             if reviewed.elapsed() > REVIEW && !self.is_over() {

@@ -157,7 +157,7 @@ fn unsafe_stands_in_four_files_with_a_proof_each() {
         "src/transport/zmq/frames.rs",
         "src/memory/segment.rs",
         "src/worker/page.rs",
-        "src/cli/run/memory.rs",
+        "src/cli/process/memory.rs",
     ];
     assert_only_in(&files, &["unsafe "]);
     for file in files {

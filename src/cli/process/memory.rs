@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::SIGABRT;
 
-use crate::cli::STOPPED;
+use crate::cli::output::STOPPED;
 
 /// The heaps that the C library keeps for all threads. By default it keeps eight for each
 /// core and sets 128 MiB of address space aside for each: more than the limit allows.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::cli::args::RunArgs;
-use crate::cli::format::one_line;
+use super::args::RunArgs;
+use crate::base::escape::one_line;
+use crate::base::format::shell_word;
 use crate::event::{Report, Verdict};
 
 /// So many directories are named.
@@ -51,7 +52,7 @@ pub(crate) fn text(report: &Report, args: &RunArgs) -> String {
     let mut text = products(&report.products);
     if let Some(directory) = &report.quarantine {
         let inputs = if report.quarantined == 1 { "input" } else { "inputs" };
-        let kept = quoted(&shown(directory));
+        let kept = shell_word(&shown(directory));
         let config = std::iter::once(args.source.config().display().to_string());
         let config = command(config.chain(args.source.settings_again()));
         text += &format!(
@@ -75,16 +76,7 @@ fn shown(path: &Path) -> String {
 
 /// Words as a shell takes them.
 fn command(words: impl IntoIterator<Item = String>) -> String {
-    words.into_iter().map(|word| quoted(&one_line(&word))).collect::<Vec<_>>().join(" ")
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
+    words.into_iter().map(|word| shell_word(&one_line(&word))).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -125,11 +117,5 @@ mod tests {
         assert_eq!(text(&[(".", 1), ("out/png", 3)]), "products: 4 files in out/png (3), . (1)\n");
         let many = text(&[("a", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 1), ("f", 1)]);
         assert!(many.ends_with("d (1) and 2 other directories\n"), "{many}");
-    }
-
-    #[test]
-    fn a_shell_takes_what_is_quoted_as_it_is() {
-        assert_eq!(quoted("quarantine/20250314T021530Z-47"), "quarantine/20250314T021530Z-47");
-        assert_eq!(quoted("my night's"), "'my night'\\''s'");
     }
 }

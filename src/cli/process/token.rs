@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::cli::say;
+use crate::cli::output::say;
 
 /// Commands that take no token for others, and what a worker process is started with.
 const WITHOUT: [&str; 8] =
@@ -73,6 +73,17 @@ fn split(arg: &OsStr) -> (&str, Option<&OsStr>) {
     let end = bytes.iter().position(|byte| *byte == b'=');
     let name = std::str::from_utf8(&bytes[..end.unwrap_or(bytes.len())]).unwrap_or_default();
     (name, end.map(|end| OsStr::from_bytes(&bytes[end + 1..])))
+}
+
+/// A token travels in a header, and a short one is guessed.
+pub(crate) fn parse(text: &str) -> Result<String, String> {
+    const SHORTEST: usize = 8;
+    if text.len() < SHORTEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "expected {SHORTEST} or more letters, digits and signs without blanks"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! How fast each step was since the run began, in constant memory.
 
-use crate::status::{History, View};
+use super::series::History;
+use super::view::View;
 
 /// The most points.
 const MOST: usize = 600;
 
 /// What each step had done by when.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Past {
+pub(crate) struct RateHistory {
     /// Times since the run's start, in seconds, growing.
     at: Vec<f64>,
     /// Of each step what it had done at these times.
@@ -16,15 +17,15 @@ pub(super) struct Past {
     every: f64,
 }
 
-impl Past {
+impl RateHistory {
     /// What a monitor knows about the time before.
-    pub(super) fn of(history: History) -> Self {
+    pub(crate) fn of(history: History) -> Self {
         let done = history.steps.into_iter().map(|step| step.done).collect();
         Self { at: history.at_s, done, every: history.every_s }
     }
 
     /// Takes in where the run stands now.
-    pub(super) fn add(&mut self, view: &View) {
+    pub(crate) fn add(&mut self, view: &View) {
         let now = view.elapsed.as_secs_f64();
         if self.done.len() != view.steps.len() {
             *self = Self { done: vec![Vec::new(); view.steps.len()], ..Self::default() };
@@ -56,7 +57,7 @@ impl Past {
     }
 
     /// Messages a second of a step in so many equal spans of the time so far.
-    pub(super) fn rates(&self, step: usize, spans: usize) -> Vec<f64> {
+    pub(crate) fn rates(&self, step: usize, spans: usize) -> Vec<f64> {
         let (Some(first), Some(last), Some(done)) =
             (self.at.first(), self.at.last(), self.done.get(step))
         else {
@@ -87,7 +88,7 @@ impl Past {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::top::testing::view;
+    use crate::status::testing::view;
 
     fn after(seconds: u64, done: u64) -> View {
         let mut view = view();
@@ -98,27 +99,27 @@ mod tests {
 
     #[test]
     fn rates_are_differences_over_time() {
-        let mut past = Past::default();
-        past.add(&after(0, 0));
-        assert!(past.rates(1, 4).is_empty(), "one point has no rate");
-        past.add(&after(10, 100));
-        past.add(&after(20, 100));
-        assert_eq!(past.rates(1, 4), [10.0, 10.0, 0.0, 0.0]);
-        assert!(past.rates(99, 4).is_empty());
+        let mut rates = RateHistory::default();
+        rates.add(&after(0, 0));
+        assert!(rates.rates(1, 4).is_empty(), "one point has no rate");
+        rates.add(&after(10, 100));
+        rates.add(&after(20, 100));
+        assert_eq!(rates.rates(1, 4), [10.0, 10.0, 0.0, 0.0]);
+        assert!(rates.rates(99, 4).is_empty());
     }
 
     #[test]
     fn a_long_run_takes_no_more_room() {
-        let mut past = Past::default();
+        let mut rates = RateHistory::default();
         let mut view = view();
         for second in 0..20_000 {
             view.elapsed = std::time::Duration::from_secs(second);
             view.steps[1].progressed = second * 3;
-            past.add(&view);
+            rates.add(&view);
         }
-        assert!(past.at.len() <= MOST && past.at.len() > MOST / 4, "{}", past.at.len());
-        assert_eq!(past.done[1].len(), past.at.len());
-        for rate in past.rates(1, 80) {
+        assert!(rates.at.len() <= MOST && rates.at.len() > MOST / 4, "{}", rates.at.len());
+        assert_eq!(rates.done[1].len(), rates.at.len());
+        for rate in rates.rates(1, 80) {
             assert!((rate - 3.0).abs() < 0.01, "{rate}");
         }
     }

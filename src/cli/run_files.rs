@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::output::CommandError;
 use crate::event::Report;
 use crate::stages::whole_file::write_whole;
 
@@ -12,20 +13,23 @@ use crate::stages::whole_file::write_whole;
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn check(option: &str, file: &Path) -> Result<(), String> {
+pub(crate) fn check(option: &str, file: &Path) -> Result<(), CommandError> {
     if is_standard(file) {
         return Ok(());
     }
     let directory = directory_of(file);
     if file.is_dir() {
-        return Err(format!("{option} {}: this is a directory; expected a file", file.display()));
+        let file = file.display();
+        return Err(CommandError::usage(format_args!(
+            "{option} {file}: this is a directory; expected a file"
+        )));
     }
     if !directory.is_dir() {
-        return Err(format!(
+        return Err(CommandError::usage(format_args!(
             "{option} {}: there is no directory {}; make it first",
             file.display(),
             directory.display()
-        ));
+        )));
     }
     Ok(())
 }
@@ -39,7 +43,7 @@ pub(crate) fn is_standard(file: &Path) -> bool {
 ///
 /// # Errors
 /// Which ones do.
-pub(crate) fn are_different(options: &[(&str, Option<&Path>)]) -> Result<(), String> {
+pub(crate) fn are_different(options: &[(&str, Option<&Path>)]) -> Result<(), CommandError> {
     let place = |file: &Path| {
         let known = fs::canonicalize(file).ok();
         let known = known.or_else(|| {
@@ -53,10 +57,10 @@ pub(crate) fn are_different(options: &[(&str, Option<&Path>)]) -> Result<(), Str
     for (option, file) in named {
         let Some(path) = place(file) else { continue };
         if let Some((other, _)) = seen.iter().find(|(_, known)| *known == path) {
-            return Err(format!(
+            return Err(CommandError::usage(format_args!(
                 "{option} {}: this is the file of {other} too; expected one of its own",
                 file.display()
-            ));
+            )));
         }
         seen.push((option, path));
     }

@@ -1,78 +1,28 @@
-//! What there is to see without running: `check`, `graph`, `stages`, `schema`.
+//! `drpipe stages`: the classes that a configuration may name, with their parameters.
 
 use std::process::ExitCode;
 
+use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
-use super::args::{CheckArgs, GraphFormat, StagesArgs};
-use super::format::one_line;
-use super::{USAGE, complain, tell};
+use super::output::{USAGE, complain, print, tell};
 use crate::base::nearest::nearest;
-use crate::config;
-use crate::pipeline::Pipeline;
-use crate::plan::{Plan, Step};
 use crate::python::{self, Listed};
 use crate::stage::registry::{Class, Registry};
 
-/// For programs, as it is.
-fn print(text: &str) -> ExitCode {
-    super::print(text.as_bytes())
-}
-
-pub(super) fn check(pipeline: &Pipeline, args: &CheckArgs) -> ExitCode {
-    let plan = pipeline.plan();
-    let mut text =
-        format!("{}: the configuration is valid\n", one_line(&args.named.source().shown()));
-    for (index, step) in plan.steps.iter().enumerate() {
-        text +=
-            &format!("  {} ({}, {}){}\n", step.name, step.class, staff(step), leads(plan, index));
-    }
-    tell(&text)
-}
-
-/// `3 workers`, `1 to 3 workers in processes`, `2 workers on threads and 1 in processes`.
-fn staff(step: &Step) -> String {
-    let of = |least: usize, most: usize| {
-        let workers = if most == 1 { "worker" } else { "workers" };
-        let range = if least < most { format!("{least} to {most}") } else { most.to_string() };
-        (range, workers)
-    };
-    let threads = step.workers - step.processes;
-    let limit = |name: &str, value: Option<String>| {
-        value.map(|value| format!(", {name} {value}")).unwrap_or_default()
-    };
-    let limits = limit("timeout", step.timeout.map(|time| format!("{} s", time.as_secs_f64())))
-        + &limit("memory_limit", step.memory_limit.map(|bytes| format!("{bytes} bytes")));
-    let (on_threads, workers) = of(step.min_threads, threads);
-    let (in_processes, working) = of(step.min_processes, step.processes);
-    match (threads, step.processes) {
-        (_, 0) => format!("{on_threads} {workers}{limits}"),
-        (0, 1) => format!("{in_processes} {working} in a process{limits}"),
-        (0, _) => format!("{in_processes} {working} in processes{limits}"),
-        _ => format!("{on_threads} {workers} on threads and {in_processes} in processes{limits}"),
-    }
-}
-
-/// ` -> CLEAN, FIX (feedback)`, or nothing.
-fn leads(plan: &Plan, index: usize) -> String {
-    let routes = plan.steps[index].routes.iter().map(|route| {
-        let name = &plan.steps[route.to].name;
-        if route.feedback { format!("{name} (feedback)") } else { name.clone() }
-    });
-    let names: Vec<String> = routes.collect();
-    if names.is_empty() { String::new() } else { format!(" -> {}", names.join(", ")) }
-}
-
-pub(super) fn graph(pipeline: &Pipeline, format: GraphFormat) -> ExitCode {
-    let draw: fn(&Plan) -> String = match format {
-        GraphFormat::Dot => config::dot,
-        GraphFormat::Mermaid => config::mermaid,
-    };
-    print(&draw(pipeline.plan()))
-}
-
-pub(super) fn schema(registry: &Registry) -> ExitCode {
-    print(&format!("{:#}\n", config::schema(registry)))
+#[derive(Debug, ClapArgs)]
+pub(super) struct StagesArgs {
+    /// The class to show
+    pub(super) name: Option<String>,
+    /// Look into this Python module instead of drpipe's own stages
+    #[arg(long, value_name = "MODULE")]
+    pub(super) python: Option<String>,
+    /// The Python interpreter, or the directory of a virtual environment
+    #[arg(long, value_name = "PROGRAM", requires = "python")]
+    pub(super) interpreter: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 pub(super) fn stages(registry: &Registry, args: &StagesArgs) -> ExitCode {
@@ -106,12 +56,10 @@ impl Offer {
 
 fn show(offers: &[Offer], args: &StagesArgs) -> ExitCode {
     match &args.name {
-        None if args.json => {
-            print(&format!("{:#}\n", offers.iter().map(as_json).collect::<Value>()))
-        }
+        None if args.json => print_json(&offers.iter().map(as_json).collect::<Value>()),
         None => tell(&list(offers)),
         Some(name) => match offers.iter().find(|offer| offer.class.name() == name) {
-            Some(offer) if args.json => print(&format!("{:#}\n", as_json(offer))),
+            Some(offer) if args.json => print_json(&as_json(offer)),
             Some(offer) => tell(&describe(offer)),
             None => {
                 let names: Vec<&str> = offers.iter().map(|offer| offer.class.name()).collect();
@@ -123,6 +71,10 @@ fn show(offers: &[Offer], args: &StagesArgs) -> ExitCode {
             }
         },
     }
+}
+
+fn print_json(value: &Value) -> ExitCode {
+    print(format!("{value:#}\n").as_bytes())
 }
 
 fn as_json(offer: &Offer) -> Value {

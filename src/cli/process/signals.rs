@@ -10,8 +10,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::warn;
 
-use super::driving_process::Driver;
-use crate::cli::say;
+use super::driver::Driver;
+use crate::cli::output::say;
 use crate::event::Verdict;
 use crate::pipeline::Control;
 use crate::python::end_questions;
