@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::base::failure::Failure;
 use crate::codec;
-use crate::driver::hub::input_of;
+use crate::driver::input_of;
 use crate::event::{Cause, Verdict};
 use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::message::{Codec, Payload};

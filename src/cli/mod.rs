@@ -130,7 +130,7 @@ impl Cli {
     pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
         signals::survive_file_size_limit();
         memory::spare_address_space();
-        crate::pipeline::serve_worker(&self.registry);
+        crate::mock::serve_worker(&self.registry);
         memory::end_in_order_without_memory();
         let args = source::with_class_settings(source::in_home(args));
         let matches = match Args::command().try_get_matches_from(args) {

@@ -1,5 +1,215 @@
-//! What carries out a router's actions: with workers behind a transport (`hub`), or on one
-//! thread (`sequential`).
+//! The router's loop: receive what workers report, let the router decide, carry it out.
+//!
+//! [`run`] is the loop. A [`Driver`] says where the workers are: behind a transport (`hub`), or
+//! on the loop's own thread (`sequential`). `commands` come from other threads.
 
+pub(crate) mod commands;
 pub(crate) mod hub;
 pub(crate) mod sequential;
+
+use std::io;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::protocol::wire::{FromWorker, VERSION};
+use crate::router::{Action, ControlRequest, Input, Router};
+use crate::sinks::RunSinks;
+use crate::transport::Place;
+use crate::worker::WorkerEvent;
+use commands::Command;
+
+/// The most workers that an operator can add to a step at once; more are refused by the router,
+/// whatever the system has room for.
+const MOST_ADDED: usize = 256;
+
+/// What carries out the router's actions at the workers.
+pub(crate) trait Driver {
+    /// Why the workers can no longer be reached.
+    type Error;
+
+    /// Gives the run what workers have reported; never blocks.
+    ///
+    /// # Errors
+    /// If the workers can no longer be reached; the run has to be given up then.
+    fn receive(&mut self, run: &mut Run) -> Result<(), Self::Error>;
+
+    /// Carries out an action that concerns a worker. [`Action::Spawn`] for a worker that never
+    /// was there starts it.
+    ///
+    /// # Errors
+    /// As [`Driver::receive`].
+    fn act(&mut self, action: Action, run: &mut Run) -> Result<(), Self::Error>;
+
+    /// Waits for a report or a command, at most for `timeout`.
+    ///
+    /// # Errors
+    /// As [`Driver::receive`].
+    fn wait(&mut self, timeout: Duration, run: &mut Run) -> Result<(), Self::Error>;
+
+    /// Whether this worker has not been replaced yet. If so, nothing that it has sent and that
+    /// has not been received counts any more.
+    fn retire(&mut self, place: Place) -> bool;
+
+    /// Tries whether the system has room for more workers.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    fn make_room(&self, workers: usize) -> io::Result<()>;
+}
+
+/// A run that is under way: the router, and where what it tells goes.
+pub(crate) struct Run {
+    pub(crate) router: Router,
+    pub(crate) sinks: RunSinks,
+    commands: mpsc::Receiver<Command>,
+    start: Instant,
+}
+
+/// Starts the workers and runs until the router says that the run is over. Returns how long
+/// that took.
+///
+/// # Errors
+/// If the workers can no longer be reached.
+pub(crate) fn run<D: Driver>(run: &mut Run, driver: &mut D) -> Result<Duration, D::Error> {
+    for worker in 0..run.router.worker_count() {
+        if run.router.is_initial(worker) {
+            driver.act(Action::Spawn { worker }, run)?;
+        }
+    }
+    while !run.router.is_over() {
+        driver.receive(run)?;
+        // After the reports: what a worker said before it died still counts.
+        run.take_commands(driver);
+        for action in run.router.settle(run.elapsed()) {
+            run.act(action, driver)?;
+        }
+        run.progress();
+        if !run.router.is_over() {
+            let timeout = run.next_wake().saturating_sub(run.elapsed());
+            driver.wait(timeout, run)?;
+        }
+    }
+    Ok(run.elapsed())
+}
+
+impl Run {
+    pub(crate) fn new(router: Router, sinks: RunSinks, commands: mpsc::Receiver<Command>) -> Self {
+        Self { router, sinks, commands, start: Instant::now() }
+    }
+
+    /// Time since the run's start.
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Takes in what a worker has reported.
+    fn report(&mut self, worker: usize, report: FromWorker) {
+        if let FromWorker::Notes(notes) = report {
+            let number = self.router.place_of(worker).1;
+            self.sinks.note(&self.router.step_name(worker), number, notes);
+        } else {
+            self.handle(input_of(worker, report));
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.elapsed();
+        self.router.handle(self.sinks.skip_completed(input, &self.router), now);
+    }
+
+    fn take_commands(&mut self, driver: &mut impl Driver) {
+        while let Ok(command) = self.commands.try_recv() {
+            let now = self.elapsed();
+            match command {
+                Command::Stop(stop) => self.router.handle(Input::Stop(stop), now),
+                Command::Halt(reason) => self.router.handle(Input::Halt { reason }, now),
+                Command::Worker(WorkerEvent::Lost { place, loss }) => {
+                    if driver.retire(place) {
+                        self.router.handle(Input::Lost { worker: place.worker, loss }, now);
+                    }
+                }
+                Command::Worker(event) => self.observe(event),
+                Command::Control(request, answer) => {
+                    // Nobody may wait for the answer any longer.
+                    let _ = answer.send(self.control(request, driver));
+                }
+            }
+        }
+    }
+
+    /// Takes in what is said of a worker, other than its end.
+    fn observe(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::SentLate { place } => self.router.sent_late(place.worker),
+            WorkerEvent::Said(event) => self.sinks.tell(event),
+            WorkerEvent::Lost { .. } => {}
+        }
+    }
+
+    fn control(&mut self, request: ControlRequest, driver: &impl Driver) -> Result<(), String> {
+        if let ControlRequest::SetWorkers { step, workers } = &request {
+            let added = workers.saturating_sub(self.router.staff(*step)).min(MOST_ADDED);
+            driver
+                .make_room(added)
+                .map_err(|error| format!("the system refuses more workers: {error}"))?;
+        }
+        self.router.steer(request, self.elapsed())
+    }
+
+    fn act<D: Driver>(&mut self, action: Action, driver: &mut D) -> Result<(), D::Error> {
+        match action {
+            Action::Quarantine(failed_input) => self.sinks.quarantine(*failed_input),
+            Action::Tell(event) => self.sinks.tell(event),
+            Action::Record(record) => self.sinks.record(record),
+            Action::Spans(spans) => self.sinks.trace(spans),
+            action => driver.act(action, self)?,
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self) {
+        let now = self.elapsed();
+        self.sinks.progress(now, || self.router.snapshot(now));
+    }
+
+    /// When the next retry or progress event is due.
+    fn next_wake(&self) -> Duration {
+        let progress = self.sinks.next_progress();
+        self.router.next_wake().map_or(progress, |wake| wake.min(progress))
+    }
+
+    /// Takes in what was said of the workers at last; to be called once they have ended.
+    pub(crate) fn finish(mut self) -> (Router, RunSinks) {
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Worker(event) = command {
+                self.observe(event);
+            }
+        }
+        for action in self.router.settle(self.elapsed()) {
+            if let Action::Tell(event) = action {
+                self.sinks.tell(event);
+            }
+        }
+        (self.router, self.sinks)
+    }
+}
+
+/// What a worker's report is to the router.
+pub(crate) fn input_of(worker: usize, report: FromWorker) -> Input {
+    match report {
+        FromWorker::Ready { version: VERSION } => Input::Ready { worker },
+        FromWorker::Ready { version } => Input::Broken {
+            worker,
+            reason: format!("it speaks version {version} of the protocol, expected {VERSION}"),
+        },
+        FromWorker::InitFailed(failure) => Input::InitFailed { worker, failure },
+        FromWorker::Done { completions, outputs } => Input::Done { worker, completions, outputs },
+        FromWorker::Produced { production, outputs } => {
+            Input::Produced { worker, production, outputs }
+        }
+        FromWorker::Finished { result, outputs } => Input::Finished { worker, result, outputs },
+        FromWorker::Notes(_) => {
+            Input::Broken { worker, reason: "its notes came as a report".to_owned() }
+        }
+    }
+}

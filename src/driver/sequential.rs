@@ -1,115 +1,45 @@
-//! Every worker on one thread, one message after the other: the same router
-//! and the same stages without concurrency, as the reference for both.
+//! Every worker on the loop's own thread, one message after the other: the same router and the
+//! same stages without concurrency, as the reference for the hub.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::hub::{Command, Commands, input_of as input_of_report};
+use super::{Driver, Run, input_of};
 use crate::plan::Plan;
 use crate::protocol::report::Loss;
 use crate::protocol::wire::FromWorker;
-use crate::router::{Action, Input, Router};
-use crate::sinks::RunSinks;
+use crate::router::{Action, Input};
 use crate::stage::Context;
+use crate::transport::wakeable::Wakeup;
+use crate::transport::{Place, ready};
 use crate::worker::executor::Worker;
-use crate::worker::outbox::{Outbox, Sink};
+use crate::worker::outbox::{Outbox, ReportSink};
 
-/// Runs the plan on the calling thread. `context_of` says where a worker stands.
-pub(crate) fn run(
-    plan: &Plan,
-    mut router: Router,
-    mut sinks: RunSinks,
-    commands: &Commands,
-    cancelled: &AtomicBool,
-    context_of: &dyn Fn(usize, usize) -> Context,
-) -> (Router, RunSinks, Duration) {
-    let start = Instant::now();
-    let mut workers: Vec<Option<Worker>> = (0..router.worker_count()).map(|_| None).collect();
-    let mut inputs = VecDeque::new();
-    for (index, worker) in workers.iter_mut().enumerate() {
-        if !router.is_initial(index) {
-            continue;
-        }
-        let (step, number) = router.place_of(index);
-        let made = Worker::new(&plan.steps[step].build, context_of(step, number));
-        inputs.push_back(match made {
-            Ok(made) => {
-                sinks.note(&router.step_name(index), number, made.first_notes());
-                *worker = Some(made);
-                Input::Ready { worker: index }
-            }
-            Err(failure) => Input::InitFailed { worker: index, failure },
-        });
-    }
-    let mut grants = VecDeque::new();
-    let desk = Outbox::new(Reports::default());
-    while !router.is_over() {
-        let now = start.elapsed();
-        inputs.extend(commands.take().filter_map(|command| input_of(command, &mut router, now)));
-        for input in inputs.drain(..) {
-            router.handle(sinks.skip_completed(input, &router), now);
-        }
-        let actions = router.settle(now);
-        let mut carry_out = |action, inputs: &mut VecDeque<Input>| {
-            // Nothing is begun any more when the run is stopped at once.
-            if !begins_work(&action) || !cancelled.load(Ordering::Relaxed) {
-                carry_out(action, &mut workers, &mut sinks, &router, &desk, inputs);
-            }
-            let now = start.elapsed();
-            sinks.progress(now, || router.snapshot(now));
-        };
-        for action in actions {
-            match action {
-                Action::Grant { .. } => grants.push_back(action),
-                action => carry_out(action, &mut inputs),
-            }
-        }
-        // A producer is asked once all that was made is done with: it may wait for that.
-        if inputs.is_empty()
-            && let Some(grant) = grants.pop_front()
-        {
-            carry_out(grant, &mut inputs);
-        }
-        if inputs.is_empty() && !router.is_over() {
-            let wake = router
-                .next_wake()
-                .map_or(sinks.next_progress(), |at| at.min(sinks.next_progress()));
-            let timeout = wake.saturating_sub(start.elapsed());
-            let command = commands.wait(Some(timeout));
-            let now = start.elapsed();
-            inputs.extend(command.and_then(|command| input_of(command, &mut router, now)));
-            sinks.progress(now, || router.snapshot(now));
-        }
-    }
-    (router, sinks, start.elapsed())
+/// The driver of a run on one thread.
+pub(crate) struct Sequential<'r> {
+    plan: &'r Plan,
+    cancelled: &'r AtomicBool,
+    /// What a worker of a step, by number, knows of the run.
+    context_of: &'r dyn Fn(usize, usize) -> Context,
+    wakeup: Wakeup,
+    workers: Vec<Option<Worker>>,
+    /// The workers that have been started; they cannot be started again.
+    started: BTreeSet<usize>,
+    /// A producer is asked once all that was made is done with: it may wait for that.
+    grants: VecDeque<Action>,
+    /// Reports that the router has not seen yet.
+    inputs: VecDeque<Input>,
+    outbox: Outbox<Reports>,
 }
 
-fn input_of(command: Command, router: &mut Router, now: Duration) -> Option<Input> {
-    match command {
-        Command::Steer(steer, answer) => {
-            // Nobody may wait for the answer any longer.
-            let _ = answer.send(router.steer(steer, now));
-            None
-        }
-        Command::Stop(stop) => Some(Input::Stop(stop)),
-        Command::Halt(reason) => Some(Input::Halt { reason }),
-        Command::Lost { place, loss } => Some(Input::Lost { worker: place.worker, loss }),
-        // Only worker processes have something to say this way.
-        Command::Tell(_) | Command::Late { .. } => None,
-    }
-}
-
-fn begins_work(action: &Action) -> bool {
-    matches!(action, Action::Grant { .. } | Action::Work { .. })
-}
-
-/// What workers have to report on their one thread.
+/// What the present call has reported.
 #[derive(Default)]
 struct Reports(Vec<FromWorker>);
 
-impl Sink for Reports {
+impl ReportSink for Reports {
     type Error = Infallible;
 
     fn send(&mut self, report: FromWorker) -> Result<(), Infallible> {
@@ -118,58 +48,116 @@ impl Sink for Reports {
     }
 }
 
-/// Carries it out, and adds what follows from it to `inputs`.
-fn carry_out(
-    action: Action,
-    workers: &mut [Option<Worker>],
-    sinks: &mut RunSinks,
-    router: &Router,
-    desk: &Outbox<Reports>,
-    inputs: &mut VecDeque<Input>,
-) {
-    let index = action.worker();
-    let at = index.and_then(|index| workers.get_mut(index)).and_then(Option::as_mut);
-    let Ok(()) = match (action, at) {
-        (Action::Grant { count, .. }, Some(worker)) => worker.produce(count, Duration::MAX, desk),
-        (Action::Work { batches, .. }, Some(worker)) => worker.work(batches, desk, |_| true, || ()),
-        (Action::Finish { .. }, Some(worker)) => worker.finish(desk),
-        (Action::Stop { worker }, _) => {
-            workers[worker] = None;
-            Ok(())
+impl<'r> Sequential<'r> {
+    /// `wakeup` is that of the run's commands. Once `cancelled` is set nothing new is begun.
+    pub(crate) fn new(
+        plan: &'r Plan,
+        cancelled: &'r AtomicBool,
+        context_of: &'r dyn Fn(usize, usize) -> Context,
+        wakeup: Wakeup,
+    ) -> Self {
+        Self {
+            plan,
+            cancelled,
+            context_of,
+            wakeup,
+            workers: Vec::new(),
+            started: BTreeSet::new(),
+            grants: VecDeque::new(),
+            inputs: VecDeque::new(),
+            outbox: Outbox::new(Reports::default()),
         }
-        (Action::Spawn { worker }, _) => {
-            let loss = Loss::unexplained("the sequential mode cannot replace a worker");
-            inputs.push_back(Input::Lost { worker, loss });
-            Ok(())
-        }
-        (Action::Quarantine(failed_input), _) => {
-            sinks.quarantine(*failed_input);
-            Ok(())
-        }
-        (Action::Tell(event), _) => {
-            sinks.tell(event);
-            Ok(())
-        }
-        (Action::Record(record), _) => {
-            sinks.record(record);
-            Ok(())
-        }
-        (Action::Spans(spans), _) => {
-            sinks.trace(spans);
-            Ok(())
-        }
-        _ => Ok(()),
-    };
-    let Some(index) = index else { return };
-    desk.sink(|Reports(reports)| {
-        for report in reports.drain(..) {
-            match report {
-                FromWorker::Notes(notes) => {
-                    let number = router.place_of(index).1;
-                    sinks.note(&router.step_name(index), number, notes);
+    }
+
+    fn start(&mut self, index: usize, run: &mut Run) {
+        let (step, number) = run.router.place_of(index);
+        let report =
+            match Worker::new(&self.plan.steps[step].build, (self.context_of)(step, number)) {
+                Ok(worker) => {
+                    run.report(index, FromWorker::Notes(worker.first_notes()));
+                    self.workers.resize_with(self.workers.len().max(index + 1), || None);
+                    self.workers[index] = Some(worker);
+                    ready()
                 }
-                report => inputs.push_back(input_of_report(index, report)),
+                Err(failure) => FromWorker::InitFailed(failure),
+            };
+        self.inputs.push_back(input_of(index, report));
+    }
+
+    /// Lets a worker do what the action says, and collects what it reports.
+    fn work(&mut self, index: usize, action: Action, run: &mut Run) {
+        let Some(worker) = self.workers.get_mut(index).and_then(Option::as_mut) else { return };
+        let Ok(()) = match action {
+            Action::Grant { count, .. } => worker.produce(count, Duration::MAX, &self.outbox),
+            Action::Work { batches, .. } => worker.work(batches, &self.outbox, |_| true, || ()),
+            _ => worker.finish(&self.outbox),
+        };
+        let reports = self.outbox.sink(|Reports(reports)| std::mem::take(reports));
+        for report in reports {
+            match report {
+                FromWorker::Notes(_) => run.report(index, report),
+                report => self.inputs.push_back(input_of(index, report)),
             }
         }
-    });
+        run.progress();
+    }
+
+    /// Begins nothing any more when the run is stopped at once.
+    fn begin(&mut self, index: usize, action: Action, run: &mut Run) {
+        if !self.cancelled.load(Ordering::Relaxed) {
+            self.work(index, action, run);
+        }
+    }
+}
+
+impl Driver for Sequential<'_> {
+    type Error = Infallible;
+
+    fn receive(&mut self, run: &mut Run) -> Result<(), Infallible> {
+        self.inputs.drain(..).for_each(|input| run.handle(input));
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action, run: &mut Run) -> Result<(), Infallible> {
+        match action {
+            Action::Grant { .. } => self.grants.push_back(action),
+            Action::Work { worker, .. } => self.begin(worker, action, run),
+            Action::Finish { worker } => self.work(worker, action, run),
+            Action::Stop { worker } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    *worker = None;
+                }
+            }
+            Action::Spawn { worker } if self.started.insert(worker) => self.start(worker, run),
+            Action::Spawn { worker } => {
+                let loss = Loss::unexplained("the sequential mode cannot replace a worker");
+                self.inputs.push_back(Input::Lost { worker, loss });
+            }
+            // These concern no worker.
+            Action::Quarantine(_) | Action::Tell(_) | Action::Record(_) | Action::Spans(_) => {}
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, timeout: Duration, run: &mut Run) -> Result<(), Infallible> {
+        if self.inputs.is_empty()
+            && let Some(grant) = self.grants.pop_front()
+            && let Some(worker) = grant.worker()
+        {
+            self.begin(worker, grant, run);
+        }
+        if self.inputs.is_empty() {
+            self.wakeup.wait(timeout);
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, _: Place) -> bool {
+        // No worker here is on a thread or in a process that could be lost.
+        false
+    }
+
+    fn make_room(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
 }

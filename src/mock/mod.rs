@@ -16,10 +16,11 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::base::failure::{Failure, Result};
 use crate::event::{Counts, Report, Verdict};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{self, Pipeline};
 use crate::plan::{OnError, Plan, Step};
 use crate::stage::registry::{Kind, Registry};
 use crate::stage::{Emitter, Next, Producer, Stage};
+use crate::worker::process;
 use faults::{Bears, Fate, Faults, Numbered};
 
 /// How long a slow message takes.
@@ -33,8 +34,16 @@ const UNDECLARED: &str = "no,such,step";
 const PRODUCER: &str = "(mock producer)";
 const STAGE: &str = "(mock)";
 
-/// Makes the mocks known to a worker process.
-pub(crate) fn register(registry: &mut Registry) {
+/// As [`pipeline::serve_worker`], for a program whose workers may be mocks.
+pub(crate) fn serve_worker(registry: &Registry) {
+    if process::is_worker() {
+        let mut registry = registry.clone();
+        register(&mut registry);
+        pipeline::serve_worker(&registry);
+    }
+}
+
+fn register(registry: &mut Registry) {
     registry.producer::<MockProducer>(PRODUCER);
     registry.stage::<MockStage>(STAGE);
 }

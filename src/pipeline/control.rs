@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::base::lock::lock;
 use crate::base::nearest::nearest;
-use crate::driver::hub::{Command, Commander};
+use crate::driver::commands::{Command, Commander};
 use crate::router::{ControlRequest, Stop};
 use crate::sinks::quarantine;
 use crate::sinks::quarantine::Taken;
@@ -67,7 +68,7 @@ impl Control {
     /// If there is no such step, or the run is stopping or over.
     pub fn pause(&self, step: Option<&str>) -> Result<(), SteerError> {
         let step = step.map(|name| self.index(name)).transpose()?;
-        self.steer(ControlRequest::Pause { step })
+        self.request(ControlRequest::Pause { step })
     }
 
     /// Goes on after [`Control::pause`].
@@ -77,7 +78,7 @@ impl Control {
     /// run is over.
     pub fn resume(&self, step: Option<&str>) -> Result<(), SteerError> {
         let step = step.map(|name| self.index(name)).transpose()?;
-        self.steer(ControlRequest::Resume { step })
+        self.request(ControlRequest::Resume { step })
     }
 
     /// Sets the number of the step's workers, for the rest of the run. New ones are
@@ -89,7 +90,7 @@ impl Control {
     /// only, or has finished; if the number is not 1 to 256; in the sequential mode.
     pub fn set_workers(&self, step: &str, workers: usize) -> Result<(), SteerError> {
         let step = self.index(step)?;
-        self.steer(ControlRequest::SetWorkers { step, workers })
+        self.request(ControlRequest::SetWorkers { step, workers })
     }
 
     /// Tries a failed input of this run again, from the step at which it failed. Its
@@ -103,7 +104,7 @@ impl Control {
         let (reason, payload) = quarantine::read_entry(&place).map_err(SteerError::Refused)?;
         let step = self.index(&reason.step)?;
         let (entry, origin) = (entry.to_owned(), reason.origin.map(Into::into));
-        self.steer(ControlRequest::Requeue { step, entry, origin, payload })
+        self.request(ControlRequest::Requeue { step, entry, origin, payload })
     }
 
     /// The names of the steps, in the order of the plan.
@@ -118,8 +119,7 @@ impl Control {
 
     /// Keeps other programs from trying the same inputs again.
     fn take(&self, entry: &Path) -> Result<(), String> {
-        // What is guarded is whole at every moment.
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.taken);
         if taken.is_none() {
             *taken = Some(Taken::of([entry])?);
         }
@@ -157,9 +157,9 @@ impl Control {
         })
     }
 
-    fn steer(&self, steer: ControlRequest) -> Result<(), SteerError> {
+    fn request(&self, request: ControlRequest) -> Result<(), SteerError> {
         let (answer, answered) = mpsc::channel();
-        self.commander.send(Command::Steer(steer, answer));
+        self.commander.send(Command::Control(request, answer));
         match answered.recv_timeout(PATIENCE) {
             Ok(result) => result.map_err(SteerError::Refused),
             Err(mpsc::RecvTimeoutError::Disconnected) => {

@@ -1,25 +1,33 @@
 //! Carries a run through, from the first worker to the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use super::launch::Starter;
-use super::private_directory::Private;
+use super::launch::Launcher;
+use super::private_directory::PrivateDirectory;
 use super::{Mode, RunError, report};
-use crate::driver::hub::{Commander, Commands, Hub};
-use crate::driver::sequential;
+use crate::driver;
+use crate::driver::Run;
+use crate::driver::commands::{Command, Commander, Commands};
+use crate::driver::hub::Hub;
+use crate::driver::sequential::Sequential;
 use crate::event::Report;
 use crate::plan::Plan;
 use crate::python::BundledPackage;
 use crate::router::{Batching, Router};
 use crate::sinks::RunSinks;
 use crate::stage::Context;
-use crate::transport::zmq::Inproc;
+use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_room};
+use crate::transport::wakeable::Wakeup;
+use crate::transport::zmq::{ZmqContext, ZmqTransport};
+use crate::worker::ReportWorker;
 use crate::worker::supervisor::Supervisor;
 
-/// Worker threads that are stopped at once are waited for this long.
+/// How long a run that was stopped at once waits for its worker threads. A stage cannot be
+/// interrupted on its thread, so those that are still at work are left behind.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A run that is about to begin: all that it needs.
@@ -30,15 +38,16 @@ pub(super) struct Execution {
     pub(super) commander: Commander,
     pub(super) commands: Commands,
     pub(super) cancelled: Arc<AtomicBool>,
-    /// The directory of a run with worker processes.
-    pub(super) private: Option<Private>,
+    /// Present if the run has worker processes.
+    pub(super) private: Option<PrivateDirectory>,
     pub(super) mode: Mode,
-    pub(super) carried: Option<BundledPackage>,
-    /// Worker processes that were told to stop are waited for this long.
+    pub(super) bundled: Option<BundledPackage>,
+    /// How long the end of the run waits for worker processes.
     pub(super) patience: Duration,
 }
 
 impl Execution {
+    /// What a worker of a step, by number, knows of the run.
     fn context(&self) -> impl Fn(usize, usize) -> Context + use<> {
         let (run, plan) = (self.run.clone(), Arc::clone(&self.plan));
         let private = self.private.as_ref().map(|directory| directory.path().to_owned());
@@ -57,73 +66,87 @@ impl Execution {
         }
     }
 
+    /// Runs everything on the calling thread.
     pub(super) fn sequential(self) -> Report {
         let context_of = self.context();
         let Self { plan, sinks, commands, run, cancelled, .. } = self;
-        let router = router(&plan, Batching::Single, &sinks);
-        let (router, sinks, elapsed) =
-            sequential::run(&plan, router, sinks, &commands, &cancelled, &context_of);
+        let mut running = Run::new(router(&plan, Batching::Single, &sinks), sinks, commands.values);
+        let mut driver = Sequential::new(&plan, &cancelled, &context_of, commands.wakeup);
+        let Ok(elapsed) = driver::run(&mut running, &mut driver);
+        let (router, sinks) = running.finish();
         let left = sinks.finish(&router);
         report::report(run, &plan, Mode::Sequential, &router, left, elapsed)
     }
 
+    /// Runs each worker on a thread or in a process of its own.
     pub(super) fn threads(self, batching: Batching) -> Result<Report, RunError> {
         let context_of = self.context();
         let Self { plan, sinks, commands, commander, cancelled, .. } = self;
-        let Self { run, private, mode, carried, patience, .. } = self;
+        let Self { run, private, mode, bundled, patience, .. } = self;
+        let private = private.as_ref().map(PrivateDirectory::path);
         let router = router(&plan, batching, &sinks);
-        let inproc = Inproc::new();
-        // Every worker's thread holds a sender; the channel closes with the last.
+        let sockets = ZmqContext::new();
+        let report = reporter(commander);
         let (alive, all_ended) = mpsc::channel::<()>();
-        let mut starter = Starter {
+        let supervisor = private
+            .map(|directory| Supervisor::start(directory, Arc::clone(&report)))
+            .transpose()?;
+        let transport = bind(&sockets, private, router.worker_count(), commands.wakeup)?;
+        let mut launcher = Launcher {
             plan: &plan,
-            inproc: &inproc,
+            sockets: &sockets,
             cancelled: &cancelled,
-            commander: &commander,
+            report,
             alive,
-            supervisor: private
-                .as_ref()
-                .map(|_| Supervisor::start(commander.clone()))
-                .transpose()?,
-            private: private.as_ref().map(Private::path),
-            carried: carried.as_ref(),
+            supervisor,
+            private,
+            bundled: bundled.as_ref(),
             threads: Vec::new(),
         };
-        let mut hub = Hub::bind(&inproc, starter.private, commands, router, sinks)?;
-        let ran = hub.run(&mut |place, post| starter.start(place, post, &context_of));
-        let Starter { threads, supervisor, alive, .. } = starter;
+        let mut running = Run::new(router, sinks, commands.values);
+        let start = |place, of: (usize, usize)| launcher.start(place, of, context_of(of.0, of.1));
+        let mut hub = Hub::new(transport, start);
+        let ran = driver::run(&mut running, &mut hub);
+        let transport = hub.into_transport();
+        let Launcher { threads, supervisor, alive, .. } = launcher;
         drop(alive);
         let stopped = cancelled.load(Ordering::Relaxed);
         if let Some(supervisor) = supervisor {
             let done = ran.is_ok() && !stopped;
             supervisor.finish(if done { patience } else { Duration::ZERO });
         }
-        let elapsed = match ran {
-            Ok(elapsed) => elapsed,
-            Err(error) => {
-                // What has failed so far is kept all the same.
-                let (router, sinks) = hub.into_parts();
-                sinks.finish(&router);
-                return Err(error.into());
-            }
-        };
         if stopped {
-            // A stage cannot be interrupted on its thread: one that is still at
-            // work is left behind, and the context that it uses with it.
-            let ended = all_ended.recv_timeout(GRACE) == Err(mpsc::RecvTimeoutError::Disconnected);
-            if !ended {
-                std::mem::forget(inproc.clone());
+            if all_ended.recv_timeout(GRACE) != Err(RecvTimeoutError::Disconnected) {
+                sockets.clone().leak();
             }
-        } else {
+        } else if ran.is_ok() {
             for thread in threads {
                 // A worker's thread catches its own panics and reports them.
                 let _ = thread.join();
             }
         }
-        let (router, sinks) = hub.into_parts();
+        let (router, sinks) = running.finish();
+        drop(transport);
+        // What has failed so far is kept, also of a run that had to be given up.
         let left = sinks.finish(&router);
-        Ok(report::report(run, &plan, mode, &router, left, elapsed))
+        Ok(report::report(run, &plan, mode, &router, left, ran?))
     }
+}
+
+/// Lets workers' threads and the supervisor report to the router's loop.
+fn reporter(commander: Commander) -> ReportWorker {
+    Arc::new(move |event| commander.send(Command::Worker(event)))
+}
+
+fn bind(
+    sockets: &ZmqContext,
+    private: Option<&Path>,
+    workers: usize,
+    wakeup: Wakeup,
+) -> Result<ZmqTransport, RunError> {
+    let of_a_worker = if private.is_some() { OF_A_PROCESS } else { OF_A_THREAD };
+    make_room(workers * of_a_worker + OF_A_START, workers)?;
+    Ok(ZmqTransport::bind(sockets, private, wakeup)?)
 }
 
 fn router(plan: &Plan, batching: Batching, sinks: &RunSinks) -> Router {

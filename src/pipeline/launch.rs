@@ -1,4 +1,4 @@
-//! Where the workers of a run come from.
+//! Starts the workers of a run, each on a thread or in a process.
 
 use std::io;
 use std::path::Path;
@@ -6,94 +6,120 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use crate::driver::hub::{Command, Commander};
 use crate::plan::{Plan, Python, Route};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::Loss;
 use crate::python::BundledPackage;
 use crate::stage::Context;
-use crate::transport::zmq::Inproc;
-use crate::transport::zmq::link::Place;
+use crate::transport::Place;
+use crate::transport::zmq::ZmqContext;
 use crate::worker::process::InPython;
-use crate::worker::supervisor::{Interpreter, Limits, Supervisor};
-use crate::worker::{process, thread};
+use crate::worker::reexec::{INTERPRETER, MAIN};
+use crate::worker::supervisor::{Launch, Limits, NewWorker, Supervisor};
+use crate::worker::{ReportWorker, WorkerEvent, process, thread};
 
-/// Starts the workers of a run, each on a thread or in a process.
-pub(crate) struct Starter<'r> {
+/// Starts the workers of one run.
+pub(crate) struct Launcher<'r> {
     pub(crate) plan: &'r Plan,
-    pub(crate) inproc: &'r Inproc,
+    pub(crate) sockets: &'r ZmqContext,
     pub(crate) cancelled: &'r Arc<AtomicBool>,
-    pub(crate) commander: &'r Commander,
+    pub(crate) report: ReportWorker,
+    /// Every worker's thread holds a clone; the channel closes with the last.
     pub(crate) alive: mpsc::Sender<()>,
     pub(crate) supervisor: Option<Supervisor>,
+    /// The run's private directory, if it has worker processes.
     pub(crate) private: Option<&'r Path>,
-    /// For workers in Python.
-    pub(crate) carried: Option<&'r BundledPackage>,
+    /// Present for steps in Python.
+    pub(crate) bundled: Option<&'r BundledPackage>,
     pub(crate) threads: Vec<JoinHandle<()>>,
 }
 
-impl Starter<'_> {
+impl Launcher<'_> {
+    /// Starts the worker of a step with this number in it. Returns the program's end of the
+    /// lifeline of a process; reports a worker that cannot be started as lost.
     pub(crate) fn start(
         &mut self,
         place: Place,
-        (index, number): (usize, usize),
-        context_of: &dyn Fn(usize, usize) -> Context,
+        (step, number): (usize, usize),
+        context: Context,
     ) -> Option<Lifeline> {
-        let context = context_of(index, number);
         let started = match (&self.supervisor, self.private) {
-            (Some(supervisor), Some(directory)) if self.plan.steps[index].is_process(number) => {
-                let step = &self.plan.steps[index];
-                let python = step.python.as_ref().map(|python| self.in_python(index, python));
-                let (in_python, interpreter) = python.unzip();
-                let post = process::Assignment {
-                    python: in_python,
-                    place,
-                    context,
-                    class: step.class.clone(),
-                    params: step.params.clone(),
-                    directory: directory.to_owned(),
-                    memory_limit: step.memory_limit,
-                };
-                let limits = Limits { timeout: step.timeout, memory: step.memory_limit };
-                supervisor.spawn(post, interpreter.flatten(), limits).map(Some)
-            }
-            _ => self.start_thread(place, index, context).map(|()| None),
+            (Some(supervisor), Some(directory)) if self.plan.steps[step].is_process(number) => self
+                .new_process(place, step, context, directory)
+                .and_then(|worker| supervisor.spawn(worker))
+                .map(Some),
+            _ => self.start_thread(place, step, context).map(|()| None),
         };
         started.unwrap_or_else(|error| {
             let loss = Loss::unexplained(format!("it could not be started: {error}"));
-            self.commander.send(Command::Lost { place, loss });
+            (self.report)(WorkerEvent::Lost { place, loss });
             None
         })
     }
 
-    /// What a worker of the step needs to know, and what it runs on.
-    fn in_python(&self, index: usize, python: &Python) -> (InPython, Option<Interpreter>) {
+    fn new_process(
+        &self,
+        place: Place,
+        index: usize,
+        context: Context,
+        directory: &Path,
+    ) -> io::Result<NewWorker> {
+        let step = &self.plan.steps[index];
+        let (name, number) = (context.step().to_owned(), context.worker());
+        let mut launch = Launch::of_this_program(&name, number, directory);
+        if let Some(python) = &step.python {
+            self.launch_in_python(python, &mut launch);
+        }
+        let assignment = process::Assignment {
+            python: step.python.as_ref().map(|python| self.in_python(index, python)),
+            place,
+            context,
+            class: step.class.clone(),
+            params: step.params.clone(),
+            directory: directory.to_owned(),
+            memory_limit: step.memory_limit,
+        };
+        let limits = Limits { timeout: step.timeout, memory: step.memory_limit };
+        let assignment = serde_json::to_vec(&assignment)?;
+        Ok(NewWorker { place, step: name, number, launch, assignment, limits })
+    }
+
+    /// Lets the process become the interpreter.
+    fn launch_in_python(&self, python: &Python, launch: &mut Launch) {
+        if let Some(bundled) = self.bundled {
+            launch.environment.push((INTERPRETER, Some(python.interpreter.clone().into())));
+            launch.environment.push((MAIN, Some(bundled.main().into())));
+            launch.needs_reaper = true;
+            launch.who = "its interpreter".to_owned();
+            launch.advice = "";
+        }
+    }
+
+    fn in_python(&self, index: usize, python: &Python) -> InPython {
         let step = &self.plan.steps[index];
         let to_python = |route: &Route| self.plan.steps[route.to].takes_objects;
-        let post = InPython {
+        InPython {
             module: python.module.clone(),
             role: step.kind,
             paths: python.paths.clone(),
             configuration: python.configuration.clone(),
             to_python: step.routes.iter().map(to_python).collect(),
-        };
-        let program = python.interpreter.clone();
-        (post, self.carried.map(|carried| Interpreter { program, main: carried.main() }))
+        }
     }
 
     fn start_thread(&mut self, place: Place, index: usize, context: Context) -> io::Result<()> {
-        let post = thread::Post {
-            inproc: self.inproc.clone(),
+        let assignment = thread::Assignment {
+            sockets: self.sockets.clone(),
             place,
             build: self.plan.steps[index].build.clone(),
             context,
             shares: self.plan.leads_to_processes(index),
             cancelled: Arc::clone(self.cancelled),
-            commander: self.commander.clone(),
+            report: Arc::clone(&self.report),
             alive: self.alive.clone(),
         };
         self.threads.retain(|thread| !thread.is_finished());
-        self.threads.push(thread::spawn(post)?);
+        self.threads.push(thread::spawn(assignment)?);
         Ok(())
     }
 }

@@ -20,8 +20,7 @@ use std::time::Duration;
 use crate::base::{redact, scratch};
 use crate::config;
 use crate::config::{About, Setting, Unusable, Wanted};
-use crate::driver::hub;
-use crate::driver::hub::{Command, Commander, HubError};
+use crate::driver::commands::{Command, Commander, commands};
 use crate::event::Event;
 use crate::message::Codec;
 use crate::plan::Plan;
@@ -35,11 +34,12 @@ use crate::sinks::quarantine::{QuarantineWriter, Retried};
 use crate::sinks::trace::Trace;
 use crate::stage::registry::Registry;
 use crate::status::stream::Stream;
+use crate::transport::TransportError;
 use crate::worker::process;
 
 use execution::Execution;
 use lifecycle::{LastWord, opened, run_name};
-use private_directory::{LONGEST_PRIVATE, Private};
+use private_directory::{LONGEST_PRIVATE, PrivateDirectory};
 
 pub use crate::event::{Report, StepReport, Verdict};
 pub use crate::sinks::journal::JournalError;
@@ -139,12 +139,9 @@ pub enum RunError {
     Panicked,
 }
 
-impl From<HubError> for RunError {
-    fn from(error: HubError) -> Self {
-        match error {
-            HubError::System(error) => Self::System(error),
-            HubError::Socket(_) => Self::Transport(error.to_string()),
-        }
+impl From<TransportError> for RunError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error.to_string())
     }
 }
 
@@ -316,8 +313,8 @@ impl Pipeline {
             return Err(RunError::InWorker);
         }
         scratch::sweep();
-        let private = in_processes.then(Private::make).transpose()?;
-        let (commander, commands) = hub::commands()?;
+        let private = in_processes.then(PrivateDirectory::make).transpose()?;
+        let (commander, commands) = commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let journal_file = self.journal.as_ref().map(|file| file.path.clone());
         let halter = commander.clone();
@@ -350,7 +347,7 @@ impl Pipeline {
             cancelled: Arc::clone(&cancelled),
             private,
             mode,
-            carried: self.carried,
+            bundled: self.carried,
             patience: self.drain_limit,
         };
         let thread = std::thread::Builder::new().name("router".into()).spawn(move || {
@@ -456,8 +453,6 @@ impl Handle {
 /// ```
 pub fn serve_worker(registry: &Registry) {
     if process::is_worker() {
-        let mut registry = registry.clone();
-        crate::mock::register(&mut registry);
-        process::run(&registry);
+        process::run(registry);
     }
 }

@@ -11,9 +11,9 @@ pub(crate) const LONGEST_PRIVATE: usize = 90;
 
 /// For the endpoint of worker processes and for what they share; nobody else may
 /// look into it. It goes with the run.
-pub(crate) struct Private(Scratch);
+pub(crate) struct PrivateDirectory(Scratch);
 
-impl Private {
+impl PrivateDirectory {
     pub(crate) fn make() -> Result<Self, RunError> {
         let scratch = Scratch::make().map_err(RunError::NoPrivateDirectory)?;
         let problem = match scratch.path().to_str() {

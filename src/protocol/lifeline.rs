@@ -1,5 +1,5 @@
 //! The socket pair between the program and one worker process, beside the
-//! router's socket: it carries the worker's post and the file descriptors of
+//! router's socket: it carries the worker's assignment and the file descriptors of
 //! segments, and its end tells either side that the other has died.
 
 use std::fs::File;
@@ -41,22 +41,22 @@ impl Lifeline {
     ///
     /// # Errors
     /// If the worker has died, or the system has no file descriptor left.
-    pub(crate) fn send_post(&self, text: &[u8], file: BorrowedFd<'_>) -> io::Result<()> {
-        let mut post = File::from(memfd_create("drpipe-post", MemfdFlags::CLOEXEC)?);
-        post.write_all(text)?;
-        post.rewind()?;
+    pub(crate) fn send_assignment(&self, text: &[u8], file: BorrowedFd<'_>) -> io::Result<()> {
+        let mut assignment = File::from(memfd_create("drpipe-assignment", MemfdFlags::CLOEXEC)?);
+        assignment.write_all(text)?;
+        assignment.rewind()?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        self.send_file(&[0], post.as_fd(), flags)?;
+        self.send_file(&[0], assignment.as_fd(), flags)?;
         self.send_file(&[0], file, flags)
     }
 
     /// # Errors
     /// If the program has died, or sent something else.
-    pub(crate) fn receive_post(&self) -> io::Result<(Vec<u8>, OwnedFd)> {
-        let post = self.receive_file(&mut [0], RecvFlags::empty())?;
+    pub(crate) fn receive_assignment(&self) -> io::Result<(Vec<u8>, OwnedFd)> {
+        let assignment = self.receive_file(&mut [0], RecvFlags::empty())?;
         let file = self.receive_file(&mut [0], RecvFlags::empty())?;
         let mut text = Vec::new();
-        File::from(post).read_to_end(&mut text)?;
+        File::from(assignment).read_to_end(&mut text)?;
         Ok((text, file))
     }
 
@@ -139,15 +139,15 @@ mod tests {
     use crate::memory::segment::SHARED_FROM;
 
     #[test]
-    fn a_post_arrives_with_its_file_and_segments_follow_in_order() {
+    fn an_assignment_arrives_with_its_file_and_segments_follow_in_order() {
         let (ours, theirs) = Lifeline::pair().unwrap();
         let file = std::fs::File::open("Cargo.toml").unwrap();
-        ours.send_post(b"go", file.as_fd()).unwrap();
+        ours.send_assignment(b"go", file.as_fd()).unwrap();
         let arrays = [1, 2, 3].map(|value| Bytes::from(vec![value; SHARED_FROM]));
         for array in &arrays {
             assert!(ours.send_segment(array));
         }
-        let (text, received) = theirs.receive_post().unwrap();
+        let (text, received) = theirs.receive_assignment().unwrap();
         assert_eq!(text, b"go");
         assert!(std::fs::File::from(received).metadata().unwrap().len() > 0);
         for array in &arrays {
@@ -170,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_post_waits_for_nobody() {
+    fn a_long_assignment_waits_for_nobody() {
         let (ours, theirs) = Lifeline::pair().unwrap();
         let file = std::fs::File::open("Cargo.toml").unwrap();
         let text = vec![b'x'; 8 << 20];
-        ours.send_post(&text, file.as_fd()).unwrap();
-        assert_eq!(theirs.receive_post().unwrap().0, text);
+        ours.send_assignment(&text, file.as_fd()).unwrap();
+        assert_eq!(theirs.receive_assignment().unwrap().0, text);
     }
 
     #[test]

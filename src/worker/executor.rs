@@ -16,7 +16,7 @@ use crate::stage::registry::{Build, Task};
 use crate::stage::{Context, Next, Outputs, notes};
 
 use super::catch::{Caught, guarded};
-use super::outbox::{Outbox, Sink};
+use super::outbox::{Outbox, ReportSink};
 use super::tally::{SHORTEST, STRIDE};
 
 /// What is known of a call's input.
@@ -68,7 +68,7 @@ impl Worker {
     ///
     /// # Errors
     /// That of a report.
-    pub(crate) fn work<S: Sink>(
+    pub(crate) fn work<S: ReportSink>(
         &mut self,
         batches: Vec<Batch>,
         desk: &Outbox<S>,
@@ -121,7 +121,7 @@ impl Worker {
     ///
     /// # Errors
     /// That of a report.
-    pub(crate) fn produce<S: Sink>(
+    pub(crate) fn produce<S: ReportSink>(
         &mut self,
         count: u32,
         slice: Duration,
@@ -159,7 +159,7 @@ impl Worker {
     ///
     /// # Errors
     /// That of the report.
-    pub(crate) fn finish<S: Sink>(
+    pub(crate) fn finish<S: ReportSink>(
         &mut self,
         desk: &Outbox<S>,
     ) -> std::result::Result<(), S::Error> {

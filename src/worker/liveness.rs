@@ -6,21 +6,22 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::process::{BEAT, EXIT_FULL, EXIT_LOST};
+use super::reexec::{EXIT_FULL, EXIT_LOST, HEARTBEAT};
 
-/// A worker that gives no sign of life for this long is frozen.
+/// A worker that gives no sign of life for this long is frozen: longer than a busy machine keeps
+/// a thread from running.
 pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 
 /// The signs of life of one worker.
-pub(crate) struct Life {
-    /// The latest, and when it was seen.
+pub(crate) struct Liveness {
+    /// The number of heartbeats, and when it last changed.
     beats: u64,
     seen: Instant,
-    /// The time that it had computed for in the midst of its present silence.
+    /// The processor time that it had used halfway through its present silence.
     computed: Option<u64>,
 }
 
-impl Life {
+impl Liveness {
     pub(crate) fn new(started: Instant) -> Self {
         Self { beats: 0, seen: started, computed: None }
     }
@@ -30,15 +31,16 @@ impl Life {
         (self.seen, self.computed) = (now, None);
     }
 
-    /// Whether a silent worker has not computed for a while either: code in C may keep a
-    /// worker in Python from its heartbeat for as long as it likes.
+    /// Whether a silent worker has not used the processor for a while either: code in C may
+    /// keep a worker in Python from its heartbeat for as long as it likes. `computed` returns
+    /// the processor time that the worker has used.
     pub(crate) fn has_stopped(
         &mut self,
         beats: u64,
         now: Instant,
         computed: impl FnOnce() -> Option<u64>,
     ) -> bool {
-        let silence = SILENCE.max(BEAT * 10);
+        let silence = SILENCE.max(HEARTBEAT * 10);
         if beats != self.beats {
             (self.beats, self.seen, self.computed) = (beats, now, None);
         }
@@ -61,11 +63,11 @@ impl Life {
     }
 }
 
-/// What is behind most kills that nobody has asked for.
+/// The cause of most kills that nobody has asked for.
 const OUT_OF_MEMORY: &str = ", which the system sends when memory runs out: fewer workers or a \
                              \"memory_limit\" keep it from that";
 
-/// How a process has ended, in words.
+/// Describes how a process has ended.
 pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) if code == i32::from(EXIT_LOST) => {
@@ -100,10 +102,10 @@ mod tests {
     fn a_frozen_worker_is_noticed_when_its_silence_has_lasted_as_long_as_is_said() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut life = Life::new(start);
+        let mut liveness = Liveness::new(start);
         let noticed = (0..200).find(|second| {
             let beats = if *second < 10 { *second + 1 } else { 10 };
-            life.has_stopped(beats, at(*second), || Some(7))
+            liveness.has_stopped(beats, at(*second), || Some(7))
         });
         assert_eq!(noticed, Some(9 + SILENCE.as_secs()));
     }
@@ -111,10 +113,10 @@ mod tests {
     #[test]
     fn a_worker_that_computes_without_a_sign_of_life_is_not_frozen() {
         let start = Instant::now();
-        let mut life = Life { beats: 1, ..Life::new(start) };
+        let mut liveness = Liveness { beats: 1, ..Liveness::new(start) };
         for second in 0..1000 {
             let now = start + Duration::from_secs(second);
-            assert!(!life.has_stopped(1, now, || Some(second)), "{second}");
+            assert!(!liveness.has_stopped(1, now, || Some(second)), "{second}");
         }
     }
 }

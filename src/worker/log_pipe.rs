@@ -11,28 +11,29 @@ use serde::Deserialize;
 
 use crate::event::{Event, Level};
 
-/// A longer line is told in parts, a longer record as if it were text.
-const LONGEST: usize = 64 << 10;
-const LONGEST_RECORD: usize = 4 << 20;
-/// So much is read at a time, so that one that prints without end keeps nobody from
-/// looking after the others.
-const PORTIONS: usize = 16;
-/// Of one stream so many lines are told in a second; then the writer has to wait, as
-/// it would for a terminal.
-const LINES_A_SECOND: u32 = 20_000;
+/// The longest line, in bytes; a longer one becomes several events.
+const MAX_LINE: usize = 64 << 10;
+/// The longest log record, in bytes; a longer one is treated as text.
+const MAX_RECORD: usize = 4 << 20;
+/// The most reads in a row, so that a worker that prints without end does not keep the
+/// supervisor from the others.
+const MAX_READS: usize = 16;
+/// The most lines of one stream a second. After them the writer has to wait, as it would for a
+/// terminal.
+const MAX_LINES_PER_SECOND: u32 = 20_000;
 /// Begins a line that is a log record in JSON, not printed text.
 const RECORD: u8 = 0x1e;
 
-/// One of the two streams of a worker process.
-pub(crate) struct Words {
+/// One of the two output streams of a worker process.
+pub(crate) struct LogPipe {
     stream: std::fs::File,
     step: Arc<str>,
     worker: usize,
-    /// Of text without a mark of its own.
+    /// The level of printed text; a record has its own.
     level: Level,
     /// The beginning of a line whose end has not come yet.
     begun: Vec<u8>,
-    /// The current second, and how many lines were told in it.
+    /// When the current second began, and the number of lines in it.
     second: Instant,
     lines: u32,
 }
@@ -44,18 +45,20 @@ struct Record {
     message: String,
 }
 
-impl Words {
+impl LogPipe {
+    /// Reads what the worker prints: information.
+    ///
     /// # Errors
-    /// If the system does not let the stream be read without waiting.
-    pub(crate) fn printed(stream: ChildStdout, step: &str, worker: usize) -> io::Result<Self> {
+    /// If the stream cannot be made nonblocking.
+    pub(crate) fn stdout(stream: ChildStdout, step: &str, worker: usize) -> io::Result<Self> {
         Self::of(stream.into(), step, worker, Level::Info)
     }
 
-    /// As [`Words::printed`].
+    /// Reads what the worker prints as errors: warnings.
     ///
     /// # Errors
-    /// As [`Words::printed`].
-    pub(crate) fn complained(stream: ChildStderr, step: &str, worker: usize) -> io::Result<Self> {
+    /// As [`LogPipe::stdout`].
+    pub(crate) fn stderr(stream: ChildStderr, step: &str, worker: usize) -> io::Result<Self> {
         Self::of(stream.into(), step, worker, Level::Warning)
     }
 
@@ -73,78 +76,78 @@ impl Words {
         })
     }
 
-    /// Whether enough was told for the moment.
+    /// Whether the limit of lines for the current second is reached.
     pub(crate) fn is_paused(&self) -> bool {
-        self.lines >= LINES_A_SECOND && self.second.elapsed() < Duration::from_secs(1)
+        self.lines >= MAX_LINES_PER_SECOND && self.second.elapsed() < Duration::from_secs(1)
     }
 
-    /// Tells some of what has come; false at the end of the stream.
-    pub(crate) fn read(&mut self, mut tell: impl FnMut(Event)) -> bool {
+    /// Reports some of what has arrived; never blocks. Returns false at the end of the stream.
+    pub(crate) fn read(&mut self, mut report: impl FnMut(Event)) -> bool {
         let mut bytes = [0; 16 << 10];
         if self.second.elapsed() >= Duration::from_secs(1) {
             (self.second, self.lines) = (Instant::now(), 0);
         }
-        for _ in 0..PORTIONS {
+        for _ in 0..MAX_READS {
             if self.is_paused() {
                 return true;
             }
             match self.stream.read(&mut bytes) {
-                Ok(0) => return self.end(&mut tell),
-                Ok(count) => self.take(&bytes[..count], &mut tell),
+                Ok(0) => return self.end(&mut report),
+                Ok(count) => self.take(&bytes[..count], &mut report),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.end(&mut tell),
+                Err(_) => return self.end(&mut report),
             }
         }
         true
     }
 
-    fn end(&mut self, tell: &mut impl FnMut(Event)) -> bool {
-        self.take_rest(tell);
+    fn end(&mut self, report: &mut impl FnMut(Event)) -> bool {
+        self.take_rest(report);
         false
     }
 
-    /// Tells all that has come, of a writer that has ended: a pipe holds no more than
-    /// a mebibyte.
-    pub(crate) fn read_rest(&mut self, mut tell: impl FnMut(Event)) {
+    /// Reports all that is left of a writer that has ended: a pipe holds no more than a
+    /// mebibyte.
+    pub(crate) fn read_rest(&mut self, mut report: impl FnMut(Event)) {
         for _ in 0..8 {
             self.lines = 0;
-            if !self.read(&mut tell) {
+            if !self.read(&mut report) {
                 return;
             }
         }
-        // Somebody that it has started may hold the stream: nobody waits for an end.
-        self.take_rest(&mut tell);
+        // A process that it has started may keep the stream open: do not wait for its end.
+        self.take_rest(&mut report);
     }
 
-    /// Tells what has come without an end of its line.
-    fn take_rest(&mut self, tell: &mut impl FnMut(Event)) {
+    /// Reports the beginning of a line whose end will not come.
+    fn take_rest(&mut self, report: &mut impl FnMut(Event)) {
         let rest = std::mem::take(&mut self.begun);
-        self.tell(&rest, tell);
+        self.line(&rest, report);
     }
 
-    fn take(&mut self, bytes: &[u8], tell: &mut impl FnMut(Event)) {
+    fn take(&mut self, bytes: &[u8], report: &mut impl FnMut(Event)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let part = match part.iter().position(|byte| *byte == RECORD) {
                 // A record may come in the middle of a line that somebody prints.
                 Some(start) => {
                     self.begun.extend_from_slice(&part[..start]);
-                    self.take_rest(tell);
+                    self.take_rest(report);
                     &part[start..]
                 }
                 None => part,
             };
             self.begun.extend_from_slice(part);
-            let longest = if self.begun[0] == RECORD { LONGEST_RECORD } else { LONGEST };
+            let longest = if self.begun[0] == RECORD { MAX_RECORD } else { MAX_LINE };
             let too_long = self.begun.len() >= longest;
             if part.ends_with(b"\n") || too_long {
                 let line = std::mem::take(&mut self.begun);
-                self.tell(&line, tell);
+                self.line(&line, report);
             }
         }
     }
 
-    fn tell(&mut self, line: &[u8], tell: &mut impl FnMut(Event)) {
+    fn line(&mut self, line: &[u8], report: &mut impl FnMut(Event)) {
         self.lines += 1;
         let record = line.strip_prefix(&[RECORD]).map(serde_json::from_slice::<Record>);
         let (level, logger, text) = match record {
@@ -155,12 +158,12 @@ impl Words {
         let text = text.trim_end().replace(|c: char| c.is_control() && c != '\n' && c != '\t', " ");
         if !text.is_empty() {
             let (step, worker) = (Arc::clone(&self.step), self.worker);
-            tell(Event::Said { step, worker, level, logger, text });
+            report(Event::Said { step, worker, level, logger, text });
         }
     }
 }
 
-impl std::os::fd::AsFd for Words {
+impl std::os::fd::AsFd for LogPipe {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.stream.as_fd()
     }
@@ -174,18 +177,18 @@ mod tests {
 
     fn told(parts: &[&[u8]]) -> Vec<(Level, String, String)> {
         let (reader, mut writer) = io::pipe().unwrap();
-        let mut words = Words::of(reader.into(), "A", 1, Level::Info).unwrap();
+        let mut log = LogPipe::of(reader.into(), "A", 1, Level::Info).unwrap();
         let mut all = Vec::new();
-        let mut tell = |event| match event {
+        let mut report = |event| match event {
             Event::Said { level, logger, text, .. } => all.push((level, logger, text)),
             other => panic!("{other:?}"),
         };
         for part in parts {
             writer.write_all(part).unwrap();
-            assert!(words.read(&mut tell));
+            assert!(log.read(&mut report));
         }
         drop(writer);
-        assert!(!words.read(&mut tell));
+        assert!(!log.read(&mut report));
         all
     }
 
@@ -213,23 +216,23 @@ mod tests {
     #[test]
     fn one_that_prints_without_end_is_left_after_a_while() {
         let endless = std::fs::File::open("/dev/zero").unwrap();
-        let mut words = Words::of(endless.into(), "A", 1, Level::Info).unwrap();
-        assert!(words.read(|_| ()));
+        let mut log = LogPipe::of(endless.into(), "A", 1, Level::Info).unwrap();
+        assert!(log.read(|_| ()));
         let lines = std::process::Command::new("yes")
             .stdout(std::process::Stdio::piped())
             .spawn()
             .and_then(|mut yes| {
                 let stream = yes.stdout.take().unwrap();
-                let mut words = Words::printed(stream, "A", 1)?;
+                let mut log = LogPipe::stdout(stream, "A", 1)?;
                 let mut told = 0;
-                while !words.is_paused() {
-                    assert!(words.read(|_| told += 1));
+                while !log.is_paused() {
+                    assert!(log.read(|_| told += 1));
                 }
                 yes.kill()?;
                 yes.wait()?;
                 Ok(told)
             });
-        assert!(lines.unwrap() >= LINES_A_SECOND);
+        assert!(lines.unwrap() >= MAX_LINES_PER_SECOND);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::protocol::report::{Outcome, Production};
 use crate::protocol::wire::FromWorker;
 use crate::stage::notes::Note;
 use crate::stage::{Next, notes};
-use crate::transport::zmq::link::{Link, LinkError};
+use crate::transport::{Link, LinkError};
 
 /// A batch is reported in parts when this much time has passed or this much
 /// has gathered, so that what is done early moves on early.
@@ -26,13 +26,13 @@ const REPORT_OUTPUTS: usize = 1024;
 const REPORT_BYTES: usize = 1 << 20;
 
 /// Where reports go.
-pub(crate) trait Sink {
+pub(crate) trait ReportSink {
     type Error;
 
     fn send(&mut self, report: FromWorker) -> std::result::Result<(), Self::Error>;
 }
 
-impl Sink for Link {
+impl<L: Link> ReportSink for L {
     type Error = LinkError;
 
     fn send(&mut self, report: FromWorker) -> std::result::Result<(), LinkError> {
@@ -62,7 +62,7 @@ struct Open<S> {
     seen: u64,
 }
 
-impl<S: Sink> Outbox<S> {
+impl<S: ReportSink> Outbox<S> {
     pub(crate) fn new(sink: S) -> Self {
         let (tally, zero) = (Tally::new(), Duration::ZERO);
         Self(Mutex::new(Open {
@@ -174,7 +174,7 @@ impl<S: Sink> Outbox<S> {
     }
 }
 
-impl<S: Sink> Open<S> {
+impl<S: ReportSink> Open<S> {
     /// These messages are done; true if the clock was read.
     fn add(&mut self, done: &mut Vec<u64>, silent: bool) -> bool {
         done.drain(..).fold(false, |timed, id| timed | self.tally.add(id, Outcome::Done, silent))
@@ -242,7 +242,7 @@ impl<S: Sink> Open<S> {
     }
 }
 
-impl<S: Sink + Send> Look for Outbox<S> {
+impl<S: ReportSink + Send> Look for Outbox<S> {
     fn look(&self) -> bool {
         let mut guard = match self.0.try_lock() {
             Ok(guard) => guard,
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
     use crate::message::Payload;
 
-    impl Sink for Vec<FromWorker> {
+    impl ReportSink for Vec<FromWorker> {
         type Error = std::convert::Infallible;
 
         fn send(&mut self, report: FromWorker) -> std::result::Result<(), Self::Error> {
@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    impl Sink for mpsc::Sender<FromWorker> {
+    impl ReportSink for mpsc::Sender<FromWorker> {
         type Error = mpsc::SendError<FromWorker>;
 
         fn send(&mut self, report: FromWorker) -> std::result::Result<(), Self::Error> {

@@ -1,13 +1,14 @@
-//! A process beside the program that outlives it by a moment: when the program has died, it
-//! ends what the workers and the programs that they have started have left, and removes the
-//! run's private directory. When a run has ended in good order, it ends those of the programs
-//! that have left the groups of their workers.
+//! The reaper: a process beside the program that outlives it by a moment. When the program has
+//! died, it ends what the workers and the programs that they have started have left, and removes
+//! the run's private directory. When a run has ended in good order, it ends those of the programs
+//! that have left the process groups of their workers.
 //!
-//! Workers in Rust do so for themselves. An interpreter cannot: code that holds its lock may
-//! keep every other thread of it waiting, so the system itself ends it with the program, and
-//! what a step has started would live on.
+//! Workers in Rust do so for themselves. An interpreter cannot: code that holds its lock may keep
+//! every other thread of it waiting. So the system itself ends it with the program, and what a
+//! step has started would live on.
 
 use std::collections::BTreeSet;
+use std::fmt::Arguments;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -21,21 +22,18 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::process::{VARIABLE, name_after_the_program};
+use super::reexec::{ITSELF, MARK, REAPER, STARTER, name_after_the_program, own_name};
 use crate::protocol::lifeline::Lifeline;
 
-/// The variable that makes the program a keeper; its value is the run's private directory.
-pub(crate) const KEEPER: &str = "DRPIPE_KEEPER";
-/// The variable by which all that a worker starts is known, in whatever group or session it
-/// is; its value is the run's private directory, whose name no other run has.
-const MARK: &str = "DRPIPE_PRIVATE";
-/// What is killed is gone after this time.
+/// A process that was killed is gone after this time.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The time between two searches for what is left.
 const AGAIN: Duration = Duration::from_millis(10);
-/// The words between the program and the keeper, a line each.
+/// The line by which the program says that the run has ended. Before it come lines that name
+/// process groups: `+` one that a worker leads, `-` one that is gone.
 const FAREWELL: &str = "farewell";
 
-/// The program's side. The process is there from the first worker in Python on.
+/// The program's side. The process exists from the first [`Reaper::start`] on.
 #[derive(Default)]
 pub(crate) struct Reaper(Option<Process>);
 
@@ -45,33 +43,34 @@ struct Process {
 }
 
 impl Reaper {
-    /// Starts the process, if it does not run, and tells it of workers that lead these groups.
+    /// Starts the process if it does not run yet, and names the process groups that workers
+    /// lead already.
     ///
     /// # Errors
     /// If the process cannot be started.
-    pub(crate) fn begin(
+    pub(crate) fn start(
         &mut self,
         directory: &Path,
         groups: impl Iterator<Item = u32>,
     ) -> io::Result<()> {
         if self.0.is_none() {
             self.0 = Some(start(directory)?);
-            groups.for_each(|group| self.knows(group));
+            groups.for_each(|group| self.add(group));
         }
         Ok(())
     }
 
-    /// A worker leads this group of processes.
-    pub(crate) fn knows(&self, group: u32) {
+    /// Adds a process group that a worker leads.
+    pub(crate) fn add(&self, group: u32) {
         self.say(format_args!("+{group}"));
     }
 
-    /// All of the group are gone.
-    pub(crate) fn forgets(&self, group: u32) {
+    /// Removes a process group whose processes are all gone.
+    pub(crate) fn remove(&self, group: u32) {
         self.say(format_args!("-{group}"));
     }
 
-    /// No worker is left. Waits until what they have started is gone, too.
+    /// Says that no worker is left, and waits until what they have started is gone too.
     pub(crate) fn end(&mut self) {
         self.say(format_args!("{FAREWELL}"));
         if let Some(Process { mut child, line }) = self.0.take() {
@@ -80,8 +79,8 @@ impl Reaper {
         }
     }
 
-    /// One that has been killed is missed only if the program is killed too.
-    fn say(&self, word: std::fmt::Arguments<'_>) {
+    /// A reaper that was killed is missed only if the program is killed too.
+    fn say(&self, word: Arguments<'_>) {
         if let Some(Process { line, .. }) = &self.0 {
             let mut line = line;
             let _ = line.write_all(format!("{word}\n").as_bytes());
@@ -94,12 +93,12 @@ fn start(directory: &Path) -> io::Result<Process> {
     let line = UnixStream::from(OwnedFd::from(ours));
     // The supervisor waits for nobody.
     line.set_nonblocking(true)?;
-    let child = Command::new("/proc/self/exe")
-        .arg0(std::env::args_os().next().unwrap_or_else(|| "drpipe".into()))
-        .arg("keeper")
-        .env(VARIABLE, std::process::id().to_string())
-        .env(KEEPER, directory)
-        // Where this run is itself started by a step of another.
+    let child = Command::new(ITSELF)
+        .arg0(own_name())
+        .arg("reaper")
+        .env(STARTER, std::process::id().to_string())
+        .env(REAPER, directory)
+        // It is set if a step of another run has started this run.
         .env_remove(MARK)
         .process_group(0)
         .current_dir("/")
@@ -110,29 +109,23 @@ fn start(directory: &Path) -> io::Result<Process> {
     Ok(Process { child, line })
 }
 
-/// Marks a worker, and with it all that it starts.
-pub(crate) fn mark<'c>(worker: &'c mut Command, directory: &Path) -> &'c mut Command {
-    worker.env(MARK, directory).env_remove(KEEPER);
-    // What a step prints of its environment is everybody's to read.
-    worker.env_remove("DRPIPE_MONITOR_TOKEN").env_remove("DRPIPE_TOKEN")
-}
-
-/// Runs this process as the keeper of a run with this private directory, to its end.
+/// Runs this process as the reaper of a run with this private directory, to its end.
 pub(crate) fn run(directory: &Path, line: Lifeline) -> ! {
     name_after_the_program();
-    // Those that end a whole job give its program time to end in good order.
+    // A scheduler that ends a whole job signals every process; the program needs time to end
+    // in good order.
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         let _ = signal_hook::flag::register(signal, Arc::default());
     }
     match orphans(BufReader::new(UnixStream::from(OwnedFd::from(line)))) {
         Some(groups) => end_all(&groups, directory),
-        // The groups of the workers are gone, but not what has left them for one of its own.
+        // The workers' groups are gone, but not the processes that have left them.
         None => repeat(|| end_marked(directory)),
     }
     std::process::exit(0);
 }
 
-/// The groups whose program has died; none if it has taken leave.
+/// Reads the groups that are left when the program has died; none if it said farewell.
 fn orphans(line: impl BufRead) -> Option<BTreeSet<i32>> {
     let mut groups = BTreeSet::new();
     for word in line.lines().map_while(Result::ok) {
@@ -153,14 +146,13 @@ fn end_all(groups: &BTreeSet<i32>, directory: &Path) {
             let _ = kill_process_group(group, Signal::KILL);
         }
         let is_left = end_marked(directory);
-        // Workers in Rust remove it, too, and what they do not find is no error.
+        // Workers in Rust remove it too.
         let _ = std::fs::remove_dir_all(directory);
         is_left
     });
 }
 
-/// As long as something is left: one that is about to be killed may have started another
-/// meanwhile.
+/// Repeats until nothing is left: a process that is about to be killed may have started another.
 fn repeat(mut end: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while end() && Instant::now() < until {
@@ -168,14 +160,14 @@ fn repeat(mut end: impl FnMut() -> bool) {
     }
 }
 
-/// Kills all processes that have the run's mark; whether there was one.
+/// Kills all processes that have the run's mark. Returns whether there was one.
 fn end_marked(directory: &Path) -> bool {
     let mark = [MARK.as_bytes(), b"=", directory.as_os_str().as_bytes()].concat();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut found = false;
     for pid in numbers.filter_map(Pid::from_raw) {
-        // Its number is not another's as long as this is open.
+        // While this is open, the number is no other process's.
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
         let path = format!("/proc/{}/environ", pid.as_raw_nonzero());
         let environment = std::fs::read(path).unwrap_or_default();

@@ -12,7 +12,7 @@ use super::{reporter, usage};
 use crate::protocol::wire::{FromWorker, ToWorker};
 use crate::stage::Context;
 use crate::stage::registry::Build;
-use crate::transport::zmq::link::{Link, LinkError};
+use crate::transport::{Link, LinkError, ready};
 
 /// How a worker is stopped before its time, and where it says what it is at.
 pub(crate) enum Watch {
@@ -60,7 +60,7 @@ impl Watch {
 /// # Errors
 /// If the router can no longer be talked to.
 pub(crate) fn serve(
-    mut link: Link,
+    mut link: impl Link + Send + 'static,
     build: &Build,
     context: Context,
     watch: &Watch,
@@ -69,7 +69,7 @@ pub(crate) fn serve(
         Ok(worker) => worker,
         Err(failure) => return link.send(FromWorker::InitFailed(failure)),
     };
-    link.send(Link::ready())?;
+    link.send(ready())?;
     let notes = worker.first_notes();
     if !notes.is_empty() {
         link.send(FromWorker::Notes(notes))?;
@@ -77,7 +77,7 @@ pub(crate) fn serve(
     let desk = Arc::new(Outbox::new(link));
     let _watched = reporter::watch(&desk);
     while !watch.is_over() {
-        match desk.sink(Link::receive)? {
+        match desk.sink(|link| link.receive())? {
             ToWorker::Grant { count } => worker.produce(count, REPORT_AFTER, &desk)?,
             ToWorker::Work(batches) => {
                 worker.work(batches, &desk, |message| watch.begin(message), || watch.rest())?;

@@ -1,21 +1,23 @@
 //! A worker on a thread of its own.
 
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 
 use super::serve::{Watch, serve};
-use crate::driver::hub::{Command, Commander};
+use super::{ReportWorker, WorkerEvent};
 use crate::memory::segment;
 use crate::protocol::report::Loss;
 use crate::stage::Context;
 use crate::stage::registry::Build;
-use crate::transport::zmq::Inproc;
-use crate::transport::zmq::link::{Link, LinkError, Place};
+use crate::transport::zmq::ZmqContext;
+use crate::transport::{LinkError, Place};
 
-/// Where a worker thread finds the hub and what it is to run.
-pub(crate) struct Post {
-    pub(crate) inproc: Inproc,
+/// What a worker thread runs, and where it finds the router.
+pub(crate) struct Assignment {
+    pub(crate) sockets: ZmqContext,
     pub(crate) place: Place,
     pub(crate) build: Build,
     pub(crate) context: Context,
@@ -23,7 +25,7 @@ pub(crate) struct Post {
     pub(crate) shares: bool,
     /// Set when the run is stopped at once.
     pub(crate) cancelled: Arc<AtomicBool>,
-    pub(crate) commander: Commander,
+    pub(crate) report: ReportWorker,
     /// Dropped when the thread ends.
     pub(crate) alive: mpsc::Sender<()>,
 }
@@ -32,30 +34,30 @@ pub(crate) struct Post {
 ///
 /// # Errors
 /// If the system has no thread left.
-pub(crate) fn spawn(post: Post) -> std::io::Result<JoinHandle<()>> {
-    let name = format!("{} {}", post.context.step(), post.context.worker());
-    std::thread::Builder::new().name(name).spawn(move || {
-        let (place, commander, alive) = (post.place, post.commander.clone(), post.alive.clone());
+pub(crate) fn spawn(assignment: Assignment) -> io::Result<JoinHandle<()>> {
+    let name = format!("{} {}", assignment.context.step(), assignment.context.worker());
+    Builder::new().name(name).spawn(move || {
+        let (place, report) = (assignment.place, Arc::clone(&assignment.report));
+        let alive = assignment.alive.clone();
         // Stages are guarded call by call; this is for what nobody foresaw.
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(post)));
+        let ended = catch_unwind(AssertUnwindSafe(|| run(assignment)));
         let reason = match ended {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) if error.is_end() => None,
+            Ok(Ok(()) | Err(LinkError::Closed)) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("its thread panicked".to_owned()),
         };
         if let Some(reason) = reason {
-            commander.send(Command::Lost { place, loss: Loss::unexplained(reason) });
+            report(WorkerEvent::Lost { place, loss: Loss::unexplained(reason) });
         }
         drop(alive);
     })
 }
 
-fn run(post: Post) -> Result<(), LinkError> {
-    let Post { inproc, place, build, context, shares, cancelled, .. } = post;
+fn run(assignment: Assignment) -> Result<(), LinkError> {
+    let Assignment { sockets, place, build, context, shares, cancelled, .. } = assignment;
     if shares {
         segment::share_from_here();
     }
-    let link = Link::inproc(&inproc, place, shares)?;
+    let link = sockets.link(place, shares)?;
     serve(link, &build, context, &Watch::Thread(cancelled))
 }

@@ -7,20 +7,20 @@ use bytes::Bytes;
 /// Frames up to this size, in bytes, are copied: handing memory over costs more.
 const COPY_UP_TO: usize = 256;
 
-/// Sends one multipart message: `identity` first if there is one, then `parts`.
+/// Begins a message to a peer of a ROUTER socket; [`send`] must follow with its frames.
 ///
 /// # Errors
-/// What libzmq reports; with a mandatory ROUTER that the peer is unknown, in
-/// which case nothing was sent.
-pub(crate) fn send(
-    socket: &mut zmq::Socket,
-    identity: Option<&[u8]>,
-    parts: Vec<Bytes>,
-) -> zmq::Result<()> {
-    if let Some(identity) = identity {
-        let more = if parts.is_empty() { 0 } else { zmq::SNDMORE };
-        retry_interrupted(|| socket.send(identity, more))?;
-    }
+/// What libzmq reports. With a mandatory ROUTER it says whether the peer is unknown; nothing
+/// was sent then.
+pub(super) fn begin(socket: &zmq::Socket, identity: &[u8]) -> zmq::Result<()> {
+    retry_interrupted(|| socket.send(identity, zmq::SNDMORE))
+}
+
+/// Sends one multipart message, or the rest of one, of at least one frame.
+///
+/// # Errors
+/// What libzmq reports.
+pub(super) fn send(socket: &mut zmq::Socket, parts: Vec<Bytes>) -> zmq::Result<()> {
     let last = parts.len().saturating_sub(1);
     for (index, part) in parts.into_iter().enumerate() {
         send_frame(socket, part, if index < last { zmq::SNDMORE } else { 0 })?;
@@ -90,7 +90,7 @@ fn last_error() -> zmq::Error {
 }
 
 /// Signals may interrupt any call into libzmq.
-pub(crate) fn retry_interrupted<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
+pub(super) fn retry_interrupted<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
     loop {
         match call() {
             Err(zmq::Error::EINTR) => {}
@@ -108,12 +108,28 @@ impl AsRef<[u8]> for Received {
     }
 }
 
-/// Receives one multipart message; none if nothing has arrived and `flags`
+/// Receives what has arrived at a ROUTER socket, if anything: the sender's identity and the
+/// frames of its message. Never blocks.
+///
+/// # Errors
+/// What libzmq reports.
+pub(super) fn receive_from(
+    socket: &zmq::Socket,
+) -> zmq::Result<Option<(zmq::Message, Vec<Bytes>)>> {
+    let identity = match retry_interrupted(|| socket.recv_msg(zmq::DONTWAIT)) {
+        Err(zmq::Error::EAGAIN) => return Ok(None),
+        identity => identity?,
+    };
+    let frames = if identity.get_more() { receive(socket, 0)? } else { None };
+    Ok(Some((identity, frames.unwrap_or_default())))
+}
+
+/// Receives one multipart message, or the rest of one; none if nothing has arrived and `flags`
 /// says not to wait.
 ///
 /// # Errors
 /// What libzmq reports, for example that the context has ended.
-pub(crate) fn receive(socket: &zmq::Socket, flags: i32) -> zmq::Result<Option<Vec<Bytes>>> {
+pub(super) fn receive(socket: &zmq::Socket, flags: i32) -> zmq::Result<Option<Vec<Bytes>>> {
     let mut parts = Vec::with_capacity(2);
     loop {
         let frame = match retry_interrupted(|| socket.recv_msg(flags)) {
@@ -150,7 +166,7 @@ mod tests {
         let (_context, mut a, b) = pair();
         for size in [0, 1, 29, 30, 33, 34, COPY_UP_TO, COPY_UP_TO + 1, 1 << 20] {
             let part = Bytes::from(vec![7_u8; size]);
-            send(&mut a, None, vec![part.clone(), part.clone()]).unwrap();
+            send(&mut a, vec![part.clone(), part.clone()]).unwrap();
             assert_eq!(receive(&b, 0).unwrap().unwrap(), [part.clone(), part]);
         }
         assert_eq!(receive(&b, zmq::DONTWAIT).unwrap(), None);
@@ -161,28 +177,24 @@ mod tests {
         let (_context, mut a, b) = pair();
         let part = Bytes::from(vec![1_u8; 1 << 20]);
         let address = part.as_ptr();
-        send(&mut a, None, vec![part]).unwrap();
+        send(&mut a, vec![part]).unwrap();
         assert_eq!(receive(&b, 0).unwrap().unwrap()[0].as_ptr(), address);
     }
 
     #[test]
-    fn an_unknown_peer_is_an_error_and_frees_the_frames() {
+    fn an_unknown_peer_is_an_error() {
         let context = zmq::Context::new();
-        let mut router = context.socket(zmq::ROUTER).unwrap();
+        let router = context.socket(zmq::ROUTER).unwrap();
         router.set_router_mandatory(true).unwrap();
         router.bind("inproc://nobody").unwrap();
-        let part = Bytes::from(vec![1_u8; 1 << 20]);
-        let kept = part.clone();
-        let sent = send(&mut router, Some(b"someone"), vec![part]);
-        assert_eq!(sent, Err(zmq::Error::EHOSTUNREACH));
-        assert!(kept.is_unique(), "the frame is still referred to");
+        assert_eq!(begin(&router, b"someone"), Err(zmq::Error::EHOSTUNREACH));
     }
 
     #[test]
     fn a_frame_lives_until_its_last_holder_drops_it() {
         let (context, mut a, b) = pair();
         let part = Bytes::from(vec![3_u8; 1 << 16]);
-        send(&mut a, None, vec![part.clone()]).unwrap();
+        send(&mut a, vec![part.clone()]).unwrap();
         let received = receive(&b, 0).unwrap().unwrap().remove(0);
         drop((a, b, context));
         assert!(received.iter().all(|byte| *byte == 3));

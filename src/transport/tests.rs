@@ -1,0 +1,139 @@
+//! The contract of a transport, tried with each implementation.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::local::Local;
+use super::wakeable::{Waker, queue};
+use super::zmq::{ZmqContext, ZmqTransport};
+use super::*;
+use crate::base::failure::Failure;
+
+/// Longer than any test runs: a wait that nobody ends makes its test fail.
+const FOREVER: Duration = Duration::from_secs(600);
+
+const PLACE: Place = Place { worker: 70_000, incarnation: 3 };
+
+/// Runs the test with each transport, its waker, and what connects a worker in a place.
+macro_rules! with_each_transport {
+    ($test:ident) => {{
+        let wakeup = queue::<()>().unwrap().1.wakeup;
+        let waker = wakeup.waker();
+        let (transport, connector) = Local::new(wakeup);
+        $test(transport, waker, &|place| connector.link(place));
+        let wakeup = queue::<()>().unwrap().1.wakeup;
+        let waker = wakeup.waker();
+        let context = ZmqContext::new();
+        let transport = ZmqTransport::bind(&context, None, wakeup).unwrap();
+        $test(transport, waker, &|place| context.link(place, false).unwrap());
+    }};
+}
+
+fn await_message(transport: &mut impl Transport) -> (Place, Frames) {
+    loop {
+        if let Some(message) = transport.recv().unwrap() {
+            return message;
+        }
+        transport.wait(FOREVER).unwrap();
+    }
+}
+
+fn failed(text: &str) -> FromWorker {
+    FromWorker::InitFailed(Failure::permanent(text.to_owned()))
+}
+
+#[track_caller]
+fn assert_is(frames: Frames, expected: &FromWorker) {
+    let mut frames = frames.into_iter();
+    let head = frames.next().unwrap();
+    assert_eq!(FromWorker::decode(head, frames.collect(), None).as_ref(), Ok(expected));
+}
+
+#[test]
+fn messages_arrive_in_order_with_their_sender() {
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(Place) -> L) {
+        assert_eq!(transport.recv().unwrap(), None);
+        let mut link = link(PLACE);
+        let messages = [ready(), failed(&"x".repeat(1 << 20)), failed("")];
+        for message in messages {
+            link.send(message).unwrap();
+        }
+        for message in [ready(), failed(&"x".repeat(1 << 20)), failed("")] {
+            let (from, frames) = await_message(&mut transport);
+            assert_eq!(from, PLACE);
+            assert_is(frames, &message);
+        }
+        assert_eq!(transport.recv().unwrap(), None);
+    }
+    with_each_transport!(test);
+}
+
+#[test]
+fn what_is_sent_arrives_in_order() {
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(Place) -> L) {
+        let mut link = link(PLACE);
+        link.send(ready()).unwrap();
+        await_message(&mut transport);
+        for count in 0..3 {
+            let frames = ToWorker::Grant { count }.encode(crate::protocol::wire::Sharing::No);
+            assert_eq!(transport.send(PLACE, frames).unwrap(), Delivery::Sent);
+        }
+        for count in 0..3 {
+            assert_eq!(link.receive().unwrap(), ToWorker::Grant { count });
+        }
+    }
+    with_each_transport!(test);
+}
+
+#[test]
+fn a_refused_message_is_given_back() {
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(Place) -> L) {
+        let mut link = link(PLACE);
+        link.send(ready()).unwrap();
+        await_message(&mut transport);
+        let frames = vec![Bytes::from_static(b"head"), Bytes::from(vec![7; 1 << 20])];
+        let successor = Place { incarnation: PLACE.incarnation + 1, ..PLACE };
+        let refused = transport.send(successor, frames.clone()).unwrap();
+        assert_eq!(refused, Delivery::Gone(frames));
+    }
+    with_each_transport!(test);
+}
+
+#[test]
+fn a_wait_ends_by_a_wake_from_any_thread_before_it_or_during_it() {
+    fn test<T: Transport, L: Link>(mut transport: T, waker: Waker, _: &dyn Fn(Place) -> L) {
+        waker.wake();
+        transport.wait(FOREVER).unwrap();
+        let thread = thread::spawn(move || waker.wake());
+        transport.wait(FOREVER).unwrap();
+        thread.join().unwrap();
+    }
+    with_each_transport!(test);
+}
+
+#[test]
+fn a_wait_ends_at_once_while_there_are_messages() {
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(Place) -> L) {
+        let mut link = link(PLACE);
+        link.send(ready()).unwrap();
+        link.send(ready()).unwrap();
+        await_message(&mut transport);
+        transport.wait(FOREVER).unwrap();
+        transport.wait(FOREVER).unwrap();
+        await_message(&mut transport);
+    }
+    with_each_transport!(test);
+}
+
+#[test]
+fn a_wait_lasts_no_longer_than_its_timeout() {
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, _: &dyn Fn(Place) -> L) {
+        let (start, timeout) = (Instant::now(), Duration::from_millis(3));
+        while start.elapsed() < timeout {
+            transport.wait(timeout).unwrap();
+        }
+    }
+    with_each_transport!(test);
+}

@@ -1,0 +1,58 @@
+//! How a worker process is started.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::protocol::lifeline::Lifeline;
+use crate::worker::reexec::{Environment, ITSELF, explain, own_name, worker_environment};
+
+/// All that the start of a process needs, ready before it: the supervisor knows no languages.
+pub(crate) struct Launch {
+    pub(crate) program: PathBuf,
+    /// What lists of processes show; the worker does not read them.
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) environment: Environment,
+    /// Whether the reaper must end what the worker has started, because the worker itself may
+    /// be kept from it.
+    pub(crate) needs_reaper: bool,
+    /// Who "did not become a worker", should that happen.
+    pub(crate) who: String,
+    /// What to do then; begins with ": ", or is empty.
+    pub(crate) advice: &'static str,
+}
+
+impl Launch {
+    /// Starts this program anew, as a worker of the run with this private `directory`.
+    pub(crate) fn of_this_program(step: &str, worker: usize, directory: &std::path::Path) -> Self {
+        Self {
+            program: ITSELF.into(),
+            arguments: vec!["worker".into(), step.into(), worker.to_string().into()],
+            environment: worker_environment(directory),
+            needs_reaper: false,
+            who: std::env::current_exe().unwrap_or_default().display().to_string(),
+            advice: ": its main must call drpipe::pipeline::serve_worker first",
+        }
+    }
+
+    /// Starts the process, as the leader of a process group of its own, with the worker's end of
+    /// its lifeline as standard input and its output in pipes.
+    ///
+    /// # Errors
+    /// If the system refuses a process or a file descriptor.
+    pub(super) fn spawn(&self, lifeline: Lifeline) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.arg0(own_name()).args(&self.arguments);
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let command = command.process_group(0).stdin(Stdio::from(OwnedFd::from(lifeline)));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(explain)
+    }
+}

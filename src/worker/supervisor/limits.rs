@@ -1,0 +1,100 @@
+//! When a worker process has to be ended: limits of time and memory, and signs of life.
+
+use std::time::{Duration, Instant};
+
+use super::super::liveness::{Liveness, SILENCE};
+use super::super::page::Page;
+use super::super::usage;
+use crate::event::Cause;
+use crate::protocol::report::{Blame, Loss, Suspect};
+
+/// A worker that was just started gives its first sign of life within this time, also on a
+/// busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// The limits of a step's workers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For one message.
+    pub(crate) timeout: Option<Duration>,
+    /// The most memory of one worker, in bytes.
+    pub(crate) memory: Option<u64>,
+}
+
+/// Watches one worker for what it may not do.
+pub(super) struct Watch {
+    limits: Limits,
+    started: Instant,
+    liveness: Liveness,
+    /// A message that was at work when time stood still, and for how long that was.
+    forgiven: Option<(u64, Duration)>,
+    /// What is said of a worker that gave no first sign of life.
+    never_began: String,
+}
+
+impl Watch {
+    /// `who` did not become a worker, should that happen, and `advice` follows.
+    pub(super) fn new(limits: Limits, who: &str, advice: &str) -> Self {
+        let started = Instant::now();
+        let seconds = START.as_secs();
+        let never_began = format!("{who} did not become a worker within {seconds} s{advice}");
+        let liveness = Liveness::new(started);
+        Self { limits, started, liveness, forgiven: None, never_began }
+    }
+
+    /// Whether there is a limit that must be checked often.
+    pub(super) fn is_limited(&self) -> bool {
+        let Limits { timeout, memory } = self.limits;
+        timeout.is_some() || memory.is_some()
+    }
+
+    /// Why the worker must be ended, if it must.
+    pub(super) fn check(&mut self, page: &Page, process: u32, now: Instant) -> Option<Loss> {
+        let beats = page.beats();
+        if beats == 0 && now - self.started > START {
+            return Some(loss_at(page, Blame::Death, self.never_began.clone()));
+        }
+        if beats != 0 && self.liveness.has_stopped(beats, now, || usage::time_of(process)) {
+            let reason = format!("it gave no sign of life for {} s", SILENCE.as_secs());
+            return Some(loss_at(page, Blame::Death, reason));
+        }
+        self.check_time(page).or_else(|| self.check_memory(page, process))
+    }
+
+    fn check_time(&self, page: &Page) -> Option<Loss> {
+        let (limit, at) = self.limits.timeout.zip(page.at_work())?;
+        if at.time <= limit + self.forgiven_at(at.message) {
+            return None;
+        }
+        let reason = format!("it took longer than the time limit of {} s", limit.as_secs_f64());
+        let suspect = Suspect::Message(at.message);
+        Some(Loss { reason, cause: Cause::TimedOut, suspect, blame: Blame::Limit })
+    }
+
+    fn check_memory(&self, page: &Page, process: u32) -> Option<Loss> {
+        let limit = self.limits.memory?;
+        let used = usage::memory_of(process).filter(|used| *used > limit)?;
+        let reason =
+            format!("it used {} MiB of memory, its limit is {} MiB", used >> 20, limit >> 20);
+        Some(loss_at(page, Blame::Limit, reason))
+    }
+
+    /// Does not hold it against the worker that time stood still.
+    pub(super) fn forgive(&mut self, page: &Page, time: Duration, now: Instant) {
+        self.liveness.forgive(now);
+        self.started = self.started.max(now - START.min(time));
+        if let Some(at) = page.at_work() {
+            self.forgiven = Some((at.message, self.forgiven_at(at.message) + time));
+        }
+    }
+
+    fn forgiven_at(&self, message: u64) -> Duration {
+        self.forgiven.filter(|(at, _)| *at == message).map_or(Duration::ZERO, |(_, time)| time)
+    }
+}
+
+/// The loss of a worker with this page, charged to the message that it is at.
+pub(super) fn loss_at(page: &Page, blame: Blame, reason: String) -> Loss {
+    let suspect = page.at_work().map_or(Suspect::None, |at| Suspect::Message(at.message));
+    Loss { reason, cause: Cause::Lost, suspect, blame }
+}
