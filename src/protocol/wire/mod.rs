@@ -1,7 +1,8 @@
-//! The wire format: docs/WIRE.md specifies every frame. A message of the
-//! protocol is one head frame and the frames that the head refers to, in order.
+//! The wire format. docs/WIRE.md specifies every frame: a message of the protocol is one head frame,
+//! followed by the frames that the head refers to, in order.
 
 mod reader;
+mod tags;
 mod writer;
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
@@ -15,46 +16,16 @@ use super::lifeline::Lifeline;
 use reader::Reader;
 use writer::Writer;
 
+pub(crate) use tags::VERSION;
 pub(crate) use writer::Sharing;
 
-/// The version of the protocol; workers of another are refused.
-pub(crate) const VERSION: u16 = 3;
-
-/// Headers above this size, in bytes, travel as a frame of their own.
+/// The longest bytes that stand in a head; longer ones travel as a frame of their own, which
+/// libzmq hands over without a copy.
 const INLINE_UP_TO: usize = 4096;
-/// The bit of a length that says that the bytes are in the next frame.
-const IN_FRAME: u32 = 1 << 31;
-/// The length that says that there is no text at all.
-const NO_TEXT: u32 = u32::MAX;
+/// The shortest item of any list, in bytes.
+const SHORTEST_ITEM: usize = 4;
 
-/// No list's item is shorter than this, in bytes.
-const LEAST_ITEM: usize = 4;
-
-const READY: u8 = 1;
-const INIT_FAILED: u8 = 2;
-const DONE: u8 = 3;
-const PRODUCED: u8 = 4;
-const FINISHED: u8 = 5;
-const NOTES: u8 = 6;
-const GRANT: u8 = 16;
-const WORK: u8 = 17;
-const FINISH: u8 = 18;
-const STOP: u8 = 19;
-
-/// A message by itself, and a pack of them.
-const ONE: u8 = 0;
-const MANY: u8 = 1;
-
-/// What a note is about.
-const EXPECTED: u8 = 0;
-const PRODUCT: u8 = 1;
-const WARNING: u8 = 2;
-
-/// A buffer in the next frame, and one in the next segment of the lifeline.
-const FRAME: u8 = 0;
-const SEGMENT: u8 = 1;
-
-/// What a worker tells the hub.
+/// A message of a worker.
 #[derive(Debug, PartialEq)]
 pub(crate) enum FromWorker {
     Ready { version: u16 },
@@ -65,7 +36,7 @@ pub(crate) enum FromWorker {
     Notes(Vec<Note>),
 }
 
-/// What the hub tells a worker.
+/// A message of the router.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ToWorker {
     Grant { count: u32 },
@@ -74,7 +45,7 @@ pub(crate) enum ToWorker {
     Stop,
 }
 
-/// Why the frames of a message do not make sense.
+/// Why frames are no message of the protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WireError {
     #[error("a message is cut short")]
@@ -100,15 +71,15 @@ impl FromWorker {
         let mut out = Writer::new(sharing);
         match self {
             Self::Ready { version } => {
-                out.head.put_u8(READY);
+                out.head.put_u8(tags::READY);
                 out.head.put_u16_le(version);
             }
             Self::InitFailed(failure) => {
-                out.head.put_u8(INIT_FAILED);
+                out.head.put_u8(tags::INIT_FAILED);
                 out.failure(&failure);
             }
             Self::Done { completions, outputs } => {
-                out.head.put_u8(DONE);
+                out.head.put_u8(tags::DONE);
                 out.head.put_u32_le(completions.len() as u32);
                 for completion in &completions {
                     out.completion(completion);
@@ -116,12 +87,12 @@ impl FromWorker {
                 out.outputs(outputs);
             }
             Self::Produced { production, outputs } => {
-                out.head.put_u8(PRODUCED);
+                out.head.put_u8(tags::PRODUCED);
                 out.production(&production);
                 out.outputs(outputs);
             }
             Self::Finished { result, outputs } => {
-                out.head.put_u8(FINISHED);
+                out.head.put_u8(tags::FINISHED);
                 out.head.put_u8(u8::from(result.is_err()));
                 if let Err(failure) = &result {
                     out.failure(failure);
@@ -129,7 +100,7 @@ impl FromWorker {
                 out.outputs(outputs);
             }
             Self::Notes(notes) => {
-                out.head.put_u8(NOTES);
+                out.head.put_u8(tags::NOTES);
                 out.notes(&notes);
             }
         }
@@ -143,24 +114,24 @@ impl FromWorker {
     ) -> Result<Self, WireError> {
         let mut input = Reader::new(head, frames, lifeline);
         let message = match input.head.try_get_u8()? {
-            READY => Self::Ready { version: input.head.try_get_u16_le()? },
-            INIT_FAILED => Self::InitFailed(input.failure()?),
-            DONE => {
+            tags::READY => Self::Ready { version: input.head.try_get_u16_le()? },
+            tags::INIT_FAILED => Self::InitFailed(input.failure()?),
+            tags::DONE => {
                 let completions = input.list(Reader::completion)?;
                 Self::Done { completions, outputs: input.list(Reader::output)? }
             }
-            PRODUCED => {
+            tags::PRODUCED => {
                 let production = input.production()?;
                 Self::Produced { production, outputs: input.list(Reader::output)? }
             }
-            FINISHED => {
+            tags::FINISHED => {
                 let result = match input.head.try_get_u8()? {
                     0 => Ok(()),
                     _ => Err(input.failure()?),
                 };
                 Self::Finished { result, outputs: input.list(Reader::output)? }
             }
-            NOTES => Self::Notes(input.list(Reader::note)?),
+            tags::NOTES => Self::Notes(input.list(Reader::note)?),
             found => return Err(WireError::Unknown { what: "message kind", found }),
         };
         input.end()?;
@@ -173,16 +144,16 @@ impl ToWorker {
         let mut out = Writer::new(sharing);
         match self {
             Self::Grant { count } => {
-                out.head.put_u8(GRANT);
+                out.head.put_u8(tags::GRANT);
                 out.head.put_u32_le(count);
             }
             Self::Work(batches) => {
-                out.head.put_u8(WORK);
+                out.head.put_u8(tags::WORK);
                 out.head.put_u32_le(batches.len() as u32);
                 batches.into_iter().for_each(|batch| out.batch(batch));
             }
-            Self::Finish => out.head.put_u8(FINISH),
-            Self::Stop => out.head.put_u8(STOP),
+            Self::Finish => out.head.put_u8(tags::FINISH),
+            Self::Stop => out.head.put_u8(tags::STOP),
         }
         out.into_frames()
     }
@@ -194,10 +165,10 @@ impl ToWorker {
     ) -> Result<Self, WireError> {
         let mut input = Reader::new(head, frames, lifeline);
         let message = match input.head.try_get_u8()? {
-            GRANT => Self::Grant { count: input.head.try_get_u32_le()? },
-            WORK => Self::Work(input.list(Reader::batch)?),
-            FINISH => Self::Finish,
-            STOP => Self::Stop,
+            tags::GRANT => Self::Grant { count: input.head.try_get_u32_le()? },
+            tags::WORK => Self::Work(input.list(Reader::batch)?),
+            tags::FINISH => Self::Finish,
+            tags::STOP => Self::Stop,
             found => return Err(WireError::Unknown { what: "message kind", found }),
         };
         input.end()?;

@@ -1,13 +1,10 @@
-//! Elements of the wire format from frames. Nothing that a frame says is
-//! believed before it is checked.
+//! Decodes the elements of the wire format. It checks every number in a frame before it uses it.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, TryGetError};
 
-use super::{
-    EXPECTED, FRAME, IN_FRAME, LEAST_ITEM, MANY, NO_TEXT, ONE, PRODUCT, SEGMENT, WARNING, WireError,
-};
+use super::{SHORTEST_ITEM, WireError, tags};
 use crate::base::failure::{Failure, Result};
 use crate::base::path_name::path_of_name;
 use crate::message::batch::{Batch, Output, PackedBatch};
@@ -17,11 +14,11 @@ use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
 use crate::stage::notes::Note;
 
-/// What is left of a head and of the frames that it refers to.
+/// The unread rest of a head and of the frames that it refers to.
 pub(crate) struct Reader<'l> {
     pub(crate) head: Bytes,
     frames: std::vec::IntoIter<Bytes>,
-    /// Where segments come from; a worker within the process has none.
+    /// Where segments arrive. Only a worker process has one.
     lifeline: Option<&'l Lifeline>,
 }
 
@@ -30,13 +27,14 @@ impl<'l> Reader<'l> {
         Self { head, frames: frames.into_iter(), lifeline }
     }
 
-    /// A list's length is a claim: memory is taken as its items arrive.
+    /// Reads a list. Allocates no more than the rest of the head can hold, whatever length the list
+    /// claims.
     pub(crate) fn list<T>(
         &mut self,
         item: impl Fn(&mut Self) -> Result<T, WireError>,
     ) -> Result<Vec<T>, WireError> {
         let count = self.head.try_get_u32_le()? as usize;
-        let mut items = Vec::with_capacity(count.min(self.head.len() / LEAST_ITEM));
+        let mut items = Vec::with_capacity(count.min(self.head.len() / SHORTEST_ITEM));
         for _ in 0..count {
             items.push(item(self)?);
         }
@@ -68,7 +66,7 @@ impl<'l> Reader<'l> {
 
     pub(crate) fn origin(&mut self) -> Result<ItemKey, WireError> {
         match self.head.try_get_u32_le()? {
-            NO_TEXT => Ok(None),
+            tags::NO_ORIGIN => Ok(None),
             length => Ok(Some(self.text_of(length)?.into())),
         }
     }
@@ -85,7 +83,7 @@ impl<'l> Reader<'l> {
 
     pub(crate) fn bytes_or_frame(&mut self) -> Result<Bytes, WireError> {
         match self.head.try_get_u32_le()? {
-            IN_FRAME => self.frame(),
+            tags::IN_FRAME => self.frame(),
             length => self.bytes(length),
         }
     }
@@ -93,7 +91,7 @@ impl<'l> Reader<'l> {
     pub(crate) fn payload(&mut self) -> Result<Payload, WireError> {
         let header = self.bytes_or_frame()?.into();
         let count = self.head.try_get_u32_le()? as usize;
-        // Each takes a byte of the head at least.
+        // Each buffer takes at least a byte of the head.
         let mut buffers = Vec::with_capacity(count.min(self.head.len()));
         for _ in 0..count {
             buffers.push(self.buffer()?);
@@ -103,8 +101,8 @@ impl<'l> Reader<'l> {
 
     fn buffer(&mut self) -> Result<Bytes, WireError> {
         match self.head.try_get_u8()? {
-            FRAME => self.frame(),
-            SEGMENT => {
+            tags::BUFFER_FRAME => self.frame(),
+            tags::BUFFER_SEGMENT => {
                 let length = self.head.try_get_u64_le()?;
                 let lifeline = self.lifeline.ok_or(WireError::NoSegments)?;
                 let received = lifeline.receive_segment(length);
@@ -122,13 +120,13 @@ impl<'l> Reader<'l> {
 
     pub(crate) fn batch(&mut self) -> Result<Batch, WireError> {
         match self.head.try_get_u8()? {
-            ONE => Ok(Batch::One(Message {
+            tags::KIND_ONE => Ok(Batch::One(Message {
                 id: self.head.try_get_u64_le()?,
                 attempt: self.head.try_get_u32_le()?,
                 origin: self.origin()?,
                 payload: self.payload()?,
             })),
-            MANY => {
+            tags::KIND_PACK => {
                 let first = self.head.try_get_u64_le()?;
                 Ok(Batch::Many { first, pack: self.pack()? })
             }
@@ -140,11 +138,11 @@ impl<'l> Reader<'l> {
         let kind = self.head.try_get_u8()?;
         let route = self.head.try_get_u32_le()?;
         match kind {
-            ONE => {
+            tags::KIND_ONE => {
                 let origin = self.origin()?;
                 Ok(Output::One { route, origin, payload: self.payload()? })
             }
-            MANY => Ok(Output::Many { route, pack: self.pack()? }),
+            tags::KIND_PACK => Ok(Output::Many { route, pack: self.pack()? }),
             found => Err(WireError::Unknown { what: "output", found }),
         }
     }
@@ -155,9 +153,9 @@ impl<'l> Reader<'l> {
         let silent = self.head.try_get_u32_le()?;
         let busy = self.duration()?;
         let outcome = match self.head.try_get_u8()? {
-            0 => Outcome::Done,
-            1 => Outcome::Failed(self.failure()?),
-            2 => Outcome::Panicked(self.failure()?),
+            tags::OUTCOME_DONE => Outcome::Done,
+            tags::OUTCOME_FAILED => Outcome::Failed(self.failure()?),
+            tags::OUTCOME_PANICKED => Outcome::Panicked(self.failure()?),
             found => return Err(WireError::Unknown { what: "outcome", found }),
         };
         Ok(Completion { first, count, outcome, silent, busy })
@@ -165,11 +163,11 @@ impl<'l> Reader<'l> {
 
     pub(crate) fn note(&mut self) -> Result<Note, WireError> {
         match self.head.try_get_u8()? {
-            EXPECTED => Ok(Note::Expected(self.head.try_get_u64_le()?)),
-            PRODUCT => {
+            tags::NOTE_EXPECTED => Ok(Note::Expected(self.head.try_get_u64_le()?)),
+            tags::NOTE_PRODUCT => {
                 Ok(Note::Product { path: path_of_name(&self.text()?), origin: self.origin()? })
             }
-            WARNING => Ok(Note::Warning(self.text()?)),
+            tags::NOTE_WARNING => Ok(Note::Warning(self.text()?)),
             found => Err(WireError::Unknown { what: "note", found }),
         }
     }
@@ -178,11 +176,11 @@ impl<'l> Reader<'l> {
         let calls = self.head.try_get_u32_le()?;
         let busy = self.duration()?;
         let result = match self.head.try_get_u8()? {
-            0 => Some(Ok(Next::More)),
-            1 => Some(Ok(Next::Idle(self.duration()?))),
-            2 => Some(Ok(Next::Done)),
-            3 => Some(Err(self.failure()?)),
-            4 => None,
+            tags::RESULT_MORE => Some(Ok(Next::More)),
+            tags::RESULT_IDLE => Some(Ok(Next::Idle(self.duration()?))),
+            tags::RESULT_NO_MORE => Some(Ok(Next::Done)),
+            tags::RESULT_FAILED => Some(Err(self.failure()?)),
+            tags::RESULT_AT_WORK => None,
             found => return Err(WireError::Unknown { what: "result", found }),
         };
         Ok(Production { result, calls, busy })

@@ -1,12 +1,10 @@
-//! Elements of the wire format onto frames.
+//! Encodes the elements of the wire format.
 
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 
-use super::{
-    EXPECTED, FRAME, IN_FRAME, INLINE_UP_TO, MANY, NO_TEXT, ONE, PRODUCT, SEGMENT, WARNING,
-};
+use super::{INLINE_UP_TO, tags};
 use crate::base::failure::Failure;
 use crate::base::path_name::name_of_path;
 use crate::memory::segment;
@@ -28,11 +26,11 @@ pub(crate) struct Writer<'l> {
 /// How large arrays travel.
 #[derive(Clone, Copy)]
 pub(crate) enum Sharing<'l> {
-    /// As frames, like all others: within the process no byte is copied.
+    /// As frames, like small ones. Within the process no byte is copied.
     No,
-    /// As frames too, but in segments, because they go on to another process.
+    /// As frames that lie in segments: the router passes them on to another process.
     Ahead,
-    /// As segments beside the frames, to another process.
+    /// As segments over the lifeline of a worker process.
     Over(&'l Lifeline),
 }
 
@@ -55,7 +53,7 @@ impl<'l> Writer<'l> {
     pub(crate) fn origin(&mut self, origin: &ItemKey) {
         match origin {
             Some(text) => self.text(text),
-            None => self.head.put_u32_le(NO_TEXT),
+            None => self.head.put_u32_le(tags::NO_ORIGIN),
         }
     }
 
@@ -76,7 +74,7 @@ impl<'l> Writer<'l> {
             self.head.put_u32_le(bytes.len() as u32);
             self.head.put_slice(&bytes);
         } else {
-            self.head.put_u32_le(IN_FRAME);
+            self.head.put_u32_le(tags::IN_FRAME);
             self.frames.push(bytes.into_bytes());
         }
     }
@@ -95,18 +93,18 @@ impl<'l> Writer<'l> {
             && shared
             && lifeline.send_segment(&buffer)
         {
-            self.head.put_u8(SEGMENT);
+            self.head.put_u8(tags::BUFFER_SEGMENT);
             self.head.put_u64_le(length as u64);
             return;
         }
         let ahead = matches!(self.sharing, Sharing::Ahead) && shared;
         let segment = if ahead && segment::of(&buffer).is_none() {
-            // Without one it is copied on its way: slower, not wrong.
+            // Without a segment the router copies the array: slower, not wrong.
             segment::create(&buffer).ok()
         } else {
             None
         };
-        self.head.put_u8(FRAME);
+        self.head.put_u8(tags::BUFFER_FRAME);
         self.frames.push(segment.unwrap_or(buffer));
     }
 
@@ -118,14 +116,14 @@ impl<'l> Writer<'l> {
     pub(crate) fn batch(&mut self, batch: Batch) {
         match batch {
             Batch::One(message) => {
-                self.head.put_u8(ONE);
+                self.head.put_u8(tags::KIND_ONE);
                 self.head.put_u64_le(message.id);
                 self.head.put_u32_le(message.attempt);
                 self.origin(&message.origin);
                 self.payload(message.payload);
             }
             Batch::Many { first, pack } => {
-                self.head.put_u8(MANY);
+                self.head.put_u8(tags::KIND_PACK);
                 self.head.put_u64_le(first);
                 self.pack(&pack);
             }
@@ -138,13 +136,13 @@ impl<'l> Writer<'l> {
         self.head.put_u32_le(completion.silent);
         self.duration(completion.busy);
         match &completion.outcome {
-            Outcome::Done => self.head.put_u8(0),
+            Outcome::Done => self.head.put_u8(tags::OUTCOME_DONE),
             Outcome::Failed(failure) => {
-                self.head.put_u8(1);
+                self.head.put_u8(tags::OUTCOME_FAILED);
                 self.failure(failure);
             }
             Outcome::Panicked(failure) => {
-                self.head.put_u8(2);
+                self.head.put_u8(tags::OUTCOME_PANICKED);
                 self.failure(failure);
             }
         }
@@ -154,17 +152,17 @@ impl<'l> Writer<'l> {
         self.head.put_u32_le(production.calls);
         self.duration(production.busy);
         match &production.result {
-            Some(Ok(Next::More)) => self.head.put_u8(0),
+            Some(Ok(Next::More)) => self.head.put_u8(tags::RESULT_MORE),
             Some(Ok(Next::Idle(wait))) => {
-                self.head.put_u8(1);
+                self.head.put_u8(tags::RESULT_IDLE);
                 self.duration(*wait);
             }
-            Some(Ok(Next::Done)) => self.head.put_u8(2),
+            Some(Ok(Next::Done)) => self.head.put_u8(tags::RESULT_NO_MORE),
             Some(Err(failure)) => {
-                self.head.put_u8(3);
+                self.head.put_u8(tags::RESULT_FAILED);
                 self.failure(failure);
             }
-            None => self.head.put_u8(4),
+            None => self.head.put_u8(tags::RESULT_AT_WORK),
         }
     }
 
@@ -173,13 +171,13 @@ impl<'l> Writer<'l> {
         for output in outputs {
             match output {
                 Output::One { route, origin, payload } => {
-                    self.head.put_u8(ONE);
+                    self.head.put_u8(tags::KIND_ONE);
                     self.head.put_u32_le(route);
                     self.origin(&origin);
                     self.payload(payload);
                 }
                 Output::Many { route, pack } => {
-                    self.head.put_u8(MANY);
+                    self.head.put_u8(tags::KIND_PACK);
                     self.head.put_u32_le(route);
                     self.pack(&pack);
                 }
@@ -192,16 +190,16 @@ impl<'l> Writer<'l> {
         for note in notes {
             match note {
                 Note::Expected(total) => {
-                    self.head.put_u8(EXPECTED);
+                    self.head.put_u8(tags::NOTE_EXPECTED);
                     self.head.put_u64_le(*total);
                 }
                 Note::Product { path, origin } => {
-                    self.head.put_u8(PRODUCT);
+                    self.head.put_u8(tags::NOTE_PRODUCT);
                     self.text(&name_of_path(path));
                     self.origin(origin);
                 }
                 Note::Warning(text) => {
-                    self.head.put_u8(WARNING);
+                    self.head.put_u8(tags::NOTE_WARNING);
                     self.text(text);
                 }
             }

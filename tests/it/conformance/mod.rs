@@ -1,6 +1,7 @@
 //! The conformance suite: every transcript of tests/conformance is played with a worker process in
 //! Rust and one in Python, over the sockets that a run uses. `DRPIPE_TRANSCRIPT=name` plays only one.
 
+mod document;
 mod play;
 mod process;
 mod transcript;
