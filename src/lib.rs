@@ -53,3 +53,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So is the one in the contract.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/BEHAVIOR.md")]
+struct Behavior;

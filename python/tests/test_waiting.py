@@ -102,6 +102,20 @@ def test_a_thread_of_an_earlier_call_cannot_send_in_another_one(start):
     assert code == 115 and "thread uploader" in err
 
 
+def test_a_thread_announces_for_the_call_that_it_belongs_to(start):
+    router = start_waiting(start, "AnnouncesOnThreads")
+    router.work(router.one(1, "good", origin="a.fits"))
+    assert router.receive("NOTES").notes == [("product", "good.png", "a.fits")]
+    assert router.done(1).completions[0]["failure"] is None
+    router.work(router.one(2, "late", origin="b.fits"))
+    assert router.receive("NOTES").notes == [("product", "late.png", None)]
+    assert router.done(1).completions[0]["failure"] is None
+    router.work(router.one(3, "bad", origin="c.fits"))
+    assert router.done(1).completions[0]["failure"] is not None
+    router.work(router.one(4, "late", origin="d.fits"))
+    assert router.receive("NOTES").notes == [("product", "late.png", None)]
+
+
 def test_a_value_that_is_sent_after_the_last_call_is_refused_and_told(start, gate):
     router = start_waiting(start, "AfterAll", gate)
     assert router.run(1).values == []

@@ -113,6 +113,28 @@ class Late:
             self.refused.append(str(error))
 
 
+class AnnouncesOnThreads:
+    """A thread announces a file for the call that has started it, and one for a later call."""
+
+    def run(self, msg):
+        if msg == "late":
+            self.go.set()
+            self.late.join()
+            return
+        self.go = threading.Event()
+        self.late = threading.Thread(target=self.announce_late)
+        self.late.start()
+        thread = threading.Thread(target=drpipe.product, args=(f"{msg}.png",))
+        thread.start()
+        thread.join()
+        if msg == "bad":
+            raise ValueError(msg)
+
+    def announce_late(self):
+        self.go.wait()
+        drpipe.product("late.png")
+
+
 class AfterAll:
     """A thread that sends when the worker has done its last work."""
 

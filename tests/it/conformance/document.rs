@@ -1,4 +1,4 @@
-//! docs/WIRE.md against the transcripts and the tags in both languages.
+//! docs/WIRE.md against the transcripts and the tags; docs/BEHAVIOR.md against the tests it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -33,43 +33,30 @@ fn tags<'t>(
     found.collect()
 }
 
-fn without_extensions<'t>(tags: &BTreeMap<&'t str, u64>) -> BTreeMap<&'t str, u64> {
-    let is_of_values = |name: &str| name.starts_with("EXTENSION_") || name == "PICKLE_MARK";
-    tags.iter().map(|(name, number)| (*name, *number)).filter(|(n, _)| !is_of_values(n)).collect()
-}
-
 #[test]
-fn the_tags_are_the_same_in_rust_in_python_and_in_the_document() {
-    let (rust, python) =
-        (read("src/protocol/wire/tags.rs"), read("python/src/drpipe/protocol/tags.py"));
-    let document = read("docs/WIRE.md");
+fn the_tags_are_the_same_in_rust_and_in_the_document() {
+    let (rust, document) = (read("src/protocol/wire/tags.rs"), read("docs/WIRE.md"));
     let in_rust = tags(&rust, |line| {
         let (_, rest) = line.split_once(" const ")?;
         let (name, value) = rest.split_once(": ")?;
         Some((name, value.split_once(" = ")?.1.strip_suffix(';')?))
     });
-    let in_python = tags(&python, |line| line.split_once(" = "));
     let (_, table) = document.split_once("## Tags").unwrap();
     let (table, _) = table.split_once("\n## ").unwrap();
     let in_document =
         tags(table, |line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "));
     assert!(in_rust.len() > 20, "the tags were not found: {in_rust:?}");
     assert_eq!(in_rust, in_document);
-    assert_eq!(in_rust, without_extensions(&in_python));
 }
 
 #[test]
-fn the_extension_types_are_the_same_in_rust_in_python_and_in_the_document() {
-    let (python, document) = (read("python/src/drpipe/protocol/tags.py"), read("docs/WIRE.md"));
-    let in_python = tags(&python, |line| line.split_once(" = "));
-    let in_python: BTreeMap<_, _> =
-        in_python.into_iter().filter(|(name, _)| name.starts_with("EXTENSION_")).collect();
+fn the_extension_types_are_the_same_in_rust_and_in_the_document() {
+    let document = read("docs/WIRE.md");
     let in_document = tags(&document, |line| {
         let mut cells = line.strip_prefix("| EXTENSION_").map(|_| line.split(" | "))?;
         Some((cells.next()?.strip_prefix("| ")?, cells.next()?))
     });
     assert_eq!(in_document.len(), 4);
-    assert_eq!(in_document, in_python);
     let rust = [read("src/codec/messagepack/mod.rs"), read("src/memory/array.rs")].concat();
     for (name, number) in in_document {
         let declared = format!("const {}: i8 = {number};", name.trim_start_matches("EXTENSION_"));
@@ -77,18 +64,45 @@ fn the_extension_types_are_the_same_in_rust_in_python_and_in_the_document() {
     }
 }
 
+/// The names in brackets that are not links.
+fn names_in_brackets(document: &str) -> BTreeSet<&str> {
+    let is_name =
+        |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || "-_0123456789".contains(c));
+    let opened = document.split('[').skip(1);
+    let closed = opened.filter_map(|rest| rest.split_once(']'));
+    closed
+        .filter(|(_, rest)| !rest.starts_with('('))
+        .map(|(name, _)| name)
+        .filter(is_name)
+        .collect()
+}
+
 #[test]
 fn the_document_names_every_transcript_and_no_other() {
-    let document = read("docs/WIRE.md");
-    let is_name =
-        |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || "-0123456789".contains(c));
-    let named: BTreeSet<&str> = document
-        .split('[')
-        .skip(1)
-        .filter_map(|rest| rest.split_once(']').map(|(name, _)| name))
-        .filter(is_name)
-        .collect();
     let all = transcript::all();
     let known: BTreeSet<&str> = all.iter().map(|transcript| transcript.name.as_str()).collect();
-    assert_eq!(named, known);
+    assert_eq!(names_in_brackets(&read("docs/WIRE.md")), known);
+}
+
+#[test]
+fn every_test_that_the_contract_rests_on_is_there() {
+    let document = read("docs/BEHAVIOR.md");
+    let mut missing = names_in_brackets(&document);
+    assert!(missing.len() > 40, "the names were not found: {missing:?}");
+    for transcript in transcript::all() {
+        missing.remove(transcript.name.as_str());
+    }
+    for folder in ["src", "tests/it", "python/tests"] {
+        for entry in walkdir::WalkDir::new(package().join(folder)) {
+            let path = entry.unwrap().into_path();
+            if path.extension().is_some_and(|extension| extension == "rs" || extension == "py") {
+                let text = fs::read_to_string(&path).unwrap();
+                let is_defined = |name: &str| {
+                    text.contains(&format!("fn {name}(")) || text.contains(&format!("def {name}("))
+                };
+                missing.retain(|name| !is_defined(name));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/BEHAVIOR.md names tests that are not there: {missing:?}");
 }
