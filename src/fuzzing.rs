@@ -43,7 +43,7 @@ fn keeps_its_promises(plan: &Plan) {
     let mut reached = vec![false; plan.steps.len()];
     for (index, step) in plan.steps.iter().enumerate() {
         assert_eq!(plan.index(&step.name), Some(index), "two steps have one name");
-        assert!(step.workers > 0 && step.processes <= step.workers);
+        assert!(step.workers() > 0 && step.processes() <= step.workers());
         let producer = step.kind == Kind::Producer;
         assert!(producer || index > 0 && reached[index], "{} is not reached", step.name);
         for route in step.routes.iter().filter(|route| !route.feedback) {

@@ -80,15 +80,19 @@ fn staff(step: &Step) -> String {
         let range = if least < most { format!("{least} to {most}") } else { most.to_string() };
         (range, workers)
     };
-    let threads = step.workers - step.processes;
+    let threads = step.options.nb_thread.max;
     let limit = |name: &str, value: Option<String>| {
         value.map(|value| format!(", {name} {value}")).unwrap_or_default()
     };
-    let limits = limit("timeout", step.timeout.map(|time| format!("{} s", time.as_secs_f64())))
-        + &limit("memory_limit", step.memory_limit.map(|bytes| format!("{bytes} bytes")));
-    let (on_threads, workers) = of(step.min_threads, threads);
-    let (in_processes, working) = of(step.min_processes, step.processes);
-    match (threads, step.processes) {
+    let limits =
+        limit("timeout", step.options.timeout.map(|time| format!("{} s", time.as_secs_f64())))
+            + &limit(
+                "memory_limit",
+                step.options.memory_limit.map(|bytes| format!("{bytes} bytes")),
+            );
+    let (on_threads, workers) = of(step.options.nb_thread.min, threads);
+    let (in_processes, working) = of(step.options.nb_process.min, step.processes());
+    match (threads, step.processes()) {
         (_, 0) => format!("{on_threads} {workers}{limits}"),
         (0, 1) => format!("{in_processes} {working} in a process{limits}"),
         (0, _) => format!("{in_processes} {working} in processes{limits}"),

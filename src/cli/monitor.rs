@@ -47,7 +47,7 @@ pub(super) fn show_all(args: MonitorArgs) -> ExitCode {
 /// How a run is to be shown: the command line beats the configuration.
 pub(super) fn options(args: &RunArgs, plan: &Plan) -> Options {
     // What is no address was reported with the configuration.
-    let configured = || plan.monitor.as_ref().and_then(|text| text.parse().ok());
+    let configured = || plan.options.monitor.as_ref().and_then(|text| text.parse().ok());
     Options { address: args.monitor.clone().or_else(configured), token: args.monitor_token.clone() }
 }
 

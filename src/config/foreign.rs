@@ -7,15 +7,18 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::dialect::{Lowered, Spelling, is_top_level};
+use super::dialect::{Dialect, Lowered, is_top_level};
+use super::draft::{self, Draft};
 use super::params::in_home;
 use super::settings::Setting;
-use super::steps::Draft;
 use crate::base::home;
+use crate::plan::Python;
 use crate::plan::diagnostic::quote;
 use crate::plan::findings::Findings;
-use crate::plan::spec::{Role, SourceSpan};
-use crate::plan::{Python, model};
+use crate::plan::keys::Tag;
+use crate::plan::model::PipelineOptions;
+use crate::plan::span::SourceSpan;
+use crate::plan::spec::Role;
 use crate::stage::registry::{Class, Kind, Registry};
 
 /// A class written in Python that a configuration names.
@@ -104,13 +107,6 @@ pub type Describe<'d> = dyn FnMut(&[Wanted]) -> Vec<Result<Described, Unusable>>
 /// The module of the classes that come with the program.
 pub(crate) const OWN: &str = "drpipe";
 
-/// The settings of all steps in Python.
-#[derive(Default)]
-pub(crate) struct Defaults {
-    pub(crate) interpreter: Option<(String, SourceSpan)>,
-    pub(crate) paths: Vec<PathBuf>,
-}
-
 /// What was found out about each step's class; none of those without a module of their own.
 pub(crate) fn describe(
     drafts: &mut [Draft<'_>],
@@ -118,11 +114,11 @@ pub(crate) fn describe(
     registry: &Registry,
     settings: &[Setting],
     describe: &mut Describe<'_>,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) -> Vec<Option<Found>> {
     let configuration = configuration(drafts, lowered, settings);
     let wanted: Vec<Option<Wanted>> = (0..drafts.len())
-        .map(|index| wanted(drafts, index, &lowered.python, &configuration))
+        .map(|index| wanted(drafts, index, &lowered.options, &configuration))
         .collect();
     let asked: Vec<Wanted> = wanted.iter().flatten().cloned().collect();
     let mut answers = if asked.is_empty() { Vec::new() } else { describe(&asked) }.into_iter();
@@ -132,18 +128,18 @@ pub(crate) fn describe(
         all.push(wanted.map(|wanted| match answers.next() {
             Some(Ok(described)) => {
                 for odd in &described.odd {
-                    report.warning(&draft.origin("module"), odd, "rename it");
+                    findings.warning(&draft.span("module"), odd, "rename it");
                 }
                 for (path, message) in &described.refused {
-                    let origin = origin_in_sections(path, lowered, settings);
-                    report.error(&origin, format!("parameter {}: {message}", quote(path)), "");
+                    let origin = span_in_sections(path, lowered, settings);
+                    findings.error(&origin, format!("parameter {}: {message}", quote(path)), "");
                 }
                 draft.params.read(&described.settings);
                 Found::Class(Box::new(found(draft, described, &configuration)))
             }
             _ if is_own(registry, &wanted) => Found::BuiltIn,
             Some(Err(unusable)) => {
-                refuse(draft, unusable, lowered, registry, &mut said, report);
+                refuse(draft, unusable, lowered, registry, &mut said, findings);
                 Found::Unusable
             }
             None => {
@@ -152,7 +148,7 @@ pub(crate) fn describe(
                     quote(&wanted.class),
                     quote(&wanted.module)
                 );
-                report.error(&draft.origin("module"), message, own_hint(registry, &wanted.class));
+                findings.error(&draft.span("module"), message, own_hint(registry, &wanted.class));
                 Found::Unusable
             }
         }));
@@ -178,7 +174,7 @@ fn refuse(
     lowered: &Lowered<'_>,
     registry: &Registry,
     said: &mut Vec<String>,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) {
     let Unusable { about, message, hint } = unusable;
     // What is wrong with an interpreter is said once, not for each step.
@@ -186,19 +182,19 @@ fn refuse(
         return;
     }
     let origin = match about {
-        About::Interpreter => interpreter_origin(draft, &lowered.python),
-        About::Module => draft.origin("module"),
-        About::Class => draft.origin("class"),
+        About::Interpreter => interpreter_span(draft, &lowered.options),
+        About::Module => draft.span("module"),
+        About::Class => draft.span("class"),
     };
     let own = match about {
         About::Interpreter => {
             said.push(message.clone());
             String::new()
         }
-        _ => own_hint(registry, draft.text("class").unwrap_or_default()),
+        _ => own_hint(registry, draft.class().unwrap_or_default()),
     };
     let hints = [hint, own].into_iter().filter(|hint| !hint.is_empty());
-    report.error(&origin, message, hints.collect::<Vec<_>>().join("; "));
+    findings.error(&origin, message, hints.collect::<Vec<_>>().join("; "));
 }
 
 /// What became of the question after a class.
@@ -221,7 +217,7 @@ pub(crate) struct InPython {
 
 fn found(draft: &Draft<'_>, described: Described, configuration: &Value) -> InPython {
     let Described { mut python, kind, single, gathers, schema, configurable, .. } = described;
-    let name = draft.text("class").unwrap_or_default();
+    let name = draft.class().unwrap_or_default();
     let kind = kind.unwrap_or_else(|| draft.role.usual_kind());
     if configurable {
         python.configuration = configuration.clone();
@@ -244,7 +240,7 @@ fn configuration(drafts: &[Draft<'_>], lowered: &Lowered<'_>, settings: &[Settin
         _ => (Map::new(), Map::new()),
     };
     let of_classes = settings.iter().filter(|setting| {
-        !is_top_level(setting) && drafts.iter().all(|d| d.text("name") != Some(&setting.target))
+        !is_top_level(setting) && drafts.iter().all(|d| d.name() != Some(&setting.target))
     });
     let of_classes: Vec<Value> = of_classes
         .map(|setting| json!([format!("{}.{}", setting.target, setting.param()), setting.value]))
@@ -255,7 +251,7 @@ fn configuration(drafts: &[Draft<'_>], lowered: &Lowered<'_>, settings: &[Settin
 }
 
 /// Where a parameter of a section was given, with points between the names that lead to it.
-fn origin_in_sections(path: &str, lowered: &Lowered<'_>, settings: &[Setting]) -> SourceSpan {
+fn span_in_sections(path: &str, lowered: &Lowered<'_>, settings: &[Setting]) -> SourceSpan {
     let said = |setting: &Setting| format!("{}.{}", setting.target, setting.param()) == path;
     if let Some(index) = settings.iter().rposition(said) {
         return SourceSpan::Setting(index);
@@ -267,25 +263,24 @@ fn origin_in_sections(path: &str, lowered: &Lowered<'_>, settings: &[Setting]) -
 fn wanted(
     drafts: &[Draft<'_>],
     index: usize,
-    defaults: &Defaults,
+    pipeline: &PipelineOptions,
     configuration: &Value,
 ) -> Option<Wanted> {
     let draft = &drafts[index];
-    let (module, class) = (draft.text("module")?, draft.text("class")?);
+    let (module, class) = (draft.module()?, draft.class()?);
     if module == OWN {
         return None;
     }
-    let own = draft.text("python").map(str::to_owned);
-    let interpreter = own.or_else(|| defaults.interpreter.as_ref().map(|(name, _)| name.clone()));
-    let own = draft.value("pythonpath").map(model::directories).unwrap_or_default();
-    let paths = own.into_iter().chain(defaults.paths.iter().cloned());
+    let interpreter = draft.work.python.given().or_else(|| pipeline.python.given());
+    let paths = draft.work.pythonpath.iter().chain(pipeline.pythonpath.iter());
     Some(Wanted {
-        interpreter: interpreter.map(|name| home::expand_text(&name).unwrap_or(name)),
-        paths: paths.map(|path| home::expand(&path)).collect(),
+        interpreter: interpreter
+            .map(|name| home::expand_text(name).unwrap_or_else(|| name.clone())),
+        paths: paths.map(|path| home::expand(path)).collect(),
         module: module.to_owned(),
         class: class.to_owned(),
         role: draft.role.usual_kind(),
-        step: draft.text("name").unwrap_or_default().to_owned(),
+        step: draft.name().unwrap_or_default().to_owned(),
         next_steps: next_steps(drafts, index),
         params: draft.params.of_file(),
         settings: draft.params.settings(),
@@ -297,31 +292,27 @@ fn wanted(
 
 /// The names of the next steps, as they are given or as the order of the file has them.
 fn next_steps(drafts: &[Draft<'_>], index: usize) -> Vec<String> {
-    let given = drafts[index].value("next_steps").map(model::names_in).unwrap_or_default();
+    let given = &drafts[index].work.next_steps.value;
     if !given.is_empty() || drafts[index].role == Role::Consumer {
-        return given;
+        return given.clone();
     }
-    let next = drafts.get(index + 1).and_then(|draft| draft.text("name"));
+    let next = drafts.get(index + 1).and_then(Draft::name);
     next.map(str::to_owned).into_iter().collect()
 }
 
-fn interpreter_origin(draft: &Draft<'_>, defaults: &Defaults) -> SourceSpan {
-    match &defaults.interpreter {
-        _ if draft.text("python").is_some() => draft.origin("python"),
-        Some((_, origin)) => origin.clone(),
-        None => draft.origin("module"),
-    }
+fn interpreter_span(draft: &Draft<'_>, pipeline: &PipelineOptions) -> SourceSpan {
+    let own = draft.work.python.span.as_ref().or(pipeline.python.span.as_ref());
+    own.cloned().unwrap_or_else(|| draft.span("module"))
 }
 
-/// Keys of a step that mean nothing to a class in Rust. In ctapipe every step has
-/// a module.
-pub(crate) fn without_effect(draft: &Draft<'_>, spelling: Spelling, report: &mut Findings<'_>) {
-    for key in ["module", "python", "pythonpath"] {
-        let usual =
-            key == "module" && (spelling == Spelling::Ctapipe || draft.text(key) == Some(OWN));
-        if draft.value(key).is_some() && !usual {
-            let message = format!("{} has no effect: the class is built in", quote(key));
-            report.warning(&draft.origin(key), message, "remove it");
+/// Warns about keys that mean nothing to a class in Rust. In ctapipe every step has a module.
+pub(crate) fn without_effect(draft: &Draft<'_>, dialect: Dialect, findings: &mut Findings) {
+    for key in draft::keys().into_iter().filter(|key| key.is(Tag::Python)) {
+        let is_usual =
+            key.name == "module" && (dialect == Dialect::Ctapipe || draft.module() == Some(OWN));
+        if let Some(span) = draft.given_at(key.name).filter(|_| !is_usual) {
+            let message = format!("{} has no effect: the class is built in", quote(key.name));
+            findings.warning(span, message, "remove it");
         }
     }
 }

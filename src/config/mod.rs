@@ -7,13 +7,16 @@
 //! they are relative to the current directory of the run.
 
 mod dialect;
+mod draft;
 mod foreign;
+mod locate;
 mod params;
+mod read;
 mod schema;
 mod sections;
-pub(crate) mod settings;
+mod settings;
 mod steps;
-pub(crate) mod text;
+mod text;
 
 pub use crate::plan::address::Address;
 pub use crate::plan::assemble::Loaded;
@@ -23,12 +26,19 @@ pub use foreign::{About, Describe, Described, Sections, Unusable, Wanted};
 pub use schema::schema;
 pub use settings::Setting;
 
+use crate::plan::Plan;
 use crate::plan::assemble::Rules;
 use crate::plan::edges::Loops;
 use crate::plan::findings::Findings;
+use crate::plan::hash::identity;
+use crate::plan::keys::Set;
+use crate::plan::paths::declared;
 use crate::plan::spec::StepSpec;
 use crate::stage::registry::Registry;
-use dialect::Spelling;
+use dialect::flow::Mode;
+use dialect::{Dialect, Lowered};
+use locate::Source;
+use steps::Context;
 
 /// Checks a configuration and plans its run.
 ///
@@ -59,35 +69,40 @@ pub fn load_with(
     settings: &[Setting],
     describe: &mut Describe<'_>,
 ) -> Result<Loaded, ConfigError> {
-    let (root, mut report) = Findings::read(text, file, settings)?;
-    let lowered = dialect::lower(&root, registry, settings, &mut report);
-    let (specs, incomplete) = steps::specs(&lowered, registry, settings, describe, &mut report);
-    let loops = match lowered.spelling {
-        Spelling::Native => Loops::Declared,
-        Spelling::Ctapipe => Loops::Found,
+    let mut findings = Findings::default();
+    let source = Source::new(file, text, settings);
+    let Some(root) = source.parse(&mut findings) else {
+        let diagnostics = findings.into_diagnostics(|span| source.locate(None, span));
+        return Err(ConfigError { diagnostics });
+    };
+    let lowered = dialect::lower(&root, registry, settings, &mut findings);
+    let context = Context { source: &source, registry, settings };
+    let (specs, incomplete) = steps::specs(&lowered, &context, describe, &mut findings);
+    let loops = match lowered.dialect {
+        Dialect::Native => Loops::Declared,
+        Dialect::Ctapipe => Loops::Found,
     };
     let rules = Rules { loops, incomplete, registry: Some(registry) };
-    let monitor = lowered.monitor();
-    let sequential = mode(&lowered, &specs, &mut report);
-    let mut plan = crate::plan::assemble::plan(specs, lowered.quarantine, &rules, &mut report);
-    plan.monitor = monitor;
-    plan.ordered = lowered.ordered;
-    plan.sequential = sequential;
-    plan.identity = crate::plan::paths::identity(&name(&root, file), &plan.steps);
-    plan.reads = crate::plan::paths::declared("reads", &plan.steps, registry);
-    plan.writes = crate::plan::paths::declared("writes", &plan.steps, registry);
-    plan.name = lowered.name;
-    let warnings = report.finish(Some(&root))?;
+    let sequential = is_sequential(&lowered, &specs, &mut findings);
+    let plan = crate::plan::assemble::plan(specs, lowered.options, &rules, &mut findings);
+    let warnings = findings.finish(|span| source.locate(Some(&root), span))?;
+    let plan = Plan {
+        sequential,
+        identity: identity(&name(&root, file), &plan.steps),
+        reads: declared("reads", &plan.steps, registry),
+        writes: declared("writes", &plan.steps, registry),
+        ..plan
+    };
     Ok(Loaded { plan, warnings })
 }
 
 /// Whether the file asks for one step after the other.
-fn mode(lowered: &dialect::Lowered<'_>, specs: &[StepSpec], report: &mut Findings<'_>) -> bool {
-    let Some((mode, origin)) = &lowered.mode else { return false };
-    if *mode == dialect::Mode::Threads && specs.iter().any(|spec| spec.python.is_some()) {
-        report.warning(origin, "steps in Python run in processes of their own all the same", "");
+fn is_sequential(lowered: &Lowered<'_>, specs: &[StepSpec], findings: &mut Findings) -> bool {
+    let Set { value: Some(mode), span: Some(span) } = &lowered.flow.mode else { return false };
+    if *mode == Mode::MultiThread && specs.iter().any(|spec| spec.python.is_some()) {
+        findings.warning(span, "steps in Python run in processes of their own all the same", "");
     }
-    *mode == dialect::Mode::Sequential
+    *mode == Mode::Sequential
 }
 
 /// What a pipeline is called: by itself, or else by its file without the ending.

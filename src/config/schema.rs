@@ -1,10 +1,12 @@
-//! The JSON Schema of a configuration file, for editors and other programs,
-//! from the tables that the check itself uses.
+//! The JSON Schema of a configuration file, for editors and other programs, made from the keys
+//! that the check itself uses.
 
 use serde_json::{Map, Value, json};
 
+use super::dialect::{ctapipe, native};
+use super::draft;
 use super::foreign::OWN;
-use crate::plan::model::{CTAPIPE, FLOW, Key, NATIVE, STEP, Shape};
+use crate::plan::keys::Key;
 use crate::stage::registry::{Class, Registry};
 
 /// The JSON Schema (draft 2020-12) of a configuration file that uses the
@@ -27,7 +29,7 @@ pub fn schema(registry: &Registry) -> Value {
         define(&name, class, &mut definitions);
     }
     let names: Vec<&str> = registry.classes().map(Class::name).collect();
-    let mut step = object(STEP, Map::new(), &["name", "class"]);
+    let mut step = object(&draft::keys(), Map::new(), &["name", "class"]);
     // A step with another module has a class in Python, which only the check can ask.
     step["if"] = json!({"properties": {"module": {"const": OWN}}});
     step["then"] = json!({"properties": {"class": {"enum": names}}, "allOf": parameters});
@@ -36,24 +38,24 @@ pub fn schema(registry: &Registry) -> Value {
     let limits = &mut step["properties"]["queue_limit"]["anyOf"];
     limits.as_array_mut().into_iter().for_each(|limits| limits.push(json!({"enum": [0, "0"]})));
     definitions.insert("step of ctapipe".to_owned(), step);
-    let mut native = object(NATIVE, sections.clone(), &["producer", "consumer"]);
+    let mut native = object(&native::keys(), sections.clone(), &["producer", "consumer"]);
     // Sections of classes in Python, which begin with a capital letter.
     native["patternProperties"] = json!({"^[A-Z]": {"type": "object"}});
     definitions.insert("native".to_owned(), native);
-    let mut flow = object(FLOW, Map::new(), &["producer_conf", "consumer_conf"]);
+    let mut flow = object(&ctapipe::flow_keys(), Map::new(), &["producer_conf", "consumer_conf"]);
     for key in ["producer_conf", "consumer_conf"] {
         flow["properties"][key]["$ref"] = reference("step of ctapipe")["$ref"].clone();
     }
     flow["properties"]["stagers_conf"]["items"] = reference("step of ctapipe");
     definitions.insert("flow".to_owned(), flow);
-    let mut ctapipe = object(CTAPIPE, sections, &[]);
+    let mut around = object(&ctapipe::keys(), sections, &[]);
     // Whose section it is, is not known; the first model has many.
-    ctapipe["additionalProperties"] = json!({"type": "object"});
+    around["additionalProperties"] = json!({"type": "object"});
     for key in ["Pipeline", "Flow"] {
-        ctapipe["properties"][key] = reference("flow");
+        around["properties"][key] = reference("flow");
     }
-    ctapipe["oneOf"] = json!([{"required": ["Pipeline"]}, {"required": ["Flow"]}]);
-    definitions.insert("ctapipe".to_owned(), ctapipe);
+    around["oneOf"] = json!([{"required": ["Pipeline"]}, {"required": ["Flow"]}]);
+    definitions.insert("ctapipe".to_owned(), around);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "drpipe pipeline",
@@ -84,19 +86,9 @@ fn escape(name: &str) -> String {
     escaped
 }
 
-/// An object with the keys of a table and some besides.
-fn object(keys: &[Key], mut properties: Map<String, Value>, required: &[&str]) -> Value {
-    for key in keys {
-        let mut schema = match key.shape {
-            Shape::Value(_) => key.schema(),
-            Shape::Step => reference("step"),
-            Shape::Steps => json!({"type": "array", "items": reference("step")}),
-        };
-        if let Some(schema) = schema.as_object_mut() {
-            schema.insert("description".to_owned(), json!(key.about));
-        }
-        properties.insert(key.name.to_owned(), schema);
-    }
+/// An object with these keys, and with some properties besides.
+fn object(keys: &[&'static Key], mut properties: Map<String, Value>, required: &[&str]) -> Value {
+    properties.extend(keys.iter().map(|key| (key.name.to_owned(), key.schema())));
     json!({
         "type": "object",
         "properties": properties,

@@ -4,20 +4,20 @@
 
 use serde_json::Value;
 
-use super::dialect::{Lowered, Spelling, unknown_key};
+use super::dialect::{Dialect, Lowered, native};
+use super::draft::Draft;
 use super::foreign::{Found, Sections};
-use super::steps::Draft;
+use super::read::unknown_key;
 use super::text::{Member, Node};
 use crate::base::nearest::nearest;
 use crate::plan::diagnostic::{did_you_mean, quote};
 use crate::plan::findings::Findings;
-use crate::plan::model;
-use crate::plan::spec::SourceSpan;
+use crate::plan::span::SourceSpan;
 use crate::stage::registry::{Class, Registry};
 
 /// What is known of who takes which section.
 pub(crate) struct Claims<'c> {
-    pub(crate) spelling: Spelling,
+    pub(crate) dialect: Dialect,
     pub(crate) registry: &'c Registry,
     /// For each step: its class, and whether that is in Python.
     steps: Vec<(String, bool)>,
@@ -35,10 +35,10 @@ impl<'c> Claims<'c> {
     pub(crate) fn new(
         drafts: &[Draft<'_>],
         found: &[Option<Found>],
-        spelling: Spelling,
+        dialect: Dialect,
         registry: &'c Registry,
     ) -> Self {
-        let text = |draft: &Draft<'_>, key| draft.text(key).unwrap_or_default().to_owned();
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
         let in_python =
             |found: &Option<Found>| matches!(found, Some(Found::Class(_) | Found::Unusable));
         let classes = found.iter().flatten().filter_map(|found| match found {
@@ -50,14 +50,10 @@ impl<'c> Claims<'c> {
             known.extend(class.sections.iter().map(|(name, keys)| (name.clone(), keys.clone())));
         }
         Self {
-            spelling,
+            dialect,
             registry,
-            steps: drafts
-                .iter()
-                .zip(found)
-                .map(|(d, f)| (text(d, "class"), in_python(f)))
-                .collect(),
-            names: drafts.iter().map(|draft| text(draft, "name")).collect(),
+            steps: drafts.iter().zip(found).map(|(d, f)| (text(d.class()), in_python(f))).collect(),
+            names: drafts.iter().map(|draft| text(draft.name())).collect(),
             known,
             configurable: classes.clone().any(|class| class.configurable),
             unsure: found.iter().any(|found| matches!(found, Some(Found::Unusable))),
@@ -66,43 +62,43 @@ impl<'c> Claims<'c> {
 
     /// Whether a step is of this class; it is an error if two of them are of different
     /// classes of the name, one of them built in.
-    fn is_of_step(&self, class: &str, origin: &SourceSpan, report: &mut Findings<'_>) -> bool {
+    fn is_of_step(&self, class: &str, origin: &SourceSpan, findings: &mut Findings) -> bool {
         let mut kinds = self.steps.iter().filter(|(name, _)| name == class).map(|(_, kind)| *kind);
         let Some(first) = kinds.next() else { return false };
         if kinds.any(|kind| kind != first) {
             let class = quote(class);
             let message = format!("there are two classes {class}: drpipe's own and one in Python");
-            report.error(origin, message, "give the parameters in the \"params\" of the steps");
+            findings.error(origin, message, "give the parameters in the \"params\" of the steps");
         }
         true
     }
 
     /// Says which sections nobody takes.
-    pub(crate) fn check_sections(&self, lowered: &Lowered<'_>, report: &mut Findings<'_>) {
+    pub(crate) fn check_sections(&self, lowered: &Lowered<'_>, findings: &mut Findings) {
         for section in &lowered.sections {
-            self.check_section(section, report);
+            self.check_section(section, findings);
         }
     }
 
-    fn check_section(&self, section: &Member, report: &mut Findings<'_>) {
+    fn check_section(&self, section: &Member, findings: &mut Findings) {
         let origin = SourceSpan::File(section.offset);
         let name = section.key.as_str();
-        if self.is_of_step(name, &origin, report) {
+        if self.is_of_step(name, &origin, findings) {
             return;
         }
         if self.configurable && self.known.contains_key(name) {
             for odd in odd(&self.known, name, &section.value.to_value()) {
                 let offset = section.value.offset_of(&odd.path[1..]).unwrap_or(section.offset);
-                report.warning(&SourceSpan::File(offset), odd.message, odd.hint);
+                findings.warning(&SourceSpan::File(offset), odd.message, odd.hint);
             }
         } else if self.registry.get(name).is_some() {
             let message = format!("no step is of class {}", quote(name));
-            report.warning(&origin, message, "its parameters are not used");
-        } else if self.spelling == Spelling::Ctapipe {
+            findings.warning(&origin, message, "its parameters are not used");
+        } else if self.dialect == Dialect::Ctapipe {
             let message = format!("nothing that is known here takes the section {}", quote(name));
-            report.warning(&origin, message, did_you_mean(nearest(name, self.classes())));
+            findings.warning(&origin, message, did_you_mean(nearest(name, self.classes())));
         } else if !self.unsure {
-            unknown_key(section, model::NATIVE, self.classes(), report);
+            unknown_key(section, &native::keys(), self.classes(), findings);
         }
     }
 
@@ -119,43 +115,43 @@ impl<'c> Claims<'c> {
         param: &str,
         lowered: &Lowered<'_>,
         origin: &SourceSpan,
-        report: &mut Findings<'_>,
+        findings: &mut Findings,
     ) {
-        if self.is_of_step(target, origin, report) {
+        if self.is_of_step(target, origin, findings) {
             return;
         }
         if let Some(params) = self.known.get(target).filter(|_| self.configurable) {
             if !params.iter().any(|name| name == param) && !is_name(param) {
                 let (message, hint) = unknown(target, param, params);
-                report.warning(origin, message, hint);
+                findings.warning(origin, message, hint);
             }
             for section in &lowered.sections {
                 if let Some(path) = inside(&section.value, &section.key, target, param) {
                     let message = format!("{} in the file wins over it", quote(&path));
-                    report.warning(origin, message, format!("set that: --{path}.{param}=..."));
+                    findings.warning(origin, message, format!("set that: --{path}.{param}=..."));
                 }
             }
             return;
         }
         if self.registry.get(target).is_some() {
-            report.error(origin, format!("no step is of class {}", quote(target)), "");
+            findings.error(origin, format!("no step is of class {}", quote(target)), "");
             return;
         }
         let near = nearest(target, self.names.iter().map(String::as_str).chain(self.classes()));
         let in_file = lowered.sections.iter().any(|section| section.key == target);
-        let theirs = self.spelling == Spelling::Ctapipe && self.configurable;
+        let theirs = self.dialect == Dialect::Ctapipe && self.configurable;
         if self.unsure || (theirs && in_file) {
             return;
         }
         let target = quote(target);
         if theirs && near.is_none() {
             let message = format!("nothing that is known here takes a parameter of {target}");
-            report.warning(origin, message, "");
+            findings.warning(origin, message, "");
             return;
         }
         let known = self.names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
         let message = format!("{target} is neither a step nor a class; the steps are {known}");
-        report.error(origin, message, did_you_mean(near));
+        findings.error(origin, message, did_you_mean(near));
     }
 }
 

@@ -1,92 +1,59 @@
-//! From the objects of a file to step specifications.
+//! From the steps of a file to the specifications that a plan is made of.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::dialect::{Lowered, Spelling, checked, is_top_level, unknown_key, wrong_value};
+use super::dialect::{Lowered, is_top_level, node_at};
+use super::draft::{Draft, drafts};
 use super::foreign;
 use super::foreign::{Describe, Found, InPython};
-use super::params::Params;
+use super::locate::Source;
 use super::sections::Claims;
 use super::settings::{PRODUCER, Setting};
 use super::text::Node;
 use crate::base::failure::Failure;
 use crate::base::nearest::nearest;
+use crate::plan::WorkerRange;
 use crate::plan::diagnostic::{did_you_mean, quote};
 use crate::plan::findings::Findings;
-use crate::plan::model;
-use crate::plan::model::STEP;
-use crate::plan::spec::{
-    BACKOFF, LOST_RETRIES, Link, QUEUE_BYTES, QUEUE_LIMIT, Role, SourceSpan, StepSpec, Workers,
-};
-use crate::stage::registry::{Class, Kind, Registry};
+use crate::plan::keys::{Options as _, Set, Tag};
+use crate::plan::model::StepOptions;
+use crate::plan::span::SourceSpan;
+use crate::plan::spec::{Link, Role, StepSpec};
+use crate::stage::registry::{Build, Class, Kind, Registry};
 
-/// A step with the settings of the command line.
-pub(crate) struct Draft<'d> {
-    pub(crate) role: Role,
-    node: &'d Node,
-    /// The valid ones.
-    fields: BTreeMap<&'static str, Field<'d>>,
-    pub(crate) params: Params<'d>,
+/// What the specifications are made from.
+pub(crate) struct Context<'c> {
+    pub(crate) source: &'c Source<'c>,
+    pub(crate) registry: &'c Registry,
+    pub(crate) settings: &'c [Setting],
 }
 
-/// The value of a key, and where it was given.
-struct Field<'d> {
-    value: Value,
-    origin: SourceSpan,
-    /// In the file, not on the command line.
-    node: Option<&'d Node>,
-}
-
-impl Draft<'_> {
-    pub(crate) fn text(&self, key: &str) -> Option<&str> {
-        self.value(key)?.as_str()
-    }
-
-    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
-        self.fields.get(key).map(|field| &field.value)
-    }
-
-    pub(crate) fn origin(&self, key: &str) -> SourceSpan {
-        self.fields
-            .get(key)
-            .map_or(SourceSpan::File(self.node.offset), |field| field.origin.clone())
-    }
-}
-
-/// The steps' specifications. The second value is whether they are incomplete,
-/// so that a check of the graph as a whole would only add to the noise.
+/// Returns the specifications of the steps, and whether they are incomplete, so that a check of
+/// the graph as a whole would only add to the noise.
 pub(crate) fn specs(
     lowered: &Lowered<'_>,
-    registry: &Registry,
-    settings: &[Setting],
+    context: &Context<'_>,
     describe: &mut Describe<'_>,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) -> (Vec<StepSpec>, bool) {
-    let mut drafts: Vec<Draft<'_>> =
-        lowered.steps.iter().map(|(role, node)| draft(*role, node, report)).collect();
-    for section in &lowered.sections {
-        for draft in drafts.iter_mut().filter(|d| d.text("class") == Some(&section.key)) {
-            draft.params.section(&section.value);
-        }
-    }
-    apply(settings, &mut drafts, report);
-    let found = foreign::describe(&mut drafts, lowered, registry, settings, describe, report);
-    let claims = Claims::new(&drafts, &found, lowered.spelling, registry);
-    claims.check_sections(lowered, report);
+    let Context { registry, settings, .. } = context;
+    let mut drafts = drafts(lowered, settings, findings);
+    let found = foreign::describe(&mut drafts, lowered, registry, settings, describe, findings);
+    let claims = Claims::new(&drafts, &found, lowered.dialect, registry);
+    claims.check_sections(lowered, findings);
     for (index, setting) in settings.iter().enumerate().filter(|(_, s)| !is_top_level(s)) {
         let target = setting.target.as_str();
-        if target != PRODUCER && drafts.iter().all(|draft| draft.text("name") != Some(target)) {
-            let origin = SourceSpan::Setting(index);
-            claims.check_setting(target, setting.param(), lowered, &origin, report);
+        if target != PRODUCER && drafts.iter().all(|draft| draft.name() != Some(target)) {
+            let span = SourceSpan::Setting(index);
+            claims.check_setting(target, setting.param(), lowered, &span, findings);
         }
     }
     let mut incomplete = lowered.incomplete;
     let mut specs = Vec::new();
     for (draft, found) in drafts.iter().zip(&found) {
-        match spec(draft, lowered.spelling, registry, found.as_ref(), report) {
+        match spec(draft, lowered, context, found.as_ref(), findings) {
             Some(spec) => specs.push(spec),
             None => incomplete = true,
         }
@@ -94,186 +61,103 @@ pub(crate) fn specs(
     (specs, incomplete)
 }
 
-fn draft<'d>(role: Role, node: &'d Node, report: &mut Findings<'_>) -> Draft<'d> {
-    let mut draft = Draft { role, node, fields: BTreeMap::new(), params: Params::default() };
-    let keys = checked(node, STEP, report, |member, report| {
-        unknown_key(member, STEP, [], report);
-    });
-    for (key, node) in keys {
-        if key.name == "params" {
-            draft.params.own(node);
-            continue;
-        }
-        let origin = SourceSpan::File(node.offset);
-        draft.fields.insert(key.name, Field { value: node.to_value(), origin, node: Some(node) });
-    }
-    draft
-}
-
-/// Puts the command line's settings over the file's.
-fn apply(settings: &[Setting], drafts: &mut [Draft<'_>], report: &mut Findings<'_>) {
-    for (index, setting) in settings.iter().enumerate().filter(|(_, s)| !is_top_level(s)) {
-        let target = setting.target.as_str();
-        if drafts.iter().any(|draft| draft.text("name") == Some(target)) {
-            for draft in drafts.iter_mut().filter(|draft| draft.text("name") == Some(target)) {
-                apply_to_step(setting, index, draft, report);
-            }
-            continue;
-        }
-        if target == PRODUCER {
-            for draft in drafts.iter_mut().filter(|draft| draft.role == Role::Producer) {
-                apply_to_step(setting, index, draft, report);
-            }
-            continue;
-        }
-        for draft in drafts.iter_mut().filter(|draft| draft.text("class") == Some(target)) {
-            draft.params.set(setting.param(), setting, index);
-        }
-    }
-}
-
-fn apply_to_step(
-    setting: &Setting,
-    index: usize,
-    draft: &mut Draft<'_>,
-    report: &mut Findings<'_>,
-) {
-    let origin = SourceSpan::Setting(index);
-    if let Some(param) = setting.key.strip_prefix("params.") {
-        draft.params.set(param, setting, index);
-        return;
-    }
-    let Some(key) = model::find(STEP, &setting.key) else {
-        draft.params.set(&setting.key, setting, index);
-        return;
-    };
-    if matches!(key.name, "name" | "params") {
-        let hint = if key.name == "params" {
-            "set one parameter at a time: STEP.params.name=value"
-        } else {
-            ""
-        };
-        report.error(&origin, format!("{} cannot be set", quote(key.name)), hint);
-        return;
-    }
-    let values = [setting.json(), setting.verbatim()];
-    match values.iter().find(|value| key.takes(value)) {
-        Some(value) => {
-            let field = Field { value: value.clone(), origin, node: None };
-            draft.fields.insert(key.name, field);
-        }
-        None => wrong_value(key, &values[0], &origin, report),
-    }
-}
-
 /// None if the step has no usable name.
 fn spec(
     draft: &Draft<'_>,
-    spelling: Spelling,
-    registry: &Registry,
+    lowered: &Lowered<'_>,
+    context: &Context<'_>,
     found: Option<&Found>,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) -> Option<StepSpec> {
-    let (class, python) = class(draft, registry, found, report);
+    let (class, python) = class(draft, context.registry, found, findings);
     let (params, build) = match class {
         Some(class) => {
-            let params = draft.params.check(class, python, draft.node.offset, report);
+            let params = draft.params.check(class, python, draft.node.offset, findings);
             (params.clone(), class.with_params(params))
         }
         None => (Value::Null, failing_build()),
     };
     let param_origins = draft.params.origins(&params, draft.node.offset);
     let usable = class.filter(|class| fits(class.kind(), draft.role));
-    let name = name(draft, report);
-    let (mut threads, mut processes) = workers(draft, report);
-    if python.is_some() {
-        let (min, max) = (threads.min + processes.min, threads.max + processes.max);
-        (threads, processes) = (Workers::exactly(0), Workers { min, max });
-    } else if class.is_some() {
-        foreign::without_effect(draft, spelling, report);
+    let name = name(draft, findings);
+    let options = options(draft, python.is_some(), findings);
+    if python.is_none() && class.is_some() {
+        foreign::without_effect(draft, lowered.dialect, findings);
     }
-    limits_need_processes(draft, threads, report);
-    without_effect(draft, report);
-    let spec = StepSpec {
-        name: name?,
-        class: draft.text("class").unwrap_or_default().to_owned(),
+    let name = name?;
+    unbounded(&options, findings);
+    let workers_key = if options.nb_thread.max > 0 { "nb_thread" } else { "nb_process" };
+    Some(StepSpec {
+        name,
+        class: draft.class().unwrap_or_default().to_owned(),
         role: draft.role,
         kind: usable.map_or(Kind::Stage, Class::kind),
         input: usable.and_then(Class::input),
         output: usable.and_then(Class::output),
         single: usable.is_some_and(Class::single),
         gathers: usable.is_some_and(Class::gathers),
-        threads,
-        processes,
-        timeout: draft.fields.get("timeout").and_then(|field| model::seconds(&field.value)),
-        memory_limit: draft
-            .fields
-            .get("memory_limit")
-            .and_then(|field| model::bytes(&field.value).flatten()),
-        queue_limit: queue_limit(draft, spelling, report),
-        queue_bytes: queue_bytes(draft, report),
-        next_steps: links(draft, "next_steps", report),
-        feedback: links(draft, "feedback", report),
-        on_error: draft
-            .fields
-            .get("on_error")
-            .and_then(|field| model::on_error(&field.value))
-            .unwrap_or_default(),
-        retries: draft
-            .fields
-            .get("retries")
-            .and_then(|field| model::number(&field.value))
-            .map_or(0, |retries| retries as u32),
-        lost_retries: draft
-            .fields
-            .get("lost_retries")
-            .and_then(|field| model::number(&field.value))
-            .map_or(LOST_RETRIES, |retries| retries as u32),
-        backoff: draft
-            .fields
-            .get("backoff")
-            .and_then(|field| model::seconds(&field.value))
-            .unwrap_or(BACKOFF),
+        options,
+        next_steps: links(draft, &draft.work.next_steps, context.source),
+        feedback: links(draft, &draft.work.feedback, context.source),
         params,
         build,
         python: python.map(|python| python.python.clone()),
         param_origins,
-        origin: draft.origin("name"),
-        workers_origin: draft.origin(if threads.max > 0 { "nb_thread" } else { "nb_process" }),
-    };
-    Some(spec)
+        origin: draft.span("name"),
+        workers_origin: draft.span(workers_key),
+    })
 }
 
 /// Stands for a class in error; a plan is never made of it.
-fn failing_build() -> crate::stage::registry::Build {
+fn failing_build() -> Build {
     Arc::new(|| Err(Failure::permanent("the configuration is in error")))
 }
 
-fn name(draft: &Draft<'_>, report: &mut Findings<'_>) -> Option<String> {
-    if draft.node.get("name").is_none() {
-        missing("name", draft, report);
+/// The options, with the numbers of workers that the step really gets.
+fn options(draft: &Draft<'_>, is_python: bool, findings: &mut Findings) -> StepOptions {
+    let mut options = draft.options.clone();
+    let (mut threads, mut processes) = workers(draft, findings);
+    if is_python {
+        let (min, max) = (threads.min + processes.min, threads.max + processes.max);
+        (threads, processes) = (WorkerRange::exactly(0), WorkerRange { min, max });
     }
-    draft.text("name").map(str::to_owned)
+    (options.nb_thread.value, options.nb_process.value) = (threads, processes);
+    limits_need_processes(&options, findings);
+    if draft.role == Role::Producer {
+        no_inputs(&options, findings);
+    }
+    options
 }
 
-fn missing(key: &str, draft: &Draft<'_>, report: &mut Findings<'_>) {
+fn name(draft: &Draft<'_>, findings: &mut Findings) -> Option<String> {
+    if draft.node.get("name").is_none() {
+        missing("name", draft, findings);
+    }
+    draft.name().map(str::to_owned)
+}
+
+fn missing(key: &str, draft: &Draft<'_>, findings: &mut Findings) {
     let message = format!("the key {} is missing", quote(key));
-    report.error(&SourceSpan::File(draft.node.offset), message, format!("add {}: ...", quote(key)));
+    findings.error(
+        &SourceSpan::File(draft.node.offset),
+        message,
+        format!("add {}: ...", quote(key)),
+    );
 }
 
 fn class<'r>(
     draft: &Draft<'_>,
     registry: &'r Registry,
     found: Option<&'r Found>,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) -> (Option<&'r Class>, Option<&'r InPython>) {
-    let Some(name) = draft.text("class") else {
+    let Some(name) = draft.class() else {
         if draft.node.get("class").is_none() {
-            missing("class", draft, report);
+            missing("class", draft, findings);
         }
         return (None, None);
     };
-    let origin = draft.origin("class");
+    let origin = draft.span("class");
     let fitting = || {
         let fitting = registry.classes().filter(|class| fits(class.kind(), draft.role));
         fitting.map(Class::name)
@@ -287,11 +171,11 @@ fn class<'r>(
             let known = list(fitting());
             let message = format!("unknown class {}; expected {known}", quote(name));
             let hint = match near {
-                _ if draft.text("module").is_some() => did_you_mean(near),
+                _ if draft.module().is_some() => did_you_mean(near),
                 Some(_) => did_you_mean(near),
                 None => "a class in Python also needs its \"module\"".to_owned(),
             };
-            report.error(&origin, message, hint);
+            findings.error(&origin, message, hint);
             return (None, None);
         }
     };
@@ -303,7 +187,7 @@ fn class<'r>(
             draft.role.as_str(),
             list(fitting())
         );
-        report.error(&origin, message, "");
+        findings.error(&origin, message, "");
     }
     (Some(class), python)
 }
@@ -325,115 +209,98 @@ fn fits(kind: Kind, role: Role) -> bool {
     }
 }
 
-/// The numbers of workers on threads and in processes.
-fn workers(draft: &Draft<'_>, report: &mut Findings<'_>) -> (Workers, Workers) {
-    let (none, one) = (Workers::exactly(0), Workers::exactly(1));
-    let given = |key: &str| draft.fields.get(key).and_then(|field| model::workers(&field.value));
-    for key in ["nb_thread", "nb_process"] {
-        if let Some(Workers { min, max }) = given(key).filter(|given| given.min > given.max) {
-            let message = format!("found a min of {min} above a max of {max}");
-            report.error(&draft.origin(key), message, "");
+/// Warns about queues without a limit.
+fn unbounded(options: &StepOptions, findings: &mut Findings) {
+    for (key, is_unbounded, span) in [
+        ("queue_limit", options.queue_limit.is_none(), &options.queue_limit.span),
+        ("queue_bytes", options.queue_bytes.is_none(), &options.queue_bytes.span),
+    ] {
+        if let (true, Some(span)) = (is_unbounded, span) {
+            let message = format!("{}: the queue has no limit, so memory may run out", quote(key));
+            findings.warning(span, message, "");
         }
     }
-    let (threads, processes) = match (given("nb_thread"), given("nb_process")) {
+}
+
+/// The numbers of workers on threads and in processes.
+fn workers(draft: &Draft<'_>, findings: &mut Findings) -> (WorkerRange, WorkerRange) {
+    let (none, one) = (WorkerRange::exactly(0), WorkerRange::exactly(1));
+    let StepOptions { nb_thread, nb_process, .. } = &draft.options;
+    for set in [nb_thread, nb_process] {
+        if let (Some(span), true) = (&set.span, set.min > set.max) {
+            let message = format!("found a min of {} above a max of {}", set.min, set.max);
+            findings.error(span, message, "");
+        }
+    }
+    let (threads, processes) = match (nb_thread.given(), nb_process.given()) {
         (None, None) => (one, none),
-        (threads, processes) => (threads.unwrap_or(none), processes.unwrap_or(none)),
+        (threads, processes) => {
+            (threads.copied().unwrap_or(none), processes.copied().unwrap_or(none))
+        }
     };
     if threads.max + processes.max == 0 {
-        let key = if draft.fields.contains_key("nb_thread") { "nb_thread" } else { "nb_process" };
+        let span = nb_thread.span.clone().unwrap_or_else(|| draft.span("nb_process"));
         let message = "found 0 workers; expected from 1 to 1000, on threads or in processes";
-        report.error(&draft.origin(key), message, "");
+        findings.error(&span, message, "");
         return (one, none);
     }
     (threads, processes)
 }
 
 /// A thread can neither be ended nor be told its share of the memory.
-fn limits_need_processes(draft: &Draft<'_>, threads: Workers, report: &mut Findings<'_>) {
-    let threads = threads.max;
-    for key in ["timeout", "memory_limit"] {
-        if let Some(field) = draft.fields.get(key).filter(|_| threads > 0) {
+fn limits_need_processes(options: &StepOptions, findings: &mut Findings) {
+    let threads = options.nb_thread.max;
+    for key in StepOptions::KEYS.iter().filter(|key| key.is(Tag::Processes) && threads > 0) {
+        if let Some(span) = options.span(key.name) {
             let message = format!(
                 "{} needs workers in processes, but {threads} of the step's workers are threads, \
                  which cannot be ended",
-                quote(key)
+                quote(key.name)
             );
-            report.error(&field.origin, message, "use \"nb_process\" instead of \"nb_thread\"");
+            findings.error(span, message, "use \"nb_process\" instead of \"nb_thread\"");
         }
     }
 }
 
-/// Keys that change nothing where they stand.
-fn without_effect(draft: &Draft<'_>, report: &mut Findings<'_>) {
-    if draft.role == Role::Producer {
-        for key in ["queue_limit", "queue_bytes", "timeout"] {
-            if let Some(field) = draft.fields.get(key) {
-                let message = format!("{} has no effect: a producer takes no messages", quote(key));
-                report.warning(&field.origin, message, "");
-            }
+/// Warns about keys that change nothing in a producer.
+fn no_inputs(options: &StepOptions, findings: &mut Findings) {
+    for key in StepOptions::KEYS.iter().filter(|key| key.is(Tag::Inputs)) {
+        if let Some(span) = options.span(key.name) {
+            let message =
+                format!("{} has no effect: a producer takes no messages", quote(key.name));
+            findings.warning(span, message, "");
         }
     }
 }
 
-fn queue_limit(draft: &Draft<'_>, spelling: Spelling, report: &mut Findings<'_>) -> Option<usize> {
-    let Some(field) = draft.fields.get("queue_limit") else { return Some(QUEUE_LIMIT) };
-    if model::is_zero(&field.value) {
-        // In the first model a queue takes one message more than its limit.
-        if let (Spelling::Native, Some(key)) = (spelling, model::find(STEP, "queue_limit")) {
-            wrong_value(key, &field.value, &field.origin, report);
-        }
-        return Some(1);
-    }
-    let limit = model::number(&field.value).map(|limit| limit as usize);
-    if limit.is_none() {
-        unbounded("queue_limit", field, report);
-    }
-    limit
-}
-
-fn queue_bytes(draft: &Draft<'_>, report: &mut Findings<'_>) -> Option<u64> {
-    let Some(field) = draft.fields.get("queue_bytes") else { return Some(QUEUE_BYTES) };
-    let limit = model::bytes(&field.value).flatten();
-    if limit.is_none() {
-        unbounded("queue_bytes", field, report);
-    }
-    limit
-}
-
-fn unbounded(key: &str, field: &Field<'_>, report: &mut Findings<'_>) {
-    let message = format!("{}: the queue has no limit, so memory may run out", quote(key));
-    report.warning(&field.origin, message, "");
-}
-
-/// The names of a list, or of a text with commas; blanks around them and empty
-/// ones are left out.
-fn links(draft: &Draft<'_>, key: &str, report: &Findings<'_>) -> Vec<Link> {
-    let Some(field) = draft.fields.get(key) else { return Vec::new() };
-    let items: Vec<(&Value, Option<&Node>)> = match &field.value {
-        Value::Array(names) => {
-            let nodes = field.node.map_or(&[][..], Node::items);
-            names.iter().enumerate().map(|(i, name)| (name, nodes.get(i))).collect()
-        }
-        text => vec![(text, field.node)],
+/// The names of other steps, each with its place in the text.
+fn links(draft: &Draft<'_>, names: &Set<Vec<String>>, source: &Source<'_>) -> Vec<Link> {
+    let Some(span) = &names.span else { return Vec::new() };
+    let Some(node) = node_at(draft.node, Some(span)) else {
+        let link = |name: &String| Link { name: name.clone(), origin: span.clone() };
+        return names.iter().map(link).collect();
     };
     let mut links = Vec::new();
-    for (value, node) in items {
-        let text = value.as_str().unwrap_or_default();
-        // Without escapes the text stands in the file as it is, after the quote.
-        let exact = node.map(|node| node.offset + 1).filter(|at| report.stands(*at, text));
-        let mut start = 0;
-        for part in text.split(',') {
-            let blanks = part.len() - part.trim_start().len();
-            let origin = match (exact, node) {
-                (Some(at), _) => SourceSpan::File(at + start + blanks),
-                (None, Some(node)) => SourceSpan::File(node.offset),
-                (None, None) => field.origin.clone(),
-            };
-            if !part.trim().is_empty() {
-                links.push(Link { name: part.trim().to_owned(), origin });
-            }
-            start += part.len() + 1;
-        }
+    for node in if node.items().is_empty() { std::slice::from_ref(node) } else { node.items() } {
+        links_in(node, source, &mut links);
     }
     links
+}
+
+/// The names in a text with commas between them; blanks around names and empty names are left
+/// out.
+fn links_in(node: &Node, source: &Source<'_>, links: &mut Vec<Link>) {
+    let value = node.to_value();
+    let text = value.as_str().unwrap_or_default();
+    // Without escapes the text stands in the file as it is, after the quote.
+    let exact = Some(node.offset + 1).filter(|at| source.has(*at, text));
+    let mut start = 0;
+    for part in text.split(',') {
+        let blanks = part.len() - part.trim_start().len();
+        let offset = exact.map_or(node.offset, |at| at + start + blanks);
+        if !part.trim().is_empty() {
+            links.push(Link { name: part.trim().to_owned(), origin: SourceSpan::File(offset) });
+        }
+        start += part.len() + 1;
+    }
 }

@@ -174,8 +174,8 @@ pub(crate) struct Bears {
 
 impl Bears {
     pub(crate) fn of(step: &Step) -> Self {
-        let deaths = step.processes == step.workers && step.kind != Kind::Producer;
-        Self { deaths, hangs: deaths && step.timeout.is_some() }
+        let deaths = step.processes() == step.workers() && step.kind != Kind::Producer;
+        Self { deaths, hangs: deaths && step.options.timeout.is_some() }
     }
 
     fn all(self, fate: Fate) -> bool {

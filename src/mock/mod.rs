@@ -127,7 +127,8 @@ impl Pipeline {
             step.class = if is_producer { PRODUCER } else { STAGE }.to_owned();
             step.params = json!({"faults": faults, "bears": Bears::of(step)});
             step.python = None;
-            step.backoff = step.backoff.min(LONGEST_BACKOFF);
+            let backoff = &mut step.options.backoff.value;
+            *backoff = (*backoff).min(LONGEST_BACKOFF);
             if let Some(class) = registry.get(&step.class) {
                 step.build = class.with_params(step.params.clone());
             }
@@ -214,7 +215,7 @@ fn follow(
             let fate = faults.fate(&step.name, Bears::of(step), &message);
             if !matches!(fate, Fate::Passes | Fate::IsSlow) {
                 fail(step, fate, &mut counts[place]);
-                return (step.on_error == OnError::Stop).then(|| step.name.clone());
+                return (*step.options.on_error == OnError::Stop).then(|| step.name.clone());
             }
             counts[place].done += 1;
         }
@@ -229,10 +230,10 @@ fn follow(
 fn fail(step: &Step, fate: Fate, counts: &mut Counts) {
     if fate != Fate::GoesAstray {
         let lost = matches!(fate, Fate::Aborts | Fate::Segfaults);
-        let more = if lost { step.lost_retries } else { 0 };
-        counts.retried += u64::from(step.retries) + u64::from(more);
+        let more = if lost { *step.options.lost_retries } else { 0 };
+        counts.retried += u64::from(*step.options.retries) + u64::from(more);
     }
-    match step.on_error {
+    match *step.options.on_error {
         OnError::Skip => counts.dropped += 1,
         OnError::Stop | OnError::Quarantine => counts.failed += 1,
     }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{JournalFile, Pipeline};
-use crate::plan::OnError;
 use crate::plan::assemble::assemble;
 use crate::plan::diagnostic::ConfigError;
-use crate::plan::spec::{Role, StepSpec, Workers};
+use crate::plan::spec::{Role, StepSpec};
+use crate::plan::{OnError, WorkerRange};
 use crate::stage::registry::{
     build_consumer, build_producer, build_stage, of_consumer, of_producer, of_stage,
 };
@@ -81,26 +81,27 @@ impl Builder {
     /// How many threads run the step; 1 if it is not said.
     #[must_use]
     pub fn threads(self, count: usize) -> Self {
-        self.last(|step| step.threads = Workers::exactly(count))
+        self.last(|step| step.options.nb_thread.value = WorkerRange::exactly(count))
     }
 
     /// Between `min` and `max` threads run the step: one more when messages keep
     /// waiting, one fewer when there has been nothing to do for a while.
     #[must_use]
     pub fn threads_between(self, min: usize, max: usize) -> Self {
-        self.last(|step| step.threads = Workers { min: min.clamp(1, max.max(1)), max })
+        let range = WorkerRange { min: min.clamp(1, max.max(1)), max };
+        self.last(|step| step.options.nb_thread.value = range)
     }
 
     /// The most messages in the step's queue; `None` is unbounded.
     #[must_use]
     pub fn queue_limit(self, messages: Option<usize>) -> Self {
-        self.last(|step| step.queue_limit = messages)
+        self.last(|step| step.options.queue_limit.value = messages)
     }
 
     /// The most bytes in the step's queue; `None` is unbounded.
     #[must_use]
     pub fn queue_bytes(self, bytes: Option<u64>) -> Self {
-        self.last(|step| step.queue_bytes = bytes)
+        self.last(|step| step.options.queue_bytes.value = bytes)
     }
 
     /// Adds a next step; the first is the default.
@@ -118,21 +119,23 @@ impl Builder {
     /// What is done with a message that failed.
     #[must_use]
     pub fn on_error(self, policy: OnError) -> Self {
-        self.last(|step| step.on_error = policy)
+        self.last(|step| step.options.on_error.value = policy)
     }
 
     /// How often a failed message is tried again, and the wait before the
     /// first retry, doubled before each further one.
     #[must_use]
     pub fn retries(self, count: u32, backoff: Duration) -> Self {
-        self.last(|step| (step.retries, step.backoff) = (count, backoff))
+        self.last(|step| {
+            (step.options.retries.value, step.options.backoff.value) = (count, backoff);
+        })
     }
 
     /// How often a message whose worker process died is tried again in another one, before
     /// [`Builder::retries`] count; 1 unless it is set.
     #[must_use]
     pub fn lost_retries(self, count: u32) -> Self {
-        self.last(|step| step.lost_retries = count)
+        self.last(|step| step.options.lost_retries.value = count)
     }
 
     /// Where failed inputs are kept.

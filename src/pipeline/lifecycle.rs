@@ -53,16 +53,16 @@ pub(crate) fn opened(
         name: Arc::clone(name),
         class: step.class.clone(),
         kind: step.kind,
-        workers: step.workers,
+        workers: step.workers(),
         next_steps: step
             .routes
             .iter()
             .map(|route| NextStep { name: Arc::clone(&names[route.to]), feedback: route.feedback })
             .collect(),
-        queue_limit: step.queue_limit,
-        queue_bytes: step.queue_bytes,
-        on_error: step.on_error,
-        retries: step.retries,
+        queue_limit: *step.options.queue_limit,
+        queue_bytes: *step.options.queue_bytes,
+        on_error: *step.options.on_error,
+        retries: *step.options.retries,
     });
     Opened {
         format: EVENTS_FORMAT,
@@ -71,13 +71,13 @@ pub(crate) fn opened(
         started: jiff::Timestamp::now().to_string(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         pid: std::process::id(),
-        pipeline: plan.name.clone().or(file).unwrap_or_else(program),
+        pipeline: plan.options.name.value.clone().or(file).unwrap_or_else(program),
         sequential,
         directory: std::env::current_dir().unwrap_or_default(),
         command,
         config: redact::configuration(plan.config.clone()),
         config_hash: plan.config_hash.clone(),
-        quarantine: plan.quarantine.clone(),
+        quarantine: plan.options.quarantine.value.clone(),
         journal,
         plan: steps.collect(),
         steps: names,

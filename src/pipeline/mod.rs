@@ -224,7 +224,7 @@ impl Pipeline {
 
     /// Keeps failed inputs under `directory`.
     pub fn set_quarantine(&mut self, directory: PathBuf) {
-        self.plan.quarantine = directory;
+        self.plan.options.quarantine.value = directory;
     }
 
     /// Gives the steps that end the pipeline their messages in the order in which they
@@ -234,7 +234,7 @@ impl Pipeline {
     /// that failed for good holds nothing up; one that is tried again does. What `finish`
     /// emits comes last. Without it, results come as they are ready.
     pub fn set_ordered(&mut self, ordered: bool) {
-        self.plan.ordered = ordered;
+        self.plan.options.ordered.value = ordered;
     }
 
     /// Makes every step take MessagePack, whatever the plan has chosen.
@@ -332,7 +332,7 @@ impl Pipeline {
             commander: commander.clone(),
             cancelled: Arc::clone(&cancelled),
             steps: plan.steps.iter().map(|step| step.name.clone()).collect(),
-            quarantine: plan.quarantine.join(&run),
+            quarantine: plan.options.quarantine.join(&run),
             taken: Arc::default(),
             stream: stream.clone(),
         };

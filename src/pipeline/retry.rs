@@ -11,7 +11,7 @@ use super::Pipeline;
 use crate::base::failure::{Failure, Result};
 use crate::base::nearest::nearest;
 use crate::message::{Codec, Payload};
-use crate::plan::{OnError, Plan, Route, Step};
+use crate::plan::{OnError, Plan, Route, Step, StepOptions};
 use crate::sinks::quarantine::{Contents, Retried, read_payload};
 use crate::stage::data::{ANY, Data};
 use crate::stage::registry::{Kind, build_producer};
@@ -44,15 +44,14 @@ impl Pipeline {
         self.plan.steps = steps(std::mem::take(&mut self.plan.steps), &targets, |first| Step {
             class: "Retry".into(),
             kind: Kind::Producer,
-            workers: 1,
-            processes: 0,
-            min_threads: 1,
-            min_processes: 0,
-            timeout: None,
-            memory_limit: None,
+            options: StepOptions {
+                queue_limit: first.options.queue_limit.clone(),
+                queue_bytes: first.options.queue_bytes.clone(),
+                lost_retries: first.options.lost_retries.clone(),
+                backoff: first.options.backoff.clone(),
+                ..StepOptions::default()
+            },
             params: serde_json::Value::Null,
-            retries: 0,
-            on_error: OnError::default(),
             build: build_producer(move || Replay {
                 inputs: Arc::clone(&replay.0),
                 next: 0,
@@ -91,8 +90,8 @@ fn steps(
     let kept = kept.map(|(index, mut step)| {
         step.routes = moved(&step.routes);
         // Under the policy `skip` an input that fails again would be in no quarantine.
-        if targets.contains(&index) && step.on_error == OnError::Skip {
-            step.on_error = OnError::Quarantine;
+        if targets.contains(&index) && *step.options.on_error == OnError::Skip {
+            step.options.on_error.value = OnError::Quarantine;
         }
         step
     });

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// Whether a finding forbids the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -113,7 +114,20 @@ impl From<Diagnostic> for ConfigError {
 
 /// A text in double quotes, with what would break a line escaped.
 pub(crate) fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    Value::from(text).to_string()
+}
+
+/// What a value looks like in a message: short values as they are.
+pub(crate) fn show(value: &Value) -> String {
+    match value {
+        Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::String(text) if text.chars().count() > 60 => {
+            format!("{}...", quote(&text.chars().take(60).collect::<String>()))
+        }
+        _ => value.to_string(),
+    }
 }
 
 /// Names in double quotes, with commas between them.

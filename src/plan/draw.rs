@@ -39,7 +39,7 @@ pub fn mermaid(plan: &Plan) -> String {
 
 /// What stands in a step's box.
 fn lines(step: &Step) -> [String; 3] {
-    let workers = match step.workers {
+    let workers = match step.workers() {
         1 => "1 worker".to_owned(),
         workers => format!("{workers} workers"),
     };

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::diagnostic::{did_you_mean, quote, quote_all};
 use super::findings::Findings;
-use super::spec::{Link, Role, SourceSpan, StepSpec};
+use super::span::SourceSpan;
+use super::spec::{Link, Role, StepSpec};
 use crate::base::nearest::nearest;
 
 /// An edge between two steps, by their numbers in the list.
@@ -32,16 +33,16 @@ pub(crate) fn edges(
     specs: &[StepSpec],
     loops: Loops,
     incomplete: bool,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) -> Vec<Edge> {
     let mut sound = !incomplete;
-    let names = names(specs, &mut sound, report);
+    let names = names(specs, &mut sound, findings);
     let listed = specs.iter().all(|spec| spec.next_steps.is_empty());
     let mut edges = Vec::new();
     for (from, spec) in specs.iter().enumerate() {
         if spec.next_steps.is_empty() && spec.role != Role::Consumer {
             if !listed && !incomplete {
-                no_next_steps(specs, from, report);
+                no_next_steps(specs, from, findings);
             }
             edges.extend(next_in_list(specs, from));
         }
@@ -52,20 +53,20 @@ pub(crate) fn edges(
                 let message = format!("the consumer {name} leads to itself, but it is the end");
                 let hint = "a step that feeds itself is one of the stagers: put it there, with \
                             \"feedback\", and a consumer behind it, such as one of class Discard";
-                report.error(&link.origin, message, hint);
+                findings.error(&link.origin, message, hint);
             } else if let Some(link) = spec.next_steps.first() {
                 let message = format!("the consumer {} has next steps", quote(&spec.name));
-                report.error(&link.origin, message, "it is the end: remove \"next_steps\"");
+                findings.error(&link.origin, message, "it is the end: remove \"next_steps\"");
             }
             continue;
         }
-        links(specs, from, &names, &mut edges, &mut sound, report);
-        feedback(specs, from, &mut edges, report);
+        links(specs, from, &names, &mut edges, &mut sound, findings);
+        feedback(specs, from, &mut edges, findings);
     }
-    undeclared_loops(specs, &mut edges, loops, report);
-    idle_feedback(specs, &edges, report);
+    undeclared_loops(specs, &mut edges, loops, findings);
+    idle_feedback(specs, &edges, findings);
     if sound {
-        reach(specs, &edges, report);
+        reach(specs, &edges, findings);
     }
     edges
 }
@@ -73,14 +74,14 @@ pub(crate) fn edges(
 fn names<'a>(
     specs: &'a [StepSpec],
     sound: &mut bool,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) -> HashMap<&'a str, usize> {
     let mut names = HashMap::new();
     for (index, spec) in specs.iter().enumerate() {
         if names.contains_key(spec.name.as_str()) {
             *sound = false;
             let message = format!("a second step has the name {}", quote(&spec.name));
-            report.error(&spec.origin, message, "give each step a name of its own");
+            findings.error(&spec.origin, message, "give each step a name of its own");
         } else {
             names.insert(spec.name.as_str(), index);
         }
@@ -94,7 +95,7 @@ fn next_in_list(specs: &[StepSpec], from: usize) -> Option<Edge> {
     Some(Edge { from, to, feedback: false, origin: specs[from].origin.clone() })
 }
 
-fn no_next_steps(specs: &[StepSpec], from: usize, report: &mut Findings<'_>) {
+fn no_next_steps(specs: &[StepSpec], from: usize, findings: &mut Findings) {
     let message =
         format!("step {} has no next steps, though other steps have", quote(&specs[from].name));
     let hint = match next_in_list(specs, from) {
@@ -104,7 +105,7 @@ fn no_next_steps(specs: &[StepSpec], from: usize, report: &mut Findings<'_>) {
         }
         None => "add \"next_steps\"".to_owned(),
     };
-    report.error(&specs[from].origin, message, hint);
+    findings.error(&specs[from].origin, message, hint);
 }
 
 fn links(
@@ -113,13 +114,13 @@ fn links(
     names: &HashMap<&str, usize>,
     edges: &mut Vec<Edge>,
     sound: &mut bool,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) {
     let mut given: Vec<&str> = Vec::new();
     for Link { name, origin } in &specs[from].next_steps {
         if given.contains(&name.as_str()) {
             let message = format!("the next step {} is there twice", quote(name));
-            report.error(origin, message, "remove one of them");
+            findings.error(origin, message, "remove one of them");
             continue;
         }
         given.push(name);
@@ -127,15 +128,14 @@ fn links(
         // one slip gives one error.
         let to = match names.get(name.as_str()) {
             Some(to) => Some(*to),
-            None => {
-                unknown_step(specs, name, origin, report).and_then(|near| names.get(near).copied())
-            }
+            None => unknown_step(specs, name, origin, findings)
+                .and_then(|near| names.get(near).copied()),
         };
         match to {
             None => *sound = false,
             Some(to) if specs[to].role == Role::Producer => {
                 let message = format!("the producer {} cannot be a next step", quote(name));
-                report.error(origin, message, "a producer takes no messages");
+                findings.error(origin, message, "a producer takes no messages");
             }
             Some(to) => edges.push(Edge { from, to, feedback: false, origin: origin.clone() }),
         }
@@ -146,16 +146,16 @@ fn unknown_step<'a>(
     specs: &'a [StepSpec],
     name: &str,
     origin: &SourceSpan,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) -> Option<&'a str> {
     let known = || specs.iter().filter(|spec| spec.role != Role::Producer).map(|s| s.name.as_str());
     let near = nearest(name, known());
     let message = format!("unknown step {}; the steps are {}", quote(name), quote_all(known()));
-    report.error(origin, message, did_you_mean(near));
+    findings.error(origin, message, did_you_mean(near));
     near
 }
 
-fn feedback(specs: &[StepSpec], from: usize, edges: &mut [Edge], report: &mut Findings<'_>) {
+fn feedback(specs: &[StepSpec], from: usize, edges: &mut [Edge], findings: &mut Findings) {
     let spec = &specs[from];
     for Link { name, origin } in &spec.feedback {
         let edge = edges.iter_mut().find(|edge| edge.from == from && specs[edge.to].name == *name);
@@ -171,7 +171,7 @@ fn feedback(specs: &[StepSpec], from: usize, edges: &mut [Edge], report: &mut Fi
             };
             let message =
                 format!("{} is not among the next steps of {}", quote(name), quote(&spec.name));
-            report.error(origin, message, hint);
+            findings.error(origin, message, hint);
         }
     }
 }
@@ -189,12 +189,7 @@ fn successors(count: usize, edges: &[Edge], all: bool) -> Vec<Vec<usize>> {
 
 /// A depth-first walk from the producers, without recursion: an edge that leads
 /// back to a step on the way to it closes a loop.
-fn undeclared_loops(
-    specs: &[StepSpec],
-    edges: &mut [Edge],
-    loops: Loops,
-    report: &mut Findings<'_>,
-) {
+fn undeclared_loops(specs: &[StepSpec], edges: &mut [Edge], loops: Loops, findings: &mut Findings) {
     let next = successors(specs.len(), edges, false);
     let mut seen = vec![false; specs.len()];
     let mut starts: Vec<usize> = (0..specs.len()).collect();
@@ -214,7 +209,7 @@ fn undeclared_loops(
             let to = edges[edge].to;
             if let Some(begin) = way.iter().position(|(step, _)| *step == to) {
                 let cycle: Vec<usize> = way[begin..].iter().map(|(step, _)| *step).collect();
-                undeclared_loop(specs, &cycle, &mut edges[edge], loops, report);
+                undeclared_loop(specs, &cycle, &mut edges[edge], loops, findings);
             } else if !seen[to] {
                 seen[to] = true;
                 way.push((to, 0));
@@ -228,7 +223,7 @@ fn undeclared_loop(
     cycle: &[usize],
     edge: &mut Edge,
     loops: Loops,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) {
     edge.feedback = true; // also in error, so that the walks that follow end
     let target = quote(&specs[edge.to].name);
@@ -238,18 +233,18 @@ fn undeclared_loop(
     match loops {
         Loops::Declared => {
             let hint = format!("if it is meant, add \"feedback\": [{target}] to the step {from}");
-            report.error(&edge.origin, message, hint);
+            findings.error(&edge.origin, message, hint);
         }
         Loops::Found => {
             let message =
                 format!("{message}; the edge from {from} to {target} is taken as feedback");
-            report.warning(&edge.origin, message, "");
+            findings.warning(&edge.origin, message, "");
         }
     }
 }
 
 /// Feedback that leads to a step from which no way comes back.
-fn idle_feedback(specs: &[StepSpec], edges: &[Edge], report: &mut Findings<'_>) {
+fn idle_feedback(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     let next = successors(specs.len(), edges, false);
     for edge in edges.iter().filter(|edge| edge.feedback) {
         if !walk(&[edge.to], &next, edges)[edge.from] {
@@ -261,7 +256,7 @@ fn idle_feedback(specs: &[StepSpec], edges: &[Edge], report: &mut Findings<'_>) 
                 quote(&specs[edge.to].name),
                 quote(&specs[edge.from].name),
             );
-            report.error(&edge.origin, message, "remove it from \"feedback\"");
+            findings.error(&edge.origin, message, "remove it from \"feedback\"");
         }
     }
 }
@@ -283,12 +278,12 @@ fn with_role(specs: &[StepSpec], role: Role) -> Vec<usize> {
 }
 
 /// Every step must be reached from a producer and must lead to the end.
-fn reach(specs: &[StepSpec], edges: &[Edge], report: &mut Findings<'_>) {
+fn reach(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     let producers = with_role(specs, Role::Producer);
     let consumers = with_role(specs, Role::Consumer);
     for (role, found) in [(Role::Producer, &producers), (Role::Consumer, &consumers)] {
         if found.is_empty() {
-            report.error(
+            findings.error(
                 &SourceSpan::Pipeline,
                 format!("there is no {}", role.as_str()),
                 "add one",
@@ -306,12 +301,12 @@ fn reach(specs: &[StepSpec], edges: &[Edge], report: &mut Findings<'_>) {
             let message = format!("no way leads from the producer to the step {name}");
             let hint =
                 format!("add {name} to the \"next_steps\" of a step before it, or remove it");
-            report.error(&spec.origin, message, hint);
+            findings.error(&spec.origin, message, hint);
         } else if !leads[step] {
             let message = format!("no way leads from the step {name} to the consumer");
             let ends = quote_all(consumers.iter().map(|step| specs[*step].name.as_str()));
             let hint = format!("add {ends} to the \"next_steps\" of a step after it");
-            report.error(&spec.origin, message, hint);
+            findings.error(&spec.origin, message, hint);
         }
     }
 }

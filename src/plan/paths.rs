@@ -1,11 +1,9 @@
-//! Where the steps of a plan read and write files, and what tells their products from
-//! another pipeline's.
+//! Where the steps of a plan read and write files.
 
 use std::path::{Path, PathBuf};
 
-use super::Step;
-use crate::base::fnv::fnv1a;
-use crate::stage::registry::{Kind, Registry};
+use super::step::Step;
+use crate::stage::registry::Registry;
 
 /// A directory or a file that a step names in a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +44,4 @@ pub(crate) fn declared(keyword: &str, steps: &[Step], registry: &Registry) -> Ve
         }
     }
     places
-}
-
-/// What is the same in every run of a pipeline, whatever its parameters are.
-pub(crate) fn identity(name: &str, steps: &[Step]) -> String {
-    let producers = steps.iter().filter(|step| step.kind == Kind::Producer);
-    let mut classes: Vec<&str> = producers.map(|step| step.class.as_str()).collect();
-    classes.sort_unstable();
-    format!("{:016x}", fnv1a(format!("{name}\n{}", classes.join("\n")).bytes()))
 }

@@ -15,7 +15,7 @@ pub(crate) fn check(
     specs: &[StepSpec],
     edges: &[Edge],
     registry: Option<&Registry>,
-    report: &mut Findings<'_>,
+    findings: &mut Findings,
 ) {
     let emitted = emitted(specs, edges);
     for edge in edges {
@@ -30,7 +30,7 @@ pub(crate) fn check(
                 quote(&to.name),
                 to.class
             );
-            report.error(&edge.origin, message, hint(output, input, registry));
+            findings.error(&edge.origin, message, hint(output, input, registry));
         }
     }
 }

@@ -215,7 +215,7 @@ impl Router {
         let mut workers = Vec::new();
         let steps = plan.steps.iter().enumerate().map(|(index, step)| {
             let first = workers.len();
-            workers.extend((0..step.workers).map(|number| {
+            workers.extend((0..step.workers()).map(|number| {
                 let state = if step.is_initial(number) { State::Starting } else { State::Spare };
                 Worker::new(index, number, state)
             }));
@@ -225,18 +225,18 @@ impl Router {
                 is_producer: step.kind == crate::stage::registry::Kind::Producer,
                 in_python: step.python.is_some(),
                 routes: step.routes.clone(),
-                on_error: step.on_error,
-                retries: step.retries,
-                lost_retries: step.lost_retries,
-                backoff: step.backoff,
+                on_error: *step.options.on_error,
+                retries: *step.options.retries,
+                lost_retries: *step.options.lost_retries,
+                backoff: *step.options.backoff,
                 workers: (first..workers.len()).collect(),
-                least: step.min_threads + step.min_processes,
-                most: step.workers,
+                least: step.min_workers(),
+                most: step.workers(),
                 staff: None,
                 single: step.single,
                 paused: false,
                 sent: vec![0; step.routes.len()],
-                queue: Queue::new(step.queue_limit, step.queue_bytes),
+                queue: Queue::new(*step.options.queue_limit, *step.options.queue_bytes),
                 waiting: VecDeque::new(),
                 counts: Counts::default(),
                 requeued: 0,
@@ -274,7 +274,7 @@ impl Router {
             consecutive_producer_failures: 0,
             producer_failure: None,
             items: None,
-            ordered: plan.ordered.then(|| Ordered::new(plan)),
+            ordered: plan.options.ordered.then(|| Ordered::new(plan)),
             marks: None,
         }
     }

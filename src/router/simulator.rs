@@ -15,7 +15,7 @@ use crate::event::Cause;
 use crate::message::batch::Output;
 use crate::message::output::OutputBuffer;
 use crate::message::{ItemKey, Message, Payload};
-use crate::plan::Step as PlanStep;
+use crate::plan::{PipelineOptions, Step as PlanStep, StepOptions, WorkerRange};
 use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::stage::Next;
 use crate::stage::registry::Kind;
@@ -165,25 +165,22 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         };
         let policies = [OnError::Quarantine, OnError::Quarantine, OnError::Skip, OnError::Stop];
         let workers = if index == 0 { 1 } else { rng.random_range(1..5) };
+        let mut options = StepOptions::default();
+        options.nb_thread.value = WorkerRange { min: rng.random_range(1..=workers), max: workers };
+        options.queue_limit.value = Some([1, 1, 2, 5, 100][rng.random_range(0..5)]);
+        options.queue_bytes.value = [Some(64), Some(100_000), None][rng.random_range(0..3)];
+        options.on_error.value = policies[rng.random_range(0..policies.len())];
+        options.retries.value = rng.random_range(0..3);
+        options.lost_retries.value = rng.random_range(0..3);
+        options.backoff.value = Duration::from_millis(rng.random_range(0..50));
         PlanStep {
             single: false,
             name: format!("S{index}"),
             class: "Simulated".into(),
             kind,
-            workers,
-            processes: 0,
-            min_threads: rng.random_range(1..=workers),
-            min_processes: 0,
-            timeout: None,
-            memory_limit: None,
+            options,
             params: serde_json::Value::Null,
-            queue_limit: Some([1, 1, 2, 5, 100][rng.random_range(0..5)]),
-            queue_bytes: [Some(64), Some(100_000), None][rng.random_range(0..3)],
             routes,
-            on_error: policies[rng.random_range(0..policies.len())],
-            retries: rng.random_range(0..3),
-            lost_retries: rng.random_range(0..3),
-            backoff: Duration::from_millis(rng.random_range(0..50)),
             gathers: index > 0 && rng.random_ratio(1, 4),
             codec: crate::message::Codec::default(),
             takes_objects: false,
@@ -197,12 +194,9 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         identity: String::new(),
         reads: Vec::new(),
         writes: Vec::new(),
-        name: None,
-        ordered: false,
+        options: PipelineOptions::default(),
         config: serde_json::Value::Null,
         steps: steps.collect(),
-        quarantine: "q".into(),
-        monitor: None,
         config_hash: String::new(),
         work_hash: String::new(),
     }
@@ -212,7 +206,7 @@ impl Simulator {
     fn new(seed: u64, faults: Faults) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut plan = random_plan(&mut rng);
-        plan.ordered = faults.ordered;
+        plan.options.ordered.value = faults.ordered;
         let batching = if faults.one_by_one { Batching::OneByOne } else { Batching::Adaptive };
         let mut router = Router::new(&plan, batching);
         router.track_items(&plan);
@@ -605,11 +599,15 @@ impl Simulator {
     fn check_attempts(&self, failed_input: &FailedInput) {
         let step = self.plan.index(&failed_input.step).expect("the step of a failed_input");
         let step = &self.plan.steps[step];
-        let most = 1 + step.retries + step.lost_retries.max(1);
+        let options = &step.options;
+        let most = 1 + *options.retries + (*options.lost_retries).max(1);
         assert!((1..=most).contains(&failed_input.attempt), "{failed_input:?}");
         let deaths_only = self.faults.failures + self.faults.stops + self.faults.steering == 0;
         if deaths_only && self.router.abandoned.is_none() && failed_input.cause != Cause::Late {
-            assert!(failed_input.attempt > step.retries, "given up too early: {failed_input:?}");
+            assert!(
+                failed_input.attempt > *options.retries,
+                "given up too early: {failed_input:?}"
+            );
         }
     }
 
@@ -792,7 +790,7 @@ impl Simulator {
         for (index, step) in self.router.steps.iter().enumerate() {
             let routes = self.plan.steps.iter().flat_map(|step| &step.routes);
             let on_loop = routes.clone().any(|route| route.to == index && route.feedback);
-            let limit = self.plan.steps[index].queue_limit.unwrap_or(usize::MAX);
+            let limit = self.plan.steps[index].options.queue_limit.unwrap_or(usize::MAX);
             let is_end = self.faults.ordered && self.plan.steps[index].routes.is_empty();
             if !on_loop && !is_end {
                 assert!(step.queue.high_water() <= limit, "I3: a queue beyond its limit");

@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::strict::closed;
 use crate::base::nearest::nearest;
-use crate::config::dialect::show;
-use crate::plan::diagnostic::{did_you_mean, quote};
+use crate::plan::diagnostic::{did_you_mean, quote, show};
 
 /// What is wrong with one value.
 #[derive(Debug)]
@@ -19,6 +18,13 @@ pub(crate) struct Fault {
     pub(crate) hint: String,
     /// If the last key of the path is unknown: the names that are known there.
     pub(crate) known: Option<Vec<String>>,
+}
+
+impl Fault {
+    /// A fault of which only the path is known.
+    pub(crate) fn at(path: Vec<String>) -> Self {
+        Self { path, message: String::new(), hint: String::new(), known: None }
+    }
 }
 
 /// All that is wrong with an object of parameters.

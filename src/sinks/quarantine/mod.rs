@@ -148,7 +148,7 @@ impl QuarantineWriter {
             .iter()
             .filter_map(|step| Some((step.name.clone(), (step.input?, step.codec))));
         let place = QuarantineDirectory {
-            directory: plan.quarantine.join(run),
+            directory: plan.options.quarantine.join(run),
             run: run.to_owned(),
             config_hash: plan.config_hash.clone(),
             inputs: Arc::new(inputs.collect()),

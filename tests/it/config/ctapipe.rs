@@ -36,15 +36,15 @@ pub const ROUTED: &str = r#"{
 fn ctapipe_examples_are_accepted_as_they_stand() {
     let (plan, warnings) = good(LISTED);
     assert_eq!(names(&plan), ["NUMBERS", "PASS", "PRINT", "WRITE"]);
-    assert_eq!(plan.steps[1].workers, 2);
+    assert_eq!(plan.steps[1].workers(), 2);
     assert!(warnings.is_empty(), "{warnings:?}");
-    assert_eq!(plan.monitor, None, "an address alone shows nothing");
+    assert_eq!(*plan.options.monitor, None, "an address alone shows nothing");
 }
 
 #[test]
 fn the_gui_is_honored() {
     let with = |keys: &str| LISTED.replace("\"gui_address\": \"localhost:5565\"", keys);
-    let shown = |keys: &str| good(&with(keys)).0.monitor;
+    let shown = |keys: &str| good(&with(keys)).0.options.monitor.value;
     assert_eq!(shown(r#""gui": true"#).as_deref(), Some("localhost:5565"));
     let address = r#""gui": true, "gui_address": "tcp://localhost:9000""#;
     assert_eq!(shown(address).as_deref(), Some("tcp://localhost:9000"));
@@ -54,7 +54,7 @@ fn the_gui_is_honored() {
     says(&found, &at(&text, "\"yes\""), &["error: Flow.gui", "true or false"]);
     says(&found, &at(&text, "\"localhost:high\""), &["error: Flow.gui_address", "host:port"]);
     let native = r#"{"monitor": "8080", "producer": {"name": "N", "class": "Count"}, "consumer": {"name": "S", "class": "Sum"}}"#;
-    assert_eq!(good(native).0.monitor.as_deref(), Some("8080"));
+    assert_eq!(good(native).0.options.monitor.value.as_deref(), Some("8080"));
 }
 
 #[test]
@@ -63,8 +63,8 @@ fn ctapipe_loops_are_found() {
     assert_eq!(names(&plan), ["NUMBERS", "A", "B", "SUM"]);
     assert_eq!(plan.next_steps(2), ["SUM", "A"]);
     assert!(plan.steps[2].routes[1].feedback);
-    assert_eq!((plan.steps[1].workers, plan.steps[1].queue_limit), (2, None));
-    assert_eq!(plan.steps[2].queue_limit, Some(100));
+    assert_eq!((plan.steps[1].workers(), *plan.steps[1].options.queue_limit), (2, None));
+    assert_eq!(*plan.steps[2].options.queue_limit, Some(100));
     says(&warnings, &at(ROUTED, "-1,"), &["no limit"]);
     says(&warnings, &at(ROUTED, "A\" }\n"), &["A -> B -> A form a loop", "taken as feedback"]);
     assert_eq!(warnings.len(), 2, "{warnings:?}");
@@ -107,7 +107,7 @@ fn ctapipe_nb_thread_zero_is_an_error() {
 #[test]
 fn ctapipe_queue_limit_as_string_is_a_number() {
     let (plan, _) = good(&ROUTED.replace("\"queue_limit\": -1", "\"queue_limit\": \"10\""));
-    assert_eq!(plan.steps[1].queue_limit, Some(10));
+    assert_eq!(*plan.steps[1].options.queue_limit, Some(10));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_queue_limit_of_0_is_1_in_the_first_model_only() {
         |limit: &str| LISTED.replace("\"Print\"", &format!("\"Print\", \"queue_limit\": {limit}"));
     for limit in ["0", "\"0\""] {
         let (plan, warnings) = good(&at_print(limit));
-        assert_eq!(plan.steps[2].queue_limit, Some(1));
+        assert_eq!(*plan.steps[2].options.queue_limit, Some(1));
         assert!(warnings.is_empty(), "{warnings:?}");
     }
     one(

@@ -12,10 +12,13 @@ fn a_good_file_has_a_plan_with_the_defaults() {
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(names(&plan), ["IN", "A", "OUT"]);
     let step = &plan.steps[1];
-    assert_eq!((step.workers, step.queue_limit, step.queue_bytes), (1, Some(100), Some(256 << 20)));
-    assert_eq!((step.on_error, step.retries), (OnError::Quarantine, 0));
-    assert_eq!(step.backoff, Duration::from_millis(100));
-    assert_eq!(plan.quarantine.to_str(), Some("quarantine"));
+    assert_eq!(
+        (step.workers(), *step.options.queue_limit, *step.options.queue_bytes),
+        (1, Some(100), Some(256 << 20))
+    );
+    assert_eq!((*step.options.on_error, *step.options.retries), (OnError::Quarantine, 0));
+    assert_eq!(*step.options.backoff, Duration::from_millis(100));
+    assert_eq!(plan.options.quarantine.to_str(), Some("quarantine"));
     assert_eq!(plan.next_steps(1), ["OUT"]);
     assert_eq!(plan.config_hash.len(), 16);
 }
@@ -29,9 +32,12 @@ fn every_key_is_read() {
     let (plan, warnings) = good(&text);
     assert!(warnings.is_empty(), "{warnings:?}");
     let step = &plan.steps[1];
-    assert_eq!((step.workers, step.queue_limit, step.queue_bytes), (3, Some(10), Some(2 << 20)));
-    assert_eq!((step.on_error, step.retries), (OnError::Skip, 2));
-    assert_eq!(step.backoff, Duration::from_millis(1500));
+    assert_eq!(
+        (step.workers(), *step.options.queue_limit, *step.options.queue_bytes),
+        (3, Some(10), Some(2 << 20))
+    );
+    assert_eq!((*step.options.on_error, *step.options.retries), (OnError::Skip, 2));
+    assert_eq!(*step.options.backoff, Duration::from_millis(1500));
 }
 
 #[test]
@@ -77,7 +83,10 @@ fn limits_of_time_and_memory_need_processes() {
     }
     let text = with_key(r#""nb_process": 2, "timeout": 5, "memory_limit": "1 GiB""#);
     let (plan, warnings) = good(&text);
-    assert_eq!((plan.steps[1].processes, plan.steps[1].memory_limit), (2, Some(1 << 30)));
+    assert_eq!(
+        (plan.steps[1].processes(), *plan.steps[1].options.memory_limit),
+        (2, Some(1 << 30))
+    );
     assert!(warnings.is_empty(), "{warnings:?}");
 }
 
@@ -161,7 +170,7 @@ fn what_has_no_effect_is_a_warning() {
 #[test]
 fn queue_limit_as_string_is_a_number() {
     let (plan, _) = good(&with_key(r#""queue_limit": "10""#));
-    assert_eq!(plan.steps[1].queue_limit, Some(10));
+    assert_eq!(*plan.steps[1].options.queue_limit, Some(10));
 }
 
 #[test]

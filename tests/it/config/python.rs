@@ -60,7 +60,7 @@ fn all_workers_of_a_step_in_python_are_processes() {
     let text = with_stagers(&GAIN.replace('}', r#", "nb_process": 2, "timeout": 5}"#));
     let loaded = check_with(&text, &[], &mut describe).unwrap();
     let step = &loaded.plan.steps[1];
-    assert_eq!((step.workers, step.processes, step.min_processes), (5, 5, 5));
+    assert_eq!((step.workers(), step.processes(), step.min_workers()), (5, 5, 5));
     assert_eq!(step.python.as_ref().unwrap().module, "lab");
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert!(loaded.plan.steps[0].python.is_none());

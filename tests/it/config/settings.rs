@@ -20,9 +20,9 @@ fn settings_beat_the_file_and_later_ones_earlier_ones() {
     ];
     let (plan, warnings) = good_with(&text(), &settings);
     assert!(warnings.is_empty(), "{warnings:?}");
-    assert_eq!(plan.steps[1].workers, 5);
-    assert_eq!(plan.steps[2].queue_bytes, Some(2 << 20));
-    assert_eq!(plan.quarantine.to_str(), Some("bad"));
+    assert_eq!(plan.steps[1].workers(), 5);
+    assert_eq!(*plan.steps[2].options.queue_bytes, Some(2 << 20));
+    assert_eq!(plan.options.quarantine.to_str(), Some("bad"));
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn errors_name_the_setting() {
 fn a_step_may_go_from_threads_to_processes() {
     let (plan, _) = good_with(&text(), &["A.nb_thread=0", "A.nb_process=4", "A.timeout=0.5"]);
     let step = &plan.steps[1];
-    assert_eq!((step.workers, step.processes), (4, 4));
-    assert_eq!(step.timeout, Some(std::time::Duration::from_millis(500)));
+    assert_eq!((step.workers(), step.processes()), (4, 4));
+    assert_eq!(*step.options.timeout, Some(std::time::Duration::from_millis(500)));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_setting_beats_ctapipes_number_of_processes() {
         .replace("\"stagers\"", "\"stagers_conf\"")
         .replace("\"consumer\"", "\"consumer_conf\"");
     let (plan, _) = good_with(&text, &["A.nb_process=7"]);
-    assert_eq!((plan.steps[1].workers, plan.steps[1].processes), (7, 7));
+    assert_eq!((plan.steps[1].workers(), plan.steps[1].processes()), (7, 7));
 }
 
 #[test]
@@ -91,10 +91,10 @@ fn keys_of_the_pipeline_are_set_with_values_of_their_kind() {
     let settings = ["ordered=true", "monitor=8080", "quarantine=5", "name=mine", "version=1"];
     let (plan, warnings) = good_with(&text(), &settings);
     assert!(warnings.is_empty(), "{warnings:?}");
-    assert!(plan.ordered);
-    assert_eq!(plan.monitor.as_deref(), Some("8080"));
-    assert_eq!(plan.quarantine.to_str(), Some("5"));
-    assert!(!good_with(&text(), &["ordered=true", "ordered=false"]).0.ordered);
+    assert!(*plan.options.ordered);
+    assert_eq!(plan.options.monitor.as_deref(), Some("8080"));
+    assert_eq!(plan.options.quarantine.to_str(), Some("5"));
+    assert!(!good_with(&text(), &["ordered=true", "ordered=false"]).0.options.ordered.value);
     for (setting, part) in [
         ("ordered=yes", "expected true or false"),
         ("version=2", "the only version there is"),
@@ -107,7 +107,7 @@ fn keys_of_the_pipeline_are_set_with_values_of_their_kind() {
 #[test]
 fn whole_numbers_may_be_written_with_an_exponent() {
     let (plan, _) = good_with(&text(), &["A.passes=1e1", "A.nb_thread=1e0", "IN.last=1e3"]);
-    assert_eq!(plan.steps[1].workers, 1);
+    assert_eq!(plan.steps[1].workers(), 1);
     let same = text().replacen("\"Count\"", "\"Count\", \"params\": {\"last\": 1000.0}", 1);
     let hash = |text: &str, settings: &[&str]| good_with(text, settings).0.work_hash;
     assert_eq!(hash(&text(), &["IN.last=1000"]), hash(&same, &[]));
@@ -137,5 +137,5 @@ fn paths_in_parameters_may_begin_in_the_home_directory() {
     assert_eq!(hash(&writer("~/out.txt"), &[]), expected);
     assert_eq!(hash(&writer("out.txt"), &["W.filename=~/out.txt"]), expected);
     let (plan, _) = good_with(&text(), &["quarantine=~/bad"]);
-    assert_eq!(plan.quarantine, std::path::Path::new(&home).join("bad"));
+    assert_eq!(*plan.options.quarantine, std::path::Path::new(&home).join("bad"));
 }

@@ -1,0 +1,115 @@
+//! One step of a plan.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::model::StepOptions;
+use crate::message::Codec;
+use crate::stage::registry::{Build, Kind};
+
+/// An edge of the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The index of the step that it leads to.
+    pub to: usize,
+    /// Whether it closes a loop: such an edge is exempt from the limit of the
+    /// queue that it leads to, so that a full loop cannot stand still.
+    pub feedback: bool,
+}
+
+/// Where a class written in Python is found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Python {
+    /// The interpreter.
+    pub interpreter: PathBuf,
+    /// The module that has the class.
+    pub module: String,
+    /// Directories that modules are looked for in before all others.
+    pub paths: Vec<PathBuf>,
+    /// The whole configuration where the class takes it, else null: `sections` of classes,
+    /// the `rest` of the file, and the command line's `settings` of classes.
+    pub configuration: Value,
+}
+
+/// One step of the plan.
+#[derive(Clone)]
+pub struct Step {
+    /// Its name, unique in the plan.
+    pub name: String,
+    /// The name of its class.
+    pub class: String,
+    /// The kind of its class.
+    pub kind: Kind,
+    /// How it runs. The numbers of workers are those that it really gets: a class that runs on
+    /// one worker has one, and a class in Python has processes only.
+    pub options: StepOptions,
+    /// Where its output goes; the first is the default.
+    pub routes: Vec<Route>,
+    /// The parameters of its class; null where a program made the step.
+    pub(crate) params: Value,
+    /// Whether it emits in `finish` what it has kept of its messages.
+    pub gathers: bool,
+    /// Whether it can have one worker only.
+    pub single: bool,
+    /// Makes its instances.
+    pub(crate) build: Build,
+    /// The name of the type of its input; none for a producer.
+    pub input: Option<&'static str>,
+    /// How its input is serialized.
+    pub codec: Codec,
+    /// Whether steps in Python may send it whatever pickle takes.
+    pub(crate) takes_objects: bool,
+    /// Where its class is found if that is written in Python: then all of its
+    /// workers are processes.
+    pub python: Option<Python>,
+}
+
+impl Step {
+    /// The most workers, threads and processes together: 1 or more. Those in processes have
+    /// the highest numbers.
+    pub fn workers(&self) -> usize {
+        self.options.nb_thread.max + self.processes()
+    }
+
+    /// The most workers in processes.
+    pub fn processes(&self) -> usize {
+        self.options.nb_process.max
+    }
+
+    /// The number of workers at the start, and while there is little to do.
+    pub fn min_workers(&self) -> usize {
+        self.options.nb_thread.min + self.options.nb_process.min
+    }
+
+    /// Whether only a process can do the step's work: in Python, or within limits.
+    pub(crate) fn needs_processes(&self) -> bool {
+        self.python.is_some()
+            || self.options.timeout.is_some()
+            || self.options.memory_limit.is_some()
+    }
+
+    /// Whether the worker of this number within the step is a process.
+    pub fn is_process(&self, worker: usize) -> bool {
+        self.processes() > 0 && worker >= self.options.nb_thread.max
+    }
+
+    /// Whether the worker of this number is there from the start.
+    pub fn is_initial(&self, worker: usize) -> bool {
+        match worker.checked_sub(self.options.nb_thread.max) {
+            Some(process) => process < self.options.nb_process.min,
+            None => worker < self.options.nb_thread.min,
+        }
+    }
+
+    /// How long the messages that a worker has in hand may take together, where each is very
+    /// short. A worker in Python gets more at once: what a delivery costs it is many times
+    /// what it costs a worker in Rust.
+    pub fn batch_ahead(&self) -> Duration {
+        match self.python {
+            Some(_) => Duration::from_millis(3),
+            None => Duration::from_micros(200),
+        }
+    }
+}
