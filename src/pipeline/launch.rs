@@ -77,9 +77,9 @@ impl Launcher<'_> {
             class: step.class.clone(),
             params: step.params.clone(),
             directory: directory.to_owned(),
-            memory_limit: step.memory_limit,
+            memory_limit: *step.options.memory_limit,
         };
-        let limits = Limits { timeout: step.timeout, memory: step.memory_limit };
+        let limits = Limits { timeout: *step.options.timeout, memory: *step.options.memory_limit };
         let assignment = serde_json::to_vec(&assignment)?;
         Ok(NewWorker { place, step: name, number, launch, assignment, limits })
     }

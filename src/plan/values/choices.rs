@@ -1,0 +1,75 @@
+//! Values that are one of a few.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::numbers::number;
+use crate::base::nearest::nearest;
+use crate::plan::diagnostic::did_you_mean;
+use crate::plan::keys::Form;
+
+/// What is done with a message that failed and is not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The run is stopped; its exit code is 3.
+    Stop,
+    /// The message is dropped, with a line in the log.
+    Skip,
+    /// The message is kept in quarantine, with the reason.
+    #[default]
+    Quarantine,
+}
+
+/// The version of the format.
+pub(crate) struct Version;
+
+impl Form for Version {
+    type Value = u64;
+    const EXPECTED: &'static str = "1, the only version there is";
+
+    fn schema() -> Value {
+        json!({"const": 1})
+    }
+
+    fn read(json: &Value) -> Option<u64> {
+        number(json)
+    }
+}
+
+/// Yes or no.
+pub(crate) struct Flag;
+
+impl Form for Flag {
+    type Value = bool;
+    const EXPECTED: &'static str = "true or false";
+
+    fn schema() -> Value {
+        json!({"type": "boolean"})
+    }
+
+    fn read(json: &Value) -> Option<bool> {
+        json.as_bool()
+    }
+}
+
+/// A policy about failures.
+pub(crate) struct Policy;
+
+impl Form for Policy {
+    type Value = OnError;
+    const EXPECTED: &'static str = "\"stop\", \"skip\" or \"quarantine\"";
+
+    fn schema() -> Value {
+        json!({"enum": ["stop", "skip", "quarantine"]})
+    }
+
+    fn read(json: &Value) -> Option<OnError> {
+        OnError::deserialize(json).ok()
+    }
+
+    fn hint(found: &Value) -> String {
+        let near = found.as_str().and_then(|text| nearest(text, ["stop", "skip", "quarantine"]));
+        did_you_mean(near)
+    }
+}
