@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from drpipe import Frame
+from drpipe.api.decoding import decoder
 from drpipe.api.header import Header
 from drpipe.protocol.failures import CodecError
-from drpipe.protocol.values import Decoder, Encoder
+from drpipe.protocol.values import Encoder
 
 fits = pytest.importorskip("astropy.io.fits")
 units = pytest.importorskip("astropy.units")
@@ -110,7 +111,7 @@ def test_mask_and_uncertainty_are_kept_or_refused():
     made = Frame.from_ccddata(ccd, "n1")
     assert list(made.data.mask.ravel()) == [False] * 5 + [True]
     header, buffers = Encoder(True).encode(made)
-    received = Decoder().decode(header, buffers)
+    received = decoder().decode(header, buffers)
     assert type(received) is Frame and type(received.uncertainty) is nddata.StdDevUncertainty
     back = received.replace(name="n2").to_ccddata()
     assert np.array_equal(back.mask, ccd.mask) and back.unit == units.electron
@@ -119,7 +120,7 @@ def test_mask_and_uncertainty_are_kept_or_refused():
         Encoder(False).encode(made)
     made.uncertainty = None
     header, _ = Encoder(False).encode(made)
-    assert np.isnan(Decoder().decode(header).data[1, 2])
+    assert np.isnan(decoder().decode(header).data[1, 2])
     ccd.psf = data
     with pytest.raises(ValueError, match="a frame has no psf"):
         Frame.from_ccddata(ccd, "n1")

@@ -7,6 +7,7 @@ import pytest
 
 from drpipe.driving import channel, private_directory
 from drpipe.driving.exchange import Feeder, Results
+from drpipe.protocol.driver import DIRECTORY_VARIABLE
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +15,7 @@ def place(tmp_path, monkeypatch):
     """A driver's directory, and where such directories are made."""
     directory = tmp_path / "driver"
     directory.mkdir()
-    monkeypatch.setenv(channel.VARIABLE, str(directory))
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(directory))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     return str(directory)
@@ -80,7 +81,7 @@ def test_an_iterable_is_two_portions_ahead_at_most(place):
 
 
 def test_directories_of_dead_drivers_are_removed_and_of_live_ones_not(tmp_path):
-    live = private_directory.Private()
+    live = private_directory.PrivateDirectory()
     assert os.stat(live.path).st_mode & 0o777 == 0o700
     for name in ("drpipe-py-new", "drpipe-py-dead", "other"):
         (tmp_path / name).mkdir()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from drpipe import FitsPath, Frame, Picture
+from drpipe.api.decoding import decoder
 from drpipe.api.header import Header, format_card
 from drpipe.protocol.failures import CodecError
-from drpipe.protocol.values import Decoder, Encoder
+from drpipe.protocol.values import Encoder
 
 CARDS = [
     "SIMPLE  =                    T / conforms to FITS standard",
@@ -34,7 +35,7 @@ CARDS = [
 def there_and_back(value):
     header, buffers = Encoder(False).encode(value)
     buffers = [b if isinstance(b, bytes) else os.pread(b.fd, len(b), 0) for b in buffers]
-    return Decoder().decode(header, [memoryview(buffer) for buffer in buffers])
+    return decoder().decode(header, [memoryview(buffer) for buffer in buffers])
 
 
 def test_a_header_is_a_dict_of_values():

@@ -16,11 +16,13 @@ import pytest
 from kinds import KINDS, same
 
 import drpipe
+from drpipe.api.decoding import decoder
 from drpipe.driving.pipeline import Pipeline
 from drpipe.protocol import pickles, segments
 from drpipe.protocol.failures import CodecError
 from drpipe.protocol.segments import Segment
-from drpipe.protocol.values import Decoder, Encoder
+from drpipe.protocol.tags import PICKLE_MARK
+from drpipe.protocol.values import Encoder
 from runs import needs_program, program, written
 
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")
@@ -42,7 +44,7 @@ def there_and_back(value, encoder=PYTHON):
         else memoryview(bytearray(buffer))
         for buffer in buffers
     ]
-    return Decoder(True).decode(header, received)
+    return decoder(True).decode(header, received)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,7 +64,7 @@ def test_something_odd_among_many_numbers_arrives_as_it_was_sent(odd):
 @pytest.mark.parametrize("kind", KINDS)
 def test_plain_values_go_by_messagepack_and_only_they(kind):
     header, _ = PYTHON.encode(KINDS[kind]())
-    assert (header[0] != pickles.MARK) == (kind in BY_MESSAGEPACK)
+    assert (header[0] != PICKLE_MARK) == (kind in BY_MESSAGEPACK)
 
 
 def test_types_that_astronomers_send_arrive_as_they_were_sent():
@@ -157,39 +159,39 @@ def test_large_arrays_of_objects_go_in_shared_memory():
 
 def test_an_array_within_an_object_that_is_passed_on_is_not_copied():
     header, (segment,) = PYTHON.encode({1: kinds.Event(1, set(), np.ones(kinds.LARGE))})
-    back = Decoder().decode(header, [segment])
+    back = decoder().decode(header, [segment])
     _, (again,) = PYTHON.encode([back])
     assert again is segment
 
 
 def test_what_was_written_into_a_received_array_is_sent_on():
     header, (segment,) = PYTHON.encode(np.zeros(kinds.LARGE))
-    for value in (kinds.Container(image=Decoder(True).decode(header, [segment])), None):
-        image = Decoder(True).decode(header, [segment]) if value is None else value.image
+    for value in (kinds.Container(image=decoder(True).decode(header, [segment])), None):
+        image = decoder(True).decode(header, [segment]) if value is None else value.image
         image[-1] = 7
         sent, (other,) = PYTHON.encode(image if value is None else value)
         assert other is not segment
-        back = Decoder().decode(sent, [other])
+        back = decoder().decode(sent, [other])
         assert (back if value is None else back.image)[-1] == 7
-    assert Decoder().decode(header, [segment])[-1] == 0
+    assert decoder().decode(header, [segment])[-1] == 0
 
 
 def test_an_array_that_nobody_has_changed_is_not_copied_when_it_is_sent_on():
     header, (segment,) = PYTHON.encode(np.zeros(kinds.LARGE))
-    writable = Decoder(True).decode(header, [segment])
+    writable = decoder(True).decode(header, [segment])
     assert PYTHON.encode(writable)[1][0] is segment
-    assert PYTHON.encode(Decoder().decode(header, [segment]))[1][0] is segment
+    assert PYTHON.encode(decoder().decode(header, [segment]))[1][0] is segment
 
 
 @pytest.mark.parametrize("size", [3, 5000, kinds.LARGE])
 def test_a_read_only_array_within_an_object_can_be_changed_where_it_arrives(size):
     header, buffers = PYTHON.encode(np.zeros(size))
-    view = Decoder().decode(header, buffers)
+    view = decoder().decode(header, buffers)
     assert not view.flags.writeable
     sent, (*others,) = PYTHON.encode([kinds.Container(image=view, again=view)])
     if size == kinds.LARGE:
         assert others == buffers, "it is not copied"
-    (back,) = Decoder().decode(sent, [*others])
+    (back,) = decoder().decode(sent, [*others])
     back.image[:] = 7
     assert back.again is back.image and view.sum() == 0 and not view.flags.writeable
 
@@ -197,12 +199,12 @@ def test_a_read_only_array_within_an_object_can_be_changed_where_it_arrives(size
 @pytest.mark.parametrize("size", [3, 5000, kinds.LARGE])
 def test_what_one_receiver_writes_no_other_sees(size):
     header, buffers = PYTHON.encode(np.zeros(size))
-    first = Decoder(True).decode(header, buffers)
+    first = decoder(True).decode(header, buffers)
     first[:] = 1
-    assert Decoder(True).decode(header, buffers).sum() == 0
+    assert decoder(True).decode(header, buffers).sum() == 0
     assert first.sum() == size and first.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
-        Decoder().decode(header, buffers)[0] = 1
+        decoder().decode(header, buffers)[0] = 1
 
 
 def test_without_room_for_segments_values_arrive_all_the_same(monkeypatch):
@@ -210,7 +212,7 @@ def test_without_room_for_segments_values_arrive_all_the_same(monkeypatch):
     made = kinds.Event(1, {2}, np.arange(kinds.LARGE))
     header, buffers = PYTHON.encode(made)
     assert [type(buffer) for buffer in buffers] == [bytes]
-    back = Decoder().decode(header, buffers)
+    back = decoder().decode(header, buffers)
     assert back == made
 
 
@@ -278,13 +280,13 @@ def test_what_cannot_be_loaded_is_named():
     header, _ = PYTHON.encode(kinds.Point(1, 2))
     broken = header.replace(b"kinds", b"knids")
     with pytest.raises(CodecError, match=r"is knids\.Point, which cannot be loaded here: Module"):
-        Decoder().decode(broken)
+        decoder().decode(broken)
 
 
 @pytest.mark.parametrize("rest", [b"", b"\xc1", msgpack.packb(["x", 5, []]), msgpack.packb([1])])
 def test_a_pickle_that_is_none_is_refused(rest):
     with pytest.raises(CodecError):
-        Decoder().decode(bytes([pickles.MARK]) + rest)
+        decoder().decode(bytes([PICKLE_MARK]) + rest)
 
 
 def test_no_value_becomes_a_pickle_on_its_way():
@@ -295,16 +297,16 @@ def test_no_value_becomes_a_pickle_on_its_way():
     for form in forms:
         for value in (form, [form], {"a": form}):
             header, buffers = PYTHON.encode(value)
-            if header[0] != pickles.MARK:
+            if header[0] != PICKLE_MARK:
                 with contextlib.suppress(CodecError):
-                    assert Decoder().decode(header, buffers) is not pytest.fail
+                    assert decoder().decode(header, buffers) is not pytest.fail
 
 
 def test_a_namedtuple_whose_last_item_is_a_step_is_a_value(start):
     router = start("Names", module="kinds").ready()
     (output,) = router.run("OTHER").outputs
     assert output.route == 0
-    back = Decoder().decode(output.header)
+    back = decoder().decode(output.header)
     assert type(back) is kinds.Point and back == (1, "OTHER")
 
 
@@ -356,7 +358,7 @@ def test_writes_are_seen_by_nobody_else(tmp_path, monkeypatch, size):
     assert (tmp_path / "attempts.txt").read_text().split() == ["0.0", "0.0"]
     (header,) = tmp_path.glob("quarantine/*/*/header.bin")
     buffers = [path.read_bytes() for path in sorted(header.parent.glob("buffer-*.bin"))]
-    kept = Decoder().decode(header.read_bytes(), buffers)
+    kept = decoder().decode(header.read_bytes(), buffers)
     assert kept.sum() == 0 and len(kept) == size
 
 

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from drpipe.protocol import segments
-from drpipe.protocol.batches import PACK_UP_TO, Gathered, Many
+from drpipe.protocol.batches import PACK_UP_TO, OutputBuffer, PackedBatch
 from drpipe.protocol.segments import SHARED_FROM, Lifeline
 
 
@@ -88,7 +88,7 @@ def test_the_count_of_segments_returns_to_what_it_was(pair):
 
 
 def headers_of(output):
-    if not isinstance(output, Many):
+    if not isinstance(output, PackedBatch):
         return [output.header]
     data, headers = b"".join(output.parts), []
     while data:
@@ -100,27 +100,27 @@ def headers_of(output):
 
 
 def test_what_gathers_keeps_its_order_for_each_next_step():
-    gathered = Gathered()
+    buffer = OutputBuffer()
     sent = {0: [], 1: []}
     for number, length in enumerate([0, 8, 600, PACK_UP_TO, PACK_UP_TO + 1, 3, 30, 8] * 20):
         header = bytes([number]) * length
         buffers = [b"beside"] if number % 7 == 0 else ()
         origin = b"o" if number % 11 == 0 else None
-        gathered.push(number % 2, origin, header, buffers)
+        buffer.push(number % 2, origin, header, buffers)
         sent[number % 2].append(header)
-    assert gathered.count == 160
-    outputs = gathered.take()
+    assert buffer.count == 160
+    outputs = buffer.take()
     for route, headers in sent.items():
         mine = [output for output in outputs if output.route == route]
         assert [header for output in mine for header in headers_of(output)] == headers
-    assert gathered.count == gathered.bytes == 0 and gathered.take() == []
+    assert buffer.count == buffer.bytes == 0 and buffer.take() == []
 
 
 def test_a_pack_has_what_was_emitted_one_after_the_other():
-    gathered = Gathered()
+    buffer = OutputBuffer()
     for number in range(100):
-        gathered.push(number // 30 % 2, None, b"x", ())
-    assert [(output.route, output.count) for output in gathered.take()] == [
+        buffer.push(number // 30 % 2, None, b"x", ())
+    assert [(output.route, output.count) for output in buffer.take()] == [
         (0, 30),
         (1, 30),
         (0, 30),
@@ -129,8 +129,8 @@ def test_a_pack_has_what_was_emitted_one_after_the_other():
 
 
 def test_a_pack_is_not_without_end():
-    gathered = Gathered()
+    buffer = OutputBuffer()
     for _ in range(100):
-        gathered.push(0, None, bytes(10_000), ())
-    sizes = [output.size for output in gathered.take()]
+        buffer.push(0, None, bytes(10_000), ())
+    sizes = [output.size for output in buffer.take()]
     assert len(sizes) == 4 and max(sizes) < (256 << 10) + 10_002

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import drpipe
+from drpipe.api.decoding import decoder
 from drpipe.protocol.failures import CodecError
-from drpipe.protocol.values import Decoder, Encoder
+from drpipe.protocol.values import Encoder
 
 PYTHON, RUST = Encoder(True), Encoder(False)
 
@@ -24,7 +25,7 @@ PYTHON, RUST = Encoder(True), Encoder(False)
 def there_and_back(value, encoder=PYTHON):
     header, buffers = encoder.encode(value)
     assert isinstance(header, bytes)
-    return Decoder().decode(header, [as_received(buffer) for buffer in buffers])
+    return decoder().decode(header, [as_received(buffer) for buffer in buffers])
 
 
 def as_received(buffer):
@@ -182,13 +183,13 @@ def test_arrays_of_another_order_are_converted_for_rust_steps():
 )
 def test_what_is_no_value_is_refused(header):
     with pytest.raises(CodecError):
-        Decoder().decode(header)
+        decoder().decode(header)
 
 
 @pytest.mark.parametrize("seed", range(100))
 def test_arbitrary_bytes_are_refused_or_a_value(seed):
     with contextlib.suppress(CodecError):
-        Decoder().decode(random.Random(seed).randbytes(seed))
+        decoder().decode(random.Random(seed).randbytes(seed))
 
 
 def test_values_of_other_types_keep_their_name():
@@ -198,4 +199,4 @@ def test_values_of_other_types_keep_their_name():
     assert back["gain"] == 1.5 and list(back["counts"]) == [0, 1, 2]
     assert back.copy().type == back.type
     named = msgpack.packb(msgpack.ExtType(2, msgpack.packb("lab/Mode/1") + msgpack.packb("Fast")))
-    assert Decoder().decode(named) == "Fast"
+    assert decoder().decode(named) == "Fast"

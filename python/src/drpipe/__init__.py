@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api.announce import product
-    from .api.errors import (
-        ConfigError,
-        DrpipeError,
-        NotCarried,
-        ProgramNotFound,
+    from .api.errors import ConfigError, DrpipeError, NotCarried, ProgramNotFound
+    from .api.frames import FitsPath, Frame, Picture, Record
+    from .api.report import (
+        FailedInput,
+        Progress,
+        Report,
         RunError,
         RunFailed,
         RunInterrupted,
         RunStopped,
+        StepProgress,
+        StepReport,
     )
-    from .api.frames import FitsPath, Frame, Picture, Record
-    from .api.report import FailedInput, Progress, Report, StepProgress, StepReport
     from .api.stage import IDLE, Consumer, Producer, Stage
     from .driving.pipeline import Pipeline
     from .driving.running import Run
@@ -75,10 +76,10 @@ _HOMES = {
     "Record": "api.frames",
     "Report": "api.report",
     "Run": "driving.running",
-    "RunError": "api.errors",
-    "RunFailed": "api.errors",
-    "RunInterrupted": "api.errors",
-    "RunStopped": "api.errors",
+    "RunError": "api.report",
+    "RunFailed": "api.report",
+    "RunInterrupted": "api.report",
+    "RunStopped": "api.report",
     "Stage": "api.stage",
     "StepProgress": "api.report",
     "StepReport": "api.report",

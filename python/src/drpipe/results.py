@@ -1,5 +1,4 @@
-"""The name under which configurations have the step that hands results over. A journal is
-of one configuration: under another name no earlier one would be resumed."""
+"""The stable name of the step that hands results over, as `RESULTS_MODULE` has it."""
 
 from .driving.results import Deliver
 

@@ -19,7 +19,7 @@ def await_file(path):
 
 def await_rest():
     """Waits until the thread that reports what is done has nothing to look at."""
-    (thread,) = (thread for thread in threading.enumerate() if thread.name == "handover")
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "flusher")
     while sys._current_frames()[thread.ident].f_code.co_name != "wait":
         time.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""What a step makes known about its work, apart from what it emits."""
+"""Announcements of a step about its work, apart from what it emits."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Callable, List, Optional, Tuple, Union
 
 from ..protocol.path_names import name_of_path
 
-#: What the current call has made known.
+#: The products that the current call has announced.
 pending: List[bytes] = []
-#: The products of calls that have ended well, with what they were made from.
-_told: List[Tuple[bytes, Optional[bytes]]] = []
+#: The products of calls that have ended well, each with the origin of what it was made from.
+_settled: List[Tuple[bytes, Optional[bytes]]] = []
 
 
 class _Process:
-    """What is known of this process."""
+    """The state of this process."""
 
-    #: Whether it is a worker: elsewhere nobody is to be told.
+    #: Whether a run listens.
     is_worker = False
 
     #: Whether the current thread works for the present call.
@@ -24,12 +24,15 @@ class _Process:
 
 
 def product(path: Union[str, os.PathLike[str]]) -> None:
-    """Makes known that the step which is running has made the file `path`.
+    """Announces that the running step has made a file.
 
-    Those who watch the run see it, and a journal records which input it came from.
-    Nothing is read or moved. If the call fails, it has made nothing known. A thread that
-    goes on after its call has returned makes the file known without the input that it came
-    from. Outside of a pipeline it does nothing.
+    Displays of the run show it, and a journal records which input it was made from. The file
+    is neither read nor moved. The announcements of a call that fails are dropped. In a thread
+    that outlives its call the file is announced without an input. Outside of a pipeline the
+    function does nothing.
+
+    Args:
+        path: the file, absolute or relative to the current directory.
 
     Example:
         >>> class Save(drpipe.Consumer):  # doctest: +SKIP
@@ -43,30 +46,34 @@ def product(path: Union[str, os.PathLike[str]]) -> None:
         if _Process.is_in_its_call():
             pending.append(data)
         else:
-            _told.append((data, None))
+            _settled.append((data, None))
 
 
-def listen(somebody: bool = True, is_in_its_call: Callable[[], bool] = lambda: True) -> None:
-    """From here on somebody is told, or nobody any more. The second argument says whether
-    the current thread works for the present call."""
-    _Process.is_worker = somebody
+def listen(listens: bool = True, is_in_its_call: Callable[[], bool] = lambda: True) -> None:
+    """Begins to collect announcements, or ends it and drops those that are left.
+
+    Args:
+        listens: whether announcements are collected.
+        is_in_its_call: whether the current thread works for the present call.
+    """
+    _Process.is_worker = listens
     _Process.is_in_its_call = staticmethod(is_in_its_call)
-    if not somebody:
+    if not listens:
         pending.clear()
-        _told.clear()
+        _settled.clear()
 
 
 def settle(origin: Optional[bytes]) -> None:
-    """The call has ended well: what it made known stands."""
-    _told.extend((path, origin) for path in pending)
+    """Confirms the announcements of a call that has ended well."""
+    _settled.extend((path, origin) for path in pending)
     pending.clear()
 
 
 def take() -> List[Tuple[bytes, Optional[bytes]]]:
-    """All that is to be told; nothing is left."""
-    if not _told:
+    """Removes and returns the confirmed announcements."""
+    if not _settled:
         return []
-    taken = list(_told)
-    # A thread may have added one meanwhile.
-    del _told[: len(taken)]
+    taken = list(_settled)
+    # Another thread may add one meanwhile.
+    del _settled[: len(taken)]
     return taken

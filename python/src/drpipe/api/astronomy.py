@@ -1,28 +1,34 @@
-"""Frames and headers from and to what astropy has. It is imported when it is asked for."""
+"""Conversion of headers and images from and to astropy, which is imported at first use."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Tuple
-
-if TYPE_CHECKING:
-    from .frames import Frame
-    from .header import Header
+from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 #: The length of a card.
 _CARD = 80
-#: What an image of CCDData can have beside what a frame has.
-_MORE = ("flags", "psf")
+#: What CCDData can have and a frame cannot.
+_UNSUPPORTED = ("flags", "psf")
+
+
+class Image(NamedTuple):
+    """What a frame takes from an `astropy.nddata.CCDData`."""
+
+    #: The pixels, a masked array if the image has a mask.
+    data: Any
+    unit: Optional[str]
+    cards: List[str]
+    uncertainty: Any
 
 
 def cards_of(header: Any) -> List[str]:
-    """The cards of an `astropy.io.fits.Header`, as they were read where they are not changed.
+    """Returns the cards of an `astropy.io.fits.Header`. Unchanged ones are as they were read.
 
     Raises:
         ValueError: if a value does not fit into a card.
     """
     cards = []
     for card in header.cards:
-        # The image that is public has been put right where it is not by the standard.
+        # The public image has been corrected where a card violates the standard.
         image = getattr(card, "_image", None)
         if not image or getattr(card, "_modified", True):
             image = card.image
@@ -30,77 +36,87 @@ def cards_of(header: Any) -> List[str]:
     return cards
 
 
-def header_to_astropy(header: Header) -> Any:
-    """An `astropy.io.fits.Header` with all cards."""
+def to_header(cards: Iterable[str]) -> Any:
+    """Returns an `astropy.io.fits.Header` with these cards."""
     from astropy.io import fits
 
-    return fits.Header.fromstring("".join(card.ljust(_CARD) for card in header.cards))
+    return fits.Header.fromstring("".join(card.ljust(_CARD) for card in cards))
 
 
-def frame_to_ccddata(frame: Frame, unit: Any) -> Any:
-    """An `astropy.nddata.CCDData`: see `Frame.to_ccddata`."""
+def to_ccddata(image: Image, history: Sequence[str], *, name: str, unit: Any = None) -> Any:
+    """Returns an `astropy.nddata.CCDData`. The data are not copied.
+
+    Args:
+        image: the image. Its mask becomes that of the CCDData.
+        history: lines that are added to the header as HISTORY.
+        name: what messages call the image.
+        unit: the unit of the pixels; without it the image's own.
+
+    Raises:
+        ValueError: if the unit is not known.
+    """
     import numpy as np
     from astropy.nddata import CCDData
 
-    header = header_to_astropy(frame.header)
-    for text in frame.history:
+    header = to_header(image.cards)
+    for text in history:
         header.add_history(text)
-    data, mask = frame.data, None
+    data, mask = image.data, None
     if isinstance(data, np.ma.MaskedArray):
         data, mask = data.data, np.ma.getmaskarray(data)
     return CCDData(
         data,
-        unit=_unit(frame, unit),
+        unit=_unit(name, image.unit, unit),
         mask=mask,
-        uncertainty=frame.uncertainty,
+        uncertainty=image.uncertainty,
         wcs=_wcs(header),
         meta=header,
         copy=False,
     )
 
 
-def frame_from_ccddata(cls: Any, ccd: Any, name: str, source: Optional[str]) -> Any:
-    """A frame: see `Frame.from_ccddata`."""
+def from_ccddata(ccd: Any) -> Image:
+    """Returns the parts of an `astropy.nddata.CCDData` that a frame has.
+
+    Raises:
+        ValueError: if it has flags or a PSF.
+    """
     import numpy as np
 
-    for more in _MORE:
-        if getattr(ccd, more, None) is not None:
+    for part in _UNSUPPORTED:
+        if getattr(ccd, part, None) is not None:
             raise ValueError(
-                f"a frame has no {more}: set the CCDData's {more} to None, or send the CCDData "
+                f"a frame has no {part}: set the CCDData's {part} to None, or send the CCDData "
                 "itself, which steps in Python take"
             )
     data = ccd.data if ccd.mask is None else np.ma.masked_array(ccd.data, ccd.mask)
     unit = ccd.unit.to_string() or None
-    source = name if source is None else source
-    frame = cls(name, source, data, unit=unit, cards=cards_of(_header_of(ccd)))
-    if ccd.uncertainty is not None:
-        frame.uncertainty = ccd.uncertainty
-    return frame
+    return Image(data, unit, cards_of(_header_of(ccd)), ccd.uncertainty)
 
 
 def _header_of(ccd: Any) -> Any:
-    """The header, with the WCS of the image where that says something else."""
+    """Returns the header, with the image's WCS where that differs from the header's own."""
     from astropy.io import fits
 
     header = ccd.meta
     if not isinstance(header, fits.Header):
-        header = fits.Header(list(_settings(ccd.meta)))
+        header = fits.Header(list(_keywords(ccd.meta)))
     if ccd.wcs is None:
         return header
-    said = ccd.wcs.to_header(relax=True)
+    wanted = ccd.wcs.to_header(relax=True)
     before = _wcs(header)
-    if before is None or repr(before.to_header(relax=True)) != repr(said):
+    if before is None or repr(before.to_header(relax=True)) != repr(wanted):
         header = header.copy()
-        header.extend(said, useblanks=False, update=True)
+        header.extend(wanted, useblanks=False, update=True)
     return header
 
 
-def _settings(meta: Mapping[str, Any]) -> List[Tuple[str, Any]]:
+def _keywords(meta: Mapping[str, Any]) -> List[Tuple[str, Any]]:
     return [(str(keyword).upper(), value) for keyword, value in meta.items()]
 
 
 def _wcs(header: Any) -> Any:
-    """The WCS that a header tells, if it tells one."""
+    """Returns the WCS of a header, None if it has none."""
     if "CTYPE1" not in header:
         return None
     from astropy.wcs import WCS
@@ -108,18 +124,18 @@ def _wcs(header: Any) -> Any:
     return WCS(header)
 
 
-def _unit(frame: Frame, unit: Any) -> Any:
+def _unit(name: str, own: Optional[str], wanted: Any) -> Any:
     from astropy.units import Unit
 
-    if unit is not None:
-        return Unit(unit)
-    if frame.unit is None:
+    if wanted is not None:
+        return Unit(wanted)
+    if own is None:
         raise ValueError(
-            f"the frame {frame.name!r} has no unit, which CCDData must have: give it one, for "
+            f"the frame {name!r} has no unit, which CCDData must have: give it one, for "
             'example frame.to_ccddata(unit="adu")'
         )
     try:
-        return Unit(frame.unit)
+        return Unit(own)
     except ValueError:
         # Many headers have ADU.
-        return Unit(frame.unit.lower(), parse_strict="silent")
+        return Unit(own.lower(), parse_strict="silent")

@@ -1,8 +1,9 @@
-"""Failures of workers, as the Python that drives their run is told of them.
+"""Details of failures, which a worker leaves for the Python process that drives the run.
 
-A worker writes the exception and the value that it failed on into its driver's directory
-before it reports the failure, and the driver reads them when it hears of that. What pickle
-does not take, or is too large for this, is left out: the failure's texts come in any case.
+A worker writes the exception, and the value that the step failed on, into its driver's
+directory before it reports the failure. The driver reads them when it hears of the failure.
+What pickle does not take, or what is too large, is left out: the report has the failure's
+texts in any case.
 """
 
 from __future__ import annotations
@@ -10,22 +11,24 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import re
-from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Union
 
-from ..driving import channel, pickling
+from ..protocol import session_pickles
+from ..protocol.driver import DIRECTORY_VARIABLE
 
-#: A value beyond this many bytes is read from the quarantine.
+#: The longest pickle that a worker writes, in bytes. The quarantine has larger values.
 _LONGEST = 1 << 18
-#: The exceptions of so many failures in this process keep their tracebacks.
+#: The most exceptions of this process that keep their traceback, which holds on to all that
+#: the step had in its variables.
 _MOST_TRACEBACKS = 100
 
-#: The message's number; where there was none what was called: init, produce or finish.
+#: The number of the message that a call failed on. Where there was none, the name of the
+#: call: "init", "produce" or "finish".
 Occasion = Union[int, str]
 
 
 class RemoteTraceback(Exception):
-    """The traceback of an exception in the worker where it was raised: its cause here."""
+    """The cause of an exception that a worker has raised: its traceback there, as text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -35,19 +38,27 @@ class RemoteTraceback(Exception):
         return f"\n{self.text}"
 
 
-class Told(NamedTuple):
-    """What a worker has told of a failure; empty where it could not."""
+class FailureDetails(NamedTuple):
+    """What a driver learns about a failure besides its event."""
 
+    #: The type of the exception, with its module.
     kind: str
-    #: Pickled, or the exception itself if the step was at work in this process.
+    #: The pickled exception, empty if it could not be pickled; or the exception itself, if
+    #: the step ran in this process.
     error: Union[bytes, BaseException]
+    #: The pickled value, empty if it could not be pickled.
     value: bytes
 
     def exception(self, reasons: List[str]) -> Optional[BaseException]:
-        """The exception, with the worker's traceback as its cause."""
+        """Returns the exception, or None if it cannot be loaded.
+
+        Args:
+            reasons: the texts of the failure. The last one becomes the exception's cause, if
+                it is a traceback.
+        """
         if isinstance(self.error, BaseException):
             return self.error
-        error = _loaded(self.error)
+        error = _load(self.error)
         if not isinstance(error, BaseException):
             return None
         if len(reasons) > 1:
@@ -55,75 +66,80 @@ class Told(NamedTuple):
         return error
 
 
-class Here:
-    """What is told where the workers are this process."""
+class LocalDetails:
+    """The details of failures of steps that run in the driver's process."""
 
-    #: Those whose steps are at work.
-    current: ClassVar[Optional[Here]] = None
+    #: Those of the run whose steps are at work.
+    current: ClassVar[Optional[LocalDetails]] = None
 
     def __init__(self) -> None:
-        self._told: Dict[Occasion, Told] = {}
-        self._with_traceback = 0
+        self._details: Dict[Occasion, FailureDetails] = {}
+        self._tracebacks = 0
 
-    def tell(self, occasion: Occasion, told: Told, error: BaseException) -> None:
-        """Keeps an exception."""
-        self._with_traceback += 1
-        if self._with_traceback > _MOST_TRACEBACKS:
-            # It holds all that the step had at hand.
+    def record(self, occasion: Occasion, details: FailureDetails, error: BaseException) -> None:
+        """Keeps the details of one failure."""
+        self._tracebacks += 1
+        if self._tracebacks > _MOST_TRACEBACKS:
             error = error.with_traceback(None)
-        self._told[occasion] = told._replace(error=error)
+        self._details[occasion] = details._replace(error=error)
 
-    def heard(self, occasion: Occasion) -> Optional[Told]:
-        """What was told, which is then forgotten here."""
-        return self._told.pop(occasion, None)
+    def take(self, occasion: Occasion) -> Optional[FailureDetails]:
+        """Removes and returns the details of one failure."""
+        return self._details.pop(occasion, None)
 
 
-def tell(occasion: Occasion, error: BaseException, value: Any = None) -> None:
-    """In a worker: tells the driver, if the run has one."""
-    directory, here = os.environ.get(channel.VARIABLE), Here.current
-    if here is None and not directory:
+def record(occasion: Occasion, error: BaseException, value: Any = None) -> None:
+    """Leaves the details of a failure for the driver. Does nothing if the run has none."""
+    directory, local = os.environ.get(DIRECTORY_VARIABLE), LocalDetails.current
+    if local is None and not directory:
         return
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    if here is not None:
-        here.tell(occasion, Told(kind, b"", _dumped(value)), error)
+    if local is not None:
+        local.record(occasion, FailureDetails(kind, b"", _dump(value)), error)
         return
-    told = (kind, _dumped(error), _dumped(value))
+    details = (kind, _dump(error), _dump(value))
     # The failure itself is reported all the same.
     with contextlib.suppress(OSError), open(_file(str(directory), occasion), "wb") as file:
-        pickle.dump(told, file)
+        pickle.dump(details, file)
 
 
-def heard(directory: str, occasion: Occasion) -> Optional[Told]:
-    """In the driver: what was told, which is then forgotten there."""
+def take(directory: str, occasion: Occasion) -> Optional[FailureDetails]:
+    """Removes and returns the details of one failure from the driver's directory.
+
+    Returns None if there are none: the worker may have died while it wrote them.
+    """
     path = _file(directory, occasion)
     try:
         with open(path, "rb") as file:
-            told = Told(*pickle.load(file))
+            details = FailureDetails(*pickle.load(file))
         os.unlink(path)
     except Exception:
-        # None was told, or its worker died in the midst of it.
         return None
-    return told
+    return details
 
 
-def value_of(told: Optional[Told], entry: Optional[str]) -> Any:
-    """The value that an attempt failed on: as it was told, or as the quarantine has it.
+def value_of(details: Optional[FailureDetails], entry: Optional[str]) -> Any:
+    """Returns the value that an attempt failed on.
+
+    Args:
+        details: where the value is looked for first.
+        entry: the failed input's directory in the quarantine, where it is looked for next.
 
     Raises:
         LookupError: if it is in neither.
     """
-    if told is not None and told.value:
+    if details is not None and details.value:
         with contextlib.suppress(Exception):
-            return pickling.loads(told.value)
+            return session_pickles.loads(details.value)
     if entry is None:
         raise LookupError("the value was not kept: the quarantine has no entry of it")
-    return _kept(entry)
+    return _from_quarantine(entry)
 
 
-def _kept(entry: str) -> Any:
+def _from_quarantine(entry: str) -> Any:
     import json
 
-    from ..protocol.values import Decoder
+    from .decoding import decoder
 
     try:
         with open(os.path.join(entry, "reason.json"), encoding="utf-8") as file:
@@ -134,7 +150,7 @@ def _kept(entry: str) -> Any:
                 for number in range(reason["buffers"])
             ]
             if reason.get("codec") == "messagepack":
-                return Decoder().decode(header.read(), buffers)
+                return decoder().decode(header.read(), buffers)
     except Exception as error:
         raise LookupError(f"{entry} cannot be read: {error}") from error
     raise LookupError(f"it is a value of steps in Rust: drpipe quarantine show {entry}")
@@ -145,47 +161,23 @@ def _content(path: str) -> bytes:
         return file.read()
 
 
-def _dumped(thing: Any) -> bytes:
+def _dump(thing: Any) -> bytes:
     try:
-        # The usual large ones need not be pickled to know that.
-        data = pickling.dumps(thing) if getattr(thing, "nbytes", 0) <= _LONGEST else b""
+        # Arrays tell their size: a large one is not pickled in vain.
+        is_small = getattr(thing, "nbytes", 0) <= _LONGEST
+        data = session_pickles.dumps(thing) if is_small else b""
     except Exception:
         return b""
     return data if len(data) <= _LONGEST else b""
 
 
-def _loaded(data: bytes) -> Any:
+def _load(data: bytes) -> Any:
     try:
-        return pickling.loads(data)
+        return session_pickles.loads(data)
     except Exception:
-        # Its class cannot be had here, or cannot be made of what was pickled.
+        # This process lacks its class, or its constructor takes other arguments.
         return None
 
 
 def _file(directory: str, occasion: Occasion) -> str:
     return os.path.join(directory, f"failed-{occasion}")
-
-
-#: How `drpipe.run` calls a value: its number, and what a person calls it, if they do.
-_NUMBERED = re.compile(r"\[(\d+)\](?: (.*))?", re.DOTALL)
-
-
-def origin_of(number: int, natural: Optional[str]) -> str:
-    """What the producer's value of this number is called.
-
-    >>> origin_of(3, "raw/a.fits"), origin_of(4, None)
-    ('[3] raw/a.fits', '[4]')
-    """
-    return f"[{number}]" if natural is None else f"[{number}] {natural}"
-
-
-def numbered(origin: Optional[str]) -> Tuple[Optional[int], Optional[str]]:
-    """The number, and what the value is called.
-
-    >>> numbered("[3] raw/a.fits"), numbered("[4]"), numbered("raw/[5].fits")
-    ((3, 'raw/a.fits'), (4, '[4]'), (None, 'raw/[5].fits'))
-    """
-    found = _NUMBERED.fullmatch(origin or "")
-    if found is None:
-        return None, origin
-    return int(found[1]), found[2] if found[2] is not None else origin

@@ -1,4 +1,4 @@
-"""What the built-in steps of drpipe send one another, in Python."""
+"""Python classes of the values that the built-in steps send."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ _UNCHANGED: Any = object()
 
 
 class Frame:
-    """An image with its header, as it moves through a reduction."""
+    """An image with its header, as it moves through a reduction.
+
+    Attributes:
+        name: what its products are called, without an extension.
+        source: where it came from: the path of a file, or a description.
+        data: the pixels, an array in C order, the slowest axis first.
+        unit: the unit of the pixels.
+        history: what was done to the pixels, the earliest first.
+        uncertainty: what `from_ccddata` has found, such as an
+            `astropy.nddata.StdDevUncertainty`. Only steps in Python take it.
+    """
 
     _WIRE = "drpipe/Frame/1"
 
-    #: What `from_ccddata` has found, such as an `astropy.nddata.StdDevUncertainty`. It goes
-    #: to steps in Python; those in Rust have none.
     uncertainty: Any = None
 
     def __init__(
@@ -34,17 +42,25 @@ class Frame:
         cards: Iterable[str] = (),
         history: Iterable[str] = (),
     ) -> None:
-        """A new frame. `header`, which may be an `astropy.io.fits.Header`, is added to what
-        `cards` say."""
-        #: What its products are called, without an extension.
+        """Makes a frame.
+
+        Args:
+            name: as the attribute.
+            source: as the attribute.
+            data: as the attribute; not copied.
+            header: keywords and values, such as a dict or an `astropy.io.fits.Header`. They
+                are added to the cards.
+            unit: as the attribute.
+            cards: cards of at most 80 characters, without END.
+            history: as the attribute.
+
+        Raises:
+            ValueError: if a value of the header does not fit into a card.
+        """
         self.name = name
-        #: Where it came from: the path of a file, or a description.
         self.source = source
-        #: The pixels, the slowest axis first.
         self.data = data
-        #: The unit of the pixels.
         self.unit = unit
-        #: What was done to the pixels, the earliest first.
         self.history: List[str] = list(history)
         self._cards: List[str] = list(cards)
         self._header: Optional[Header] = None
@@ -55,7 +71,7 @@ class Frame:
 
     @property
     def header(self) -> Header:
-        """The keywords and their values; changes go into the cards."""
+        """The keywords and their values. What is changed here is changed in the cards."""
         if self._header is None:
             self._header = Header(self._cards)
         return self._header
@@ -70,7 +86,7 @@ class Frame:
 
     @property
     def cards(self) -> List[str]:
-        """The header as cards of at most 80 characters, in order, without END."""
+        """The header as cards of at most 80 characters, in order and without END."""
         return self._cards if self._header is None else self._header.cards
 
     @cards.setter
@@ -79,7 +95,7 @@ class Frame:
         self._header = None
 
     def add_history(self, text: str) -> None:
-        """Notes what was done to the pixels."""
+        """Appends a line that says what was done to the pixels."""
         self.history.append(text)
 
     def replace(
@@ -91,7 +107,15 @@ class Frame:
         unit: Any = _UNCHANGED,
         header: Optional[Mapping[str, Any]] = None,
     ) -> Frame:
-        """A changed copy. `header` is added to the header; the data are not copied."""
+        """Returns a copy with other parts. What is not given stays.
+
+        Args:
+            data: the pixels, not copied.
+            name: as the attribute.
+            source: as the attribute.
+            unit: as the attribute.
+            header: keywords and values that are added to the header.
+        """
         new = Frame(
             self.name if name is _UNCHANGED else name,
             self.source if source is _UNCHANGED else source,
@@ -107,27 +131,32 @@ class Frame:
         return new
 
     def to_ccddata(self, unit: Any = None) -> Any:
-        """The frame as an `astropy.nddata.CCDData`, whose header has all cards, and the
-        history among them. Masked pixels are its mask. The data are not copied.
+        """Returns the frame as an `astropy.nddata.CCDData`.
+
+        Its header has all cards, with the history among them. Masked pixels are its mask.
+        The data are not copied.
 
         Args:
-            unit: of the pixels, where the frame does not say it.
+            unit: the unit of the pixels; without it the frame's own.
 
         Raises:
             ValueError: if the unit is not known.
         """
         from . import astronomy
 
-        return astronomy.frame_to_ccddata(self, unit)
+        image = astronomy.Image(self.data, self.unit, self.header.cards, self.uncertainty)
+        return astronomy.to_ccddata(image, self.history, name=self.name, unit=unit)
 
     @classmethod
     def from_ccddata(cls, ccd: Any, name: str, source: Optional[str] = None) -> Frame:
-        """A frame of an `astropy.nddata.CCDData`: with all cards of its header, its WCS, its
-        mask (as a masked array: to steps in Rust its pixels are NaN) and its uncertainty (which
-        steps in Rust refuse).
+        """Makes a frame of an `astropy.nddata.CCDData`.
+
+        The frame has all cards of the header and the WCS. A mask makes the data a masked
+        array, whose masked pixels are NaN to steps in Rust. Steps in Rust refuse an
+        uncertainty.
 
         Args:
-            ccd: the image.
+            ccd: the image; its data are not copied.
             name: what its products are called, without an extension.
             source: where it came from; the name, if it is not given.
 
@@ -136,8 +165,12 @@ class Frame:
         """
         from . import astronomy
 
-        made: Frame = astronomy.frame_from_ccddata(cls, ccd, name, source)
-        return made
+        image = astronomy.from_ccddata(ccd)
+        source = name if source is None else source
+        frame = cls(name, source, image.data, unit=image.unit, cards=image.cards)
+        if image.uncertainty is not None:
+            frame.uncertainty = image.uncertainty
+        return frame
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_cards": list(self.cards), "_header": None}
@@ -183,7 +216,7 @@ _FIELDS_OF_FRAME = 7
 
 
 def _check_exact(value: Any, fields: int) -> None:
-    """Of a subclass, or with attributes of its own, it would not arrive as it is.
+    """Refuses what would not arrive as it is: subclasses, and added attributes.
 
     Raises:
         Unsendable: naming the class.
@@ -199,10 +232,10 @@ def _names(value: Any, encoder: Encoder) -> Dict[str, Any]:
 
 
 def _check_pixels(data: Any) -> None:
-    """Pixels that are not sent as they are: of integers, masked, in Fortran's order.
+    """Refuses pixels that would not arrive as they are: integers, masked, in Fortran order.
 
     Raises:
-        Unsendable: saying so.
+        Unsendable: naming the reason.
     """
     from ..protocol import arrays
 
@@ -212,7 +245,10 @@ def _check_pixels(data: Any) -> None:
 
 
 def _as_real(data: Any, name: str) -> Any:
-    """Pixels in single or double precision, whichever holds them; masked ones are NaN."""
+    """Returns the pixels in the lowest of single and double precision that holds them.
+
+    Masked ones are NaN.
+    """
     import numpy as np
 
     from ..protocol import arrays
@@ -235,7 +271,7 @@ def _as_real(data: Any, name: str) -> Any:
     return array.filled(np.nan) if is_masked else array
 
 
-#: What pixels of a dtype are sent as.
+#: The precision in which pixels of a dtype are sent.
 _PRECISIONS = {
     **dict.fromkeys(["f2", "f4", "b1", "i1", "u1", "i2", "u2"], "float32"),
     **dict.fromkeys(["f8", "i4", "u4", "i8", "u8"], "float64"),
@@ -243,19 +279,23 @@ _PRECISIONS = {
 
 
 class Picture:
-    """An 8-bit gray picture: 0 is black, the first row is shown at the top."""
+    """An 8-bit gray picture.
+
+    Attributes:
+        name: what its products are called, without an extension.
+        source: where it came from, as `Frame.source`.
+        pixels: the gray values, a uint8 array of shape (height, width). 0 is black, and the
+            first row is at the top.
+        file: the path of the file that it was saved as, if it was.
+    """
 
     _WIRE = "drpipe/Picture/1"
 
     def __init__(self, name: str, source: str, pixels: Any, file: Optional[str] = None) -> None:
-        """A new picture; `pixels` are rows of uint8."""
-        #: What its products are called, without an extension.
+        """Makes a picture. The pixels are not copied."""
         self.name = name
-        #: Where it came from, as in `Frame.source`.
         self.source = source
-        #: The gray values, [row, column].
         self.pixels = pixels
-        #: The file that it was saved as, if it was.
         self.file = file
 
     def __repr__(self) -> str:
@@ -292,15 +332,18 @@ class Picture:
 
 
 class FitsPath:
-    """A FITS file that waits to be read."""
+    """The path of a FITS file that is still to be read.
+
+    Attributes:
+        path: the path, as a str.
+        name: what its products are called, without an extension.
+    """
 
     _WIRE = "drpipe/FitsPath/1"
 
     def __init__(self, path: Union[str, os.PathLike[str]], name: Optional[str] = None) -> None:
-        """A file; its products are named after it if there is no other name."""
-        #: Where the file is.
+        """Makes the path of a file. Without a name it is the file's, without its extension."""
         self.path = os.fspath(path)
-        #: What its products are called, without an extension.
         self.name = os.path.splitext(os.path.basename(self.path))[0] if name is None else name
 
     def __fspath__(self) -> str:
@@ -331,18 +374,21 @@ class FitsPath:
 
 
 class Record(Dict[str, Any]):
-    """The fields of another type of a Rust step; it goes back as that type."""
+    """A dict with the fields of a structure of a step in Rust, as which it is sent back.
 
-    #: The name of the type, for example "lab/Exposure/1".
+    Attributes:
+        type: the name of the structure's type, such as "lab/Exposure/1".
+    """
+
     type: str
 
     def __init__(self, type: str, *fields: Any, **more: Any) -> None:
-        """A value of the type of this name."""
+        """Makes a value of the type with this name, with fields as `dict` takes them."""
         super().__init__(*fields, **more)
         self.type = type
 
     def copy(self) -> Record:
-        """A shallow copy of the same type."""
+        """Returns a shallow copy of the same type."""
         return Record(self.type, self)
 
     def __repr__(self) -> str:
@@ -360,11 +406,12 @@ _KNOWN: Dict[str, Callable[[Dict[str, Any]], Any]] = {
 
 
 def from_wire(name: Any, value: Any) -> Any:
-    """The value of a type: an instance of its class here, a `Record` for
-    structures of other types, and anything else as it is.
+    """Returns an instance of the class that stands for a type here.
+
+    A structure of another type becomes a `Record`. Anything else is returned as it is.
 
     Raises:
-        CodecError: if a value is not of the type whose name it has.
+        CodecError: if the value is not of the type whose name it has.
     """
     known = _KNOWN.get(name)
     if known is None:

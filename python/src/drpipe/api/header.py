@@ -1,4 +1,4 @@
-"""The header of a FITS file: cards as a dict, and back."""
+"""The header of a FITS file, as a dict that keeps its cards."""
 
 from __future__ import annotations
 
@@ -19,16 +19,28 @@ _EXTENDED = re.compile(r"[A-Z0-9_ -]+\Z")
 
 
 class Header(Dict[str, Any]):
-    """Keywords and their values: int, float, bool, str, complex or None.
+    """A dict of keywords and values: int, float, bool, str, complex or None.
 
-    Keywords may be written in any case; those of HIERARCH cards go without that
-    word. A value may be set together with a comment: `header["GAIN"] = 1.5,
-    "[e-/ADU]"`. COMMENT and HISTORY are not in it: see `Frame.cards`.
+    Keywords are matched in any case. Those of HIERARCH cards are written without that word.
+    A value may be set together with a comment: `header["GAIN"] = 1.5, "[e-/ADU]"`. COMMENT
+    and HISTORY are not among the keywords; `Frame.cards` has them.
+
+    Example:
+        >>> header = Header(["GAIN    =                  1.5 / [e-/ADU]"])
+        >>> header["gain"], header.comment("GAIN")
+        (1.5, '[e-/ADU]')
     """
 
     def __init__(self, cards: Union[Iterable[str], Any] = ()) -> None:
-        """Reads cards of at most 80 characters, without END, or all of another header, also
-        of an `astropy.io.fits.Header`."""
+        """Reads cards.
+
+        Args:
+            cards: cards of at most 80 characters, without END; or another header, which may
+                be an `astropy.io.fits.Header`.
+
+        Raises:
+            TypeError: if it is a dict: use `update` to set values.
+        """
         super().__init__()
         self._cards = list(cards_of(cards))
         self._comments: Dict[str, str] = {}
@@ -46,10 +58,11 @@ class Header(Dict[str, Any]):
         return isinstance(keyword, str) and dict.__contains__(self, _normal(keyword))
 
     def __setitem__(self, keyword: str, value: Any) -> None:
-        """Sets a value.
+        """Sets a value, or a tuple of a value and a comment.
 
         Raises:
-            ValueError: if it does not fit into a card.
+            TypeError: if a header has no values of this type.
+            ValueError: if the value does not fit into a card, or the keyword has no value.
         """
         keyword = _normal(keyword)
         if isinstance(value, tuple) and len(value) == 2:
@@ -64,23 +77,30 @@ class Header(Dict[str, Any]):
         dict.__delitem__(self, _normal(keyword))
 
     def get(self, keyword: str, default: Any = None) -> Any:
-        """The value of a keyword."""
+        """Returns the value of a keyword."""
         return dict.get(self, _normal(keyword), default)
 
     def pop(self, keyword: str, default: Any = _MISSING) -> Any:
-        """Takes a keyword out."""
+        """Removes a keyword and returns its value."""
         if default is _MISSING:
             return dict.pop(self, _normal(keyword))
         return dict.pop(self, _normal(keyword), default)
 
     def setdefault(self, keyword: str, default: Any = None) -> Any:
-        """The value of a keyword, which is set if it has none."""
+        """Returns the value of a keyword, which is set first if the header lacks it."""
         if keyword not in self:
             self[keyword] = default
         return self[keyword]
 
     def update(self, *others: Any, **more: Any) -> None:
-        """Sets many values; of another header with their comments."""
+        """Sets the values of mappings and keyword arguments, as `dict.update` does.
+
+        The values of another header, also of an `astropy.io.fits.Header`, come with their
+        comments.
+
+        Raises:
+            ValueError: if a value does not fit into a card. Those before it are set.
+        """
         for other in others:
             if hasattr(other, "cards"):
                 header = Header(other)
@@ -94,28 +114,29 @@ class Header(Dict[str, Any]):
 
     @classmethod
     def from_astropy(cls, header: Any) -> Header:
-        """All cards of an `astropy.io.fits.Header`: comments, duplicates, HISTORY, long texts."""
+        """Reads all cards of an `astropy.io.fits.Header`: comments, duplicates, HISTORY, long
+        texts."""
         return cls(header)
 
     def to_astropy(self) -> Any:
-        """An `astropy.io.fits.Header` with all cards.
+        """Returns an `astropy.io.fits.Header` with all cards.
 
         `astropy.io.fits.Header(header)` would have the values only, as of any dict.
         """
         from . import astronomy
 
-        return astronomy.header_to_astropy(self)
+        return astronomy.to_header(self.cards)
 
     def copy(self) -> Header:
-        """Another header with the same cards."""
+        """Returns another header with the same cards."""
         return Header(self.cards)
 
     def __reduce__(self) -> Any:
-        # The cards have all that is in it: long texts too, which cannot be set.
+        # Not by its items: the cards also have long texts, which cannot be set.
         return Header, (list(self.cards),)
 
     def comment(self, keyword: str) -> str:
-        """The comment of a keyword; empty if it has none."""
+        """Returns the comment of a keyword; empty if it has none."""
         keyword = _normal(keyword)
         if keyword in self._comments:
             return self._comments[keyword]
@@ -127,7 +148,7 @@ class Header(Dict[str, Any]):
 
     @property
     def cards(self) -> List[str]:
-        """The cards with all changes; those that are not changed are as they were read."""
+        """The cards with all changes. Unchanged ones are as they were read."""
         changed = {
             keyword
             for keyword in set(self) | set(self._as_read)
@@ -161,7 +182,7 @@ class Header(Dict[str, Any]):
 
 
 def cards_of(header: Any) -> Iterable[str]:
-    """The cards of a header of either kind, or the ones given."""
+    """Returns the cards of a `Header` or an `astropy.io.fits.Header`, or the given ones."""
     if isinstance(header, Header):
         return header.cards
     if hasattr(header, "cards"):
@@ -174,7 +195,7 @@ def cards_of(header: Any) -> Iterable[str]:
 
 
 def _same(one: Dict[str, Any], other: Dict[str, Any], keyword: str) -> bool:
-    """Whether both have a keyword with the same value; 1, 1.0 and True are not the same."""
+    """Whether a keyword has the same value in both. 1, 1.0 and True are not the same."""
     a, b = dict.get(one, keyword, _MISSING), dict.get(other, keyword, _MISSING)
     return type(a) is type(b) and bool(a == b)
 
@@ -187,7 +208,7 @@ def _normal(keyword: str) -> str:
 
 
 def _split(card: str) -> Tuple[str, Optional[str]]:
-    """The keyword of a card, and what follows the equals sign if it has a value."""
+    """Returns the keyword of a card, and what follows the equals sign if there is one."""
     keyword = card[:8].rstrip().upper()
     if keyword == "HIERARCH":
         name, equals, rest = card[8:].partition("=")
@@ -198,7 +219,7 @@ def _split(card: str) -> Tuple[str, Optional[str]]:
 
 
 def _halves(rest: str) -> Tuple[str, str]:
-    """The value and the comment of what follows the equals sign."""
+    """Splits what follows the equals sign into the value and the comment."""
     rest = rest.strip()
     string = _STRING.match(rest)
     end = string.end() if string else 0
@@ -223,7 +244,7 @@ def _value(rest: str) -> Any:
 
 
 def _complex(text: str) -> Any:
-    """A pair of numbers; what is no value of the standard stays as it is written."""
+    """Reads a pair of numbers. A text that no rule of the standard allows stays as it is."""
     real, comma, imaginary = text.strip("()").partition(",")
     try:
         return complex(float(real), float(imaginary)) if comma else text
@@ -232,7 +253,7 @@ def _complex(text: str) -> Any:
 
 
 def _without_continuations(cards: List[str]) -> List[str]:
-    """The cards, long strings put together."""
+    """Returns the cards, with the pieces of long strings joined."""
     joined: List[str] = []
     for card in cards:
         before = _halves(_split(joined[-1])[1] or "")[0] if joined else ""
@@ -247,7 +268,7 @@ def _without_continuations(cards: List[str]) -> List[str]:
 
 
 def format_card(keyword: str, value: Any, comment: str = "") -> str:
-    """A card in the standard's fixed format. A comment is cut to what fits.
+    """Returns a card in the standard's fixed format. A comment is cut to what fits.
 
     Raises:
         ValueError: if the keyword or the value does not fit into a card.

@@ -1,4 +1,7 @@
-"""What a run tells of itself, as objects. docs/EVENTS.md describes the JSON."""
+"""What a run reports, as objects, and the errors that have its report.
+
+docs/EVENTS.md describes the JSON that the objects are made of.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, List, Mapping, Optional, Tuple, Type, TypeVar
 
+from ..protocol.driver import split_origin
 from . import failure_details
-from .errors import RunFailed
-from .failure_details import Told
+from .errors import DrpipeError
+from .failure_details import FailureDetails
 
 T = TypeVar("T")
 
 
 def _from_json(cls: Type[T], data: Mapping[str, Any], **others: Any) -> T:
-    """An object of the members that this version knows; times end in _s in JSON."""
+    """Makes an object of the members that this version knows; times end in _s in JSON."""
     known = dict(others)
     for item in dataclasses.fields(cls):  # type: ignore[arg-type]
         for name in (item.name, item.name + "_s"):
@@ -25,37 +29,55 @@ def _from_json(cls: Type[T], data: Mapping[str, Any], **others: Any) -> T:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a step's messages."""
+    """What became of a step's messages.
 
-    #: Messages that reached the step.
+    At the end of a run `received == done + failed + dropped`.
+
+    Attributes:
+        received: messages that reached the step.
+        done: messages that were processed without a failure.
+        filtered: messages, of those done, that emitted nothing although the step has next
+            steps.
+        failed: messages whose last attempt failed, and that are kept in quarantine or stopped
+            the run.
+        dropped: messages that were skipped after a failure, or left over when the run was
+            stopped.
+        retried: attempts beyond the first.
+        emitted: messages that were sent to next steps.
+    """
+
     received: int = 0
-    #: Processed without a failure.
     done: int = 0
-    #: Of those done, how many emitted nothing although there are next steps.
     filtered: int = 0
-    #: The last attempt failed; kept in quarantine, or stopped the run.
     failed: int = 0
-    #: Skipped after a failure, or left when the run was stopped.
     dropped: int = 0
-    #: Attempts beyond the first.
     retried: int = 0
-    #: Messages sent to next steps.
     emitted: int = 0
 
 
 @dataclass(frozen=True)
 class StepProgress(Counts):
-    """Where one step stands. Times are in seconds."""
+    """Where one step stands.
+
+    Attributes:
+        name: the step's name.
+        queued: messages in its queue.
+        queued_bytes: bytes in its queue.
+        high_water: the most messages that its queue has had.
+        busy: workers that have messages in hand.
+        workers: all workers of the step.
+        busy_time: the running time of all calls, in seconds.
+        mean: the mean running time of a call, in seconds.
+        p99: the 99th percentile of the running time of a call, in seconds.
+        finished: whether the step has ended.
+    """
 
     name: str = ""
-    #: Messages, and bytes, in its queue; the most messages that ever were.
     queued: int = 0
     queued_bytes: int = 0
     high_water: int = 0
-    #: Workers that have work in hand, and workers in all.
     busy: int = 0
     workers: int = 0
-    #: The time its workers have spent, summed; of one call the mean and the 99th percentile.
     busy_time: float = 0.0
     mean: float = 0.0
     p99: float = 0.0
@@ -66,18 +88,20 @@ class StepProgress(Counts):
 class Progress:
     """Where a run stands.
 
+    Attributes:
+        elapsed: the time since the run's start, in seconds.
+        steps: the steps, in the order of the plan.
+
     Example:
         >>> for progress in run.progress():  # doctest: +SKIP
         ...     print(progress.elapsed, progress.step("CLEAN").queued)
     """
 
-    #: Since the run's start, in seconds.
     elapsed: float
-    #: In the order of the plan.
     steps: List[StepProgress]
 
     def step(self, name: str) -> StepProgress:
-        """The step of this name.
+        """Returns the step with this name.
 
         Raises:
             KeyError: if there is none.
@@ -86,13 +110,13 @@ class Progress:
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Progress:
-        """What the event `progress` tells."""
+        """Reads the event `progress`."""
         steps = [_from_json(StepProgress, step) for step in event["steps"]]
         return _from_json(cls, event, steps=steps)
 
     @classmethod
     def at_the_end(cls, event: Mapping[str, Any]) -> Progress:
-        """Where the run stood when it ended, as the event `ended` tells."""
+        """Reads where the run stood when it ended from the event `ended`."""
         last = {"queued": 0, "busy": 0, "finished": True}
         steps = [
             _from_json(StepProgress, step, high_water=step.get("queue_high_water", 0), **last)
@@ -103,42 +127,53 @@ class Progress:
 
 @dataclass(frozen=True)
 class FailedInput:
-    """A message whose last attempt failed."""
+    """A message whose last attempt failed.
+
+    Attributes:
+        step: the name of the step that it failed at.
+        reasons: why it failed, in sentences, the outermost first. The last one may be a
+            traceback.
+        cause: "failed", "panicked", "lost", "timed out" or "late".
+        origin: what the message descends from, such as the path of a file.
+        attempt: the number of the last attempt, from 1.
+        worker: the number of the worker that it failed in.
+        policy: what was done with the message: "stop", "skip" or "quarantine".
+        entry: its name in the quarantine, if it is kept there.
+        path: its directory in the quarantine, which `drpipe quarantine show` takes.
+        index: with `drpipe.run`, the number of the producer's value that it descends from,
+            from 0.
+        kind: the type of the exception that a step in Python has raised, such as
+            "builtins.ValueError"; empty for other failures.
+    """
 
     step: str
-    #: Why, in sentences, the outermost first; a traceback may be the last.
     reasons: List[str]
-    #: "failed", "panicked", "lost", "timed out" or "late".
     cause: str
-    #: What the message descends from, such as a file's path.
     origin: Optional[str] = None
-    #: The attempt that failed, from 1.
     attempt: int = 1
     worker: Optional[int] = None
-    #: What was done with it: "stop", "skip" or "quarantine".
     policy: str = "quarantine"
-    #: Its name in the quarantine, and its directory there: what `drpipe quarantine show` takes.
     entry: Optional[str] = None
     path: Optional[str] = None
-    #: With `drpipe.run`, which of the producer's values it descends from, from 0.
     index: Optional[int] = None
-    #: The exception's type, such as "builtins.ValueError", if a step in Python has raised one.
     kind: str = ""
-    _told: Optional[Told] = field(default=None, repr=False, compare=False)
+    _details: Optional[FailureDetails] = field(default=None, repr=False, compare=False)
 
     @property
     def exception(self) -> Optional[BaseException]:
-        """The exception that the step has raised, if it could be pickled. Its cause has the
-        traceback in the worker.
+        """The exception that the step has raised; None if it could not be pickled.
+
+        Its `__cause__` has the traceback in the worker, as text. With mode="inline" it is the
+        exception itself, with its own traceback.
 
         Example:
             >>> raise report.failures[0].exception  # doctest: +SKIP
         """
-        return self._told.exception(self.reasons) if self._told is not None else None
+        return self._details.exception(self.reasons) if self._details is not None else None
 
     @property
     def value(self) -> Any:
-        """What the step was given.
+        """The value that the step was given, loaded anew at each access.
 
         Raises:
             LookupError: if it was not kept, or belongs to steps in Rust.
@@ -146,36 +181,51 @@ class FailedInput:
         Example:
             >>> again = [failed.value for failed in report.failures]  # doctest: +SKIP
         """
-        return failure_details.value_of(self._told, self.path)
+        return failure_details.value_of(self._details, self.path)
 
     @classmethod
     def from_event(
         cls,
         event: Mapping[str, Any],
-        told: Optional[Told] = None,
+        details: Optional[FailureDetails] = None,
         path: Optional[str] = None,
         numbered: bool = False,
     ) -> FailedInput:
-        """What the event `failed` tells, and the worker besides. `numbered` says that the
-        producer is one of `drpipe.run`."""
+        """Reads the event `failed`.
+
+        Args:
+            event: the event.
+            details: what the worker has left besides.
+            path: the directory in the quarantine.
+            numbered: whether the producer is one of `drpipe.run`, whose origins have numbers.
+        """
         origin = event.get("origin")
-        index, origin = failure_details.numbered(origin) if numbered else (None, origin)
-        kind = told.kind if told is not None else ""
+        index, origin = split_origin(origin) if numbered else (None, origin)
+        kind = details.kind if details is not None else ""
         reasons = list(event["failure"]["chain"])
-        others = {"index": index, "origin": origin, "kind": kind, "path": path, "_told": told}
-        return _from_json(cls, event, reasons=reasons, **others)
+        others = {"index": index, "origin": origin, "kind": kind, "path": path}
+        return _from_json(cls, event, reasons=reasons, _details=details, **others)
 
 
 @dataclass(frozen=True)
 class StepReport(Counts):
-    """What became of one step. Times are in seconds."""
+    """What became of one step.
+
+    Attributes:
+        name: the step's name.
+        class_name: the name of its class.
+        kind: "producer", "stage" or "consumer".
+        workers: the number of its workers.
+        busy_percent: the part of the run's time that its workers were busy, in percent.
+        mean: the mean running time of a call, in seconds.
+        p99: the 99th percentile of the running time of a call, in seconds.
+        queue_high_water: the most messages that its queue has had.
+    """
 
     name: str = ""
     class_name: str = ""
-    #: "producer", "stage" or "consumer".
     kind: str = ""
     workers: int = 0
-    #: The part of the run's time that its workers were busy.
     busy_percent: float = 0.0
     mean: float = 0.0
     p99: float = 0.0
@@ -184,7 +234,26 @@ class StepReport(Counts):
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """What became of a run. Printed, it is a table of the steps.
+    """What became of a run. `str(report)` is a table of the steps.
+
+    Attributes:
+        verdict: "done", "some_failed", "stopped" or "interrupted".
+        exit_code: the exit code of the program: 0, 1, 3 or 130.
+        reason: why the run was stopped.
+        run: the name of the run.
+        version: the version of drpipe.
+        elapsed: the time from the start of the workers to the end, in seconds.
+        steps: the steps, in the order of the plan; empty if the run was cancelled before it
+            began.
+        bottleneck: the name of the busiest step.
+        skipped: items that earlier runs had done.
+        finish_failures: why a `finish` failed.
+        quarantine: the directory with the failed inputs.
+        quarantined: the number of failed inputs in it.
+        config_hash: the hash of the configuration.
+        failures: the first 10 000 failed inputs.
+        results: what the last step has returned or sent, without what `Run.results` has
+            yielded. They are in the order of the producer's values if the run is ordered.
 
     Example:
         >>> report = pipeline.run()  # doctest: +SKIP
@@ -192,32 +261,20 @@ class Report:
         (1, 2)
     """
 
-    #: "done", "some_failed", "stopped" or "interrupted".
     verdict: str
-    #: 0, 1, 3 or 130, as the program's.
     exit_code: int
-    #: Why it was stopped.
     reason: Optional[str] = None
-    #: The name of the run, and the version of drpipe.
     run: str = ""
     version: str = ""
-    #: From the start of the workers to the end, in seconds.
     elapsed: float = 0.0
-    #: In the order of the plan; empty if the run was cancelled before it began.
     steps: List[StepReport] = field(default_factory=list)
-    #: The step that was busiest.
     bottleneck: Optional[str] = None
-    #: Items that earlier runs had done.
     skipped: int = 0
     finish_failures: List[str] = field(default_factory=list)
-    #: The directory with the failed inputs, and how many it has.
     quarantine: Optional[str] = None
     quarantined: int = 0
     config_hash: str = ""
-    #: The first 10 000 failed inputs.
     failures: List[FailedInput] = field(default_factory=list)
-    #: What the last step has returned or sent and was not taken from `Run.results`; in the
-    #: order of the producer's values, if the run is an ordered one.
     results: List[Any] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -241,7 +298,7 @@ class Report:
         return "\n".join([*lines, f"{self.verdict} in {self.elapsed:.3g} s{reason}"])
 
     def step(self, name: str) -> StepReport:
-        """The step of this name.
+        """Returns the step with this name.
 
         Raises:
             KeyError: if there is none.
@@ -249,10 +306,11 @@ class Report:
         return _named(self.steps, [step.name for step in self.steps], name)
 
     def check(self) -> Report:
-        """The report itself, if everything was done.
+        """Returns the report itself if everything was done.
 
         Raises:
-            RunFailed: if inputs failed, or the run was stopped or interrupted.
+            RunFailed: if inputs failed, or the run was stopped or interrupted. Its cause is
+                the exception of the first failure, if there is one.
         """
         if self.exit_code == 0:
             return self
@@ -269,7 +327,7 @@ class Report:
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any], failures: List[FailedInput]) -> Report:
-        """What the event `ended` tells."""
+        """Reads the event `ended`."""
         steps = [
             _from_json(StepReport, step, class_name=step.get("class", ""))
             for step in event["steps"]
@@ -281,3 +339,69 @@ def _named(steps: List[T], names: List[str], name: str) -> T:
     if name not in names:
         raise KeyError(f"there is no step {name!r}; the steps are {', '.join(names) or 'none'}")
     return steps[names.index(name)]
+
+
+class RunError(DrpipeError):
+    """A run could not be started, or broke off without a report of its own.
+
+    Attributes:
+        report: what is known of a run that had begun, with its results and failed inputs so
+            far; None if it had not.
+    """
+
+    report: Optional[Report] = None
+
+
+class RunFailed(DrpipeError):
+    """A run ended with an exit code other than 0. Raised by `Report.check`.
+
+    Attributes:
+        report: the run's report.
+
+    Example:
+        >>> try:
+        ...     pipeline.run().check()  # doctest: +SKIP
+        ... except drpipe.RunFailed as error:
+        ...     print(error.report.failures)
+    """
+
+    report: Report
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (str(self), self.report)
+
+
+class RunStopped(RunFailed, RunError):  # type: ignore[misc]
+    """A run was stopped before its end: by a producer or an `init` that failed, by a step's
+    policy, or from outside.
+
+    Its `__cause__` is the exception that stopped the run, if one did.
+
+    Example:
+        >>> try:
+        ...     drpipe.run(frames(), measure)  # doctest: +SKIP
+        ... except drpipe.RunStopped as stopped:
+        ...     print(stopped.__cause__, len(stopped.report.results))
+    """
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A run was interrupted by Ctrl-C, and has ended.
+
+    Attributes:
+        report: what was done; None if nothing had begun.
+
+    Example:
+        >>> try:
+        ...     drpipe.run(frames(), measure)  # doctest: +SKIP
+        ... except KeyboardInterrupt as interrupted:
+        ...     print(len(interrupted.report.results))
+    """
+
+    def __init__(self, report: Optional[Report] = None) -> None:
+        super().__init__()
+        self.report = report

@@ -1,14 +1,14 @@
 """The classes that steps may be derived from.
 
-They only say what a step can have: a class with a `run` of its own works
-without them. What is set before `init` is called:
+They say what a step can have. A class with a method `run` works without them. Before `init`
+is called a step is given:
 
 - `name`: the step's name;
 - `connections`: the names of its next steps, the default one first;
-- `log`: a logger whose records join the run's log;
-- `send_msg(msg, step=None)`, also as `send`.
+- `log`: a `logging.Logger` whose records join the run's log;
+- `send_msg(msg, dest=None)`, also as `send`.
 
-`name`, `log` and `send` are left alone where a class has its own.
+A class that has a `name`, `log` or `send` of its own keeps it.
 """
 
 from __future__ import annotations
@@ -18,21 +18,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, Iterator, List, Optional
 if TYPE_CHECKING:
     import logging
 
-# Not `object` in an annotation's place: `init` and `run` of subclasses are free
-# in what they take and return.
+# `Any`, not `object`: subclasses choose what `init` and `run` take and return.
 
 
 class _Step:
-    """What the three kinds have in common."""
+    """What producers, stages and consumers have in common.
 
-    #: At most one worker may run it.
+    Attributes:
+        single: whether the step has one worker at most.
+        gathers: whether the step keeps something of its messages that its `finish` or a later
+            `run` emits. Its worker cannot be replaced without a loss, so the run stops if it
+            dies. Without this attribute the code of the class decides.
+        writable_arrays: whether the step may change the arrays that it is given. Otherwise
+            they are read-only views. In a class that is not derived from these they can be
+            changed, unless the class has this attribute.
+        name: the step's name.
+        connections: the names of the next steps, the default one first.
+        log: the step's logger.
+    """
+
     single: ClassVar[bool] = False
-    #: What it emits depends on more than one input: it keeps a state between
-    #: messages that its `finish` or a later `run` sends.
     gathers: ClassVar[bool] = False
-    #: Whether it may change the arrays that it is given; otherwise they are read-only
-    #: views. In a class that is not derived from these they can be changed, unless it has
-    #: this attribute and says otherwise.
     writable_arrays: ClassVar[bool] = False
 
     name: str
@@ -40,25 +46,40 @@ class _Step:
     log: logging.Logger
 
     def validate(self) -> None:
-        """Called when the configuration is checked, with the parameters, `name` and
-        `connections` set, and without `init`: raises what is wrong with them, such as a
-        parameter that should name a next step and does not. Must not do any work.
+        """Checks the parameters when the configuration is checked.
+
+        It is called with the parameters, `name` and `connections` set, and without `init`. It
+        raises what is wrong, such as a parameter that should name a next step and does not.
+        It must not do any work.
         """
 
     def init(self) -> Any:
-        """Called once before any message. Returning False, or raising, ends the run."""
+        """Prepares the step. It is called once in each worker, before any message.
+
+        The run ends if it raises, or returns False.
+        """
 
     def finish(self) -> Any:
-        """Called once, after the last message of its worker; may return, yield or send values."""
+        """Ends the work of one worker. It is called once, after the worker's last message.
+
+        It may return, yield or send values, as `run` may. A pool that shrinks finishes workers
+        before the end of the run.
+        """
 
     def send_msg(self, msg: Any, dest: Optional[str] = None) -> None:
-        """Sends a value to the next step of this name, or to the default one.
+        """Sends a value to a next step.
 
-        Threads that a call starts may send, too, as long as that call lasts.
+        What a call sends leaves the step when the call has ended well. Threads that `run` or
+        `finish` has started may send, too, until it returns.
+
+        Args:
+            msg: the value. It may be changed afterwards.
+            dest: the name of the next step; without it the default one.
 
         Raises:
-            RuntimeError: outside of a pipeline, in `init`, and from a thread when the call
-                that has started it has returned.
+            RuntimeError: outside of a running pipeline, in `init`, in a process that the step
+                has forked, and in a thread when the call that has started it has returned.
+            Permanent: if there is no such next step, or the value cannot be sent.
         """
         raise RuntimeError("send_msg works in run and finish of a step of a running pipeline")
 
@@ -68,10 +89,9 @@ class _Step:
 
 
 class Idle:
-    """What a producer says when it has nothing at the moment: it is asked again after a
-    tenth of a second. Use `drpipe.IDLE`."""
+    """The type of `drpipe.IDLE`, by which a producer says that it has nothing at the moment."""
 
-    #: When it is asked again, in seconds.
+    #: The time after which the producer is called again, in seconds.
     wait: ClassVar[float] = 0.1
 
     def __repr__(self) -> str:
@@ -81,51 +101,55 @@ class Idle:
         return "IDLE"
 
 
-#: What a producer yields, or returns from `run`, when it has nothing at the moment.
+#: Yielded, or returned from `run`, by a producer that has nothing at the moment.
 IDLE = Idle()
 
 
 class Producer(_Step):
-    """The beginning of a pipeline."""
+    """The first step of a pipeline."""
 
     def run(self) -> Iterator[Any]:
-        """Yields what the pipeline is to work on, one value after the other.
+        """Yields the values that the pipeline works on.
 
-        It is advanced as the pipeline has room. What it has yielded or sent goes on within
-        a few milliseconds, also while it waits for more. One that yields `drpipe.IDLE` has
-        nothing at the moment, and is advanced again a tenth of a second later: a run that is
-        asked to end need not wait for it then. A plain function may send values, or return
-        one; if it returns `drpipe.IDLE` it is called again.
+        The generator is advanced as the pipeline has room. It may block; what it has yielded
+        or sent before goes on within a few milliseconds. If it yields `drpipe.IDLE` it is
+        advanced again a tenth of a second later, and a run that is asked to end need not wait
+        for it.
+
+        A function that is no generator may send values, or return one. It is called once; if
+        it returns `drpipe.IDLE` it is called again.
         """
         raise NotImplementedError("a producer needs a method run(self)")
 
 
 class Stage(_Step):
-    """A step in between."""
+    """A step in the middle of a pipeline."""
 
     def run(self, msg: Any) -> Any:
-        """Works on one message. Returns, yields or sends values; None sends nothing.
+        """Works on one message.
 
-        A tuple whose last item is the name of a next step goes there, without
-        the name. An exception makes the message a failed one, and nothing that
-        was sent for it leaves the step; raise `drpipe.Permanent` if another
-        attempt would fail too.
+        It returns a value, yields several, or sends them. None sends nothing. A tuple whose
+        last item is the name of a next step goes there, without the name.
+
+        If it raises, the message has failed, and nothing that was sent for it leaves the step.
+        The message is tried again if the step has `retries`, unless the exception is a
+        `drpipe.Permanent`.
         """
         raise NotImplementedError("a stage needs a method run(self, msg)")
 
 
 class Consumer(_Step):
-    """The end of a pipeline."""
+    """The last step of a pipeline."""
 
     def run(self, msg: Any) -> Any:
-        """Takes one message; what it returns is ignored."""
+        """Works on one message. What it returns is ignored; what it raises is as for a stage."""
         raise NotImplementedError("a consumer needs a method run(self, msg)")
 
 
 def may_change_arrays(step: Any) -> bool:
-    """Whether the arrays that a step is given can be changed."""
+    """Whether a step may change the arrays that it is given."""
     return bool(getattr(step, "writable_arrays", True))
 
 
-#: What a class is not taken to have defined itself.
+#: Classes whose attributes no class counts as having defined itself.
 BASES = (_Step, Producer, Stage, Consumer)

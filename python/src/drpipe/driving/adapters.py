@@ -1,5 +1,4 @@
-"""Steps whose work is done by a function, an iterable or an object that the
-driver of the run has given."""
+"""Steps that do the work of a function, an iterable or an object of the driver."""
 
 from __future__ import annotations
 
@@ -7,8 +6,8 @@ import logging
 import os
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
-from ..api import failure_details
 from ..api.stage import Producer, may_change_arrays
+from ..protocol.driver import origin_of
 from ..protocol.failures import CodecError, summary
 from ..worker import build
 from ..worker.emit import natural_origin
@@ -16,29 +15,30 @@ from . import channel, pickling
 
 
 class Given(NamedTuple):
-    """What a step is made of."""
+    """What the driver has given for one step."""
 
-    #: A class, an instance, a function or, of a producer, an iterable.
+    #: A class, an instance, a function or, for a producer, an iterable.
     thing: Any
     #: The parameters of a class.
     params: Dict[str, Any]
 
 
-#: What runs in the driver's own process needs no pickle: what was given, by its file.
+#: What was given for the steps that run in this process, by the name of its file. No file is
+#: written for it.
 here: Dict[str, Given] = {}
 
 
 def has_run(thing: Any) -> bool:
-    """Whether it is a step by itself: a class, or an instance, with a method `run`."""
+    """Whether something is a step by itself: a class, or an instance, with a method `run`."""
     return callable(getattr(thing, "run", None))
 
 
 class _Adapter:
-    """What both kinds have in common."""
+    """What adapters of producers and of stages have in common."""
 
     #: The file that has what was given.
     file: str = ""
-    #: There is one next step at most: no value says where it goes.
+    #: Values are not routed by what they contain: there is one next step at most.
     one_way = True
 
     name: str
@@ -47,7 +47,7 @@ class _Adapter:
     send_msg: Callable[..., None]
 
     def _load(self) -> Any:
-        """What was given; of a class, an instance with all that a step has."""
+        """Returns what was given. A class is instantiated and has all that a step has."""
         found = here.get(self.file)
         given: Given = pickling.load(self.file) if found is None else found
         thing, rest = given.thing, given.params
@@ -68,7 +68,7 @@ class Step(_Adapter):
     """A stage or a consumer."""
 
     def init(self) -> None:
-        """Puts what was given in this step's place: nothing stands in between."""
+        """Replaces this object's `run` and `finish` by those of what was given."""
         made = self._load()
         own: Dict[str, Any] = {"run": made.run if has_run(made) else made}
         own["writable_arrays"] = may_change_arrays(made)
@@ -79,18 +79,18 @@ class Step(_Adapter):
         self._init(made)
 
     def run(self, msg: Any) -> Any:
-        """Replaced by what was given."""
+        """Is replaced by `init`."""
         raise NotImplementedError("init comes first")
 
 
 class KeepingStep(Step):
-    """One that keeps something of its messages for its `finish`."""
+    """A step that keeps something of its messages for its `finish`."""
 
     gathers = True
 
 
 class Source(_Adapter, Producer):
-    """A producer. Without a file, the driver sends it its items."""
+    """A producer. Without a file the driver sends it its items."""
 
     single = True
     gathers = False
@@ -98,7 +98,7 @@ class Source(_Adapter, Producer):
     _count = 0
 
     def init(self) -> None:
-        """Gets what was given."""
+        """Loads what was given, or connects to the driver."""
         if self.file:
             self._made = self._load()
             self._init(self._made)
@@ -106,7 +106,7 @@ class Source(_Adapter, Producer):
             self._made = _received(channel.connect(channel.ITEMS))
 
     def run(self) -> Any:
-        """What the given producer's `run` does, or the items."""
+        """Returns what the given `run` returns, or an iterator of the items."""
         made = self._made
         if has_run(made):
             return made.run()
@@ -117,25 +117,26 @@ class Source(_Adapter, Producer):
         return iter(made)
 
     def finish(self) -> Any:
-        """As the given one's."""
+        """Calls the `finish` of what was given."""
         finish = getattr(self._made, "finish", None)
         return finish() if has_run(self._made) and finish is not None else None
 
     def origin(self, value: Any) -> Optional[Any]:
-        """The value's number, and what the given producer calls it."""
+        """Returns an origin with the value's number, and its name if it has one."""
         own = getattr(self._made, "origin", None)
         has_own = has_run(self._made) and callable(own)
-        natural: Any = own(value) if has_own and own is not None else natural_origin(value)
+        name: Any = own(value) if has_own and own is not None else natural_origin(value)
         number, self._count = self._count, self._count + 1
-        if hasattr(natural, "__fspath__"):
-            natural = os.fspath(natural)
-        if isinstance(natural, bytes):
-            natural = natural.decode("utf-8", "backslashreplace")
-        return failure_details.origin_of(number, None if natural is None else str(natural))
+        if hasattr(name, "__fspath__"):
+            name = os.fspath(name)
+        if isinstance(name, bytes):
+            name = name.decode("utf-8", "backslashreplace")
+        return origin_of(number, None if name is None else str(name))
 
 
 def _received(driver: channel.Channel) -> Iterator[Any]:
-    # Always one portion ahead of what is worked on.
+    """Yields the items that the driver sends."""
+    # One portion ahead, so that the next items are pickled while these are worked on.
     driver.ask()
     while True:
         for _ in range(channel.PORTION):
@@ -144,7 +145,7 @@ def _received(driver: channel.Channel) -> Iterator[Any]:
             except channel.End:
                 return
             except channel.Failed as failure:
-                # In the words of the driver.
+                # A CodecError is reported with its message only, which is the driver's.
                 raise CodecError(str(failure)) from None
             except (AttributeError, ImportError) as error:
                 raise CodecError(

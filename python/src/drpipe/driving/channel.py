@@ -1,5 +1,8 @@
-"""Values between a driver and the workers of its run: pickles over a UNIX socket
-in a private directory. Both ends are of the same user and of this package."""
+"""Connections between a driver and the workers of its run.
+
+Values travel as pickles over a UNIX socket in the driver's private directory. Both ends belong
+to the same user and to this package.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,23 @@ import struct
 from io import BufferedReader
 from typing import Any, Union, cast
 
-from ..protocol import pickles
-from . import pickling
+from ..protocol import pickles, session_pickles
+from ..protocol.driver import DIRECTORY_VARIABLE
 
-#: Says which directory it is, to the workers.
-VARIABLE = "DRPIPE_DRIVER"
-#: The sockets in it: where a step gets its items, and where results go.
+#: The names of the sockets: where a producer gets its items, and where results go.
 ITEMS, RESULTS = "items", "results"
 
-#: What the driver answers when it has heard of a worker, and of an end. Another
-#: version of the form has another one.
-_WELCOME, _GOODBYE = b"drpipe 2\n", b"goodbye 2\n"
+#: What the driver sends to a worker that has connected, and to one that has sent its last
+#: value. The number is the version of the form, and of the functions that pickles refer to.
+_WELCOME, _GOODBYE = b"drpipe 3\n", b"goodbye 3\n"
 _ASK = b"\x01"
 _COUNT, _LENGTH, _HEAD = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<IQ")
-#: So many items a producer asks for at a time.
+#: The number of items that a producer asks for at a time: few enough that little is pickled in
+#: vain when a run ends, and many enough that asking costs nothing.
 PORTION = 32
 #: In the place of the number of a value's parts, which stands before their lengths.
 _END, _FAILURE = 0, 0xFFFF_FFFF
-#: Longer parts are not copied once more.
+#: The longest part that is copied, in bytes, to be sent or read together with others.
 _SHORT = 1 << 16
 _BUFFER = 1 << 18
 
@@ -37,26 +39,28 @@ class End(Exception):
 
 
 class Failed(Exception):
-    """The other side could not go on; the text says why."""
+    """The other side could not go on. The message says why."""
 
 
 class Channel:
-    """One end of a connection."""
+    """One end of a connection. One thread at a time may send, and one receive."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._reader = cast(BufferedReader, connected.makefile("rb", _BUFFER))
 
     def send(self, value: Any) -> None:
-        """Sends a value; waits while the other side takes none.
+        """Sends a value. Waits while the other side takes none.
 
         Raises:
-            OSError: if it has gone. What pickle raises.
+            OSError: if the other side has gone.
+            Exception: whatever pickle raises for a value that it does not take.
         """
-        # What is short goes within: only what is read into room of its own can be changed.
+        # Short memory stands in the pickle. Long memory arrives in a buffer of its own, which
+        # the array there can keep.
         data, beside = pickles.dumps(value, lambda memory: memory.nbytes <= _SHORT)
-        if pickling.MAIN in data:
-            data, beside = pickling.dumps(value), []
+        if session_pickles.MAIN in data:
+            data, beside = session_pickles.dumps(value), []
         if not beside and len(data) <= _SHORT:
             self._socket.sendall(_HEAD.pack(1, len(data)) + data)
             return
@@ -67,40 +71,41 @@ class Channel:
             self._socket.sendall(part)
 
     def send_failure(self, text: str) -> None:
-        """Says why there will be no more values."""
+        """Tells the other side why there will be no more values."""
         data = text.encode("utf-8", "replace")
         self._socket.sendall(_HEAD.pack(_FAILURE, len(data)) + data)
 
     def send_end(self) -> None:
-        """Says that there are no more values."""
+        """Tells the other side that there are no more values."""
         self._socket.sendall(_HEAD.pack(_END, 0))
 
     def receive(self) -> Any:
-        """The next value.
+        """Waits for the next value and returns it.
 
         Raises:
-            End: if there is none.
-            Failed: if the other side says so.
-            EOFError, OSError: if it has gone without a word.
+            End: if there are no more.
+            Failed: if the other side could not go on.
+            EOFError, OSError: if the other side has gone without a word.
         """
         count, length = _HEAD.unpack(self._read(_HEAD.size))
         if count == 1:
-            return pickling.loads(self._read(length))
+            return session_pickles.loads(self._read(length))
         if count == _END:
             raise End
         if count == _FAILURE:
             raise Failed(self._read(length).decode("utf-8", "replace"))
         rest = struct.unpack(f"<{count - 1}Q", self._read((count - 1) * _LENGTH.size))
         data, *buffers = (self._read(size) for size in (length, *rest))
-        return pickling.loads(data, buffers)
+        return session_pickles.loads(data, buffers)
 
     def ask(self) -> None:
-        """In a worker: there is room for another portion of items."""
-        with contextlib.suppress(OSError):  # It has said all: what it said comes first.
+        """Asks the driver for another portion of items."""
+        # A driver that has gone has sent its last words before: `receive` reads them.
+        with contextlib.suppress(OSError):
             self._socket.sendall(_ASK)
 
     def await_ask(self) -> None:
-        """In the driver: waits until there is.
+        """Waits until the worker asks for another portion.
 
         Raises:
             EOFError, OSError: if the worker has gone.
@@ -108,29 +113,29 @@ class Channel:
         self._read(len(_ASK))
 
     def greet(self) -> None:
-        """The driver has heard of the worker."""
+        """Tells a worker that the driver has accepted it."""
         self._socket.sendall(_WELCOME)
 
     def dismiss(self) -> None:
-        """The driver has taken everything."""
+        """Tells a worker that the driver has taken all values."""
         self._socket.sendall(_GOODBYE)
 
     def await_goodbye(self) -> None:
-        """Waits until the driver has taken everything.
+        """Waits until the driver has taken all values.
 
         Raises:
-            EOFError, OSError: if it has gone.
+            EOFError, OSError: if the driver has gone.
         """
         self._read(len(_GOODBYE))
 
     def close(self) -> None:
-        """Closes the connection; whoever waits at it is woken."""
-        with contextlib.suppress(OSError):  # The other side was faster.
+        """Closes the connection. Threads that wait at it are woken."""
+        with contextlib.suppress(OSError):  # The other side may have closed it before.
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _read(self, size: int) -> Union[bytes, bytearray]:
-        """So many bytes."""
+        """Reads this number of bytes."""
         if size <= _SHORT:
             data = self._reader.read(size)
             if len(data) < size:
@@ -147,23 +152,25 @@ class Channel:
 
 
 def directory() -> str:
-    """The driver's directory, for a worker of its run.
+    """Returns the driver's directory, in a worker of its run.
 
     Raises:
         RuntimeError: in any other process.
     """
-    found = os.environ.get(VARIABLE)
+    found = os.environ.get(DIRECTORY_VARIABLE)
     if not found:
-        raise RuntimeError(f"this step is for runs that Python has started: {VARIABLE} is unset")
+        raise RuntimeError(
+            f"this step is for runs that Python has started: {DIRECTORY_VARIABLE} is unset"
+        )
     return found
 
 
 def connect(name: str) -> Channel:
-    """A worker's connection to its driver.
+    """Connects a worker to its driver.
 
     Raises:
         RuntimeError: if the driver is of another version.
-        OSError: if it has gone.
+        EOFError, OSError: if it has gone.
     """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connected.connect(os.path.join(directory(), name))
@@ -178,10 +185,10 @@ def connect(name: str) -> Channel:
 
 
 def listen(place: str, name: str) -> socket.socket:
-    """A driver's socket.
+    """Makes a driver's socket in a directory.
 
     Raises:
-        OSError: if it cannot be made; the path of a socket has at most 107 bytes.
+        OSError: if it cannot be made. The path of a socket has at most 107 bytes.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     path = os.path.join(place, name)
@@ -195,7 +202,7 @@ def listen(place: str, name: str) -> socket.socket:
 
 
 def accept(listener: socket.socket) -> Channel:
-    """Waits for a worker.
+    """Waits for a worker to connect.
 
     Raises:
         OSError: if the listener was closed.

@@ -12,17 +12,16 @@ from typing import Any, Deque, Iterable, Iterator, List, Optional, Tuple
 from ..protocol import failures
 from . import channel
 
-#: So many values wait for whoever iterates over them.
+#: The most results that are ready ahead of somebody who iterates over them.
 _LIMIT = 100
-#: A worker is killed with no more messages in hand than this.
+#: The most messages that a worker can have in hand when it is killed.
 _MOST_IN_HAND = 1024
 
 
 class Results:
-    """Takes what the last step hands over.
+    """Receives what the last step hands over, on a thread of its own.
 
-    As long as somebody iterates, the pipeline waits for them; otherwise
-    everything is kept.
+    While somebody iterates, the pipeline waits for them. Otherwise all values are kept.
     """
 
     def __init__(self, directory: str) -> None:
@@ -32,20 +31,20 @@ class Results:
         self._limit: Optional[int] = None
         self._complete = False
         self._error: Optional[BaseException] = None
-        #: The latest messages: a worker that was killed may have handed over what it had
-        #: not reported yet, and the next one is given that again.
+        #: The numbers of the latest messages. A worker that is killed may have handed over
+        #: values that it has not reported; its successor is given those messages again.
         self._latest: Deque[int] = deque(maxlen=_MOST_IN_HAND)
         threading.Thread(target=self._serve, name="drpipe-results", daemon=True).start()
 
     def close(self) -> None:
-        """No more workers will come: what has arrived is all."""
+        """Accepts no more workers. What has arrived is complete."""
         _wake(self._listener)
 
     def iterate(self) -> Iterator[Any]:
-        """Each value once, to the last.
+        """Yields each value once, until the run ends.
 
         Raises:
-            Exception: what a value could not be read for.
+            Exception: why a value could not be loaded.
         """
         self._set_limit(_LIMIT)
         return self._iterate()
@@ -67,12 +66,14 @@ class Results:
             self._set_limit(None)
 
     def keep_all(self) -> None:
-        """From now on the pipeline does not wait for an iteration."""
+        """Lets the pipeline run without waiting for an iteration."""
         self._set_limit(None)
 
     def rest(self) -> Tuple[List[Any], Optional[BaseException]]:
-        """All that was not taken, once it is complete, and what the next value could not be
-        read for."""
+        """Waits for the end of the run, and takes the values that nobody has taken.
+
+        Returns them, and why the next value could not be loaded.
+        """
         with self._changed:
             while not self._complete:
                 self._changed.wait()
@@ -107,7 +108,7 @@ class Results:
                     self._latest.append(message)
                     self._put(value)
         except channel.End:
-            with contextlib.suppress(OSError):  # It was told to stop meanwhile.
+            with contextlib.suppress(OSError):  # The worker was stopped meanwhile.
                 worker.dismiss()
         except (EOFError, OSError):
             pass  # The worker has died; the run may start another.
@@ -125,8 +126,10 @@ class Results:
 
 
 class Feeder:
-    """Gives the items of an iterable to the producer, as it asks for them. The iterable
-    is advanced on a thread of its own."""
+    """Sends the items of an iterable to the producer, as it asks for them.
+
+    The iterable is advanced on a thread of its own.
+    """
 
     def __init__(self, directory: str, items: Iterable[Any]) -> None:
         self._listener = channel.listen(directory, channel.ITEMS)
@@ -134,24 +137,24 @@ class Feeder:
         self._sending = threading.Lock()
         self._worker: Optional[channel.Channel] = None
         self._stopped = self._ended = False
-        #: What the iterable has raised.
+        #: The exception that the iterable has raised.
         self.error: Optional[BaseException] = None
         threading.Thread(target=self._serve, name="drpipe-items", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends the items here, even while the iterable makes its next one."""
+        """Ends the items here, even while the iterable makes the next one."""
         self._stopped = True
-        # Whoever holds it is sending, and looks at the flag afterwards.
+        # A thread that holds the lock is sending, and looks at the flag afterwards.
         if self._sending.acquire(blocking=False):
             try:
                 self._end_if_stopped()
             except OSError:
-                pass  # The worker has gone, as it was to.
+                pass  # The worker has gone: it needs no end.
             finally:
                 self._sending.release()
 
     def close(self) -> None:
-        """The run has ended."""
+        """Ends the items, and waits for no worker any longer."""
         self.stop()
         _wake(self._listener)
 
@@ -164,7 +167,7 @@ class Feeder:
         try:
             self._feed(worker)
         except (EOFError, OSError):
-            pass  # The worker has gone: nothing more is wanted.
+            pass  # The worker has gone: it takes no more items.
         finally:
             worker.close()
             if isinstance(self._items, GeneratorType):
@@ -222,5 +225,5 @@ class Feeder:
 
 def _wake(listener: socket.socket) -> None:
     """Ends the wait for a connection."""
-    with contextlib.suppress(OSError):  # Nobody waits any more.
+    with contextlib.suppress(OSError):  # Nobody waits any longer.
         listener.shutdown(socket.SHUT_RDWR)

@@ -1,9 +1,9 @@
-"""The steps of a run in one process, one message after the other: where pdb, coverage and
-whatever else looks into a process finds them.
+"""The workers of an inline run: all steps in Python in one process, one message at a time.
 
-The run is as any other that has one worker a step: the program has the queues and all
-decisions, and starts a process for each step in Python. But that process hands the step's
-place to this one, and only stands for it: values, order and failures are those of all modes.
+There pdb, coverage and profilers find them. The program keeps the queues and all decisions,
+and starts a process for each step as in any run with one worker a step. Each of these
+processes lends its connection to this one, and only gives signs of life. Values, order and
+failures are therefore those of all modes.
 """
 
 from __future__ import annotations
@@ -19,61 +19,67 @@ import sys
 from typing import Any, Dict, List, NoReturn, Optional
 
 from ..api import announce
-from ..api.failure_details import Here
+from ..api.failure_details import LocalDetails
 from ..protocol.page import Page
 from ..protocol.path_names import path_of_name
 from ..protocol.segments import Lifeline
 from ..worker.forks import forked
-from ..worker.worker import EXIT_LOST, HOST, Link, Seat
+from ..worker.worker import EXIT_LOST, HOST, Link, Worker
 from .adapters import Given, here
-from .private_directory import Private
+from .private_directory import PrivateDirectory
 
-#: What is no failure of a step, but ends the run: an interrupt, and pdb's `q`.
+#: The exceptions that end the run instead of failing a step: an interrupt, and pdb's `q`.
 ENDS = (KeyboardInterrupt, bdb.BdbQuit)
-#: After its end, the last words of the program are waited for so long, in seconds.
+#: How long the program's last lines are waited for after its end, in seconds.
 _PATIENCE = 1.0
 #: The name of the socket in the private directory.
 _NAME = "seats"
 
 
 class Host:
-    """Takes the places of a run's workers in Python."""
+    """Does the work of a run's workers in Python."""
 
     def __init__(self, directory: str, given: Optional[Dict[str, Given]] = None) -> None:
+        """Listens for workers.
+
+        Args:
+            directory: the driver's private directory.
+            given: what the adapters' steps are made of, by the names of their files.
+        """
         self._given = given or {}
         #: What the steps have raised.
-        self.told = Here()
+        self.details = LocalDetails()
         self._path = os.path.join(directory, _NAME)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(self._path)
         self._listener.listen(64)
-        self._seats: Dict[Any, _Taken] = {}
+        self._workers: Dict[Any, _LentWorker] = {}
         self._paths: List[str] = []
         self._end, self._ended = socket.socketpair()
 
     def environment(self) -> Dict[str, str]:
-        """What the program's workers need to know."""
+        """Returns the variables by which the program's workers find this process."""
         return {HOST: self._path}
 
     def end(self) -> None:
-        """From any thread: the run has ended."""
-        with contextlib.suppress(OSError):  # It has been closed.
+        """Ends `serve`. May be called from any thread."""
+        with contextlib.suppress(OSError):  # The host is closed.
             self._ended.send(b"\0")
 
     def serve(self) -> None:
-        """Does the work of all steps, on this thread, until the run has ended.
+        """Does the work of all steps on this thread, until the run has ended.
 
         Raises:
-            BaseException: one of `ENDS`, as it comes from a step.
+            BaseException: one of `ENDS`, if a step raises it.
         """
-        # This process may itself be one that another has forked.
+        # This process may itself have been forked: that is no fork of a step.
         forked.clear()
         here.update(self._given)
-        before, Here.current = Here.current, self.told
+        before, LocalDetails.current = LocalDetails.current, self.details
         try:
             self._serve()
         finally:
-            Here.current = before
+            LocalDetails.current = before
             announce.listen(before is not None)
 
     def _serve(self) -> None:
@@ -87,42 +93,42 @@ class Host:
                 if ready == self._end.fileno():
                     return
                 if ready == self._listener.fileno():
-                    taken = _Taken(self._listener)
-                    self._look_in([*map(path_of_name, taken.post["python"]["paths"])])
-                    self._seats[taken.link.socket] = taken
-                    poller.register(taken.link.socket, zmq.POLLIN)
-                    if taken.begin():
+                    worker = _LentWorker(self._listener)
+                    self._search_in([*map(path_of_name, worker.post["python"]["paths"])])
+                    self._workers[worker.link.socket] = worker
+                    poller.register(worker.link.socket, zmq.POLLIN)
+                    if worker.begin():
                         continue
-                elif self._seats[ready].handle():
+                elif self._workers[ready].handle():
                     continue
                 else:
-                    taken = self._seats[ready]
-                poller.unregister(taken.link.socket)
-                self._seats.pop(taken.link.socket).close()
+                    worker = self._workers[ready]
+                poller.unregister(worker.link.socket)
+                self._workers.pop(worker.link.socket).close()
 
-    def _look_in(self, paths: List[str]) -> None:
-        """Modules are looked for there until the end."""
+    def _search_in(self, paths: List[str]) -> None:
+        """Lets modules be found in these directories until the host is closed."""
         new = [path for path in paths if path not in sys.path]
         self._paths += new
         sys.path[1:1] = new
 
     def close(self) -> None:
-        """Gives all places up."""
+        """Ends all workers."""
         for path in self._paths:
-            with contextlib.suppress(ValueError):  # A step has taken it out.
+            with contextlib.suppress(ValueError):  # A step has removed it.
                 sys.path.remove(path)
         self._paths.clear()
         for file in self._given:
             here.pop(file, None)
-        for taken in self._seats.values():
-            taken.close(EXIT_LOST)
-        self._seats.clear()
+        for worker in self._workers.values():
+            worker.close(EXIT_LOST)
+        self._workers.clear()
         for end in (self._listener, self._end, self._ended):
             end.close()
 
 
-class _Taken:
-    """The place of one worker."""
+class _LentWorker:
+    """A worker whose process has lent its connection to this one."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._process, _ = listener.accept()
@@ -132,23 +138,23 @@ class _Taken:
         self._page = Page(fds[1])
         os.close(fds[1])
         self.link = Link(self.post, Lifeline(socket.socket(fileno=fds[0])))
-        self._seat = Seat(self.post, self.link, self._page, ENDS)
+        self._worker = Worker(self.post, self.link, self._page, ENDS)
         self._code = 0
 
     def begin(self) -> bool:
-        """Makes the step ready; whether there is more to do."""
-        return self._goes_on(self._seat.begin())
+        """Makes the step ready for work. Returns whether the worker goes on."""
+        return self._goes_on(self._worker.begin())
 
     def handle(self) -> bool:
-        """Does what the router says; whether there is more to do."""
+        """Does what the router says. Returns whether the worker goes on."""
         Page.own = self._page
-        return self._goes_on(self._seat.handle(self.link.receive()))
+        return self._goes_on(self._worker.handle(self.link.receive()))
 
     def close(self, code: int = 0) -> None:
-        """Gives the place up: the process that stands for it ends, too."""
+        """Ends the worker and its process."""
         self.link.close()
         self.link.lifeline.socket.close()
-        with contextlib.suppress(OSError):  # It was killed.
+        with contextlib.suppress(OSError):  # The process was killed.
             self._process.send(bytes([code or self._code]))
         self._process.close()
 
@@ -168,10 +174,12 @@ def _read(connected: socket.socket, size: int) -> bytes:
 
 
 def main(arguments: List[str]) -> NoReturn:
-    """`drpipe run --inline`: this process is the workers in Python, and the program, started
-    by it with the same arguments, is all else."""
+    """Runs `drpipe run --inline`: this process is the workers in Python.
+
+    It starts the program, with the same arguments, for everything else.
+    """
     sys.argv = arguments[:1]
-    private = Private()
+    private = PrivateDirectory()
     host = Host(private.path)
     driver = ["--driver", str(os.getpid()), "--driver-directory", private.path]
     end = arguments.index("--") if "--" in arguments else len(arguments)
@@ -179,7 +187,7 @@ def main(arguments: List[str]) -> NoReturn:
         process = subprocess.Popen(
             [*arguments[:end], "--mode", "sequential", *driver, *arguments[end:]],
             env={**os.environ, **host.environment()},
-            # The terminal is for the steps: its keys, Ctrl-C and the cursor are not the program's.
+            # The keys, Ctrl-C and the cursor of the terminal are for the steps.
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,

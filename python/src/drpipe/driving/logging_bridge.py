@@ -1,9 +1,9 @@
-"""What a run says, in the words of `logging`.
+"""Passes a run's log on to `logging`.
 
-- What the run itself says goes to the logger `drpipe.run`.
-- What a step logs goes to the logger `drpipe.run.STEP`.
-- What a step prints is printed, to `sys.stdout` or `sys.stderr`: in a notebook
-  it appears below the cell.
+- The run's own lines go to the logger `drpipe.run`.
+- The log records of a step go to the logger `drpipe.run.STEP`.
+- What a step prints is printed to `sys.stdout` or `sys.stderr`; in a notebook it appears below
+  the cell.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ _LEVELS = {
 
 
 def options() -> Dict[str, str]:
-    """The program's options for its log: what Python's loggers would drop anyway it
-    need not write. The words of steps come as events."""
+    """Returns the program's options for its log.
+
+    It leaves out what Python's loggers would drop, and the lines of steps, which come as
+    events.
+    """
     level = "debug" if LOGGER.isEnabledFor(logging.DEBUG) else "info"
     return {"--log-format": "json", "--log-level": f"{level},drpipe::steps=off"}
 
 
 def of_step(event: Dict[str, Any]) -> None:
-    """Passes on what a step has logged or printed."""
+    """Logs or prints what a step has logged or printed."""
     level, text = event.get("level", "info"), event.get("text", "")
     if event.get("logger"):
         logger = logging.getLogger(f"{LOGGER.name}.{event['step']}")
@@ -46,7 +49,7 @@ def of_step(event: Dict[str, Any]) -> None:
 
 
 def of_run(line: str) -> str:
-    """Passes on a line of the program's log; its text is returned."""
+    """Logs a line of the program's log, and returns its text."""
     try:
         fields = json.loads(line)
         level = _LEVELS[fields.pop("level").lower()]
@@ -63,12 +66,12 @@ def of_run(line: str) -> str:
 
 
 def plain(text: str) -> str:
-    """The text without what steers a terminal, turns the words around it or is unseen; its
-    further lines are indented, so that none is taken for a message of its own."""
+    """Escapes characters that control a terminal, change the direction of text or are
+    invisible, and indents further lines, so that none is taken for a message of its own."""
     return _UNSEEN.sub(_escaped, text).replace("\n", "\n    ")
 
 
-#: As in the program: src/base/escape.rs.
+#: The same characters as in the program: src/base/escape.rs.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"

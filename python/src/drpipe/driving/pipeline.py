@@ -1,4 +1,4 @@
-"""Pipelines that are configured by a file, run from Python."""
+"""Runs of pipelines that a file configures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
 
 from ..api.errors import ConfigError
 from ..api.report import Report
-from . import channel, logging_bridge, program, rewrite
+from ..protocol.driver import DIRECTORY_VARIABLE
+from . import logging_bridge, program, rewrite
 from .exchange import Feeder, Results
-from .private_directory import Private
+from .private_directory import PrivateDirectory
 from .running import Run
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Path = Union[str, "os.PathLike[str]"]
 
 
 class Pipeline:
-    """A checked pipeline, ready to run, as often as wanted.
+    """A pipeline whose configuration has been checked. It may be run any number of times.
 
     Example:
         >>> import drpipe
@@ -37,16 +38,21 @@ class Pipeline:
     def load(
         cls, path: Path = "pipeline.json", settings: Optional[Mapping[str, Any]] = None
     ) -> Pipeline:
-        """Checks a configuration file. `settings` beat it: a step's key
-        ("CLEAN.nb_thread"), a step's parameter, or a class's ("FitsFiles.directory").
+        """Checks a configuration file and returns its pipeline.
 
-        Relative paths in it are relative to the current directory. Steps in Python run
-        in this interpreter's virtual environment, if it is one and the configuration
-        names no other.
+        Steps in Python run in this interpreter's virtual environment, if it is one and the
+        configuration names no other.
+
+        Args:
+            path: the file. Relative paths in it are relative to the current directory.
+            settings: values that win over those of the file, by name: a step's key
+                ("CLEAN.nb_thread"), a step's parameter, or a class's
+                ("FitsFiles.directory"). A text is read as on the command line.
 
         Raises:
             ProgramNotFound: if there is no drpipe program.
-            ConfigError: with everything that is wrong with the configuration.
+            ConfigError: if the configuration is wrong. The message lists every error.
+            RunError: if the program could not check it.
 
         Example:
             >>> Pipeline.load("night.json")  # doctest: +SKIP
@@ -57,12 +63,20 @@ class Pipeline:
         return cls(found, name, settings or {})
 
     def run(self, **options: Any) -> Report:
-        """Runs to the end. The options are those of `start`. That inputs failed is no
-        error: the report says so, and `Report.check` raises.
+        """Runs the pipeline and waits for its end.
+
+        Failed inputs raise nothing: they are in the report, and `Report.check` raises.
+
+        Args:
+            options: those of `start`.
+
+        Returns:
+            The report.
 
         Raises:
-            RunStopped: if it was stopped before its end; the exception has the report.
-            RunError: if it could not be started, or had to be given up.
+            ConfigError: as `start`.
+            RunStopped: if the run was stopped before its end; the exception has the report.
+            RunError: if the run could not be started, or broke off without a report.
             RunInterrupted: a KeyboardInterrupt that has the report, when the run has ended.
 
         Example:
@@ -83,25 +97,26 @@ class Pipeline:
         results: bool = False,
         ordered: Optional[bool] = None,
     ) -> Run:
-        """Starts a run in the background.
+        """Starts a run in the background, and returns at once.
 
         Args:
-            mode: "threads"; "sequential": one message after the other; or "inline": the
-                same, with the steps in Python in this process, in the thread that calls
-                `Run.wait`, where pdb, coverage and the like find them. `run` does so.
-            journal: records in this file what becomes of each item.
-            resume: skips what the journal has as done; without `journal` it is the
+            mode: "threads"; "sequential", one message after the other; or "inline", the same
+                with the steps in Python in this process, in the thread that calls
+                `Run.wait`, where pdb, coverage and profilers find them.
+            journal: a file that records what becomes of each item.
+            resume: skips what the journal has as done. Without `journal` it is the
                 configuration's name with .journal, in the current directory.
-            quarantine: keeps failed inputs here instead of where the configuration says.
-            summary: writes the report to this file as JSON.
+            quarantine: the directory for failed inputs; without it the configuration's.
+            summary: a file to which the report is written as JSON.
             drain_limit: how long a cancelled run may finish what it has begun, in seconds.
-            results: hands over what the last step returns or sends: see `Run.results`
-                and `Report.results`.
+            results: whether what the last step returns or sends is handed over, to
+                `Run.results` and `Report.results`.
             ordered: whether the last steps, and so the results, get their messages in the
-                order of the producer's; otherwise the configuration says so.
+                order of the producer's; without it the configuration decides.
 
         Raises:
-            ConfigError: if there can be no results, as the last step is a consumer.
+            ConfigError: if there can be no results because the last step is a consumer.
+            OSError: if the program cannot be started.
 
         Example:
             >>> with pipeline.start() as run:  # doctest: +SKIP
@@ -119,7 +134,7 @@ class Pipeline:
         }
         flags = [*(["--resume"] if resume else []), *(["--ordered"] if ordered else [])]
         settings = {**self._settings, **({} if ordered is not False else {"ordered": False})}
-        private = Private()
+        private = PrivateDirectory()
         try:
             file = self._path
             if results:
@@ -137,13 +152,13 @@ class Pipeline:
             raise
 
 
-#: The mode that is none of the program's: the steps in Python run in the driver.
+#: The mode in which steps in Python run in the driver. The program has no such mode.
 INLINE = "inline"
 
 
 def launch(
     words: List[str],
-    private: Private,
+    private: PrivateDirectory,
     mode: str,
     *,
     results: bool,
@@ -151,9 +166,19 @@ def launch(
     feeder: Optional[Feeder] = None,
     given: Optional[Dict[str, Given]] = None,
 ) -> Run:
-    """Starts the program with the command `words`. `given` is what the inline steps of
-    `drpipe.run` are made of; of a configuration's pipeline there is none."""
-    environment = {**program.environment(), channel.VARIABLE: private.path}
+    """Starts the program.
+
+    Args:
+        words: the command.
+        private: the driver's directory, which the run removes.
+        mode: as for `Pipeline.start`.
+        results: whether the last step hands its values over.
+        drain_limit: as for `Pipeline.start`.
+        feeder: what sends the producer its items.
+        given: what the inline steps of `drpipe.run` are made of; None for the pipeline of a
+            configuration.
+    """
+    environment = {**program.environment(), DIRECTORY_VARIABLE: private.path}
     host = None
     if mode == INLINE:
         from .inline import Host
@@ -179,7 +204,7 @@ def command(
     options: Mapping[str, Any],
     flags: List[str],
 ) -> List[str]:
-    """The command that runs a configuration. An option without a value is left out."""
+    """Returns the command that runs a configuration, without options that are None."""
     words = [found, "run", "--quiet", "--config", config, *program.settings_arguments(settings)]
     for name, value in {**logging_bridge.options(), **options}.items():
         if value is not None:
@@ -188,6 +213,6 @@ def command(
 
 
 def write_json(file: str, value: Any) -> None:
-    """Writes a configuration."""
+    """Writes a configuration to a file."""
     with open(file, "w", encoding="utf-8") as out:
         json.dump(value, out, indent=2)

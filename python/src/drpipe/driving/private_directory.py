@@ -1,4 +1,4 @@
-"""The private directory of a run that Python drives: sockets, and what workers are given."""
+"""The private directory of a run that Python drives, for sockets and what workers are given."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ import shutil
 import stat
 import tempfile
 
-#: How the names of the directories begin.
+#: Begins the names of the directories.
 _PREFIX = "drpipe-py-"
-#: The file in them that is locked for as long as the driver lives.
+#: The file that is locked for as long as the driver lives.
 _LOCK = "lock"
 
 
-class Private:
-    """A directory that nobody else may look into. It goes with the run; should the driver
-    be killed, the program removes it, or else the next run that this user drives."""
+class PrivateDirectory:
+    """A directory that only this user can enter.
+
+    The run removes it at its end. If the driver is killed, the program does, or else the next
+    run that this user drives.
+    """
 
     def __init__(self) -> None:
         remove_abandoned()
-        #: Where it is.
         self.path = tempfile.mkdtemp(prefix=_PREFIX)
-        # It gets its name when it is locked: before, nobody takes it for abandoned.
+        # The file gets its name once it is locked, so that no other driver takes the
+        # directory for abandoned.
         unlocked = os.path.join(self.path, "unlocked")
         self._lock = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         os.rename(unlocked, os.path.join(self.path, _LOCK))
 
     def file(self, name: str) -> str:
-        """The path of a file in it."""
+        """Returns the path of a file in the directory."""
         return os.path.join(self.path, name)
 
     def remove(self) -> None:
-        """Removes it, as far as that can be done."""
+        """Removes the directory, as far as possible."""
         shutil.rmtree(self.path, ignore_errors=True)
         lock, self._lock = self._lock, -1
         if lock >= 0:
@@ -42,7 +45,7 @@ class Private:
 
 
 def remove_abandoned() -> None:
-    """Removes what this user's drivers have left behind that were killed."""
+    """Removes the directories of this user's drivers that were killed."""
     temporary = tempfile.gettempdir()
     with contextlib.suppress(OSError):
         for name in os.listdir(temporary):

@@ -1,4 +1,4 @@
-"""The program's process while it runs a pipeline: its events, its log, its end."""
+"""The process of the program while it runs a pipeline: its events, its log, its end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import subprocess
 import threading
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
+#: The most bytes that are read from a pipe at a time.
 _PORTION = 1 << 16
 
 
 class Process:
-    """Runs the program, and reads all it says on a thread of its own.
+    """Runs the program, and reads its events and its log on a thread of its own.
 
-    `on_event` gets each event, `on_text` each line of standard error, and at last
-    `on_end` the exit code: in every case, and after all the others. They are
-    called on that thread.
+    On that thread `on_event` is called with each event, `on_text` with each line of standard
+    error and, after all of these and in every case, `on_end` with the exit code.
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class Process:
         self._on_event, self._on_text, self._on_end = on_event, on_text, on_end
         self._events, theirs = os.pipe()
         try:
-            # In a session of its own, so that Ctrl-C in a terminal reaches it
-            # through its driver only, which knows how often.
+            # In a session of its own: Ctrl-C in a terminal reaches only the driver, which
+            # counts.
             self._process = subprocess.Popen(
                 [*command, "--events", f"/dev/fd/{theirs}"],
                 stdin=subprocess.DEVNULL,
@@ -52,15 +52,15 @@ class Process:
         self._thread.start()
 
     def signal(self, number: int) -> None:
-        """Sends a signal, unless it has ended."""
+        """Sends a signal, unless the process has ended."""
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Ends it at once; its workers end with it."""
+        """Ends the process at once. Its workers end with it."""
         self._process.send_signal(signal.SIGKILL)
 
     def join(self, timeout: Optional[float] = None) -> None:
-        """Waits for its end."""
+        """Waits until all callbacks have returned, or the timeout in seconds has passed."""
         self._thread.join(timeout)
 
     def _attend(self) -> None:
@@ -69,7 +69,7 @@ class Process:
             self._read_all()
             code = self._process.wait()
         except BaseException:
-            # A run that nobody attends to must not go on.
+            # The driver would never hear of the run again.
             self._process.kill()
             code = self._process.wait()
             raise
@@ -91,7 +91,7 @@ class Process:
                 while selector.get_map():
                     for key, _ in selector.select():
                         if key.data is None:
-                            # What a step has started may hold the pipes open.
+                            # What a step has started may still hold the pipes open.
                             selector.unregister(end)  # type: ignore[arg-type]
                             events.read_rest()
                             texts.read_rest()
@@ -107,7 +107,7 @@ class Process:
         try:
             event = json.loads(line)
         except ValueError:
-            return  # The program died in the midst of it.
+            return  # The program died while it wrote the line.
         if isinstance(event, dict):
             self._on_event(event)
 
@@ -122,7 +122,7 @@ class _Lines:
         os.set_blocking(fd, False)
 
     def read(self) -> bool:
-        """Reads a portion, if there is one; false at the end."""
+        """Reads a portion, if there is one. Returns false at the end."""
         try:
             data = os.read(self.fd, _PORTION)
         except BlockingIOError:
@@ -135,7 +135,7 @@ class _Lines:
         return bool(data)
 
     def read_rest(self) -> None:
-        """Reads what is left of a program that has ended."""
+        """Reads what a program that has ended has left in the pipe."""
         while select.select([self.fd], [], [], 0)[0]:
             if not self.read():
                 return
@@ -148,7 +148,7 @@ class _Lines:
 
 
 def _pidfd(pid: int) -> Optional[int]:
-    """Tells of a process's end; none where the system cannot."""
+    """Returns a descriptor that is readable once the process has ended, if the system can."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):

@@ -1,4 +1,4 @@
-"""The drpipe program: where it is, and what it says of a configuration."""
+"""The drpipe program: where it is, how it is called, and how it checks a configuration."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Mapping, Optional
 
-from ..api.errors import ConfigError, ProgramNotFound, RunError
+from ..api.errors import ConfigError, ProgramNotFound
+from ..api.report import RunError
 
-#: Names the program, before all other places.
+#: The environment variable that names the program.
 VARIABLE = "DRPIPE"
-#: Its exit code for a wrong configuration.
+#: The exit code for a wrong configuration.
 USAGE = 2
 
 
 def find() -> str:
-    """The program's path: what DRPIPE names, else beside the interpreter, else on PATH.
+    """Returns the path of the program: the one that DRPIPE names, else the one beside the
+    interpreter, else the one on PATH.
 
     Raises:
-        ProgramNotFound: with what to do.
+        ProgramNotFound: if there is none.
     """
     named = os.environ.get(VARIABLE)
     if named:
@@ -45,7 +47,7 @@ def find() -> str:
 
 
 def settings_arguments(settings: Optional[Mapping[str, Any]]) -> List[str]:
-    """Settings as the command line has them. A text stands as it is."""
+    """Returns settings as arguments of the command line. A text is passed as it is."""
     arguments = []
     for name, value in (settings or {}).items():
         is_text = isinstance(value, (str, os.PathLike))
@@ -55,8 +57,11 @@ def settings_arguments(settings: Optional[Mapping[str, Any]]) -> List[str]:
 
 
 def environment() -> Dict[str, str]:
-    """The program's. Steps in Python run in this interpreter's virtual environment
-    unless the configuration, or the environment, names another."""
+    """Returns the environment for the program.
+
+    Steps in Python run in this interpreter's virtual environment, unless the configuration or
+    the environment names another.
+    """
     variables = dict(os.environ)
     if sys.prefix != sys.base_prefix:
         variables.setdefault("VIRTUAL_ENV", sys.prefix)
@@ -67,8 +72,8 @@ def check(program: str, config: str, settings: Optional[Mapping[str, Any]]) -> N
     """Checks a configuration.
 
     Raises:
-        ConfigError: with everything that is wrong with it.
-        RunError: if the program cannot say.
+        ConfigError: if it is wrong. The message lists every error.
+        RunError: if the program ended with another exit code.
     """
     command = [program, "check", "--config", config, *settings_arguments(settings)]
     done = subprocess.run(

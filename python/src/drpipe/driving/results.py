@@ -1,4 +1,4 @@
-"""The step that hands what a pipeline makes to the Python that drives it."""
+"""The step that hands what a pipeline makes to the Python process that drives it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from . import channel
 
 
 class Deliver(Consumer):
-    """Hands every value to the driver, and waits while that takes none."""
+    """Hands every value to the driver, and waits while the driver takes none."""
 
     single = True
     gathers = False
     writable_arrays = True
-    #: Its process need not know the classes of the driver's script.
+    #: This worker need not know the classes of the driver's script.
     opens_pickles = False
 
     def init(self) -> None:
@@ -23,10 +23,10 @@ class Deliver(Consumer):
         self._channel = channel.connect(channel.RESULTS)
 
     def run(self, msg: Any) -> None:
-        """Hands over one value, with the message's number: it may be handed over again."""
+        """Hands over one value with the message's number, by which the driver knows a repeat."""
         self._channel.send((page.current_message(), msg))
 
     def finish(self) -> None:
-        """Waits until the driver has everything."""
+        """Waits until the driver has taken all values."""
         self._channel.send_end()
         self._channel.await_goodbye()

@@ -1,4 +1,4 @@
-"""A configuration with one more step at its end, which hands the results over."""
+"""Adds a step to the end of a configuration that hands the results to the driver."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import os
 from typing import Any, Dict, List, Mapping, Tuple
 
 from ..api.errors import ConfigError
+from ..protocol.driver import RESULTS_MODULE
 from ..protocol.path_names import name_of_path
 
 Config = Dict[str, Any]
 
-#: The step's name; with a number behind it where a step has that name already.
+#: The step's name. If another step has it, a number follows.
 _NAME = "RESULTS"
 
 
 def with_results(path: str, settings: Mapping[str, Any]) -> Tuple[Config, Dict[str, Any]]:
-    """The configuration of a checked file, and the settings that it still needs.
+    """Returns the configuration of a checked file with the step, and the settings that are
+    still to be passed.
 
-    The former consumer is the last of the stagers. The file's own directory, where
-    Python modules are looked for, is named since the new file is elsewhere.
+    The former consumer becomes the last of the stagers. The file's directory becomes part of
+    `pythonpath`, since the new file is elsewhere.
     """
     with open(path, encoding="utf-8") as file:
         config: Config = json.load(file)
@@ -42,19 +44,19 @@ def with_results(path: str, settings: Mapping[str, Any]) -> Tuple[Config, Dict[s
 
 
 def deliver(name: str) -> Dict[str, Any]:
-    """The step that hands the results over. Nothing can be handed to a driver that has
-    gone: then the run has no purpose and stops."""
+    """Returns the step that hands the results over."""
     return {
         "name": name,
-        "module": "drpipe.results",
+        "module": RESULTS_MODULE,
         "class": "Deliver",
         "nb_process": 1,
+        # It fails if the driver has gone. Then nobody wants the results.
         "on_error": "stop",
     }
 
 
 def refused(error: ConfigError, path: str) -> ConfigError:
-    """Why a configuration that is right by itself can give no results."""
+    """Returns the error that explains why a valid configuration can give no results."""
     text = f"results=True: the last step of {path} must return or send what it makes"
     if "but stands as a" in str(error):
         text += "; it is a consumer: use a stage there, or a Python class not derived from Consumer"
@@ -62,7 +64,7 @@ def refused(error: ConfigError, path: str) -> ConfigError:
 
 
 def names(value: Any) -> List[str]:
-    """Those of a list, or of a text with commas between them."""
+    """Returns the names of a list, or of a text with commas between them."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -89,6 +91,6 @@ def _paths(path: str, given: Any, settings: Dict[str, Any]) -> List[str]:
     for name in ("pythonpath", "Pipeline.pythonpath", "Flow.pythonpath"):
         given = settings.pop(name, given)
     listed = [given] if isinstance(given, (str, os.PathLike)) else list(given or [])
-    # What the settings and the file give are texts, and stay as they are.
+    # Paths from the settings and from the file are passed on as they are.
     beside = name_of_path(os.path.dirname(os.path.abspath(path)))
     return [*(os.fspath(path) for path in listed), ".", beside]

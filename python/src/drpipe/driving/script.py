@@ -1,4 +1,4 @@
-"""Pipelines without a configuration file: for a script or a notebook."""
+"""Runs of functions and classes without a configuration file, for a script or a notebook."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from . import pickling, program, rewrite
 from .adapters import Given, has_run
 from .exchange import Feeder
 from .pipeline import INLINE, Path, command, launch, write_json
-from .private_directory import Private
+from .private_directory import PrivateDirectory
 from .running import Run
 
-#: What of a step's configuration `step` can set.
+#: The keys of a step's configuration that `step` takes.
 _KEYS = (
     *("queue_limit", "queue_bytes", "on_error", "retries", "lost_retries", "backoff"),
     *("timeout", "memory_limit"),
 )
-#: What no step's name may have.
+#: Characters that the name of a step cannot have.
 _FORBIDDEN = str.maketrans(dict.fromkeys("., =/\\\t\n", "_"))
-#: A name is not longer, so that a number fits behind it.
+#: The longest name that is made of a function's: a number still fits behind it.
 _LONGEST_NAME = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A step of `run` with settings of its own. Made by `step`."""
+    """A step of `run` with settings of its own. It is made by `step`."""
 
     thing: Any
     name: str
@@ -49,18 +49,18 @@ def step(
     params: Optional[Dict[str, Any]] = None,
     **keys: Any,
 ) -> Step:
-    """A function, class or instance with settings of its own for `run`.
+    """Gives a function, class or instance settings of its own for `run`.
 
     Args:
         thing: what `run` would take in its place.
-        name: the step's name, in reports and the log.
-        workers: how many processes work on it, or {"min": 1, "max": 4}.
+        name: the step's name, in reports and the log; without it the function's or class's.
+        workers: the number of processes, or {"min": 1, "max": 4}; without it what `run` says.
         params: the parameters of a class.
-        keys: of a step in the configuration: queue_limit, queue_bytes, on_error, retries,
+        keys: keys of a step in the configuration: queue_limit, queue_bytes, on_error, retries,
             lost_retries, backoff, timeout, memory_limit.
 
     Raises:
-        TypeError: if there is no such key.
+        TypeError: if there is no such key, or `params` are given for something but a class.
 
     Example:
         >>> drpipe.step(clean, workers=4, retries=2, timeout=10)  # doctest: +SKIP
@@ -76,30 +76,36 @@ def step(
 
 
 def run(producer: Any, *stages: Any, mode: str = "threads", **options: Any) -> Report:
-    """Runs what a producer makes through stages, each on processes of its own.
+    """Passes what a producer makes through stages, each in processes of its own, and waits for
+    the end.
 
-    Values arrive as they are. None is not sent. What fails is kept in quarantine and is
-    in the report; see `Report.check`.
+    Values arrive as they are; None is not sent. Failed values raise nothing: they are in
+    quarantine and in the report, and `Report.check` raises.
 
     Args:
         producer: an iterable; a generator function; or a class or instance with a `run`
-            that yields. An iterable is advanced here, as the pipeline has room; all else
-            goes to a worker.
+            that yields. An iterable is advanced in this process, as the pipeline has room.
+            Everything else runs in a worker.
         stages: functions of one value, or classes or instances with `run`, or one of these
             in a `step` with settings of its own. An instance is copied to each worker.
-        mode: "threads"; or "inline": everything in this process and thread, one value
-            after the other, where pdb, coverage and the like find it. Values, order and
-            failures are the same; nothing is copied, and nothing can be ended by a
-            `timeout` or `memory_limit`. "sequential" is another word for it.
-        options: the others are those of `start`.
+        mode: "threads"; or "inline", everything in this process and thread, one value after
+            the other, where pdb, coverage and profilers find it. Values, order and failures
+            are the same; nothing is copied, and no `timeout` or `memory_limit` can end a
+            call. "sequential" is another word for it.
+        options: the other options of `start`.
+
+    Returns:
+        The report, with the results.
 
     Raises:
         TypeError: if the producer or a stage cannot be one.
+        ValueError: if `workers` has another length than `stages`.
+        ProgramNotFound: if there is no drpipe program.
         ConfigError: if a setting is wrong.
         NotCarried: if something cannot be given to workers.
-        RunStopped: if it was stopped before its end, as by a producer that fails: its cause
-            is the exception, and it has the report with what was done.
-        RunError: if it could not be started, or had to be given up.
+        RunStopped: if the run was stopped before its end, as by a producer that fails. Its
+            cause is the exception, and it has the report of what was done.
+        RunError: if the run could not be started, or broke off without a report.
         RunInterrupted: a KeyboardInterrupt that has the report, when the run has ended.
 
     Example:
@@ -124,27 +130,33 @@ def start(
     summary: Optional[Path] = None,
     drain_limit: Optional[float] = None,
 ) -> Run:
-    """Starts in the background what `run` does, to be watched, cancelled and iterated over.
+    """Starts in the background what `run` does, and returns at once.
+
+    What is defined in a script or a notebook's cell goes to the workers by cloudpickle.
+    Without cloudpickle each worker loads the script anew, so its work must stand below
+    `if __name__ == "__main__":`.
 
     Args:
-        producer: as `run`'s.
-        stages: as `run`'s.
-        consumer: the same as a stage, as the last one.
+        producer: as for `run`.
+        stages: as for `run`.
+        consumer: one more stage, the last one.
         workers: the number of processes of each stage, or one number for each.
-        results: whether what the last one returns is handed over: see `Run.results` and
+        results: whether what the last stage returns is handed over, to `Run.results` and
             `Report.results`. Otherwise it is dropped.
-        ordered: whether results are in the order of the producer's values. Then each
-            worker has one value at a time; without, small ones travel together and
-            results come as they are completed.
-        mode: as `run`'s; "inline" does the work in the thread that calls `Run.wait`,
-            "sequential" in processes, one value after the other.
-        quarantine: keeps failed inputs here, instead of in "quarantine".
-        summary: writes the report to this file as JSON.
+        ordered: whether results are in the order of the producer's values. Each worker then
+            has one value at a time. Otherwise results come as they are completed, and many
+            small values travel together.
+        mode: as for `run`; but "inline" does the work in the thread that calls `Run.wait`,
+            and "sequential" in processes, one value after the other.
+        quarantine: the directory for failed inputs; "quarantine" without it.
+        summary: a file to which the report is written as JSON.
         drain_limit: how long a cancelled run may finish what it has begun, in seconds.
 
-    What stands in a script or a notebook's cell goes to the workers by cloudpickle. Without
-    it a script is loaded again by each worker, so what it does must stand below
-    `if __name__ == "__main__":`.
+    Raises:
+        RuntimeError: in a worker that loads the driver's script.
+        TypeError, ValueError, ProgramNotFound, NotCarried: as `run`.
+        ConfigError: if a step has a `timeout` or `memory_limit` with mode="inline". What else
+            is wrong `Run.wait` raises.
 
     Example:
         >>> with drpipe.start(frames(), clean, measure) as run:  # doctest: +SKIP
@@ -166,7 +178,7 @@ def start(
         "--drain-limit": drain_limit,
     }
     found = program.find()
-    private = Private()
+    private = PrivateDirectory()
     try:
         givens = _Givens(private, mode == INLINE)
         config, fed = _configuration(steps, givens, results)
@@ -197,7 +209,7 @@ def _check_inline(steps: List[Step]) -> None:
 
 
 def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]]) -> List[Step]:
-    """All with their numbers of workers, and each with another name."""
+    """Returns the steps with their numbers of workers, each with a name of its own."""
     counts = [workers] * len(stages) if isinstance(workers, int) else list(workers)
     if len(counts) != len(stages):
         raise ValueError(f"workers has {len(counts)} numbers for {len(stages)} stages")
@@ -229,7 +241,7 @@ def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]])
 def _configuration(
     steps: List[Step], givens: _Givens, results: bool
 ) -> Tuple[Dict[str, Any], Optional[Iterable[Any]]]:
-    """The configuration, and the items that are to be sent from here."""
+    """Returns the configuration, and the iterable whose items this process sends."""
     producer, *stages = steps
     fed = None
     source = _entry(producer, "Source", "")
@@ -278,15 +290,15 @@ def _keeps(thing: Any, role: str) -> bool:
 
 
 class _Givens:
-    """Brings what was given to where it runs, each under the name of a file."""
+    """Brings what was given to where it runs, each thing under the name of a file."""
 
-    def __init__(self, private: Private, inline: bool) -> None:
+    def __init__(self, private: PrivateDirectory, inline: bool) -> None:
         self._private, self.inline = private, inline
-        #: What runs in this process.
+        #: What runs in this process, by the name of its file.
         self.here: Dict[str, Given] = {}
 
     def add(self, step: Step, name: str) -> str:
-        """The file."""
+        """Adds what was given for a step, and returns the path of its file."""
         file, given = self._private.file(name), Given(step.thing, step.params)
         if self.inline:
             self.here[file] = given

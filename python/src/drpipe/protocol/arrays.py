@@ -1,10 +1,10 @@
-"""numpy arrays as the extension type 1."""
+"""numpy arrays in payloads, and the memory that they lie on."""
 
 from __future__ import annotations
 
 import math
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence
+from typing import Any, Iterable, Optional, Protocol, Sequence
 
 import msgpack
 import numpy as np
@@ -12,12 +12,9 @@ import numpy as np
 from . import segments
 from .failures import CodecError, Unsendable
 from .segments import BUFFER_FROM, Buffer, Mapping, Segment
-from .values import ARRAY
+from .tags import EXTENSION_ARRAY
 
-if TYPE_CHECKING:
-    from .values import Encoder
-
-#: The kinds of numbers that every step knows, as numpy writes them.
+#: The dtypes that every step knows, by their names on the wire.
 TYPES = {
     text: np.dtype(text)
     for text in (
@@ -26,23 +23,37 @@ TYPES = {
     )
 }
 _NAMES = {dtype: text for text, dtype in TYPES.items()}
-#: Subclasses that are nothing but an array, to steps in Rust.
+#: The types of arrays that lose nothing when they are sent as plain numbers.
 _MERE_ARRAYS = (np.ndarray, np.memmap, np.matrix)
-#: So much is compared at a time, in bytes.
+#: The number of bytes that are compared at a time, so that a difference near the beginning
+#: is found soon.
 _PART = 1 << 20
 
 
+class ArrayEncoder(Protocol):
+    """What an array needs of its encoder."""
+
+    to_python: bool
+
+    def nested(self, value: Any) -> bytes:
+        """Returns the bytes of a value within an extension type."""
+
+    def add_memory(self, memory: Any) -> int:
+        """Returns the number of the buffer that will have the contents of this memory."""
+
+
 def decode(fields: Any, buffers: Sequence[Buffer], writable: bool) -> Any:
-    """A received array, without a copy of a large one; a numpy scalar where there is
-    no axis.
+    """Returns a received array, or a numpy scalar if it has no axis.
+
+    A large array is a view of its buffer, not a copy.
 
     Args:
-        fields: dtype, shape and place, as docs/WIRE.md has them.
-        buffers: those of the payload.
-        writable: whether it can be changed; otherwise it is a read-only view.
+        fields: dtype, shape and place, as in docs/WIRE.md.
+        buffers: the buffers of the payload.
+        writable: whether the array can be changed. Otherwise it is a read-only view.
 
     Raises:
-        CodecError: if the fields do not describe one.
+        CodecError: if the fields do not describe an array.
     """
     try:
         kind, shape, place = fields
@@ -57,7 +68,7 @@ def decode(fields: Any, buffers: Sequence[Buffer], writable: bool) -> Any:
     if isinstance(buffer, Segment):
         memory = buffer.map(writable)
     elif writable:
-        # What came stays as it came, for whoever wants to know what a failed call was given.
+        # Not in place: after a failed call the payload is decoded again.
         memory = bytearray(buffer)
     flat = np.frombuffer(memory, dtype)
     flat.flags.writeable = writable
@@ -67,14 +78,15 @@ def decode(fields: Any, buffers: Sequence[Buffer], writable: bool) -> Any:
 
 
 def remember(memory: Iterable[Any]) -> None:
-    """Arrays lie on this: what of it is a whole segment is sent on as it came."""
+    """Remembers the segments among this memory, so that arrays on them can be passed on as
+    they came."""
     for part in memory:
         if isinstance(part, Mapping):
             segments.remember(_address(np.frombuffer(part, np.uint8)), part)
 
 
-def encode(value: Any, encoder: Encoder) -> Any:
-    """What takes the place of an array, or of a numpy scalar, in a header.
+def encode(value: Any, encoder: ArrayEncoder) -> Any:
+    """Returns what stands for an array, or for a numpy scalar, in a header.
 
     Raises:
         Unsendable: if it would not arrive as it is.
@@ -96,14 +108,15 @@ def encode(value: Any, encoder: Encoder) -> Any:
         check_type(value)
     array = plain(value)
     fields = [_NAMES[array.dtype], list(array.shape), _place(array, encoder)]
-    return msgpack.ExtType(ARRAY, encoder.nested(fields))
+    return msgpack.ExtType(EXTENSION_ARRAY, encoder.nested(fields))
 
 
 def check_exact(array: Any) -> None:
-    """Another byte order, the order of Fortran, no axis: what would not arrive as it is.
+    """Refuses arrays that would not arrive as they are: in another byte order, in Fortran
+    order, without an axis, of a subclass.
 
     Raises:
-        Unsendable: naming the dtype, or the subclass.
+        Unsendable: naming the dtype, the order or the subclass.
     """
     if type(array) is not np.ndarray:
         raise Unsendable(f"{type(array).__module__}.{type(array).__qualname__}")
@@ -115,7 +128,7 @@ def check_exact(array: Any) -> None:
 
 
 def check_type(array: Any) -> None:
-    """Subclasses have more than their numbers, which would be lost.
+    """Refuses subclasses that have more than their numbers.
 
     Raises:
         Unsendable: naming the subclass.
@@ -126,7 +139,11 @@ def check_type(array: Any) -> None:
 
 
 def plain(array: Any) -> Any:
-    """A contiguous array in the byte order that travels: a copy only if it is not."""
+    """Returns the array in C order and in the wire's byte order, copied only if it is not.
+
+    Raises:
+        Unsendable: if the wire has no such dtype.
+    """
     dtype = array.dtype
     if dtype not in _NAMES:
         dtype = dtype.newbyteorder("<")
@@ -136,23 +153,23 @@ def plain(array: Any) -> Any:
     return np.asarray(array, dtype=dtype, order="C")
 
 
-def _place(array: Any, encoder: Encoder) -> Any:
-    """The bytes of a plain array, or the number of its buffer."""
+def _place(array: Any, encoder: ArrayEncoder) -> Any:
+    """Returns the bytes of a plain array, or the number of its buffer."""
     if array.nbytes < BUFFER_FROM:
         return array.tobytes()
     return encoder.add_memory(array.reshape(-1).view(np.uint8))
 
 
 class _Unlocked:
-    """The same memory, said to be writable: nobody writes there who is not to."""
+    """The memory of an array, declared writable. pickle keeps it as such; nothing writes there."""
 
     def __init__(self, array: Any) -> None:
         self._array = array
         self.__array_interface__ = {**array.__array_interface__, "data": (_address(array), False)}
 
 
-def _reduced(array: Any) -> Any:
-    """What pickle makes of an array: whether it is read-only here is not told."""
+def _reduce(array: Any) -> Any:
+    """Reduces an array for pickle, so that it arrives writable even if it is read-only here."""
     make, arguments, *more = array.__reduce_ex__(5)
     if isinstance(arguments[0], PickleBuffer):
         memory = np.frombuffer(arguments[0].raw(), np.uint8)
@@ -162,11 +179,11 @@ def _reduced(array: Any) -> Any:
 
 
 #: For a pickler's `dispatch_table`.
-REDUCERS: Any = {np.ndarray: _reduced}
+REDUCERS: Any = {np.ndarray: _reduce}
 
 
 def known(memory: Any) -> Optional[Segment]:
-    """The segment that was received with just this in it, if there is one."""
+    """Returns the received segment whose whole contents this memory still is, if there is one."""
     array = np.frombuffer(memory, np.uint8)
     mapping = segments.at(_address(array), array.nbytes)
     if mapping is None or (mapping.is_writable and _is_changed(array, mapping.segment)):
@@ -175,8 +192,10 @@ def known(memory: Any) -> Optional[Segment]:
 
 
 def _is_changed(array: Any, segment: Segment) -> bool:
-    """Whether something was written into the memory of a segment. To compare takes a
-    fraction of the time that a copy takes, and no memory."""
+    """Whether something was written into the memory of a segment.
+
+    A comparison takes a fraction of the time of a copy, and no memory.
+    """
     original = np.frombuffer(segment.map(False), np.uint8)
     parts = range(0, array.nbytes, _PART)
     return not all(

@@ -1,21 +1,21 @@
-"""What a step has emitted, on its way: short messages travel in packs."""
+"""What a step has emitted, ready to be reported: short messages travel in packed batches."""
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Union
 
 from .segments import Buffer
 
-#: Headers above this size, in bytes, are not packed.
+#: The longest header that is packed, in bytes. For longer ones a copy costs more than a frame.
 PACK_UP_TO = 20_000
-#: A pack of this size, in bytes, takes no further message.
-_PACK_FULL = 256 << 10
-#: The prefixes of the shortest messages.
+#: The size from which on a batch takes no further message, in bytes.
+_BATCH_FULL = 256 << 10
+#: The length prefixes of the shortest headers.
 _PREFIXES = [length.to_bytes(2, "little") for length in range(512)]
 
 
-class One(NamedTuple):
-    """One message for the next step with this index."""
+class SingleOutput(NamedTuple):
+    """One message for the next step with the index `route`."""
 
     route: int
     origin: Optional[bytes]
@@ -23,8 +23,8 @@ class One(NamedTuple):
     buffers: Sequence[Buffer]
 
 
-class Many:
-    """A pack of messages for the next step with this index."""
+class PackedBatch:
+    """Short messages for the next step with the index `route`, emitted one after the other."""
 
     __slots__ = ("count", "parts", "route", "size")
 
@@ -35,15 +35,17 @@ class Many:
         self.size = 2 + len(header)
 
 
-class Gathered:
-    """Everything is in the order in which it was emitted: a pack has only what was
-    emitted one after the other for the same next step."""
+Output = Union[SingleOutput, PackedBatch]
+
+
+class OutputBuffer:
+    """Collects outputs in the order in which they are emitted, across all next steps."""
 
     def __init__(self) -> None:
-        self._outputs: List[One | Many] = []
-        #: The pack that takes more, if the latest output is one.
-        self._open: Optional[Many] = None
-        #: How many messages have gathered, and their size in bytes.
+        self._outputs: List[Output] = []
+        #: The batch that takes more messages, if the latest output is one.
+        self._open: Optional[PackedBatch] = None
+        #: The number of messages, and their size in bytes.
         self.count = 0
         self.bytes = 0
 
@@ -57,23 +59,23 @@ class Gathered:
         if origin is not None or buffers or length > PACK_UP_TO:
             for buffer in buffers:
                 self.bytes += len(buffer)
-            self._outputs.append(One(route, origin, header, buffers))
+            self._outputs.append(SingleOutput(route, origin, header, buffers))
             self._open = None
             return
         prefix = _PREFIXES[length] if length < 512 else length.to_bytes(2, "little")
-        pack = self._open
-        if pack is not None and pack.route == route and pack.size < _PACK_FULL:
-            parts = pack.parts
+        batch = self._open
+        if batch is not None and batch.route == route and batch.size < _BATCH_FULL:
+            parts = batch.parts
             parts.append(prefix)
             parts.append(header)
-            pack.count += 1
-            pack.size += 2 + length
+            batch.count += 1
+            batch.size += 2 + length
         else:
-            self._open = pack = Many(route, prefix, header)
-            self._outputs.append(pack)
+            self._open = batch = PackedBatch(route, prefix, header)
+            self._outputs.append(batch)
 
-    def take(self) -> List[One | Many]:
-        """What has gathered; nothing is left."""
+    def take(self) -> List[Output]:
+        """Removes and returns all outputs."""
         outputs, self._outputs = self._outputs, []
         self._open = None
         self.count = self.bytes = 0

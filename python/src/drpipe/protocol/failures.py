@@ -1,4 +1,4 @@
-"""Why a message could not be processed, as the run is told."""
+"""Failures of a step, as they are reported, and the exceptions behind them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import importlib
 import os
 from typing import Iterable, List, NamedTuple, Optional
 
-#: A traceback beyond this many characters loses its beginning.
+#: The most characters of a traceback that are reported. Of a longer one the end is: it says
+#: what was raised.
 _LONGEST_TRACEBACK = 20_000
-#: Where the code is that calls and imports a step's own.
-_NOT_THEIRS = (
+#: Where code is that is not the step's own: this package, and what imports modules.
+_NOT_OF_STEPS = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
     os.path.dirname(importlib.__file__) + os.sep,
     "<frozen importlib",
@@ -17,15 +18,16 @@ _NOT_THEIRS = (
 
 
 class Permanent(Exception):
-    """Raised by a step: every attempt on this input would fail, so it is not retried."""
+    """Raised by a step to say that no further attempt can succeed: the input has failed and is
+    not retried, whatever the step's `retries`."""
 
 
 class CodecError(Permanent):
-    """A value that cannot be sent, or a message that cannot be read."""
+    """A value cannot be encoded, or a message cannot be decoded."""
 
 
 class Unsendable(CodecError):
-    """What a codec cannot carry as it is; where it stands is not known yet."""
+    """A part of a value cannot be encoded. The encoder finds out where it stands."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(f"{what} cannot be sent{': ' + hint if hint else ''}")
@@ -34,7 +36,14 @@ class Unsendable(CodecError):
 
 
 class SetupError(Exception):
-    """A step that cannot be built as it is configured."""
+    """A step cannot be built as it is configured.
+
+    Attributes:
+        what: "module", "class", "import" or "parameters".
+        message: what is wrong.
+        hint: what to do; may be empty.
+        known: the names of the classes that could have been meant.
+    """
 
     def __init__(
         self,
@@ -45,24 +54,22 @@ class SetupError(Exception):
         cause: Optional[BaseException] = None,
     ) -> None:
         super().__init__(f"{message}: {hint}" if hint else message)
-        #: "module", "class", "import" or "parameters".
         self.what = what
         self.message = message
         self.hint = hint
-        #: The names of the classes that could have been meant.
         self.known = list(known)
         self.__cause__ = cause
 
 
 class Failure(NamedTuple):
-    """A chain of texts, the outermost first."""
+    """A failure as it is reported: a chain of texts, the outermost first."""
 
     retryable: bool
     texts: List[str]
 
 
 def of(error: BaseException) -> Failure:
-    """The failure that an exception of a step means."""
+    """Returns the failure that stands for an exception of a step."""
     texts = [summary(error)]
     if isinstance(error, ValueError) and "read-only" in texts[0]:
         texts.append(
@@ -77,7 +84,7 @@ def of(error: BaseException) -> Failure:
 
 
 def summary(error: BaseException) -> str:
-    """The type and the message in one line."""
+    """Returns the type and the message of an exception, in one line."""
     try:
         text = str(error)
     except Exception as second:
@@ -89,9 +96,9 @@ def summary(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback from the step's own code on; empty if it was not in any."""
+    """Returns the traceback from the step's own code on; empty if none was reached."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_OF_STEPS):
         trace = trace.tb_next
     if trace is None and error.__cause__ is None:
         return ""
@@ -102,7 +109,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> Optional[str]:
-    """The known name that was most likely meant."""
+    """Returns the known name that was most likely meant, if one is similar."""
     import difflib
 
     return next(iter(difflib.get_close_matches(name, list(known), 1)), None)

@@ -1,10 +1,9 @@
-"""Values that MessagePack cannot carry exactly, as pickles of protocol 5, between
-steps in Python.
+"""Payloads with a pickle of protocol 5, for values that MessagePack cannot carry exactly.
 
-Loading a pickle runs what its writer chose. Therefore they are made here only from
-what a step has emitted, and loaded here only from what the router of the same run
-sends, whose directory nobody else can enter. Within a payload a pickle stands alone,
-behind a byte that no MessagePack has: nothing that a step sends can become one.
+Loading a pickle runs what its writer chose. Pickles are therefore made only from what a step
+emits, and loaded only from what the router of the same run sends, whose directory nobody else
+can enter. In a payload a pickle stands alone, behind a byte that begins no MessagePack, so
+nothing that a step sends can become one.
 """
 
 from __future__ import annotations
@@ -19,26 +18,28 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
 
 import msgpack
 
+from . import session_pickles
 from .failures import CodecError, summary
 from .segments import Buffer, Segment
+from .tags import PICKLE_MARK
 
 PicklingError = pickle.PicklingError
 
-#: Begins a header that holds a pickle; in MessagePack it begins nothing.
-MARK = 0xC1
 _PROTOCOL = 5
 
 
 def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[Any]]:
-    """A pickle, and the memory beside it. Objects whose classes exist in one session
-    only go by cloudpickle, where that is installed.
+    """Returns a pickle, and the memory that belongs to it out of band.
+
+    Objects whose classes exist in one session only are pickled by cloudpickle, if that is
+    installed.
 
     Args:
-        value: anything.
-        goes_within: whether an object's memory stands in the pickle itself.
+        value: the value.
+        goes_within: says of a memoryview whether its contents stand in the pickle itself.
 
     Raises:
-        Exception: what pickle raises for what it cannot take.
+        Exception: whatever pickle raises for a value that it does not take.
     """
     # Each takes longer than the one before it.
     for dump in (pickle.dumps, _dump, _dump_session):
@@ -47,18 +48,18 @@ def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[A
         except _Locked:
             continue
         except (pickle.PicklingError, AttributeError):
-            # Of other things cloudpickle would make something else: bytes of a memoryview.
+            # cloudpickle would take more, but as something else: a memoryview as bytes.
             if dump is _dump_session or not takes_sessions():
                 raise
     raise AssertionError
 
 
 class _Locked(Exception):
-    """There is a read-only array in a value, which would arrive as one."""
+    """A value has a read-only array, which would arrive read-only."""
 
 
 def _dump(value: Any, **options: Any) -> bytes:
-    """As `pickle.dumps`, but arrays can be changed where they arrive."""
+    """Pickles as `pickle.dumps` does, but so that arrays arrive writable."""
     return _dumped_by(pickle.Pickler, copyreg.dispatch_table, value, options)
 
 
@@ -91,7 +92,7 @@ def takes(value: Any) -> bool:
 
 
 def takes_sessions() -> bool:
-    """Whether classes and functions that no module has can be pickled."""
+    """Whether classes and functions that exist in one session only can be pickled."""
     return importlib.util.find_spec("cloudpickle") is not None
 
 
@@ -113,46 +114,47 @@ def _dumped(
 
 
 def header(name: str, place: Union[bytes, int], buffers: Sequence[int]) -> bytes:
-    """A header with a pickle: its bytes or their buffer, and the buffers that belong to it."""
+    """Returns a header that holds a pickle.
+
+    Args:
+        name: what the pickle is, in words.
+        place: the pickle, or the number of the buffer that has it.
+        buffers: the numbers of the buffers that belong to it out of band, in order.
+    """
     fields: bytes = msgpack.packb([name, place, list(buffers)])
-    return bytes([MARK]) + fields
+    return bytes([PICKLE_MARK]) + fields
 
 
-class Closed:
-    """A pickle that is handed on unopened: whoever loads a pickle of this has its value."""
+class Unopened:
+    """A pickle that is passed on unopened. A pickle of this object loads as its value."""
 
     def __init__(self, stream: Any, beside: List[Any]) -> None:
         self._stream, self._beside = bytes(stream), beside
 
     def __reduce__(self) -> Tuple[Callable[..., Any], Tuple[bytes, List[Any]]]:
-        return _opened, (self._stream, [pickle.PickleBuffer(memory) for memory in self._beside])
+        beside = [pickle.PickleBuffer(memory) for memory in self._beside]
+        return session_pickles.loads, (self._stream, beside)
 
 
-def _opened(stream: bytes, beside: Sequence[Any]) -> Any:
-    from ..driving import pickling
-
-    return pickling.loads(stream, beside)
-
-
-def closed(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Closed:
-    """A header with a pickle, for a process that may not know the classes in it.
+def unopened(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Unopened:
+    """Returns the pickle of a payload, for a process that may not know the classes in it.
 
     Raises:
-        CodecError: if there is none.
+        CodecError: if the payload is malformed.
     """
     _, stream, beside = _parts(header, buffers)
-    return Closed(stream, beside)
+    return Unopened(stream, beside)
 
 
 def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
-    """The value of a header with a pickle. Its arrays can be changed: nobody else has them.
+    """Returns the value of a payload with a pickle. Its arrays are this process's own.
 
     Raises:
         CodecError: if it cannot be loaded here.
     """
     name, stream, beside = _parts(header, buffers)
     try:
-        value = pickle.loads(stream, buffers=beside)
+        value = _loads(stream, beside)
     except Exception as error:
         is_lost = isinstance(error, (ImportError, AttributeError))
         hint = "; its class must be in a module that this step can import" if is_lost else ""
@@ -167,7 +169,7 @@ def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
 
 
 def _parts(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Tuple[str, Any, Any]:
-    """The name of a header with a pickle, the pickle, and the memory beside it."""
+    """Splits a payload into the name of the value, the pickle, and its out-of-band memory."""
     try:
         name, place, used = msgpack.unpackb(header[1:])
         stream = buffers[place] if isinstance(place, int) else place
@@ -180,5 +182,31 @@ def _parts(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Tuple
 def _memory(buffer: Any, writable: bool) -> Any:
     if isinstance(buffer, Segment):
         return buffer.map(writable)
-    # What came stays as it came, for whoever wants to know what a failed call was given.
+    # Not in place: after a failed call the payload is decoded again.
     return bytearray(buffer) if writable else buffer
+
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that finds the classes of this package where earlier versions had them."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class(_MOVED.get(module, module), name)
+
+
+#: The modules of earlier versions whose classes stand in pickles that a quarantine keeps.
+_MOVED = {
+    "drpipe.failures": "drpipe.protocol.failures",
+    "drpipe.frames": "drpipe.api.frames",
+    "drpipe.header": "drpipe.api.header",
+    "drpipe.report": "drpipe.api.report",
+    "drpipe.stage": "drpipe.api.stage",
+}
+
+
+def _loads(stream: Any, beside: Sequence[Any]) -> Any:
+    try:
+        return pickle.loads(stream, buffers=beside)
+    except ModuleNotFoundError as error:
+        if error.name not in _MOVED:
+            raise
+        return _Unpickler(io.BytesIO(stream), buffers=beside).load()

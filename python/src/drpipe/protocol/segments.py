@@ -1,5 +1,5 @@
-"""Large arrays in memory that processes share: sealed memfd files, whose
-descriptors travel over the lifeline."""
+"""Large arrays in shared memory: sealed memfd files, whose descriptors travel over the
+lifeline."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import sys
 from typing import Any, Optional, Tuple, Union
 from weakref import WeakValueDictionary
 
-#: Arrays from this size on, in bytes, stand beside the header.
+#: The smallest array that is a buffer beside the header, in bytes; docs/WIRE.md sets it.
 BUFFER_FROM = 16384
-#: Arrays from this size on, in bytes, are worth a segment of their own.
+#: The smallest buffer that is a segment, in bytes. To copy a smaller one takes less time than
+#: to make, seal and pass on a file.
 SHARED_FROM = 256 << 10
 
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-#: What `send` and `receive` add: they never wait for the other side.
+#: Neither `send` nor `receive` waits for the other side.
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECEIVE_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 _SPACE = socket.CMSG_SPACE(4 * array.array("i").itemsize)
-#: mmap keeps a descriptor of its own, unless it is told not to.
+#: Without this mmap duplicates the descriptor.
 _UNTRACKED: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 class Segment:
-    """An array in memory that processes share, read-only for all of them."""
+    """A buffer in shared memory, which no process can change. It owns its descriptor."""
 
     def __init__(self, fd: int, length: int) -> None:
         self.fd = fd
@@ -43,8 +44,11 @@ class Segment:
         _count.add(-1)
 
     def map(self, writable: bool) -> Mapping:
-        """Its memory. What is written there is of this process alone: a page is copied
-        when it is written to first."""
+        """Returns its memory.
+
+        What is written there only this process sees: the kernel copies a page when it is first
+        written to.
+        """
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         mapping = Mapping(self.fd, self._length, mmap.MAP_PRIVATE, access, **_UNTRACKED)
         mapping.segment = self
@@ -53,21 +57,22 @@ class Segment:
 
 
 class Mapping(mmap.mmap):
-    """The memory of a segment."""
+    """The memory of a segment, mapped into this process."""
 
     segment: Segment
     is_writable: bool
 
 
-#: What a payload refers to: an array in a segment or in a frame.
+#: A buffer of a payload, in a segment or in a frame.
 Buffer = Union[Segment, bytes, bytearray, memoryview]
 
 
 class _Count:
-    """How many segments are open, and whether that is enough."""
+    """Counts open segments, so that they never use up the descriptors of the process."""
 
     def __init__(self) -> None:
         self.open = 0
+        # A quarter is for segments: steps open files, too.
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         each = 1 if _UNTRACKED else 2
         self.most = sys.maxsize if soft == resource.RLIM_INFINITY else soft // 4 // each
@@ -80,13 +85,15 @@ class _Count:
 
 
 _count = _Count()
-#: The memory of received segments that arrays lie on, by its address.
+#: The mappings of received segments that arrays lie on, by address.
 _by_address: WeakValueDictionary[int, Mapping] = WeakValueDictionary()
 
 
 def make(data: Any) -> Buffer:
-    """A copy of contiguous memory in a segment of its own; plain bytes if there
-    are too many segments or the system has no room for one."""
+    """Copies contiguous memory into a segment.
+
+    Returns plain bytes if there are too many segments, or the system has no room for one.
+    """
     length = memoryview(data).nbytes
     if _count.is_full():
         return bytes(data)
@@ -106,32 +113,32 @@ def make(data: Any) -> Buffer:
 
 
 def remember(address: int, mapping: Mapping) -> None:
-    """An array at this address is the whole of a segment."""
+    """Remembers that an array at this address is the whole of a segment."""
     _by_address[address] = mapping
 
 
 def at(address: int, length: int) -> Optional[Mapping]:
-    """The memory of a received segment that begins here and is as long, if there is one."""
+    """Returns the mapping with this address and length, if there is one."""
     mapping = _by_address.get(address)
     return mapping if mapping is not None and len(mapping) == length else None
 
 
 def content(segment: Segment) -> Union[bytes, bytearray]:
-    """The bytes of a segment that cannot be sent as one."""
+    """Reads the contents of a segment."""
     return _read_all(segment.fd, len(segment))
 
 
 class Lifeline:
-    """This process's end of the socket pair to the program that started it."""
+    """A worker's end of the socket pair to the program that has started it."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
 
     def receive_post(self) -> Tuple[bytes, int]:
-        """The post and the descriptor of the page.
+        """Waits for the post, and returns it with the descriptor of the page.
 
         Raises:
-            OSError: if the program has died, or sent something else.
+            OSError: if the program has ended, or has sent something else.
         """
         post = self._receive_fd(socket.MSG_CMSG_CLOEXEC)
         page = self._receive_fd(socket.MSG_CMSG_CLOEXEC)
@@ -140,10 +147,10 @@ class Lifeline:
             return file.read(), page
 
     def receive(self, length: int) -> Buffer:
-        """The segment that the other side has sent next.
+        """Returns the next segment, as bytes if there are too many segments. Does not wait.
 
         Raises:
-            OSError: if there is none, or it is not what it should be.
+            OSError: if there is none, or it has another length, or it is not sealed.
         """
         fd = self._receive_fd(_RECEIVE_FLAGS)
         try:
@@ -153,7 +160,7 @@ class Lifeline:
             if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
                 raise OSError("a segment is not sealed")
             if _count.is_full():
-                # Slower, but with so many the descriptors would run out.
+                # A copy is slower, but takes no descriptor.
                 content = _read_all(fd, length)
                 os.close(fd)
                 return content
@@ -163,7 +170,7 @@ class Lifeline:
         return Segment(fd, length)
 
     def send(self, segment: Segment) -> bool:
-        """Whether it was sent: never if the other side has no room for it."""
+        """Sends a segment. Returns false if the lifeline is full or closed."""
         fds = array.array("i", [segment.fd])
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
         try:

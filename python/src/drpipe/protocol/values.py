@@ -1,5 +1,8 @@
-"""Values as payloads: MessagePack with the extension types that steps agree on, where
-the types of all that is in a value survive it; else pickles, between steps in Python."""
+"""Encoding of values as payloads, and decoding.
+
+A value travels as MessagePack with extension types if the types of all its parts survive
+that. Otherwise steps in Python get it as a pickle, and steps in Rust refuse it.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,19 @@ import msgpack
 from . import pickles, segments
 from .failures import CodecError, Unsendable, summary
 from .segments import BUFFER_FROM, Buffer
-
-#: The extension types.
-ARRAY, TYPED, TUPLE, COMPLEX = range(1, 5)
+from .tags import (
+    EXTENSION_ARRAY,
+    EXTENSION_COMPLEX,
+    EXTENSION_TUPLE,
+    EXTENSION_TYPED,
+    PICKLE_MARK,
+)
 
 _COMPLEX = Struct("<dd")
 _NOTHING: Tuple[Buffer, ...] = ()
-#: So deep at most the place of what cannot be sent is looked for.
+#: The most levels at which an error message looks for the part that cannot be sent.
 _DEEPEST = 20
-#: What MessagePack takes for bytes, without asking.
+#: The types that MessagePack would send as bytes.
 _LIKE_BYTES = frozenset([bytearray, memoryview])
 _ASYNC = "run must not be async"
 _CONTAINERS = frozenset([list, tuple, dict])
@@ -31,24 +38,40 @@ _PLAIN = frozenset([int, float, str, bool, bytes, complex, type(None)])
 Payload = Tuple[bytes, Sequence[Buffer]]
 
 
-class Decoder:
-    """From payloads to values."""
+def _only_value(name: Any, value: Any) -> Any:
+    del name
+    return value
 
-    def __init__(self, writable: bool = False, opens: bool = True) -> None:
-        """`writable`: whether arrays can be changed, where they are not a part of an object
-        that comes as a pickle: those always can. `opens`: whether pickles are loaded."""
+
+class Decoder:
+    """Decodes payloads. A decoder is for one thread at a time."""
+
+    def __init__(
+        self,
+        writable: bool = False,
+        opens_pickles: bool = True,
+        typed: Callable[[Any, Any], Any] = _only_value,
+    ) -> None:
+        """Makes a decoder.
+
+        Args:
+            writable: whether the arrays of a value can be changed. Those of a pickle always can.
+            opens_pickles: whether pickles are loaded. Otherwise they are passed on unopened.
+            typed: makes the value of one that comes with the name of its type.
+        """
         self.buffers: Sequence[Buffer] = _NOTHING
         self._writable = writable
-        self._load: Callable[..., Any] = pickles.load if opens else pickles.closed
+        self._typed = typed
+        self._load: Callable[..., Any] = pickles.load if opens_pickles else pickles.unopened
         self._options: Dict[str, Any] = {"ext_hook": self._extension, "strict_map_key": False}
 
     def decode(self, header: Union[bytes, memoryview], buffers: Sequence[Buffer] = ()) -> Any:
-        """The value of a payload.
+        """Returns the value of a payload.
 
         Raises:
-            CodecError: if it is not one.
+            CodecError: if the payload is malformed, or its pickle cannot be loaded here.
         """
-        if header and header[0] == pickles.MARK:
+        if header and header[0] == PICKLE_MARK:
             return self._load(header, buffers)
         self.buffers = buffers
         try:
@@ -62,28 +85,29 @@ class Decoder:
             self.buffers = _NOTHING
 
     def unpack(self) -> Callable[[Union[bytes, memoryview]], Any]:
-        """A quick way for MessagePack without buffers; it raises whatever is the matter."""
+        """Returns a faster `decode` for MessagePack without buffers.
+
+        It may raise anything; `decode` then says what is wrong.
+        """
         return functools.partial(msgpack.unpackb, **self._options)
 
     def several(self, data: bytes) -> List[Any]:
-        """Values one behind the other."""
+        """Returns the values that stand one behind the other."""
         unpacker = msgpack.Unpacker(max_buffer_size=len(data), **self._options)
         unpacker.feed(data)
         return list(unpacker)
 
     def _extension(self, code: int, data: bytes) -> Any:
-        if code == ARRAY:
+        if code == EXTENSION_ARRAY:
             from . import arrays
 
             return arrays.decode(msgpack.unpackb(data), self.buffers, self._writable)
-        if code == TYPED:
-            from ..api import frames
-
+        if code == EXTENSION_TYPED:
             name, value = self.several(data)
-            return frames.from_wire(name, value)
-        if code == TUPLE:
+            return self._typed(name, value)
+        if code == EXTENSION_TUPLE:
             return tuple(msgpack.unpackb(data, **self._options))
-        if code == COMPLEX:
+        if code == EXTENSION_COMPLEX:
             return complex(*_COMPLEX.unpack(data))
         raise CodecError(
             f"the message has a value of the extension type {code}, which is not known"
@@ -91,32 +115,32 @@ class Decoder:
 
 
 class Encoder:
-    """From values to payloads for next steps of one kind."""
+    """Encodes values for next steps of one language. An encoder is for one thread at a time."""
 
     def __init__(self, to_python: bool) -> None:
-        #: Whether what comes out is opened by steps in Python: they tell types apart that
-        #: MessagePack does not.
+        #: Whether steps in Python open the payload. They tell apart types that are one in
+        #: MessagePack.
         self.to_python = to_python
-        #: What is to stand beside the header. It is copied once the header is whole.
+        #: The memory of the buffers. It is copied once the header is complete.
         self._memory: List[Any] = []
-        # One for each depth of nesting: none is used within its own work.
+        # One packer for each depth of nesting: msgpack refuses to use one within its own call.
         self._packers = [self._new()]
         self._depth = 1
-        #: A quick way for numbers; it raises where `encode` must be asked.
+        #: A faster `encode` for numbers. It raises where only `encode` knows what to do.
         self.pack_plain: Callable[[Any], bytes] = self._packers[0].pack
 
     def _new(self) -> Any:
         return msgpack.Packer(default=self._default, strict_types=True, autoreset=True)
 
     def encode(self, value: Any) -> Payload:
-        """The payload of a value.
+        """Returns the payload of a value.
 
         Raises:
-            CodecError: naming the type of what cannot be sent, and where it stands.
+            CodecError: naming the type of the part that cannot be sent, and where it stands.
         """
         try:
             header = self.pack_plain(value)
-            # The marks of bytes: a bytearray has them too.
+            # MessagePack marks bytes so, and a bytearray too.
             if (0xC4 in header or 0xC5 in header or 0xC6 in header) and self.to_python:
                 _check_bytes(value)
         except Exception as error:
@@ -124,7 +148,7 @@ class Encoder:
         return (header, self._buffers()) if self._memory else (header, _NOTHING)
 
     def _otherwise(self, value: Any, error: Exception) -> Payload:
-        """The payload of what MessagePack has refused."""
+        """Returns the payload of a value that MessagePack has refused."""
         self._memory.clear()
         if not self.to_python:
             raise self._explained(value, error) from None
@@ -148,7 +172,7 @@ class Encoder:
         return [_buffer(part) for part in memory]
 
     def nested(self, value: Any) -> bytes:
-        """The bytes of a value within an extension type."""
+        """Returns the bytes of a value within an extension type."""
         if self._depth == len(self._packers):
             self._packers.append(self._new())
         packer = self._packers[self._depth]
@@ -160,21 +184,21 @@ class Encoder:
             self._depth -= 1
 
     def add_memory(self, memory: Any) -> int:
-        """The number of the buffer that will have what is in this memory."""
+        """Returns the number of the buffer that will have the contents of this memory."""
         self._memory.append(memory)
         return len(self._memory) - 1
 
     def typed(self, name: str, value: Any) -> Any:
-        """A value with the name of its type."""
-        return msgpack.ExtType(TYPED, self.nested(name) + self.nested(value))
+        """Returns what stands for a value with the name of its type in a header."""
+        return msgpack.ExtType(EXTENSION_TYPED, self.nested(name) + self.nested(value))
 
     def _default(self, value: Any) -> Any:
-        """What MessagePack has no type for."""
+        """Returns what stands for a value of a type that MessagePack lacks."""
         if isinstance(value, tuple):
             if not self.to_python:
                 return list(value)
             if type(value) is tuple:
-                return msgpack.ExtType(TUPLE, self.nested(list(value)))
+                return msgpack.ExtType(EXTENSION_TUPLE, self.nested(list(value)))
         numpy = sys.modules.get("numpy")
         if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
             from . import arrays
@@ -187,7 +211,7 @@ class Encoder:
 
     def _exact(self, value: Any) -> Any:
         if type(value) is complex:
-            return msgpack.ExtType(COMPLEX, _COMPLEX.pack(value.real, value.imag))
+            return msgpack.ExtType(EXTENSION_COMPLEX, _COMPLEX.pack(value.real, value.imag))
         raise Unsendable(_name(type(value)))
 
     def _explained(self, value: Any, error: Exception) -> CodecError:
@@ -201,7 +225,7 @@ class Encoder:
         return CodecError(f"{what} cannot be sent{to}{place}{': ' + hint if hint else ''}")
 
     def _place(self, value: Any, around: List[Any]) -> Tuple[List[str], Any]:
-        """The way to the first thing that cannot be sent, and that thing."""
+        """Returns the way to the first part that cannot be sent, and that part."""
         if len(around) == _DEEPEST:
             return ["..."], value
         around = [*around, value]
@@ -223,7 +247,7 @@ class Encoder:
 
 
 def _parts(value: Any, to_python: bool) -> Iterator[Tuple[str, Any]]:
-    """What is in a value, and where."""
+    """Yields the parts of a value, each with its place."""
     if isinstance(value, dict):
         yield from ((f"the key {_short(key)}", key) for key in value)
         yield from ((f"key {_short(key)}", item) for key, item in value.items())
@@ -235,10 +259,10 @@ def _parts(value: Any, to_python: bool) -> Iterator[Tuple[str, Any]]:
 
 
 def _check_bytes(value: Any) -> None:
-    """What is like bytes, but would arrive as bytes.
+    """Refuses what MessagePack would send as bytes although it is of another type.
 
     Raises:
-        Unsendable: naming its type.
+        Unsendable: naming the type.
     """
     kind = type(value)
     if kind in _PLAIN:
@@ -259,8 +283,10 @@ def _check_bytes(value: Any) -> None:
 
 
 def _are_numbers(items: Sequence[Any]) -> bool:
-    """Whether a list is one of numbers, as long ones often are: only these add up, and that
-    takes less time than to look at them one by one."""
+    """Whether a list has numbers only, as long ones often do.
+
+    Only numbers add up, and adding them takes less time than looking at each.
+    """
     if not items or type(items[0]) is not float or type(items[-1]) is not float:
         return False
     try:
@@ -271,7 +297,7 @@ def _are_numbers(items: Sequence[Any]) -> bool:
 
 
 def _buffer(memory: Any) -> Buffer:
-    """The contents of memory, which the step may go on to change."""
+    """Returns a buffer with the present contents of memory, which the step may change later."""
     if memory.nbytes < segments.SHARED_FROM:
         return bytes(memory)
     if "numpy" in sys.modules:
@@ -284,7 +310,7 @@ def _buffer(memory: Any) -> Buffer:
 
 
 def _base(value: Any) -> Any:
-    """A value of a subclass as one of the class that MessagePack knows."""
+    """Returns a value of a subclass as one of the class that MessagePack knows."""
     if type(value) is int:
         raise Unsendable(f"the integer {_short(value)}", "it has more than 64 bits")
     for base in (str, int, float, dict, list, bytes, bytearray):
@@ -296,7 +322,7 @@ def _base(value: Any) -> Any:
 
 
 def _plain(base: Any, value: Any) -> Any:
-    # The base's own methods: a subclass may have changed them.
+    # By the base's own methods: a subclass may have overridden them.
     if base is dict:
         return dict(value)
     if base is list:
@@ -325,7 +351,7 @@ def _reason(error: Exception) -> Tuple[str, str]:
 
 
 def _obstacle(value: Any, error: Exception) -> str:
-    """Why pickle does not take a value, and what to do."""
+    """Returns why pickle does not take a value, and what to do."""
     if hasattr(type(value), "__await__"):
         return _ASYNC
     if isinstance(value, memoryview):

@@ -1,37 +1,23 @@
-"""The protocol of docs/WIRE.md: heads, and the frames that they refer to."""
+"""The messages of docs/WIRE.md: heads, and the frames that they refer to."""
 
 from __future__ import annotations
 
 from struct import Struct
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from ..api.stage import Idle
-from . import segments
-from .batches import Many, One
+from . import segments, tags
+from .batches import Output, SingleOutput
 from .failures import Failure
 from .segments import Buffer, Lifeline, Segment
 
-VERSION = 3
-
-READY, INIT_FAILED, DONE, PRODUCED, FINISHED, NOTES = range(1, 7)
-GRANT, WORK, FINISH, STOP = range(16, 20)
-
-#: Results of a producer; with the last one its grant is still in use.
-MORE, IDLE, NO_MORE, FAILED, AT_WORK = range(5)
-
-#: What a note is about.
-_EXPECTED, _PRODUCT = range(2)
-
-#: Headers above this size, in bytes, travel as a frame of their own.
+#: The longest header that stands in the head, in bytes. A longer one is a frame of its own.
 _INLINE_UP_TO = 4096
-_IN_FRAME = 1 << 31
-_NO_TEXT = 0xFFFF_FFFF
 
 _U32 = Struct("<I")
 _U64 = Struct("<Q")
-_PLACE = Struct("<cII")
-_MANY = Struct("<QI")
-_ONE = Struct("<QI")
+_IDENTITY = Struct("<cII")
+_PACK = Struct("<QI")
+_MESSAGE = Struct("<QI")
 _OUTPUT = Struct("<BI")
 _COMPLETION = Struct("<QIIQB")
 _PRODUCTION = Struct("<IQB")
@@ -41,16 +27,20 @@ Frame = Union[bytes, bytearray, memoryview]
 #: A message: its number, its origin, the header and the buffers of its payload.
 Message = Tuple[int, Optional[bytes], Union[bytes, memoryview], Sequence[Buffer]]
 
-#: A file that was made: its path, and what it was made from.
+#: A file that was made: its path, and the origin of what it was made from.
 Product = Tuple[bytes, Optional[bytes]]
 
 
 class WireError(Exception):
-    """A message of the router that is not of the protocol."""
+    """A message of the router violates the protocol."""
 
 
 class Completion(NamedTuple):
-    """Successive messages that are done, or one that failed."""
+    """Successive messages that are done, or one that failed.
+
+    `silent` is how many of them emitted nothing, `busy` the running time of all in
+    nanoseconds.
+    """
 
     first: int
     messages: int
@@ -59,13 +49,24 @@ class Completion(NamedTuple):
     failure: Optional[Failure]
 
 
+class Wait(NamedTuple):
+    """The result of a producer that has nothing at the moment: when it is called again."""
+
+    seconds: float
+
+
+#: The result of a producer's calls: RESULT_MORE, RESULT_NO_MORE or RESULT_AT_WORK, a wait, or
+#: why it failed.
+Result = Union[int, Wait, Failure]
+
+
 def identity(worker: int, incarnation: int) -> bytes:
-    """A worker's identity on the router's socket."""
-    return _PLACE.pack(b"W", worker, incarnation)
+    """Returns a worker's identity on the router's socket."""
+    return _IDENTITY.pack(b"W", worker, incarnation)
 
 
 class Writer:
-    """A head under construction and the frames that it refers to."""
+    """A head under construction, and the frames that it refers to."""
 
     def __init__(self, kind: int, lifeline: Optional[Lifeline] = None) -> None:
         self._head = bytearray((kind,))
@@ -73,63 +74,64 @@ class Writer:
         self._lifeline = lifeline
 
     def frames(self) -> List[Frame]:
-        """The whole message."""
+        """Returns the complete message."""
         return self._frames
 
     def raw(self, more: bytes) -> None:
-        """Bytes of the head."""
+        """Writes bytes to the head."""
         self._head += more
 
     def text(self, text: str) -> None:
-        """A text; what cannot be UTF-8 in it is replaced."""
+        """Writes a text. What UTF-8 cannot encode is replaced."""
         data = text.encode("utf-8", "replace")
         self._head += _U32.pack(len(data)) + data
 
     def failure(self, failure: Failure) -> None:
-        """A failure."""
+        """Writes a failure."""
         self._head.append(1 if failure.retryable else 0)
         self._head += _U32.pack(len(failure.texts))
         for text in failure.texts:
             self.text(text)
 
     def completions(self, completions: Sequence[Completion]) -> None:
-        """A list of completions."""
+        """Writes a list of completions."""
         self._head += _U32.pack(len(completions))
         for first, count, silent, busy, failure in completions:
-            outcome = 0 if failure is None else 1
+            outcome = tags.OUTCOME_DONE if failure is None else tags.OUTCOME_FAILED
             self._head += _COMPLETION.pack(first, count, silent, busy, outcome)
             if failure is not None:
                 self.failure(failure)
 
     def notes(self, expected: Optional[int], products: Sequence[Product]) -> None:
-        """A list of notes."""
+        """Writes a list of notes."""
         self._head += _U32.pack((expected is not None) + len(products))
         if expected is not None:
-            self._head.append(_EXPECTED)
+            self._head.append(tags.NOTE_EXPECTED)
             self._head += _U64.pack(expected)
         for path, origin in products:
-            self._head.append(_PRODUCT)
+            self._head.append(tags.NOTE_PRODUCT)
             self._head += _U32.pack(len(path)) + path
             self._origin(origin)
 
-    def outputs(self, outputs: Sequence[Union[One, Many]]) -> None:
-        """A list of outputs."""
+    def outputs(self, outputs: Sequence[Output]) -> None:
+        """Writes a list of outputs."""
         self._head += _U32.pack(len(outputs))
         for output in outputs:
-            if isinstance(output, One):
-                self._head += _OUTPUT.pack(0, output.route)
+            if isinstance(output, SingleOutput):
+                self._head += _OUTPUT.pack(tags.KIND_ONE, output.route)
                 self._origin(output.origin)
                 self._bytes(output.header)
                 self._head += _U32.pack(len(output.buffers))
                 for buffer in output.buffers:
                     self._buffer(buffer)
             else:
-                self._head += _OUTPUT.pack(1, output.route) + _U32.pack(output.count)
+                self._head += _OUTPUT.pack(tags.KIND_PACK, output.route)
+                self._head += _U32.pack(output.count)
                 self._bytes(b"".join(output.parts))
 
     def _origin(self, origin: Optional[bytes]) -> None:
         if origin is None:
-            self._head += _U32.pack(_NO_TEXT)
+            self._head += _U32.pack(tags.NO_ORIGIN)
         else:
             self._head += _U32.pack(len(origin)) + origin
 
@@ -137,42 +139,43 @@ class Writer:
         if len(data) <= _INLINE_UP_TO:
             self._head += _U32.pack(len(data)) + data
         else:
-            self._head += _U32.pack(_IN_FRAME)
+            self._head += _U32.pack(tags.IN_FRAME)
             self._frames.append(data)
 
     def _buffer(self, buffer: Buffer) -> None:
         if isinstance(buffer, Segment):
             if self._lifeline is not None and self._lifeline.send(buffer):
-                self._head += b"\x01" + _U64.pack(len(buffer))
+                self._head.append(tags.BUFFER_SEGMENT)
+                self._head += _U64.pack(len(buffer))
                 return
-            self._head.append(0)
+            self._head.append(tags.BUFFER_FRAME)
             self._frames.append(segments.content(buffer))
         else:
-            self._head.append(0)
+            self._head.append(tags.BUFFER_FRAME)
             self._frames.append(buffer)
 
 
 def ready() -> List[Frame]:
-    """The worker is ready."""
-    writer = Writer(READY)
-    writer.raw(VERSION.to_bytes(2, "little"))
+    """Returns READY: the step can work."""
+    writer = Writer(tags.READY)
+    writer.raw(tags.VERSION.to_bytes(2, "little"))
     return writer.frames()
 
 
 def init_failed(failure: Failure) -> List[Frame]:
-    """The step cannot work."""
-    writer = Writer(INIT_FAILED)
+    """Returns INIT_FAILED: the step cannot work."""
+    writer = Writer(tags.INIT_FAILED)
     writer.failure(failure)
     return writer.frames()
 
 
 def done(
     completions: Sequence[Completion],
-    outputs: Sequence[Union[One, Many]],
+    outputs: Sequence[Output],
     lifeline: Optional[Lifeline] = None,
 ) -> List[Frame]:
-    """What became of the oldest messages in hand, and what they emitted."""
-    writer = Writer(DONE, lifeline)
+    """Returns DONE: what became of the oldest messages in hand, and what they emitted."""
+    writer = Writer(tags.DONE, lifeline)
     writer.completions(completions)
     writer.outputs(outputs)
     return writer.frames()
@@ -181,18 +184,26 @@ def done(
 def produced(
     calls: int,
     busy: int,
-    result: Union[int, Idle, Failure],
-    outputs: Sequence[Union[One, Many]],
+    result: Result,
+    outputs: Sequence[Output],
     lifeline: Optional[Lifeline] = None,
 ) -> List[Frame]:
-    """The answer to a grant, or a part of it. `result` is MORE, NO_MORE, AT_WORK, that
-    there is nothing at the moment, or why it failed."""
-    writer = Writer(PRODUCED, lifeline)
+    """Returns PRODUCED, which answers a grant or a part of it.
+
+    Args:
+        calls: how often the producer was called.
+        busy: the running time of the calls, in nanoseconds.
+        result: what came of them.
+        outputs: what they emitted.
+        lifeline: where segments are sent.
+    """
+    writer = Writer(tags.PRODUCED, lifeline)
     if isinstance(result, Failure):
-        writer.raw(_PRODUCTION.pack(calls, busy, FAILED))
+        writer.raw(_PRODUCTION.pack(calls, busy, tags.RESULT_FAILED))
         writer.failure(result)
-    elif isinstance(result, Idle):
-        writer.raw(_PRODUCTION.pack(calls, busy, IDLE) + _U64.pack(int(result.wait * 1e9)))
+    elif isinstance(result, Wait):
+        writer.raw(_PRODUCTION.pack(calls, busy, tags.RESULT_IDLE))
+        writer.raw(_U64.pack(int(result.seconds * 1e9)))
     else:
         writer.raw(_PRODUCTION.pack(calls, busy, result))
     writer.outputs(outputs)
@@ -201,11 +212,11 @@ def produced(
 
 def finished(
     failure: Optional[Failure],
-    outputs: Sequence[Union[One, Many]],
+    outputs: Sequence[Output],
     lifeline: Optional[Lifeline] = None,
 ) -> List[Frame]:
-    """The answer to FINISH."""
-    writer = Writer(FINISHED, lifeline)
+    """Returns FINISHED, which answers FINISH."""
+    writer = Writer(tags.FINISHED, lifeline)
     writer.raw(b"\x00" if failure is None else b"\x01")
     if failure is not None:
         writer.failure(failure)
@@ -214,14 +225,14 @@ def finished(
 
 
 def notes(expected: Optional[int] = None, products: Sequence[Product] = ()) -> List[Frame]:
-    """What the step makes known: how much it will emit, and what it has made."""
-    writer = Writer(NOTES)
+    """Returns NOTES: how much the step expects to emit, and which files it has made."""
+    writer = Writer(tags.NOTES)
     writer.notes(expected, products)
     return writer.frames()
 
 
 class Reader:
-    """A message of the router. Nothing that it says is believed unchecked."""
+    """A message of the router. Every length and every count is checked."""
 
     def __init__(
         self,
@@ -229,54 +240,72 @@ class Reader:
         frames: List[memoryview],
         receive: Optional[Callable[[int], Buffer]] = None,
     ) -> None:
+        """Begins to read a message.
+
+        Args:
+            head: the first frame.
+            frames: the others.
+            receive: receives the next segment, of this length, from the lifeline.
+
+        Raises:
+            WireError: if the head is empty.
+        """
         if not head:
             raise WireError("a message of the router is empty")
         self.kind = head[0]
         self._head = head
         self._at = 1
-        # The next one is the last: what was taken is not held.
+        # The next frame is the last of the list: one that was taken is not held any longer.
         self._frames = frames[::-1]
         self._receive = receive
 
     def grant(self) -> int:
-        """About how many items a producer is to produce."""
+        """Reads the rest of GRANT: about how many items to produce.
+
+        Raises:
+            WireError: if the router's message violates the protocol.
+        """
         count = self._u32()
         self.end()
         return count
 
     def messages(self) -> Iterator[Message]:
-        """The messages of WORK. Each is read when it is asked for.
+        """Reads the rest of WORK, each message when it is asked for.
 
         Raises:
-            WireError: if the router's message is not of the protocol.
-            OSError: if a segment did not come as it should.
+            WireError: if the router's message violates the protocol.
+            OSError: if a segment is not there, or not as it should be.
         """
         for _ in range(self._u32()):
             kind = self._u8()
-            if kind == 0:
-                yield self._one()
-            elif kind == 1:
-                yield from self._many()
+            if kind == tags.KIND_ONE:
+                yield self._message()
+            elif kind == tags.KIND_PACK:
+                yield from self._pack()
             else:
                 raise WireError(f"parcel {kind} is not known")
         self.end()
 
     def end(self) -> None:
-        """Everything must have been accounted for."""
+        """Checks that nothing is left over.
+
+        Raises:
+            WireError: if bytes or frames are.
+        """
         rest = len(self._head) - self._at
         if rest or self._frames:
             raise WireError(f"{rest} bytes and {len(self._frames)} frames are left over")
 
-    def _one(self) -> Message:
-        number, _attempt = _ONE.unpack(self._take(12))
+    def _message(self) -> Message:
+        number, _attempt = _MESSAGE.unpack(self._take(12))
         length = self._u32()
-        origin = None if length == _NO_TEXT else self._take(length)
+        origin = None if length == tags.NO_ORIGIN else self._take(length)
         header = self._bytes()
         count = self._u32()
         return number, origin, header, [self._buffer() for _ in range(count)] if count else ()
 
-    def _many(self) -> Iterator[Message]:
-        first, count = _MANY.unpack(self._take(12))
+    def _pack(self) -> Iterator[Message]:
+        first, count = _PACK.unpack(self._take(12))
         pack = self._bytes()
         size = len(pack)
         at = 0
@@ -292,9 +321,9 @@ class Reader:
 
     def _buffer(self) -> Buffer:
         kind = self._u8()
-        if kind == 0:
+        if kind == tags.BUFFER_FRAME:
             return self._frame()
-        if kind != 1:
+        if kind != tags.BUFFER_SEGMENT:
             raise WireError(f"kind of buffer {kind} is not known")
         length = _U64.unpack(self._take(8))[0]
         if self._receive is None:
@@ -303,7 +332,7 @@ class Reader:
 
     def _bytes(self) -> Union[bytes, memoryview]:
         length = self._u32()
-        return self._frame() if length == _IN_FRAME else self._take(length)
+        return self._frame() if length == tags.IN_FRAME else self._take(length)
 
     def _frame(self) -> memoryview:
         if not self._frames:

@@ -1,4 +1,4 @@
-"""From the name of a class and its parameters to an instance."""
+"""Builds the instance of a step from the names of its module and class and its parameters."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from ..api.stage import BASES
 from ..protocol.failures import SetupError, nearest, summary
 from . import legacy_imports, shadowing, traitlets_config
 
-#: What the constructors of components take beside their parameters.
+#: Arguments of the constructors of traitlets' components that are no parameters.
 OF_COMPONENTS = ("parent", "config", "configuration", "tool")
 _MISSING: Any = object()
 
 
 class Argument(NamedTuple):
-    """One of a constructor."""
+    """An argument of a constructor."""
 
     name: str
     default: Any = _MISSING
 
     @property
     def is_required(self) -> bool:
-        """Whether it has no default."""
+        """Whether the argument has no default."""
         return self.default is _MISSING
 
 
 def import_module(name: str) -> Any:
-    """A module.
+    """Imports a module.
 
     Raises:
-        SetupError: with the error of the import.
+        SetupError: if the import fails. Its cause is the exception.
     """
     legacy_imports.install()
     try:
@@ -51,10 +51,10 @@ def import_module(name: str) -> Any:
 
 
 def find_class(module: Any, name: str) -> Any:
-    """A class of a module.
+    """Returns a class of a module.
 
     Raises:
-        SetupError: with the classes that could have been meant.
+        SetupError: if there is none of this name that can be a step.
     """
     found = module
     for part in name.split("."):
@@ -75,13 +75,15 @@ def find_class(module: Any, name: str) -> Any:
 
 
 def only_iterates(cls: Any) -> bool:
-    """Whether a class has no `run`, but its instances can be iterated over, as those that
-    read events from files: such a one may be a producer."""
+    """Whether a class has no `run` but instances that can be iterated over.
+
+    Classes that read events from files are such. They may be producers.
+    """
     return not callable(getattr(cls, "run", None)) and callable(getattr(cls, "__iter__", None))
 
 
 def classes_of(module: Any) -> List[type]:
-    """The classes of a module, or of its package, that could be steps."""
+    """Returns the classes of a module, or of its package, that could be steps."""
     inside = (module.__name__, module.__name__ + ".")
     return [
         value
@@ -95,7 +97,7 @@ def classes_of(module: Any) -> List[type]:
 
 
 def arguments_of(cls: Any) -> List[Argument]:
-    """What the constructor takes by name, without self, *args and **kwargs."""
+    """Returns what the constructor takes by name, without self, *args and **kwargs."""
     init = cls.__init__
     code = getattr(init, "__code__", None)
     if code is None or hasattr(init, "__wrapped__"):
@@ -135,11 +137,19 @@ def is_traits_class(cls: Any) -> bool:
 def make(
     cls: Any, params: Dict[str, Any], whole: Optional[traitlets_config.Whole] = None
 ) -> Tuple[Any, Dict[str, Any]]:
-    """An instance, and the parameters that are to be set as its attributes. `whole` is
-    the configuration, for classes that take it.
+    """Makes an instance.
+
+    Args:
+        cls: the class.
+        params: the step's parameters.
+        whole: the configuration, for classes of traitlets.
+
+    Returns:
+        The instance, and the parameters that `set_params` has to set.
 
     Raises:
-        SetupError: if a parameter is missing. What the constructor raises.
+        SetupError: if a parameter is missing, or traitlets refuses the configuration.
+        Exception: what the constructor raises.
     """
     rest = dict(params)
     has_traits = is_traits_class(cls)
@@ -168,7 +178,7 @@ def make(
                 'give it in the step\'s "params"',
             )
     if takes_anything(cls) and not has_traits:
-        # It may keep them or not, so they are set as attributes as well.
+        # The constructor may keep them or not, so `set_params` sets them, too.
         given.update(rest)
     taken = any(value is config for value in given.values()) or "parent" in given
     try:
@@ -179,7 +189,7 @@ def make(
         problem = f"the configuration of {cls.__name__} is refused: {summary(error)}"
         raise SetupError("parameters", problem, cause=error) from error
     if config is not None and not taken:
-        # Late, but for its own traits not too late.
+        # The constructor has not taken it. The traits of the instance itself do so now.
         instance.config = config
     return instance, rest
 
@@ -194,7 +204,7 @@ def set_params(instance: Any, params: Dict[str, Any]) -> None:
     """Sets parameters as attributes.
 
     Raises:
-        SetupError: naming the one that is refused.
+        SetupError: naming the parameter that is refused.
     """
     cls = type(instance)
     for name, value in params.items():
@@ -206,8 +216,10 @@ def set_params(instance: Any, params: Dict[str, Any]) -> None:
 
 
 def as_declared(cls: Any, name: str, value: Any) -> Any:
-    """What JSON cannot say as it is declared to be: a number without a fraction
-    as a float, a text as a path, the value of a member as a member of an enum."""
+    """Converts a value of JSON to the declared type of a parameter, where JSON lacks the type.
+
+    A whole number becomes a float, a text a path, the value of an enum's member the member.
+    """
     kind = type(value)
     if kind is not int and kind is not str:
         return value
@@ -227,13 +239,12 @@ def _is(base: type, kind: Any) -> bool:
 
 
 def annotation_of(cls: Any, name: str) -> Any:
-    """The annotation of a class's attribute or of its constructor's argument."""
+    """Returns the annotation of a constructor's argument, or else of a class's attribute."""
     own = getattr(cls.__init__, "__annotations__", {})
     if name in own:
         return resolved(own[name], cls.__init__.__module__)
     for base in cls.__mro__:
-        # Those of a base class are found there only if it has none of its own:
-        # they are the same.
+        # A class without annotations finds those of its base here, which are the same.
         annotations = getattr(base, "__annotations__", {})
         if name in annotations:
             return resolved(annotations[name], base.__module__)
@@ -241,33 +252,33 @@ def annotation_of(cls: Any, name: str) -> Any:
 
 
 def resolved(annotation: Any, module: str) -> Any:
-    """What an annotation of a module means; Any if its names are not there."""
+    """Evaluates an annotation of a module. Returns Any if it uses names that are not there."""
     if not isinstance(annotation, str):
         return annotation
     names = vars(sys.modules.get(module, builtins))
     try:
         return eval(annotation, {**vars(typing), **names})
     except Exception:
-        # Some are there for the type checker only.
+        # Some names are imported for the type checker only.
         return Any
 
 
 def _kinds(annotation: Any) -> Tuple[Any, ...]:
-    """The classes that an annotation names."""
+    """Returns the classes that an annotation names."""
     if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
         return get_args(annotation)
     return (annotation,)
 
 
 def has_own(instance: Any, name: str) -> bool:
-    """Whether an instance, or its class, has an attribute that is not of our base classes."""
+    """Whether an instance, or its class, has an attribute that is not drpipe's base classes'."""
     if name in getattr(instance, "__dict__", ()):
         return True
     return any(name in vars(cls) for cls in type(instance).__mro__ if cls not in BASES)
 
 
 def set_quietly(instance: Any, name: str, value: Any) -> None:
-    """Sets an attribute if the instance takes any."""
+    """Sets an attribute, if the instance allows it."""
     import contextlib
 
     with contextlib.suppress(Exception):
@@ -275,7 +286,7 @@ def set_quietly(instance: Any, name: str, value: Any) -> None:
 
 
 def prepare(instance: Any, step: str, connections: List[str], send: Any, log: Any) -> None:
-    """Gives an instance what its step has."""
+    """Gives an instance the attributes that `api.stage` lists."""
     for name, value in (("name", step), ("log", log), ("send", send)):
         if not has_own(instance, name):
             set_quietly(instance, name, value)
@@ -299,10 +310,21 @@ def build(
     log: Any,
     whole: Optional[traitlets_config.Whole] = None,
 ) -> Any:
-    """The instance of a step, before its `init`; `whole` as in `make`.
+    """Builds the instance of a step, without calling its `init`.
+
+    Args:
+        module: the name of the module.
+        name: the name of the class.
+        params: the step's parameters.
+        step: the step's name.
+        connections: the names of the next steps.
+        send: what the instance gets as `send_msg`.
+        log: the step's logger.
+        whole: the configuration, for classes of traitlets.
 
     Raises:
-        SetupError: if the class or a parameter is not as it should be.
+        SetupError: if the module, the class or a parameter is wrong.
+        Exception: what the constructor raises.
     """
     cls = find_class(import_module(module), name)
     instance, rest = make(cls, params or {}, whole)
@@ -316,8 +338,8 @@ def _quoted(path: str) -> str:
 
 
 def _path_type(wanted: Any) -> Any:
-    """The type of paths, if one is wanted."""
-    # Who wants one has imported the module, which takes a while.
+    """Returns the type of paths, if one is wanted."""
+    # A class that wants one has imported pathlib; importing it here would cost time.
     pathlib = sys.modules.get("pathlib")
     if pathlib is None or not any(_is(pathlib.PurePath, one) for one in wanted):
         return None

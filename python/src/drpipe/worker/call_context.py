@@ -1,5 +1,5 @@
-"""Which call of a step a thread works for: the one that has started the thread, or
-that has given it the task at hand."""
+"""Which call of a step a thread works for: the one that has started the thread, or the one
+that has submitted its current task to a pool."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from typing import Any, Callable, Protocol
 
 
 class Caller(Protocol):
-    """Runs calls."""
+    """What runs calls."""
 
     def call_of_this_thread(self) -> int:
-        """The call that the current thread works for; 0 for none."""
+        """Returns the call that the current thread works for; 0 for none."""
 
 
-#: The number of a new call, of whatever step.
+#: Returns the number of a new call. Numbers are unique among all steps of the process.
 next_call: Callable[[], int] = count(1).__next__
 _callers: weakref.WeakSet[Caller] = weakref.WeakSet()
 
-#: Where a thread keeps it: as long as it lives, and while it works at a task.
+#: The attribute of a thread with the call that has started it.
 _ATTRIBUTE = "_drpipe_call"
+#: The call that has submitted the current task of this thread.
 _task = threading.local()
 
 
 def of_this_thread() -> int:
-    """For threads other than the one that runs the calls."""
+    """Returns the call that a thread works for which does not run calls itself."""
     call = getattr(_task, "call", None)
     return getattr(threading.current_thread(), _ATTRIBUTE, 0) if call is None else call
 
 
 def follow(caller: Caller) -> None:
-    """From here on threads, and tasks given to a `ThreadPoolExecutor`, are known by the
-    call that they were started in."""
+    """Remembers, from here on, the call of each thread that is started and of each task that is
+    submitted to a `ThreadPoolExecutor`."""
     _callers.add(caller)
     start = threading.Thread.start
     if hasattr(start, _ATTRIBUTE):
@@ -52,12 +53,15 @@ def follow(caller: Caller) -> None:
 
 
 def _current() -> int:
-    """Of several steps in one process the one that began last is at work."""
+    """Returns the call of this thread. Of several steps the one that began last is at work."""
     return max((caller.call_of_this_thread() for caller in list(_callers)), default=0)
 
 
 def _follow_pools() -> None:
-    """A pool that is imported is used only with a thread of its own."""
+    """Wraps `ThreadPoolExecutor.submit`, once it is imported.
+
+    It is called when a thread starts: a pool does nothing before its first thread.
+    """
     module = sys.modules.get("concurrent.futures.thread")
     pool = getattr(module, "ThreadPoolExecutor", None)
     if pool is None or hasattr(pool.submit, _ATTRIBUTE):
@@ -73,7 +77,7 @@ def _follow_pools() -> None:
 
 
 class _Task:
-    """A function with the call that wants it done."""
+    """A function that is called for the call that has submitted it."""
 
     def __init__(self, call: int, function: Callable[..., Any]) -> None:
         self._call = call

@@ -1,4 +1,4 @@
-"""The probe: what classes there are, and what parameters they take."""
+"""Answers the program's questions about classes: which there are, and what parameters they take."""
 
 from __future__ import annotations
 
@@ -28,40 +28,41 @@ from .build import (
     set_params,
 )
 
+#: The distributions that a worker needs, each with its module.
 _NEEDED = {"pyzmq": "zmq", "msgpack": "msgpack"}
-#: The time between two looks for whoever asks, in seconds.
+#: The time between two looks whether the program still lives, in seconds.
 _LOOK = 0.2
 _KINDS = {"producer": Producer, "stage": Stage, "consumer": Consumer}
 
 
 def main() -> None:
-    """Reads a request on standard input and writes the answer on standard output."""
-    # Modules may print when they are imported.
+    """Reads a request from standard input, and writes the answer to standard output."""
+    # Modules may print when they are imported: that goes to standard error.
     answer_to = os.dup(1)
     os.dup2(2, 1)
     _end_with(os.getppid())
     request = json.loads(sys.stdin.buffer.read())
     sys.argv = sys.argv[:1]
     paths = [path_of_name(name) for name in request.get("paths", [])]
-    # Before anything is found there.
+    # Before this process finds modules there.
     trouble = shadowing.trouble(paths)
     sys.path[1:1] = paths
     text = json.dumps(answer(request, trouble), ensure_ascii=False)
     with contextlib.suppress(Exception):
         sys.stdout.flush()
-    # Names of files in messages need not be UTF-8.
+    # Messages may have names of files that are not UTF-8.
     with open(answer_to, "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
     _compile_once()
     _end_children()
-    # Nothing that was imported has done any work: nothing is to be taken apart.
+    # Without taking the interpreter apart: the modules have done no work.
     with contextlib.suppress(Exception):
         sys.stderr.flush()
     os._exit(0)
 
 
 def _end_with(program: int) -> None:
-    """When the program that asks has died, nobody waits for the answer."""
+    """Starts a thread that ends this process when the program has died."""
 
     def watch() -> None:
         while os.getppid() == program:
@@ -73,7 +74,7 @@ def _end_with(program: int) -> None:
 
 
 def _end_children() -> None:
-    """Ends what a module has started when it was imported."""
+    """Kills the processes that modules have started when they were imported."""
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError):
             with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
@@ -83,8 +84,10 @@ def _end_children() -> None:
 
 
 def _compile_once() -> None:
-    """Workers start in half the time when this package is compiled, also where
-    Python has been told not to keep what it compiles."""
+    """Compiles this package, even if Python is told to keep nothing that it compiles.
+
+    Workers then start in half the time.
+    """
     if not os.path.exists(importlib.util.cache_from_source(__file__)):
         import compileall
 
@@ -93,7 +96,12 @@ def _compile_once() -> None:
 
 
 def answer(request: Dict[str, Any], trouble: str = "") -> Dict[str, Any]:
-    """The answer to a request; `trouble` is why no step could start."""
+    """Returns the answer to a request.
+
+    Args:
+        request: the request.
+        trouble: why no worker can start; empty if it can.
+    """
     missing = [name for name, module in _NEEDED.items() if not importlib.util.find_spec(module)]
     if "list" in request:
         classes = _offers(request["list"])
@@ -130,7 +138,7 @@ def _entry(wanted: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _invalid(cls: Any, wanted: Dict[str, Any], schema: Dict[str, Any]) -> Optional[str]:
-    """What a class of drpipe's bases says against its parameters by its `validate`."""
+    """Returns what the `validate` of a class raises, if it is derived from drpipe's."""
     if not issubclass(cls, BASES[0]) or cls.validate is BASES[0].validate:
         return None
     params = dict(wanted.get("params") or {})
@@ -141,7 +149,7 @@ def _invalid(cls: Any, wanted: Dict[str, Any], schema: Dict[str, Any]) -> Option
         prepare(instance, wanted["step"], wanted["next_steps"], None, None)
         set_params(instance, rest)
     except Exception:
-        # A worker says it, and what is wrong with the parameters the check of the schema.
+        # The check of the schema says what is wrong with parameters; a worker, all else.
         return None
     try:
         instance.validate()
@@ -179,7 +187,7 @@ def _refusal(error: SetupError) -> Dict[str, Any]:
 
 
 def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
-    """What the configuration check needs to know of a class in this role."""
+    """Returns what the check of a configuration needs to know about a class in a role."""
     from .schema import schema_of
     from .statefulness import gathers
 
@@ -199,5 +207,5 @@ def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
 def _first_line(cls: Any) -> str:
     lines = (cls.__dict__.get("__doc__") or "").strip().splitlines()
     first = lines[0].strip() if lines else ""
-    # What a dataclass without a docstring is given says nothing new.
+    # A dataclass without a docstring gets its signature as one.
     return "" if first.startswith(f"{cls.__name__}(") and first.endswith(")") else first

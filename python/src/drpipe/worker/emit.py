@@ -1,4 +1,4 @@
-"""Where what a step emits goes, and what of it is kept until its call has ended."""
+"""Takes the values that a step emits, and holds them back until the call has ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from types import GeneratorType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from ..protocol.batches import Gathered
+from ..protocol.batches import OutputBuffer
 from ..protocol.failures import Permanent, nearest
 from ..protocol.segments import Buffer
 from ..protocol.values import Encoder
@@ -19,14 +19,14 @@ from .forks import forked
 _PLAIN = frozenset([int, float, str, bool, bytes, dict, list])
 _NONE: Tuple[Buffer, ...] = ()
 
-#: So many refusals are told in the log.
-_TOLD = 10
+#: The most refused values that the log mentions: a thread may send without an end.
+_MOST_LOGGED = 10
 
 Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer]]
 
 
 class Emitter:
-    """Takes values for the next steps. What a failed call has emitted is dropped."""
+    """Encodes values for the next steps. What a failed call has emitted is dropped."""
 
     def __init__(self, step: str, next_steps: List[str], to_python: Sequence[bool]) -> None:
         self._step = step
@@ -36,23 +36,23 @@ class Emitter:
         self.encoders: List[Encoder] = [encoders[kind] for kind in to_python]
         #: What the current call has emitted so far.
         self.pending: List[Emitted] = []
-        #: What the outputs of the current input carry.
+        #: The origin of the current input, which its outputs carry.
         self.origin: Optional[bytes] = None
-        #: Says the origin of a value where there is no input.
+        #: Finds the origin of a value where there is no input.
         self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
-        #: Called when a value has been sent without an input: a producer may wait in the
-        #: midst of its call.
-        self.sent: Callable[[], None] = lambda: None
-        #: Whether the last item of a tuple may say where it goes.
+        #: Called when a value has been sent without an input: a producer may block in its
+        #: call after it.
+        self.on_sent: Callable[[], None] = lambda: None
+        #: Whether the last item of a tuple may name a next step.
         self.tuples_have_routes = True
         #: The call that may send; 0 between calls.
         self.call = 0
-        #: The number of a new call.
+        #: Returns the number of a new call.
         self.next_call: Callable[[], int] = call_context.next_call
-        #: Held where a call ends, and where another thread than that of the calls sends.
+        #: Held while a call ends, and while a thread other than that of the calls sends.
         self.lock = threading.Lock()
         self._thread = threading.get_ident()
-        # Shared with the processes that the step forks.
+        # In memory that processes which the step forks share.
         self._refused = memoryview(mmap.mmap(-1, 8)).cast("Q")
         self._begun = False
         call_context.follow(self)
@@ -60,11 +60,16 @@ class Emitter:
     def send_msg(
         self, msg: Any, dest: Optional[str] = None, destination_step_name: Optional[str] = None
     ) -> None:
-        """Sends a value to the next step of this name, or to the default one.
+        """Sends a value to the next step with this name, or to the default one.
+
+        Args:
+            msg: the value.
+            dest: the name of the next step.
+            destination_step_name: the same, by its name in ctapipe.
 
         Raises:
-            RuntimeError: in `init`, when the call that the thread works for has returned, and
-                in a process that the step has forked.
+            RuntimeError: in `init`, in a process that the step has forked, and in a thread
+                when the call that it works for has returned.
             Permanent: if there is no such next step, or the value cannot be sent.
         """
         self._check()
@@ -78,23 +83,26 @@ class Emitter:
 
     @property
     def refused(self) -> int:
-        """How many values were refused because the call that they belong to had returned, or
-        because another process wanted to send them."""
+        """The number of values that were refused because they came after their call had
+        returned, or from a forked process."""
         return int(self._refused[0])
 
     def ready(self) -> None:
-        """From here on there are calls."""
+        """Says that `init` has returned."""
         self._begun = True
 
     def call_of_this_thread(self) -> int:
-        """The call that the current thread works for; 0 for none."""
+        """Returns the call that the current thread works for; 0 for none."""
         if threading.get_ident() == self._thread:
             return self.call
         return call_context.of_this_thread()
 
-    def settle(self, result: Any) -> Optional[bytes]:
-        """Emits what a call has returned. If that is all that it emits, and the usual, it
-        is given back in the form in which it is to be gathered."""
+    def encode_result(self, result: Any) -> Optional[bytes]:
+        """Emits what a call has returned, or returns its header for the default next step.
+
+        It returns the header in the most frequent case: the call has emitted nothing else, and
+        the payload has no buffers.
+        """
         kind = type(result)
         if self.pending or kind not in _PLAIN or not self.encoders:
             self.result(result)
@@ -111,7 +119,7 @@ class Emitter:
         return None
 
     def result(self, result: Any) -> None:
-        """Emits what a call has returned: a value, or those of a generator."""
+        """Emits what a call has returned: a value, or the values of a generator."""
         if result is None:
             return
         if isinstance(result, GeneratorType) or (self.encoders and _is_iterator(result)):
@@ -122,9 +130,9 @@ class Emitter:
             self.value(result)
 
     def value(self, value: Any) -> None:
-        """Emits a value where its last item says, or to the default next step."""
+        """Emits a value to the next step that its last item names, or to the default one."""
         route = 0
-        # Not a namedtuple: that is a value of its own.
+        # Not of a namedtuple, which is one value.
         if self.tuples_have_routes and type(value) is tuple and len(value) > 1:
             name = value[-1]
             if isinstance(name, str) and name in self._routes:
@@ -133,13 +141,13 @@ class Emitter:
         if self.encoders:
             self._emit(route, value)
 
-    def flush(self, gathered: Gathered) -> None:
-        """Lets what is pending go. Other threads may add to it meanwhile."""
+    def flush(self, outputs: OutputBuffer) -> None:
+        """Moves what is pending to the outputs. Other threads may add to it meanwhile."""
         pending = self.pending
         taken = pending[:]
         del pending[: len(taken)]
         for route, origin, header, buffers in taken:
-            gathered.push(route, origin, header, buffers)
+            outputs.push(route, origin, header, buffers)
 
     def _emit(self, route: int, value: Any) -> None:
         header, buffers = self.encoders[route].encode(value)
@@ -147,7 +155,7 @@ class Emitter:
             self._append(route, value, header, buffers)
             return
         with self.lock:
-            # The call may have ended since it was looked at.
+            # Once more: the call may have ended meanwhile.
             self._check()
             self._append(route, value, header, buffers)
 
@@ -157,10 +165,10 @@ class Emitter:
             origin = self.origin_of(value)
         self.pending.append((route, origin, header, buffers))
         if self.origin_of is not None:
-            self.sent()
+            self.on_sent()
 
     def _check(self) -> None:
-        """Nothing may be sent for another call than the present one."""
+        """Refuses to send for any call but the present one."""
         if self.call and self.call == self.call_of_this_thread() and not forked:
             return
         if not self._begun and threading.get_ident() == self._thread:
@@ -178,7 +186,7 @@ class Emitter:
                 "it for finish"
             )
         self._refused[0] += 1
-        if self.refused <= _TOLD:
+        if self.refused <= _MOST_LOGGED:
             from . import log
 
             log.of_step(self._step).error(text)
@@ -201,8 +209,8 @@ def _is_iterator(value: Any) -> bool:
 
 
 def origin_finder(instance: Any) -> Callable[[Any], Optional[bytes]]:
-    """How the origin of what a producer makes is found: its method `origin`, the
-    source of a frame, or the path of a file."""
+    """Returns a function that finds the origin of a producer's value: by the producer's method
+    `origin`, or else by the value."""
     own = getattr(instance, "origin", None)
     ask = own if callable(own) else None
 
@@ -217,7 +225,7 @@ def origin_finder(instance: Any) -> Callable[[Any], Optional[bytes]]:
 
 
 def natural_origin(value: Any) -> Any:
-    """What a value is called, where its producer does not say."""
+    """Returns the source of a frame, or the path of a file; None for other values."""
     if isinstance(value, (int, float)):
         return None
     if isinstance(value, str) or hasattr(type(value), "__fspath__"):

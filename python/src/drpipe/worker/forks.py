@@ -1,5 +1,5 @@
-"""What a step forks: a child that comes back from the step's code ends there, for
-the socket and the messages in hand are its parent's."""
+"""Processes that a step forks. A child that returns from the step's code ends there: the
+socket and the messages in hand belong to its parent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ os.register_at_fork(after_in_child=lambda: forked.append(True))
 
 
 def call(function: Callable[[], Result]) -> Result:
-    """What the function returns or raises; a child that it has forked ends here."""
+    """Calls a function, and ends a child that it has forked."""
     try:
         result = function()
     except BaseException as error:
@@ -29,7 +29,7 @@ def call(function: Callable[[], Result]) -> Result:
 
 
 def leave(error: Optional[BaseException] = None) -> NoReturn:
-    """Ends a forked child as Python would end it."""
+    """Ends a forked child as Python would end it, but without exit functions."""
     code = 0
     if isinstance(error, SystemExit):
         if error.code is not None and not isinstance(error.code, int):

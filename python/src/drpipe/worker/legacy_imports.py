@@ -1,5 +1,7 @@
-"""The import paths of the first model, for modules that were written for it. They are
-used where nothing else has them: where the package itself is there, it comes first."""
+"""Import paths of ctapipe's early versions, for modules that were written for its pipelines.
+
+They are found after all others: an installed ctapipe comes first.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,13 @@ _PACKAGE = "ctapipe"
 
 
 def install() -> None:
-    """Lets such modules be imported."""
+    """Lets modules be found by these import paths."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
 
 
 def import_module(name: str) -> Any:
-    """A module. What it wants of a module that is there, but has lost it, is put there."""
+    """Imports a module. A name that it imports from a module which has lost it is put there."""
     while True:
         try:
             return importlib.import_module(name)
@@ -33,24 +35,24 @@ def import_module(name: str) -> Any:
 
 
 class _Finder:
-    """Asked when nobody else has found a module."""
+    """The last finder of `sys.meta_path`."""
 
     def find_spec(
         self, name: str, path: Optional[Sequence[str]] = None, target: Any = None
     ) -> Optional[importlib.machinery.ModuleSpec]:
-        """The module's place."""
+        """Returns the spec of a module of ctapipe that no other finder has found."""
         del path, target
         first, *inner = name.split(".")
         if first != _PACKAGE:
             return None
-        # Directories of the package's name beside the pipeline are hidden by the package.
+        # An installed ctapipe hides directories of its name beside the pipeline.
         parents = [os.path.join(place, *name.split(".")[:-1]) for place in sys.path]
         found = importlib.machinery.PathFinder.find_spec(name, parents) if inner else None
         if found is not None and found.loader is not None:
             return found
         if name not in _CONTENT:
             return found
-        # An inner path of a directory goes on in it.
+        # Submodules may be in such a directory.
         spec = importlib.machinery.ModuleSpec(name, _LOADER, is_package=True)
         spec.submodule_search_locations = [
             os.path.join(place, *name.split(".")) for place in sys.path
@@ -79,7 +81,7 @@ def _core() -> Dict[str, Any]:
     from traitlets.config import Configurable
 
     class Component(Configurable):
-        """What has parameters and a log."""
+        """A class with parameters and a log."""
 
         def __init__(self, config: Any = None, parent: Any = None, **kwargs: Any) -> None:
             above = getattr(parent, "log", None)
@@ -95,17 +97,17 @@ def _core() -> Dict[str, Any]:
 
 def _configuration() -> Dict[str, Any]:
     class ConfigurationException(Exception):
-        """A configuration that is wrong."""
+        """A configuration is wrong."""
 
     class Configuration:
-        """Of the time before traitlets; nothing uses it any more."""
+        """A placeholder: ctapipe has used traitlets instead ever since."""
 
     return {"Configuration": Configuration, "ConfigurationException": ConfigurationException}
 
 
 def _datasets() -> Dict[str, Any]:
     def get_path(name: str) -> str:
-        """A file of this name, or the package's own test data."""
+        """Returns the path of a file, or else of ctapipe's test data."""
         if os.path.exists(name):
             return name
         try:
@@ -119,7 +121,7 @@ def _datasets() -> Dict[str, Any]:
 
 def _hessio() -> Dict[str, Any]:
     def hessio_event_source(url: str, max_events: Optional[int] = None) -> Iterator[Any]:
-        """The events of a file, by the package that reads such files now."""
+        """Yields the events of a file, which today's ctapipe reads."""
         try:
             from ctapipe.io import EventSource  # type: ignore[import-not-found]
         except ImportError:
@@ -132,7 +134,7 @@ def _hessio() -> Dict[str, Any]:
 
 
 class _Event:
-    """An event with the names of its parts as they were."""
+    """An event whose parts have their former names."""
 
     def __init__(self, event: Any) -> None:
         self.event = event

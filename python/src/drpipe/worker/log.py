@@ -1,4 +1,4 @@
-"""The log of a step joins the run's: one line on standard error for a record."""
+"""Passes a step's log records on to the run's log: one line on standard error for each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Optional
 
-#: What a record's line begins with.
+#: Begins the line of a record.
 _MARK = b"\x1e"
 _STDERR = 2
 
@@ -17,7 +17,7 @@ class RecordLines(logging.Handler):
     """Writes each record as a line that the program tells from other output."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One write for one line: lines of several threads do not mix."""
+        """Writes one record with one system call, so that lines of threads do not mix."""
         try:
             if not _is_printed(record):
                 os.write(_STDERR, line_of(record))
@@ -26,7 +26,7 @@ class RecordLines(logging.Handler):
 
 
 def line_of(record: logging.LogRecord) -> bytes:
-    """The line of a record, with its exception."""
+    """Returns the line of a record, with its exception."""
     text = record.getMessage()
     if record.exc_info and record.exc_info[0] is not None:
         text += "\n" + _FORMATTER.formatException(record.exc_info)
@@ -34,15 +34,17 @@ def line_of(record: logging.LogRecord) -> bytes:
         text += "\n" + record.exc_text
     if record.stack_info:
         text += "\n" + record.stack_info
-    # Names of files need not be text.
+    # Names of files may have surrogates.
     text = text.encode("utf-8", "backslashreplace").decode()
     fields = {"level": _level(record.levelno), "logger": record.name, "message": text}
     return _MARK + json.dumps(fields).encode() + b"\n"
 
 
 def _is_printed(record: logging.LogRecord) -> bool:
-    """Whether a logger on the record's way, such as astropy's, prints it: what is printed
-    joins the run's log, too."""
+    """Whether a logger that the record passes prints it, as astropy's does.
+
+    What is printed joins the run's log, too: the record would stand there twice.
+    """
     logger: Optional[logging.Logger] = logging.getLogger(record.name)
     while logger is not None and logger is not logging.root:
         for handler in logger.handlers:
@@ -68,9 +70,9 @@ def _level(number: int) -> str:
 
 
 def install() -> None:
-    """Sends what is logged in this process to the run's log.
+    """Sends the log records of this process to the run's log.
 
-    The variable DRPIPE_LOG_LEVEL has the lowest level that is; INFO without it.
+    The environment variable DRPIPE_LOG_LEVEL has their lowest level; without it that is INFO.
     """
     root = logging.getLogger()
     root.addHandler(RecordLines())
@@ -81,5 +83,5 @@ def install() -> None:
 
 
 def of_step(step: str) -> logging.Logger:
-    """The logger of a step."""
+    """Returns the logger of a step."""
     return logging.getLogger(f"drpipe.{step}")

@@ -1,5 +1,5 @@
-"""The parameters of a class as a JSON Schema: what its annotations, traits,
-attributes and constructor declare."""
+"""The parameters of a class as a JSON Schema, from its annotations, traits, attributes and
+constructor."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from ..api.stage import BASES
 from .build import OF_COMPONENTS, arguments_of, is_traits_class, resolved
 
 _MISSING: Any = object()
-#: What the runner sets, and what says something of the class instead.
+#: Attributes that are no parameters: those that the worker sets, and those that say something
+#: about the class.
 _RESERVED = frozenset(
     ["connections", "log", "send", "send_msg", "single", "gathers", "writable_arrays"]
 )
 _SIMPLE = {int: "integer", float: "number", str: "string", bool: "boolean"}
 _ARRAYS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
 _OBJECTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-#: The simple kinds of traits, by the name of one of their classes.
+#: The types of simple traits, by the name of one of their classes.
 _TRAITS = {
     "Bool": "boolean",
     "Int": "integer",
@@ -34,7 +35,7 @@ _TRAITS = {
 
 
 def schema_of(cls: Any) -> Dict[str, Any]:
-    """The schema; parameters that it does not name are allowed."""
+    """Returns the schema of a class. It allows parameters that it does not name."""
     properties: Dict[str, Any] = {}
     required: Set[str] = set()
     if is_traits_class(cls):
@@ -56,12 +57,12 @@ def _add_attributes(cls: Any, properties: Dict[str, Any]) -> None:
                 _with_default(properties, name, hint, vars(base).get(name, _MISSING))
         for name, value in vars(base).items():
             if _is_parameter(name) and name not in annotated and _is_plain(value):
-                # Where a base class has declared it, it has another default here.
+                # A base class may have declared it: this class gives it another default.
                 _with_default(properties, name, properties.get(name) or _of_value(value), value)
 
 
 def _is_of_class(annotation: Any) -> bool:
-    """Whether an annotation says that an attribute is not of the instances."""
+    """Whether an annotation says that an attribute belongs to the class."""
     text = annotation if isinstance(annotation, str) else str(get_origin(annotation) or annotation)
     return text.startswith(("ClassVar", "typing.ClassVar"))
 
@@ -106,7 +107,7 @@ def _is_parameter(name: str) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a class attribute is a value, not a part of the class."""
+    """Whether a class attribute is a value, and not a method or a descriptor."""
     return not (callable(value) or hasattr(value, "__get__"))
 
 
@@ -126,7 +127,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _of_value(value: Any) -> Dict[str, Any]:
-    """What a default says of its parameter: a number may be of any kind."""
+    """Returns the schema that a default implies. A number may be an integer or not."""
     if isinstance(value, bool):
         return {"type": "boolean"}
     if isinstance(value, (int, float)):
@@ -135,7 +136,7 @@ def _of_value(value: Any) -> Dict[str, Any]:
 
 
 def _of_hint(hint: Any) -> Dict[str, Any]:
-    """The schema of an annotation."""
+    """Returns the schema of an annotation."""
     origin = get_origin(hint) or hint
     arguments = get_args(hint)
     if origin in _SIMPLE:
@@ -181,7 +182,7 @@ def _of_union(arguments: Any) -> Dict[str, Any]:
 
 
 def _of_trait(trait: Any) -> Dict[str, Any]:
-    """The schema of a trait."""
+    """Returns the schema of a trait."""
     schema = _of_trait_class(trait)
     if getattr(trait, "allow_none", False):
         if "enum" in schema:
@@ -201,7 +202,7 @@ def _of_trait_class(trait: Any) -> Dict[str, Any]:
     if "UseEnum" in names:
         return {"enum": [member.name for member in trait.enum_class]}
     if "CaselessStrEnum" in names:
-        # It takes any case, which a schema cannot say.
+        # It ignores case, which a schema cannot say.
         return {"type": "string"}
     if "Enum" in names:
         return {"enum": list(trait.values)}
@@ -211,7 +212,7 @@ def _of_trait_class(trait: Any) -> Dict[str, Any]:
         return {"type": "array", "items": items} if items else {"type": "array"}
     for name in names:
         if name in _TRAITS and not name.startswith("C"):
-            # A subclass that converts what it is given takes more than its kind.
+            # A trait that casts takes more than its type.
             return (
                 {}
                 if any(n.startswith("C") and n[1:] == name for n in names)

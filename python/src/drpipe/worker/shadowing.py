@@ -1,5 +1,7 @@
-"""Files that hide modules of Python itself: a `random.py` beside the configuration is
-found before Python's own, by numpy too."""
+"""Files that shadow modules of the standard library.
+
+A `random.py` beside the configuration is found before Python's own, by numpy, too.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +9,21 @@ import os
 import sys
 from typing import FrozenSet, List, NoReturn, Sequence
 
-#: The modules that a worker imports with its own.
+#: The modules that a worker imports besides its main one.
 _OF_A_WORKER = (".log", ".build", ".emit", "..protocol.values", "..protocol.arrays")
 
 
 def _own_names() -> FrozenSet[str]:
     names = getattr(sys, "stdlib_module_names", None)
     if names is None:
-        # Python 3.9.
+        # In Python 3.9.
         files = os.listdir(os.path.dirname(os.__file__))
         names = {file.split(".")[0] for file in files}
     return frozenset(names)
 
 
 def hiding(paths: Sequence[str]) -> List[str]:
-    """The files in these directories that hide modules of Python."""
+    """Returns the files in these directories that shadow modules of the standard library."""
     names = _own_names()
     found = []
     for path in paths:
@@ -40,14 +42,14 @@ def hiding(paths: Sequence[str]) -> List[str]:
 
 
 def loaded() -> List[str]:
-    """The files of modules in this process that have the names of Python's own."""
+    """Returns the files of this process's modules that shadow the standard library's."""
     home = os.path.dirname(os.path.abspath(os.__file__))
     found = []
     for name in sorted(_own_names() & set(sys.modules)):
         file = getattr(sys.modules[name], "__file__", None)
         if name == "__main__" or not file or os.path.splitext(file)[1] != ".py":
             continue
-        # Packages that are installed stand in for some of them on purpose.
+        # Installed packages replace some of them on purpose.
         installed = any(part.endswith("-packages") for part in file.split(os.sep))
         if not installed and not os.path.abspath(file).startswith(home + os.sep):
             found.append(file)
@@ -55,26 +57,27 @@ def loaded() -> List[str]:
 
 
 def why(files: Sequence[str]) -> str:
-    """What to do about such files; empty if there are none."""
+    """Returns what to do about shadowing files; empty if there are none."""
     if not files:
         return ""
     return f"{' and '.join(map(hides, files))}: rename {'it' if len(files) == 1 else 'them'}"
 
 
 def hides(file: str) -> str:
-    """What is odd about such a file."""
+    """Returns what is wrong with a shadowing file."""
     return f"{file} hides a module of Python itself"
 
 
 def trouble(paths: Sequence[str]) -> str:
-    """Why a worker cannot start where modules are looked for in these directories; empty
-    if it can, or if it is not because of such files."""
+    """Returns why a worker cannot start whose modules are looked for in these directories.
+
+    It is empty if a worker can start, or if no file there shadows a module.
+    """
     if not hiding(paths):
         return ""
     import subprocess
 
-    # As a worker does it, in a process of its own: here everything is there already.
-
+    # In a process of its own: this one has imported the modules already.
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     main = os.path.join(os.path.dirname(package), "worker_main.py")
     rehearsal = subprocess.run(
@@ -89,7 +92,7 @@ def trouble(paths: Sequence[str]) -> str:
 
 
 def rehearse(paths: Sequence[str]) -> NoReturn:
-    """Imports what a worker imports, and ends the process with the reason if it cannot."""
+    """Imports what a worker imports, and ends the process. Prints the reason if that fails."""
     import importlib
     import importlib.util
 

@@ -1,5 +1,7 @@
-"""Whether a class keeps something of its messages for its `finish`: then its
-worker cannot be replaced without a loss."""
+"""Whether a class is stateful: keeps something of its messages for its `finish`.
+
+The worker of such a class cannot be replaced without a loss.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ _GIVEN = _SENDING | {"connections", "log", "name"}
 
 
 def gathers(cls: Any, role: str, parameters: Collection[str]) -> bool:
-    """What the class says of itself by its attribute `gathers`, or else what its
-    code shows: at the end of a pipeline that `run` and `finish` use a common
-    attribute other than a parameter, elsewhere that `finish` emits what such an
-    attribute holds.
+    """Whether a class is stateful.
+
+    Its attribute `gathers` decides. Without it the code does: a consumer is stateful if `run`
+    and `finish` use a common attribute that is no parameter; a stage, if its `finish` emits
+    something besides.
 
     >>> class Sum:
     ...     def run(self, value): self.sum = self.sum + value
@@ -38,7 +41,7 @@ def gathers(cls: Any, role: str, parameters: Collection[str]) -> bool:
 
 
 def _attributes(function: FunctionType) -> Set[str]:
-    """The attributes of `self` that the function uses."""
+    """Returns the attributes of `self` that a function uses."""
     code = function.__code__
     own = code.co_varnames[0] if code.co_argcount else None
     found = set()
@@ -47,14 +50,14 @@ def _attributes(function: FunctionType) -> Set[str]:
         if is_self and step.opname in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR"):
             found.add(step.argval)
         if step.opname in ("COPY", "DUP_TOP"):
-            # As in `self.sum += 1`.
+            # `self.sum += 1` copies `self` before it loads the attribute.
             continue
         is_self = step.opname.startswith("LOAD_FAST") and _loaded(step.argval) == own
     return found
 
 
 def _loaded(argument: Any) -> Any:
-    """From Python 3.13 on two loads may be one step: the latter is on top."""
+    """Returns the variable that a load leaves on top. Python 3.13 joins two loads to one."""
     return argument[-1] if isinstance(argument, tuple) else argument
 
 

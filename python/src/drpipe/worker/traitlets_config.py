@@ -1,5 +1,7 @@
-"""Classes of traitlets: they take the whole configuration, and find in it what is for
-them and for their helpers."""
+"""Configuration of classes of traitlets.
+
+They take the whole configuration, and find the sections for themselves and their helpers.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,10 @@ import sys
 import warnings
 from typing import Any, Collection, Dict, Iterator, List, Set, Tuple
 
-#: What the program sends: the sections of classes, the rest of the file, and what the
-#: command line says of classes.
+#: The whole configuration as the program sends it: the sections of classes, the rest of the
+#: file, and the settings of the command line for classes.
 Whole = Dict[str, Any]
+#: The parents that `parent_with` has made.
 _parents: List[Any] = []
 
 
@@ -22,13 +25,15 @@ def is_configurable(cls: Any) -> bool:
 
 
 def _configurable() -> Any:
-    """None if nothing has imported it: then no class is derived from it."""
+    """Returns the base class, or None if nothing has imported it and no class derives from it."""
     return getattr(sys.modules.get("traitlets.config.configurable"), "Configurable", None)
 
 
 def configuration(whole: Whole, cls: Any, params: Dict[str, Any]) -> Any:
-    """The configuration as traitlets has it, with the parameters of the step in the
-    section of its class."""
+    """Returns the configuration as traitlets has it.
+
+    The step's parameters are merged into the section of its class.
+    """
     from traitlets.config import Config
 
     config = Config({**whole.get("rest", {}), **whole.get("sections", {})})
@@ -56,8 +61,7 @@ def _by_path(settings: List[Any]) -> Dict[str, List[str]]:
 
 
 def _deferred(texts: List[str]) -> Any:
-    """What the command line says of one trait, which says how it is read: a list of
-    several texts, anything else from the last."""
+    """Returns a setting that its trait reads: a list reads all texts, other traits the last."""
     try:
         from traitlets.config.loader import DeferredConfigString
     except ImportError:
@@ -76,18 +80,18 @@ def _deferred(texts: List[str]) -> Any:
                 try:
                     return trait.from_string_list(texts)
                 except Exception:
-                    # What is wrong with it is said where it is checked.
+                    # The check of the configuration says what is wrong.
                     return str(self)
 
     return Said(texts[-1])
 
 
 def parent_with(config: Any) -> Any:
-    """A parent for a class whose constructor takes a parent, but no configuration."""
+    """Returns a parent for a class whose constructor takes a parent but no configuration."""
     from traitlets.config import LoggingConfigurable
 
     parent = LoggingConfigurable(config=config)
-    # A child may hold it by a weak reference only.
+    # A child may have a weak reference only.
     _parents.append(parent)
     return parent
 
@@ -98,7 +102,7 @@ def is_section(name: str) -> bool:
 
 
 def not_configured(cls: Any, params: Dict[str, Any]) -> Dict[str, Any]:
-    """The parameters that an instance does not take from its configuration."""
+    """Returns the parameters that an instance does not take from its configuration."""
     traits = cls.class_traits(config=True) if is_section(cls.__name__) else {}
     return {
         name: value
@@ -108,8 +112,8 @@ def not_configured(cls: Any, params: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def sections() -> Dict[str, List[str]]:
-    """The classes that are there now, each with the parameters that its section may have:
-    its own and those of the classes derived from it."""
+    """Returns the classes that are loaded, each with the parameters that its section may have:
+    its own, and those of classes derived from it."""
     found: Dict[str, Set[str]] = {}
     for cls in _all_configurables():
         names = cls.class_traits(config=True)
@@ -132,8 +136,10 @@ def _all_configurables() -> Iterator[Any]:
 
 
 def read(cls: Any, settings: List[Tuple[str, str]]) -> List[Any]:
-    """What the command line says, as JSON, as the traits read it; None where it speaks of
-    no trait. What is said of one list makes the list together."""
+    """Returns the settings of the command line as the traits read them, as JSON.
+
+    None stands for one that names no trait. Several settings of a list make one list.
+    """
     return [_read(cls, settings[: index + 1]) for index in range(len(settings))]
 
 
@@ -150,8 +156,12 @@ def _read(cls: Any, settings: List[Tuple[str, str]]) -> Any:
 
 
 def refused(whole: Whole, own: Collection[str]) -> List[Tuple[str, str]]:
-    """What the sections and settings of helpers say that their traits do not take, each
-    with its path. Those of the classes in `own` are checked as parameters."""
+    """Returns the path of each value for a helper that its trait refuses, and why.
+
+    Args:
+        whole: the configuration.
+        own: the classes of steps, whose values are checked as parameters.
+    """
     found: List[Tuple[str, str]] = []
     for name, section in whole.get("sections", {}).items():
         _refuse_in([name], section, own, found)
@@ -178,7 +188,7 @@ def _refuse_in(
 
 
 def _trait(name: str, param: str) -> Any:
-    """None if it is not known for certain."""
+    """Returns a trait, or None if several loaded classes have the name, or none."""
     named = [cls for cls in _all_configurables() if cls.__name__ == name]
     return named[0].class_traits(config=True).get(param) if len(named) == 1 else None
 
@@ -186,7 +196,7 @@ def _trait(name: str, param: str) -> Any:
 def _refuse(path: str, trait: Any, value: Any, found: List[Tuple[str, str]]) -> None:
     from traitlets import HasTraits, TraitError
 
-    # Whether a path is there is not for now to say.
+    # A path is checked when the run starts.
     is_path = any(cls.__name__ == "Path" for cls in type(trait).__mro__)
     if is_path or (value is None and trait.allow_none) or not hasattr(trait, "validate"):
         return
@@ -195,7 +205,7 @@ def _refuse(path: str, trait: Any, value: Any, found: List[Tuple[str, str]]) -> 
     except TraitError:
         found.append((path, f"found {value!r}; expected {trait.info()}"))
     except Exception:
-        # It wants to know its instance: a worker says what is wrong.
+        # It needs its instance to validate: a worker says what is wrong.
         return
 
 
@@ -211,8 +221,14 @@ def _as_json(value: Any, text: str) -> Any:
 
 
 def arguments(names: List[str], config: Any, open_ended: bool) -> Dict[str, Any]:
-    """How a constructor with arguments of these names is given the configuration; empty
-    if it takes none."""
+    """Returns the arguments by which a constructor gets the configuration; empty if it takes
+    none.
+
+    Args:
+        names: the names of the constructor's arguments.
+        config: the configuration.
+        open_ended: whether the constructor has **kwargs.
+    """
     for name in ("config", "configuration"):
         if name in names:
             return {name: config}

@@ -1,4 +1,4 @@
-"""The worker's process: it does what the router says, until it says stop."""
+"""The worker's process: it does what the router says until it is told to stop."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ import threading
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Type
 
 from ..api import announce
-from ..protocol import failures, wire
+from ..protocol import failures, tags, wire
+from ..protocol.driver import RESULTS_MODULE
 from ..protocol.page import Memory, Page
 from ..protocol.path_names import path_of_name
 from ..protocol.segments import Lifeline
-from .task import Result, Task
+from .task import Task
 
 Ends = Tuple[Type[BaseException], ...]
 
-#: Exit codes: the router cannot be talked to; the memory limit is reached; values were
-#: sent after the call that they belong to had returned, or by a process that was forked.
+#: Exit codes of docs/WIRE.md: the connection to the router is lost; the memory limit is
+#: reached; values were sent after their call had returned, or by a forked process.
 EXIT_LOST, EXIT_FULL, EXIT_LATE = 113, 114, 115
 
-#: Say how many values were refused because they were sent too late, or by another process.
+#: Return how many values each step's emitter has refused.
 _refusals: List[Callable[[], int]] = []
 
-#: Names the socket of the process that is the workers of an inline run, all but those
-#: of this module.
+#: The environment variable that names the socket of an inline run's host. It does the work of
+#: all workers but the one that hands results over, which may block.
 HOST = "DRPIPE_INLINE"
-_RESULTS = "drpipe.results"
-#: The time between two signs of life, in milliseconds.
+#: The time between two signs of life, in milliseconds; docs/WIRE.md allows a second.
 _BEAT = 1000
-#: What was sent has so long to leave the process, in milliseconds.
+#: How long the last report may take to leave the process, in milliseconds.
 _LINGER = 1000
 
 
 def main() -> NoReturn:
-    """Runs this process as a worker, to its end."""
+    """Runs this process as a worker, and ends it."""
     try:
         code = _work()
     except Exception as error:
         print(f"the worker ends: {failures.summary(error)}", file=sys.stderr)
         if not isinstance(error, (OSError, wire.WireError)):
-            # A fault of this package.
+            # A bug in this package.
             import traceback
 
             traceback.print_exc()
@@ -56,7 +56,7 @@ def main() -> NoReturn:
 
 
 def rehearse() -> NoReturn:
-    """Tries whether a worker can start with the arguments as directories of modules."""
+    """Tries to start a worker whose modules are looked for in the directories of the arguments."""
     from . import shadowing
 
     shadowing.rehearse(sys.argv[2:])
@@ -72,7 +72,7 @@ def _work() -> int:
     post = json.loads(text)
     _watch_over(lifeline.socket, page, post["directory"])
     host = os.environ.get(HOST)
-    if host and post["python"]["module"] != _RESULTS:
+    if host and post["python"]["module"] != RESULTS_MODULE:
         return _lend(host, text, [lifeline.socket.fileno(), fd])
     os.close(fd)
     _set_up_output()
@@ -100,7 +100,6 @@ class Link:
         place = post["place"]
         socket.setsockopt(zmq.IDENTITY, wire.identity(place["worker"], place["incarnation"]))
         socket.connect(f"ipc://{post['directory']}/router")
-        #: The connection.
         self.socket = socket
 
     def send(self, frames: List[wire.Frame]) -> None:
@@ -111,7 +110,11 @@ class Link:
         send(frames[-1])
 
     def receive(self) -> wire.Reader:
-        """The router's next message."""
+        """Waits for the router's next message and returns it.
+
+        Raises:
+            WireError: if it is empty.
+        """
         socket = self.socket
         head = socket.recv()
         frames = []
@@ -120,82 +123,93 @@ class Link:
         return wire.Reader(head, frames, self.lifeline.receive)
 
     def close(self) -> None:
-        """Waits a moment until what was sent has left."""
+        """Closes the connection once what was sent has left, or after a second."""
         self.socket.close()
         self._context.term()
 
 
 class Reports:
-    """Tells the router what the step has done. One thread at a time may."""
+    """Sends reports to the router. One thread at a time may call it."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     def done(self, completions: List[wire.Completion], outputs: List[Any]) -> None:
-        """What became of messages, and what they emitted."""
-        self._tell()
+        """Reports what became of messages, and what they emitted."""
+        self._send_notes()
         self._link.send(wire.done(completions, outputs, self._link.lifeline))
 
-    def produced(self, calls: int, busy: int, result: Result, outputs: List[Any]) -> None:
-        """How often a producer was called, the time that took, what came of it."""
-        self._tell()
+    def produced(self, calls: int, busy: int, result: wire.Result, outputs: List[Any]) -> None:
+        """Reports how often a producer was called, for how long, and what came of it."""
+        self._send_notes()
         self._link.send(wire.produced(calls, busy, result, outputs, self._link.lifeline))
 
     def finished(self, failure: Optional[failures.Failure], outputs: List[Any]) -> None:
-        """Why finishing failed, if so, and what it emitted."""
-        self._tell()
+        """Reports the end of `finish`, and what it emitted."""
+        self._send_notes()
         self._link.send(wire.finished(failure, outputs, self._link.lifeline))
 
-    def _tell(self) -> None:
-        # Before the report: what the run's end waits for comes last.
+    def _send_notes(self) -> None:
+        # Before the report: the run may end with that.
         products = announce.take()
         if products:
             self._link.send(wire.notes(products=products))
 
 
 def _serve(post: Dict[str, Any], link: Link, page: Page) -> int:
-    seat = Seat(post, link, page)
-    code = seat.begin()
+    worker = Worker(post, link, page)
+    code = worker.begin()
     while code is None:
-        code = seat.handle(link.receive())
+        code = worker.handle(link.receive())
     return code
 
 
-class Seat:
-    """A worker's place: it answers what the router says."""
+class Worker:
+    """A worker: one step, and its connection to the router."""
 
     def __init__(self, post: Dict[str, Any], link: Link, page: Page, ends: Ends = ()) -> None:
-        """`ends` are exceptions that are no failure of a step but end this process's work."""
+        """Makes a worker.
+
+        Args:
+            post: what the worker is to do, as docs/WIRE.md describes it.
+            link: the connection to the router.
+            page: the page that is shared with the supervisor.
+            ends: exceptions that are no failure of the step but end this process's work.
+        """
         self._post, self._link, self._page, self._ends = post, link, page, ends
         self._task: Optional[Task] = None
         self._is_over: Optional[Callable[[], bool]] = None
 
     def begin(self) -> Optional[int]:
-        """Makes the step ready for work; the exit code if it cannot be."""
+        """Makes the step ready for work. Returns the worker's exit code if that fails."""
         self._task = task = _make_task(self._post, self._link, self._ends)
         if task is None:
             return 0
         self._link.send(wire.ready())
         _begin_notes(self._post, self._link, task)
         limit = self._post["memory_limit"]
-        # It is no limit of a process that is more than this worker.
+        # A process that hosts an inline run is more than this worker.
         self._is_over = _beyond(limit) if limit is not None and not self._ends else None
         return None
 
     def handle(self, message: wire.Reader) -> Optional[int]:
-        """Does what the router says; the exit code at the end."""
+        """Does what a message of the router says. Returns the worker's exit code at its end.
+
+        Raises:
+            WireError: if the message violates the protocol.
+        """
         task = self._task
         assert task is not None
         kind = message.kind
-        if kind == wire.WORK:
+        if kind == tags.WORK:
             if not task.work(message.messages(), self._page, self._is_over):
                 return EXIT_FULL
-        elif kind == wire.GRANT:
+        elif kind == tags.GRANT:
             task.produce(message.grant())
-        elif kind == wire.FINISH:
+        elif kind == tags.FINISH:
             message.end()
             task.finish()
-        elif kind == wire.STOP:
+        elif kind == tags.STOP:
             message.end()
             return 0
         else:
@@ -204,7 +218,7 @@ class Seat:
 
 
 def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
-    """Sends what the step has announced so far, and how much a producer will emit."""
+    """Sends what the step has announced so far, and how much a producer expects to emit."""
     announce.listen(True, task.is_in_its_call)
     expected = task.expected() if post["python"]["role"] == "producer" else None
     products = announce.take()
@@ -213,7 +227,10 @@ def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
 
 
 def _make_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
-    """The step, ready to work; none if it cannot, and the router was told why."""
+    """Builds the step and calls its `init`.
+
+    If it cannot work, the router is sent the reason, and None is returned.
+    """
     # What the step announces before its first call stands if the step can work.
     announce.listen(True, lambda: False)
     task = _build_task(post, link, ends)
@@ -263,8 +280,10 @@ def _build_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
 
 
 def _lend(host: str, post: bytes, fds: List[int]) -> int:
-    """This process stands for a worker that is another process: it gives the signs of life,
-    and ends when that says so."""
+    """Lends this worker's connection to the host of an inline run.
+
+    This process goes on to give signs of life. Returns the exit code that the host sends.
+    """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connected.connect(host)
     socket.send_fds(connected, [len(post).to_bytes(8, "little")], fds)
@@ -279,7 +298,7 @@ def _beyond(limit: int) -> Callable[[], bool]:
 
 
 def _take_standard_input() -> Lifeline:
-    """The lifeline, which no step and no program that a step starts gets at."""
+    """Moves the lifeline away from standard input, where a step could read it."""
     end = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -288,18 +307,18 @@ def _take_standard_input() -> Lifeline:
 
 
 def _set_up_output() -> None:
-    """What a step prints appears at once, and what kills it leaves a traceback."""
+    """Lets what a step prints appear at once, and a crash leave a traceback."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     faulthandler.enable()
 
 
 def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
-    """Gives signs of life, and ends this process, and all that it has started,
-    when the program has died."""
+    """Starts a thread that gives signs of life, and ends this process, with all that it has
+    started, when the program has ended."""
 
     def watch(lifeline: socket.socket) -> None:
-        # Held here: threads may go on when the worker's last work is done.
+        # The argument keeps the socket open: the step's threads may go on after the worker.
         ends = select.poll()
         ends.register(lifeline, 0)
         while True:
@@ -308,7 +327,7 @@ def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
                 break
         import shutil
 
-        # What the program would have removed itself.
+        # The program would have removed it.
         shutil.rmtree(directory, ignore_errors=True)
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
@@ -319,8 +338,10 @@ def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """Ends the process as Python does, without taking the interpreter apart: threads
-    that are no daemons are waited for, and then come the exit functions."""
+    """Ends the process as Python does, but without taking the interpreter apart.
+
+    It waits for threads that are no daemons, and calls the exit functions.
+    """
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

@@ -1,0 +1,128 @@
+"""Pickles of objects whose code exists in one session only: a script, a notebook's cell.
+
+cloudpickle carries such code as a whole, if it is installed. Each piece of code keeps the
+name of its file, and its source where no file has it, so that a traceback in a worker
+shows the line.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import linecache
+import os
+import pickle
+import sys
+from types import CodeType
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
+
+#: The name of the driver's script in the workers that load it. It is not `__main__` there,
+#: so that the script does not start its run again.
+SCRIPT = "__drpipe_main__"
+#: Occurs in every pickle that refers to the driver's script.
+MAIN = b"__main__"
+_PROTOCOL = 5
+
+
+def dumps(value: Any) -> bytes:
+    """Pickles a value, with the code of its class if no module has that.
+
+    Raises:
+        Exception: whatever pickle raises for a value that it does not take.
+    """
+    try:
+        data = pickle.dumps(value, _PROTOCOL)
+        if MAIN not in data:
+            return data
+    except Exception:
+        if not is_available():
+            raise
+    return dumps_with_code(value) if is_available() else data
+
+
+def loads(data: Union[bytes, bytearray], buffers: Iterable[Any] = ()) -> Any:
+    """Loads a pickle that a driver or one of its workers has made.
+
+    Args:
+        data: the pickle.
+        buffers: the memory that was pickled out of band, in order.
+
+    Raises:
+        Exception: whatever pickle raises for one that it cannot load.
+    """
+    if SCRIPT.encode() not in data:
+        return pickle.loads(data, buffers=buffers)
+    return _Unpickler(io.BytesIO(data), buffers=buffers).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that finds the classes of the driver's script in the driver, too."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == SCRIPT and module not in sys.modules:
+            module = "__main__"
+        return super().find_class(module, name)
+
+
+def is_available() -> bool:
+    """Whether code that no module has can be pickled."""
+    return _pickler() is not None
+
+
+def dumps_with_code(value: Any) -> bytes:
+    """Pickles a value with all code and classes that other processes cannot import.
+
+    Raises:
+        Exception: whatever cloudpickle raises for a value that it does not take.
+    """
+    file = io.BytesIO()
+    _pickler()(file, _PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+def _pickler() -> Any:
+    """cloudpickle's pickler, made to keep the files of code; None without cloudpickle."""
+    try:
+        import cloudpickle
+    except ImportError:
+        return None
+    return _pickler_of(cloudpickle.CloudPickler)
+
+
+@functools.lru_cache(maxsize=1)
+def _pickler_of(base: Any) -> Any:
+    class Pickler(base):  # type: ignore[misc]
+        def __init__(self, file: Any, protocol: int) -> None:
+            super().__init__(file, protocol)
+            #: One object for each file, so that pickle writes it once.
+            self._files: Dict[str, _SourceFile] = {}
+
+        def reducer_override(self, thing: Any) -> Any:
+            if type(thing) is not CodeType or CodeType not in self.dispatch_table:
+                return super().reducer_override(thing)
+            name = thing.co_filename
+            file = self._files.setdefault(name, _source_file(name))
+            return _make_code, (*self.dispatch_table[CodeType](thing), file)
+
+    return Pickler
+
+
+#: The name of a file, and its source if no worker can read the file.
+_SourceFile = Tuple[str, Optional[str]]
+
+
+def _source_file(name: str) -> _SourceFile:
+    path = os.path.abspath(name)
+    if os.path.isfile(path):
+        return path, None
+    return name, "".join(linecache.getlines(name)) or None
+
+
+def _make_code(
+    make: Callable[..., CodeType], parts: Tuple[Any, ...], file: _SourceFile
+) -> CodeType:
+    """Makes code in a worker, and lets tracebacks find its source."""
+    name, source = file
+    if source is not None and name not in linecache.cache:
+        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    return make(*parts).replace(co_filename=name)
