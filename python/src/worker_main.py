@@ -1,4 +1,8 @@
-"""What drpipe starts: a worker of a Python step, or with --describe the probe."""
+"""The program that drpipe starts in the interpreter of a Python step.
+
+Without arguments it is a worker. With `--describe` it answers questions about classes, with
+`--rehearse` it tries to start a worker, and with `--inline` it does the work of all workers.
+"""
 
 import gc
 import os
@@ -7,7 +11,7 @@ from typing import Any, Callable
 
 
 def find() -> Callable[[], Any]:
-    """What is to be done, by the arguments."""
+    """Returns the function that the arguments ask for."""
     if sys.argv[1:2] == ["--inline"]:
         from drpipe.driving import inline
 
@@ -23,7 +27,7 @@ def find() -> Callable[[], Any]:
 
 
 def load(carried: str) -> Callable[[], Any]:
-    """As `find`; what a power cut has left of compiled files is made anew."""
+    """Does what `find` does, also where a power cut has damaged the compiled files."""
     try:
         return find()
     except (EOFError, ImportError, TypeError, ValueError):
@@ -38,7 +42,7 @@ def load(carried: str) -> Callable[[], Any]:
 
 
 if __name__ == "__main__" and sys.version_info < (3, 9):
-    # Nothing else of this package can be read here.
+    # This version cannot even parse the rest of the package.
     if sys.argv[1:] == ["--describe"]:
         import json
 
@@ -48,11 +52,11 @@ if __name__ == "__main__" and sys.version_info < (3, 9):
         sys.exit(0)
     sys.exit("drpipe needs Python 3.9 or later; this is " + sys.version)
 if __name__ == "__main__":
-    # Nothing that is imported becomes garbage: looking for it takes a tenth of the
-    # start. The worker enables it before the step's init.
+    # No import makes garbage, and to look for it takes a tenth of the start. The worker
+    # enables the collector before the step's `init`.
     gc.disable()
     carried = os.path.dirname(os.path.abspath(__file__))
     if sys.path[:1] != [carried]:
-        # Python leaves it out when it is told to be careful.
+        # Python leaves the directory out if PYTHONSAFEPATH is set.
         sys.path.insert(0, carried)
     load(carried)()

@@ -1,4 +1,4 @@
-"""What several tests use."""
+"""Fixtures."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from router import Router
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a worker with the class of this name, and its router."""
+    """Returns a function that starts a router and a worker with a class of this name."""
     routers = []
 
     def start(cls, module="styles", **options):

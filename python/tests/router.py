@@ -1,5 +1,5 @@
-"""The router's side of the protocol, for tests: it starts the real worker and
-says what a test wants said. Written from docs/WIRE.md, not from the package."""
+"""The router's side of the protocol, for tests. It starts the real worker and sends what a
+test wants. Written from docs/WIRE.md, not from the package."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import msgpack
 import zmq
 
 MAIN = Path(__file__).parents[1] / "src" / "worker_main.py"
-#: Nothing takes as long: what does has failed.
+#: The longest wait, in milliseconds. Only a hang takes longer.
 PATIENCE = 20_000
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Segment(NamedTuple):
-    """A buffer that goes, or came, as a segment."""
+    """A buffer that is sent or was received as a segment."""
 
     data: bytes
     fd: int
@@ -137,13 +137,13 @@ class Router:
         assert os.fstat(fd).st_size == length
         return Segment(os.pread(fd, length, 0), fd)
 
-    # What the router says.
+    # Messages of the router.
 
     def send(self, *frames: bytes) -> None:
         self.socket.send_multipart([b"W" + struct.pack("<II", 3, 7), *frames])
 
     def grant(self, count: int) -> Said:
-        """All reports on one grant as one."""
+        """Grants items, and returns the reports on them as one."""
         self.send(b"\x10" + struct.pack("<I", count))
         return self.produced()
 
@@ -163,7 +163,7 @@ class Router:
     def one(
         self, number: int, value: Any, buffers: list[Any] = (), origin: str | None = None
     ) -> tuple[bytes, list[bytes]]:
-        """A parcel with one message; `value` may be the header itself."""
+        """Returns a parcel with one message. `value` may be the header itself."""
         header = value if isinstance(value, bytes) else msgpack.packb(value)
         frames = []
         head = struct.pack("<BQI", 0, number, 0) + text(origin)
@@ -191,12 +191,12 @@ class Router:
         return head + struct.pack("<I", len(pack)) + pack, []
 
     def run(self, *values: Any) -> Said:
-        """Lets the worker work on one pack of values, and puts its reports together."""
+        """Sends one pack of values, and returns the reports on them as one."""
         self.work(self.many(1, list(values)))
         return self.done(len(values))
 
     def done(self, count: int) -> Said:
-        """All reports on so many messages as one."""
+        """Returns the reports on this number of messages as one."""
         completions: list[Any] = []
         outputs: list[Output] = []
         while sum(c["count"] for c in completions) < count:
@@ -210,7 +210,7 @@ class Router:
         return self.receive("FINISHED")
 
     def stop(self) -> tuple[int, str, str]:
-        """The exit code and what was printed."""
+        """Stops the worker. Returns the exit code and what was printed."""
         self.send(b"\x13")
         return self.ended()
 
@@ -218,7 +218,7 @@ class Router:
         out, err = self.process.communicate(timeout=PATIENCE / 1000)
         return self.process.returncode, out.decode(), err.decode()
 
-    # What the worker says.
+    # Messages of the worker.
 
     def ready(self) -> Router:
         self.receive("READY")
@@ -264,7 +264,7 @@ def post(directory: Path, module: str, cls: str, **more: Any) -> dict[str, Any]:
 
 
 class Parser:
-    """A message of the worker, taken apart."""
+    """A parser of a worker's message."""
 
     def __init__(self, head: bytes, frames: list[bytes], router: Router) -> None:
         self.head, self.frames, self.router = head, frames, router

@@ -1,4 +1,4 @@
-"""What the tests that run pipelines have in common."""
+"""Helpers of tests that run pipelines."""
 
 import json
 import os
@@ -14,7 +14,7 @@ SOURCES = str(ROOT / "python" / "src")
 
 
 def program() -> Optional[str]:
-    """The drpipe program to test with."""
+    """Returns the path of the drpipe program to test with."""
     named = os.environ.get("DRPIPE")
     built = ROOT / "target" / "debug" / "drpipe"
     return named or (str(built) if built.exists() else None)
@@ -27,7 +27,7 @@ needs_program = pytest.mark.skipif(
 
 
 def config(*stagers: Dict[str, Any], last: int = 10, consumer: str = "Square") -> Dict[str, Any]:
-    """Integers from 1 to `last` through stagers."""
+    """Returns a configuration that passes the integers from 1 to `last` through stagers."""
     return {
         "version": 1,
         "producer": {"name": "NUMBERS", "class": "Integers", "params": {"first": 1, "last": last}},
@@ -38,19 +38,19 @@ def config(*stagers: Dict[str, Any], last: int = 10, consumer: str = "Square") -
 
 FAIL = {"name": "FAIL", "class": "Fail", "params": {"every": 5, "how": "permanent"}}
 SLEEP = {"name": "SLEEP", "class": "Sleep", "params": {"seconds": 0.001}}
-#: More than anybody waits for.
+#: More integers than any test waits for.
 ENDLESS = 1_000_000_000
 
 
 def written(directory: Path, content: Dict[str, Any], name: str = "pipeline.json") -> Path:
-    """The file of a configuration."""
+    """Writes a configuration and returns its path."""
     path = directory / name
     path.write_text(json.dumps(content))
     return path
 
 
 def python(arguments: List[str], directory: Path, **options: Any) -> "subprocess.Popen[str]":
-    """A Python of its own that drives pipelines."""
+    """Starts another Python that drives pipelines."""
     environment = {**os.environ, "PYTHONPATH": SOURCES, "DRPIPE": str(program())}
     return subprocess.Popen(
         [sys.executable, *arguments],

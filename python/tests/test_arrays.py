@@ -1,4 +1,4 @@
-"""Arrays on their way through the real worker: inline, as frames, as segments."""
+"""Arrays through the real worker: in the header, as frames, as segments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def array(kind, shape, place):
 
 
 def received(output):
-    """The array of an output."""
+    """Returns the array of an output."""
     return array_of(output.value, output.buffers)
 
 
@@ -120,7 +120,7 @@ def test_a_segment_without_room_in_the_lifeline_goes_as_a_frame(start):
     for number in range(count):
         router.work(router.one(number, array("|u1", [LARGE], 0), [sent]))
         if number % 100 == 99:
-            # The worker has taken these, so there is room for more.
+            # The worker has taken these, so there is room for more segments.
             router.socket.poll()
     outputs = router.done(count).outputs
     assert len(outputs) == count

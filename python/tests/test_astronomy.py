@@ -1,4 +1,4 @@
-"""Frames and headers from and to astropy."""
+"""Conversion of frames and headers from and to astropy."""
 
 from __future__ import annotations
 

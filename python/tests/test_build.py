@@ -1,4 +1,4 @@
-"""From names and parameters to instances, and what the probe says of classes."""
+"""Building of instances from names and parameters, and descriptions of classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a driver and its workers have between them, without a run."""
+"""Connections between a driver and its workers, without a run."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ from drpipe.protocol.driver import DIRECTORY_VARIABLE
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """A driver's directory, and where such directories are made."""
+    """Returns a driver's directory, in a temporary directory for such ones."""
     directory = tmp_path / "driver"
     directory.mkdir()
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(directory))
@@ -26,7 +26,7 @@ def test_what_a_killed_worker_had_handed_over_is_not_taken_twice(place):
     first = channel.connect(channel.RESULTS)
     for message in range(1, 7):
         first.send((message, f"value {message}"))
-    # It dies in the midst of a message, before it has reported the last three.
+    # It dies while it sends a message, before it has reported the last three.
     first._socket.sendall(b"\x01\x00")
     first.close()
     second = channel.connect(channel.RESULTS)
@@ -70,7 +70,7 @@ def test_an_iterable_is_two_portions_ahead_at_most(place):
     worker = channel.connect(channel.ITEMS)
     worker.ask()
     assert [worker.receive() for _ in range(2 * channel.PORTION)] == list(range(64))
-    # Whoever is asked for one more makes no more than is asked for.
+    # It makes no more items than it is asked for.
     worker.ask()
     assert worker.receive() == 64
     feeder.stop()

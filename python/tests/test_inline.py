@@ -1,4 +1,4 @@
-"""Runs whose steps are at work in the process that drives them."""
+"""Runs whose steps work in the process that drives them."""
 
 import _thread
 import bdb
@@ -18,7 +18,7 @@ pytestmark = needs_program
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path, monkeypatch):
-    """A directory of its own, and the program to test."""
+    """Sets a directory of its own, and the program to test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRPIPE", str(program()))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -28,7 +28,7 @@ def surroundings(tmp_path, monkeypatch):
 
 
 def told(report):
-    """What must be the same in every mode."""
+    """Returns what must be the same in every mode."""
     failures = [
         (f.step, f.index, f.value, f.origin, f.cause, f.attempt, f.reasons, f.kind)
         for f in report.failures
@@ -41,7 +41,7 @@ def told(report):
 
 
 class Marked:
-    """Keeps some, marks them, and says at its end how many."""
+    """Marks some values, and emits their number at the end."""
 
     def init(self):
         self.kept = 0

@@ -28,7 +28,7 @@ from runs import needs_program, program, written
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")
 
 PYTHON, RUST = Encoder(True), Encoder(False)
-#: What MessagePack keeps by itself.
+#: The kinds that travel as MessagePack.
 BY_MESSAGEPACK = [
     *("none", "bool", "int", "float", "str", "bytes", "complex", "list", "tuple", "dict"),
     *("numpy scalar", "array", "large array", "array of no elements"),
@@ -36,7 +36,7 @@ BY_MESSAGEPACK = [
 
 
 def there_and_back(value, encoder=PYTHON):
-    """What a worker would receive: segments as segments, the rest as frames."""
+    """Returns what a worker would receive: segments as segments, the rest as frames."""
     header, buffers = encoder.encode(value)
     received = [
         Segment(os.dup(buffer.fd), len(buffer))
@@ -123,7 +123,7 @@ def test_frames_arrive_with_pixels_of_their_own_type():
 
 
 class Exposure(drpipe.Frame):
-    """A frame that knows more."""
+    """A frame with another attribute."""
 
 
 def test_what_is_more_than_a_frame_does_not_become_one():
@@ -254,7 +254,13 @@ def test_what_cannot_be_pickled_is_named_with_its_place(value, text):
     assert there_and_back([1, (2,)]) == [1, (2,)], "it goes on"
 
 
-def test_a_coroutine_is_told_what_it_is():
+def test_a_pickle_that_an_earlier_version_has_left_in_a_quarantine_is_loaded():
+    stream = b"cdrpipe.frames\nFitsPath\n(Vnight/a.fits\ntR."
+    header = pickles.header("drpipe.frames.FitsPath", stream, [])
+    assert decoder().decode(header) == drpipe.FitsPath("night/a.fits")
+
+
+def test_the_error_of_a_coroutine_says_what_it_is():
     coroutine = later()
     with pytest.raises(CodecError, match="coroutine cannot be sent: run must not be async"):
         PYTHON.encode(coroutine)

@@ -1,4 +1,4 @@
-"""What a run says, in the words of `logging`."""
+"""The log of a run as `logging` gets it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Pipelines that a file configures, run from Python."""
+"""Runs of pipelines that a file configures."""
 
 import _thread
 import contextlib
@@ -24,7 +24,7 @@ SECONDS = 60_000
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path, monkeypatch):
-    """A directory of its own, and the program to test."""
+    """Sets a directory of its own, and the program to test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRPIPE", str(program()))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -37,7 +37,7 @@ def load(tmp_path, *stagers, **options):
 
 
 def assert_gone(pid):
-    """A process has ended and was reaped."""
+    """Checks that a process has ended and was reaped."""
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -130,7 +130,7 @@ def test_progress_events_and_the_end(tmp_path):
     kinds = [event["event"] for event in events]
     assert kinds[0] == "opened" and "started" in kinds and kinds[-1] == "ended"
     assert kinds.count("step_finished") == 3 and "progress" not in kinds
-    # A second look sees the same.
+    # A second iteration yields the same.
     assert list(run.events()) == events
 
 
@@ -217,7 +217,7 @@ def test_a_program_that_is_killed_is_an_error_not_a_hang(tmp_path, results):
         ("echo '[1]' > \"$EVENTS\"", "without a report"),
         ('echo \'{"event": "ended"}\' > "$EVENTS"', "report cannot be read"),
         ("kill -SEGV $$", "signal 11 without a report"),
-        # What it has started keeps the pipes open.
+        # A process that it has started keeps the pipes open.
         ("sleep 1000 & echo $! > sleeper; exit 5", "exit code 5 without a report"),
     ],
 )
@@ -331,7 +331,7 @@ def test_an_endless_pipeline_ends_when_its_iteration_does(tmp_path):
     ):
         iterator = run.results()
         next(iterator)
-        # The iterator is alive: the end does not wait for it.
+        # The iterator still exists: the end does not wait for it.
         raise StopIteration
     assert run.wait().verdict == "interrupted"
 
@@ -369,7 +369,7 @@ def test_a_journal_knows_what_is_done_with_results_too(tmp_path):
 
 
 def started_in_a_script(tmp_path, results):
-    """A Python that has started an endless run, and the run's process."""
+    """Returns a Python that has started an endless run, and the run's process."""
     written(tmp_path, config(SLEEP, last=ENDLESS))
     driver = python(
         [

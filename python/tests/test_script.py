@@ -1,4 +1,4 @@
-"""Pipelines without a file: what a script or a notebook gives to `drpipe.run`."""
+"""Runs of functions and classes, as a script or a notebook gives them to `drpipe.run`."""
 
 import functools
 import itertools
@@ -27,7 +27,7 @@ pytestmark = needs_program
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path, monkeypatch):
-    """A directory of its own, and the program to test."""
+    """Sets a directory of its own, and the program to test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRPIPE", str(program()))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -434,14 +434,14 @@ def test_a_traceback_shows_the_line_of_a_cell():
     assert 'File "<string>", line 1, in divide' in failed.reasons[-1]
 
 
-def test_a_script_without_a_guard_is_told(tmp_path):
+def test_a_script_without_a_guard_gets_an_error_that_says_so(tmp_path):
     script = tmp_path / "night.py"
     script.write_text(SCRIPT.format(preparation="sys.modules['cloudpickle'] = None", call="main()"))
     code, _, err = ran(["night.py"], tmp_path)
     assert code == 1 and 'if __name__ == "__main__"' in err
 
 
-def test_a_session_without_cloudpickle_is_told(tmp_path):
+def test_a_session_without_cloudpickle_gets_an_error_that_says_so(tmp_path):
     text = SCRIPT.format(preparation="sys.modules['cloudpickle'] = None", call="main()")
     code, _, err = ran(["-c", text], tmp_path)
     assert code == 1 and "-m pip install cloudpickle" in err

@@ -1,4 +1,4 @@
-"""Segments and the lifeline, and how what is emitted gathers."""
+"""Segments, the lifeline, and the buffer of outputs."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def headers_of(output):
     return headers
 
 
-def test_what_gathers_keeps_its_order_for_each_next_step():
+def test_outputs_keep_their_order_for_each_next_step():
     buffer = OutputBuffer()
     sent = {0: [], 1: []}
     for number, length in enumerate([0, 8, 600, PACK_UP_TO, PACK_UP_TO + 1, 3, 30, 8] * 20):

@@ -1,12 +1,16 @@
-"""The rules of the package's source that a program can check."""
+"""Rules for the package's source: folders, imports, sizes, and the tags of docs/WIRE.md."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Set, Tuple
 
 import pytest
 
+from drpipe.protocol import tags
+
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "drpipe"
+WIRE = PACKAGE.parents[2] / "docs" / "WIRE.md"
 #: Each folder uses only itself and those before it.
 FOLDERS = ["protocol", "api", "worker", "driving"]
 #: The files beside the folders: the public names, and stable names of modules.
@@ -14,7 +18,7 @@ TOP = ["__init__", "results"]
 
 
 def modules() -> Dict[str, ast.Module]:
-    """Every module of the package by its name, such as "api.frames"."""
+    """Returns every module of the package by its name, such as "api.frames"."""
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 40, "the sources were not found"
     names = [".".join(file.relative_to(PACKAGE).with_suffix("").parts) for file in files]
@@ -22,7 +26,7 @@ def modules() -> Dict[str, ast.Module]:
 
 
 def imported(name: str, tree: ast.Module, known: Set[str]) -> Iterator[str]:
-    """The modules of the package that a module imports, anywhere and for whatever purpose."""
+    """Yields the modules of the package that a module imports, in functions and for types, too."""
     folder = name.split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -37,13 +41,13 @@ def imported(name: str, tree: ast.Module, known: Set[str]) -> Iterator[str]:
 
 
 def arrows() -> Dict[str, Set[str]]:
-    """What each module imports."""
+    """Returns what each module imports."""
     trees = modules()
     return {name: set(imported(name, tree, set(trees))) for name, tree in trees.items()}
 
 
 def layer(module: str) -> int:
-    """The number of a module's folder."""
+    """Returns the number of a module's folder."""
     folder, _, inner = module.partition(".")
     if not inner:
         assert folder in TOP, f"{module} belongs into a folder"
@@ -52,7 +56,7 @@ def layer(module: str) -> int:
 
 
 def circles(graph: Dict[str, Set[str]]) -> List[List[str]]:
-    """The circles that a depth-first search meets."""
+    """Returns the circles that a depth-first search meets."""
     found: List[List[str]] = []
     done: Set[str] = set()
 
@@ -97,7 +101,7 @@ def test_a_file_has_at_most_500_lines():
 
 
 def functions(tree: ast.Module) -> Iterator[Tuple[str, int]]:
-    """The functions of a module, with the numbers of their lines without the docstring."""
+    """Yields the functions of a module with the number of their lines, without the docstring."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0]
@@ -114,3 +118,15 @@ def test_a_function_has_at_most_60_lines():
     ]
     assert len(lengths) > 400
     assert not [found for found in lengths if found[1] > 60]
+
+
+def tags_of_wire() -> Dict[str, int]:
+    """Returns the numbers that WIRE.md gives, by the names of their tags."""
+    text = WIRE.read_text()
+    found = re.findall(r"^\| ([A-Z_]+) \| (0x[0-9A-F]+|\d+) \|", text, re.MULTILINE)
+    found += [(name, number) for number, name in re.findall(r"(0x[0-9A-F]+) \(([A-Z_]+)\)", text)]
+    return {name: int(number, 0) for name, number in found}
+
+
+def test_tags_are_those_of_the_document():
+    assert {name: value for name, value in vars(tags).items() if name.isupper()} == tags_of_wire()

@@ -1,4 +1,4 @@
-"""Values as payloads, and back."""
+"""Encoding of values as payloads, and decoding."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def same(a, b):
 
 
 def arbitrary(rng, depth=0):
-    """A value of any kind that travels between Python steps."""
+    """Returns a value of any kind that travels between Python steps."""
     leaves = [
         lambda: None,
         lambda: rng.random() < 0.5,

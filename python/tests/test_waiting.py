@@ -1,4 +1,4 @@
-"""Order, and what goes on while a step waits; threads of a step."""
+"""What is reported while a step waits, and threads of a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def gate(tmp_path):
-    """What a step waits for."""
+    """Returns the path of a file that a step waits for."""
     return tmp_path / "gate"
 
 
@@ -20,7 +20,7 @@ def start_waiting(start, cls, gate=None, **options):
 
 
 def produced_so_far(router, count):
-    """What a producer has emitted once it is so much, and the latest result."""
+    """Returns what a producer has emitted, once it is this many values, and the latest result."""
     values, result = [], "more"
     while len(values) < count:
         if result != "at work":
@@ -116,7 +116,7 @@ def test_a_thread_announces_for_the_call_that_it_belongs_to(start):
     assert router.receive("NOTES").notes == [("product", "late.png", None)]
 
 
-def test_a_value_that_is_sent_after_the_last_call_is_refused_and_told(start, gate):
+def test_a_value_that_is_sent_after_the_last_call_is_refused_and_logged(start, gate):
     router = start_waiting(start, "AfterAll", gate)
     assert router.run(1).values == []
     assert router.finish().failure is None
@@ -128,7 +128,7 @@ def test_a_value_that_is_sent_after_the_last_call_is_refused_and_told(start, gat
     assert any(line.startswith("\x1e") and '"error"' in line for line in err.split("\n"))
 
 
-def test_a_value_that_another_process_sends_is_refused_and_told(start):
+def test_a_value_that_a_forked_process_sends_is_refused_and_logged(start):
     router = start_waiting(start, "InAnotherProcess")
     assert router.run(1).values == [1]
     code, _, err = router.stop()

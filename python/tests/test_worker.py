@@ -1,4 +1,4 @@
-"""The worker's process against the protocol."""
+"""The worker's process and the protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Steps of a drpipe pipeline, written in Python, and pipelines run from Python."""
+"""Steps of drpipe pipelines in Python, and runs of pipelines from Python.
+
+Steps are classes with a method `run`, such as those derived from `Producer`, `Stage` and
+`Consumer`. `Pipeline` runs a pipeline that a file configures; `run` and `start` run functions
+and classes without a file.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -57,7 +62,8 @@ __all__ = [
     "step",
 ]
 
-# Imported when they are asked for: a worker starts with what it needs.
+# The modules of the public names. Each is imported when one of its names is first used, so that
+# a worker starts with what it needs.
 _HOMES = {
     "IDLE": "api.stage",
     "ConfigError": "api.errors",

@@ -55,7 +55,7 @@ class InPlace:
 
 
 class Files:
-    """How many files are open, after so much work."""
+    """Returns how many files are open."""
 
     def init(self):
         self.last = None

@@ -74,7 +74,7 @@ class Setting:
 
 
 class Container:
-    """As those of events: attributes, sets, arrays, containers."""
+    """A container as events have it: with attributes, sets, arrays and containers."""
 
     def __init__(self, **fields):
         self.__dict__.update(fields)
@@ -94,7 +94,7 @@ class Slots:
 
 
 def same(a, b):
-    """Whether both are of the same types all through, and equal."""
+    """Whether both are equal, and all their parts of the same types."""
     if type(a) is not type(b):
         return False
     if isinstance(a, np.ma.MaskedArray):
@@ -136,7 +136,7 @@ def masked(size):
 
 LARGE = 1 << 17
 
-#: How a value of each kind is made.
+#: Makes a value of each kind.
 KINDS = {
     "none": lambda: [None],
     "bool": lambda: True,
@@ -239,7 +239,7 @@ class All:
     def run(self):
         for name, make in KINDS.items():
             yield [name, make()]
-            # Alone too.
+            # By itself, too.
             yield make()
             yield f"that was {name}"
 
@@ -250,7 +250,7 @@ class Same:
 
 
 class Check:
-    """Compares what comes with what was sent, and writes what is not the same."""
+    """Compares what arrives with what was sent, and writes what differs."""
 
     def init(self):
         self.bad = []
@@ -287,7 +287,7 @@ class MakesEvent:
 
 
 class Refuses:
-    """Fails, or counts what it got."""
+    """Fails, or counts the values that it is given."""
 
     fail: bool = True
 

@@ -44,12 +44,12 @@ def fails_at_49(value):
     return value
 
 
-#: Beyond what is told beside a failure.
+#: Larger than the values that a worker leaves with a failure.
 BIG = np.arange(1 << 18, dtype="f8")
 
 
 class Odd(Exception):
-    """Takes more than a text."""
+    """An exception that cannot be made of its message alone."""
 
     def __init__(self, size, unit):
         super().__init__(size, unit)
@@ -103,7 +103,7 @@ class Items(drpipe.Producer):
 
 
 class Sum:
-    """Keeps something for its finish."""
+    """Keeps a sum for its `finish`."""
 
     start = 0
 
@@ -118,7 +118,7 @@ class Sum:
 
 
 class Refuses:
-    """Cannot work."""
+    """Fails in `init`."""
 
     def init(self):
         return False
@@ -128,7 +128,7 @@ class Refuses:
 
 
 class Write(drpipe.Consumer):
-    """A consumer that has something to say."""
+    """A consumer that writes a file."""
 
     def __init__(self, directory):
         self.directory = directory

@@ -92,7 +92,7 @@ function = len
 
 
 class Switch(drpipe.Stage):
-    """Says before the run which next step is not there."""
+    """Names a next step, and checks before the run that it is there."""
 
     even: str
     odd: str
@@ -110,7 +110,7 @@ class Switch(drpipe.Stage):
 
 
 class Source:
-    """Has no run, but can be iterated over."""
+    """Has no `run`, but can be iterated over."""
 
     is_closed = False
 

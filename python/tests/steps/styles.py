@@ -177,7 +177,7 @@ class Memory:
 
 
 class Kept:
-    """What a message does to the page."""
+    """Returns what is on the page during a call."""
 
     def run(self, msg):
         self.send_msg(os.getpid())
@@ -185,7 +185,7 @@ class Kept:
 
 
 class Expects:
-    """A producer that knows how much there is."""
+    """A producer that knows how many values it will emit."""
 
     total = 3
     wrong = False
@@ -202,7 +202,7 @@ class Expects:
 
 
 class Saves:
-    """A stage that says what files it has made, and fails on 3."""
+    """A stage that announces files, and fails on 3."""
 
     def run(self, msg):
         drpipe.product(pathlib.Path("out") / f"{msg}.npy")

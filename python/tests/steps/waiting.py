@@ -12,20 +12,20 @@ import drpipe
 
 
 def await_file(path):
-    """Waits until a test makes the file."""
+    """Waits until the test makes the file."""
     while not os.path.exists(path):
         time.sleep(0.001)
 
 
 def await_rest():
-    """Waits until the thread that reports what is done has nothing to look at."""
+    """Waits until the flusher sleeps."""
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "flusher")
     while sys._current_frames()[thread.ident].f_code.co_name != "wait":
         time.sleep(0.001)
 
 
 class Watches:
-    """Yields some, and waits in the midst of a call."""
+    """Yields values, and waits in the middle of a call."""
 
     gate = ""
 
@@ -37,7 +37,7 @@ class Watches:
 
 
 class SendsAndWaits(Watches):
-    """The same as one call."""
+    """Does the same in one call."""
 
     def run(self):
         for number in range(30):
@@ -47,7 +47,7 @@ class SendsAndWaits(Watches):
 
 
 class SendsNowAndThen(Watches):
-    """One call that sends, waits for long, and sends again."""
+    """Sends, waits long, and sends again, in one call."""
 
     def run(self):
         self.send_msg(1)
@@ -93,7 +93,7 @@ class ReturnsNothing:
 
 
 class Late:
-    """A thread of one call sends in another one."""
+    """A thread of one call sends during another."""
 
     def run(self, msg):
         if msg == "start":
@@ -136,7 +136,7 @@ class AnnouncesOnThreads:
 
 
 class AfterAll:
-    """A thread that sends when the worker has done its last work."""
+    """A thread sends after the worker's last work."""
 
     gate = ""
 
@@ -149,7 +149,7 @@ class AfterAll:
 
 
 class InAnotherProcess:
-    """A process that the step has forked sends."""
+    """A forked process sends."""
 
     def run(self, msg):
         child = multiprocessing.get_context("fork").Process(target=self.send_msg, args=(msg,))
@@ -159,7 +159,7 @@ class InAnotherProcess:
 
 
 class WithThreads:
-    """Threads, and a pool that stays, send for the call that uses them."""
+    """Threads, and a pool that is kept, send for the call that uses them."""
 
     def init(self):
         self.pool = ThreadPoolExecutor(2)
@@ -174,7 +174,7 @@ class WithThreads:
 
 
 class ProducesOnAThread:
-    """A thread that lasts for the whole production."""
+    """A thread that sends during the whole production."""
 
     def run(self):
         sent = threading.Semaphore(0)
@@ -196,7 +196,7 @@ class ProducesOnAThread:
 
 
 class Uploads:
-    """What it makes is whole only when a thread and an exit function have ended."""
+    """Completes its files in a thread and in an exit function."""
 
     gate = ""
 

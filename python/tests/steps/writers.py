@@ -38,7 +38,7 @@ class Make:
 
 
 class Fails:
-    """Changes what it is given, and fails."""
+    """Changes the array that it is given, and fails."""
 
     def run(self, array):
         with open("attempts.txt", "a") as file:
