@@ -1,7 +1,10 @@
+"""Whether a class is stateful, or a singleton."""
+
 from __future__ import annotations
 
 import drpipe
-from drpipe.worker.statefulness import gathers
+from drpipe.worker.describe import describe
+from drpipe.worker.statefulness import is_stateful
 
 
 class Sum:
@@ -36,11 +39,27 @@ class Trivial(Sum):
 
 
 class Declared(Counts, drpipe.Stage):
-    gathers = True
+    stateful = True
 
 
 class Harmless(Sum):
+    stateful = False
+
+
+class DeclaredAsFormerly(Counts, drpipe.Stage):
+    gathers = True
+
+
+class HarmlessAsFormerly(Declared):
     gathers = False
+
+
+class Single(drpipe.Stage):
+    singleton = True
+
+
+class SingleAsFormerly(drpipe.Stage):
+    single = True
 
 
 class Writes(drpipe.Consumer):
@@ -55,14 +74,20 @@ class Writes(drpipe.Consumer):
 
 
 def test_what_finish_emits_of_what_run_has_kept() -> None:
-    for cls in (Sum, Returns, Yields, Declared):
-        assert gathers(cls, "stage", []), cls
-    for cls in (Counts, Trivial, Harmless, drpipe.Stage):
-        assert not gathers(cls, "stage", []), cls
+    for cls in (Sum, Returns, Yields, Declared, DeclaredAsFormerly):
+        assert is_stateful(cls, "stage", []), cls
+    for cls in (Counts, Trivial, Harmless, HarmlessAsFormerly, drpipe.Stage):
+        assert not is_stateful(cls, "stage", []), cls
 
 
 def test_at_the_end_whatever_run_has_kept() -> None:
-    assert gathers(Counts, "consumer", [])
-    assert not gathers(Trivial, "consumer", [])
-    assert not gathers(Writes, "consumer", ["file"])
-    assert gathers(Writes, "consumer", [])
+    assert is_stateful(Counts, "consumer", [])
+    assert not is_stateful(Trivial, "consumer", [])
+    assert not is_stateful(Writes, "consumer", ["file"])
+    assert is_stateful(Writes, "consumer", [])
+
+
+def test_a_class_may_say_that_it_has_one_worker() -> None:
+    for cls in (Single, SingleAsFormerly):
+        assert describe(cls)["single"] and describe(cls)["schema"]["properties"] == {}, cls
+    assert not describe(Sum)["single"]

@@ -25,10 +25,12 @@ class _Step:
     """What producers, stages and consumers have in common.
 
     Attributes:
-        single: whether the step has one worker at most.
-        gathers: whether the step keeps something of its messages that its `finish` or a later
-            `run` emits. Its worker cannot be replaced without a loss, so the run stops if it
-            dies. Without this attribute the code of the class decides.
+        singleton: whether the step has one worker at most. Also read by its former name,
+            `single`.
+        stateful: whether the step keeps something of its messages that its `finish` or a
+            later `run` emits. Its worker cannot be replaced without a loss, so the run stops
+            if it dies. Without this attribute the code of the class decides. Also read by its
+            former name, `gathers`.
         writable_arrays: whether the step may change the arrays that it is given. Otherwise
             they are read-only views. In a class that is not derived from these they can be
             changed, unless the class has this attribute.
@@ -37,8 +39,8 @@ class _Step:
         log: the step's logger.
     """
 
-    single: ClassVar[bool] = False
-    gathers: ClassVar[bool] = False
+    singleton: ClassVar[bool] = False
+    stateful: ClassVar[bool] = False
     writable_arrays: ClassVar[bool] = False
 
     name: str
@@ -144,6 +146,11 @@ class Consumer(_Step):
     def run(self, msg: Any) -> Any:
         """Works on one message. What it returns is ignored; what it raises is as for a stage."""
         raise NotImplementedError("a consumer needs a method run(self, msg)")
+
+
+def is_singleton(step: Any) -> bool:
+    """Whether a step, or its class, says that it has one worker at most."""
+    return any(getattr(step, name, False) is True for name in ("singleton", "single"))
 
 
 def may_change_arrays(step: Any) -> bool:

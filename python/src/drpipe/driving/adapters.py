@@ -86,14 +86,14 @@ class Step(_Adapter):
 class KeepingStep(Step):
     """A step that keeps something of its messages for its `finish`."""
 
-    gathers = True
+    stateful = True
 
 
 class Source(_Adapter, Producer):
     """A producer. Without a file the driver sends it its items."""
 
-    single = True
-    gathers = False
+    singleton = True
+    stateful = False
     _made: Any = None
     _count = 0
 

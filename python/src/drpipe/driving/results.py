@@ -12,8 +12,8 @@ from . import channel
 class Deliver(Consumer):
     """Hands every value to the driver, and waits while the driver takes none."""
 
-    single = True
-    gathers = False
+    singleton = True
+    stateful = False
     writable_arrays = True
     #: This worker need not know the classes of the driver's script.
     opens_pickles = False

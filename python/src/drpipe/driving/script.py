@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from ..api.errors import ConfigError, NotCarried
 from ..api.report import Report
+from ..api.stage import is_singleton
 from ..protocol.path_names import name_of_path
 from ..worker.describe import describe
 from . import pickling, program, rewrite
@@ -217,7 +218,7 @@ def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]])
     made = []
     for thing, count in zip([producer, *stages], [1, *counts]):
         given = thing if isinstance(thing, Step) else step(thing)
-        usual = 1 if getattr(given.thing, "single", False) is True else count
+        usual = 1 if is_singleton(given.thing) else count
         wanted = usual if given.workers is None else given.workers
         name = _free_name(given.name, taken)
         taken.append(name)

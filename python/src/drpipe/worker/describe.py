@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Dict, List, Optional
 
-from ..api.stage import BASES, Consumer, Producer, Stage
+from ..api.stage import BASES, Consumer, Producer, Stage, is_singleton
 from ..protocol import failures
 from ..protocol.failures import SetupError
 from ..protocol.path_names import name_of_path, path_of_name
@@ -189,7 +189,7 @@ def _refusal(error: SetupError) -> Dict[str, Any]:
 def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
     """Returns what the check of a configuration needs to know about a class in a role."""
     from .schema import schema_of
-    from .statefulness import gathers
+    from .statefulness import is_stateful
 
     kinds = [kind for kind, base in _KINDS.items() if issubclass(cls, base)]
     if only_iterates(cls):
@@ -198,8 +198,8 @@ def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
     return {
         "kind": kinds[0] if kinds else None,
         "doc": _first_line(cls),
-        "single": getattr(cls, "single", False) is True,
-        "gathers": gathers(cls, role, schema["properties"]),
+        "single": is_singleton(cls),
+        "gathers": is_stateful(cls, role, schema["properties"]),
         "schema": schema,
     }
 

@@ -17,7 +17,10 @@ _MISSING: Any = object()
 #: Attributes that are no parameters: those that the worker sets, and those that say something
 #: about the class.
 _RESERVED = frozenset(
-    ["connections", "log", "send", "send_msg", "single", "gathers", "writable_arrays"]
+    [
+        *("connections", "log", "send", "send_msg", "writable_arrays"),
+        *("singleton", "stateful", "single", "gathers"),
+    ]
 )
 _SIMPLE = {int: "integer", float: "number", str: "string", bool: "boolean"}
 _ARRAYS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)

@@ -16,22 +16,23 @@ _SENDING = frozenset(["send", "send_msg"])
 _GIVEN = _SENDING | {"connections", "log", "name"}
 
 
-def gathers(cls: Any, role: str, parameters: Collection[str]) -> bool:
+def is_stateful(cls: Any, role: str, parameters: Collection[str]) -> bool:
     """Whether a class is stateful.
 
-    Its attribute `gathers` decides. Without it the code does: a consumer is stateful if `run`
-    and `finish` use a common attribute that is no parameter; a stage, if its `finish` emits
-    something besides.
+    Its attribute `stateful`, or `gathers`, decides. Without it the code does: a consumer is
+    stateful if `run` and `finish` use a common attribute that is no parameter; a stage, if its
+    `finish` emits something besides.
 
     >>> class Sum:
     ...     def run(self, value): self.sum = self.sum + value
     ...     def finish(self): self.send_msg(self.sum)
-    >>> gathers(Sum, "stage", [])
+    >>> is_stateful(Sum, "stage", [])
     True
     """
     for base in cls.__mro__:
-        if base not in BASES and "gathers" in base.__dict__:
-            return base.__dict__["gathers"] is True
+        for name in ("stateful", "gathers"):
+            if base not in BASES and name in base.__dict__:
+                return base.__dict__[name] is True
     run, finish = getattr(cls, "run", None), getattr(cls, "finish", None)
     if not isinstance(run, FunctionType) or not isinstance(finish, FunctionType):
         return False
