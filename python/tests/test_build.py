@@ -51,7 +51,7 @@ def test_parameters_are_what_they_are_declared_to_be():
         ("Annotated", {"kind": "slow"}, 'the parameter "kind" of Annotated is refused: ValueError'),
         ("Anotated", {}, "did you mean 'Annotated'?"),
         ("NoRun", {}, "NoRun has no method run"),
-        ("function", {}, "the class function is no class in the module parameters"),
+        ("function", {}, "function in the module parameters is not a class"),
     ],
 )
 def test_what_cannot_be_built_says_why(name, params, text):

@@ -99,7 +99,7 @@ def test_changes_go_into_the_cards():
         ("OBJECT", "Å", "characters beyond ASCII"),
         ("SEEING", float("nan"), "SEEING is nan, which a header cannot say"),
         ("HISTORY", "flat", "use Frame.add_history"),
-        ("A=B", 1, "is no keyword of a header"),
+        ("A=B", 1, "is not a keyword of a header"),
         ("LIST", [1], "LIST cannot be list"),
         (7, 1, "a keyword of a header is a str"),
     ],

@@ -98,7 +98,7 @@ def test_what_is_no_messagepack_is_a_permanent_failure(start):
         ("NoInit", ["init of NoInit returned False"]),
         ("BadInit", ["OSError: no lamp", "Traceback"]),
         ("Early", ["RuntimeError: send_msg works in run and finish", "Traceback"]),
-        ("Retuns", ["the class Retuns is not there in the module styles: did you mean 'Returns'?"]),
+        ("Retuns", ["the module styles has no class Retuns: did you mean 'Returns'?"]),
     ],
 )
 def test_a_step_that_cannot_work_says_why(start, cls, texts):
@@ -262,7 +262,7 @@ def test_a_producer_that_cannot_say_how_much_works_all_the_same(start):
     router.send(b"\x10" + struct.pack("<I", 5))
     assert router.receive("NOTES").notes == [("product", "0.log", None)]
     assert router.receive("PRODUCED").values == [0]
-    assert "what is expected is not known" in router.stop()[2]
+    assert "the number of expected values is not known" in router.stop()[2]
 
 
 def test_only_a_producer_is_asked_what_it_expects(start):

@@ -420,5 +420,5 @@ def from_wire(name: Any, value: Any) -> Any:
         return known(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CodecError(
-            f"a value named {name} is none: {type(error).__name__}: {error}"
+            f"a value named {name} is not of that type: {type(error).__name__}: {error}"
         ) from error

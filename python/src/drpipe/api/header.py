@@ -280,7 +280,7 @@ def format_card(keyword: str, value: Any, comment: str = "") -> str:
     standard = _STANDARD.match(keyword) is not None
     if not standard and not _EXTENDED.match(keyword):
         raise ValueError(
-            f"{keyword!r} is no keyword of a header: letters, digits, '-' and '_' make one"
+            f"{keyword!r} is not a keyword of a header: use letters, digits, '-' and '_'"
         )
     text = _formatted(keyword, value)
     if standard:
@@ -326,5 +326,5 @@ def _real(keyword: str, value: float) -> str:
 
 def _checked_comment(keyword: str, comment: Any) -> str:
     if not isinstance(comment, str) or not (comment.isascii() and comment.isprintable()):
-        raise ValueError(f"the comment of {keyword} is no ASCII text: {comment!r:.80}")
+        raise ValueError(f"the comment of {keyword} is not ASCII text: {comment!r:.80}")
     return comment

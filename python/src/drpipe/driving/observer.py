@@ -194,7 +194,7 @@ class Observer:
         if code == _INTERRUPTED or by_signal:
             return Report("interrupted", _INTERRUPTED, failures=self._failures)
         how = f"was ended by the signal {-code}" if code < 0 else f"ended with exit code {code}"
-        said = f"; the last that it said:\n{text}" if text else ""
+        said = f"; its last lines:\n{text}" if text else ""
         return self._given_up(f"the drpipe program {how} without a report{said}")
 
     def _given_up(self, reason: str) -> RunError:

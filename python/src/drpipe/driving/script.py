@@ -72,7 +72,7 @@ def step(
             hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(_KEYS)}"
             raise TypeError(f"a step has no setting {key!r}; {hint}")
     if params and not isinstance(thing, type):
-        raise TypeError(f"params are for a class, but {_name_of(thing)} is none")
+        raise TypeError(f"params are for a class, but {_name_of(thing)} is not one")
     return Step(thing, name or _name_of(thing), workers, dict(params or {}), keys)
 
 
@@ -205,7 +205,7 @@ def _check_inline(steps: List[Step]) -> None:
             if given.keys.get(key) is not None:
                 raise ConfigError(
                     f'the step {given.name} has a {key}, but with mode="inline" nothing can end '
-                    f'what it is at: leave it out, or use mode="threads"'
+                    f'a call: leave it out, or use mode="threads"'
                 )
 
 

@@ -88,7 +88,7 @@ def summary(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception as second:
-        text = f"<its text cannot be had: {type(second).__name__}>"
+        text = f"<its message raises {type(second).__name__}>"
     if isinstance(error, (CodecError, SetupError)):
         return text
     name = type(error).__qualname__

@@ -64,8 +64,10 @@ def find_class(module: Any, name: str) -> Any:
             return found
         problem, hint = f"{name} has no method run", "a step is a class with a method run"
     else:
-        is_there = "is no class" if found is not None else "is not there"
-        problem, hint = f"the class {name} {is_there} in the module {module.__name__}", ""
+        home = f"the module {module.__name__}"
+        is_there = found is not None
+        problem = f"{name} in {home} is not a class" if is_there else f"{home} has no class {name}"
+        hint = ""
     known = [cls.__name__ for cls in classes_of(module)]
     near = nearest(name, known)
     if not hint:

@@ -118,7 +118,7 @@ class Task:
 
             # Only displays use it: no reason to end the run.
             log.of_step(type(self._instance).__name__).warning(
-                "what is expected is not known: %s", failures.summary(error)
+                "the number of expected values is not known: %s", failures.summary(error)
             )
             return None
 
