@@ -1,5 +1,4 @@
-//! The Python package that the program carries: its files are put where an
-//! interpreter can import them, once for each version of them.
+//! The bundled Python package, unpacked where an interpreter can import it.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,19 +9,21 @@ use crate::base::fnv::fnv1a;
 use crate::base::own_files;
 use crate::base::scratch::Scratch;
 
-/// Their paths, and what is in them.
+/// The paths and the contents of the package's files.
 const FILES: &[(&str, &str)] = &include!("files.in");
 
-/// The directory with the package.
+/// The unpacked package.
 pub(crate) struct BundledPackage {
     path: PathBuf,
-    /// Where there is no place to keep it: it goes with this value.
+    /// Removes the directory with this value, if there is no cache to keep it in.
     _temporary: Option<Scratch>,
 }
 
 impl BundledPackage {
+    /// Unpacks the package into the user's cache, or else into a temporary directory.
+    ///
     /// # Errors
-    /// If the files can be written nowhere.
+    /// If neither can be written.
     pub(crate) fn unpack() -> io::Result<Self> {
         let kept = cache().and_then(|cache| keep(&cache).ok());
         if let Some(path) = kept {
@@ -35,13 +36,13 @@ impl BundledPackage {
         Ok(Self { path: directory.path().to_owned(), _temporary: Some(directory) })
     }
 
-    /// The program to run: a worker, or with `--describe` the answers to a question.
+    /// The program for the interpreter to run.
     pub(crate) fn main(&self) -> PathBuf {
         self.path.join("worker_main.py")
     }
 }
 
-/// The user's directory for what can be made again.
+/// Returns drpipe's directory in the user's cache.
 fn cache() -> Option<PathBuf> {
     let given = |name: &str| {
         let path = std::env::var_os(name).map(PathBuf::from);
@@ -51,11 +52,13 @@ fn cache() -> Option<PathBuf> {
     Some(cache.join("drpipe"))
 }
 
-/// The directory of these very files within the cache. Each is looked at before it is used:
-/// a power cut, or whoever cleans up, may have spoilt it, and it runs as this user.
+/// Unpacks the package into the cache and returns its directory.
+///
+/// Compares every file with its contents before each use: a power cut or a cleaner may have
+/// damaged it, and the interpreter runs it as this user.
 ///
 /// # Errors
-/// If others may change what is there, or it cannot be written.
+/// If other users may write to the cache's parent, or this one cannot write to the cache.
 fn keep(cache: &Path) -> io::Result<PathBuf> {
     let path = cache.join(format!("python-{:016x}", hash(FILES)));
     let parent = cache.parent().unwrap_or(cache);
@@ -77,7 +80,8 @@ fn keep(cache: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// A directory of this user that lets others in is closed: what is in it is looked at.
+/// Makes a private directory, or closes this user's own one to others. Its contents are
+/// checked afterwards.
 fn have_private(directory: &Path) -> io::Result<()> {
     own_files::make_private(directory).or_else(|error| {
         let found = fs::symlink_metadata(directory)?;
@@ -89,7 +93,7 @@ fn have_private(directory: &Path) -> io::Result<()> {
     })
 }
 
-/// What others may have changed is of no use, and no other program that looks uses it.
+/// Replaces a directory that others may have changed. Every program refuses to use such a one.
 fn replace(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path)?.is_dir() {
         true => fs::remove_dir_all(path)?,
@@ -104,8 +108,8 @@ fn is_whole(file: &Path, text: &str) -> bool {
     file.take(text.len() as u64 + 1).read_to_end(&mut found).is_ok() && found == text.as_bytes()
 }
 
-/// Puts the file there anew, and what stands in its way out of it. Programs that do so at
-/// once write the same.
+/// Writes a file anew, and removes what is in its way: a directory at a file's path, or a file
+/// or link at a directory's. Several programs may do so at once: they write the same.
 fn mend(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     let put_there = || put(directory, name, text);
     put_there().or_else(|error| {
@@ -125,7 +129,7 @@ fn mend(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     })
 }
 
-/// Writes the file whole: it is on the disk before it has its name.
+/// Writes a file, and gives it its name once it is complete and on the disk.
 fn put(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     let path = directory.join(name);
     let parent = path.parent().unwrap_or(directory);
@@ -170,7 +174,7 @@ mod tests {
         assert!(own_files::check_private(path).is_ok());
     }
 
-    /// The cache in a place of its own, and the package in it.
+    /// A cache of the test, with the package in it.
     fn kept() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let place = tempfile::tempdir().unwrap();
         let cache = place.path().join("drpipe");
@@ -245,7 +249,7 @@ mod tests {
         fs::set_permissions(&cache, Permissions::from_mode(0o777)).unwrap();
         assert_eq!(keep(&cache).unwrap(), path);
         assert!(own_files::check_private(&cache).is_ok());
-        // Whoever may rename the cache may put another one there.
+        // A user who can rename the cache can put another one there.
         fs::set_permissions(place.path(), Permissions::from_mode(0o777)).unwrap();
         assert!(keep(&cache).unwrap_err().to_string().contains("others may write to"));
     }
