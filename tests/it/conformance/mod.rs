@@ -4,6 +4,7 @@
 mod document;
 mod play;
 mod process;
+mod refused;
 mod transcript;
 mod values;
 mod wire;

@@ -235,11 +235,16 @@ impl Drop for Process {
     }
 }
 
-fn command(language: &Language) -> Command {
+/// The program that is the worker in Rust.
+pub fn program() -> PathBuf {
     let programs = Path::new(env!("CARGO_BIN_EXE_drpipe")).parent().unwrap();
     let program = programs.join("examples/conformance_worker");
     assert!(program.exists(), "build the examples first: cargo build --examples");
-    let mut command = Command::new(program);
+    program
+}
+
+fn command(language: &Language) -> Command {
+    let mut command = Command::new(program());
     if let Language::Python(interpreter) = language {
         let main: OsString = package().join("python/src/worker_main.py").into();
         command.env("DRPIPE_PYTHON", interpreter).env("DRPIPE_PYTHON_MAIN", main);
