@@ -18,11 +18,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::base::{redact, scratch};
+use crate::codec::CodecId;
 use crate::config;
 use crate::config::{About, Setting, Unusable, Wanted};
 use crate::driver::commands::{Command, Commander, commands};
 use crate::event::Event;
-use crate::message::Codec;
 use crate::plan::Plan;
 use crate::plan::assemble::Loaded;
 use crate::plan::diagnostic::{ConfigError, Diagnostic};
@@ -239,7 +239,7 @@ impl Pipeline {
 
     /// Makes every step take MessagePack, whatever the plan has chosen.
     pub(crate) fn take_messagepack(&mut self) {
-        self.plan.steps.iter_mut().for_each(|step| step.codec = Codec::MessagePack);
+        self.plan.steps.iter_mut().for_each(|step| step.codec = CodecId::MessagePack);
     }
 
     /// Records in the file `path` what becomes of each item of the producer, step
@@ -248,7 +248,7 @@ impl Pipeline {
     /// An item is what the producer emits with an origin ([`crate::stage::data::Data::origin`]), and all
     /// that descends from it. It is done if every message of it is, at every step;
     /// what failed, what was in flight when a run ended in whatever way, and what
-    /// reached a step that gathers ([`crate::stage::Stage::GATHERS`]) is done again, as is every item
+    /// reached a step that gathers ([`crate::stage::Stage::STATEFUL`]) is done again, as is every item
     /// after a run with other steps, parameters or routes, and every origin that is a file
     /// whose size or time of modification has changed. Of messages with the same
     /// origin as many are skipped as are done, in the order of production: the

@@ -14,7 +14,7 @@ use super::spec::StepSpec;
 use super::step::{Route, Step};
 use super::values::{STEP_WORKERS, WorkerRange, wrong_name};
 use super::{Plan, codecs, types};
-use crate::message::Codec;
+use crate::codec::CodecId;
 use crate::stage::Context;
 use crate::stage::registry::Registry;
 
@@ -143,7 +143,7 @@ fn places(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     }
 }
 
-fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec, takes_objects: bool) -> Step {
+fn step(spec: StepSpec, routes: Vec<Route>, codec: CodecId, takes_objects: bool) -> Step {
     Step {
         name: spec.name,
         class: spec.class,

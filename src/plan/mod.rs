@@ -19,7 +19,7 @@ pub(crate) mod values;
 
 use serde_json::Value;
 
-use crate::message::Codec;
+use crate::codec::CodecId;
 pub use keys::Set;
 pub use model::{PipelineOptions, StepOptions};
 pub use paths::StepPath;
@@ -101,7 +101,7 @@ impl Plan {
     }
 
     /// How what each next step takes is serialized, the default's first.
-    pub fn next_codecs(&self, index: usize) -> Vec<Codec> {
+    pub fn next_codecs(&self, index: usize) -> Vec<CodecId> {
         self.steps[index].routes.iter().map(|route| self.steps[route.to].codec).collect()
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::model::StepOptions;
-use crate::message::Codec;
+use crate::codec::CodecId;
 use crate::stage::registry::{Build, Kind};
 
 /// An edge of the graph.
@@ -58,7 +58,7 @@ pub struct Step {
     /// The name of the type of its input; none for a producer.
     pub input: Option<&'static str>,
     /// How its input is serialized.
-    pub codec: Codec,
+    pub codec: CodecId,
     /// Whether steps in Python may send it whatever pickle takes.
     pub(crate) takes_objects: bool,
     /// Where its class is found if that is written in Python: then all of its

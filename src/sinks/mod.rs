@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::base::path_name::name_of_path;
 use crate::event::{Event, Level, Snapshot};
 use crate::router::{FailedInput, Input, Record, Router, Span};
-use crate::stage::notes::Note;
+use crate::stage::scope::Note;
 use crate::status::stream::Stream;
 use journal::{Journal, JournalSummary};
 use quarantine::{QuarantineSummary, QuarantineWriter};

@@ -15,8 +15,8 @@ use crate::base::failure::Result;
 use crate::message::output::OutputBuffer;
 use crate::protocol::report::{Outcome, Production};
 use crate::protocol::wire::FromWorker;
-use crate::stage::notes::Note;
-use crate::stage::{Next, notes};
+use crate::stage::scope::Note;
+use crate::stage::{Next, scope};
 use crate::transport::{Link, LinkError};
 
 /// A batch is reported in parts when this much time has passed or this much
@@ -188,8 +188,8 @@ impl<S: ReportSink> Open<S> {
         }
         self.ended += 1;
         self.outputs.absorb(emitted);
-        if notes::count() > 0 {
-            self.notes.extend(notes::take());
+        if scope::note_count() > 0 {
+            self.notes.extend(scope::take_notes());
         }
     }
 

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::Codec;
+use crate::codec::CodecId;
 use crate::plan::Plan;
 use crate::router::FailedInput;
 
@@ -47,7 +47,7 @@ struct QuarantineDirectory {
     run: String,
     config_hash: String,
     /// The type that each step takes, and how it is serialized.
-    inputs: Arc<BTreeMap<String, (&'static str, Codec)>>,
+    inputs: Arc<BTreeMap<String, (&'static str, CodecId)>>,
     retried: Retried,
     /// Whether the run has made the directory, which is its own from then on.
     is_made: Arc<AtomicBool>,
@@ -93,7 +93,7 @@ pub(crate) struct Reason {
     pub(crate) input_type: Option<String>,
     /// How the input is serialized.
     #[serde(default)]
-    pub(crate) codec: Codec,
+    pub(crate) codec: CodecId,
     /// The entries that it was before, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) retried_from: Vec<Past>,
@@ -252,7 +252,7 @@ fn reason(place: &QuarantineDirectory, failed_input: &FailedInput) -> io::Result
         bytes: failed_input.payload.len() as u64,
         buffers: Some(failed_input.payload.buffers.len()),
         input_type: input.map(|(name, _)| (*name).to_owned()),
-        codec: input.map_or(Codec::default(), |(_, codec)| *codec),
+        codec: input.map_or(CodecId::default(), |(_, codec)| *codec),
         retried_from: place.retried.history(failed_input),
     })
 }
