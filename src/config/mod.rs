@@ -9,6 +9,8 @@
 mod dialect;
 mod draft;
 mod foreign;
+#[cfg(test)]
+mod key_tests;
 mod locate;
 mod params;
 mod read;
@@ -18,7 +20,7 @@ mod settings;
 mod steps;
 mod text;
 
-pub use crate::plan::address::Address;
+pub use crate::plan::address::{Address, AddressError};
 pub use crate::plan::assemble::Loaded;
 pub use crate::plan::diagnostic::{ConfigError, Diagnostic, Location, Severity};
 pub use crate::plan::draw::{dot, mermaid};

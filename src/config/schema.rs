@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::dialect::{ctapipe, native};
 use super::draft;
 use super::foreign::OWN;
-use crate::plan::keys::Key;
+use crate::plan::keys::{Key, Tag};
 use crate::stage::registry::{Class, Registry};
 
 /// The JSON Schema (draft 2020-12) of a configuration file that uses the
@@ -29,7 +29,7 @@ pub fn schema(registry: &Registry) -> Value {
         define(&name, class, &mut definitions);
     }
     let names: Vec<&str> = registry.classes().map(Class::name).collect();
-    let mut step = object(&draft::keys(), Map::new(), &["name", "class"]);
+    let mut step = object(&draft::keys(), Map::new());
     // A step with another module has a class in Python, which only the check can ask.
     step["if"] = json!({"properties": {"module": {"const": OWN}}});
     step["then"] = json!({"properties": {"class": {"enum": names}}, "allOf": parameters});
@@ -38,17 +38,17 @@ pub fn schema(registry: &Registry) -> Value {
     let limits = &mut step["properties"]["queue_limit"]["anyOf"];
     limits.as_array_mut().into_iter().for_each(|limits| limits.push(json!({"enum": [0, "0"]})));
     definitions.insert("step of ctapipe".to_owned(), step);
-    let mut native = object(&native::keys(), sections.clone(), &["producer", "consumer"]);
+    let mut native = object(&native::keys(), sections.clone());
     // Sections of classes in Python, which begin with a capital letter.
     native["patternProperties"] = json!({"^[A-Z]": {"type": "object"}});
     definitions.insert("native".to_owned(), native);
-    let mut flow = object(&ctapipe::flow_keys(), Map::new(), &["producer_conf", "consumer_conf"]);
+    let mut flow = object(&ctapipe::flow_keys(), Map::new());
     for key in ["producer_conf", "consumer_conf"] {
         flow["properties"][key]["$ref"] = reference("step of ctapipe")["$ref"].clone();
     }
     flow["properties"]["stagers_conf"]["items"] = reference("step of ctapipe");
     definitions.insert("flow".to_owned(), flow);
-    let mut around = object(&ctapipe::keys(), sections, &[]);
+    let mut around = object(&ctapipe::keys(), sections);
     // Whose section it is, is not known; the first model has many.
     around["additionalProperties"] = json!({"type": "object"});
     for key in ["Pipeline", "Flow"] {
@@ -87,12 +87,13 @@ fn escape(name: &str) -> String {
 }
 
 /// An object with these keys, and with some properties besides.
-fn object(keys: &[&'static Key], mut properties: Map<String, Value>, required: &[&str]) -> Value {
+pub(super) fn object(keys: &[&'static Key], mut properties: Map<String, Value>) -> Value {
     properties.extend(keys.iter().map(|key| (key.name.to_owned(), key.schema())));
+    let required = keys.iter().filter(|key| key.is(Tag::Required)).map(|key| key.name);
     json!({
         "type": "object",
         "properties": properties,
-        "required": required,
+        "required": required.collect::<Vec<_>>(),
         "additionalProperties": false,
     })
 }

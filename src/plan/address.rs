@@ -20,14 +20,28 @@ impl Address {
     pub const DEFAULT: &'static str = "localhost:5565";
 }
 
+/// A text that is no address, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressError {
+    found: String,
+    why: String,
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { found, why } = self;
+        write!(f, "found {found:?}: {why}; expected {EXPECTED}, such as {}", Address::DEFAULT)
+    }
+}
+
+impl std::error::Error for AddressError {}
+
 impl FromStr for Address {
-    type Err = String;
+    type Err = AddressError;
 
     /// Reads `host:port`, a port or a host, also as `tcp://host:port`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            format!("found {text:?}: {why}; expected {EXPECTED}, such as {}", Self::DEFAULT)
-        };
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = |why: &str| AddressError { found: text.to_owned(), why: why.to_owned() };
         let rest = text.split_once("://").map_or(text, |(scheme, rest)| match scheme {
             "tcp" | "http" => rest.trim_end_matches('/'),
             _ => text,
@@ -99,7 +113,7 @@ mod tests {
     fn what_is_no_address_says_what_one_is() {
         for text in ["", ":80", "a:b", "a:65536", "70000", "[::1", "[::1]80", "a b:1", "ftp://a:1"]
         {
-            let error = text.parse::<Address>().unwrap_err();
+            let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains("expected host:port"), "{text}: {error}");
         }
     }

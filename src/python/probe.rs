@@ -13,7 +13,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{BundledPackage, interpreter};
+use super::bundled::BundledPackage;
+use super::error::PythonError;
+use super::interpreter;
 use crate::base::path_name::{as_text, name_of_path};
 use crate::config::{About, Described, Sections, Unusable, Wanted};
 use crate::plan::Python;
@@ -118,7 +120,7 @@ impl Questions<'_> {
         let Wanted { interpreter, paths, .. } = wanted[0];
         let interpreter = match interpreter::find(interpreter.as_deref()) {
             Ok(found) => found,
-            Err((message, hint)) => return fail(of_interpreter(message, hint)),
+            Err(PythonError { message, hint }) => return fail(of_interpreter(message, hint)),
         };
         let paths = self.paths(paths);
         let classes: Vec<Value> = wanted
@@ -157,15 +159,17 @@ impl Questions<'_> {
     /// The classes of a module.
     ///
     /// # Errors
-    /// Why they cannot be known, in words.
-    pub(crate) fn list(&self, given: Option<&str>, module: &str) -> Result<Vec<Listed>, String> {
-        let found = interpreter::find(given);
-        let interpreter = found.map_err(|(message, hint)| format!("{message}; {hint}"))?;
+    /// If the interpreter, the module, or one of its classes cannot be used.
+    pub(crate) fn list(
+        &self,
+        given: Option<&str>,
+        module: &str,
+    ) -> Result<Vec<Listed>, PythonError> {
+        let interpreter = interpreter::find(given)?;
         let request = json!({"paths": names(&self.paths(&[])), "list": module});
-        let answer = self.ask(&interpreter, &request).map_err(|unusable| match unusable.hint {
-            hint if hint.is_empty() => unusable.message,
-            hint => format!("{}; {hint}", unusable.message),
-        })?;
+        let answer = self
+            .ask(&interpreter, &request)
+            .map_err(|Unusable { message, hint, .. }| PythonError { message, hint })?;
         answer.classes.into_iter().map(listed).collect()
     }
 
@@ -332,7 +336,7 @@ fn unusable(wanted: &Wanted, trouble: Trouble) -> Unusable {
     Unusable { about, message, hint }
 }
 
-fn listed(entry: Entry) -> Result<Listed, String> {
+fn listed(entry: Entry) -> Result<Listed, PythonError> {
     match (entry.ok, entry.error) {
         (Some(Facts { kind, doc, single, gathers, mut schema, .. }), _) => {
             if let (Some(object), false) = (schema.as_object_mut(), doc.is_empty()) {
@@ -343,8 +347,7 @@ fn listed(entry: Entry) -> Result<Listed, String> {
             let class = Class::foreign(&entry.name, kind, single, gathers, schema);
             Ok(Listed { class, anywhere })
         }
-        (None, Some(Trouble { message, hint, .. })) if hint.is_empty() => Err(message),
-        (None, Some(Trouble { message, hint, .. })) => Err(format!("{message}; {hint}")),
-        (None, None) => Err("the interpreter's answer is incomplete".to_owned()),
+        (None, Some(Trouble { message, hint, .. })) => Err(PythonError { message, hint }),
+        (None, None) => Err(PythonError::new("the interpreter's answer is incomplete", "")),
     }
 }
