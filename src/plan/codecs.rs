@@ -40,9 +40,9 @@ fn groups(specs: &[StepSpec], edges: &[Edge]) -> Vec<usize> {
     group
 }
 
-/// Whether each step may be sent whatever pickle takes: where steps in Python open it in
-/// the end, or nobody does. Where it can come to steps in Rust only, those in Python refuse
-/// it before they send it.
+/// Tells which steps may be sent whatever pickle takes: those whose inputs a step in Python
+/// opens in the end, or nobody does. Where only steps in Rust would open such a value, steps in
+/// Python refuse to send it.
 pub(crate) fn take_objects(specs: &[StepSpec], edges: &[Edge]) -> Vec<bool> {
     let mut in_python: Vec<bool> = specs.iter().map(|spec| spec.python.is_some()).collect();
     let opens = |spec: &StepSpec| spec.python.is_none() && spec.input != Some(ANY);
