@@ -1,6 +1,6 @@
-//! The owners of sections of parameters. A section named after the class of a step belongs to
-//! that step. A class of traitlets takes the whole configuration, so its helpers have sections
-//! too, inside its own or beside it.
+//! Sections of parameters: whose they are. Those of built-in classes and of classes that
+//! steps name are for these steps; a class of traitlets takes the whole configuration, so
+//! its helpers have sections too, in its own or beside it.
 
 use serde_json::Value;
 
@@ -15,20 +15,19 @@ use crate::plan::findings::Findings;
 use crate::plan::span::SourceSpan;
 use crate::stage::registry::{Class, Registry};
 
-/// What is known about the owners of sections.
+/// What is known of who takes which section.
 pub(crate) struct Claims<'c> {
     pub(crate) dialect: Dialect,
     pub(crate) registry: &'c Registry,
-    /// For each step, its class, and whether that is in Python.
+    /// For each step: its class, and whether that is in Python.
     steps: Vec<(String, bool)>,
     /// The names of the steps.
     names: Vec<String>,
-    /// The sections of classes in Python that take the whole configuration, and of their
-    /// helpers.
+    /// Of the classes in Python that take the whole configuration, and of their helpers.
     known: Sections,
     /// Whether there is any such class.
     configurable: bool,
-    /// Whether a class could not be examined.
+    /// Whether something could not be found out.
     unsure: bool,
 }
 
@@ -61,8 +60,8 @@ impl<'c> Claims<'c> {
         }
     }
 
-    /// Whether a step is of this class. Reports an error if one step is of a built-in class and
-    /// another of a class in Python with the same name.
+    /// Whether a step is of this class; it is an error if two of them are of different
+    /// classes of the name, one of them built in.
     fn is_of_step(&self, class: &str, origin: &SourceSpan, findings: &mut Findings) -> bool {
         let mut kinds = self.steps.iter().filter(|(name, _)| name == class).map(|(_, kind)| *kind);
         let Some(first) = kinds.next() else { return false };
@@ -74,7 +73,7 @@ impl<'c> Claims<'c> {
         true
     }
 
-    /// Reports sections that nobody takes.
+    /// Says which sections nobody takes.
     pub(crate) fn check_sections(&self, lowered: &Lowered<'_>, findings: &mut Findings) {
         for section in &lowered.sections {
             self.check_section(section, findings);
@@ -109,7 +108,7 @@ impl<'c> Claims<'c> {
         of_steps.chain(known).chain(self.registry.classes().map(Class::name))
     }
 
-    /// Checks a setting of the command line that names no step.
+    /// Looks at a setting of the command line that is for no step by name.
     pub(crate) fn check_setting(
         &self,
         target: &str,
@@ -156,8 +155,8 @@ impl<'c> Claims<'c> {
     }
 }
 
-/// Finds the path to a section of this name inside another one that sets the parameter. A class
-/// takes such a section first.
+/// The way to a section of this name inside another that says this parameter: a class
+/// takes that first.
 fn inside(section: &Node, path: &str, target: &str, param: &str) -> Option<String> {
     section.members().iter().filter(|member| is_name(&member.key)).find_map(|member| {
         let path = format!("{path}.{}", member.key);
@@ -168,22 +167,22 @@ fn inside(section: &Node, path: &str, target: &str, param: &str) -> Option<Strin
     })
 }
 
-/// Whether a key of a section names a section inside it: such a name begins with a capital
-/// letter.
+/// Whether a key of a section is the name of a section inside it: it begins with a
+/// capital letter.
 pub(crate) fn is_name(key: &str) -> bool {
     let name = key.split_once('.').map_or(key, |(name, _)| name);
     name.chars().next().is_some_and(char::is_uppercase)
 }
 
-/// A part of a section that no known class takes.
+/// Something in a section that no known class takes.
 pub(crate) struct Odd {
-    /// The names that lead to it from the object that has the section.
+    /// From the object that has the section down to it.
     pub(crate) path: Vec<String>,
     pub(crate) message: String,
     pub(crate) hint: String,
 }
 
-/// Returns what is odd about the section of this name, and about sections inside it.
+/// What is odd about the section of this name, and about those inside it.
 pub(crate) fn odd(known: &Sections, name: &str, section: &Value) -> Vec<Odd> {
     let mut found = Vec::new();
     add_odd(known, &mut vec![name.to_owned()], section, &mut found);

@@ -128,3 +128,123 @@ where
         make_room(workers * OF_A_PROCESS + OF_A_START, workers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    use super::*;
+    use crate::driver::commands::{Command, commands};
+    use crate::driver::{EndedRun, run};
+    use crate::pipeline::Pipeline;
+    use crate::plan::Plan;
+    use crate::protocol::report::{Completion, Loss, Outcome};
+    use crate::router::{Batching, Router};
+    use crate::sinks::Sinks;
+    use crate::stage::Context;
+    use crate::stages::{Discard, Integers, Square};
+    use crate::status::stream::Stream;
+    use crate::transport::local::{Connector, Local, LocalLink};
+    use crate::transport::{Link, ready};
+    use crate::worker::WorkerEvent;
+    use crate::worker::serve::{Watch, serve};
+
+    const MESSAGES: u64 = 1000;
+
+    fn plan() -> Arc<Plan> {
+        let pipeline = Pipeline::builder()
+            .producer("NUMBERS", || Integers::new(1, MESSAGES as i64))
+            .stage("SQUARE", Square::default)
+            .consumer("END", Discard::default)
+            .build();
+        Arc::new(pipeline.unwrap().plan)
+    }
+
+    fn work(plan: &Plan, link: LocalLink, (step, worker): (usize, usize)) {
+        let context = Context {
+            run: "r".into(),
+            step: plan.steps[step].name.clone(),
+            worker,
+            next_steps: plan.next_steps(step),
+            codec: plan.steps[step].codec,
+            next_codecs: plan.next_codecs(step),
+            pipeline: String::new(),
+            written: Vec::new(),
+            private: None,
+        };
+        let watch = Watch::Thread(Arc::new(AtomicBool::new(false)));
+        serve(link, &plan.steps[step].build, context, &watch).unwrap();
+    }
+
+    /// Runs the plan without a socket. `start` starts the worker of a step.
+    fn run_locally(
+        plan: &Plan,
+        mut start: impl FnMut(Place, (usize, usize), &Connector, &dyn Fn(WorkerEvent)),
+    ) -> EndedRun {
+        let (commander, commands) = commands().unwrap();
+        let (transport, connector) = Local::new(commands.wakeup);
+        let router = Router::new(plan, Batching::Adaptive);
+        let mut running = Run::new(router, Sinks::new(Stream::new()), commands.values);
+        let report = |event| commander.send(Command::Worker(event));
+        let mut hub = Hub::new(transport, |place, of| {
+            start(place, of, &connector, &report);
+            None
+        });
+        run(&mut running, &mut hub).unwrap();
+        drop(hub.into_transport());
+        running.finish()
+    }
+
+    fn done(ended: &EndedRun) -> BTreeMap<String, u64> {
+        let steps = ended.router.snapshot(Duration::ZERO).steps;
+        steps.into_iter().map(|step| (step.name.to_string(), step.counts.done)).collect()
+    }
+
+    #[test]
+    fn workers_run_a_plan_without_a_socket() {
+        let plan = plan();
+        let mut threads = Vec::new();
+        let ended = run_locally(&plan, |place, of, connector, _| {
+            let (plan, link) = (Arc::clone(&plan), connector.link(place));
+            threads.push(thread::spawn(move || work(&plan, link, of)));
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(ended.router.has_done_all());
+        assert_eq!((done(&ended)["SQUARE"], done(&ended)["END"]), (MESSAGES, MESSAGES));
+    }
+
+    #[test]
+    fn what_a_lost_worker_has_sent_is_never_its_successors() {
+        let plan = plan();
+        let mut threads = Vec::new();
+        let (replaced, is_replaced) = mpsc::channel();
+        let mut first = Some(is_replaced);
+        let ended = run_locally(&plan, |place, of, connector, report| {
+            let (plan, mut link) = (Arc::clone(&plan), connector.link(place));
+            let doomed = if of.0 == 1 { first.take() } else { None };
+            let Some(is_replaced) = doomed else {
+                if of.0 == 1 {
+                    replaced.send(()).unwrap();
+                }
+                threads.push(thread::spawn(move || work(&plan, link, of)));
+                return;
+            };
+            link.send(ready()).unwrap();
+            report(WorkerEvent::Lost { place, loss: Loss::unexplained("it is gone") });
+            threads.push(thread::spawn(move || {
+                is_replaced.recv().unwrap();
+                let (outcome, busy) = (Outcome::Done, Duration::ZERO);
+                let all = Completion { first: 1, count: 1000, outcome, silent: 1000, busy };
+                let late = FromWorker::Done { completions: vec![all], outputs: Vec::new() };
+                // The run may be over.
+                let _ = link.send(late);
+            }));
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(ended.router.has_done_all());
+        assert_eq!((done(&ended)["SQUARE"], done(&ended)["END"]), (MESSAGES, MESSAGES));
+    }
+}

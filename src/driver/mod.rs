@@ -5,18 +5,22 @@
 
 pub(crate) mod commands;
 pub(crate) mod hub;
+mod progress;
 pub(crate) mod sequential;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::event::Event;
 use crate::protocol::wire::{FromWorker, VERSION};
 use crate::router::{Action, ControlRequest, Input, Router};
-use crate::sinks::RunSinks;
+use crate::sinks::{RunEnd, SinkReport, Sinks};
 use crate::transport::Place;
 use crate::worker::WorkerEvent;
 use commands::Command;
+use progress::Progress;
 
 /// The most workers that an operator can add to a step at once; more are refused by the router,
 /// whatever the system has room for.
@@ -57,12 +61,21 @@ pub(crate) trait Driver {
     fn make_room(&self, workers: usize) -> io::Result<()>;
 }
 
-/// A run that is under way: the router, and where what it tells goes.
+/// A run that is under way: the router, and where goes what it has to say.
 pub(crate) struct Run {
     pub(crate) router: Router,
-    pub(crate) sinks: RunSinks,
+    sinks: Sinks,
     commands: mpsc::Receiver<Command>,
+    progress: Progress,
     start: Instant,
+}
+
+/// A run that has ended.
+pub(crate) struct EndedRun {
+    pub(crate) router: Router,
+    pub(crate) sinks: SinkReport,
+    /// The number of products in each directory.
+    pub(crate) products: BTreeMap<String, u64>,
 }
 
 /// Starts the workers and runs until the router says that the run is over. Returns how long
@@ -83,6 +96,7 @@ pub(crate) fn run<D: Driver>(run: &mut Run, driver: &mut D) -> Result<Duration, 
         for action in run.router.settle(run.elapsed()) {
             run.act(action, driver)?;
         }
+        run.sinks.pass_on_records();
         run.progress();
         if !run.router.is_over() {
             let timeout = run.next_wake().saturating_sub(run.elapsed());
@@ -93,8 +107,9 @@ pub(crate) fn run<D: Driver>(run: &mut Run, driver: &mut D) -> Result<Duration, 
 }
 
 impl Run {
-    pub(crate) fn new(router: Router, sinks: RunSinks, commands: mpsc::Receiver<Command>) -> Self {
-        Self { router, sinks, commands, start: Instant::now() }
+    pub(crate) fn new(router: Router, sinks: Sinks, commands: mpsc::Receiver<Command>) -> Self {
+        let (progress, start) = (Progress::default(), Instant::now());
+        Self { router, sinks, commands, progress, start }
     }
 
     /// Time since the run's start.
@@ -105,8 +120,9 @@ impl Run {
     /// Takes in what a worker has reported.
     fn report(&mut self, worker: usize, report: FromWorker) {
         if let FromWorker::Notes(notes) = report {
-            let number = self.router.place_of(worker).1;
-            self.sinks.note(&self.router.step_name(worker), number, notes);
+            let (step, number) = (self.router.step_name(worker), self.router.place_of(worker).1);
+            let Self { sinks, progress, .. } = self;
+            notes.into_iter().for_each(|note| progress.note(sinks, &step, number, note));
         } else {
             self.handle(input_of(worker, report));
         }
@@ -141,7 +157,7 @@ impl Run {
     fn observe(&mut self, event: WorkerEvent) {
         match event {
             WorkerEvent::SentLate { place } => self.router.sent_late(place.worker),
-            WorkerEvent::Said(event) => self.sinks.tell(event),
+            WorkerEvent::Said(event) => self.sinks.event(event),
             WorkerEvent::Lost { .. } => {}
         }
     }
@@ -158,10 +174,10 @@ impl Run {
 
     fn act<D: Driver>(&mut self, action: Action, driver: &mut D) -> Result<(), D::Error> {
         match action {
-            Action::Quarantine(failed_input) => self.sinks.quarantine(*failed_input),
-            Action::Tell(event) => self.sinks.tell(event),
+            Action::Quarantine(failed_input) => self.sinks.failed_input(*failed_input),
+            Action::Tell(event) => self.sinks.event(event),
             Action::Record(record) => self.sinks.record(record),
-            Action::Spans(spans) => self.sinks.trace(spans),
+            Action::Spans(spans) => self.sinks.spans(spans),
             action => driver.act(action, self)?,
         }
         Ok(())
@@ -169,17 +185,20 @@ impl Run {
 
     fn progress(&mut self) {
         let now = self.elapsed();
-        self.sinks.progress(now, || self.router.snapshot(now));
+        if self.progress.is_due(now) {
+            self.sinks.event(Event::Progress(self.router.snapshot(now)));
+        }
     }
 
     /// When the next retry or progress event is due.
     fn next_wake(&self) -> Duration {
-        let progress = self.sinks.next_progress();
+        let progress = self.progress.next();
         self.router.next_wake().map_or(progress, |wake| wake.min(progress))
     }
 
-    /// Takes in what was said of the workers at last; to be called once they have ended.
-    pub(crate) fn finish(mut self) -> (Router, RunSinks) {
+    /// Takes in what was said of the workers at last, and waits for the sinks. Call it once the
+    /// workers have ended.
+    pub(crate) fn finish(mut self) -> EndedRun {
         while let Ok(command) = self.commands.try_recv() {
             if let Command::Worker(event) = command {
                 self.observe(event);
@@ -187,10 +206,17 @@ impl Run {
         }
         for action in self.router.settle(self.elapsed()) {
             if let Action::Tell(event) = action {
-                self.sinks.tell(event);
+                self.sinks.event(event);
             }
         }
-        (self.router, self.sinks)
+        let Self { router, sinks, progress, .. } = self;
+        let end = RunEnd {
+            verdict: router.verdict().name(),
+            is_complete: router.has_done_all(),
+            requeued: router.requeued(),
+        };
+        let sinks = sinks.finish(&end);
+        EndedRun { router, sinks, products: progress.into_products() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What goes wrong in a run of mocks, how often, and where it may.
+//! The faults in a run of mocks: which, how often, and where.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::plan::{Plan, Step};
 use crate::stage::data::Data;
 use crate::stage::registry::Kind;
 
-/// How often things go wrong, as parts of 1, and in how many messages.
+/// The probabilities of faults, and the number of messages.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Faults {
     fail: f64,
@@ -24,13 +24,13 @@ pub(crate) struct Faults {
 
 const NAMES: [&str; 9] =
     ["fail", "panic", "slow", "undeclared", "abort", "segfault", "hang", "messages", "seed"];
-/// If the faults do not say it.
+/// The number of messages unless the faults say otherwise.
 const MESSAGES: u64 = 100;
 impl Faults {
     /// Reads `fail=0.1,panic=0.05,messages=500,seed=7`.
     ///
     /// # Errors
-    /// What is wrong, what was expected and the nearest name.
+    /// Says what is wrong, what was expected, and the nearest name.
     pub(crate) fn parse(text: &str) -> std::result::Result<Self, String> {
         let mut faults = Self { messages: MESSAGES, ..Self::default() };
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -78,7 +78,7 @@ impl Faults {
         ]
     }
 
-    /// What becomes of a message at a step that can bear so much.
+    /// Decides what becomes of a message at a step whose workers survive this much.
     pub(crate) fn fate(&self, step: &str, bears: Bears, message: &Numbered) -> Fate {
         let drawn = part_of_one(self.draw(step, message, 0));
         let mut bound = 0.0;
@@ -91,12 +91,12 @@ impl Faults {
         Fate::Passes
     }
 
-    /// Whether some would end or block the program itself, without processes.
+    /// Whether any fault would end or block the program itself, without processes.
     pub(crate) fn need_processes(&self) -> bool {
         self.abort + self.segfault + self.hang > 0.0
     }
 
-    /// Why the faults cannot happen in the plan, if they cannot.
+    /// Says why the faults cannot happen in the plan, if so.
     pub(crate) fn misfit(&self, plan: &Plan) -> Option<String> {
         let asked = self.fates().into_iter().filter(|(part, _)| *part > 0.0);
         let nowhere = |fate: &Fate| !plan.steps.iter().any(|step| Bears::of(step).all(*fate));
@@ -114,7 +114,7 @@ impl Faults {
         }
     }
 
-    /// Which of `count` next steps a message takes.
+    /// Chooses which of `count` next steps a message goes to.
     pub(crate) fn way(&self, step: &str, message: &Numbered, count: usize) -> usize {
         (self.draw(step, message, 1) % count.max(1) as u64) as usize
     }
@@ -137,7 +137,7 @@ fn unknown(name: &str) -> String {
     format!("there is no fault \"{name}\"; {hint}")
 }
 
-/// The finaliser of SplitMix64 over both numbers.
+/// Hashes two numbers with the finalizer of SplitMix64.
 fn mix(state: u64, value: u64) -> u64 {
     let mut z = state.rotate_left(5).wrapping_add(value).wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -145,7 +145,7 @@ fn mix(state: u64, value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// From 0 to below 1.
+/// Maps a hash to a number from 0 to below 1.
 fn part_of_one(random: u64) -> f64 {
     (random >> 11) as f64 / (1_u64 << 53) as f64
 }
@@ -162,13 +162,13 @@ pub(crate) enum Fate {
     Hangs,
 }
 
-/// What a step's workers survive: the faults that would end or block the whole
-/// program happen only where they do not.
+/// What a step's workers survive. Faults that would end or block the whole program happen only
+/// at steps that survive them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Bears {
     /// All workers are processes.
     pub(crate) deaths: bool,
-    /// And a message's time is limited.
+    /// All workers are processes, and the time of a message is limited.
     pub(crate) hangs: bool,
 }
 
@@ -191,7 +191,7 @@ impl Bears {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Numbered {
     pub(crate) number: u64,
-    /// How many steps it has been through: on a loop each turn is decided anew.
+    /// The number of steps it has passed: on a loop, each turn is decided anew.
     pub(crate) steps: u64,
 }
 

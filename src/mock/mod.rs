@@ -1,9 +1,8 @@
-//! A pipeline's graph with stages that do nothing but go wrong: to see whether
-//! its workers, queues and policies keep what they promise.
+//! `check --mock`: runs the graph of a pipeline with stages that do nothing but fail, to see
+//! whether its workers, queues and policies do what they promise.
 //!
-//! What becomes of a message at a step follows from the seed, the step's name and
-//! the message's number alone. So the whole ledger is known beforehand, and a run is
-//! compared with it.
+//! What becomes of a message at a step depends on the seed, the step's name and the message's
+//! number alone. So all counts are known beforehand, and a run is compared with them.
 
 pub(crate) mod faults;
 use std::time::Duration;
@@ -23,14 +22,14 @@ use crate::stage::{Emitter, Next, Producer, Stage};
 use crate::worker::process;
 use faults::{Bears, Fate, Faults, Numbered};
 
-/// How long a slow message takes.
+/// The running time of a slow message: long enough to be seen, short enough for many.
 const SLOW: Duration = Duration::from_millis(5);
-/// The longest wait before a retry: the policy is tried, not the patience.
+/// The longest wait before a retry: the mock tries the policy, not the user's patience.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(2);
-/// A next step that no configuration has: a step's name has no comma.
+/// A next step that no configuration can have, because names contain no comma.
 const UNDECLARED: &str = "no,such,step";
 
-/// The names of the mocks' classes: no configuration can mean them by accident.
+/// The names of the mock classes. No configuration can mean them by accident.
 const PRODUCER: &str = "(mock producer)";
 const STAGE: &str = "(mock)";
 
@@ -98,7 +97,7 @@ impl Stage for MockStage {
     }
 }
 
-/// Sends the message on by one of the next steps; at the end it ends.
+/// Sends the message to one of the next steps, if there are any.
 fn pass_on(faults: &Faults, message: Numbered, out: &mut Emitter<'_, Numbered>) -> Result<()> {
     let way = faults.way(out.context().step(), &message, out.next_steps().len());
     let Some(next) = out.next_steps().get(way).cloned() else { return Ok(()) };
@@ -106,11 +105,11 @@ fn pass_on(faults: &Faults, message: Numbered, out: &mut Emitter<'_, Numbered>) 
 }
 
 impl Pipeline {
-    /// The same graph, workers, queues and policies with mocks in the place of
-    /// the stages, and what is to be expected of a run.
+    /// Replaces the stages by mocks, with the same graph, workers, queues and policies. Also
+    /// returns what to expect of a run.
     ///
     /// # Errors
-    /// If a fault can happen nowhere in this pipeline, in words.
+    /// If a fault cannot happen anywhere in this pipeline.
     pub(crate) fn mocked(
         mut self,
         faults: &Faults,
@@ -137,13 +136,13 @@ impl Pipeline {
     }
 }
 
-/// What a run of mocks must come to.
+/// The expected result of a run of mocks.
 #[derive(Debug)]
 pub(crate) struct Expectation {
     /// The steps in the order of the plan.
     steps: Vec<(String, Counts)>,
-    /// The steps under the policy `stop` at which a message fails: then what
-    /// else is done depends on which comes first.
+    /// The steps under the policy `stop` at which a message fails. If there are any, what else
+    /// is done depends on which message comes first.
     stopping: Vec<String>,
 }
 
@@ -162,8 +161,7 @@ impl Expectation {
         Self { steps: names.zip(counts).collect(), stopping }
     }
 
-    /// In words, what the run did otherwise. A run that a signal interrupted
-    /// need only balance.
+    /// Describes how the run differed. A run that a signal interrupted only has to balance.
     pub(crate) fn differences(&self, report: &Report) -> Vec<String> {
         let mut found = imbalances(report);
         let as_expected = match &report.verdict {
@@ -197,8 +195,8 @@ impl Expectation {
     }
 }
 
-/// Follows a message from its producer to its end; gives the step at which it
-/// stops the run, if it does.
+/// Follows a message from its producer to its end. Returns the step at which it stops the run, if
+/// it does.
 fn follow(
     plan: &Plan,
     faults: &Faults,
@@ -239,7 +237,7 @@ fn fail(step: &Step, fate: Fate, counts: &mut Counts) {
     }
 }
 
-/// Where messages were lost or came from nowhere.
+/// Describes where messages were lost or came from nowhere.
 fn imbalances(report: &Report) -> Vec<String> {
     let mut found = Vec::new();
     let (mut emitted, mut received) = (0, 0);

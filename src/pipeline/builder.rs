@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{JournalFile, Pipeline};
+use super::Pipeline;
+use super::options::JournalFile;
 use crate::plan::assemble::assemble;
 use crate::plan::diagnostic::ConfigError;
 use crate::plan::spec::{Role, StepSpec};
@@ -13,9 +14,9 @@ use crate::stage::registry::{
 };
 use crate::stage::{Consumer, Producer, Stage};
 
-/// Puts a pipeline together step by step. What follows a step's call, such as
-/// [`Builder::threads`], applies to that step. Without any
-/// [`Builder::next_step`] each step leads to the one after it.
+/// Builds a pipeline step by step. What follows the call that adds a step, such as
+/// [`Builder::threads`], applies to that step. Without any [`Builder::next_step`], each step
+/// leads to the one after it.
 ///
 /// ```
 /// use drpipe::pipeline::{Mode, Pipeline};
@@ -78,27 +79,27 @@ impl Builder {
         self
     }
 
-    /// How many threads run the step; 1 if it is not said.
+    /// Sets the number of threads that run the step. The default is 1.
     #[must_use]
     pub fn threads(self, count: usize) -> Self {
         self.last(|step| step.options.nb_thread.value = WorkerRange::exactly(count))
     }
 
-    /// Between `min` and `max` threads run the step: one more when messages keep
-    /// waiting, one fewer when there has been nothing to do for a while.
+    /// Lets between `min` and `max` threads run the step: one more when messages keep waiting,
+    /// one fewer when there has been nothing to do for a while.
     #[must_use]
     pub fn threads_between(self, min: usize, max: usize) -> Self {
         let range = WorkerRange { min: min.clamp(1, max.max(1)), max };
         self.last(|step| step.options.nb_thread.value = range)
     }
 
-    /// The most messages in the step's queue; `None` is unbounded.
+    /// Limits the messages in the step's queue; `None` is unbounded.
     #[must_use]
     pub fn queue_limit(self, messages: Option<usize>) -> Self {
         self.last(|step| step.options.queue_limit.value = messages)
     }
 
-    /// The most bytes in the step's queue; `None` is unbounded.
+    /// Limits the bytes in the step's queue; `None` is unbounded.
     #[must_use]
     pub fn queue_bytes(self, bytes: Option<u64>) -> Self {
         self.last(|step| step.options.queue_bytes.value = bytes)
@@ -116,14 +117,14 @@ impl Builder {
         self.last(|step| step.feeds_back_to(name))
     }
 
-    /// What is done with a message that failed.
+    /// Sets what becomes of a message that failed for good.
     #[must_use]
     pub fn on_error(self, policy: OnError) -> Self {
         self.last(|step| step.options.on_error.value = policy)
     }
 
-    /// How often a failed message is tried again, and the wait before the
-    /// first retry, doubled before each further one.
+    /// Sets how often a failed message is tried again, and the wait before the first retry, which
+    /// doubles before each further one.
     #[must_use]
     pub fn retries(self, count: u32, backoff: Duration) -> Self {
         self.last(|step| {
@@ -131,14 +132,14 @@ impl Builder {
         })
     }
 
-    /// How often a message whose worker process died is tried again in another one, before
-    /// [`Builder::retries`] count; 1 unless it is set.
+    /// Sets how often a message whose worker process died is tried again in another one, before
+    /// [`Builder::retries`] count. The default is 1.
     #[must_use]
     pub fn lost_retries(self, count: u32) -> Self {
         self.last(|step| step.options.lost_retries.value = count)
     }
 
-    /// Where failed inputs are kept.
+    /// Keeps failed inputs under `directory`.
     #[must_use]
     pub fn quarantine(mut self, directory: impl Into<PathBuf>) -> Self {
         self.quarantine = directory.into();
@@ -163,10 +164,11 @@ impl Builder {
     /// Checks the graph.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Everything that is wrong with it.
     pub fn build(self) -> Result<Pipeline, ConfigError> {
         let loaded = assemble(self.steps, self.quarantine)?;
-        let mut pipeline = Pipeline { journal: self.journal, ..Pipeline::of(loaded) };
+        let mut pipeline = Pipeline::of(loaded);
+        pipeline.options.journal = self.journal;
         pipeline.set_ordered(self.ordered);
         Ok(pipeline)
     }

@@ -1,4 +1,4 @@
-//! Steering a run that is under way, from any thread.
+//! Controls a run that is under way.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,87 +14,87 @@ use crate::sinks::quarantine;
 use crate::sinks::quarantine::Taken;
 use crate::status::stream::Stream;
 
-/// The router answers within microseconds; in the sequential mode it does so between
-/// two messages.
+/// How long to wait for the router's answer. It comes within microseconds; in the sequential mode,
+/// between two messages.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A failed input is written within this time after its failure was told.
+/// How long to wait for an entry whose failure was published: it is written a moment later.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Steers a run from any thread.
+/// Controls a run from any thread. Clones control the same run.
 #[derive(Clone)]
 pub struct Control {
     pub(super) commander: Commander,
     pub(super) cancelled: Arc<AtomicBool>,
-    /// The names of the steps.
+    /// The names of the steps, in the order of the plan.
     pub(super) steps: Arc<[String]>,
     /// Where the failed inputs of the run are kept.
     pub(super) quarantine: PathBuf,
-    /// Since the first failed input was tried again.
+    /// Present since the first failed input was tried again.
     pub(super) taken: Arc<Mutex<Option<Taken>>>,
     pub(super) stream: Stream,
 }
 
-/// Why a run does not do what it was told; nothing has changed then.
+/// Why a run does not do what it was asked to do. Nothing has changed then, except after
+/// [`SteerError::NoAnswer`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SteerError {
     /// There is no such step or entry.
     #[error("{0}")]
     Unknown(String),
-    /// It cannot be done, or not now.
+    /// The run cannot do it, or cannot do it now.
     #[error("{0}")]
     Refused(String),
-    /// The run is over, or does not answer.
+    /// The run is over, or does not answer; then it may still do it later.
     #[error("{0}")]
     NoAnswer(&'static str),
 }
 
 impl Control {
-    /// Takes no more input and lets what was taken be processed to its end.
+    /// Stops the producers, and lets the run process what they have emitted.
     pub fn drain(&self) {
         self.commander.send(Command::Stop(Stop::Drain));
     }
 
-    /// Drops what waits and waits for nothing.
+    /// Stops at once: drops what is queued, and does not wait for what workers have in hand.
     pub fn stop_now(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
         self.commander.send(Command::Stop(Stop::Now));
     }
 
-    /// Begins nothing new, at the step of this name or, without one, at all of them;
-    /// what workers have in hand is done. A run that is paused does not end.
+    /// Pauses a step or, without a name, the whole run: nothing new is begun, and workers finish
+    /// what they have in hand. A paused run does not end.
     ///
     /// # Errors
-    /// If there is no such step, or the run is stopping or over.
+    /// If the step is unknown, or the run is stopping or has ended.
     pub fn pause(&self, step: Option<&str>) -> Result<(), SteerError> {
         let step = step.map(|name| self.index(name)).transpose()?;
         self.request(ControlRequest::Pause { step })
     }
 
-    /// Goes on after [`Control::pause`].
+    /// Resumes after [`Control::pause`].
     ///
     /// # Errors
-    /// If there is no such step, it is to go on while the whole run is paused, or the
-    /// run is over.
+    /// If the step is unknown, the whole run is paused, or the run has ended.
     pub fn resume(&self, step: Option<&str>) -> Result<(), SteerError> {
         let step = step.map(|name| self.index(name)).transpose()?;
         self.request(ControlRequest::Resume { step })
     }
 
-    /// Sets the number of the step's workers, for the rest of the run. New ones are
-    /// threads or processes as the others are; one that is to go finishes first, and what
-    /// it has gathered is emitted then.
+    /// Sets the number of the step's workers, for the rest of the run. New workers are threads or
+    /// processes like the others. A worker that leaves finishes first, and emits what it has
+    /// gathered.
     ///
     /// # Errors
-    /// If there is no such step; if it is a producer, has a class of which there can be one
-    /// only, or has finished; if the number is not 1 to 256; in the sequential mode.
+    /// If the step is unknown, is a producer, has a class that allows one worker only, or has
+    /// finished; if the number is not 1 to 256; in the sequential mode.
     pub fn set_workers(&self, step: &str, workers: usize) -> Result<(), SteerError> {
         let step = self.index(step)?;
         self.request(ControlRequest::SetWorkers { step, workers })
     }
 
-    /// Tries a failed input of this run again, from the step at which it failed. Its
-    /// entry in quarantine goes when the run has come to its end.
+    /// Tries a failed input of this run again, from the step at which it failed. Its quarantine
+    /// entry is removed when the run has done everything.
     ///
     /// # Errors
     /// If there is no such entry, it was tried again already, or its step has finished.
@@ -112,7 +112,7 @@ impl Control {
         &self.steps
     }
 
-    /// Where the failed inputs of the run are kept, if there are any.
+    /// The directory of the failed inputs of the run. It exists only if there are any.
     pub fn quarantine(&self) -> &Path {
         &self.quarantine
     }
@@ -126,7 +126,7 @@ impl Control {
         Ok(())
     }
 
-    /// The directory of an entry. It is written a moment after the failure was told.
+    /// Finds the directory of an entry. It is written a moment after the failure is published.
     fn entry(&self, entry: &str) -> Result<PathBuf, SteerError> {
         let place = self.quarantine.join(entry);
         let is_name = !entry.is_empty() && !entry.contains(['/', '\\']) && !entry.starts_with('.');

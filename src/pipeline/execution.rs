@@ -18,7 +18,7 @@ use crate::event::Report;
 use crate::plan::Plan;
 use crate::python::BundledPackage;
 use crate::router::{Batching, Router};
-use crate::sinks::RunSinks;
+use crate::sinks::Sinks;
 use crate::stage::Context;
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_room};
 use crate::transport::wakeable::Wakeup;
@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Execution {
     pub(super) run: String,
     pub(super) plan: Arc<Plan>,
-    pub(super) sinks: RunSinks,
+    pub(super) sinks: Sinks,
     pub(super) commander: Commander,
     pub(super) commands: Commands,
     pub(super) cancelled: Arc<AtomicBool>,
@@ -46,7 +46,30 @@ pub(super) struct Execution {
     pub(super) patience: Duration,
 }
 
+/// Where the workers of a run are, and how many of them are at work at a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placing {
+    /// On threads and in processes of their own, all of them.
+    AtOnce,
+    /// On threads and in processes of their own, one of them.
+    OneByOne,
+    /// On the run's thread.
+    Here,
+}
+
 impl Execution {
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// If the run has to be given up.
+    pub(super) fn run(self, placing: Placing) -> Result<Report, RunError> {
+        match placing {
+            Placing::AtOnce => self.threads(Batching::Adaptive),
+            Placing::OneByOne => self.threads(Batching::OneByOne),
+            Placing::Here => Ok(self.sequential()),
+        }
+    }
+
     /// What a worker of a step, by number, knows of the run.
     fn context(&self) -> impl Fn(usize, usize) -> Context + use<> {
         let (run, plan) = (self.run.clone(), Arc::clone(&self.plan));
@@ -67,19 +90,17 @@ impl Execution {
     }
 
     /// Runs everything on the calling thread.
-    pub(super) fn sequential(self) -> Report {
+    fn sequential(self) -> Report {
         let context_of = self.context();
         let Self { plan, sinks, commands, run, cancelled, .. } = self;
         let mut running = Run::new(router(&plan, Batching::Single, &sinks), sinks, commands.values);
         let mut driver = Sequential::new(&plan, &cancelled, &context_of, commands.wakeup);
         let Ok(elapsed) = driver::run(&mut running, &mut driver);
-        let (router, sinks) = running.finish();
-        let left = sinks.finish(&router);
-        report::report(run, &plan, Mode::Sequential, &router, left, elapsed)
+        report::report(run, &plan, Mode::Sequential, running.finish(), elapsed)
     }
 
     /// Runs each worker on a thread or in a process of its own.
-    pub(super) fn threads(self, batching: Batching) -> Result<Report, RunError> {
+    fn threads(self, batching: Batching) -> Result<Report, RunError> {
         let context_of = self.context();
         let Self { plan, sinks, commands, commander, cancelled, .. } = self;
         let Self { run, private, mode, bundled, patience, .. } = self;
@@ -120,16 +141,13 @@ impl Execution {
                 sockets.clone().leak();
             }
         } else if ran.is_ok() {
-            for thread in threads {
-                // A worker's thread catches its own panics and reports them.
-                let _ = thread.join();
-            }
+            // A worker's thread catches its own panics and reports them.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
         }
-        let (router, sinks) = running.finish();
         drop(transport);
         // What has failed so far is kept, also of a run that had to be given up.
-        let left = sinks.finish(&router);
-        Ok(report::report(run, &plan, mode, &router, left, ran?))
+        let ended = running.finish();
+        Ok(report::report(run, &plan, mode, ended, ran?))
     }
 }
 
@@ -149,12 +167,13 @@ fn bind(
     Ok(ZmqTransport::bind(sockets, private, wakeup)?)
 }
 
-fn router(plan: &Plan, batching: Batching, sinks: &RunSinks) -> Router {
+fn router(plan: &Plan, batching: Batching, sinks: &Sinks) -> Router {
     let mut router = Router::new(plan, batching);
-    if sinks.has_journal() {
+    let needs = sinks.needs();
+    if needs.items {
         router.track_items(plan);
     }
-    if sinks.has_trace() {
+    if needs.spans {
         router.trace();
     }
     router

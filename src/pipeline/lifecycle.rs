@@ -1,25 +1,25 @@
 //! The first and the last word of a run's stream.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::RunError;
+use super::options::Options;
 use crate::base::redact;
 use crate::event::{Event, NextStep, Opened, Report, StepPlan};
 use crate::plan::Plan;
 use crate::status::stream::Stream;
 
-/// The version of the form of events.
+/// The version of the form of events; readers of another form must not guess.
 const EVENTS_FORMAT: u32 = 1;
 /// The exit code of a run that had to be given up.
 const STOPPED: u8 = 3;
 
 /// Ends the stream of a run, however the run ends.
-pub(crate) struct LastWord(pub(crate) Stream);
+pub(super) struct LastWord(pub(super) Stream);
 
 impl LastWord {
-    pub(crate) fn say(&self, result: &Result<Report, RunError>) {
+    pub(super) fn say(&self, result: &Result<Report, RunError>) {
         self.0.tell(match result {
             Ok(report) => Event::Ended(Box::new(report.clone())),
             Err(error) => given_up(error),
@@ -29,7 +29,7 @@ impl LastWord {
 
 impl Drop for LastWord {
     fn drop(&mut self) {
-        // Nothing is told after the end.
+        // Does nothing after the end.
         self.0.tell(given_up(&RunError::Panicked));
     }
 }
@@ -38,16 +38,9 @@ fn given_up(error: &RunError) -> Event {
     Event::Error { exit_code: STOPPED, reason: error.to_string() }
 }
 
-/// What is known of a run when it begins. A pipeline without a name is called after its
-/// `file`.
-pub(crate) fn opened(
-    run: &str,
-    plan: &Plan,
-    file: Option<String>,
-    sequential: bool,
-    journal: Option<PathBuf>,
-    command: Vec<String>,
-) -> Opened {
+/// What is known of a run when it begins. A pipeline without a name is called after its file.
+pub(super) fn opened(run: &str, plan: &Plan, options: Options, sequential: bool) -> Opened {
+    let Options { journal, command, file, .. } = options;
     let names: Vec<Arc<str>> = plan.steps.iter().map(|step| step.name.as_str().into()).collect();
     let steps = plan.steps.iter().zip(&names).map(|(step, name)| StepPlan {
         name: Arc::clone(name),
@@ -78,7 +71,7 @@ pub(crate) fn opened(
         config: redact::configuration(plan.config.clone()),
         config_hash: plan.config_hash.clone(),
         quarantine: plan.options.quarantine.value.clone(),
-        journal,
+        journal: journal.map(|file| file.path),
         plan: steps.collect(),
         steps: names,
     }
@@ -90,12 +83,12 @@ fn program() -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The time, and six letters and digits that make it unique: two for the part of the second,
-/// so that names are in the order of time, and four of chance, for programs in containers may
-/// have the same process number, and a machine without a clock the same time.
-pub(crate) fn run_name() -> String {
+/// Makes the name of a run: the time, and six letters and digits that make it unique. Two stand
+/// for the part of the second, so that names sort by time. Four are random: programs in
+/// containers may have the same process number, and a machine without a clock the same time.
+pub(super) fn run_name() -> String {
     let now = jiff::Timestamp::now();
-    // The keys of a map come from the system's source of chance.
+    // The system seeds the hasher's keys at random.
     name_at(now, RandomState::new().hash_one((std::process::id(), now.as_nanosecond())))
 }
 
@@ -105,7 +98,7 @@ fn name_at(now: jiff::Timestamp, chance: u64) -> String {
         'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z',
     ];
     let digit = |number: u64| DIGITS[(number % 36) as usize];
-    // A letter first: what begins with a digit could be a number, which is sorted as one.
+    // A letter first: what begins with a digit could be a number, and would be sorted as one.
     let part = u64::from(now.subsec_millisecond().unsigned_abs()) / 2;
     let time = [digit(10 + part / 36), digit(part)];
     let chance = (0..4).map(|place| digit(chance >> (16 * place)));

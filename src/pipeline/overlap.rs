@@ -1,4 +1,4 @@
-//! What is to be said of a pipeline that writes where it looks for its inputs.
+//! Warns of a pipeline that writes where it searches for its inputs.
 
 use std::fs;
 use std::path::{self, Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{self, Path, PathBuf};
 use crate::plan::Plan;
 use crate::plan::diagnostic::{Diagnostic, Location, Severity};
 
-/// A warning for each step that writes into a directory that another searches.
+/// Returns a warning for each step that writes into a directory that another step searches.
 pub(crate) fn warnings(plan: &Plan) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (reads, searched) in plan.reads.iter().zip(plan.reads.iter().map(|r| real(&r.path))) {
@@ -34,7 +34,7 @@ pub(crate) fn warnings(plan: &Plan) -> Vec<Diagnostic> {
     found
 }
 
-/// The path without links, as far as it is there.
+/// Resolves the links in a path, as far as the path exists.
 fn real(path: &Path) -> PathBuf {
     let whole = path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let there = whole.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)));

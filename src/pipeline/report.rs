@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use super::Mode;
+use crate::driver::EndedRun;
 use crate::event::verdict::BUSY_ENOUGH;
 use crate::event::{Report, StepReport, Verdict};
 use crate::plan::Plan;
-use crate::router::Router;
 use crate::sinks::SinkReport;
 
 pub(super) fn report(
     run: String,
     plan: &Plan,
     mode: Mode,
-    router: &Router,
-    left: SinkReport,
+    ended: EndedRun,
     elapsed: Duration,
 ) -> Report {
+    let EndedRun { router, sinks: SinkReport { finished, skipped }, products } = ended;
     let snapshot = router.snapshot(elapsed);
     let steps: Vec<StepReport> = std::iter::zip(&plan.steps, snapshot.steps)
         .enumerate()
@@ -38,13 +38,9 @@ pub(super) fn report(
             queue_high_water: status.high_water,
         })
         .collect();
-    let SinkReport { kept, journal, products } = left;
-    // An input that could not be kept is lost, and a record that could not be
-    // written too: no verdict may hide that.
-    let verdict = match kept.error.or(journal.error) {
-        Some(error) => Verdict::Stopped(error),
-        None => router.verdict(),
-    };
+    // No verdict may hide that an input could not be kept or a record not be written.
+    let verdict = finished.lost.map_or_else(|| router.verdict(), Verdict::Stopped);
+    let (quarantine, quarantined) = finished.quarantined.unzip();
     let candidates = steps.iter().filter(|step| step.busy_percent >= 100.0 * BUSY_ENOUGH);
     let busiest = candidates.max_by(|a, b| a.busy_percent.total_cmp(&b.busy_percent));
     Report {
@@ -55,16 +51,17 @@ pub(super) fn report(
         elapsed,
         bottleneck: busiest.map(|step| step.name.clone()),
         steps,
-        skipped: journal.skipped,
+        skipped,
         finish_failures: router.finish_failures().to_vec(),
-        quarantine: kept.directory,
-        quarantined: kept.count,
+        quarantine,
+        quarantined: quarantined.unwrap_or_default(),
         products,
         config_hash: plan.config_hash.clone(),
     }
 }
 
-/// In percent. One that is to go may be busy a little longer than it is counted.
+/// The part of their time that workers were busy, in percent. A worker that is leaving may be
+/// busy a little longer than it is counted.
 fn part(busy: Duration, there: Duration) -> f64 {
     (100.0 * busy.as_secs_f64() / there.as_secs_f64().max(f64::MIN_POSITIVE)).min(100.0)
 }

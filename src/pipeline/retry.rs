@@ -1,4 +1,4 @@
-//! The pipeline that tries failed inputs again.
+//! Makes of a pipeline one that tries failed inputs again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Pipeline;
 use crate::base::failure::{Failure, Result};
 use crate::base::nearest::nearest;
-use crate::codec::CodecId;
-use crate::message::Payload;
+use crate::message::{Codec, Payload};
 use crate::plan::{OnError, Plan, Route, Step, StepOptions};
 use crate::sinks::quarantine::{Contents, Retried, read_payload};
 use crate::stage::data::{ANY, Data};
@@ -22,13 +21,12 @@ use crate::stage::{Emitter, Next, Producer};
 const NAME: &str = "RETRY";
 
 impl Pipeline {
-    /// The pipeline with one producer in the place of its own: it emits each
-    /// input to the step at which it failed. Steps that nothing leads to any
-    /// longer are left out: finishing without an input, they would replace what
-    /// they wrote before. Also a note on what could not be checked.
+    /// Replaces the producers by one that emits each input to the step at which it failed. Steps
+    /// that are not reached any more are left out: they would finish without an input and replace
+    /// what they wrote before. Also returns a note on what could not be checked.
     ///
     /// # Errors
-    /// All inputs that have no place in the pipeline, in words.
+    /// One line for each kind of input that does not fit into the pipeline.
     pub(crate) fn retrying(
         mut self,
         inputs: Vec<(PathBuf, Contents)>,
@@ -59,7 +57,7 @@ impl Pipeline {
                 retried: replay.1.clone(),
             }),
             input: None,
-            codec: CodecId::default(),
+            codec: Codec::default(),
             takes_objects: false,
             python: None,
             ..first.clone()
@@ -68,8 +66,8 @@ impl Pipeline {
     }
 }
 
-/// The producer that `producer` makes from the first of the old ones, then all
-/// steps that are reached from `targets`.
+/// Returns the new producer, which `producer` makes from the first of the old steps, and all steps
+/// that are reached from `targets`.
 fn steps(
     old: Vec<Step>,
     targets: &BTreeSet<usize>,
@@ -90,7 +88,7 @@ fn steps(
     let kept = old.into_iter().enumerate().filter(|(index, _)| reached.contains(index));
     let kept = kept.map(|(index, mut step)| {
         step.routes = moved(&step.routes);
-        // Under the policy `skip` an input that fails again would be in no quarantine.
+        // Under the policy `skip`, an input that fails again would not be kept.
         if targets.contains(&index) && *step.options.on_error == OnError::Skip {
             step.options.on_error.value = OnError::Quarantine;
         }
@@ -106,9 +104,9 @@ fn free_name(steps: &[Step]) -> String {
     names.find(|name| !taken(name)).unwrap_or_default()
 }
 
-/// One line for all inputs of one step, type and codec that cannot be tried again.
+/// Returns a line for each step, type and codec whose inputs cannot be tried again.
 fn misfits(plan: &Plan, inputs: &[(PathBuf, Contents)]) -> Vec<String> {
-    let mut groups: BTreeMap<(&str, Option<&str>, CodecId), (usize, &PathBuf)> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, Option<&str>, Codec), (usize, &PathBuf)> = BTreeMap::new();
     for (path, Contents { reason, .. }) in inputs {
         let key = (reason.step.as_str(), reason.input_type.as_deref(), reason.codec);
         groups.entry(key).or_insert((0, path)).0 += 1;
@@ -124,8 +122,8 @@ fn misfits(plan: &Plan, inputs: &[(PathBuf, Contents)]) -> Vec<String> {
     lines.collect()
 }
 
-/// Why an input that failed at `name` has no place in the plan.
-fn misfit(plan: &Plan, name: &str, kept: Option<&str>, codec: CodecId) -> Option<String> {
+/// Says why an input that failed at `name` does not fit into the plan, if so.
+fn misfit(plan: &Plan, name: &str, kept: Option<&str>, codec: Codec) -> Option<String> {
     let step = plan.index(name).map(|index| &plan.steps[index]);
     let Some(step) = step.filter(|step| step.kind != Kind::Producer) else {
         let takers = plan.steps.iter().filter(|step| step.kind != Kind::Producer);
@@ -157,7 +155,7 @@ fn misfit(plan: &Plan, name: &str, kept: Option<&str>, codec: CodecId) -> Option
     }
 }
 
-/// What is to be said of inputs whose type is not known.
+/// Says how many inputs have an unknown type, if any.
 fn unchecked(plan: &Plan, inputs: &[(PathBuf, Contents)]) -> Option<String> {
     let unknown = inputs.iter().filter(|(_, Contents { reason, .. })| {
         let takes = plan.index(&reason.step).and_then(|index| plan.steps[index].input);
@@ -173,7 +171,7 @@ fn unchecked(plan: &Plan, inputs: &[(PathBuf, Contents)]) -> Option<String> {
     }
 }
 
-/// Emits failed inputs, each to its step.
+/// A producer that emits failed inputs, each to its step.
 struct Replay {
     inputs: Arc<Vec<(PathBuf, Contents)>>,
     next: usize,
@@ -195,7 +193,7 @@ impl Producer for Replay {
     }
 }
 
-/// A failed input as it was, with the origin that it had.
+/// A failed input as it was, with its origin.
 #[derive(Serialize, Deserialize)]
 struct Again {
     payload: Payload,
@@ -209,7 +207,7 @@ impl Data for Again {
         self.origin.clone()
     }
 
-    fn write_to(&self, _: CodecId, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+    fn write_to(&self, _: Codec, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
         header.extend_from_slice(&self.payload.header);
         Ok(self.payload.buffers.clone())
     }

@@ -1,4 +1,4 @@
-//! Where something was set or named.
+//! Where something was said.
 
 /// The origin of a key, a value, or a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -1,22 +1,21 @@
-//! Finds the interpreter that a configuration means.
+//! Which interpreter is meant.
 
 use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::error::PythonError;
 use crate::base::nearest::nearest;
 
-/// The names that are looked for on PATH, in this order.
+/// Of several interpreters on PATH the first of these is taken.
 const USUAL: [&str; 2] = ["python3", "python"];
 
-/// Finds the interpreter that `given` means: a file, the directory of a virtual environment,
-/// or a name on PATH. Without a name, finds that of the active virtual environment, or the
-/// usual one on PATH.
+/// The interpreter that `given` means: a file, the directory of a virtual
+/// environment, or a name on PATH; without one, that of the active virtual
+/// environment, or the usual one on PATH.
 ///
 /// # Errors
-/// If there is none that can be executed.
-pub(super) fn find(given: Option<&str>) -> Result<PathBuf, PythonError> {
+/// What is wrong with it, and what to do.
+pub(super) fn find(given: Option<&str>) -> Result<PathBuf, (String, String)> {
     match given {
         Some(name) if name.contains('/') => file(Path::new(name)),
         Some(name) if Path::new(name).is_dir() => file(Path::new(name)),
@@ -25,39 +24,36 @@ pub(super) fn find(given: Option<&str>) -> Result<PathBuf, PythonError> {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => "install it, or name the file of an interpreter".to_owned(),
             };
-            PythonError::new(format!("there is no Python interpreter {name:?} on PATH"), hint)
+            (format!("there is no Python interpreter {name:?} on PATH"), hint)
         }),
         None => usual(),
     }
 }
 
-fn usual() -> Result<PathBuf, PythonError> {
+fn usual() -> Result<PathBuf, (String, String)> {
     if let Some(environment) = env::var_os("VIRTUAL_ENV").filter(|value| !value.is_empty()) {
         let found = file(Path::new(&environment));
-        return found.map_err(|error| PythonError {
-            message: format!("VIRTUAL_ENV: {}", error.message),
-            ..error
-        });
+        return found.map_err(|(message, hint)| (format!("VIRTUAL_ENV: {message}"), hint));
     }
     USUAL.iter().find_map(|name| on_path(name)).ok_or_else(|| {
         let hint = "install Python 3.9 or later, or name an interpreter with \"python\"";
-        PythonError::new("there is no python3 on PATH, but a step is written in Python", hint)
+        ("there is no python3 on PATH, but a step is written in Python".to_owned(), hint.to_owned())
     })
 }
 
-fn file(path: &Path) -> Result<PathBuf, PythonError> {
+fn file(path: &Path) -> Result<PathBuf, (String, String)> {
     let path = match path.is_dir() {
         true => path.join("bin/python"),
         false => path.to_owned(),
     };
-    // A link is not resolved: an interpreter knows its virtual environment by the link's path.
+    // Not resolved further: a virtual environment is known by the link's place.
     let path = std::path::absolute(&path).unwrap_or(path);
     if is_program(&path) {
         return Ok(path);
     }
     let found = if path.exists() { "cannot be executed" } else { "does not exist" };
-    let message = format!("the Python interpreter {} {found}", path.display());
-    Err(PythonError::new(message, "name an interpreter, or the directory of a virtual environment"))
+    let hint = "name an interpreter, or the directory of a virtual environment".to_owned();
+    Err((format!("the Python interpreter {} {found}", path.display()), hint))
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -77,11 +73,11 @@ mod tests {
 
     #[test]
     fn what_is_no_interpreter_is_named() {
-        let PythonError { message, .. } = find(Some("./no/such/python")).unwrap_err();
+        let (message, _) = find(Some("./no/such/python")).unwrap_err();
         assert!(message.contains("no/such/python does not exist"), "{message}");
-        let PythonError { message, .. } = find(Some("Cargo.toml/")).unwrap_err();
+        let (message, _) = find(Some("Cargo.toml/")).unwrap_err();
         assert!(message.contains("Cargo.toml"), "{message}");
-        let PythonError { message, .. } = find(Some("no-such-python")).unwrap_err();
+        let (message, _) = find(Some("no-such-python")).unwrap_err();
         assert!(message.contains("on PATH"), "{message}");
     }
 

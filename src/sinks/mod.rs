@@ -1,182 +1,279 @@
-//! Where the events, the failed inputs and the records of a run go.
+//! Where goes what a run has to say: its stream, and whatever else is a [`Sink`].
+//!
+//! A new sink is a file here and a line where the pipeline adds it. The stream is no sink but
+//! what all of them stand beside: it numbers the events and is what a run is steered by.
 
 pub(crate) mod journal;
+pub(crate) mod lossy_writer;
 pub(crate) mod quarantine;
 pub(crate) mod trace;
-use std::collections::BTreeMap;
-use std::path::Path;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::vec::Drain;
 
-use crate::base::path_name::name_of_path;
-use crate::event::{Event, Level, Snapshot};
+use crate::event::Event;
 use crate::router::{FailedInput, Input, Record, Router, Span};
-use crate::stage::scope::Note;
 use crate::status::stream::Stream;
-use journal::{Journal, JournalSummary};
-use quarantine::{QuarantineSummary, QuarantineWriter};
-use trace::Trace;
+use journal::SkipCompleted;
 
-/// Time between progress events.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// Of one step so many products a second are told at most.
-const PRODUCT_EVERY: Duration = Duration::from_millis(100);
-/// Products are counted for so many directories, and those of the others together.
-const MOST_DIRECTORIES: usize = 1000;
-const ELSEWHERE: &str = "other directories";
+/// Takes what a run has to say, on the router's thread.
+///
+/// Every call but [`finish`](Self::finish) returns at once: what takes time belongs on a thread
+/// of the sink's own. A sink that must not lose anything may let the caller wait for room, as
+/// the journal and the quarantine do when a disk cannot keep up; one that serves a reader drops
+/// what finds no room, and counts it. A sink that can no longer do its work says so at once
+/// through what it was made with, and in `finish`; it never fails a call.
+///
+/// Calls come in the order of what happened. There is no call after `finish`; without a
+/// `finish` the run was given up before it began.
+pub(crate) trait Sink: Send {
+    /// What the router must keep account of for this sink; it does so for no other reason.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
 
-/// Carries what the router tells to the observers, and what failed to quarantine.
-pub(crate) struct RunSinks {
+    /// Takes an event that is about to be published.
+    fn event(&mut self, _event: &Event) {}
+
+    /// Takes what became of items since the last call. Only with [`Needs::items`].
+    fn items(&mut self, _records: Drain<'_, Record>) {}
+
+    /// Takes when messages waited and ran. Only with [`Needs::spans`].
+    fn spans(&mut self, _spans: Drain<'_, Span>) {}
+
+    /// Takes an input that failed for good.
+    fn failed_input(&mut self, _input: &Arc<FailedInput>) {}
+
+    /// Takes a product that a step has announced, and the item that it is made of.
+    fn product(&mut self, _step: &Arc<str>, _item: Option<&Arc<str>>, _path: &Path) {}
+
+    /// Waits until everything is where it belongs, and says what was lost.
+    fn finish(self: Box<Self>, _end: &RunEnd<'_>) -> Finished {
+        Finished::default()
+    }
+}
+
+/// What the router keeps account of only if a sink asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Needs {
+    /// What became of each item.
+    pub(crate) items: bool,
+    /// When each message waited and ran.
+    pub(crate) spans: bool,
+}
+
+/// How a run ended, as far as sinks need to know.
+pub(crate) struct RunEnd<'r> {
+    /// The name of its verdict.
+    pub(crate) verdict: &'static str,
+    /// Whether everything was done that could be.
+    pub(crate) is_complete: bool,
+    /// The quarantine entries whose inputs were tried again.
+    pub(crate) requeued: &'r BTreeSet<String>,
+}
+
+/// What a sink says in the end.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    /// What was lost, and why: it becomes the verdict of the run.
+    pub(crate) lost: Option<String>,
+    /// The directory with failed inputs, and their number.
+    pub(crate) quarantined: Option<(PathBuf, u64)>,
+}
+
+/// The stream and the sinks of one run.
+pub(crate) struct Sinks {
     stream: Stream,
-    keeper: QuarantineWriter,
-    journal: Option<Journal>,
-    trace: Option<Trace>,
-    next_progress: Duration,
-    /// When the next product of each step is told.
-    next_product: BTreeMap<Arc<str>, Duration>,
-    /// How many products are in each directory.
-    products: BTreeMap<String, u64>,
+    sinks: Vec<Box<dyn Sink>>,
+    skip: Option<SkipCompleted>,
+    /// Those for the next call of [`Sinks::pass_on_records`].
+    records: Vec<Record>,
 }
 
-/// What is left when the run has ended.
+/// What all sinks together say in the end.
+#[derive(Debug, Default)]
 pub(crate) struct SinkReport {
-    pub(crate) kept: QuarantineSummary,
-    pub(crate) journal: JournalSummary,
-    pub(crate) products: BTreeMap<String, u64>,
+    pub(crate) finished: Finished,
+    /// Messages of the producer that were not processed, because they are done.
+    pub(crate) skipped: u64,
 }
 
-impl RunSinks {
-    pub(crate) fn new(stream: Stream, keeper: QuarantineWriter, journal: Option<Journal>) -> Self {
-        Self {
-            stream,
-            keeper,
-            journal,
-            trace: None,
-            next_progress: Duration::ZERO,
-            next_product: BTreeMap::new(),
-            products: BTreeMap::new(),
-        }
+impl Sinks {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, sinks: Vec::new(), skip: None, records: Vec::new() }
     }
 
-    /// Has it written when each message waited and ran.
-    pub(crate) fn set_trace(&mut self, trace: Option<Trace>) {
-        self.trace = trace;
+    /// Adds a sink. They are called, and finished, in the order in which they were added.
+    pub(crate) fn add(&mut self, sink: impl Sink + 'static) {
+        self.sinks.push(Box::new(sink));
     }
 
-    /// Whether the router has to tell when each message waited and ran.
-    pub(crate) fn has_trace(&self) -> bool {
-        self.trace.is_some()
+    /// Skips what an earlier run has done.
+    pub(crate) fn set_skip(&mut self, skip: SkipCompleted) {
+        self.skip = Some(skip);
     }
 
-    /// Whether there is a journal, so that the router has to tell of each item.
-    pub(crate) fn has_journal(&self) -> bool {
-        self.journal.is_some()
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
-    /// Takes out of a producer's report what the journal has as done.
+    /// What any of the sinks needs.
+    pub(crate) fn needs(&self) -> Needs {
+        self.sinks.iter().map(|sink| sink.needs()).fold(Needs::default(), |all, needs| Needs {
+            items: all.items || needs.items,
+            spans: all.spans || needs.spans,
+        })
+    }
+
+    /// Takes out of a producer's report what an earlier run has done.
     pub(crate) fn skip_completed(&mut self, mut input: Input, router: &Router) -> Input {
-        let Some(journal) = &mut self.journal else { return input };
+        let Some(skip) = &mut self.skip else { return input };
         if let Input::Produced { worker, outputs, .. } | Input::Finished { worker, outputs, .. } =
             &mut input
             && router.is_producer(*worker)
         {
-            let events = journal.skip_completed(&router.step_name(*worker), outputs);
-            events.into_iter().for_each(|event| self.tell(event));
+            let events = skip.skip_completed(&router.step_name(*worker), outputs);
+            events.into_iter().for_each(|event| self.event(event));
         }
         input
     }
 
-    pub(crate) fn record(&mut self, record: Record) {
-        if let Some(journal) = &mut self.journal {
-            journal.record(record);
-        }
-    }
-
-    pub(crate) fn trace(&mut self, spans: Vec<Span>) {
-        if let Some(trace) = &self.trace {
-            trace.spans(spans);
-        }
-    }
-
-    pub(crate) fn tell(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
+        self.sinks.iter_mut().for_each(|sink| sink.event(&event));
         self.stream.tell(event);
     }
 
-    /// What a worker makes known.
-    pub(crate) fn note(&mut self, step: &Arc<str>, worker: usize, notes: Vec<Note>) {
-        for note in notes {
-            match note {
-                Note::Expected(total) => {
-                    self.tell(Event::Expected { step: Arc::clone(step), total });
-                }
-                Note::Warning(text) => self.tell(Event::Said {
-                    step: Arc::clone(step),
-                    worker,
-                    level: Level::Warning,
-                    logger: String::new(),
-                    text,
-                }),
-                Note::Product { path, origin } => {
-                    if let Some(journal) = &mut self.journal {
-                        journal.product(step, origin.clone(), path.clone());
-                    }
-                    self.count_product(&path);
-                    let now = self.stream.elapsed();
-                    let next = self.next_product.entry(Arc::clone(step)).or_default();
-                    if now >= *next {
-                        *next = now + PRODUCT_EVERY;
-                        self.tell(Event::Product { step: Arc::clone(step), worker, origin, path });
-                    }
-                }
-            }
+    /// Keeps a record for [`Sinks::pass_on_records`].
+    pub(crate) fn record(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Gives the sinks all records so far, with one call each.
+    pub(crate) fn pass_on_records(&mut self) {
+        if self.records.is_empty() {
+            return;
+        }
+        let takers = self.sinks.iter_mut().filter(|sink| sink.needs().items);
+        give(&mut self.records, takers, |sink, records| sink.items(records));
+    }
+
+    pub(crate) fn spans(&mut self, mut spans: Vec<Span>) {
+        let takers = self.sinks.iter_mut().filter(|sink| sink.needs().spans);
+        give(&mut spans, takers, |sink, spans| sink.spans(spans));
+    }
+
+    pub(crate) fn failed_input(&mut self, input: FailedInput) {
+        let input = Arc::new(input);
+        self.sinks.iter_mut().for_each(|sink| sink.failed_input(&input));
+    }
+
+    pub(crate) fn product(&mut self, step: &Arc<str>, item: Option<&Arc<str>>, path: &Path) {
+        self.sinks.iter_mut().for_each(|sink| sink.product(step, item, path));
+    }
+
+    /// Waits for all sinks, one after the other. Of several losses the first counts.
+    pub(crate) fn finish(mut self, end: &RunEnd<'_>) -> SinkReport {
+        self.pass_on_records();
+        // It goes first: the journal waits until nobody can send to it any more.
+        let skipped = self.skip.take().map_or(0, SkipCompleted::finish);
+        let mut all = Finished::default();
+        for sink in self.sinks {
+            let Finished { lost, quarantined } = sink.finish(end);
+            all.lost = all.lost.or(lost);
+            all.quarantined = all.quarantined.or(quarantined);
+        }
+        SinkReport { finished: all, skipped }
+    }
+}
+
+/// Gives the values to each of the takers, and empties `values`. With one taker nothing is copied.
+fn give<T: Clone, S>(
+    values: &mut Vec<T>,
+    takers: impl Iterator<Item = S>,
+    take: impl Fn(S, Drain<'_, T>),
+) {
+    let mut takers = takers.peekable();
+    while let Some(taker) = takers.next() {
+        match takers.peek() {
+            Some(_) => take(taker, values.clone().drain(..)),
+            None => take(taker, values.drain(..)),
+        }
+    }
+    values.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::End;
+
+    /// Notes what it gets: all that a new sink is made of.
+    struct Noting {
+        needs: Needs,
+        notes: std::sync::mpsc::Sender<String>,
+    }
+
+    impl Noting {
+        fn note(&self, text: String) {
+            self.notes.send(text).unwrap();
         }
     }
 
-    fn count_product(&mut self, path: &Path) {
-        let directory = path.parent().filter(|parent| *parent != Path::new(""));
-        let directory = name_of_path(directory.unwrap_or(Path::new(".")));
-        let full = self.products.len() >= MOST_DIRECTORIES;
-        let counted = match full && !self.products.contains_key(&directory) {
-            true => ELSEWHERE.to_owned(),
-            false => directory,
-        };
-        *self.products.entry(counted).or_default() += 1;
-    }
+    impl Sink for Noting {
+        fn needs(&self) -> Needs {
+            self.needs
+        }
 
-    pub(crate) fn quarantine(&mut self, failed_input: FailedInput) {
-        self.keeper.keep(failed_input);
-    }
+        fn event(&mut self, event: &Event) {
+            let Event::Expected { total, .. } = event else { panic!("{event:?}") };
+            self.note(format!("event {total}"));
+        }
 
-    /// Tells where the run stands, if it is time to.
-    pub(crate) fn progress(&mut self, now: Duration, snapshot: impl FnOnce() -> Snapshot) {
-        if now >= self.next_progress {
-            self.next_progress = now + PROGRESS_EVERY;
-            let snapshot = snapshot();
-            if let Some(trace) = &self.trace {
-                trace.numbers(&snapshot);
-            }
-            self.tell(Event::Progress(snapshot));
+        fn items(&mut self, records: Drain<'_, Record>) {
+            self.note(format!("{} records", records.len()));
+        }
+
+        fn product(&mut self, step: &Arc<str>, _: Option<&Arc<str>>, path: &Path) {
+            self.note(format!("{step} {}", path.display()));
+        }
+
+        fn finish(self: Box<Self>, end: &RunEnd<'_>) -> Finished {
+            let lost = Some(format!("{} with {:?}", end.verdict, self.needs));
+            Finished { lost, quarantined: None }
         }
     }
 
-    /// The instant of the next progress event.
-    pub(crate) fn next_progress(&self) -> Duration {
-        self.next_progress
+    fn record() -> Record {
+        Record::Closed { origin: "a".into(), occurrences: 1, end: End::Done }
     }
 
-    /// Waits until every failed input is kept and every record is written.
-    pub(crate) fn finish(self, router: &Router) -> SinkReport {
-        let verdict = router.verdict();
-        if let Some(Err(error)) = self.trace.map(Trace::finish) {
-            // The run itself is not affected.
-            tracing::warn!("the trace is not whole: {error}");
+    #[test]
+    fn each_sink_gets_what_it_needs_and_the_first_loss_counts() {
+        let (notes, noted) = std::sync::mpsc::channel();
+        let stream = Stream::new();
+        let mut sinks = Sinks::new(stream.clone());
+        let with = |items| Noting { needs: Needs { items, spans: false }, notes: notes.clone() };
+        assert_eq!(sinks.needs(), Needs::default());
+        for items in [true, false, true] {
+            sinks.add(with(items));
         }
-        let mut kept = self.keeper.finish();
-        if router.has_done_all() && kept.error.is_none() {
-            // They were tried again, and what failed again has an entry of its own.
-            kept.remove(router.requeued());
-        }
-        let journal = self.journal.map(|journal| journal.finish(verdict.name()));
-        SinkReport { kept, journal: journal.unwrap_or_default(), products: self.products }
+        assert_eq!(sinks.needs(), Needs { items: true, spans: false });
+        sinks.event(Event::Expected { step: "S".into(), total: 7 });
+        sinks.record(record());
+        sinks.record(record());
+        sinks.pass_on_records();
+        sinks.pass_on_records();
+        sinks.product(&"S".into(), None, Path::new("p"));
+        assert_eq!(stream.number(), 1);
+        let end = RunEnd { verdict: "done", is_complete: true, requeued: &BTreeSet::new() };
+        let report = sinks.finish(&end);
+        drop(notes);
+        let noted: Vec<String> = noted.iter().collect();
+        let expected = [["event 7"; 3].as_slice(), &["2 records"; 2], &["S p"; 3]].concat();
+        assert_eq!(noted, expected);
+        let lost = report.finished.lost.unwrap();
+        assert_eq!(lost, "done with Needs { items: true, spans: false }");
     }
 }

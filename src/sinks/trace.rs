@@ -1,50 +1,84 @@
 //! The file that `--trace` names: when each message waited and ran, at which worker, in
 //! the JSON form of trace events, as Perfetto and chrome://tracing open it.
 //!
-//! One process of the file is a step, one thread a worker. A thread of its own writes. The
-//! run never waits for it: what finds no room is left out, and its number is written at
-//! the end. The file is an array with one event a line, written as the run goes: of a
-//! run that was killed the array is not closed, which both programs accept.
+//! One process of the file is a step, one thread a worker. What finds no room in memory is left
+//! out, and its number is written at the end. The file is an array with one event a line,
+//! written as the run goes: of a run that was killed the array is not closed, which both
+//! programs accept.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
+use std::vec::Drain;
 
 use serde_json::{Value, json};
 
-use crate::event::Snapshot;
+use super::lossy_writer::{Buffer, LossyWriter};
+use super::{Finished, Needs, RunEnd, Sink};
+use crate::event::{Event, Snapshot};
 use crate::router::Span;
 
-/// So many spans may wait to be written.
-const MOST_WAITING: usize = 100_000;
-/// At the end of a run, a reader that takes nothing is waited for this long.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The most spans that wait to be written: about 30 MB.
+const MAX_WAITING: usize = 100_000;
 
 /// The trace of a run that is under way.
-pub(crate) struct Trace {
-    sender: Sender<Part>,
-    room: Arc<Room>,
-    written: Receiver<io::Result<()>>,
-}
+pub(crate) struct Trace(LossyWriter<Waiting>);
 
-/// How much waits, and how much found no room.
+/// What has not been written yet.
 #[derive(Default)]
-struct Room {
-    waiting: AtomicUsize,
-    omitted: AtomicU64,
-    /// How often something was written.
-    portions: AtomicU64,
+struct Waiting {
+    parts: VecDeque<Part>,
+    /// The number of spans and counters in them.
+    count: usize,
+    omitted: usize,
 }
 
 enum Part {
+    Text(String),
     Spans(Vec<Span>),
     Numbers(Snapshot),
+}
+
+impl Part {
+    fn count(&self) -> usize {
+        match self {
+            Self::Text(_) => 0,
+            Self::Spans(spans) => spans.len(),
+            Self::Numbers(snapshot) => snapshot.steps.len(),
+        }
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, part: Part) {
+        let count = part.count();
+        if self.count + count > MAX_WAITING {
+            self.omitted += count;
+        } else {
+            self.count += count;
+            self.parts.push_back(part);
+        }
+    }
+
+    /// Closes the array.
+    fn end(&mut self) {
+        let count = self.omitted;
+        let end =
+            json!({"name": "omitted", "ph": "M", "pid": 0, "tid": 0, "args": {"count": count}});
+        self.add(Part::Text(format!("{end}\n]\n")));
+    }
+}
+
+impl Buffer for Waiting {
+    type Portion = Part;
+
+    fn take(&mut self) -> Option<Part> {
+        let part = self.parts.pop_front()?;
+        self.count -= part.count();
+        Some(part)
+    }
 }
 
 impl Trace {
@@ -53,117 +87,67 @@ impl Trace {
     /// # Errors
     /// If it cannot be written to.
     pub(crate) fn begin(path: &Path, steps: Vec<Arc<str>>) -> io::Result<Self> {
-        let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
-        // A pipe is opened once it has a reader, and the run does not wait for one.
-        let file = if is_pipe { None } else { Some(File::create(path)?) };
-        let path = path.to_owned();
-        let mut opening = String::from("[\n");
-        for (index, step) in steps.iter().enumerate() {
-            let pid = index + 1;
-            line(
-                &mut opening,
-                &json!({"name": "process_name", "ph": "M", "pid": pid, "tid": 0, "args": {"name": **step}}),
-            );
-            line(
-                &mut opening,
-                &json!({"name": "process_sort_index", "ph": "M", "pid": pid, "tid": 0, "args": {"sort_index": pid}}),
-            );
-        }
-        let (sender, parts) = mpsc::channel();
-        let (done, written) = mpsc::channel();
-        let room = Arc::<Room>::default();
-        let (shared, scribe) = (Arc::clone(&room), Scribe { steps, named: BTreeSet::new() });
-        let write = move || {
-            let file = file.map_or_else(|| File::options().write(true).open(path), Ok);
-            let result = file.and_then(|mut file| {
-                file.write_all(opening.as_bytes())?;
-                scribe.write(file, &parts, &shared)
-            });
-            // Nobody may wait for it any more.
-            let _ = done.send(result);
-        };
-        std::thread::Builder::new().name("trace".into()).spawn(write)?;
-        Ok(Self { sender, room, written })
-    }
-
-    pub(crate) fn spans(&self, spans: Vec<Span>) {
-        let count = spans.len();
-        self.send(count, Part::Spans(spans));
-    }
-
-    /// The queues and the workers at an instant.
-    pub(crate) fn numbers(&self, snapshot: &Snapshot) {
-        self.send(snapshot.steps.len(), Part::Numbers(snapshot.clone()));
-    }
-
-    fn send(&self, count: usize, part: Part) {
-        let Room { waiting, omitted, .. } = &*self.room;
-        let before = waiting.fetch_add(count, Ordering::Relaxed);
-        if before + count > MOST_WAITING || self.sender.send(part).is_err() {
-            waiting.fetch_sub(count, Ordering::Relaxed);
-            omitted.fetch_add(count as u64, Ordering::Relaxed);
-        }
-    }
-
-    /// Waits until everything is written, or nothing has been for a while.
-    ///
-    /// # Errors
-    /// Why the file is not whole.
-    pub(crate) fn finish(self) -> io::Result<()> {
-        let Self { sender, written, room } = self;
-        drop(sender);
-        let mut portions = room.portions.load(Ordering::Relaxed);
-        loop {
-            match written.recv_timeout(PATIENCE) {
-                Ok(result) => return result,
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(io::Error::other("its thread panicked"));
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    let now = room.portions.load(Ordering::Relaxed);
-                    if now == portions {
-                        return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody takes it"));
-                    }
-                    portions = now;
-                }
-            }
-        }
+        let mut waiting = Waiting::default();
+        waiting.add(Part::Text(opening(&steps)));
+        let mut formatter = Formatter { steps, named: BTreeSet::new() };
+        let format = move |part, text: &mut String| formatter.part(text, part);
+        LossyWriter::open(path, "trace", waiting, format).map(Self)
     }
 }
 
-/// Writes events.
-struct Scribe {
+impl Sink for Trace {
+    fn needs(&self) -> Needs {
+        Needs { items: false, spans: true }
+    }
+
+    fn event(&mut self, event: &Event) {
+        if let Event::Progress(snapshot) = event {
+            self.0.put(|waiting| waiting.add(Part::Numbers(snapshot.clone())));
+        }
+    }
+
+    fn spans(&mut self, spans: Drain<'_, Span>) {
+        let spans = spans.collect();
+        self.0.put(|waiting| waiting.add(Part::Spans(spans)));
+    }
+
+    /// The run itself is not affected by what the trace lacks.
+    fn finish(self: Box<Self>, _: &RunEnd<'_>) -> Finished {
+        if let Err(error) = self.0.finish(Waiting::end) {
+            tracing::warn!("the trace is not whole: {error}");
+        }
+        Finished::default()
+    }
+}
+
+/// The beginning of the file, which names the steps.
+fn opening(steps: &[Arc<str>]) -> String {
+    let mut text = String::from("[\n");
+    for (pid, step) in (1..).zip(steps) {
+        let metadata = |name: &str, args: Value| json!({"name": name, "ph": "M", "pid": pid, "tid": 0, "args": args});
+        line(&mut text, &metadata("process_name", json!({"name": **step})));
+        line(&mut text, &metadata("process_sort_index", json!({"sort_index": pid})));
+    }
+    text
+}
+
+/// Writes spans and counters as trace events.
+struct Formatter {
     steps: Vec<Arc<str>>,
     /// The workers whose names have been written.
     named: BTreeSet<(usize, usize)>,
 }
 
-impl Scribe {
-    fn write(mut self, mut file: File, parts: &Receiver<Part>, room: &Room) -> io::Result<()> {
-        let mut text = String::new();
-        while let Ok(part) = parts.recv() {
-            let count = match part {
-                Part::Spans(spans) => {
-                    spans.iter().for_each(|span| self.span(&mut text, span));
-                    spans.len()
-                }
-                Part::Numbers(snapshot) => {
-                    self.numbers(&mut text, &snapshot);
-                    snapshot.steps.len()
-                }
-            };
-            room.waiting.fetch_sub(count, Ordering::Relaxed);
-            file.write_all(text.as_bytes())?;
-            room.portions.fetch_add(1, Ordering::Relaxed);
-            text.clear();
+impl Formatter {
+    fn part(&mut self, text: &mut String, part: Part) {
+        match part {
+            Part::Text(lines) => text.push_str(&lines),
+            Part::Spans(spans) => spans.iter().for_each(|span| self.span(text, span)),
+            Part::Numbers(snapshot) => self.numbers(text, &snapshot),
         }
-        let omitted = room.omitted.load(Ordering::Relaxed);
-        let end =
-            json!({"name": "omitted", "ph": "M", "pid": 0, "tid": 0, "args": {"count": omitted}});
-        file.write_all(format!("{end}\n]\n").as_bytes())
     }
 
-    /// The number that stands for a step; 0 for none.
+    /// The number that stands for a step, from 1; 0 for none.
     fn process(&self, step: &str) -> usize {
         self.steps.iter().position(|name| **name == *step).map_or(0, |index| index + 1)
     }
@@ -258,10 +242,11 @@ mod tests {
     #[test]
     fn the_file_is_an_array_with_an_event_a_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let trace = Trace::begin(file.path(), vec!["S\"".into()]).unwrap();
-        trace.spans(vec![span(1), span(2)]);
-        trace.spans(vec![Span { worker: None, outcome: "dropped", ..span(3) }]);
-        trace.finish().unwrap();
+        let mut trace = Trace::begin(file.path(), vec!["S\"".into()]).unwrap();
+        trace.spans(vec![span(1), span(2)].drain(..));
+        trace.spans(vec![Span { worker: None, outcome: "dropped", ..span(3) }].drain(..));
+        let end = RunEnd { verdict: "done", is_complete: true, requeued: &BTreeSet::new() };
+        Box::new(trace).finish(&end);
         let text = std::fs::read_to_string(file.path()).unwrap();
         let events: Vec<Value> = serde_json::from_str(&text).unwrap();
         assert_eq!(text.lines().count(), events.len() + 2);
@@ -275,15 +260,14 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted() {
-        let room = Arc::<Room>::default();
-        let (sender, parts) = mpsc::channel();
-        let (_done, written) = mpsc::channel();
-        let trace = Trace { sender, room: Arc::clone(&room), written };
+        let mut waiting = Waiting::default();
         for _ in 0..3 {
-            trace.spans((0..MOST_WAITING as u64 / 2).map(span).collect());
+            let spans = (0..MAX_WAITING as u64 / 2).map(span).collect();
+            waiting.add(Part::Spans(spans));
         }
-        assert_eq!(parts.try_iter().count(), 2);
-        assert_eq!(room.omitted.load(Ordering::Relaxed), MOST_WAITING as u64 / 2);
-        assert_eq!(room.waiting.load(Ordering::Relaxed), MOST_WAITING);
+        assert_eq!((waiting.parts.len(), waiting.count), (2, MAX_WAITING));
+        assert_eq!(waiting.omitted, MAX_WAITING / 2);
+        assert_eq!(waiting.take().map(|part| part.count()), Some(MAX_WAITING / 2));
+        assert_eq!(waiting.count, MAX_WAITING / 2);
     }
 }

@@ -8,15 +8,12 @@ use crate::base::failure::{Failure, Result};
 use crate::codec;
 use crate::message::Payload;
 
-pub use crate::codec::CodecId;
+pub use crate::message::Codec;
 
 /// A type that may travel between steps.
 ///
-/// `TYPE` is its stable name, `"group/Name/version"`, by which the edges of a plan are
-/// checked before any work runs. Raise the version when the layout changes.
-///
-/// Large arrays belong into a [`Buffer`](crate::memory::buffer::Buffer): they travel beside
-/// the serialized rest and are not copied between threads.
+/// `TYPE` is its stable name, `"group/Name/version"`: edges of the plan are
+/// checked by it before any work runs. Raise the version when the layout changes.
 ///
 /// ```
 /// use drpipe::prelude::*;
@@ -29,47 +26,41 @@ pub use crate::codec::CodecId;
 ///     const TYPE: &'static str = "lab/Exposure/1";
 /// }
 /// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot travel between steps",
-    label = "this type does not implement `Data`",
-    note = "derive `Serialize` and `Deserialize` for it and write `impl drpipe::prelude::Data for \
-            {Self} {{ const TYPE: &'static str = \"group/Name/1\"; }}`",
-    note = "a type of another crate needs a struct of your own around it; `i64`, `f64`, `String` \
-            and `Any` travel as they are"
-)]
 pub trait Data: Serialize + DeserializeOwned + 'static {
     /// The stable name of the type.
     const TYPE: &'static str;
 
-    /// What people call this item, for example the path of a raw frame. Asked of what a
-    /// producer emits; all that descends from it is logged and quarantined under this name.
+    /// What a person calls this item, for example the path of a raw frame.
+    /// Asked of what a producer emits; all that descends from it is logged and
+    /// quarantined under this name.
     fn origin(&self) -> Option<String> {
         None
     }
 
-    /// Appends the serialized value to `header` and returns the arrays that travel beside it.
+    /// Appends the header of the serialized value to `header`; returns the arrays
+    /// that travel beside it.
     ///
     /// # Errors
     /// If the type refuses to be serialized.
-    fn write_to(&self, codec: CodecId, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+    fn write_to(&self, codec: Codec, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
         codec::encode_onto(self, codec, Self::TYPE, header)
     }
 
-    /// Returns the value in serialized form.
+    /// The value in serialized form.
     ///
     /// # Errors
     /// If the type refuses to be serialized.
-    fn to_payload(&self, codec: CodecId) -> Result<Payload> {
+    fn to_payload(&self, codec: Codec) -> Result<Payload> {
         let mut header = Vec::new();
         let buffers = self.write_to(codec, &mut header)?;
         Ok(Payload { header: header.into(), buffers })
     }
 
-    /// Returns the value that was serialized.
+    /// The value back from its serialized form.
     ///
     /// # Errors
     /// If the bytes are not those of a `Self`.
-    fn from_payload(payload: Payload, codec: CodecId) -> Result<Self> {
+    fn from_payload(payload: Payload, codec: Codec) -> Result<Self> {
         codec::decode(payload, codec, Self::TYPE)
     }
 }
@@ -89,12 +80,13 @@ impl Data for String {
     const TYPE: &'static str = "drpipe/Text/1";
 }
 
-/// A message of any type, unopened: for stages that pass on, count or delay messages. An edge
-/// into `Any` accepts every type, and what a stage emits as `Any` keeps the type that came in.
+/// A message of any type, unopened: for stages that pass on, count or delay
+/// what they get. An edge into `Any` accepts every type, and what a stage
+/// emits as `Any` keeps the type that came in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Any {
     payload: Payload,
-    codec: CodecId,
+    codec: Codec,
 }
 
 impl Any {
@@ -103,7 +95,7 @@ impl Any {
         self.payload.len()
     }
 
-    /// Opens the message.
+    /// The value in the message.
     ///
     /// # Errors
     /// If the message is not a `T`.
@@ -115,8 +107,8 @@ impl Any {
 impl Data for Any {
     const TYPE: &'static str = ANY;
 
-    fn write_to(&self, codec: CodecId, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
-        // The plan gives both sides one codec wherever a stage takes and emits `Any`.
+    fn write_to(&self, codec: Codec, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+        // The plan sees to it wherever a stage takes and emits `Any`.
         if self.codec != codec {
             return Err(Failure::permanent(format!(
                 "an unopened message in {} cannot go to a step that takes {codec}: open it and \
@@ -128,7 +120,7 @@ impl Data for Any {
         Ok(self.payload.buffers.clone())
     }
 
-    fn from_payload(payload: Payload, codec: CodecId) -> Result<Self> {
+    fn from_payload(payload: Payload, codec: Codec) -> Result<Self> {
         Ok(Self { payload, codec })
     }
 }

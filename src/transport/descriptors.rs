@@ -1,35 +1,37 @@
-//! What the system must have left before libzmq is asked for anything.
+//! Tries whether the system has room for the workers, before libzmq is asked for anything: where
+//! it finds no descriptor or thread, it ends the whole program.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
 use memmap2::MmapOptions;
 use rustix::process::{Resource, getrlimit};
 
-/// The descriptors that the first socket of a context takes at most.
+use crate::base::lock::lock;
+
+/// The most descriptors that the first socket of a context takes.
 const OF_A_CONTEXT: usize = 8;
-/// Those that a worker takes in the program: its socket if it is a thread; its
-/// lifeline (twice), its end and its connection if it is a process.
+/// The descriptors that a worker thread takes in the program: its socket.
 pub(crate) const OF_A_THREAD: usize = 1;
+/// The descriptors that a worker process takes in the program: its lifeline (twice), its pidfd
+/// and its connection.
 pub(crate) const OF_A_PROCESS: usize = 4;
-/// What starting a process takes for a moment.
+/// The descriptors that starting a process takes for a moment.
 pub(crate) const OF_A_START: usize = 8;
 /// The threads that a context starts.
 const THREADS: usize = 2;
-/// The address space that a worker takes: its stack, its socket and what it has in hand
-/// when it is small.
+/// The address space of a worker, in bytes: its stack, its socket and a small batch.
 const OF_A_WORKER: usize = 5 << 19;
-/// The address space of the run itself: the threads of a context with their stacks.
+/// The address space of the run itself, in bytes: the threads of a context with their stacks.
 const OF_A_RUN: usize = 48 << 20;
-/// How often it is looked whether a thread has gone.
-const MOST_LOOKS: usize = 10_000;
+/// The most checks whether a thread is gone; after them it is taken as gone.
+const MAX_CHECKS: usize = 10_000;
 
-/// Tries whether there are threads and descriptors for a context and `more`, and address
-/// space for that many `workers` as well: where libzmq finds none, for its threads or for a
-/// connection that a worker makes, it ends the whole program.
+/// Tries whether there are threads for a context, descriptors for it and `more`, and address space
+/// for that many `workers`.
 ///
 /// # Errors
 /// What the system refuses.
@@ -39,7 +41,7 @@ pub(crate) fn make_room(more: usize, workers: usize) -> io::Result<()> {
     try_descriptors(OF_A_CONTEXT + more)
 }
 
-/// Address space is short only where it is limited; elsewhere nothing is tried.
+/// Does nothing where address space is not limited: it is never short there.
 fn try_address_space(workers: usize) -> io::Result<()> {
     let limit = getrlimit(Resource::As).current;
     let Some(limit) = limit else { return Ok(()) };
@@ -61,7 +63,7 @@ fn try_threads() -> io::Result<()> {
     let gate = Mutex::new(());
     let threads = thread::scope(|scope| {
         // None of the threads ends before all of them have been started.
-        let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = lock(&gate);
         let wait = || {
             drop(gate.lock());
             fs::read_link("/proc/thread-self")
@@ -71,12 +73,12 @@ fn try_threads() -> io::Result<()> {
         drop(closed);
         started.map(|threads| threads.into_iter().filter_map(|t| t.join().ok()?.ok()).collect())
     });
-    // The system counts one that has ended for a moment longer.
+    // The system still counts a thread for a moment after it has ended.
     let threads: Vec<PathBuf> = threads?;
     for entry in threads.iter().map(|thread| Path::new("/proc").join(thread)) {
-        let mut looks = 0;
-        while looks < MOST_LOOKS && entry.exists() {
-            looks += 1;
+        let mut checks = 0;
+        while checks < MAX_CHECKS && entry.exists() {
+            checks += 1;
             thread::yield_now();
         }
     }

@@ -1,4 +1,4 @@
-//! Panics of stages as failures.
+//! Turns panics of stages into failures.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -6,7 +6,7 @@ use std::sync::Once;
 
 use crate::base::failure::{Failure, Result};
 
-/// A panic that was caught: its message and place.
+/// A panic that was caught, with its message and source location.
 pub(crate) struct Caught(pub(crate) Failure);
 
 thread_local! {
@@ -14,7 +14,10 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Calls a stage's code; a panic in it becomes a value.
+/// Calls a stage's code, and catches a panic in it.
+///
+/// # Errors
+/// The panic. What the code itself fails with is the inner result.
 pub(crate) fn guarded<R>(
     call: impl FnOnce() -> Result<R>,
 ) -> std::result::Result<Result<R>, Caught> {
@@ -30,9 +33,9 @@ pub(crate) fn guarded<R>(
     })
 }
 
-/// The hook notes the message and place of a stage's panic instead of printing
-/// them: they are reported as the message's failure. Other panics go on to the
-/// hook that was there before.
+/// Installs a panic hook that keeps the message and location of a stage's panic instead of
+/// printing them: they are reported as the failure of the message. Other panics go to the
+/// previous hook.
 fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

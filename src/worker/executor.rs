@@ -1,7 +1,6 @@
-//! What runs the code of a step: the calls of a stage with panics caught, on
-//! a thread of its own (`thread`), in a process of its own (`process`, looked
-//! after by the `supervisor`) or on the caller's thread (`sequential`). What calls
-//! have done gathers on a `desk` until it is reported.
+//! Runs the code of a step: calls the stage with panics caught. Where it does so is up to the
+//! caller: on a thread (`thread`), in a process (`process`) or on the loop's thread
+//! (`sequential`). The results of the calls go into an `outbox`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,31 +10,31 @@ use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
 use crate::protocol::report::Outcome;
+use crate::stage::notes::Note;
 use crate::stage::registry::{Build, Task};
-use crate::stage::scope::Note;
-use crate::stage::{Context, Next, Outputs, scope};
+use crate::stage::{Context, Next, Outputs, notes};
 
 use super::catch::{Caught, guarded};
 use super::outbox::{Outbox, ReportSink};
 use super::tally::{SHORTEST, STRIDE};
 
-/// What is known of a call's input.
+/// What is known of the input of a call.
 struct Input<'a> {
     message: u64,
     origin: Option<&'a Arc<str>>,
-    /// Whether each output is asked for its own origin.
+    /// Whether each output names its own item.
     names_origins: bool,
 }
 
-/// Of a producer and in `finish`, where there is none.
+/// For a producer, and for `finish`.
 const NO_INPUT: Input<'static> = Input { message: 0, origin: None, names_origins: true };
 
-/// One instance of a stage. It goes on after a panic: what it has gathered (a sum,
-/// a page) would be lost with it.
+/// One instance of a stage. It goes on after a panic: what it has gathered (a sum, a page) would
+/// be lost with it.
 pub(crate) struct Worker {
     context: Context,
     task: Box<dyn Task>,
-    /// What the present call has emitted.
+    /// The outputs of the present call.
     emitted: OutputBuffer,
 }
 
@@ -43,7 +42,7 @@ impl Worker {
     /// Builds and initializes the stage.
     ///
     /// # Errors
-    /// What building or `init` failed with; a panic as a failure.
+    /// The failure of building or of `init`; a panic becomes one.
     pub(crate) fn new(build: &Build, context: Context) -> Result<Self> {
         let made = guarded(|| {
             let mut task = build()?;
@@ -51,59 +50,59 @@ impl Worker {
             Ok(task)
         });
         let made = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")));
-        let task = made.inspect_err(|_| scope::rewind_notes(0))?;
+        let task = made.inspect_err(|_| notes::rewind(0))?;
         Ok(Self { context, task, emitted: OutputBuffer::default() })
     }
 
-    /// What `init` has made known, and how many messages the producer expects to emit.
+    /// Takes what `init` has made known, and the number of messages that a producer expects to
+    /// emit.
     pub(crate) fn first_notes(&self) -> Vec<Note> {
         let expected = guarded(|| Ok(self.task.expected())).ok().and_then(Result::ok).flatten();
-        scope::take_notes().into_iter().chain(expected.map(Note::Expected)).collect()
+        notes::take().into_iter().chain(expected.map(Note::Expected)).collect()
     }
 
-    /// Processes the messages in order. What is done is put on the desk, which reports it
-    /// when it is time to; an error of that ends the work. `begin` is told the number of
-    /// each message before it is begun; a false from it ends the work too. `rest` is called
-    /// before each report.
+    /// Processes the messages in order. The results go into the outbox, which reports them when
+    /// it is time. Calls `begin` with the number of each message before it begins it, and ends
+    /// the work if that returns false. Calls `rest` before each report.
     ///
     /// # Errors
-    /// That of a report.
+    /// If a report could not be sent; that ends the work.
     pub(crate) fn work<S: ReportSink>(
         &mut self,
         batches: Vec<Batch>,
-        desk: &Outbox<S>,
+        outbox: &Outbox<S>,
         begin: impl Fn(u64) -> bool,
         rest: impl Fn(),
     ) -> std::result::Result<(), S::Error> {
-        desk.open(batches.iter().map(Batch::count).sum::<usize>() > 1);
-        // Nothing waits for what the shortest calls of a last step have done: a few of them are
-        // put on the desk together.
+        outbox.open(batches.iter().map(Batch::count).sum::<usize>() > 1);
+        // Nothing waits for the results of very short calls of a last step: a few of them go
+        // into the outbox together.
         let is_last = self.context.next_steps.is_empty();
         let (mut done, mut stride) = (Vec::new(), 1);
         for message in batches.into_iter().flat_map(Batch::into_messages) {
             if !begin(message.id) {
                 break;
             }
-            let (id, notes) = (message.id, scope::note_count());
+            let (id, notes) = (message.id, notes::count());
             let origin = message.origin.clone();
             let mut failed = None;
             match self.run(message) {
                 Outcome::Done => done.push(id),
                 outcome => {
                     self.emitted.clear();
-                    scope::rewind_notes(notes);
+                    notes::rewind(notes);
                     failed = Some((id, outcome));
                 }
             }
             if let Some(origin) = &origin {
-                scope::attribute_notes(notes, origin);
+                notes::attribute(notes, origin);
             }
-            let waits = is_last && failed.is_none() && scope::note_count() == notes;
+            let waits = is_last && failed.is_none() && notes::count() == notes;
             if !waits || done.len() >= stride {
-                stride = desk.done(&mut done, failed, &mut self.emitted, &rest)?;
+                stride = outbox.done(&mut done, failed, &mut self.emitted, &rest)?;
             }
         }
-        desk.close(&mut done, &rest)
+        outbox.close(&mut done, &rest)
     }
 
     fn run(&mut self, message: Message) -> Outcome {
@@ -116,30 +115,30 @@ impl Worker {
         }
     }
 
-    /// Asks the producer up to `count` times, until there are as many items, it
-    /// has no more at the moment, or `slice` has passed, and reports it.
+    /// Calls the producer up to `count` times, until it has emitted as many items, has no more at
+    /// the moment, or `slice` has passed, and reports the results.
     ///
     /// # Errors
-    /// That of a report.
+    /// If the report could not be sent.
     pub(crate) fn produce<S: ReportSink>(
         &mut self,
         count: u32,
         slice: Duration,
-        desk: &Outbox<S>,
+        outbox: &Outbox<S>,
     ) -> std::result::Result<(), S::Error> {
-        desk.open(count > 1);
+        outbox.open(count > 1);
         let start = Instant::now();
         let (mut calls, mut emitted, mut stride) = (0, 0, 1);
         let mut busy = Duration::ZERO;
         loop {
-            let notes = scope::note_count();
+            let notes = notes::count();
             calls += 1;
             let next = self.guarded(NO_INPUT, |task, emitted| task.next(emitted));
-            // A panic may have left it in any state: it is not asked again.
+            // A panic may have left the producer in any state: it is not called again.
             let next = next.unwrap_or_else(|Caught(panic)| Err(panic.into_permanent()));
             if next.is_err() {
                 self.emitted.clear();
-                scope::rewind_notes(notes);
+                notes::rewind(notes);
             }
             emitted += self.emitted.count();
             let full = calls >= count || emitted >= count as usize;
@@ -149,28 +148,28 @@ impl Worker {
                 stride = if busy / calls < SHORTEST { STRIDE } else { 1 };
             }
             if last || busy >= slice {
-                return desk.produced(next, &mut self.emitted, busy);
+                return outbox.produced(next, &mut self.emitted, busy);
             }
-            desk.called(&mut self.emitted, busy);
+            outbox.called(&mut self.emitted, busy);
         }
     }
 
-    /// Lets the stage finish, and reports it.
+    /// Lets the stage finish, and reports the results.
     ///
     /// # Errors
-    /// That of the report.
+    /// If the report could not be sent.
     pub(crate) fn finish<S: ReportSink>(
         &mut self,
-        desk: &Outbox<S>,
+        outbox: &Outbox<S>,
     ) -> std::result::Result<(), S::Error> {
-        let notes = scope::note_count();
+        let notes = notes::count();
         let finished = self.guarded(NO_INPUT, |task, emitted| task.finish(emitted));
         let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
         if result.is_err() {
             self.emitted.clear();
-            scope::rewind_notes(notes);
+            notes::rewind(notes);
         }
-        desk.finished(result, &mut self.emitted)
+        outbox.finished(result, &mut self.emitted)
     }
 
     fn guarded<R>(
@@ -189,7 +188,7 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::base::failure::Failure;
-    use crate::codec::CodecId;
+    use crate::message::Codec;
     use crate::message::batch::Output;
     use crate::protocol::report::Completion;
     use crate::protocol::wire::FromWorker;
@@ -219,8 +218,8 @@ mod tests {
             step: "S".into(),
             worker: 0,
             next_steps: vec!["T".into()],
-            codec: CodecId::Bincode,
-            next_codecs: vec![CodecId::Bincode],
+            codec: Codec::Bincode,
+            next_codecs: vec![Codec::Bincode],
             pipeline: String::new(),
             written: Vec::new(),
             private: None,
@@ -228,17 +227,17 @@ mod tests {
     }
 
     fn batch(id: u64, number: i64) -> Batch {
-        let payload = number.to_payload(CodecId::Bincode).unwrap();
+        let payload = number.to_payload(Codec::Bincode).unwrap();
         Batch::One(Message { id, attempt: 0, origin: None, payload })
     }
 
     /// What the worker reports on these numbers.
     fn work(worker: &mut Worker, numbers: &[i64]) -> (Vec<Completion>, Vec<Output>) {
         let batches = (1..).zip(numbers).map(|(id, number)| batch(id, *number)).collect();
-        let desk = Outbox::new(Vec::new());
-        let Ok(()) = worker.work(batches, &desk, |_| true, || ());
+        let outbox = Outbox::new(Vec::new());
+        let Ok(()) = worker.work(batches, &outbox, |_| true, || ());
         let mut all = (Vec::new(), Vec::new());
-        for report in desk.sink(std::mem::take) {
+        for report in outbox.sink(std::mem::take) {
             let FromWorker::Done { completions, outputs } = report else { panic!("{report:?}") };
             all.0.extend(completions);
             all.1.extend(outputs);
@@ -262,7 +261,7 @@ mod tests {
         assert!(panic.to_string().contains("worker/executor.rs"), "{panic}");
         let emitted = outputs.into_iter().flat_map(|o| Batch::new(0, o).into_messages());
         let numbers: Vec<i64> =
-            emitted.map(|m| i64::from_payload(m.payload, CodecId::Bincode).unwrap()).collect();
+            emitted.map(|m| i64::from_payload(m.payload, Codec::Bincode).unwrap()).collect();
         assert_eq!(numbers, [2, 4]);
     }
 
@@ -304,13 +303,13 @@ mod tests {
         let mut worker = Worker::new(&build_stage(|| Gatherer(0)), context()).unwrap();
         let (completions, _) = work(&mut worker, &[1, 2, 3, 4]);
         assert_eq!(completions.iter().map(|c| c.silent).sum::<u32>(), 4);
-        let desk = Outbox::new(Vec::new());
-        let Ok(()) = worker.finish(&desk);
-        let Some(FromWorker::Finished { result: Ok(()), outputs }) = desk.sink(Vec::pop) else {
+        let outbox = Outbox::new(Vec::new());
+        let Ok(()) = worker.finish(&outbox);
+        let Some(FromWorker::Finished { result: Ok(()), outputs }) = outbox.sink(Vec::pop) else {
             panic!("it should have finished")
         };
         let sum = Batch::new(0, outputs[0].clone()).into_messages().next().unwrap();
-        assert_eq!(i64::from_payload(sum.payload, CodecId::Bincode), Ok(7));
+        assert_eq!(i64::from_payload(sum.payload, Codec::Bincode), Ok(7));
     }
 
     #[test]

@@ -1,6 +1,10 @@
-//! What runs the code of a step: the calls of a stage with panics caught (`executor`), on a
-//! thread of its own (`thread`) or in a process of its own (`process`, with its `supervisor`).
-//! What calls have done waits in an `outbox` until it is reported.
+//! Workers: what runs the code of a step.
+//!
+//! The `executor` calls a stage with panics caught (`catch`). The results wait in an `outbox`,
+//! counted in a `tally`, until the worker or the `reporter` sends them. `serve` is the worker's
+//! loop, on a `thread` or in a `process`. On the program's side the `supervisor` starts and ends
+//! processes: it reads their `page`, `usage`, `liveness` and `log_pipe`, and has a `reaper` where
+//! processes cannot clean up after themselves. `reexec` says how the program is started anew.
 
 pub(crate) mod catch;
 pub(crate) mod executor;

@@ -1,6 +1,6 @@
-//! A page of memory that a worker process shares with its supervisor: what it
-//! is at, since when, and that it is alive. It outlives the worker, so what a
-//! dead one was at is known exactly.
+//! A page of memory that a worker process shares with its supervisor: which message it works on,
+//! since when, and that it is alive. The page outlives the worker, so the message at which it died
+//! is known exactly.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
 
-/// The words on the page.
+/// The 64-bit words of the page, in order.
 const MESSAGE: usize = 0;
 const SINCE: usize = 1;
 const BEATS: usize = 2;
@@ -22,17 +22,17 @@ const SIZE: usize = WORDS * size_of::<u64>();
 /// See the module's documentation.
 pub(crate) struct Page(MmapRaw);
 
-/// What a worker is at.
+/// What a worker works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AtWork {
     /// The message's number.
     pub(crate) message: u64,
-    /// How long it has been at it.
+    /// The time since it began.
     pub(crate) time: Duration,
 }
 
 impl Page {
-    /// A page of zeros, and the file that gives another process access to it.
+    /// Creates a page of zeros, and the file that gives another process access to it.
     ///
     /// # Errors
     /// If the system has no memory or file descriptor left.
@@ -46,6 +46,8 @@ impl Page {
         Ok((Self(map), file.into()))
     }
 
+    /// Opens the page in the other process.
+    ///
     /// # Errors
     /// If the file is not such a page.
     pub(crate) fn open(file: OwnedFd) -> io::Result<Self> {
@@ -66,38 +68,39 @@ impl Page {
         unsafe { AtomicU64::from_ptr(address) }
     }
 
-    /// The worker begins this message.
+    /// Says that the worker begins this message.
     pub(crate) fn begin(&self, message: u64) {
         self.word(SINCE).store(now(), Ordering::Relaxed);
         self.word(MESSAGE).store(message, Ordering::Release);
     }
 
-    /// The worker has nothing begun.
+    /// Says that the worker works on no message.
     pub(crate) fn rest(&self) {
         self.word(MESSAGE).store(0, Ordering::Release);
     }
 
-    /// The worker is alive.
+    /// Gives a sign of life.
     pub(crate) fn beat(&self) {
         self.word(BEATS).fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The number of signs of life so far.
     pub(crate) fn beats(&self) -> u64 {
         self.word(BEATS).load(Ordering::Relaxed)
     }
 
-    /// What the worker is at; none if it has nothing begun.
+    /// What the worker works on, if anything.
     pub(crate) fn at_work(&self) -> Option<AtWork> {
         let message = self.word(MESSAGE).load(Ordering::Acquire);
         let since = self.word(SINCE).load(Ordering::Relaxed);
-        // Between the two readings it may have gone on to the next: then the
-        // time is that one's, and too short, never too long.
+        // Between the two loads the worker may have begun the next message. Then the time is that
+        // of the next one: too short, never too long.
         let time = Duration::from_nanos(now().saturating_sub(since));
         (message != 0).then_some(AtWork { message, time })
     }
 }
 
-/// A clock that all processes share, in nanoseconds.
+/// Reads a clock that all processes share, in nanoseconds.
 fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -1,51 +1,56 @@
-//! The thread that reports what calls have done when the next one takes long: one in
-//! each process, for all of its workers. While nothing is done it sleeps.
+//! The thread that reports what calls have done while the next call takes long: one in each
+//! process, for all of its workers. It sleeps while no worker has anything to do.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// A call that goes on at two looks one after the other takes long.
-const LOOK: Duration = Duration::from_millis(2);
-/// After so many looks at which nothing was new it sleeps until it is woken.
-const LOOKS: u32 = 25;
+use crate::base::lock::lock;
 
-/// Something to look at again and again.
-pub(crate) trait Look: Send + Sync {
-    /// Reports what lies there since the latest look; true if there is something newer.
+/// The time between two looks at an outbox. A call that is under way at two looks in a row takes
+/// long.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// The number of looks in a row that find nothing new, after which the thread sleeps until it is
+/// woken.
+const MAX_IDLE_LOOKS: u32 = 25;
+
+/// Something that may have a report to send while its worker is busy.
+pub(crate) trait Pending: Send + Sync {
+    /// Sends the report that was there at the previous call, unless something newer has come.
+    /// Returns whether it has.
     fn look(&self) -> bool;
 }
 
-static DESKS: Mutex<Vec<Weak<dyn Look>>> = Mutex::new(Vec::new());
+static WATCHED: Mutex<Vec<Weak<dyn Pending>>> = Mutex::new(Vec::new());
 /// Whether a batch has begun since the latest look.
 static USED: AtomicBool = AtomicBool::new(false);
 static ASLEEP: AtomicBool = AtomicBool::new(false);
 /// None if the system has no thread for it: then reports wait for the worker.
 static THREAD: OnceLock<Option<Thread>> = OnceLock::new();
 
-/// A desk that is looked at until this goes. After that nobody else holds the desk: its
-/// worker closes the connection, and sees to it that all has left.
-pub(crate) struct Watched(Weak<dyn Look>);
+/// Ends the watch of an outbox when it is dropped. After that only the worker holds the outbox,
+/// so its connection closes with the worker, and not before all has left it.
+pub(crate) struct Watched(Weak<dyn Pending>);
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        desks().retain(|desk| !std::ptr::addr_eq(desk.as_ptr(), self.0.as_ptr()));
+        lock(&WATCHED).retain(|outbox| !std::ptr::addr_eq(outbox.as_ptr(), self.0.as_ptr()));
     }
 }
 
-/// From here on the desk is looked at.
-pub(crate) fn watch(desk: &Arc<impl Look + 'static>) -> Watched {
-    let desk: Weak<dyn Look> = Arc::downgrade(desk) as Weak<dyn Look>;
-    desks().push(desk.clone());
+/// Begins to watch an outbox.
+pub(crate) fn watch(outbox: &Arc<impl Pending + 'static>) -> Watched {
+    let outbox: Weak<dyn Pending> = Arc::downgrade(outbox) as Weak<dyn Pending>;
+    lock(&WATCHED).push(outbox.clone());
     THREAD.get_or_init(|| {
-        let thread = thread::Builder::new().name("handover".into());
-        thread.spawn(look_on).ok().map(|handle| handle.thread().clone())
+        let thread = thread::Builder::new().name("reporter".into());
+        thread.spawn(run).ok().map(|handle| handle.thread().clone())
     });
-    Watched(desk)
+    Watched(outbox)
 }
 
-/// Something may come to lie on a desk.
+/// Wakes the thread: a worker has begun something that may have to be reported early.
 pub(crate) fn wake() {
     USED.store(true, Ordering::SeqCst);
     if ASLEEP.load(Ordering::SeqCst)
@@ -56,24 +61,19 @@ pub(crate) fn wake() {
     }
 }
 
-/// The list is whole after each statement.
-fn desks() -> MutexGuard<'static, Vec<Weak<dyn Look>>> {
-    DESKS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn look_on() {
+fn run() {
     let mut idle = 0;
     loop {
-        thread::park_timeout(LOOK);
+        thread::park_timeout(LOOK_EVERY);
         let mut is_new = USED.swap(false, Ordering::SeqCst);
-        for desk in desks().iter() {
-            // The list is locked meanwhile: its worker waits before it lets the desk go.
-            is_new |= desk.upgrade().is_some_and(|desk| desk.look());
+        for outbox in lock(&WATCHED).iter() {
+            // The list stays locked, so a worker that ends waits until this look is over.
+            is_new |= outbox.upgrade().is_some_and(|outbox| outbox.look());
         }
         idle = if is_new { 0 } else { idle + 1 };
-        if idle > LOOKS {
+        if idle > MAX_IDLE_LOOKS {
             ASLEEP.store(true, Ordering::SeqCst);
-            // Whoever comes after this reading finds it asleep, and wakes it.
+            // A worker that sets USED after this check finds ASLEEP set, and wakes the thread.
             while ASLEEP.load(Ordering::SeqCst) && !USED.load(Ordering::SeqCst) {
                 thread::park();
             }
@@ -83,7 +83,7 @@ fn look_on() {
     }
 }
 
-/// Waits until nothing is looked at any more.
+/// Waits until the thread sleeps.
 #[cfg(test)]
 pub(crate) fn await_sleep() {
     while !ASLEEP.load(Ordering::SeqCst) {

@@ -1,5 +1,4 @@
-//! What every worker does, on its thread or in its process: what the router
-//! says, until it says stop.
+//! What every worker does, on a thread or in a process: what the router says, until it says stop.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,16 +13,17 @@ use crate::stage::Context;
 use crate::stage::registry::Build;
 use crate::transport::{Link, LinkError, ready};
 
-/// How a worker is stopped before its time, and where it says what it is at.
+/// How a worker is stopped early, and where it says what it is working on.
 pub(crate) enum Watch {
-    /// Set when the run is stopped at once: what is left of a batch is not begun.
+    /// A thread begins nothing more of a batch once this is set: the run is stopped at once.
     Thread(Arc<AtomicBool>),
-    /// A process is ended from outside, by those who read its page; it ends by
-    /// itself before a message that it has no memory left for.
+    /// A process is ended from outside, by its supervisor, which reads its page. It ends itself
+    /// before a message if it is over its memory limit.
     Process { page: Arc<Page>, memory_limit: Option<u64>, full: Cell<bool> },
 }
 
 impl Watch {
+    /// Says which message is begun. Returns false if it must not be.
     fn begin(&self, message: u64) -> bool {
         match self {
             Self::Thread(cancelled) => !cancelled.load(Ordering::Relaxed),
@@ -51,14 +51,16 @@ impl Watch {
         }
     }
 
-    /// Whether it has ended itself because of its memory.
+    /// Whether the process ended itself because of its memory.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Process { full, .. } if full.get())
     }
 }
 
+/// Builds the stage and works until the router says stop.
+///
 /// # Errors
-/// If the router can no longer be talked to.
+/// If the connection to the router has ended or failed.
 pub(crate) fn serve(
     mut link: impl Link + Send + 'static,
     build: &Build,
@@ -74,15 +76,15 @@ pub(crate) fn serve(
     if !notes.is_empty() {
         link.send(FromWorker::Notes(notes))?;
     }
-    let desk = Arc::new(Outbox::new(link));
-    let _watched = reporter::watch(&desk);
+    let outbox = Arc::new(Outbox::new(link));
+    let _watched = reporter::watch(&outbox);
     while !watch.is_over() {
-        match desk.sink(|link| link.receive())? {
-            ToWorker::Grant { count } => worker.produce(count, REPORT_AFTER, &desk)?,
+        match outbox.sink(|link| link.receive())? {
+            ToWorker::Grant { count } => worker.produce(count, REPORT_AFTER, &outbox)?,
             ToWorker::Work(batches) => {
-                worker.work(batches, &desk, |message| watch.begin(message), || watch.rest())?;
+                worker.work(batches, &outbox, |message| watch.begin(message), || watch.rest())?;
             }
-            ToWorker::Finish => worker.finish(&desk)?,
+            ToWorker::Finish => worker.finish(&outbox)?,
             ToWorker::Stop => break,
         }
     }

@@ -1,25 +1,25 @@
-//! What became of the messages of a batch, and how long they took.
+//! The results of the messages of a batch, and how long they took.
 
 use std::time::{Duration, Instant};
 
 use crate::protocol::report::{Completion, Outcome};
 
-/// What became of the messages of a batch. Successive ones that are done and
-/// took about as long are told as one.
+/// The results of the messages of a batch. Successive messages that are done and took about as
+/// long become one completion.
 pub(crate) struct Tally {
     completions: Vec<Completion>,
-    /// The latest messages, done and not timed yet.
+    /// The latest messages: done, but not timed yet.
     open: Option<Completion>,
-    /// The clock is read after so many messages.
+    /// The number of messages after which the clock is read.
     stride: u32,
-    /// The latest reading.
+    /// The latest reading of the clock.
     clock: Instant,
 }
 
-/// Reading the clock takes as long as a few of the shortest calls: those are
-/// timed so many at once.
+/// The number of very short calls that are timed together: reading the clock takes as long as a
+/// few of them.
 pub(crate) const STRIDE: u32 = 8;
-/// What the shortest calls take at most.
+/// The longest time of a very short call.
 pub(crate) const SHORTEST: Duration = Duration::from_micros(1);
 
 impl Tally {
@@ -27,11 +27,11 @@ impl Tally {
         Self { completions: Vec::new(), open: None, stride: 1, clock: Instant::now() }
     }
 
-    /// Adds one message; true if the clock was read.
+    /// Adds one message. Returns whether the clock was read.
     pub(crate) fn add(&mut self, id: u64, outcome: Outcome, silent: bool) -> bool {
         let silent = u32::from(silent);
         if outcome != Outcome::Done {
-            // Those that are not timed yet are of the shortest kind: the time is this one's.
+            // The messages that are not timed yet were very short: the time is this one's.
             let busy = self.time();
             self.close(Duration::ZERO);
             self.completions.push(Completion { first: id, count: 1, outcome, silent, busy });
@@ -56,7 +56,7 @@ impl Tally {
         full
     }
 
-    /// How many messages are timed together.
+    /// The number of messages that are timed together.
     pub(crate) fn stride(&self) -> usize {
         self.stride as usize
     }
@@ -81,7 +81,7 @@ impl Tally {
         }
     }
 
-    /// Goes on timing from here.
+    /// Restarts the clock.
     pub(crate) fn restart(&mut self) {
         self.clock = Instant::now();
     }
@@ -96,19 +96,20 @@ impl Tally {
         self.clock
     }
 
-    /// All so far, while a call goes on that has taken longer than all of those that are
-    /// not timed yet: its time stays its own.
+    /// Takes the results so far while a call is under way. It has taken longer than all the
+    /// messages that are not timed yet, so its time stays its own.
     pub(crate) fn take_before_a_long_call(&mut self) -> Vec<Completion> {
         self.close(Duration::ZERO);
         std::mem::take(&mut self.completions)
     }
 
-    /// The time since the last reading.
+    /// Reads the clock, and returns the time since the latest reading.
     fn time(&mut self) -> Duration {
         let now = Instant::now();
         now - std::mem::replace(&mut self.clock, now)
     }
 
+    /// Takes the results so far.
     pub(crate) fn take(&mut self) -> Vec<Completion> {
         let busy = self.time();
         self.close(busy);
@@ -116,7 +117,7 @@ impl Tally {
     }
 }
 
-/// The power of two of a running time; below about a microsecond all are one.
+/// The binary logarithm of a running time in nanoseconds; the same for all below a microsecond.
 fn magnitude(busy: Duration) -> u32 {
     u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX).max(1024).ilog2()
 }

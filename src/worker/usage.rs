@@ -1,11 +1,10 @@
-//! What a process uses: time of the processor, and memory that it has for
-//! itself: what it has allocated, without files and without what it shares.
+//! The processor time and the memory that a process uses. Its memory is what it has allocated,
+//! without files and without what it shares with others.
 
-/// The time that a process has computed for, in the system's ticks; it grows for as
-/// long as the process is at work.
+/// The processor time that a process has used, in the system's ticks.
 pub(crate) fn time_of(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name of the program, in parentheses, may have blanks.
+    // The name of the program, in parentheses, may contain spaces.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut ticks = rest.split_whitespace().skip(11).map(str::parse::<u64>);
     Some(ticks.next()?.ok()? + ticks.next()?.ok()?)
@@ -19,7 +18,8 @@ pub(crate) fn memory_of(process: u32) -> Option<u64> {
     Some(kibibytes << 10)
 }
 
-/// The memory of this process, in bytes; quicker, for it is asked before each message.
+/// The memory of this process, in bytes. It is faster than [`memory_of`], because a worker asks
+/// before each message.
 pub(crate) fn memory_here() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let mut pages = statm.split_whitespace().skip(1).map(str::parse::<u64>);

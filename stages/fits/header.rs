@@ -1,4 +1,4 @@
-//! Selects the cards of a header that stay true in another file, and makes them valid there.
+//! Which cards of a header stay true in another file, and how they are written there.
 
 use std::collections::HashSet;
 
@@ -8,30 +8,31 @@ use super::card::{
 };
 use super::reserved::{Kind, kind_of};
 
-/// Keywords that describe the file, not the image: its layout, scaling, checksums and
-/// extremes.
+/// Keywords that describe the file a header was read from rather than what is
+/// in the image: its layout, scaling, checksums and extremes.
 const OF_THE_FILE: &[&str] = &[
     "SIMPLE", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS", "XTENSION", "BLOCKED",
     "INHERIT", "END", "BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM",
 ];
-/// Such keywords with the number of an axis or parameter behind them.
+/// The same with the number of an axis or parameter behind them.
 const OF_THE_FILE_NUMBERED: &[&str] = &["NAXIS", "PTYPE", "PSCAL", "PZERO"];
 
-/// Such keywords of an image in compressed tiles, which is stored as a table.
+/// The same of an image in compressed tiles, which is stored as a table.
 const OF_THE_TILES: &[&str] = &[
     "TFIELDS", "THEAP", "ZIMAGE", "ZTABLE", "ZCMPTYPE", "ZBITPIX", "ZNAXIS", "ZSIMPLE", "ZTENSION",
     "ZEXTEND", "ZBLOCKED", "ZPCOUNT", "ZGCOUNT", "ZHECKSUM", "ZDATASUM", "ZQUANTIZ", "ZDITHER0",
     "ZBLANK", "ZSCALE", "ZZERO", "ZMASKCMP", "ZTHEAP", "ZTILELEN", "FZALGOR", "FZTILE", "FZQVALUE",
     "FZQMETHD", "FZDTHRSD", "FZINT2F", "FZHSCALE",
 ];
-/// Such keywords of tiles with the number of an axis, column or parameter behind them.
+/// The same with the number of an axis, column or parameter behind them.
 const OF_THE_TILES_NUMBERED: &[&str] = &[
     "TTYPE", "TFORM", "TUNIT", "TNULL", "TSCAL", "TZERO", "TDISP", "TBCOL", "TDIM", "TDMIN",
     "TDMAX", "TLMIN", "TLMAX", "ZNAXIS", "ZTILE", "ZNAME", "ZVAL", "ZFORM", "ZCTYP",
 ];
 
-/// Returns the cards that stay true in another file, in order, made valid where the standard
-/// demands it; and the keywords of those that had to be changed or left out for that.
+/// The cards of `cards` that stay true in another file, in order, made valid
+/// where the standard demands it; and the keywords of those that had to be
+/// changed or left out for that.
 pub(crate) fn portable(cards: &[String]) -> (Vec<String>, Vec<String>) {
     let tiled = value(cards, "ZIMAGE") == Some("T");
     let (mut kept, mut noted) = (Vec::new(), Vec::new());
@@ -47,7 +48,7 @@ pub(crate) fn portable(cards: &[String]) -> (Vec<String>, Vec<String>) {
             continue;
         }
         let commentary = is_commentary(&keyword);
-        // A card without a value is commentary, whatever its keyword, and may be repeated.
+        // What has no value is commentary, whatever its keyword, and may be there often.
         if value_field(card).is_some() && !seen.insert(unique_key(&keyword, card)) {
             noted.push(keyword);
             continue;
@@ -67,7 +68,7 @@ pub(crate) fn portable(cards: &[String]) -> (Vec<String>, Vec<String>) {
     (kept, noted)
 }
 
-/// Replaces NULs, with which some programs pad instead of blanks.
+/// A NUL is what some programs fill up with instead of blanks.
 fn ascii(card: &str) -> String {
     let allowed = |c| match c {
         '\0' => ' ',
@@ -77,7 +78,7 @@ fn ascii(card: &str) -> String {
     card.chars().map(allowed).collect()
 }
 
-/// The number of cards behind this one that continue its string.
+/// How many of the cards behind this one go on with its string.
 fn continuations(card: &str, after: &[String]) -> usize {
     let mut goes_on = value_field(card).is_some_and(is_unfinished);
     let part_of_it = |card: &&String| {
@@ -88,12 +89,12 @@ fn continuations(card: &str, after: &[String]) -> usize {
     after.iter().take_while(part_of_it).count()
 }
 
-/// Whether a card is commentary: it has no value, even if its text begins with an equals sign.
+/// Such a card has no value, also where an equals sign stands in its text's first column.
 fn is_commentary(keyword: &str) -> bool {
     ["COMMENT", "HISTORY", ""].iter().any(|name| keyword.eq_ignore_ascii_case(name))
 }
 
-/// Returns what follows the equals sign of a card with a value.
+/// What follows the equals sign of a card with a value.
 fn value_field(card: &str) -> Option<&str> {
     match keyword(card) {
         keyword if is_commentary(keyword) => None,
@@ -107,14 +108,14 @@ fn with_continuations(mut cards: Vec<String>, continuations: &[String]) -> Vec<S
     cards
 }
 
-/// Repairs the cards of a long string whose doubled quote was split by the end of a card;
-/// `None` if this is no such string.
+/// The cards of a long string of which two quotes that are one were torn apart by the
+/// end of a card; none if this is no such string.
 fn long_value(keyword: &str, card: &str, continuations: &[String]) -> Option<Vec<String>> {
     let fields = continuations.iter().filter_map(|card| card.get(8..));
     let (mut quoted, mut comment, mut torn) = (String::new(), "", false);
     for field in value_field(card).into_iter().chain(fields) {
         let field = field.trim();
-        // The second quote of the pair stands behind the opening one.
+        // The second of the two quotes stands behind the opening one.
         let halved = quoted.ends_with('\'') && quoted.matches('\'').count() % 2 == 1;
         let start = usize::from(halved && field.starts_with("''"));
         let string = field.get(start..)?;
@@ -152,7 +153,7 @@ pub(super) fn is_inherited(card: &str, own: &[String]) -> bool {
         && !own.iter().any(|own| unique_key(&self::keyword(own).to_ascii_uppercase(), own) == key)
 }
 
-/// The keyword of a card; `HIERARCH` cards have it behind that word.
+/// `HIERARCH` cards have their keyword behind that word.
 fn unique_key(keyword: &str, card: &str) -> String {
     match (keyword, card.split_once('=')) {
         ("HIERARCH", Some((long, _))) => long.trim_end().to_ascii_uppercase(),
@@ -160,8 +161,8 @@ fn unique_key(keyword: &str, card: &str) -> String {
     }
 }
 
-/// Makes a card valid. What is no value becomes a string, and a card without a value indicator
-/// a comment, so that nothing is lost.
+/// A card with a value as the standard wants it. What is no value becomes a
+/// string, what has no value indicator a comment: nothing is lost.
 fn value_cards(keyword: &str, card: &str) -> Vec<String> {
     if keyword == "HIERARCH" {
         return vec![cut(&number_mended(card))];
@@ -185,7 +186,7 @@ fn value_cards(keyword: &str, card: &str) -> Vec<String> {
     vec![cut(&number_mended(&format!("{keyword:8}={blank}{rest}")))]
 }
 
-/// Rewrites the number of a card as the standard demands, if it is spelled otherwise.
+/// The card with its number as the standard writes it, if it has one in another spelling.
 fn number_mended(card: &str) -> String {
     let Some((before, rest)) = card.split_once('=') else { return card.to_owned() };
     let (value, _) = split_value(rest);
@@ -197,8 +198,8 @@ fn number_mended(card: &str) -> String {
     }
 }
 
-/// Guesses string and comment from a value that begins with a quote but is no string: `'it's'`,
-/// `'M31`, or `'M31' without a slash`.
+/// What is meant by a value that begins with a quote but is no string, and its comment:
+/// `'it's'`, `'M31`, or `'M31' without a slash`.
 fn text_of_bad_string(value: &str, comment: &str) -> (String, String) {
     let inner = value.get(1..).unwrap_or_default();
     if let Some(inner) = inner.strip_suffix('\'') {
@@ -213,9 +214,9 @@ fn text_of_bad_string(value: &str, comment: &str) -> (String, String) {
     }
 }
 
-/// Repairs a reserved keyword whose value has another type than the standard demands: some
-/// acquisition systems write `MJD-OBS` as a string. The outer `None` means nothing to repair,
-/// the inner one that it is impossible.
+/// The cards of a reserved keyword whose value is of another type than the
+/// standard wants: some acquisition systems write `MJD-OBS` as a string. None
+/// if there is nothing to mend, none within if it cannot be.
 fn retyped_cards(keyword: &str, value: &str, comment: &str) -> Option<Option<Vec<String>>> {
     let kind = kind_of(keyword).filter(|_| !value.is_empty())?;
     let text = to_text(value);

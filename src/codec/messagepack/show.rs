@@ -1,4 +1,4 @@
-//! Shows MessagePack to people, in a few words or as a whole.
+//! MessagePack for people: what a value is, in a few words or as a whole.
 
 use std::fmt::Write;
 
@@ -6,12 +6,11 @@ use super::token::{Token, read};
 use super::{COMPLEX, TUPLE, TYPED, pickled};
 use crate::memory::array::{ARRAY, Dtype};
 
-/// Limits the characters of a quoted text.
+/// The longest text that is quoted, and the most keys that are named.
 const LONGEST: usize = 60;
-/// Limits the keys of a map that are named.
 const MOST_KEYS: usize = 8;
 
-/// Describes the value that the bytes begin with.
+/// What the bytes begin with.
 pub(super) fn describe(bytes: &[u8]) -> String {
     let mut rest = bytes;
     let Ok(token) = read(&mut rest) else { return "no MessagePack".to_owned() };
@@ -41,7 +40,7 @@ pub(super) fn describe(bytes: &[u8]) -> String {
     }
 }
 
-/// Shows the key that the bytes begin with, as a part of a path.
+/// The key that the bytes begin with, as a part of a path.
 pub(super) fn key(bytes: &[u8]) -> String {
     match read(&mut { bytes }) {
         Ok(Token::Text(text)) => cut(text),
@@ -89,7 +88,7 @@ fn keys(mut rest: &[u8], count: usize) -> String {
     format!("{}{more}", names.join(", "))
 }
 
-/// Skips `count` values.
+/// Takes so many values off.
 fn skip(rest: &mut &[u8], count: usize) -> Option<()> {
     let mut open = count;
     while let Some(left) = open.checked_sub(1) {
@@ -103,11 +102,11 @@ fn skip(rest: &mut &[u8], count: usize) -> Option<()> {
     Some(())
 }
 
-/// Limits the bytes of a text that [`readable`] makes, and the nesting that it shows.
+/// The longest text that [`readable`] makes, in bytes, and how deep it looks.
 const ROOM: usize = 4000;
 const DEPTH: usize = 20;
 
-/// Shows the value in a notation close to JSON, cut off if it is long.
+/// The value much as JSON has it, cut off where it is long.
 pub(crate) fn readable(header: &[u8]) -> String {
     if let Some(name) = pickled(header) {
         return format!("<an object of Python: {}>", cut(name));
@@ -120,7 +119,7 @@ pub(crate) fn readable(header: &[u8]) -> String {
     text
 }
 
-/// `None` means cut off.
+/// None where it is cut off.
 fn write(rest: &mut &[u8], depth: usize, out: &mut String) -> Option<()> {
     let depth = depth.checked_sub(1)?;
     if out.len() > ROOM {

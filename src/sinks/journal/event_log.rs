@@ -1,10 +1,9 @@
 //! The events of a run on their way into its journal, so that a report can be made
 //! from that alone, also of a run that was killed.
 //!
-//! They are taken from the run's stream, like every watcher takes them. The numbers of
-//! where the run stands come ten times a second: of them a few hundred are kept, spread
-//! over the whole run, and the last. Of what a run can tell without end only the first
-//! are kept, and how many there were beyond them.
+//! They come from the run's stream, like those of every watcher. Snapshots of progress come ten
+//! times a second: a few hundred are kept, spread over the whole run, and the last. Of events
+//! that can come without end only the first are kept, and the number of the others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,36 +14,37 @@ use serde_json::json;
 use crate::event::{Event, EventRecord};
 use crate::status::stream::{Seen, Watcher};
 
-/// The most rows of progress, and the time between them at the beginning.
-const MOST_PROGRESS: usize = 480;
+/// The most rows of progress; a curve over a run needs no more.
+const MAX_PROGRESS: usize = 480;
+/// The time between rows of progress at the beginning; it doubles as they become too many.
 const FIRST: Duration = Duration::from_millis(200);
 /// The newest progress is brought up to date after this time.
 const NEWEST_AFTER: Duration = Duration::from_secs(1);
-/// So many failures are kept, and so many of other things that may be many.
-const MOST_FAILED: u64 = 10_000;
-const MOST_OTHERS: u64 = 2_000;
-/// How long the first event is waited for: it comes at once.
+/// Retention limits: failures, and every other kind of event that may come without end.
+const MAX_FAILED: u64 = 10_000;
+const MAX_OTHERS: u64 = 2_000;
+/// How long to wait for the first event, which comes at once.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Keeps what it is told.
-pub(crate) struct TellTale {
+/// Collects the events to write.
+pub(crate) struct EventLog {
     watcher: Watcher,
     waiting: Vec<(u64, Duration, String)>,
-    /// The numbers of the rows of progress that are to be removed.
+    /// The numbers of the rows of progress to remove.
     outdated: Vec<u64>,
     progress: Progress,
-    /// How many events of each kind there were that may be many.
+    /// The number of events of each kind that has a limit.
     seen: BTreeMap<&'static str, u64>,
     omitted: u64,
 }
 
-/// Which rows of progress there are.
+/// The rows of progress in the file.
 struct Progress {
     rows: Vec<(u64, Duration)>,
     every: Duration,
 }
 
-impl TellTale {
+impl EventLog {
     pub(crate) fn new(watcher: Watcher) -> Self {
         let progress = Progress { rows: Vec::new(), every: FIRST };
         let (waiting, outdated, seen) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -56,7 +56,7 @@ impl TellTale {
         self.take(seen);
     }
 
-    /// Waits for one more; false after the last.
+    /// Waits for one more event; false after the last.
     pub(crate) fn await_next(&mut self) -> bool {
         let seen = self.watcher.next(None);
         let more = seen != Seen::End;
@@ -75,11 +75,11 @@ impl TellTale {
     fn keep(&mut self, told: &EventRecord) {
         let (kind, most) = match &told.event {
             Event::Progress(_) => return self.progress(told),
-            Event::Failed { .. } => ("failed", MOST_FAILED),
-            Event::Retrying { .. } => ("retrying", MOST_OTHERS),
-            Event::Said { .. } => ("said", MOST_OTHERS),
-            Event::WorkerLost { .. } => ("lost", MOST_OTHERS),
-            Event::Requeued { .. } => ("requeued", MOST_FAILED),
+            Event::Failed { .. } => ("failed", MAX_FAILED),
+            Event::Retrying { .. } => ("retrying", MAX_OTHERS),
+            Event::Said { .. } => ("said", MAX_OTHERS),
+            Event::WorkerLost { .. } => ("lost", MAX_OTHERS),
+            Event::Requeued { .. } => ("requeued", MAX_FAILED),
             // Items and products have tables of their own.
             Event::Decided { .. } | Event::Product { .. } => return,
             _ => ("", u64::MAX),
@@ -97,13 +97,12 @@ impl TellTale {
     }
 
     fn push(&mut self, told: &EventRecord) {
-        // What cannot be written as JSON is nothing that was ever told.
         if let Ok(text) = serde_json::to_string(told) {
             self.waiting.push((told.number, told.at, text));
         }
     }
 
-    /// Says at the end how many events are missing.
+    /// Adds at the end the number of events that are missing.
     fn omission(&mut self, last: &EventRecord) {
         if self.omitted > 0 {
             let line = json!({"event": "omitted", "count": self.omitted});
@@ -119,7 +118,7 @@ impl TellTale {
         if !due {
             return;
         }
-        // The last row was there to be up to date only.
+        // The last row was there only to be up to date.
         if let [.., (_, before), (number, last)] = rows[..]
             && last.saturating_sub(before) < *every
         {
@@ -127,7 +126,7 @@ impl TellTale {
             self.outdated.push(number);
         }
         rows.push((told.number, told.at));
-        if rows.len() > MOST_PROGRESS {
+        if rows.len() > MAX_PROGRESS {
             *every *= 2;
             let mut place = 0;
             rows.retain(|(number, _)| {
@@ -142,7 +141,7 @@ impl TellTale {
         self.push(told);
     }
 
-    /// Writes what has come meanwhile.
+    /// Writes the events that have come since the last call.
     ///
     /// # Errors
     /// Why the file takes no more.
@@ -187,12 +186,12 @@ mod tests {
 
     #[test]
     fn rows_of_progress_are_few_spread_over_the_run_and_up_to_date() {
-        let mut kept = TellTale::new(Stream::new().watch());
+        let mut kept = EventLog::new(Stream::new().watch());
         let connection = Connection::open_in_memory().unwrap();
-        crate::sinks::journal::store::upgrade(
+        crate::sinks::journal::schema::upgrade(
             &connection,
             0,
-            crate::sinks::journal::store::VERSION,
+            crate::sinks::journal::schema::VERSION,
         )
         .unwrap();
         connection
@@ -213,7 +212,7 @@ mod tests {
         let mut statement = connection.prepare("SELECT at_s FROM event ORDER BY number").unwrap();
         let rows = statement.query_map([], |row| row.get::<_, f64>(0)).unwrap();
         let times: Vec<f64> = rows.map(Result::unwrap).collect();
-        assert!((MOST_PROGRESS / 3..=MOST_PROGRESS).contains(&times.len()), "{}", times.len());
+        assert!((MAX_PROGRESS / 3..=MAX_PROGRESS).contains(&times.len()), "{}", times.len());
         assert!(seconds - times.last().unwrap() <= 1.1, "{:?}", times.last());
         let widest = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
         assert!(widest < 3.0 * seconds / times.len() as f64, "{widest}");
@@ -221,15 +220,15 @@ mod tests {
 
     #[test]
     fn what_has_no_end_is_cut_and_counted() {
-        let mut kept = TellTale::new(Stream::new().watch());
-        for number in 1..=MOST_OTHERS + 7 {
+        let mut kept = EventLog::new(Stream::new().watch());
+        for number in 1..=MAX_OTHERS + 7 {
             let (step, level) = ("S".into(), crate::event::Level::Info);
             let said =
                 Event::Said { step, worker: 0, level, logger: String::new(), text: "x".into() };
             kept.keep(&told(number, Duration::ZERO, said));
         }
         kept.keep(&told(9999, Duration::ZERO, Event::Error { exit_code: 3, reason: "r".into() }));
-        assert_eq!(kept.waiting.len() as u64, MOST_OTHERS + 2);
+        assert_eq!(kept.waiting.len() as u64, MAX_OTHERS + 2);
         let (number, _, last) = kept.waiting.last().unwrap();
         assert_eq!((*number, &**last), (10_000, r#"{"event":"omitted","count":7}"#));
     }

@@ -1,5 +1,5 @@
-//! What became of an input and what was made from it, by its journal; and from which
-//! input a product came.
+//! What became of an input and which products were made from it, and from which inputs a product
+//! was made.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -12,11 +12,11 @@ use crate::base::nearest::nearest;
 use crate::base::path_name::{as_texts, name_of_path, path_of_name};
 use crate::event::{Event, EventRecord};
 
-/// All that a journal knows of a path.
+/// Everything that a journal says about a path.
 #[derive(Debug, Serialize)]
 pub(crate) struct Lineage {
     pub(crate) asked: String,
-    /// The inputs of this name, and those that a product of this name came from.
+    /// The inputs of this name, and those from which a product of this name was made.
     pub(crate) inputs: Vec<Input>,
     /// The products of this name that were made of many inputs.
     pub(crate) gathered: Vec<Gathered>,
@@ -42,7 +42,7 @@ pub(crate) struct Part {
     pub(crate) run: Run,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) products: Vec<Product>,
-    /// Where it was kept after it had failed.
+    /// The quarantine entry of the input, if it failed.
     #[serde(serialize_with = "as_texts::serialize")]
     pub(crate) quarantine: Vec<PathBuf>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Gathered {
     pub(crate) made_from: Vec<String>,
 }
 
-/// What is known of the run beside its row.
+/// What is known of a run besides its row.
 struct Known {
     directory: PathBuf,
     quarantine: PathBuf,
@@ -66,8 +66,8 @@ struct Known {
 }
 
 impl Lineage {
-    /// What the journal knows of `path`, as it is written there or as the absolute path
-    /// that it is in the current directory `here`.
+    /// Looks up a path, as it is written or as the absolute path that it has in the current
+    /// directory `here`.
     ///
     /// # Errors
     /// If the journal cannot be read.
@@ -108,14 +108,14 @@ impl Lineage {
         Ok(Self { asked: name_of_path(path), inputs, gathered })
     }
 
-    /// Whether the journal knows nothing of the path.
+    /// Whether the journal says nothing about the path.
     pub(crate) fn is_empty(&self) -> bool {
         self.inputs.is_empty() && self.gathered.is_empty()
     }
 }
 
-/// The names in the journal that are like `path`: those of files of the same name in
-/// other directories, or else the nearest.
+/// Finds names in the journal that are like `path`: files of the same name in other directories,
+/// or else the nearest name.
 ///
 /// # Errors
 /// If the journal cannot be read.
@@ -188,11 +188,11 @@ fn parts(
     Ok(parts.filter(touched).collect())
 }
 
-/// What a path that was asked for may be called.
+/// The names that a path may have in a journal.
 struct Meant {
     written: String,
     absolute: PathBuf,
-    /// Without links, if there is such a file.
+    /// The path without links, if there is such a file.
     real: Option<PathBuf>,
 }
 
@@ -205,7 +205,7 @@ impl Meant {
         }
     }
 
-    /// Whether `name` is it, of a run in this directory.
+    /// Whether a run in this directory would call the path `name`.
     fn is(&self, name: &str, directory: &Path) -> bool {
         if name == self.written {
             return true;
@@ -215,7 +215,7 @@ impl Meant {
     }
 }
 
-/// The path without `.` and `..`, as far as that can be told from its words.
+/// Removes `.` and `..` from a path without looking at the file system.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -244,7 +244,7 @@ mod tests {
             assert!(meant.is("/data/night/raw/a.fits", Path::new("/elsewhere")), "{path}");
             assert!(!meant.is("raw/b.fits", here), "{path}");
         }
-        // What is no file is a name like any other.
+        // An origin that is not a file is a name like any other.
         assert!(Meant::of(Path::new("42"), here).is("42", Path::new("/elsewhere")));
         assert!(!Meant::of(Path::new("raw/a.fits"), Path::new("/data")).is("raw/b.fits", here));
     }

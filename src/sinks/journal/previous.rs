@@ -1,4 +1,4 @@
-//! What earlier runs left, and what follows from it for each item.
+//! What earlier runs left, and the decision that follows for each item.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,8 +9,8 @@ use super::FileState;
 pub(crate) struct Past {
     /// Every run by its number.
     pub(crate) runs: HashMap<i64, Run>,
-    /// The last run with another configuration: its products may have taken the
-    /// place of those of the runs before it.
+    /// The last run with another configuration. Its products may have replaced those of the runs
+    /// before it.
     pub(crate) last_other: i64,
     pub(crate) items: HashMap<Box<str>, Item>,
 }
@@ -23,23 +23,23 @@ pub(crate) struct Run {
 pub(crate) struct Item {
     pub(crate) run: i64,
     pub(crate) state: State,
-    /// How many of the messages that the producer emits of it are done.
+    /// The number of its messages from the producer that are done.
     pub(crate) done: u32,
     pub(crate) file: Option<FileState>,
     pub(crate) time: Box<str>,
-    /// Where it failed or was gathered.
+    /// The step at which it failed or was gathered.
     pub(crate) step: Option<Box<str>>,
     pub(crate) reason: Option<Box<str>>,
-    /// What was made of it and was there when it was done.
+    /// The products that were made of it and existed when it was done.
     pub(crate) made: Vec<Made>,
-    /// How many of its messages the producer has emitted in this run.
+    /// The number of its messages that the producer has emitted in this run.
     pub(crate) seen: u32,
-    /// Why nothing done by earlier runs counts, once that has been looked at.
+    /// Why nothing that earlier runs did counts, if so; none before that has been checked.
     pub(crate) outdated: Option<Option<String>>,
 }
 
 impl Item {
-    /// Why what was made of it is not as it was made, if any of it counts.
+    /// Says which product is not as it was made, if any of it counts.
     fn gone(&self, look: &Look) -> Option<String> {
         self.made.iter().filter(|_| self.done > 0).find_map(|made| gone(made, look))
     }
@@ -48,11 +48,11 @@ impl Item {
 /// A file that was made of an item.
 pub(crate) struct Made {
     pub(crate) path: Box<str>,
-    /// In bytes, -1 of what is no file; none if other items are in it, too.
+    /// In bytes, or -1 if it is not a file; none if it is also made of other items.
     pub(crate) size: Option<i64>,
 }
 
-/// The size of a product by its name; none if it is not there.
+/// Looks up the size of a product by its name; none if it is gone.
 type Look = dyn Fn(&str) -> io::Result<Option<i64>>;
 
 /// The states of an item, and their names in the file.
@@ -79,23 +79,23 @@ impl State {
         }
     }
 
-    /// What is not known is not done.
+    /// Reads a state; an unknown one counts as not done.
     pub(crate) fn parse(text: &str) -> Self {
         Self::ALL.into_iter().find(|state| state.as_str() == text).unwrap_or(State::InFlight)
     }
 }
 
-/// What is to be done with one message of the producer, and why.
+/// Whether to skip one message of the producer, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
     pub(crate) skip: bool,
     pub(crate) why: String,
-    /// How many of the item's messages are done.
+    /// The number of the item's messages that are done.
     pub(crate) done: u32,
 }
 
 impl Past {
-    /// Decides about the next message that the producer has emitted of an item.
+    /// Decides about the next message of an item from the producer.
     pub(crate) fn decide(
         &mut self,
         origin: &str,
@@ -121,7 +121,7 @@ impl Past {
     }
 }
 
-/// Why nothing that earlier runs have done of the item counts any more.
+/// Says why nothing that earlier runs did of the item counts any more, if so.
 fn outdated(
     item: &Item,
     last_other: i64,
@@ -150,7 +150,7 @@ fn outdated(
     }
 }
 
-/// Why a product is not as it was made.
+/// Says why a product is not as it was made, if so.
 fn gone(made: &Made, look: &Look) -> Option<String> {
     let path = &made.path;
     match (look(path), made.size) {
@@ -166,7 +166,7 @@ fn gone(made: &Made, look: &Look) -> Option<String> {
     }
 }
 
-/// Why a message beyond those that are done is to be processed.
+/// Says why a message beyond those that are done is processed.
 fn open(item: &Item, run: &str) -> String {
     let step = item.step.as_deref().unwrap_or("?");
     match item.state {

@@ -1,5 +1,5 @@
-//! What a journal says when no run writes into it: of its runs, of an input, of a
-//! product. Reading changes nothing; an older journal is read as if it were of today.
+//! Reads a journal that no run writes to: its runs, inputs and products. Reading changes nothing;
+//! a journal of an older version is read as if it were of this one.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
 use serde::Serialize;
 
 use super::JournalError;
-use super::store::{VERSION, lock, upgrade};
+use super::schema::{VERSION, upgrade};
+use super::store::lock;
 use super::trust::{self, explain};
 
 /// A journal that is open for reading.
@@ -25,22 +26,22 @@ pub(crate) struct Run {
     /// The version of drpipe.
     pub(crate) version: String,
     pub(crate) started: String,
-    /// None if it is not known to have ended: it was killed.
+    /// None if the run was killed.
     pub(crate) ended: Option<String>,
     pub(crate) verdict: Option<String>,
 }
 
-/// One input: what a producer emits under a name.
+/// One input: what a producer emits with an origin.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Item {
     #[serde(skip)]
     pub(crate) id: i64,
     pub(crate) origin: String,
-    /// in flight, done, gathered, dropped or failed: in the last run that began it.
+    /// Its state in the last run that began it: in flight, done, gathered, dropped or failed.
     pub(crate) state: String,
     #[serde(skip)]
     pub(crate) run: i64,
-    /// Where it failed or was gathered.
+    /// The step at which it failed or was gathered.
     pub(crate) step: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) time: String,
@@ -67,19 +68,21 @@ pub(crate) struct Attempt {
 pub(crate) struct Product {
     #[serde(skip)]
     pub(crate) run: i64,
-    /// None if it is made of more than one input.
+    /// None if the product is made of more than one input.
     #[serde(skip)]
     pub(crate) item: Option<i64>,
     pub(crate) step: String,
     pub(crate) path: String,
     pub(crate) time: String,
-    /// Whether it is not there any more.
+    /// Whether the file is gone.
     pub(crate) missing: bool,
 }
 
 impl Journal {
+    /// Opens a journal.
+    ///
     /// # Errors
-    /// Why the file cannot be read: it is none, or a run writes into it.
+    /// If the file is not a journal, or a run writes to it.
     pub(crate) fn open(path: &Path) -> Result<Self, JournalError> {
         if !path.exists() {
             let reason = "there is no such file".to_owned();
@@ -89,7 +92,7 @@ impl Journal {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = trust::open(path, flags)?;
         match lock(&connection) {
-            // A file that cannot be written has no run that writes into it.
+            // No run writes to a file that cannot be written.
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
                 connection.execute_batch("BEGIN").map_err(explained)?;
             }
@@ -97,7 +100,7 @@ impl Journal {
         }
         match trust::version_of(path, &connection)? {
             0 => return Err(JournalError::Foreign { path: path.to_owned() }),
-            // Taken back when the connection is closed: nothing is committed.
+            // Nothing is committed, so closing the connection undoes this.
             found if found < VERSION => {
                 upgrade(&connection, found, VERSION).map_err(explained)?;
             }
@@ -109,7 +112,7 @@ impl Journal {
     /// The runs, the oldest first.
     ///
     /// # Errors
-    /// If the file cannot be read, as of everything here.
+    /// If the file cannot be read. This holds for every method here.
     pub(crate) fn runs(&self) -> Result<Vec<Run>, JournalError> {
         let sql = "SELECT id, name, program, started, ended, verdict FROM run ORDER BY id";
         self.rows(sql, [], |row| {
@@ -140,7 +143,7 @@ impl Journal {
         })
     }
 
-    /// All that was tried on an input, in all runs.
+    /// All attempts on an input, in all runs.
     pub(crate) fn attempts(&self, item: i64) -> Result<Vec<Attempt>, JournalError> {
         let sql = "SELECT run, step, attempt, outcome, reason, worker, waited_s, busy_s, time
                    FROM outcome WHERE item = ? ORDER BY id";
@@ -174,7 +177,7 @@ impl Journal {
         })
     }
 
-    /// The inputs that a step has done in a run.
+    /// The inputs that a step did in a run.
     pub(crate) fn done_at(&self, run: i64, step: &str) -> Result<Vec<String>, JournalError> {
         let sql = "SELECT DISTINCT item.origin FROM outcome JOIN item ON item.id = outcome.item
                    WHERE outcome.run = ? AND outcome.step = ? AND outcome.outcome = 'done'
@@ -207,7 +210,11 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::sinks::journal::Opened;
+    use crate::sinks::{RunEnd, Sink};
 
     /// A journal as version 1 made it, with one run and one item.
     fn old(path: &Path) {
@@ -250,12 +257,15 @@ mod tests {
         let owner = crate::sinks::journal::Owner { run: "new", config_hash: "c", work_hash: "w" };
         let stream = crate::status::stream::Stream::new();
         let halt = |reason: String| panic!("{reason}");
-        let (run, thread) =
+        let Opened { journal: run, skip, thread } =
             crate::sinks::journal::Journal::open(&path, &owner, true, &stream, halt).unwrap();
         assert!(matches!(Journal::open(&path), Err(JournalError::Locked { .. })));
         let told = crate::event::Event::Error { exit_code: 3, reason: "given up".to_owned() };
         stream.tell(told);
-        assert_eq!(run.finish("stopped").error, None);
+        assert_eq!(skip.finish(), 0);
+        let requeued = BTreeSet::new();
+        let end = RunEnd { verdict: "stopped", is_complete: false, requeued: &requeued };
+        assert_eq!(Box::new(run).finish(&end).lost, None);
         thread.join().unwrap();
         assert_eq!(user_version(&path), VERSION);
         let journal = Journal::open(&path).unwrap();

@@ -1,6 +1,6 @@
 //! The journal's file: an SQLite database with the tables `run`, `item`, `outcome`,
-//! `product` and `event`. It is locked as long as the run lives, by the system: whatever
-//! kills the program frees it.
+//! `product` and `event`. The system locks it for as long as the run lives: whatever kills the
+//! program frees it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -12,93 +12,24 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, params};
 
-use super::event_log::TellTale;
+use super::event_log::EventLog;
 use super::previous::{Item, Made, Past, Run, State};
+use super::schema::{VERSION, upgrade};
 use super::{Entry, FileState, JournalError, Owner, size_of, trust};
 use crate::base::path_name::name_of_path;
 use crate::router::{AttemptOutcome, End, Record};
 
-/// "drpj": the mark of a journal in the database's header.
-const APPLICATION: i64 = 0x6472_706a;
-/// The version of the tables.
-pub(crate) const VERSION: i64 = 3;
-/// How long another program may hold the file, a reader say.
+/// How long to wait for another program that holds the file, such as a reader.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What has gathered is committed after this time, or when the thread is unparked.
+/// Entries are committed after this time, or when the thread is unparked: the most that a kill
+/// makes the next run do again.
 const COMMIT_AFTER: Duration = Duration::from_millis(50);
-/// The most entries in one transaction.
+/// The most entries in one transaction, which are all in memory at once.
 const COMMIT_ENTRIES: usize = 10_000;
-/// Events alone are committed after this time.
+/// Events are committed after this time if no entry comes.
 const EVENTS_AFTER: Duration = Duration::from_millis(500);
-/// The events of so many runs are kept, the last ones.
-const MOST_RUNS: i64 = 20;
-
-const TABLES: &str = "
-    CREATE TABLE run (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL,
-        program TEXT NOT NULL,      -- the version of drpipe
-        config_hash TEXT NOT NULL,
-        work_hash TEXT NOT NULL,    -- of what the products depend on
-        started TEXT NOT NULL,
-        ended TEXT,                 -- NULL: it is under way, or was killed
-        verdict TEXT
-    ) STRICT;
-    CREATE TABLE item (
-        id INTEGER PRIMARY KEY,
-        origin TEXT NOT NULL UNIQUE,
-        run INTEGER NOT NULL REFERENCES run (id),  -- the last that began it
-        state TEXT NOT NULL,        -- in flight, done, gathered, dropped or failed
-        done INTEGER NOT NULL,      -- how many of the producer's messages with this origin
-        size INTEGER,               -- of the file, when it was begun
-        modified_ns INTEGER,
-        step TEXT,                  -- where it failed or was gathered
-        reason TEXT,
-        time TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE outcome (
-        id INTEGER PRIMARY KEY,
-        run INTEGER NOT NULL REFERENCES run (id),
-        item INTEGER NOT NULL REFERENCES item (id),
-        step TEXT NOT NULL,
-        attempt INTEGER NOT NULL,
-        outcome TEXT NOT NULL,      -- done, retrying, failed or dropped
-        reason TEXT,
-        time TEXT NOT NULL
-    ) STRICT;
-";
-
-/// What version 2 has beyond version 1.
-const SECOND: &str = "
-    ALTER TABLE outcome ADD COLUMN worker INTEGER;   -- its number within the step
-    ALTER TABLE outcome ADD COLUMN busy_s REAL;      -- how long the attempt took
-    ALTER TABLE outcome ADD COLUMN waited_s REAL;    -- from the queue to its beginning
-    CREATE TABLE product (
-        id INTEGER PRIMARY KEY,
-        run INTEGER NOT NULL REFERENCES run (id),
-        item INTEGER REFERENCES item (id),           -- NULL: it is made of more than one
-        step TEXT NOT NULL,
-        path TEXT NOT NULL,
-        time TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE event (
-        run INTEGER NOT NULL REFERENCES run (id),
-        number INTEGER NOT NULL,
-        at_s REAL NOT NULL,
-        json TEXT NOT NULL,                          -- as --events writes it
-        PRIMARY KEY (run, number)
-    ) STRICT, WITHOUT ROWID;
-";
-
-/// What version 3 has beyond version 2. Names are texts that keep every byte; where a name
-/// of older versions may mean another file now, the item is done again.
-const THIRD: &str = "
-    ALTER TABLE product ADD COLUMN size INTEGER;     -- in bytes, when the item was done: -1
-                                                     -- if it is no file, NULL if it has gone
-    CREATE INDEX product_of_item ON product (item);
-    UPDATE item SET state = 'in flight', done = 0
-        WHERE origin GLOB '*\\x[0-9A-F][0-9A-F]*' OR instr(origin, char(65533));
-";
+/// The number of runs, the latest, whose events are kept.
+const MAX_RUNS: i64 = 20;
 
 const BEGUN: &str = "
     INSERT INTO item (origin, run, state, done, size, modified_ns, time)
@@ -148,7 +79,7 @@ const PRODUCTS: &str = "
 const SHARED: &str = "
     SELECT path FROM product WHERE size IS NOT NULL GROUP BY path HAVING count(DISTINCT item) > 1";
 
-/// The products of an item that is not done yet: the numbers of their rows.
+/// For each item that is not done yet, its products and the numbers of their rows.
 type Open = HashMap<Arc<str>, Vec<(i64, PathBuf)>>;
 
 /// The open file.
@@ -161,8 +92,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Opens or creates the file, and notes that a run begins.
+    ///
     /// # Errors
-    /// Why the file cannot serve; then it is as it was.
+    /// If the file cannot serve; then it is as it was.
     pub(crate) fn open(path: &Path, owner: &Owner<'_>) -> Result<Self, JournalError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -175,7 +108,7 @@ impl Store {
         Ok(Self { connection, path: path.to_owned(), run, open: Open::new() })
     }
 
-    /// What the runs before this one left.
+    /// Reads what earlier runs left.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -217,17 +150,16 @@ impl Store {
         Ok(Past { runs, last_other, items })
     }
 
-    /// Writes what comes until nothing more does. Whoever wants it to be written
-    /// soon sets `at_once`, then unparks the thread: the channel unparks it too, so
-    /// that alone might go unnoticed.
+    /// Writes entries until the last sender is gone. To have them written soon, set `at_once`,
+    /// then unpark the thread: the channel unparks it too, so that alone might go unnoticed.
     ///
     /// # Errors
-    /// Why the file takes no more. What has been committed stays.
+    /// If the file takes no more. What has been committed stays.
     pub(crate) fn write(
         &mut self,
         entries: &Receiver<Entry>,
         at_once: &AtomicBool,
-        events: &mut TellTale,
+        events: &mut EventLog,
     ) -> rusqlite::Result<()> {
         trust::release(&mut self.connection)?;
         events.await_first();
@@ -238,7 +170,7 @@ impl Store {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            // Not woken by each entry, which would take the processor from the stages.
+            // Waking for each entry would take the processor from the stages.
             if !at_once.swap(false, Ordering::AcqRel) {
                 std::thread::park_timeout(COMMIT_AFTER);
             }
@@ -252,11 +184,11 @@ impl Store {
         }
     }
 
-    /// Writes the events up to the last one, for which it waits.
+    /// Waits for the last event, and writes all up to it.
     ///
     /// # Errors
     /// As [`Store::write`].
-    pub(crate) fn write_rest(&mut self, events: &mut TellTale) -> rusqlite::Result<()> {
+    pub(crate) fn write_rest(&mut self, events: &mut EventLog) -> rusqlite::Result<()> {
         while events.await_next() {
             events.write(&self.connection, self.run)?;
         }
@@ -264,47 +196,24 @@ impl Store {
     }
 }
 
-/// Takes the lock, which is kept until the connection is closed.
+/// Takes the lock, which lasts until the connection is closed.
 pub(crate) fn lock(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    // Whoever begins first has the file: two that only read would hold each other up.
+    // The first to begin has the file: two that only read would hold each other up.
     connection.execute_batch("BEGIN EXCLUSIVE")
 }
 
-/// The version of the tables, 0 if the file is empty; none if it is not a journal.
-pub(crate) fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let application = pragma("application_id")?;
-    let version = pragma("user_version")?;
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let is_empty = (application, version, tables) == (0, 0, 0);
-    let is_journal = application == APPLICATION && version > 0;
-    Ok((is_empty || is_journal).then_some(version))
-}
-
-/// Makes of the tables of version `found`, 0 if there are none, those of version `wanted`.
-pub(crate) fn upgrade(connection: &Connection, found: i64, wanted: i64) -> rusqlite::Result<()> {
-    for (version, tables) in (1..).zip([TABLES, SECOND, THIRD]) {
-        if found < version && version <= wanted {
-            connection.execute_batch(tables)?;
-        }
-    }
-    connection.pragma_update(None, "application_id", APPLICATION)?;
-    connection.pragma_update(None, "user_version", wanted)
-}
-
-/// Brings the tables to this version and notes the run; returns its number.
+/// Brings the tables to this version, notes that a run begins, and returns its number.
 fn begin(connection: &mut Connection, found: i64, owner: &Owner<'_>) -> rusqlite::Result<i64> {
     connection.execute_batch("COMMIT")?;
     let new = found == 0;
     if new {
-        // There is nothing yet that waiting for the disk would save.
+        // A new file holds nothing yet that would be worth waiting for the disk.
         connection.pragma_update(None, "synchronous", "OFF")?;
     }
-    // What is committed reaches the file at once, and the disk when SQLite or the
-    // system sees fit: enough for whatever ends the program.
+    // A commit reaches the file at once, and the disk when SQLite or the system sees fit. That is
+    // enough for whatever ends the program.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -316,7 +225,7 @@ fn begin(connection: &mut Connection, found: i64, owner: &Owner<'_>) -> rusqlite
         params![owner.run, env!("CARGO_PKG_VERSION"), owner.config_hash, owner.work_hash, now()],
     )?;
     let run = transaction.last_insert_rowid();
-    transaction.execute("DELETE FROM event WHERE run <= ?", [run - MOST_RUNS])?;
+    transaction.execute("DELETE FROM event WHERE run <= ?", [run - MAX_RUNS])?;
     transaction.commit()?;
     Ok(run)
 }
@@ -338,12 +247,12 @@ fn item(row: &Row<'_>, made: Vec<Made>) -> rusqlite::Result<Item> {
     })
 }
 
-/// The time as text, to the millisecond.
+/// The current time as text, to the millisecond.
 fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
-/// What is committed together.
+/// A transaction: what is committed together.
 struct Batch<'a> {
     run: i64,
     time: String,
@@ -427,7 +336,7 @@ impl<'a> Batch<'a> {
         let time = &self.time;
         let made = self.open.remove(origin).filter(|_| *end == End::Done);
         for (row, path) in made.unwrap_or_default() {
-            // What a later step has taken away, or moved on, is not missed.
+            // A later step may have removed or moved a product: it is not missed.
             let size = fs::metadata(path).ok().map(|metadata| size_of(&metadata));
             self.size.execute(params![row, size])?;
         }

@@ -1,5 +1,5 @@
-//! What a journal must be before it is believed. It may come from elsewhere or be
-//! damaged: neither may hang a command, run code that it brings along or remove a file.
+//! Checks a journal before it is believed. It may be damaged or come from elsewhere: it must not
+//! hang a command, run code that it contains, or remove a file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,22 +11,22 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Params, Row, ffi};
 
 use super::JournalError;
-use super::store::{VERSION, upgrade, version};
+use super::schema::{VERSION, upgrade, version};
 
-/// SQLite's steps for each byte of the file that reading may take, and those it may take
-/// at any rate: some hundred times what a whole journal takes.
-const STEPS_OF_A_BYTE: u64 = 200;
+/// The most steps of SQLite that reading may take: for each byte of the file, and in any case.
+/// They are some hundred times what a whole journal takes.
+const STEPS_PER_BYTE: u64 = 200;
 const STEPS: u64 = 20_000_000;
-/// After so many steps it is looked whether there are too many.
-const LOOK_EVERY: u32 = 10_000;
-/// How a rollback journal ends that names another file, which SQLite would then look
-/// into and perhaps remove.
+/// The number of steps between two checks of that limit.
+const CHECK_EVERY: u32 = 10_000;
+/// The end of a rollback journal that names another file, which SQLite would open and might
+/// remove.
 const NAMES_ANOTHER: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
-/// Opens the file without a look at its contents.
+/// Opens the file without looking at its contents.
 ///
 /// # Errors
-/// Why it can be no journal.
+/// If it cannot be a journal.
 pub(crate) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
     let unusable = |reason: String| JournalError::Unusable { path: path.to_owned(), reason };
     for file in [path, &beside(path, "-wal"), &beside(path, "-journal"), &beside(path, "-shm")] {
@@ -67,37 +67,37 @@ fn names_another(rollback: &Path) -> io::Result<bool> {
     Ok(end == NAMES_ANOTHER)
 }
 
-/// How many bytes the journal has, with what has not been brought into its file yet.
+/// The size of the journal in bytes, with what SQLite keeps beside its file.
 pub(crate) fn size(path: &Path) -> u64 {
     let of = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     of(path).saturating_add(of(&beside(path, "-wal")))
 }
 
-/// Nothing that the file brings along is run, and reading it ends.
+/// Keeps SQLite from running code that the file contains, and from reading without end.
 fn restrict(connection: &mut Connection, bytes: u64) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-    let steps = bytes.saturating_mul(STEPS_OF_A_BYTE).saturating_add(STEPS);
-    let mut looks = steps / u64::from(LOOK_EVERY);
+    let steps = bytes.saturating_mul(STEPS_PER_BYTE).saturating_add(STEPS);
+    let mut looks = steps / u64::from(CHECK_EVERY);
     let is_enough = move || {
         looks = looks.saturating_sub(1);
         looks == 0
     };
-    connection.progress_handler(LOOK_EVERY as i32, Some(is_enough))
+    connection.progress_handler(CHECK_EVERY as i32, Some(is_enough))
 }
 
-/// Lets a journal that is believed be written without an end.
+/// Lifts the limit of steps, for a journal that is believed.
 pub(crate) fn release(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.progress_handler(0, None::<fn() -> bool>)
 }
 
-/// The version of the tables, 0 if the file is empty. Whatever is in the database
-/// besides what drpipe has made makes it another's.
+/// Reads the version of the tables, 0 if the file is empty. A database with anything that drpipe
+/// does not create is not a journal.
 ///
 /// # Errors
-/// Why it is no journal that this program can use.
+/// If it is not a journal that this program can use.
 pub(crate) fn version_of(path: &Path, connection: &Connection) -> Result<i64, JournalError> {
     let explained = |error| explain(path, &error);
     let found = match version(connection).map_err(explained)? {
@@ -122,7 +122,7 @@ pub(crate) fn version_of(path: &Path, connection: &Connection) -> Result<i64, Jo
     Ok(found)
 }
 
-/// What there is in a database, by kind and name, with the words that made it.
+/// What a database contains, by kind and name, with the SQL that created it.
 fn shape(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
     let sql = "SELECT type || ' ' || name, coalesce(sql, '') FROM sqlite_schema
                WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'";
@@ -136,11 +136,11 @@ fn shape(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> 
     made.collect()
 }
 
-/// Calls `take` with each row. A file cannot give more bytes than it has, but one whose
-/// pages lead to each other seems to.
+/// Calls `take` with each row. Ends with an error once the rows have more bytes than the file:
+/// then its pages refer to each other in a circle.
 ///
 /// # Errors
-/// That of SQLite or of `take`.
+/// If SQLite or `take` fails.
 pub(crate) fn each_row(
     connection: &Connection,
     bytes: u64,
@@ -172,7 +172,7 @@ fn damaged(path: &Path, reason: String) -> JournalError {
     JournalError::Damaged { path: path.to_owned(), reason }
 }
 
-/// What an error of SQLite means for the journal.
+/// Says what an error of SQLite means for the journal.
 pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> JournalError {
     let path = path.to_owned();
     let reason = error.to_string();
@@ -188,7 +188,7 @@ pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> JournalError {
     }
 }
 
-/// Whether it is the file that is wrong, not its surroundings.
+/// Whether the error lies in the file and not in its surroundings.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => matches!(
@@ -200,7 +200,7 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
                 | ErrorCode::ConstraintViolation
                 | ErrorCode::Unknown
         ),
-        // A value that is not what a column of drpipe's has.
+        // A value of another type than drpipe writes.
         None => true,
     }
 }

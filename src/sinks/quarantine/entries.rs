@@ -1,4 +1,4 @@
-//! The entries of a quarantine directory, read back.
+//! Reads and removes the entries of a quarantine.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,13 +11,13 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Reason, is_pickle};
+use super::Reason;
 use crate::base::regular_file;
 use crate::message::Payload;
 
 const REASON: &str = "reason.json";
 const HEADER: &str = "header.bin";
-/// The largest `reason.json` that is read, in bytes.
+/// The largest `reason.json` that is read, in bytes: an entry may come from elsewhere.
 const LARGEST_REASON: u64 = 16 << 20;
 
 /// One failed input.
@@ -31,15 +31,15 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Contents {
     pub(crate) reason: Reason,
-    /// `reason.json` as it stands, with what this version does not know.
+    /// `reason.json` as it is, with the fields that this version does not know.
     pub(crate) fields: Map<String, Value>,
     pub(crate) header_bytes: u64,
     pub(crate) buffer_bytes: Vec<u64>,
 }
 
-/// The entries in a quarantine directory, in one run's directory in it, or the
-/// one that `path` is; the newest run last. Links in it are entries that cannot be
-/// used: a quarantine may come from elsewhere, and they may lead anywhere.
+/// Finds the entries in a quarantine or in the directory of one run, or the entry that `path` is;
+/// the newest run comes last. Symbolic links count as entries that cannot be used: a quarantine
+/// may come from elsewhere, and they may lead anywhere.
 ///
 /// # Errors
 /// If there is no such directory or it cannot be read.
@@ -47,7 +47,7 @@ pub(crate) fn find(path: &Path) -> Result<Vec<Entry>, String> {
     let cannot = |path: &Path, error: io::Error| {
         format!("cannot read {}: {error}; name a quarantine, a run or an entry", path.display())
     };
-    // Also the name of an entry that was given as ".", or through a link.
+    // An entry may be given as ".", or through a link.
     let whole = fs::canonicalize(path).map_err(|error| cannot(path, error))?;
     if is_entry(path) || is_entry(&whole) {
         return Ok(vec![read(path.to_owned())]);
@@ -64,8 +64,8 @@ pub(crate) fn find(path: &Path) -> Result<Vec<Entry>, String> {
     Ok(found.into_iter().map(read).collect())
 }
 
-/// The directories in `path`, in the order of their names, whose numbers are
-/// compared as numbers. Hidden ones are being written or removed.
+/// The directories in `path`, sorted by name, with numbers compared as numbers. Hidden ones are
+/// being written or removed, and left out.
 fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for child in fs::read_dir(path)? {
@@ -78,7 +78,7 @@ fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Parts that are numbers by their value, the others by their letters.
+/// The key by which names are sorted: numbers by value, other parts by their letters.
 fn order(name: &str) -> Vec<(Option<u64>, String)> {
     name.split('-').map(|part| (part.parse().ok(), part.to_owned())).collect()
 }
@@ -87,7 +87,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().map(OsStr::to_string_lossy).unwrap_or_default().into_owned()
 }
 
-/// An entry may lack any of its files: then its name tells it.
+/// Whether this is an entry. It may lack any of its files; then its name tells.
 fn is_entry(path: &Path) -> bool {
     let name = name_of(path);
     let number = name.split_once('-').map_or("", |(number, _)| number);
@@ -95,15 +95,15 @@ fn is_entry(path: &Path) -> bool {
     path.is_dir() && (numbered || path.join(REASON).exists() || path.join(HEADER).exists())
 }
 
-fn read(path: PathBuf) -> Entry {
+pub(super) fn read(path: PathBuf) -> Entry {
     let contents = contents(&path);
     Entry { path, contents }
 }
 
-/// The bytes of an entry's `reason.json`.
+/// Reads an entry's `reason.json`.
 ///
 /// # Errors
-/// Those of the system; that it is no file, a link, or too large.
+/// If it cannot be read, is a link or no file, or is too large.
 pub(crate) fn read_reason(entry: &Path) -> io::Result<Vec<u8>> {
     regular_file::read_at_most(regular_file::open_unlinked(&entry.join(REASON))?, LARGEST_REASON)
 }
@@ -150,17 +150,17 @@ fn buffer(index: usize) -> String {
     format!("buffer-{index}.bin")
 }
 
-/// Whether a file of this name is one that an entry has.
+/// Whether an entry has a file of this name.
 fn is_own(name: &str) -> bool {
     let number = name.strip_prefix("buffer-").and_then(|rest| rest.strip_suffix(".bin"));
     let is_buffer = number.is_some_and(|number| number.parse::<usize>().is_ok());
     is_buffer || name == REASON || name == HEADER
 }
 
-/// The failed input itself.
+/// Reads the failed input itself.
 ///
 /// # Errors
-/// Those of the file system, with the file's name.
+/// If a file cannot be read; names it.
 pub(crate) fn read_payload(path: &Path, buffers: usize) -> Result<Payload, String> {
     let read = |name: &str| {
         let file = path.join(name);
@@ -175,26 +175,14 @@ pub(crate) fn read_payload(path: &Path, buffers: usize) -> Result<Payload, Strin
     Ok(Payload { header, buffers: buffers.collect::<Result<_, _>>()? })
 }
 
-/// What is known of a failed input, and the input itself.
+/// Removes an entry, and with the last entry the directory of its run. It removes only the files
+/// that an entry has, and follows no link. Returns the names of other files in the entry, which
+/// stay, with their directory.
 ///
 /// # Errors
-/// What is wrong with the entry, in words.
-pub(crate) fn read_entry(path: &Path) -> Result<(Reason, Payload), String> {
-    let contents = read(path.to_owned()).contents?;
-    is_pickle(path, &contents)?;
-    let Contents { reason, buffer_bytes, .. } = contents;
-    let payload = read_payload(path, buffer_bytes.len())?;
-    Ok((reason, payload))
-}
-
-/// Removes an entry, and its run's directory with the last one. Only the files that an
-/// entry has are removed, and no link is followed; gives the names of what else was in
-/// it, which stays, in its directory.
-///
-/// # Errors
-/// Those of the file system.
+/// If a file cannot be removed.
 pub(crate) fn remove(path: &Path) -> io::Result<Vec<String>> {
-    // An entry given as "." has its name only in the whole path.
+    // Only the canonical path of an entry given as "." has its name.
     let path = match path.file_name() {
         Some(_) => path.to_owned(),
         None => fs::canonicalize(path)?,
@@ -213,17 +201,17 @@ pub(crate) fn remove(path: &Path) -> io::Result<Vec<String>> {
         unlink(&directory, &own)?;
         return Ok(others);
     }
-    // Out of sight first: what is removed in part must not look like an entry.
+    // Hide it first: an entry that is removed in part must not look like an entry.
     let hidden = path.with_file_name(format!(".removed-{}", name_of(&path)));
     fs::rename(&path, &hidden)?;
     unlink(&directory, &own)?;
     fs::remove_dir(&hidden)?;
-    // It is left where anything else is in it.
+    // Fails, as it should, if anything else is in it.
     let _ = path.parent().map(fs::remove_dir);
     Ok(Vec::new())
 }
 
-/// Removes files of an open directory, whatever its name leads to by now.
+/// Removes files of an open directory, whatever its name leads to now.
 fn unlink(directory: &OwnedFd, names: &[String]) -> io::Result<()> {
     for name in names {
         rustix::fs::unlinkat(directory, name, AtFlags::empty())?;

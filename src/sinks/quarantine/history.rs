@@ -1,18 +1,19 @@
-//! Which entries failed inputs were before.
+//! The quarantine entries that a failed input had in earlier runs.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
+use crate::base::lock::lock;
 use crate::message::Payload;
 use crate::router::FailedInput;
 
-/// What an entry said before its input was tried again.
+/// What an earlier entry said of an input that was tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Past {
     pub(crate) run: String,
@@ -24,9 +25,9 @@ pub(crate) struct Past {
     pub(crate) time: String,
 }
 
-/// The inputs that a run tries again. Messages carry no history, so it is found
-/// by what they are: an input that fails at the same step is known by its
-/// bytes; what descends from one is known if no other has its origin.
+/// The inputs that a run tries again, with their histories. Messages carry no history, so it is
+/// found by what they are: an input that fails at the same step is recognized by its bytes, and
+/// what descends from an input by its origin, if no other input has the same.
 #[derive(Clone, Default)]
 pub(crate) struct Retried(Arc<Mutex<Inputs>>);
 
@@ -34,14 +35,14 @@ pub(crate) struct Retried(Arc<Mutex<Inputs>>);
 struct Inputs {
     count: usize,
     latest: Vec<Past>,
-    /// Inputs that are the same have each a history of their own.
+    /// Identical inputs each have a history of their own.
     by_contents: HashMap<u64, VecDeque<Vec<Past>>>,
-    /// None for an origin that several inputs have.
+    /// The value is none if several inputs have the origin.
     by_origin: HashMap<String, Option<Vec<Past>>>,
 }
 
 impl Retried {
-    /// Notes an input before it is tried again.
+    /// Adds an input before it is tried again.
     pub(crate) fn add(&self, path: &Path, reason: &Reason, payload: &Payload) {
         let entry = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut past = reason.retried_from.clone();
@@ -55,7 +56,7 @@ impl Retried {
             time: reason.time.clone(),
         });
         let print = print(&reason.step, reason.origin.as_deref(), payload);
-        let mut inputs = self.lock();
+        let mut inputs = lock(&self.0);
         inputs.count += 1;
         inputs.by_contents.entry(print).or_default().push_back(past.clone());
         if let Some(origin) = &reason.origin {
@@ -65,11 +66,11 @@ impl Retried {
         inputs.latest = past;
     }
 
-    /// The history of a failed input; empty if it has none or it is not known.
+    /// The history of a failed input; empty if it has none, or if it is not known.
     pub(crate) fn history(&self, failed_input: &FailedInput) -> Vec<Past> {
-        let mut inputs = self.lock();
+        let mut inputs = lock(&self.0);
         if inputs.count < 2 {
-            // All that this run processes descends from one input, or none is tried again.
+            // Everything in this run descends from one input, or no input is tried again.
             return inputs.latest.clone();
         }
         let origin = failed_input.origin.as_deref();
@@ -82,11 +83,6 @@ impl Retried {
         }
         let past = origin.and_then(|origin| inputs.by_origin.get(origin)).cloned();
         past.flatten().unwrap_or_default()
-    }
-
-    /// The lock is held over statements only that leave the maps whole.
-    fn lock(&self) -> MutexGuard<'_, Inputs> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,22 +1,22 @@
-//! Failed inputs are tried again by one program at a time.
+//! Locks: only one program at a time tries failed inputs again.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{self, Path, PathBuf};
 
-/// The right to try entries again; given up when it is dropped or the program ends,
-/// however it ends.
+/// The right to try entries again. It ends when this is dropped, or when the program ends in
+/// whatever way.
 #[derive(Debug)]
 pub(crate) struct Taken {
     _locks: Vec<File>,
 }
 
 impl Taken {
-    /// Takes the directories that these entries are in, all or none.
+    /// Locks the directories that these entries are in, all or none.
     ///
     /// # Errors
-    /// Which one another program has, in words.
+    /// Names the directory that another program has locked.
     pub(crate) fn of<'a>(entries: impl IntoIterator<Item = &'a Path>) -> Result<Self, String> {
         let directories: BTreeSet<PathBuf> = entries.into_iter().filter_map(directory_of).collect();
         let mut locks = Vec::new();
@@ -33,7 +33,7 @@ impl Taken {
                         who.unwrap_or_default()
                     ));
                 }
-                // Some file systems have no locks: then nobody is kept out.
+                // Some file systems have no locks: then nothing keeps others out.
                 Ok(()) | Err(TryLockError::Error(_)) => locks.push(file),
             }
         }
@@ -41,17 +41,17 @@ impl Taken {
     }
 }
 
-/// The run's directory, which an entry is in, whatever way leads to it.
+/// The directory that an entry is in, however the entry is named.
 fn directory_of(entry: &Path) -> Option<PathBuf> {
     let beside = match entry.file_name() {
         Some(_) => path::absolute(entry).ok()?,
-        // An entry given as "." has its name only in the whole path.
+        // Only the canonical path of an entry given as "." has its name.
         None => fs::canonicalize(entry).ok()?,
     };
     fs::canonicalize(beside.parent()?).ok()
 }
 
-/// The process that has locked a directory, where the system tells.
+/// The process that has locked a directory, if the system says so.
 fn holder(directory: &Path) -> Option<u32> {
     let inode = fs::metadata(directory).ok()?.ino().to_string();
     let locks = fs::read_to_string("/proc/locks").ok()?;

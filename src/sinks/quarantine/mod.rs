@@ -1,8 +1,8 @@
-//! Where failed inputs are kept.
+//! The quarantine: failed inputs, kept so that they can be tried again.
 //!
-//! `DIRECTORY/RUN/ENTRY/` holds `reason.json`, which says what failed, where,
-//! when and why, and the input itself: `header.bin` in the codec that it names and
-//! its buffers, `buffer-0.bin` and so on, in native byte order.
+//! `DIRECTORY/RUN/ENTRY/` holds `reason.json`, which says what failed, where, when and why, and
+//! the input itself: `header.bin` in the codec that it names, and its buffers, `buffer-0.bin`
+//! and so on, in native byte order.
 
 mod entries;
 mod history;
@@ -12,65 +12,67 @@ mod pickles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::CodecId;
+use super::{Finished, RunEnd, Sink};
+use crate::message::{Codec, Payload};
 use crate::plan::Plan;
 use crate::router::FailedInput;
 
-pub(crate) use entries::{Contents, Entry, find, read_entry, read_payload, read_reason, remove};
+pub(crate) use entries::{Contents, Entry, find, read_payload, read_reason, remove};
 pub(crate) use history::{Past, Retried};
 pub(crate) use lock::Taken;
 pub(crate) use pickles::is_pickle;
 
-/// Failed inputs that may wait to be written before the router waits too.
-const MOST_WAITING: usize = 16;
+/// The most failed inputs that wait to be written. Then the router waits for the disk: no input
+/// may be lost, and their payloads may be large.
+const MAX_WAITING: usize = 16;
 
-/// Keeps the failed inputs of one run, on a thread of its own, so that a slow
-/// disk does not hold the router up. The thread starts with the first of them.
+/// Keeps the failed inputs of one run, on a thread of its own, so that a slow disk does not hold
+/// the router up. The thread starts with the first of them.
 pub(crate) struct QuarantineWriter {
-    place: QuarantineDirectory,
+    directory: QuarantineDirectory,
     writer: Option<Writer>,
     /// What was kept without the thread, if it could not be started.
     kept: QuarantineSummary,
 }
 
-/// Whose failed inputs are kept, and where.
+/// The run whose failed inputs are kept, and where.
 #[derive(Clone)]
 struct QuarantineDirectory {
-    directory: PathBuf,
+    path: PathBuf,
     run: String,
     config_hash: String,
     /// The type that each step takes, and how it is serialized.
-    inputs: Arc<BTreeMap<String, (&'static str, CodecId)>>,
+    inputs: Arc<BTreeMap<String, (&'static str, Codec)>>,
     retried: Retried,
-    /// Whether the run has made the directory, which is its own from then on.
+    /// Whether the run has created the directory, which is its own from then on.
     is_made: Arc<AtomicBool>,
     /// Ends production: what fails from now on could not be kept either.
     halt: Arc<dyn Fn(String) + Send + Sync>,
 }
 
 struct Writer {
-    failed_inputs: mpsc::SyncSender<FailedInput>,
+    failed_inputs: mpsc::SyncSender<Arc<FailedInput>>,
     thread: JoinHandle<QuarantineSummary>,
 }
 
-/// What the keeper has done.
+/// What the writer has kept.
 #[derive(Debug, Default)]
-pub(crate) struct QuarantineSummary {
+struct QuarantineSummary {
     /// The run's directory, if anything is in it.
-    pub(crate) directory: Option<PathBuf>,
-    pub(crate) count: u64,
+    directory: Option<PathBuf>,
+    count: u64,
     /// The first input that could not be kept, and why.
-    pub(crate) error: Option<String>,
+    error: Option<String>,
 }
 
-/// The contents of `reason.json`. What not every version has written may be absent.
+/// The contents of `reason.json`. A field that not every version has written may be absent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Reason {
     pub(crate) run: String,
@@ -93,24 +95,24 @@ pub(crate) struct Reason {
     pub(crate) input_type: Option<String>,
     /// How the input is serialized.
     #[serde(default)]
-    pub(crate) codec: CodecId,
+    pub(crate) codec: Codec,
     /// The entries that it was before, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) retried_from: Vec<Past>,
 }
 
 impl QuarantineSummary {
-    fn keep(&mut self, place: &QuarantineDirectory, failed_input: &FailedInput) {
-        match make_directory(place).and_then(|()| write(place, failed_input)) {
+    fn keep(&mut self, directory: &QuarantineDirectory, failed_input: &FailedInput) {
+        match directory.create().and_then(|()| directory.write(failed_input)) {
             Ok(()) => {
                 self.count += 1;
-                self.directory.get_or_insert_with(|| place.directory.clone());
+                self.directory.get_or_insert_with(|| directory.path.clone());
             }
             Err(error) => {
-                let path = place.directory.join(&failed_input.entry);
+                let path = directory.path.join(&failed_input.entry);
                 let reason = format!("cannot keep a failed input in {}: {error}", path.display());
                 if self.error.is_none() {
-                    (place.halt)(reason.clone());
+                    (directory.halt)(reason.clone());
                     self.error = Some(reason);
                 }
             }
@@ -118,7 +120,7 @@ impl QuarantineSummary {
     }
 
     /// Removes entries that are of no use any more. One that cannot be removed stays.
-    pub(crate) fn remove(&mut self, entries: &BTreeSet<String>) {
+    fn remove(&mut self, entries: &BTreeSet<String>) {
         let Some(directory) = &self.directory else { return };
         let removed = entries.iter().filter(|entry| remove(&directory.join(entry)).is_ok());
         self.count = self.count.saturating_sub(removed.count() as u64);
@@ -147,8 +149,8 @@ impl QuarantineWriter {
             .steps
             .iter()
             .filter_map(|step| Some((step.name.clone(), (step.input?, step.codec))));
-        let place = QuarantineDirectory {
-            directory: plan.options.quarantine.join(run),
+        let directory = QuarantineDirectory {
+            path: plan.options.quarantine.join(run),
             run: run.to_owned(),
             config_hash: plan.config_hash.clone(),
             inputs: Arc::new(inputs.collect()),
@@ -156,24 +158,11 @@ impl QuarantineWriter {
             is_made: Arc::default(),
             halt: Arc::new(halt),
         };
-        Self { place, writer: None, kept: QuarantineSummary::default() }
-    }
-
-    pub(crate) fn keep(&mut self, failed_input: FailedInput) {
-        if self.writer.is_none() {
-            self.writer = start(self.place.clone()).ok();
-        }
-        let unsent = match &self.writer {
-            Some(writer) => writer.failed_inputs.send(failed_input).err().map(|error| error.0),
-            None => Some(failed_input),
-        };
-        if let Some(failed_input) = unsent {
-            self.kept.keep(&self.place, &failed_input);
-        }
+        Self { directory, writer: None, kept: QuarantineSummary::default() }
     }
 
     /// Waits until everything is written.
-    pub(crate) fn finish(self) -> QuarantineSummary {
+    fn close(self) -> QuarantineSummary {
         let Some(Writer { failed_inputs, thread }) = self.writer else { return self.kept };
         drop(failed_inputs);
         let written = thread.join().unwrap_or_else(|_| QuarantineSummary {
@@ -184,86 +173,123 @@ impl QuarantineWriter {
     }
 }
 
-fn start(place: QuarantineDirectory) -> io::Result<Writer> {
-    let (sender, receiver) = mpsc::sync_channel::<FailedInput>(MOST_WAITING);
+impl Sink for QuarantineWriter {
+    fn failed_input(&mut self, input: &Arc<FailedInput>) {
+        if self.writer.is_none() {
+            self.writer = start(self.directory.clone()).ok();
+        }
+        let is_sent = self
+            .writer
+            .as_ref()
+            .is_some_and(|writer| writer.failed_inputs.send(Arc::clone(input)).is_ok());
+        if !is_sent {
+            self.kept.keep(&self.directory, input);
+        }
+    }
+
+    fn finish(self: Box<Self>, end: &RunEnd<'_>) -> Finished {
+        let mut kept = self.close();
+        if end.is_complete && kept.error.is_none() {
+            // They were tried again, and what failed again has an entry of its own.
+            kept.remove(end.requeued);
+        }
+        let QuarantineSummary { directory, count, error } = kept;
+        Finished { lost: error, quarantined: directory.map(|directory| (directory, count)) }
+    }
+}
+
+fn start(directory: QuarantineDirectory) -> io::Result<Writer> {
+    let (sender, receiver) = mpsc::sync_channel::<Arc<FailedInput>>(MAX_WAITING);
     let thread = std::thread::Builder::new().name("quarantine".into()).spawn(move || {
         let mut kept = QuarantineSummary::default();
-        receiver.iter().for_each(|failed_input| kept.keep(&place, &failed_input));
+        receiver.iter().for_each(|failed_input| kept.keep(&directory, &failed_input));
         kept
     })?;
     Ok(Writer { failed_inputs: sender, thread })
 }
 
-/// Makes the run's directory. That it can be made is what tells that no other run has this
-/// name, here or on another machine; later it may have been removed with its last entry.
-fn make_directory(place: &QuarantineDirectory) -> io::Result<()> {
-    let directory = &place.directory;
-    if place.is_made.load(Ordering::Relaxed) {
-        return fs::create_dir_all(directory);
+impl QuarantineDirectory {
+    /// Creates the run's directory. If that succeeds, no other run has this name, here or on
+    /// another machine. Later the directory may have been removed with its last entry.
+    fn create(&self) -> io::Result<()> {
+        if self.is_made.load(Ordering::Relaxed) {
+            return fs::create_dir_all(&self.path);
+        }
+        let made = match fs::create_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
+                fs::create_dir(&self.path)
+            }
+            made => made,
+        };
+        made.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                let why = format!("another run is called {} too; start this one again", self.run);
+                io::Error::other(why)
+            }
+            _ => error,
+        })?;
+        self.is_made.store(true, Ordering::Relaxed);
+        Ok(())
     }
-    let made = match fs::create_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            directory.parent().map_or(Ok(()), fs::create_dir_all)?;
-            fs::create_dir(directory)
+
+    /// Writes an entry, whole or not at all, like every product.
+    fn write(&self, failed_input: &FailedInput) -> io::Result<()> {
+        let entry = tempfile::Builder::new().prefix(".entry-").tempdir_in(&self.path)?;
+        fs::write(entry.path().join("header.bin"), &*failed_input.payload.header)?;
+        for (index, buffer) in failed_input.payload.buffers.iter().enumerate() {
+            fs::write(entry.path().join(format!("buffer-{index}.bin")), buffer)?;
         }
-        made => made,
-    };
-    made.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            let why = format!("another run is called {} too; start this one again", place.run);
-            io::Error::other(why)
-        }
-        _ => error,
-    })?;
-    place.is_made.store(true, Ordering::Relaxed);
-    Ok(())
+        let text = serde_json::to_string_pretty(&self.reason(failed_input)?)?;
+        fs::write(entry.path().join("reason.json"), text + "\n")?;
+        let name = failed_input.entry.replace(['/', '\\'], "_");
+        fs::rename(entry.path(), self.path.join(name))?;
+        // The directory has its final name: nothing is left to be removed.
+        let _ = entry.keep();
+        Ok(())
+    }
+
+    fn reason(&self, failed_input: &FailedInput) -> io::Result<Reason> {
+        let cause = serde_json::to_value(failed_input.cause)?;
+        let input = self.inputs.get(&*failed_input.step);
+        Ok(Reason {
+            run: self.run.clone(),
+            config_hash: self.config_hash.clone(),
+            step: failed_input.step.to_string(),
+            worker: failed_input.worker,
+            origin: failed_input.origin.as_deref().map(str::to_owned),
+            attempts: failed_input.attempt,
+            cause: cause.as_str().unwrap_or_default().to_owned(),
+            reason: failed_input.failure.chain().to_vec(),
+            time: jiff::Timestamp::now().to_string(),
+            bytes: failed_input.payload.len() as u64,
+            buffers: Some(failed_input.payload.buffers.len()),
+            input_type: input.map(|(name, _)| (*name).to_owned()),
+            codec: input.map_or(Codec::default(), |(_, codec)| *codec),
+            retried_from: self.retried.history(failed_input),
+        })
+    }
 }
 
-fn write(place: &QuarantineDirectory, failed_input: &FailedInput) -> io::Result<()> {
-    let directory = &place.directory;
-    // Whole or not at all, like every product.
-    let entry = tempfile::Builder::new().prefix(".entry-").tempdir_in(directory)?;
-    fs::write(entry.path().join("header.bin"), &*failed_input.payload.header)?;
-    for (index, buffer) in failed_input.payload.buffers.iter().enumerate() {
-        fs::write(entry.path().join(format!("buffer-{index}.bin")), buffer)?;
-    }
-    let text = serde_json::to_string_pretty(&reason(place, failed_input)?)?;
-    fs::write(entry.path().join("reason.json"), text + "\n")?;
-    let name = failed_input.entry.replace(['/', '\\'], "_");
-    fs::rename(entry.path(), directory.join(name))?;
-    // The directory has its final name: nothing is left to be removed.
-    let _ = entry.keep();
-    Ok(())
-}
-
-fn reason(place: &QuarantineDirectory, failed_input: &FailedInput) -> io::Result<Reason> {
-    let cause = serde_json::to_value(failed_input.cause)?;
-    let input = place.inputs.get(&*failed_input.step);
-    Ok(Reason {
-        run: place.run.clone(),
-        config_hash: place.config_hash.clone(),
-        step: failed_input.step.to_string(),
-        worker: failed_input.worker,
-        origin: failed_input.origin.as_deref().map(str::to_owned),
-        attempts: failed_input.attempt,
-        cause: cause.as_str().unwrap_or_default().to_owned(),
-        reason: failed_input.failure.chain().to_vec(),
-        time: jiff::Timestamp::now().to_string(),
-        bytes: failed_input.payload.len() as u64,
-        buffers: Some(failed_input.payload.buffers.len()),
-        input_type: input.map(|(name, _)| (*name).to_owned()),
-        codec: input.map_or(CodecId::default(), |(_, codec)| *codec),
-        retried_from: place.retried.history(failed_input),
-    })
+/// Reads what is known of a failed input, and the input itself.
+///
+/// # Errors
+/// If the entry cannot be used.
+pub(crate) fn read_entry(path: &Path) -> Result<(Reason, Payload), String> {
+    let contents = entries::read(path.to_owned()).contents?;
+    is_pickle(path, &contents)?;
+    let Contents { reason, buffer_bytes, .. } = contents;
+    let payload = read_payload(path, buffer_bytes.len())?;
+    Ok((reason, payload))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn place(directory: PathBuf) -> QuarantineDirectory {
+    fn directory(path: PathBuf) -> QuarantineDirectory {
         QuarantineDirectory {
-            directory,
+            path,
             run: "20260101T000000Z-bnk3qx".into(),
             config_hash: String::new(),
             inputs: Arc::default(),
@@ -277,14 +303,14 @@ mod tests {
     #[test]
     fn of_two_runs_of_one_name_the_second_is_refused() {
         let quarantine = tempfile::tempdir().unwrap();
-        let directory = quarantine.path().join("q/20260101T000000Z-bnk3qx");
-        let (first, second) = (place(directory.clone()), place(directory.clone()));
-        make_directory(&first).unwrap();
-        let error = make_directory(&second).unwrap_err().to_string();
+        let path = quarantine.path().join("q/20260101T000000Z-bnk3qx");
+        let (first, second) = (directory(path.clone()), directory(path.clone()));
+        first.create().unwrap();
+        let error = second.create().unwrap_err().to_string();
         assert!(error.contains("another run is called"), "{error}");
-        // With its last entry a directory goes; it is made again.
-        fs::remove_dir(&directory).unwrap();
-        make_directory(&first.clone()).unwrap();
-        assert!(directory.is_dir());
+        // A directory goes with its last entry, and is created again.
+        fs::remove_dir(&path).unwrap();
+        first.clone().create().unwrap();
+        assert!(path.is_dir());
     }
 }

@@ -1,5 +1,5 @@
-//! Failed inputs that are objects of Python. To load one runs what its writer chose, so
-//! it must come from a run of the same user.
+//! Failed inputs that are objects of Python. Loading one runs what its writer chose, so it must
+//! come from a run of the same user.
 
 use std::fs;
 use std::io;
@@ -7,17 +7,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Contents, read_payload};
-use crate::codec::{CodecId, pickled};
+use crate::codec::pickled;
+use crate::message::Codec;
 
-/// The permission of a file that lets everybody write it.
+/// The permission bit that lets everybody write a file.
 const OTHERS_WRITE: u32 = 0o002;
 
 /// Whether an entry holds an object of Python.
 ///
 /// # Errors
-/// Why it must not be loaded, or that it cannot be read, in words.
+/// If it must not be loaded or cannot be read.
 pub(crate) fn is_pickle(path: &Path, contents: &Contents) -> Result<bool, String> {
-    if contents.reason.codec != CodecId::MessagePack {
+    if contents.reason.codec != Codec::MessagePack {
         return Ok(false);
     }
     let payload = read_payload(path, 0)?;
@@ -40,13 +41,13 @@ pub(crate) fn is_pickle(path: &Path, contents: &Contents) -> Result<bool, String
     Ok(true)
 }
 
-/// An entry and all in it.
+/// The directory of an entry and the files in it.
 fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let inside = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
     std::iter::once(Ok(path.to_owned())).chain(inside).collect()
 }
 
-/// Who else could have written a file, if anybody.
+/// Says who else could have written a file, if anybody.
 fn strangers(file: &Path, user: u32) -> io::Result<Option<String>> {
     let metadata = fs::metadata(file)?;
     Ok(if metadata.uid() != user {

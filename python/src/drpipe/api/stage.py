@@ -108,15 +108,7 @@ IDLE = Idle()
 
 
 class Producer(_Step):
-    """The first step of a pipeline.
-
-    Example:
-        >>> class Numbers(drpipe.Producer):  # doctest: +SKIP
-        ...     last: int = 10
-        ...
-        ...     def run(self):
-        ...         yield from range(self.last)
-    """
+    """The first step of a pipeline."""
 
     def run(self) -> Iterator[Any]:
         """Yields the values that the pipeline works on.
@@ -133,15 +125,7 @@ class Producer(_Step):
 
 
 class Stage(_Step):
-    """A step in the middle of a pipeline.
-
-    Example:
-        >>> class Square(drpipe.Stage):  # doctest: +SKIP
-        ...     offset: float = 0.0
-        ...
-        ...     def run(self, msg):
-        ...         return msg * msg + self.offset
-    """
+    """A step in the middle of a pipeline."""
 
     def run(self, msg: Any) -> Any:
         """Works on one message.
@@ -157,19 +141,7 @@ class Stage(_Step):
 
 
 class Consumer(_Step):
-    """The last step of a pipeline.
-
-    Example:
-        >>> class Total(drpipe.Consumer):  # doctest: +SKIP
-        ...     def init(self):
-        ...         self.total = 0
-        ...
-        ...     def run(self, msg):
-        ...         self.total += msg
-        ...
-        ...     def finish(self):
-        ...         self.log.info("the sum is %g", self.total)
-    """
+    """The last step of a pipeline."""
 
     def run(self, msg: Any) -> Any:
         """Works on one message. What it returns is ignored; what it raises is as for a stage."""

@@ -9,6 +9,7 @@ nothing that a step sends can become one.
 from __future__ import annotations
 
 import copyreg
+import importlib.util
 import io
 import pickle
 import sys
@@ -48,7 +49,7 @@ def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[A
             continue
         except (pickle.PicklingError, AttributeError):
             # cloudpickle would take more, but as something else: a memoryview as bytes.
-            if dump is _dump_session or not session_pickles.is_available():
+            if dump is _dump_session or not takes_sessions():
                 raise
     raise AssertionError
 
@@ -88,6 +89,11 @@ def takes(value: Any) -> bool:
     except Exception:
         return False
     return True
+
+
+def takes_sessions() -> bool:
+    """Whether classes and functions that exist in one session only can be pickled."""
+    return importlib.util.find_spec("cloudpickle") is not None
 
 
 def _dumped(

@@ -36,7 +36,7 @@ OUTCOME_DONE = 0
 OUTCOME_FAILED = 1
 OUTCOME_PANICKED = 2
 
-# The kinds of outputs and of batches.
+# The kinds of outputs and of parcels.
 KIND_ONE = 0
 KIND_PACK = 1
 

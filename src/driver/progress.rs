@@ -1,0 +1,87 @@
+//! What the loop tells by itself: where the run stands, and what workers make known.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::path_name::name_of_path;
+use crate::event::{Event, Level};
+use crate::sinks::Sinks;
+use crate::stage::notes::Note;
+
+/// The time between progress events: as often as a person sees a change.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// The least time between two events about products of one step. All products are counted, and
+/// all go to the journal.
+const PRODUCT_EVERY: Duration = Duration::from_millis(100);
+/// The most directories whose products are counted apart; those of the others are counted
+/// together.
+const MAX_DIRECTORIES: usize = 1000;
+const ELSEWHERE: &str = "other directories";
+
+/// When what is told next, and the number of products.
+#[derive(Default)]
+pub(super) struct Progress {
+    next: Duration,
+    next_product: BTreeMap<Arc<str>, Duration>,
+    products: BTreeMap<String, u64>,
+}
+
+impl Progress {
+    /// When the next progress event is due.
+    pub(super) fn next(&self) -> Duration {
+        self.next
+    }
+
+    /// Whether a progress event is due; the next one is due a while later.
+    pub(super) fn is_due(&mut self, now: Duration) -> bool {
+        let is_due = now >= self.next;
+        if is_due {
+            self.next = now + PROGRESS_EVERY;
+        }
+        is_due
+    }
+
+    /// Passes on what a worker, by its number in the step, makes known.
+    pub(super) fn note(&mut self, sinks: &mut Sinks, step: &Arc<str>, worker: usize, note: Note) {
+        match note {
+            Note::Expected(total) => {
+                sinks.event(Event::Expected { step: Arc::clone(step), total });
+            }
+            Note::Warning(text) => sinks.event(Event::Said {
+                step: Arc::clone(step),
+                worker,
+                level: Level::Warning,
+                logger: String::new(),
+                text,
+            }),
+            Note::Product { path, origin } => {
+                sinks.product(step, origin.as_ref(), &path);
+                self.count_product(&path);
+                let now = sinks.stream().elapsed();
+                let next = self.next_product.entry(Arc::clone(step)).or_default();
+                if now >= *next {
+                    *next = now + PRODUCT_EVERY;
+                    sinks.event(Event::Product { step: Arc::clone(step), worker, origin, path });
+                }
+            }
+        }
+    }
+
+    fn count_product(&mut self, path: &Path) {
+        let directory = path.parent().filter(|parent| *parent != Path::new(""));
+        let directory = name_of_path(directory.unwrap_or(Path::new(".")));
+        let is_full = self.products.len() >= MAX_DIRECTORIES;
+        let counted = match is_full && !self.products.contains_key(&directory) {
+            true => ELSEWHERE.to_owned(),
+            false => directory,
+        };
+        *self.products.entry(counted).or_default() += 1;
+    }
+
+    /// The number of products in each directory.
+    pub(super) fn into_products(self) -> BTreeMap<String, u64> {
+        self.products
+    }
+}

@@ -1,0 +1,72 @@
+//! Why a pipeline cannot be loaded or run.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::private_directory::LONGEST_PRIVATE;
+use crate::plan::diagnostic::ConfigError;
+use crate::sinks::journal::JournalError;
+use crate::transport::TransportError;
+
+/// Why a configuration cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}; name the configuration with --config FILE", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Wrong(#[from] ConfigError),
+}
+
+/// Why a run could not be started or had to be given up.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The system refused a thread, a file descriptor or memory.
+    #[error(
+        "the system refused a thread, a file descriptor or memory: {0}; the limits are those of \
+         ulimit -u, ulimit -n and ulimit -v"
+    )]
+    System(#[from] io::Error),
+    /// The private directory of worker processes cannot be created.
+    #[error(
+        "no private directory for the worker processes: {0}; set TMPDIR to a directory of less \
+         than {LONGEST_PRIVATE} bytes that can be written to"
+    )]
+    NoPrivateDirectory(io::Error),
+    /// This process is a worker of another run, because its main did not call
+    /// [`serve_worker`](super::serve_worker) first.
+    #[error(
+        "this process was started as a worker and must not start worker processes itself: main \
+         must call drpipe::pipeline::serve_worker first"
+    )]
+    InWorker,
+    /// The file named by [`Pipeline::set_journal`](super::Pipeline::set_journal) cannot serve; nothing was run.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The file named by [`Pipeline::set_trace`](super::Pipeline::set_trace) cannot be written; nothing was run.
+    #[error("cannot write the trace {}: {error}; name another file with --trace FILE", path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The router's socket failed.
+    #[error("{0}")]
+    Transport(String),
+    /// A bug in drpipe.
+    #[error("internal error: the run's thread panicked")]
+    Panicked,
+}
+
+impl From<TransportError> for RunError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error.to_string())
+    }
+}

@@ -1,0 +1,150 @@
+//! Starts a run.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::{Builder, JoinHandle};
+
+use super::execution::{Execution, Placing};
+use super::lifecycle::{LastWord, opened, run_name};
+use super::options::{JournalFile, Options};
+use super::private_directory::PrivateDirectory;
+use super::{Control, Handle, Mode, Pipeline, Report, RunError};
+use crate::base::scratch;
+use crate::driver::commands::{Command, Commander, commands};
+use crate::event::Event;
+use crate::plan::Plan;
+use crate::sinks::Sinks;
+use crate::sinks::journal::{Journal, JournalError, Opened, Owner};
+use crate::sinks::quarantine::{QuarantineWriter, Retried};
+use crate::sinks::trace::Trace;
+use crate::status::stream::Stream;
+use crate::worker::process;
+
+impl Pipeline {
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// If the run cannot be started or has to be given up. That inputs failed is no error: the
+    /// report says so.
+    pub fn run(self, mode: Mode) -> Result<Report, RunError> {
+        self.start(mode)?.wait()
+    }
+
+    /// Starts a run in the background.
+    ///
+    /// # Errors
+    /// If the system refuses a thread or a file descriptor, or the journal cannot serve.
+    pub fn start(self, mode: Mode) -> Result<Handle, RunError> {
+        let run = run_name();
+        let Self { mut plan, retried, options, bundled, .. } = self;
+        let placing = place(&mut plan, mode);
+        let plan = Arc::new(plan);
+        let private = private_directory(&plan, placing)?;
+        let (commander, commands) = commands()?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let stream = Stream::new();
+        let last_word = LastWord(stream.clone());
+        let (sinks, journal) = sinks(&run, &plan, retried, &options, &commander, &stream)?;
+        let patience = options.drain_limit;
+        let opened = opened(&run, &plan, options, placing != Placing::AtOnce);
+        stream.tell(Event::Opened(Box::new(opened)));
+        let control = Control {
+            commander: commander.clone(),
+            cancelled: Arc::clone(&cancelled),
+            steps: plan.steps.iter().map(|step| step.name.clone()).collect(),
+            quarantine: plan.options.quarantine.join(&run),
+            taken: Arc::default(),
+            stream: stream.clone(),
+        };
+        let execution = Execution {
+            run,
+            plan,
+            sinks,
+            commander,
+            commands,
+            cancelled,
+            private,
+            mode,
+            bundled,
+            patience,
+        };
+        let thread = Builder::new().name("router".into()).spawn(move || {
+            let result = execution.run(placing);
+            last_word.say(&result);
+            if let Some(journal) = journal {
+                // A panic of the journal's thread costs the last events in the journal only.
+                let _ = journal.join();
+            }
+            result
+        })?;
+        Ok(Handle { control, stream, thread })
+    }
+}
+
+/// Decides where the workers of a run are.
+fn place(plan: &mut Plan, mode: Mode) -> Placing {
+    match mode {
+        Mode::Sequential if plan.needs_processes() => {
+            plan.give_each_one_worker();
+            Placing::OneByOne
+        }
+        Mode::Sequential => Placing::Here,
+        Mode::Threads => Placing::AtOnce,
+    }
+}
+
+fn private_directory(plan: &Plan, placing: Placing) -> Result<Option<PrivateDirectory>, RunError> {
+    let has_processes = placing != Placing::Here && plan.has_processes();
+    if has_processes && process::is_worker() {
+        return Err(RunError::InWorker);
+    }
+    scratch::sweep();
+    has_processes.then(PrivateDirectory::make).transpose().map_err(RunError::NoPrivateDirectory)
+}
+
+/// Opens all that the run writes. Also returns the journal's thread, to be waited for after the
+/// last event.
+fn sinks(
+    run: &str,
+    plan: &Plan,
+    retried: Retried,
+    options: &Options,
+    commander: &Commander,
+    stream: &Stream,
+) -> Result<(Sinks, Option<JoinHandle<()>>), RunError> {
+    let mut sinks = Sinks::new(stream.clone());
+    if let Some(path) = &options.trace {
+        sinks.add(begin_trace(path, plan)?);
+    }
+    sinks.add(QuarantineWriter::new(plan, run, retried, halt(commander)));
+    let Some(file) = &options.journal else { return Ok((sinks, None)) };
+    let Opened { journal, skip, thread } = open_journal(file, run, plan, commander, stream)?;
+    sinks.set_skip(skip);
+    sinks.add(journal);
+    Ok((sinks, Some(thread)))
+}
+
+/// Ends production, with a reason.
+fn halt(commander: &Commander) -> impl Fn(String) + Send + Sync + use<> {
+    let commander = commander.clone();
+    move |reason| commander.send(Command::Halt(reason))
+}
+
+fn begin_trace(path: &Path, plan: &Plan) -> Result<Trace, RunError> {
+    let steps = plan.steps.iter().map(|step| step.name.as_str().into()).collect();
+    Trace::begin(path, steps).map_err(|error| RunError::Trace { path: path.to_owned(), error })
+}
+
+/// A journal that fails while the run is under way ends production: what it does not say would
+/// be done again without need, or, worse, believed not to be there.
+fn open_journal(
+    file: &JournalFile,
+    run: &str,
+    plan: &Plan,
+    commander: &Commander,
+    stream: &Stream,
+) -> Result<Opened, JournalError> {
+    let owner = Owner { run, config_hash: &plan.config_hash, work_hash: &plan.work_hash };
+    Journal::open(&file.path, &owner, file.resume, stream, halt(commander))
+}

@@ -1,0 +1,71 @@
+//! Skips what earlier runs have done.
+
+use std::sync::Arc;
+
+use super::previous::Past;
+use super::{Entry, FileState, Queue, look_at_size};
+use crate::event::Event;
+use crate::message::batch::Output;
+
+/// Takes out of a producer's reports what earlier runs have done, and records the rest as begun.
+pub(crate) struct SkipCompleted {
+    queue: Queue,
+    /// None unless what is done is to be skipped.
+    past: Option<Past>,
+    /// The number of messages skipped.
+    skipped: u64,
+    /// Whether it was said that the producer emits something that cannot be tracked.
+    warned: bool,
+}
+
+impl SkipCompleted {
+    pub(super) fn new(queue: Queue, past: Option<Past>) -> Self {
+        Self { queue, past, skipped: 0, warned: false }
+    }
+
+    /// Removes from the outputs of a producer what is done, and records that the rest is begun.
+    /// Returns what the observers should know.
+    pub(crate) fn skip_completed(
+        &mut self,
+        step: &Arc<str>,
+        outputs: &mut Vec<Output>,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        outputs.retain(|output| match output {
+            Output::One { origin: Some(origin), .. } => self.is_to_run(origin, &mut events),
+            Output::One { .. } | Output::Many { .. } => {
+                if !std::mem::replace(&mut self.warned, true) {
+                    events.push(Event::Untracked { step: Arc::clone(step) });
+                }
+                true
+            }
+        });
+        events
+    }
+
+    fn is_to_run(&mut self, origin: &Arc<str>, events: &mut Vec<Event>) -> bool {
+        let file = FileState::of(origin);
+        let mut done = 0;
+        if let Some(past) = &mut self.past {
+            let decision = past.decide(origin, &file, &look_at_size);
+            events.push(Event::Decided {
+                origin: Arc::clone(origin),
+                skipped: decision.skip,
+                why: decision.why,
+            });
+            if decision.skip {
+                self.skipped += 1;
+                return false;
+            }
+            done = decision.done;
+        }
+        let file = file.ok().flatten();
+        self.queue.send(Entry::Begun { origin: Arc::clone(origin), done, file });
+        true
+    }
+
+    /// Ends its part of the journal, and returns the number of messages skipped.
+    pub(crate) fn finish(self) -> u64 {
+        self.skipped
+    }
+}
