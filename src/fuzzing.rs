@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::failure::Failure;
-use crate::codec;
+use crate::codec::{self, CodecId};
 use crate::driver::input_of;
 use crate::event::{Cause, Verdict};
+use crate::message::Payload;
 use crate::message::batch::{Batch, Output, PackedBatch};
-use crate::message::{Codec, Payload};
 use crate::plan::Plan;
 use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
@@ -81,7 +81,7 @@ fn split(mut frames: Vec<Bytes>) -> (Bytes, Vec<Bytes>) {
 pub fn values(data: &[u8]) {
     let mut data = Data(data);
     let kind = data.below(8);
-    let codec = [Codec::Bincode, Codec::MessagePack][data.below(2) as usize];
+    let codec = CodecId::ALL[data.below(CodecId::ALL.len() as u32) as usize];
     let buffers: Vec<Bytes> = (0..data.below(4)).map(|_| data.bytes()).collect();
     let payload = Payload { header: Bytes::copy_from_slice(data.0).into(), buffers };
     match kind {
@@ -98,7 +98,7 @@ pub fn values(data: &[u8]) {
     }
 }
 
-fn value<T: Serialize + DeserializeOwned>(codec: Codec, name: &str, payload: Payload) {
+fn value<T: Serialize + DeserializeOwned>(codec: CodecId, name: &str, payload: Payload) {
     let sent = |value: &T| {
         let mut header = Vec::new();
         let buffers = codec::encode_onto(value, codec, name, &mut header).ok();

@@ -4,7 +4,8 @@
 //! a number of workers behind a router that keeps a bounded queue per step and
 //! hands each message to the least recently used idle worker.
 //!
-//! - To write a stage, begin with [`stage`] and the [`prelude`].
+//! - To write a stage, begin with [`stage`] and the [`prelude`]; to write files in it:
+//!   [`product`]; to test it: [`testing`].
 //! - To have a program with the whole command line over your own stages: [`cli::Cli`].
 //! - To run a pipeline from a program: [`pipeline::Pipeline`].
 //! - The stages that come with drpipe: [`stages`].
@@ -23,6 +24,7 @@ mod mock;
 pub mod monitor;
 pub mod pipeline;
 pub mod plan;
+pub mod product;
 mod protocol;
 mod python;
 mod report;
@@ -32,6 +34,7 @@ pub mod stage;
 #[path = "../stages/mod.rs"]
 pub mod stages;
 pub mod status;
+pub mod testing;
 mod transport;
 mod worker;
 

@@ -286,19 +286,18 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::message::Codec;
-    use crate::stages::testing::{context_of, emitted, from_json, process, produce};
+    use crate::testing::{TestBench, any, from_params, produce, run};
 
     fn message(number: i64) -> Any {
-        Any::from_payload(number.to_payload(Codec::Bincode).unwrap(), Codec::Bincode).unwrap()
+        any(&number).unwrap()
     }
 
     /// Which of the numbers from 0 to 8 go wrong.
     fn struck(params: Value) -> Vec<i64> {
-        let context = context_of("fault", "S", &["NEXT"]);
-        let mut stage: Fault = from_json(params);
+        let bench = TestBench::new();
+        let mut stage: Fault = from_params(params).unwrap();
         stage.validate().unwrap();
-        let mut run = |n: &i64| emitted(&context, |out| stage.run(message(*n), out)).is_err();
+        let mut run = |n: &i64| bench.call(1, |out| stage.run(message(*n), out)).is_err();
         (0..9).filter(|number| run(number)).collect()
     }
 
@@ -318,7 +317,7 @@ mod tests {
             (json!({ "fault": "fail", "every": 2, "attempts": 1 }), "use \"numbers\""),
             (json!({ "fault": "sleep", "seconds": -1 }), "not a duration"),
         ] {
-            let error = from_json::<Fault>(params).validate().unwrap_err().to_string();
+            let error = from_params::<Fault>(params).unwrap().validate().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
     }
@@ -328,11 +327,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("attempts");
         for (run, directory) in [("memory", None), ("files", Some(place))] {
-            let context = context_of(run, "S", &["NEXT"]);
+            let bench = TestBench::new().run_name(run);
             let params = json!({ "fault": "fail", "attempts": 2, "directory": directory });
             let attempt = || {
-                let mut stage: Fault = from_json(params.clone());
-                emitted(&context, |out| stage.run(message(1), out)).is_ok()
+                let mut stage: Fault = from_params(params.clone()).unwrap();
+                bench.call(1, |out| stage.run(message(1), out)).is_ok()
             };
             assert_eq!([attempt(), attempt(), attempt()], [false, false, true]);
         }
@@ -340,52 +339,54 @@ mod tests {
 
     #[test]
     fn failures_are_retryable_unless_they_are_not() {
-        let context = context_of("fault", "S", &["NEXT"]);
         for retryable in [true, false] {
-            let stage: Fault = from_json(json!({ "fault": "fail", "retryable": retryable }));
-            let failure = process(stage, &context, [message(1)]).unwrap_err();
+            let stage: Fault =
+                from_params(json!({ "fault": "fail", "retryable": retryable })).unwrap();
+            let failure = run(stage, [message(1)]).unwrap_err();
             assert_eq!(failure.is_retryable(), retryable);
         }
     }
 
     #[test]
     fn what_goes_on_passes_the_message_on() {
-        let context = context_of("fault", "S", &["NEXT"]);
         for (params, count) in [
             (json!({ "fault": "sleep", "seconds": 0 }), 1),
             (json!({ "fault": "leak", "bytes": 10 }), 1),
             (json!({ "fault": "flood", "count": 5 }), 5),
         ] {
-            let passed = process(from_json::<Fault>(params), &context, [message(7)]).unwrap();
-            assert_eq!(passed, vec![("NEXT".to_owned(), message(7)); count]);
+            let passed = run(from_params::<Fault>(params).unwrap(), [message(7)]).unwrap();
+            assert_eq!(passed.outputs, vec![("NEXT".to_owned(), message(7)); count]);
         }
-        let stage: Fault = from_json(json!({ "fault": "leak", "bytes": usize::MAX }));
-        assert!(process(stage, &context, [message(7)]).is_err());
+        let stage: Fault = from_params(json!({ "fault": "leak", "bytes": usize::MAX })).unwrap();
+        assert!(run(stage, [message(7)]).is_err());
     }
 
     #[test]
     #[should_panic(expected = "as asked for")]
     fn a_panic_is_a_panic() {
-        let stage: Fault = from_json(json!({ "fault": "panic" }));
-        let _ = process(stage, &context_of("fault", "S", &["NEXT"]), [message(1)]);
+        let stage: Fault = from_params(json!({ "fault": "panic" })).unwrap();
+        let _ = run(stage, [message(1)]);
     }
 
     #[test]
     fn a_producer_tries_the_same_number_again() {
         let params = json!({ "messages": 4, "fault": "fail", "numbers": 2, "attempts": 1 });
-        let mut producer: FaultyProducer = from_json(params);
-        let context = context_of("again", "P", &["NEXT"]);
+        let mut producer: FaultyProducer = from_params(params).unwrap();
+        let bench = TestBench::new();
         let mut made = Vec::new();
         let mut failures = 0;
         loop {
-            match emitted(&context, |out| producer.next(out)) {
+            match bench.call(0, |out| producer.next(out)) {
                 Ok((Next::Done, _)) => break,
-                Ok((_, values)) => made.extend(values.into_iter().map(|(_, number)| number)),
+                Ok((_, run)) => made.extend(run.into_values()),
                 Err(_) => failures += 1,
             }
         }
         assert_eq!((made, failures), (vec![0, 1, 2, 3], 2));
         let flood = json!({ "messages": 2, "fault": "flood", "count": 2 });
-        assert_eq!(produce(from_json::<FaultyProducer>(flood)).unwrap(), [0, 0, 1, 1]);
+        assert_eq!(
+            produce(from_params::<FaultyProducer>(flood).unwrap()).unwrap().into_values(),
+            [0, 0, 1, 1]
+        );
     }
 }

@@ -127,43 +127,41 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::message::Codec;
-    use crate::stages::testing::{context_of, emitted, from_json, process};
+    use crate::testing::{TestBench, any, from_params, run};
 
     fn message() -> Any {
-        Any::from_payload(7_i64.to_payload(Codec::Bincode).unwrap(), Codec::Bincode).unwrap()
+        any(&7_i64).unwrap()
     }
 
     #[test]
     fn messages_pass_unchanged() {
-        let context = context_of("flow", "PASS", &["NEXT"]);
-        let passed = process(Pass {}, &context, [message()]).unwrap();
-        assert_eq!(passed, [("NEXT".to_owned(), message())]);
-        let sleep: Sleep = from_json(json!({ "seconds": 0.001 }));
-        assert_eq!(process(sleep, &context, [message()]).unwrap().len(), 1);
+        let passed = run(Pass {}, [message()]).unwrap();
+        assert_eq!(passed.outputs, [("NEXT".to_owned(), message())]);
+        let sleep: Sleep = from_params(json!({ "seconds": 0.001 })).unwrap();
+        assert_eq!(run(sleep, [message()]).unwrap().outputs.len(), 1);
     }
 
     #[test]
     fn durations_that_make_no_sense_are_refused() {
         for seconds in [-1.0, 1e300] {
-            let sleep: Sleep = from_json(json!({ "seconds": seconds }));
+            let sleep: Sleep = from_params(json!({ "seconds": seconds })).unwrap();
             assert!(sleep.validate().is_err(), "{seconds}");
         }
     }
 
     #[test]
     fn every_third_message_fails() {
-        let context = context_of("flow", "FAIL", &["NEXT"]);
-        let mut stage: Fail = from_json(json!({ "every": 3, "how": "permanent" }));
+        let bench = TestBench::new();
+        let mut stage: Fail = from_params(json!({ "every": 3, "how": "permanent" })).unwrap();
         let results: Vec<bool> =
-            (0..6).map(|_| emitted(&context, |out| stage.run(message(), out)).is_ok()).collect();
+            (0..6).map(|_| bench.call(1, |out| stage.run(message(), out)).is_ok()).collect();
         assert_eq!(results, [true, true, false, true, true, false]);
     }
 
     #[test]
     #[should_panic(expected = "as asked for")]
     fn a_panic_is_a_panic() {
-        let stage: Fail = from_json(json!({ "how": "panic" }));
-        let _ = process(stage, &context_of("flow", "FAIL", &["NEXT"]), [message()]);
+        let stage: Fail = from_params(json!({ "how": "panic" })).unwrap();
+        let _ = run(stage, [message()]);
     }
 }

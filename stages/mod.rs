@@ -3,20 +3,15 @@
 
 use crate::prelude::*;
 
-mod claims;
 mod fault;
 mod fits;
 mod flow;
 mod frames;
 mod numbers;
-mod own;
 mod pictures;
-mod product;
-#[cfg(test)]
-mod testing;
 mod text;
-pub(crate) mod whole_file;
 
+pub use crate::product::Overwrite;
 pub use fault::{Fault, FaultKind, FaultyProducer};
 pub use fits::fits_files::FitsFiles;
 pub use fits::read_fits::ReadFits;
@@ -28,7 +23,6 @@ pub use frames::noise_removal::{NoiseRemoval, remove_noise};
 pub use frames::synth_frames::SynthFrames;
 pub use frames::{FitsPath, Frame, Picture, Pixels};
 pub use numbers::{Add, EvenOdd, FormatNumber, Integers, Square, Sum};
-pub use own::Overwrite;
 pub use pictures::contact_sheet::ContactSheet;
 pub use pictures::save_png::{SavePng, write_png};
 pub use text::{Lines, Uppercase, Words, WriteLines};
@@ -68,28 +62,24 @@ pub fn register(registry: &mut Registry) {
 mod tests {
     use serde_json::json;
 
-    use super::testing::{consume, context_of, from_json, process, produce};
     use super::*;
-
-    fn values<T>(routed: Vec<(String, T)>) -> Vec<T> {
-        routed.into_iter().map(|(_, value)| value).collect()
-    }
+    use crate::testing::{TestBench, from_params, produce};
 
     #[test]
     fn a_night_goes_from_files_to_a_contact_sheet() {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);
-        let at = |step: &str| context_of("night", step, &["NEXT"]);
+        let at = |step: &str| TestBench::new().run_name("night").step(step);
 
         let params = json!({ "count": 2, "width": 64, "height": 48, "stars": 5 });
-        let synthetic = produce(from_json::<SynthFrames>(params)).unwrap();
-        let write: WriteFits = from_json(json!({ "directory": place("raw") }));
-        process(write, &at("WRITE"), synthetic.clone()).unwrap();
+        let synthetic = produce(from_params::<SynthFrames>(params).unwrap()).unwrap().into_values();
+        let write: WriteFits = from_params(json!({ "directory": place("raw") })).unwrap();
+        at("WRITE").run(write, synthetic.clone()).unwrap();
 
-        let files: FitsFiles = from_json(json!({ "directory": place("raw") }));
-        let files = produce(files).unwrap();
-        let read: ReadFits = from_json(json!({ "verify_checksum": true }));
-        let frames = values(process(read, &at("READ"), files).unwrap());
+        let files: FitsFiles = from_params(json!({ "directory": place("raw") })).unwrap();
+        let files = produce(files).unwrap().into_values();
+        let read: ReadFits = from_params(json!({ "verify_checksum": true })).unwrap();
+        let frames = at("READ").run(read, files).unwrap().into_values();
         assert_eq!(frames.len(), 2);
         for (frame, synthetic) in frames.iter().zip(&synthetic) {
             assert_eq!((&frame.name, &frame.shape), (&synthetic.name, &synthetic.shape));
@@ -97,14 +87,14 @@ mod tests {
             assert_eq!(frame.unit.as_deref(), Some("ADU"));
         }
 
-        let clean: NoiseRemoval = from_json(json!({}));
-        let frames = values(process(clean, &at("CLEAN"), frames).unwrap());
-        let equalize: HistogramEqualization = from_json(json!({}));
-        let pictures = values(process(equalize, &at("EQUALIZE"), frames).unwrap());
-        let save: SavePng = from_json(json!({ "directory": place("png") }));
-        let pictures = values(process(save, &at("SAVE"), pictures).unwrap());
-        let sheet: ContactSheet = from_json(json!({ "file": place("sheet.html") }));
-        consume(sheet, &at("SHEET"), pictures).unwrap();
+        let clean: NoiseRemoval = from_params(json!({})).unwrap();
+        let frames = at("CLEAN").run(clean, frames).unwrap().into_values();
+        let equalize: HistogramEqualization = from_params(json!({})).unwrap();
+        let pictures = at("EQUALIZE").run(equalize, frames).unwrap().into_values();
+        let save: SavePng = from_params(json!({ "directory": place("png") })).unwrap();
+        let pictures = at("SAVE").run(save, pictures).unwrap().into_values();
+        let sheet: ContactSheet = from_params(json!({ "file": place("sheet.html") })).unwrap();
+        at("SHEET").consume(sheet, pictures).unwrap();
         let page = std::fs::read_to_string(place("sheet.html")).unwrap();
         assert!(page.contains("2 pictures"));
         assert!(page.contains("href=\"png/synth_0001.png\""));

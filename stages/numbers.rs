@@ -124,8 +124,8 @@ pub struct Sum {
 impl Stage for Sum {
     type In = i64;
     type Out = i64;
-    const SINGLE: bool = true;
-    const GATHERS: bool = true;
+    const SINGLETON: bool = true;
+    const STATEFUL: bool = true;
 
     fn run(&mut self, number: i64, _: &mut Emitter<'_, i64>) -> Result<()> {
         let sum = self.total.checked_add(number);
@@ -147,15 +147,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stages::testing::{context_of, from_json, process, produce};
-
-    fn values<T>(routed: Vec<(String, T)>) -> Vec<T> {
-        routed.into_iter().map(|(_, value)| value).collect()
-    }
+    use crate::testing::{TestBench, from_params, produce, run};
 
     #[test]
     fn integers_include_both_ends() {
-        let made = |params| produce(from_json::<Integers>(params)).unwrap();
+        let made =
+            |params| produce(from_params::<Integers>(params).unwrap()).unwrap().into_values();
         assert_eq!(made(json!({ "first": 3, "last": 5 })), [3, 4, 5]);
         assert_eq!(made(json!({ "last": 199 })), (0..200).collect::<Vec<_>>());
         assert!(made(json!({ "first": 2, "last": 1 })).is_empty());
@@ -165,29 +162,27 @@ mod tests {
 
     #[test]
     fn arithmetic_beyond_64_bits_is_a_failure() {
-        let context = context_of("numbers", "S", &["NEXT"]);
-        let squares = process(Square {}, &context, [-3, 4]).unwrap();
-        assert_eq!(values(squares), [9, 16]);
-        assert!(process(Square {}, &context, [i64::MAX]).is_err());
-        let add: Add = from_json(json!({ "value": 2 }));
-        assert_eq!(values(process(add, &context, [1]).unwrap()), [3]);
-        let add: Add = from_json(json!({ "value": 1 }));
-        assert!(process(add, &context, [i64::MAX]).is_err());
+        let squares = run(Square {}, [-3, 4]).unwrap();
+        assert_eq!(squares.into_values(), [9, 16]);
+        assert!(run(Square {}, [i64::MAX]).is_err());
+        let add: Add = from_params(json!({ "value": 2 })).unwrap();
+        assert_eq!(run(add, [1]).unwrap().into_values(), [3]);
+        let add: Add = from_params(json!({ "value": 1 })).unwrap();
+        assert!(run(add, [i64::MAX]).is_err());
     }
 
     #[test]
     fn even_and_odd_numbers_part() {
-        let stage: EvenOdd = from_json(json!({ "even": "E", "odd": "O" }));
-        let context = context_of("numbers", "SPLIT", &["O", "E"]);
-        let routed = process(stage, &context, [1, 2, -3]).unwrap();
-        assert_eq!(routed, [("O".into(), 1), ("E".into(), 2), ("O".into(), -3)]);
+        let stage: EvenOdd = from_params(json!({ "even": "E", "odd": "O" })).unwrap();
+        let bench = TestBench::new().next_steps(["O", "E"]);
+        let routed = bench.run(stage, [1, 2, -3]).unwrap();
+        assert_eq!(routed.outputs, [("O".into(), 1), ("E".into(), 2), ("O".into(), -3)]);
     }
 
     #[test]
     fn the_sum_comes_at_the_end() {
-        let context = context_of("numbers", "SUM", &["NEXT"]);
-        assert_eq!(values(process(Sum::default(), &context, 1..=10).unwrap()), [55]);
-        let text = process(FormatNumber {}, &context, [-5]).unwrap();
-        assert_eq!(values(text), ["-5"]);
+        assert_eq!(run(Sum::default(), 1..=10).unwrap().into_values(), [55]);
+        let text = run(FormatNumber {}, [-5]).unwrap();
+        assert_eq!(text.into_values(), ["-5"]);
     }
 }

@@ -4,11 +4,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 
-use super::own::{Guard, Overwrite};
-use super::whole_file::{PendingFile, check_target, directory_of, make_directory};
 use crate::prelude::*;
+use crate::product::{Overwrite, PendingProduct, StepProduct};
 
-/// How many lines are given per call.
+/// The lines that are emitted per call.
 const BATCH: usize = 64;
 
 /// Gives the lines of a text file in order, without their ends.
@@ -102,22 +101,19 @@ pub struct WriteLines {
     #[serde(default)]
     sorted: bool,
     #[serde(skip)]
-    pending: Option<PendingFile>,
+    pending: Option<PendingProduct>,
     #[serde(skip)]
     lines: Vec<String>,
 }
 
 impl Consumer for WriteLines {
     type In = String;
-    const SINGLE: bool = true;
-    const GATHERS: bool = true;
+    const SINGLETON: bool = true;
+    const STATEFUL: bool = true;
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        make_directory(directory_of(&self.file))?;
-        let guard = Guard::new(self.overwrite, context);
-        check_target(&self.file)?;
-        guard.check(&self.file, false)?;
-        self.pending = Some(PendingFile::guarded(&self.file, &guard, false)?.with_record());
+        let product = StepProduct::open(&self.file, self.overwrite, context)?.with_record();
+        self.pending = Some(product.begin()?);
         Ok(())
     }
 
@@ -127,7 +123,7 @@ impl Consumer for WriteLines {
             return Ok(());
         }
         let Some(pending) = &mut self.pending else { return Err(not_begun()) };
-        // Part of the line may stand there already: another attempt would double it.
+        // Part of the line may be written already: another attempt would double it.
         writeln!(pending, "{text}").map_err(|error| {
             Failure::permanent(format!("cannot write {}: {error}", self.file.display()))
         })
@@ -140,7 +136,7 @@ impl Consumer for WriteLines {
             writeln!(pending, "{line}")
                 .with_context(|| format!("cannot write {}", self.file.display()))?;
         }
-        pending.commit()
+        pending.commit().map(drop)
     }
 }
 
@@ -155,42 +151,40 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stages::testing::{consume, context_of, from_json, process, produce};
+    use crate::testing::{TestBench, consume, from_params, produce, run};
 
     #[test]
     fn lines_come_without_their_ends() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, "one\r\n\n  two \nlast").unwrap();
-        let lines = produce(from_json::<Lines>(json!({ "file": file.path() }))).unwrap();
-        assert_eq!(lines, ["one", "", "  two ", "last"]);
+        let lines = produce(from_params::<Lines>(json!({ "file": file.path() })).unwrap()).unwrap();
+        assert_eq!(lines.into_values(), ["one", "", "  two ", "last"]);
     }
 
     #[test]
     fn a_line_that_is_not_text_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, b"good\nbad \xff\n").unwrap();
-        let error = produce(from_json::<Lines>(json!({ "file": file.path() }))).unwrap_err();
+        let error =
+            produce(from_params::<Lines>(json!({ "file": file.path() })).unwrap()).unwrap_err();
         assert!(error.to_string().contains("line 2"), "{error}");
     }
 
     #[test]
     fn words_are_split_at_white_space() {
-        let context = context_of("text", "WORDS", &["NEXT"]);
-        let words = process(Words {}, &context, [" a  b\tc ".to_owned()]).unwrap();
-        let words: Vec<_> = words.into_iter().map(|(_, word)| word).collect();
-        assert_eq!(words, ["a", "b", "c"]);
-        let upper = process(Uppercase {}, &context, ["straße".to_owned()]).unwrap();
-        assert_eq!(upper[0].1, "STRASSE");
+        let words = run(Words {}, [" a  b\tc ".to_owned()]).unwrap();
+        assert_eq!(words.into_values(), ["a", "b", "c"]);
+        let upper = run(Uppercase {}, ["straße".to_owned()]).unwrap();
+        assert_eq!(upper.outputs[0].1, "STRASSE");
     }
 
     #[test]
     fn the_file_appears_at_the_end_and_sorted_on_request() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("new/out.txt");
-        let context = context_of("text", "WRITE", &[]);
         for (sorted, text) in [(false, "b\na\n"), (true, "a\nb\n")] {
-            let stage: WriteLines = from_json(json!({ "file": file, "sorted": sorted }));
-            consume(stage, &context, ["b".to_owned(), "a".to_owned()]).unwrap();
+            let stage: WriteLines = from_params(json!({ "file": file, "sorted": sorted })).unwrap();
+            consume(stage, ["b".to_owned(), "a".to_owned()]).unwrap();
             assert_eq!(fs::read_to_string(&file).unwrap(), text);
         }
     }
@@ -198,8 +192,9 @@ mod tests {
     #[test]
     fn a_run_that_stops_leaves_no_file() {
         let directory = tempfile::tempdir().unwrap();
-        let mut stage: WriteLines = from_json(json!({ "file": directory.path().join("out.txt") }));
-        stage.init(&context_of("text", "WRITE", &[])).unwrap();
+        let mut stage: WriteLines =
+            from_params(json!({ "file": directory.path().join("out.txt") })).unwrap();
+        stage.init(TestBench::new().context()).unwrap();
         stage.run("half".to_owned()).unwrap();
         drop(stage);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);

@@ -156,14 +156,14 @@ class Router:
             said = Said("PRODUCED", fields, said.outputs + more.outputs)
         return said
 
-    def work(self, *parcels: tuple[bytes, list[bytes]]) -> None:
-        head = b"\x11" + struct.pack("<I", len(parcels)) + b"".join(p[0] for p in parcels)
-        self.send(head, *(frame for parcel in parcels for frame in parcel[1]))
+    def work(self, *batches: tuple[bytes, list[bytes]]) -> None:
+        head = b"\x11" + struct.pack("<I", len(batches)) + b"".join(p[0] for p in batches)
+        self.send(head, *(frame for batch in batches for frame in batch[1]))
 
     def one(
         self, number: int, value: Any, buffers: list[Any] = (), origin: str | None = None
     ) -> tuple[bytes, list[bytes]]:
-        """Returns a parcel with one message. `value` may be the header itself."""
+        """Returns a batch with one message. `value` may be the header itself."""
         header = value if isinstance(value, bytes) else msgpack.packb(value)
         frames = []
         head = struct.pack("<BQI", 0, number, 0) + text(origin)

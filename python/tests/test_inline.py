@@ -27,7 +27,7 @@ def surroundings(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("drpipe-py-*")), "a private directory was left behind"
 
 
-def told(report):
+def outcome_of(report):
     """Returns what must be the same in every mode."""
     failures = [
         (f.step, f.index, f.value, f.origin, f.cause, f.attempt, f.reasons, f.kind)
@@ -59,13 +59,13 @@ class Marked:
 def test_values_order_and_failures_are_those_of_workers():
     stages = [step(laboratory.fails_at_3, retries=1, backoff=0), Marked, repr]
     threads, inline, sequential = (
-        told(drpipe.run(range(12), *stages, workers=2, mode=mode))
+        outcome_of(drpipe.run(range(12), *stages, workers=2, mode=mode))
         for mode in ("threads", "inline", "sequential")
     )
     assert inline == sequential
     # A second worker of Marked has a count of its own.
     assert inline[2][:-1] == threads[2][: len(inline[2]) - 1]
-    one = told(drpipe.run(range(12), *stages))
+    one = outcome_of(drpipe.run(range(12), *stages))
     assert inline == one
 
 
@@ -79,7 +79,7 @@ def test_a_producer_that_fails_is_the_same_too():
         with pytest.raises(drpipe.RunStopped) as caught:
             drpipe.run(broken(), laboratory.square, mode=mode)
         assert isinstance(caught.value.__cause__, OSError)
-        found.append((str(caught.value), told(caught.value.report)))
+        found.append((str(caught.value), outcome_of(caught.value.report)))
     assert found[0] == found[1]
 
 

@@ -18,7 +18,7 @@ from kinds import KINDS, same
 import drpipe
 from drpipe.api.decoding import decoder
 from drpipe.driving.pipeline import Pipeline
-from drpipe.protocol import pickles, segments
+from drpipe.protocol import pickles, segments, session_pickles
 from drpipe.protocol.failures import CodecError
 from drpipe.protocol.segments import Segment
 from drpipe.protocol.tags import PICKLE_MARK
@@ -277,7 +277,7 @@ def test_what_no_module_has_goes_by_cloudpickle_or_says_so(monkeypatch):
         back = there_and_back(value)
         images = [item if type(item) is np.ndarray else item.image for item in back]
         assert images[0] is images[1] and images[0].flags.writeable
-    monkeypatch.setattr(pickles, "takes_sessions", lambda: False)
+    monkeypatch.setattr(session_pickles, "is_available", lambda: False)
     with pytest.raises(CodecError, match=r"Local cannot be sent: .* or install cloudpickle"):
         PYTHON.encode(in_a_function())
 

@@ -305,7 +305,7 @@ def test_a_consumer_has_no_results(tmp_path):
         run.results()
 
 
-def test_the_pipeline_waits_for_whoever_iterates(tmp_path):
+def test_the_pipeline_waits_while_somebody_iterates(tmp_path):
     with load(tmp_path, last=20_000).start(results=True) as run:
         results = run.results()
         taken = [next(results) for _ in range(1000)]

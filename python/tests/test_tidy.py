@@ -1,12 +1,16 @@
 """Rules for the package's source: folders, imports, sizes, and the tags of docs/WIRE.md."""
 
 import ast
+import doctest
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Set, Tuple
 
 import pytest
 
+import drpipe
 from drpipe.protocol import tags
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "drpipe"
@@ -130,3 +134,12 @@ def tags_of_wire() -> Dict[str, int]:
 
 def test_tags_are_those_of_the_document():
     assert {name: value for name, value in vars(tags).items() if name.isupper()} == tags_of_wire()
+
+
+def test_the_examples_of_docstrings_run():
+    attempted = 0
+    for found in pkgutil.walk_packages(drpipe.__path__, "drpipe."):
+        result = doctest.testmod(importlib.import_module(found.name))
+        assert not result.failed, found.name
+        attempted += result.attempted
+    assert attempted > 10

@@ -11,9 +11,8 @@ use super::output::{CommandError, USAGE, complain, print, say, table, tell};
 use super::run::args::RunArgs;
 use super::run::{self, Performed};
 use crate::base::escape::one_line;
-use crate::codec;
+use crate::codec::{self, CodecId};
 use crate::event::Verdict;
-use crate::message::Codec;
 use crate::pipeline::Pipeline;
 use crate::sinks::quarantine::{Contents, Entry, Taken, find, is_pickle, read_payload, remove};
 
@@ -151,7 +150,7 @@ fn details(entry: &Entry) -> String {
 
 /// The input in words, where it says itself what it is and is not too long.
 fn value(path: &Path, contents: &Contents) -> Option<String> {
-    let wanted = contents.reason.codec == Codec::MessagePack && contents.header_bytes <= LONGEST;
+    let wanted = contents.reason.codec == CodecId::MessagePack && contents.header_bytes <= LONGEST;
     let payload = wanted.then(|| read_payload(path, 0))?.ok()?;
     Some(codec::readable(&payload.header))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::output::CommandError;
 use crate::event::Report;
-use crate::stages::whole_file::write_whole;
+use crate::product::write_whole;
 
 /// Whether the file that `option` names can be written, as far as that can be known
 /// before the run.

@@ -1,4 +1,4 @@
-//! Between Rust workers: bincode in its legacy layout (fixed-width little-endian
+//! The codec between Rust workers: bincode in its legacy layout (fixed-width little-endian
 //! integers, u64 lengths), which later libraries can read byte for byte.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
@@ -6,47 +6,54 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Codec;
 use crate::base::failure::{Failure, Result};
-use crate::memory::collect::{collect_frames, provide_frames, within};
-use crate::message::{Codec, Header, Payload};
+use crate::memory::collect::{ArrayForm, collect_frames, provide_frames, within};
+use crate::message::{Header, Payload};
 
-/// The largest header that is decoded, in bytes. Without a limit a forged
-/// length would make the decoder allocate as much as it says.
+/// Limits the bytes of a header that is decoded: otherwise a forged length would make the
+/// decoder allocate that much.
 const HEADER_LIMIT: usize = 256 << 20;
+
+pub(super) struct Bincode;
 
 fn layout() -> Configuration<LittleEndian, Fixint, Limit<HEADER_LIMIT>> {
     bincode::config::legacy().with_limit::<HEADER_LIMIT>()
 }
 
-pub(super) fn encode_onto<T: Serialize>(value: &T, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
-    let write = || bincode::serde::encode_into_std_write(value, header, layout());
-    let (written, buffers) = collect_frames(Codec::Bincode, write);
-    written.map_err(|error| {
-        Failure::permanent(format!("{} cannot be serialized: {error}", type_name::<T>()))
-    })?;
-    Ok(buffers)
-}
+impl Codec for Bincode {
+    const NAME: &'static str = "bincode";
 
-pub(super) fn decode<T: DeserializeOwned>(payload: Payload) -> Result<T> {
-    let Payload { header, buffers } = payload;
-    let decode = || bincode::serde::borrow_decode_from_slice::<T, _>(&header, layout());
-    let decode = || match &header {
-        Header::Shared(bytes) => within(bytes, decode),
-        Header::InPlace { .. } => decode(),
-    };
-    let decoded = provide_frames(Codec::Bincode, buffers, decode);
-    let (value, used) = decoded.map_err(|error| {
-        Failure::permanent(format!("the message is not a {}: {error}", type_name::<T>()))
-    })?;
-    if used != header.len() {
-        return Err(Failure::permanent(format!(
-            "the message is not a {}: {} of its {} bytes are left over",
-            type_name::<T>(),
-            header.len() - used,
-            header.len()
-        )));
+    fn encode_onto<T: Serialize>(value: &T, _: &str, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+        let write = || bincode::serde::encode_into_std_write(value, header, layout());
+        let (written, buffers) = collect_frames(ArrayForm::Reference, write);
+        written.map_err(|error| {
+            Failure::permanent(format!("{} cannot be serialized: {error}", type_name::<T>()))
+        })?;
+        Ok(buffers)
     }
-    Ok(value)
+
+    fn decode<T: DeserializeOwned>(payload: Payload, _: &str) -> Result<T> {
+        let Payload { header, buffers } = payload;
+        let decode = || bincode::serde::borrow_decode_from_slice::<T, _>(&header, layout());
+        let decode = || match &header {
+            Header::Shared(bytes) => within(bytes, decode),
+            Header::InPlace { .. } => decode(),
+        };
+        let decoded = provide_frames(ArrayForm::Reference, buffers, decode);
+        let (value, used) = decoded.map_err(|error| {
+            Failure::permanent(format!("the message is not a {}: {error}", type_name::<T>()))
+        })?;
+        if used != header.len() {
+            return Err(Failure::permanent(format!(
+                "the message is not a {}: {} of its {} bytes are left over",
+                type_name::<T>(),
+                header.len() - used,
+                header.len()
+            )));
+        }
+        Ok(value)
+    }
 }
 
 fn type_name<T>() -> &'static str {
@@ -57,6 +64,10 @@ fn type_name<T>() -> &'static str {
 mod tests {
     use super::*;
     use crate::codec::encode;
+
+    fn decode<T: DeserializeOwned>(payload: Payload) -> Result<T> {
+        Bincode::decode(payload, "")
+    }
 
     #[test]
     fn the_layout_is_that_of_bincode_1() {

@@ -1,5 +1,5 @@
-//! Steps whose classes are written in Python. What such a class is cannot be
-//! known here, where no process is started: it is asked of the caller.
+//! Steps whose classes are written in Python. Nothing here starts a process, so the caller
+//! answers questions about such classes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,13 +26,13 @@ use crate::stage::registry::{Class, Kind, Registry};
 pub struct Wanted {
     /// The interpreter as it was given, if one was.
     pub interpreter: Option<String>,
-    /// Directories that modules are looked for in before all others, as given.
+    /// Directories where modules are looked for before all others, as given.
     pub paths: Vec<PathBuf>,
     /// The module that has the class.
     pub module: String,
     /// The name of the class.
     pub class: String,
-    /// Where it stands.
+    /// The place where it stands.
     pub role: Kind,
     /// The name of the step.
     pub step: String,
@@ -46,11 +46,11 @@ pub struct Wanted {
     pub configuration: Value,
 }
 
-/// Classes that take sections of the configuration for themselves, whether a step is of
-/// them or not, with the names of what each section may say.
+/// Classes that take sections of the configuration for themselves, whether a step is of that
+/// class or not, with the names of the parameters that each section may have.
 pub type Sections = BTreeMap<String, Vec<String>>;
 
-/// What is known of a class written in Python.
+/// What is known about a class written in Python.
 #[derive(Debug, Clone, Default)]
 pub struct Described {
     /// Where the class is found.
@@ -59,30 +59,30 @@ pub struct Described {
     pub kind: Option<Kind>,
     /// Whether a step may have only one worker of it.
     pub single: bool,
-    /// Whether it gives out in `finish` what it has kept of its messages.
+    /// Whether it emits in `finish` what it has accumulated from its messages.
     pub gathers: bool,
     /// The JSON Schema of the parameters that it declares.
     pub schema: Value,
     /// Whether it takes the whole configuration, as classes of traitlets do.
     pub configurable: bool,
-    /// The values of the command line's parameters as the class reads them; none of
-    /// those that it has nothing to say about.
+    /// The values of the command line's parameters as the class reads them; none for a
+    /// parameter that the class does not read itself.
     pub settings: Vec<Option<Value>>,
-    /// What the class itself says against its parameters.
+    /// The class's own objection to its parameters.
     pub invalid: Option<String>,
-    /// The classes with sections that are there with its module.
+    /// The classes with sections that its module makes known.
     pub sections: Arc<Sections>,
-    /// What helpers say against their sections: where the parameter is, with points
-    /// between, and what is wrong.
+    /// The helpers' objections to their sections: the path of the parameter, with points
+    /// between the names, and what is wrong.
     pub refused: Vec<(String, String)>,
-    /// What is odd about its surroundings.
+    /// What is odd about the place that the module comes from.
     pub odd: Vec<String>,
 }
 
 /// Why a class written in Python cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
-    /// What of the configuration is at fault.
+    /// The key that is at fault.
     pub about: About,
     /// What is wrong.
     pub message: String,
@@ -101,13 +101,13 @@ pub enum About {
     Class,
 }
 
-/// Finds out about classes written in Python: an answer for each, in order.
+/// Examines classes written in Python, and returns an answer for each, in order.
 pub type Describe<'d> = dyn FnMut(&[Wanted]) -> Vec<Result<Described, Unusable>> + 'd;
 
 /// The module of the classes that come with the program.
 pub(crate) const OWN: &str = "drpipe";
 
-/// What was found out about each step's class; none of those without a module of their own.
+/// Asks about each step's class; a step without a module of its own gets no answer.
 pub(crate) fn describe(
     drafts: &mut [Draft<'_>],
     lowered: &Lowered<'_>,
@@ -156,7 +156,7 @@ pub(crate) fn describe(
     all
 }
 
-/// Whether the module is the one where the program has its own class of this name.
+/// Whether the module is the one that has the program's own class of this name.
 fn is_own(registry: &Registry, wanted: &Wanted) -> bool {
     registry.get(&wanted.class).is_some_and(|class| class.module() == wanted.module)
 }
@@ -177,7 +177,7 @@ fn refuse(
     findings: &mut Findings,
 ) {
     let Unusable { about, message, hint } = unusable;
-    // What is wrong with an interpreter is said once, not for each step.
+    // A fault of an interpreter is reported once, not for each step.
     if said.contains(&message) {
         return;
     }
@@ -197,12 +197,12 @@ fn refuse(
     findings.error(&origin, message, hints.collect::<Vec<_>>().join("; "));
 }
 
-/// What became of the question after a class.
+/// The answer about a class.
 pub(crate) enum Found {
     Class(Box<InPython>),
-    /// It is the program's own after all.
+    /// The class is the program's own after all.
     BuiltIn,
-    /// It was said why.
+    /// The class cannot be used, and the reason has been reported.
     Unusable,
 }
 
@@ -231,8 +231,8 @@ fn found(draft: &Draft<'_>, described: Described, configuration: &Value) -> InPy
     }
 }
 
-/// What a class that takes the whole configuration gets: the sections, what else is in
-/// the file, and what the command line says of classes.
+/// Returns what a class gets that takes the whole configuration: the sections, the rest of the
+/// file, and the command line's settings of classes.
 fn configuration(drafts: &[Draft<'_>], lowered: &Lowered<'_>, settings: &[Setting]) -> Value {
     let is_section = |key: &str| lowered.sections.iter().any(|section| section.key == key);
     let (sections, rest): (Map<_, _>, Map<_, _>) = match lowered.root.to_value() {
@@ -250,7 +250,7 @@ fn configuration(drafts: &[Draft<'_>], lowered: &Lowered<'_>, settings: &[Settin
     json!({"sections": sections, "rest": rest, "settings": of_classes})
 }
 
-/// Where a parameter of a section was given, with points between the names that lead to it.
+/// Returns where a parameter of a section was set; the path has points between names.
 fn span_in_sections(path: &str, lowered: &Lowered<'_>, settings: &[Setting]) -> SourceSpan {
     let said = |setting: &Setting| format!("{}.{}", setting.target, setting.param()) == path;
     if let Some(index) = settings.iter().rposition(said) {
@@ -290,7 +290,7 @@ fn wanted(
     })
 }
 
-/// The names of the next steps, as they are given or as the order of the file has them.
+/// Returns the names of the next steps: those that are given, or else the next one in the file.
 fn next_steps(drafts: &[Draft<'_>], index: usize) -> Vec<String> {
     let given = &drafts[index].work.next_steps.value;
     if !given.is_empty() || drafts[index].role == Role::Consumer {

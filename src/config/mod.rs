@@ -1,14 +1,15 @@
-//! From a JSON file to a checked plan.
+//! Makes a checked plan from a JSON file.
 //!
-//! [`load`] reads the text of a file, in drpipe's own spelling or in ctapipe's,
-//! brings both to the same step specifications, checks them and gives a
-//! [`Plan`](crate::plan::Plan), or everything that is wrong at once. Nothing here
-//! touches files, threads or clocks; relative paths stay as they are given, so
-//! they are relative to the current directory of the run.
+//! [`load`] reads the text of a file in one of its layouts, lowers it to the model, and checks
+//! it. It returns a [`Plan`](crate::plan::Plan), or everything that is wrong at once. Nothing
+//! here touches files, threads, or clocks. Paths stay as they are given, so a relative path is
+//! relative to the current directory of the run.
 
 mod dialect;
 mod draft;
 mod foreign;
+#[cfg(test)]
+mod key_tests;
 mod locate;
 mod params;
 mod read;
@@ -18,7 +19,7 @@ mod settings;
 mod steps;
 mod text;
 
-pub use crate::plan::address::Address;
+pub use crate::plan::address::{Address, AddressError};
 pub use crate::plan::assemble::Loaded;
 pub use crate::plan::diagnostic::{ConfigError, Diagnostic, Location, Severity};
 pub use crate::plan::draw::{dot, mermaid};
@@ -42,13 +43,12 @@ use steps::Context;
 
 /// Checks a configuration and plans its run.
 ///
-/// `file` is the name to print in front of what is wrong; `settings` come from
-/// the command line and beat the file.
+/// Findings begin with the name `file`. The command line's `settings` win over the file.
 ///
-/// Classes in Python are unknown; [`load_with`] knows them.
+/// Classes in Python are unknown here; [`load_with`] asks about them.
 ///
 /// # Errors
-/// All that is wrong, errors and warnings, in the order of the file.
+/// All findings, errors and warnings, in the order of the file.
 pub fn load(
     text: &str,
     file: &str,
@@ -58,10 +58,10 @@ pub fn load(
     load_with(text, file, registry, settings, &mut |_| Vec::new())
 }
 
-/// As [`load`]; `describe` is asked, once, about the classes in Python.
+/// Does the same as [`load`], and calls `describe` once with all classes in Python.
 ///
 /// # Errors
-/// As [`load`].
+/// The same as those of [`load`].
 pub fn load_with(
     text: &str,
     file: &str,
@@ -105,7 +105,7 @@ fn is_sequential(lowered: &Lowered<'_>, specs: &[StepSpec], findings: &mut Findi
     *mode == Mode::Sequential
 }
 
-/// What a pipeline is called: by itself, or else by its file without the ending.
+/// Returns the name of a pipeline: its own, or else its file's without the extension.
 fn name(root: &text::Node, file: &str) -> String {
     let own = root.get("name").map(|member| member.value.to_value());
     let own = own.as_ref().and_then(serde_json::Value::as_str).filter(|name| !name.is_empty());

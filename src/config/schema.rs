@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json};
 use super::dialect::{ctapipe, native};
 use super::draft;
 use super::foreign::OWN;
-use crate::plan::keys::Key;
+use crate::plan::keys::{Key, Tag};
 use crate::stage::registry::{Class, Registry};
 
-/// The JSON Schema (draft 2020-12) of a configuration file that uses the
-/// classes of `registry`, in either spelling.
+/// Returns the JSON Schema (draft 2020-12) of a configuration file in any layout, with the
+/// classes of `registry`.
 ///
-/// It describes the file's form. What takes the whole graph, such as names of
-/// next steps and types, only [`load`](super::load) checks.
+/// The schema describes the form of the file. Only [`load`](super::load) checks what concerns
+/// the whole graph, such as types and the names of next steps.
 pub fn schema(registry: &Registry) -> Value {
     let mut definitions = Map::new();
     let mut sections = Map::new();
@@ -29,8 +29,8 @@ pub fn schema(registry: &Registry) -> Value {
         define(&name, class, &mut definitions);
     }
     let names: Vec<&str> = registry.classes().map(Class::name).collect();
-    let mut step = object(&draft::keys(), Map::new(), &["name", "class"]);
-    // A step with another module has a class in Python, which only the check can ask.
+    let mut step = object(&draft::keys(), Map::new());
+    // A step with another module has a class in Python, about which only the check can ask.
     step["if"] = json!({"properties": {"module": {"const": OWN}}});
     step["then"] = json!({"properties": {"class": {"enum": names}}, "allOf": parameters});
     definitions.insert("step".to_owned(), step.clone());
@@ -38,18 +38,18 @@ pub fn schema(registry: &Registry) -> Value {
     let limits = &mut step["properties"]["queue_limit"]["anyOf"];
     limits.as_array_mut().into_iter().for_each(|limits| limits.push(json!({"enum": [0, "0"]})));
     definitions.insert("step of ctapipe".to_owned(), step);
-    let mut native = object(&native::keys(), sections.clone(), &["producer", "consumer"]);
+    let mut native = object(&native::keys(), sections.clone());
     // Sections of classes in Python, which begin with a capital letter.
     native["patternProperties"] = json!({"^[A-Z]": {"type": "object"}});
     definitions.insert("native".to_owned(), native);
-    let mut flow = object(&ctapipe::flow_keys(), Map::new(), &["producer_conf", "consumer_conf"]);
+    let mut flow = object(&ctapipe::flow_keys(), Map::new());
     for key in ["producer_conf", "consumer_conf"] {
         flow["properties"][key]["$ref"] = reference("step of ctapipe")["$ref"].clone();
     }
     flow["properties"]["stagers_conf"]["items"] = reference("step of ctapipe");
     definitions.insert("flow".to_owned(), flow);
-    let mut around = object(&ctapipe::keys(), sections, &[]);
-    // Whose section it is, is not known; the first model has many.
+    let mut around = object(&ctapipe::keys(), sections);
+    // The owner of a section is not known; the first model has many sections.
     around["additionalProperties"] = json!({"type": "object"});
     for key in ["Pipeline", "Flow"] {
         around["properties"][key] = reference("flow");
@@ -71,7 +71,7 @@ fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/$defs/{}", escape(name))})
 }
 
-/// A name as a segment of a JSON pointer in a URI's fragment.
+/// Escapes a name as a segment of a JSON pointer in the fragment of a URI.
 fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {
@@ -86,20 +86,20 @@ fn escape(name: &str) -> String {
     escaped
 }
 
-/// An object with these keys, and with some properties besides.
-fn object(keys: &[&'static Key], mut properties: Map<String, Value>, required: &[&str]) -> Value {
+/// Returns the schema of an object with these keys, after other properties.
+pub(super) fn object(keys: &[&'static Key], mut properties: Map<String, Value>) -> Value {
     properties.extend(keys.iter().map(|key| (key.name.to_owned(), key.schema())));
+    let required = keys.iter().filter(|key| key.is(Tag::Required)).map(|key| key.name);
     json!({
         "type": "object",
         "properties": properties,
-        "required": required,
+        "required": required.collect::<Vec<_>>(),
         "additionalProperties": false,
     })
 }
 
-/// Puts a class's schema among the definitions, and its own definitions beside
-/// it. What it requires may stand in the step or in the section, so neither
-/// alone requires it.
+/// Adds the schema of a class to the definitions, and its own definitions beside it. A required
+/// parameter may stand in the step or in the section, so neither requires it alone.
 fn define(name: &str, class: &Class, definitions: &mut Map<String, Value>) {
     let mut schema = class.schema().clone();
     let Some(object) = schema.as_object_mut() else { return };
@@ -119,7 +119,7 @@ fn define(name: &str, class: &Class, definitions: &mut Map<String, Value>) {
     }
 }
 
-/// Lets references to a class's own definitions lead to where these went.
+/// Redirects references to a class's own definitions to their new places.
 fn rename(schema: &mut Value, name: &str) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(|item| rename(item, name)),

@@ -1,6 +1,6 @@
-//! Sections of parameters: whose they are. Those of built-in classes and of classes that
-//! steps name are for these steps; a class of traitlets takes the whole configuration, so
-//! its helpers have sections too, in its own or beside it.
+//! The owners of sections of parameters. A section named after the class of a step belongs to
+//! that step. A class of traitlets takes the whole configuration, so its helpers have sections
+//! too, inside its own or beside it.
 
 use serde_json::Value;
 
@@ -15,19 +15,20 @@ use crate::plan::findings::Findings;
 use crate::plan::span::SourceSpan;
 use crate::stage::registry::{Class, Registry};
 
-/// What is known of who takes which section.
+/// What is known about the owners of sections.
 pub(crate) struct Claims<'c> {
     pub(crate) dialect: Dialect,
     pub(crate) registry: &'c Registry,
-    /// For each step: its class, and whether that is in Python.
+    /// For each step, its class, and whether that is in Python.
     steps: Vec<(String, bool)>,
     /// The names of the steps.
     names: Vec<String>,
-    /// Of the classes in Python that take the whole configuration, and of their helpers.
+    /// The sections of classes in Python that take the whole configuration, and of their
+    /// helpers.
     known: Sections,
     /// Whether there is any such class.
     configurable: bool,
-    /// Whether something could not be found out.
+    /// Whether a class could not be examined.
     unsure: bool,
 }
 
@@ -60,8 +61,8 @@ impl<'c> Claims<'c> {
         }
     }
 
-    /// Whether a step is of this class; it is an error if two of them are of different
-    /// classes of the name, one of them built in.
+    /// Whether a step is of this class. Reports an error if one step is of a built-in class and
+    /// another of a class in Python with the same name.
     fn is_of_step(&self, class: &str, origin: &SourceSpan, findings: &mut Findings) -> bool {
         let mut kinds = self.steps.iter().filter(|(name, _)| name == class).map(|(_, kind)| *kind);
         let Some(first) = kinds.next() else { return false };
@@ -73,7 +74,7 @@ impl<'c> Claims<'c> {
         true
     }
 
-    /// Says which sections nobody takes.
+    /// Reports sections that nobody takes.
     pub(crate) fn check_sections(&self, lowered: &Lowered<'_>, findings: &mut Findings) {
         for section in &lowered.sections {
             self.check_section(section, findings);
@@ -108,7 +109,7 @@ impl<'c> Claims<'c> {
         of_steps.chain(known).chain(self.registry.classes().map(Class::name))
     }
 
-    /// Looks at a setting of the command line that is for no step by name.
+    /// Checks a setting of the command line that names no step.
     pub(crate) fn check_setting(
         &self,
         target: &str,
@@ -155,8 +156,8 @@ impl<'c> Claims<'c> {
     }
 }
 
-/// The way to a section of this name inside another that says this parameter: a class
-/// takes that first.
+/// Finds the path to a section of this name inside another one that sets the parameter. A class
+/// takes such a section first.
 fn inside(section: &Node, path: &str, target: &str, param: &str) -> Option<String> {
     section.members().iter().filter(|member| is_name(&member.key)).find_map(|member| {
         let path = format!("{path}.{}", member.key);
@@ -167,22 +168,22 @@ fn inside(section: &Node, path: &str, target: &str, param: &str) -> Option<Strin
     })
 }
 
-/// Whether a key of a section is the name of a section inside it: it begins with a
-/// capital letter.
+/// Whether a key of a section names a section inside it: such a name begins with a capital
+/// letter.
 pub(crate) fn is_name(key: &str) -> bool {
     let name = key.split_once('.').map_or(key, |(name, _)| name);
     name.chars().next().is_some_and(char::is_uppercase)
 }
 
-/// Something in a section that no known class takes.
+/// A part of a section that no known class takes.
 pub(crate) struct Odd {
-    /// From the object that has the section down to it.
+    /// The names that lead to it from the object that has the section.
     pub(crate) path: Vec<String>,
     pub(crate) message: String,
     pub(crate) hint: String,
 }
 
-/// What is odd about the section of this name, and about those inside it.
+/// Returns what is odd about the section of this name, and about sections inside it.
 pub(crate) fn odd(known: &Sections, name: &str, section: &Value) -> Vec<Odd> {
     let mut found = Vec::new();
     add_odd(known, &mut vec![name.to_owned()], section, &mut found);

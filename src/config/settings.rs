@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::plan::diagnostic::{Diagnostic, Location, Severity};
 
-/// One setting of the command line; it beats the file, and a later one beats
-/// an earlier one.
+/// A setting of the command line. It wins over the file, and a later one wins over an earlier
+/// one.
 ///
 /// ```
 /// use drpipe::config::Setting;
@@ -17,23 +17,23 @@ use crate::plan::diagnostic::{Diagnostic, Location, Severity};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// The name of a step or of a class, or `producer` for the step that is one; empty for
-    /// a key of the file's top level.
+    /// The name of a step or of a class, or `producer` for the producer's step; empty for a key
+    /// of the pipeline.
     pub target: String,
-    /// A key of the step, or a parameter; `params.` before a parameter tells it
-    /// from a key of the same name.
+    /// A key of the step, or a parameter. `params.` before a parameter distinguishes it from a
+    /// key of the same name.
     pub key: String,
     /// The value: JSON, or a text as it stands.
     pub value: String,
-    /// The whole as it was typed.
+    /// The whole setting, as it was typed.
     pub text: String,
-    /// A parameter that the file's value is taken from for its sake.
+    /// A parameter of the file that the setting removes.
     pub(crate) replaces: Option<&'static str>,
 }
 
-/// The target that is the producer, whatever its step is called.
+/// The target that means the producer, whatever the name of its step.
 pub(crate) const PRODUCER: &str = "producer";
-/// The parameters by which a producer is told what to take.
+/// The parameters that tell a producer what to read.
 const FILES: &str = "files";
 const DIRECTORY: &str = "directory";
 
@@ -70,8 +70,9 @@ impl Setting {
         })
     }
 
-    /// What makes the producer take these files and directories: its parameter `files` in
-    /// the place of the file's `files` and `directory`. Nothing if there are none.
+    /// Makes the setting by which the producer reads these files and directories: its parameter
+    /// `files`, which replaces the configuration's `files` and `directory`. Returns nothing
+    /// without paths.
     ///
     /// # Errors
     /// If a name is not UTF-8, which a configuration cannot hold.
@@ -100,7 +101,7 @@ impl Setting {
         }))
     }
 
-    /// Where a person finds it.
+    /// The location that a finding about the setting has.
     pub(crate) fn place(&self) -> Location {
         match self.replaces {
             Some(_) => Location::Frames(self.text.clone()),
@@ -108,18 +109,18 @@ impl Setting {
         }
     }
 
-    /// The value where JSON is expected: what is not JSON is a text.
+    /// The value where JSON is expected; text that is not JSON is taken as it stands.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.value).unwrap_or_else(|_| self.verbatim())
     }
 
-    /// The key as the name of a parameter.
+    /// The key, taken as the name of a parameter.
     pub(crate) fn param(&self) -> &str {
         self.key.strip_prefix("params.").unwrap_or(&self.key)
     }
 
-    /// The value as a key takes it: a number, a truth value or a list where it takes
-    /// that, otherwise the text as it stands.
+    /// The value in the form that a key allows: JSON other than a text, or else the text as it
+    /// stands.
     pub(crate) fn value_for(&self, takes: impl Fn(&Value) -> bool) -> Option<Value> {
         let json = Some(self.json()).filter(|value| !value.is_string());
         json.into_iter().chain([self.verbatim()]).find(|value| takes(value))

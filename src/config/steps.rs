@@ -1,4 +1,4 @@
-//! From the steps of a file to the specifications that a plan is made of.
+//! Makes the specifications of the steps, from which the plan is made.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::plan::span::SourceSpan;
 use crate::plan::spec::{Link, Role, StepSpec};
 use crate::stage::registry::{Build, Class, Kind, Registry};
 
-/// What the specifications are made from.
+/// What the specifications are made from, besides the file's own content.
 pub(crate) struct Context<'c> {
     pub(crate) source: &'c Source<'c>,
     pub(crate) registry: &'c Registry,
@@ -61,7 +61,7 @@ pub(crate) fn specs(
     (specs, incomplete)
 }
 
-/// None if the step has no usable name.
+/// Returns nothing if the step has no usable name.
 fn spec(
     draft: &Draft<'_>,
     lowered: &Lowered<'_>,
@@ -108,12 +108,12 @@ fn spec(
     })
 }
 
-/// Stands for a class in error; a plan is never made of it.
+/// Stands in for a class in error; no plan is ever made from it.
 fn failing_build() -> Build {
     Arc::new(|| Err(Failure::permanent("the configuration is in error")))
 }
 
-/// The options, with the numbers of workers that the step really gets.
+/// Returns the options, with the numbers of workers that the step really gets.
 fn options(draft: &Draft<'_>, is_python: bool, findings: &mut Findings) -> StepOptions {
     let mut options = draft.options.clone();
     let (mut threads, mut processes) = workers(draft, findings);
@@ -200,7 +200,7 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// A stage may stand at the end: what it emits ends there.
+/// A stage may stand at the end; its outputs are dropped there.
 fn fits(kind: Kind, role: Role) -> bool {
     match role {
         Role::Producer => kind == Kind::Producer,
@@ -222,7 +222,7 @@ fn unbounded(options: &StepOptions, findings: &mut Findings) {
     }
 }
 
-/// The numbers of workers on threads and in processes.
+/// Returns the numbers of workers on threads and in processes.
 fn workers(draft: &Draft<'_>, findings: &mut Findings) -> (WorkerRange, WorkerRange) {
     let (none, one) = (WorkerRange::exactly(0), WorkerRange::exactly(1));
     let StepOptions { nb_thread, nb_process, .. } = &draft.options;
@@ -247,7 +247,8 @@ fn workers(draft: &Draft<'_>, findings: &mut Findings) -> (WorkerRange, WorkerRa
     (threads, processes)
 }
 
-/// A thread can neither be ended nor be told its share of the memory.
+/// Reports limits on workers on threads: a thread cannot be ended, and its memory cannot be
+/// measured.
 fn limits_need_processes(options: &StepOptions, findings: &mut Findings) {
     let threads = options.nb_thread.max;
     for key in StepOptions::KEYS.iter().filter(|key| key.is(Tag::Processes) && threads > 0) {
@@ -273,7 +274,7 @@ fn no_inputs(options: &StepOptions, findings: &mut Findings) {
     }
 }
 
-/// The names of other steps, each with its place in the text.
+/// Returns the names of other steps, each with its place in the text.
 fn links(draft: &Draft<'_>, names: &Set<Vec<String>>, source: &Source<'_>) -> Vec<Link> {
     let Some(span) = &names.span else { return Vec::new() };
     let Some(node) = node_at(draft.node, Some(span)) else {
@@ -287,8 +288,8 @@ fn links(draft: &Draft<'_>, names: &Set<Vec<String>>, source: &Source<'_>) -> Ve
     links
 }
 
-/// The names in a text with commas between them; blanks around names and empty names are left
-/// out.
+/// Adds the names in a text with commas. Blanks around names are left out, and so are empty
+/// names.
 fn links_in(node: &Node, source: &Source<'_>, links: &mut Vec<Link>) {
     let value = node.to_value();
     let text = value.as_str().unwrap_or_default();

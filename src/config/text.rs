@@ -1,7 +1,7 @@
 //! JSON with positions: every node knows the offset of its first byte.
 //!
-//! serde_json lends each member as the slice of the text that it stands in;
-//! where the slice begins in the text is the member's position.
+//! serde_json returns each member as a slice of the text; the offset of the slice is the
+//! member's position.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 
 use crate::plan::diagnostic::quote;
 
-/// The deepest nesting that is read.
+/// The deepest nesting that is read: deeper text could overflow the stack.
 const DEPTH: usize = 64;
 
-/// A JSON value and where it begins.
+/// A JSON value, and where it begins.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) offset: usize,
@@ -28,7 +28,7 @@ pub(crate) enum Tree {
     /// Neither a list nor an object.
     Scalar(Value),
     List(Vec<Node>),
-    /// In the order of the file; a repeated key stands in it twice.
+    /// In the order of the file; a repeated key is there twice.
     Object(Vec<Member>),
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Member {
     pub(crate) value: Node,
 }
 
-/// What is wrong with the text as JSON.
+/// A fault of the text as JSON.
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub(crate) offset: usize,
@@ -48,7 +48,7 @@ pub(crate) struct Problem {
 }
 
 impl Node {
-    /// The members of an object; none of anything else.
+    /// The members of an object; empty for anything else.
     pub(crate) fn members(&self) -> &[Member] {
         match &self.tree {
             Tree::Object(members) => members,
@@ -56,7 +56,7 @@ impl Node {
         }
     }
 
-    /// The items of a list; none of anything else.
+    /// The items of a list; empty for anything else.
     pub(crate) fn items(&self) -> &[Node] {
         match &self.tree {
             Tree::List(items) => items,
@@ -73,7 +73,7 @@ impl Node {
         self.members().iter().find(|member| member.key == key)
     }
 
-    /// Where the key stands to which the names lead.
+    /// The offset of the key that the names lead to.
     pub(crate) fn offset_of(&self, path: &[String]) -> Option<usize> {
         let (first, rest) = path.split_first()?;
         let member = self.get(first)?;
@@ -133,7 +133,7 @@ fn push_key(path: &mut String, key: &str) {
     }
 }
 
-/// The line and the column of a byte, both from 1; columns count characters.
+/// Returns the line and the column of a byte, both from 1; columns count characters.
 pub(crate) fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let bytes = &text.as_bytes()[..offset.min(text.len())];
     let line = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -143,7 +143,7 @@ pub(crate) fn line_column(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Reads a text; without a node if it is not JSON at all.
+/// Reads a text. Returns no node if it is not JSON at all.
 pub(crate) fn parse(text: &str) -> (Option<Node>, Vec<Problem>) {
     if text.trim().is_empty() {
         let message = "the file is empty; expected a JSON object".to_owned();
@@ -243,7 +243,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// serde_json's message without its position.
+/// Returns serde_json's message without its position.
 fn bare(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {
@@ -275,13 +275,13 @@ fn syntax(text: &str, error: &serde_json::Error) -> Problem {
     Problem { offset, message: format!("not JSON: {}", bare(error)), hint: hint.to_owned() }
 }
 
-/// How a file of another language is used.
+/// How to use a file in another language.
 const HOW: &str = "write it as JSON, or let a program do that: \
     python3 -c 'import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))' < FILE | \
     drpipe --config - (of TOML: tomllib.load(sys.stdin.buffer))";
 
-/// The language of a text that does not begin as JSON does, if its first line that says
-/// something shows it.
+/// Guesses the language of a text that does not begin as JSON does, by its first line that is
+/// neither empty nor a comment.
 fn other_language(text: &str) -> Option<&'static str> {
     let mut lines = text.lines().map(str::trim);
     let line = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::path_name::name_of_path;
 use crate::event::{Event, Level};
 use crate::sinks::Sinks;
-use crate::stage::notes::Note;
+use crate::stage::scope::Note;
 
 /// The time between progress events: as often as a person sees a change.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);

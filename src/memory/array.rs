@@ -17,10 +17,10 @@ use super::collect;
 
 /// The extension type of arrays.
 pub(crate) const ARRAY: i8 = 1;
-/// As many as numpy allows.
+/// Limits the axes of an array, as numpy does.
 const MOST_AXES: usize = 64;
 
-/// What the elements of an array are, in numpy's terms.
+/// The type of the elements of an array, in numpy's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dtype {
     /// `f`, `i`, `u`, `b`, `c`, or `V` for bytes of any meaning.
@@ -57,7 +57,7 @@ impl Dtype {
         Self { kind, size: size_of::<T>() }
     }
 
-    /// None unless the text is that of elements in native byte order.
+    /// Parses a type in native byte order; `None` for any other text.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut characters = text.chars();
         let (order, kind) = (characters.next()?, characters.next()?);
@@ -104,15 +104,15 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// An array as it came, of any number of axes, the last varying fastest.
+/// An array as it was received: any number of axes, the last varying fastest.
 pub(crate) struct Array {
     pub(crate) dtype: Dtype,
-    /// Its product is the number of elements.
+    /// The lengths of the axes; their product is the number of elements.
     pub(crate) shape: Vec<usize>,
     pub(crate) bytes: Bytes,
 }
 
-/// What the extension holds.
+/// The contents of the extension.
 #[derive(Serialize, Deserialize)]
 struct Parts<'a>(#[serde(borrow)] Cow<'a, str>, Vec<usize>, #[serde(borrow)] Place<'a>);
 
@@ -143,7 +143,7 @@ impl<'de> Deserialize<'de> for Array {
     }
 }
 
-/// Not more than fits a line.
+/// Limits the axes that a message shows, so that it fits a line.
 fn shown(shape: &[usize]) -> String {
     if shape.len() > MOST_AXES {
         format!("with {} axes", shape.len())
@@ -189,7 +189,7 @@ impl<'de> de::Visitor<'de> for PlaceVisitor {
     }
 }
 
-/// Writes the elements of a buffer, or where they are.
+/// Writes the elements of a buffer, or the number of their frame.
 pub(crate) fn write<T: Pod, S: Serializer>(
     elements: &[T],
     frame: Option<u32>,

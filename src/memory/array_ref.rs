@@ -1,4 +1,4 @@
-//! The header's side of a buffer in bincode: where the elements are.
+//! The reference to a buffer's elements in a header of bincode.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::collect;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ArrayRef<'a> {
-    /// The number of the frame, or none if the bytes follow in `inline`.
+    /// The number of the frame; `None` if the bytes follow in `inline`.
     frame: Option<u32>,
     #[serde(borrow)]
     inline: ByteString<'a>,
@@ -33,7 +33,7 @@ impl<'a> ArrayRef<'a> {
     }
 }
 
-/// Bytes as one byte string: as a sequence each byte would be encoded alone.
+/// Bytes as one byte string: serde encodes each byte of a sequence on its own.
 pub(crate) struct ByteString<'a>(pub(crate) Cow<'a, [u8]>);
 
 impl Serialize for ByteString<'_> {

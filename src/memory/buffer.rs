@@ -10,13 +10,13 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::collect::ArrayForm;
 use super::segment;
-use crate::message::Codec;
 
 use super::array_ref::ArrayRef;
 
-/// Arrays below this size, in bytes, are copied into the header: a frame of
-/// their own would cost more than the copies (measured: docs/PERFORMANCE.md).
+/// The size in bytes below which an array is copied into the header: a frame of its own would
+/// cost more than the copies (measured: docs/PERFORMANCE.md).
 const INLINE_BELOW: usize = 16 << 10;
 
 /// An array of numbers in native byte order.
@@ -48,8 +48,8 @@ enum Storage<T> {
 
 struct Owned<T> {
     vec: Vec<T>,
-    /// The same array in a segment, once it was sent to another process: what
-    /// is sent again and again is copied once.
+    /// The same array in a segment, once it was sent to another process: an array that is sent
+    /// again is not copied again.
     segment: OnceLock<Bytes>,
 }
 
@@ -69,8 +69,8 @@ impl<T: Pod> AsRef<[u8]> for VecOwner<T> {
 }
 
 impl<T: Pod> Buffer<T> {
-    /// The elements, for writing in place: copied first if another holder
-    /// (a clone, or the router that keeps the input for a retry) shares them.
+    /// Returns the elements for writing in place. They are copied first if another holder (a
+    /// clone, or the router that keeps the input for a retry) shares them.
     pub fn to_mut(&mut self) -> &mut [T] {
         if let Storage::Frame(bytes) = &self.storage {
             *self = Self::from(bytemuck::cast_slice(bytes).to_vec());
@@ -85,7 +85,7 @@ impl<T: Pod> Buffer<T> {
         }
     }
 
-    /// The elements as an owned vector: without a copy if nobody shares them.
+    /// Returns the elements as an owned vector, without a copy if nobody shares them.
     pub fn into_vec(self) -> Vec<T> {
         match self.storage {
             Storage::Vec(owned) => Arc::unwrap_or_clone(owned).vec,
@@ -104,8 +104,8 @@ impl<T: Pod + Send + Sync> Buffer<T> {
         }
     }
 
-    /// Checks the length; an address that does not suit `T` (frames from other
-    /// processes arrive at any) costs one copy.
+    /// Checks the length. An address that does not suit `T`, as frames from other processes may
+    /// have, costs one copy.
     fn from_frame(bytes: Bytes) -> Result<Self, String> {
         let size = size_of::<T>();
         if !bytes.len().is_multiple_of(size) {
@@ -122,7 +122,7 @@ impl<T: Pod + Send + Sync> Buffer<T> {
 }
 
 impl<T: Pod> Owned<T> {
-    /// The array in a segment, where that is wanted and possible.
+    /// Returns the array in a segment, if that is wanted and possible.
     fn in_segment(&self) -> Option<Bytes> {
         let array: &[u8] = bytemuck::cast_slice(&self.vec);
         if !segment::is_wanted(array.len()) {
@@ -177,7 +177,7 @@ impl<T: Pod + Send + Sync> Serialize for Buffer<T> {
         let frame = beside.then(|| u32::try_from(super::collect::add(self.to_frame())));
         let frame = frame.transpose().map_err(S::Error::custom)?;
         match (form, frame) {
-            (Some(Codec::MessagePack), frame) => {
+            (Some(ArrayForm::Extension), frame) => {
                 super::array::write::<T, S>(self, frame, serializer)
             }
             (_, Some(number)) => ArrayRef::frame(number).serialize(serializer),
@@ -189,7 +189,7 @@ impl<T: Pod + Send + Sync> Serialize for Buffer<T> {
 impl<'de, T: Pod + Send + Sync> Deserialize<'de> for Buffer<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = match super::collect::form() {
-            Some(Codec::MessagePack) => super::array::read::<T, D>(deserializer)?,
+            Some(ArrayForm::Extension) => super::array::read::<T, D>(deserializer)?,
             _ => ArrayRef::deserialize(deserializer)?.bytes().map_err(D::Error::custom)?,
         };
         Self::from_frame(bytes).map_err(D::Error::custom)
@@ -199,7 +199,7 @@ impl<'de, T: Pod + Send + Sync> Deserialize<'de> for Buffer<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
+    use crate::codec::{self, CodecId};
     use crate::memory::collect::{SHARE_FROM, collect_frames};
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         drop(buffer);
         assert_eq!(payload.buffers.len(), 1);
         assert!(payload.header.len() < 64);
-        let received: Buffer<f32> = codec::decode(payload, Codec::Bincode, "").unwrap();
+        let received: Buffer<f32> = codec::decode(payload, CodecId::Bincode, "").unwrap();
         assert_eq!(received.as_ptr(), address);
     }
 
@@ -218,7 +218,10 @@ mod tests {
     fn a_small_buffer_stays_in_the_header() {
         let payload = codec::encode(&Buffer::from(vec![7_u16; 10])).unwrap();
         assert!(payload.buffers.is_empty());
-        assert_eq!(codec::decode::<Buffer<u16>>(payload, Codec::Bincode, "").unwrap()[..], [7; 10]);
+        assert_eq!(
+            codec::decode::<Buffer<u16>>(payload, CodecId::Bincode, "").unwrap()[..],
+            [7; 10]
+        );
     }
 
     #[test]
@@ -227,7 +230,7 @@ mod tests {
             let payload = codec::encode(&(7_u16, Buffer::from(vec![3_u8; size]))).unwrap();
             let header = payload.header.as_ptr_range();
             let (number, received): (u16, Buffer<u8>) =
-                codec::decode(payload.clone(), Codec::Bincode, "").unwrap();
+                codec::decode(payload.clone(), CodecId::Bincode, "").unwrap();
             assert_eq!((number, &received[..]), (7, &vec![3; size][..]));
             assert_eq!(header.contains(&received.as_ptr()), shares);
             let mut changed = received.clone();
@@ -256,7 +259,7 @@ mod tests {
     fn a_missing_frame_is_an_error() {
         let mut payload = codec::encode(&Buffer::from(vec![0_u8; 50_000])).unwrap();
         payload.buffers.clear();
-        let error = codec::decode::<Buffer<u8>>(payload, Codec::Bincode, "").unwrap_err();
+        let error = codec::decode::<Buffer<u8>>(payload, CodecId::Bincode, "").unwrap_err();
         assert!(error.to_string().contains("frame 0"), "{error}");
     }
 
@@ -269,7 +272,7 @@ mod tests {
                 let inner = codec::encode(&Buffer::from(vec![2_u8; 30_000])).unwrap();
                 assert_eq!(inner.buffers.len(), 1);
                 assert_eq!(
-                    codec::decode::<Buffer<u8>>(inner, Codec::Bincode, "").unwrap()[..],
+                    codec::decode::<Buffer<u8>>(inner, CodecId::Bincode, "").unwrap()[..],
                     [2; 30_000]
                 );
                 self.0.serialize(serializer)
@@ -279,7 +282,7 @@ mod tests {
         let payload = codec::encode(&pair).unwrap();
         assert_eq!(payload.buffers.iter().map(Bytes::len).collect::<Vec<_>>(), [20_000, 40_000]);
         let panicked = std::panic::catch_unwind(|| {
-            collect_frames(Codec::Bincode, || panic!("while encoding"))
+            collect_frames(ArrayForm::Reference, || panic!("while encoding"))
         });
         assert!(panicked.is_err());
         assert!(codec::encode(&7_u8).unwrap().buffers.is_empty());
@@ -309,8 +312,8 @@ mod tests {
     #[test]
     fn writing_to_a_shared_buffer_leaves_the_other_holder_alone() {
         let payload = codec::encode(&Buffer::from(vec![1_i32; 10_000])).unwrap();
-        let mut first: Buffer<i32> = codec::decode(payload.clone(), Codec::Bincode, "").unwrap();
+        let mut first: Buffer<i32> = codec::decode(payload.clone(), CodecId::Bincode, "").unwrap();
         first.to_mut()[0] = 9;
-        assert_eq!(codec::decode::<Buffer<i32>>(payload, Codec::Bincode, "").unwrap()[0], 1);
+        assert_eq!(codec::decode::<Buffer<i32>>(payload, CodecId::Bincode, "").unwrap()[0], 1);
     }
 }

@@ -1,58 +1,67 @@
-//! What serde cannot hand to a field: the frames beside the header, the form of
-//! the header, and the memory that it stands in.
+//! What serde cannot pass to a field: the frames beside the header, the form of arrays in it,
+//! and the memory that it stands in.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
 
-use crate::message::Codec;
+/// The form that arrays take in a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ArrayForm {
+    /// The number of a frame, or the bytes: the reader's type says what they are.
+    Reference,
+    /// An extension of MessagePack that contains the type and shape of the elements.
+    Extension,
+}
 
 thread_local! {
-    /// The form of the value that is being encoded or decoded with frames beside
-    /// its header on this thread. Serde has no other way to reach beyond the header
-    /// from inside a field.
-    static ACTIVE: Cell<Option<Codec>> = const { Cell::new(None) };
-    /// Whether there are frames: looked at for every message, and cheaper than
-    /// the frames themselves.
+    /// The form of arrays in the value that is being encoded or decoded on this thread. Serde
+    /// gives a field no other way to reach beyond the header.
+    static ACTIVE: Cell<Option<ArrayForm>> = const { Cell::new(None) };
+    /// Whether there are frames: read for every message, and cheaper than the frames.
     static ANY: Cell<bool> = const { Cell::new(false) };
     static FRAMES: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
     /// The header that is being decoded, if arrays in it may share its memory.
     static SOURCE: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
 }
 
-/// Runs `encode` and returns the frames of the buffers that it met.
-pub(crate) fn collect_frames<R>(codec: Codec, encode: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
-    let outer = Outer::suspend(codec);
+/// Runs `encode` and returns the frames of the buffers that it encoded.
+pub(crate) fn collect_frames<R>(form: ArrayForm, encode: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
+    let outer = Outer::suspend(form);
     let result = encode();
     let frames = if ANY.get() { FRAMES.take() } else { Vec::new() };
     drop(outer);
     (result, frames)
 }
 
-/// Runs `decode` with `frames` within reach of the buffers that it makes.
-pub(crate) fn provide_frames<R>(codec: Codec, frames: Vec<Bytes>, decode: impl FnOnce() -> R) -> R {
-    if frames.is_empty() && codec == Codec::Bincode && ACTIVE.get().is_none() {
+/// Runs `decode`; the buffers that it makes take their elements from `frames`.
+pub(crate) fn provide_frames<R>(
+    form: ArrayForm,
+    frames: Vec<Bytes>,
+    decode: impl FnOnce() -> R,
+) -> R {
+    if frames.is_empty() && form == ArrayForm::Reference && ACTIVE.get().is_none() {
         // A buffer that asks for a frame finds it missing.
         return decode();
     }
-    let _outer = Outer::suspend(codec);
+    let _outer = Outer::suspend(form);
     FRAMES.set(frames);
     ANY.set(true);
     decode()
 }
 
-/// The frames of the value around this one, put back when this one is done,
-/// also if that is by a panic.
+/// The frames of the enclosing value, restored when the inner value is done, also after a
+/// panic.
 struct Outer {
-    active: Option<Codec>,
+    active: Option<ArrayForm>,
     frames: Option<Vec<Bytes>>,
 }
 
 impl Outer {
-    fn suspend(codec: Codec) -> Self {
+    fn suspend(form: ArrayForm) -> Self {
         let frames = ANY.replace(false).then(|| FRAMES.take());
-        Self { active: ACTIVE.replace(Some(codec)), frames }
+        Self { active: ACTIVE.replace(Some(form)), frames }
     }
 }
 
@@ -66,12 +75,12 @@ impl Drop for Outer {
     }
 }
 
-/// The form of the value around a buffer; none where it is not for a message.
-pub(crate) fn form() -> Option<Codec> {
+/// The form for an array at this place; `None` if it is not part of a message.
+pub(crate) fn form() -> Option<ArrayForm> {
     ACTIVE.get()
 }
 
-/// Adds a frame; its number.
+/// Adds a frame and returns its number.
 pub(crate) fn add(frame: Bytes) -> usize {
     ANY.set(true);
     FRAMES.with_borrow_mut(|frames| {
@@ -80,8 +89,10 @@ pub(crate) fn add(frame: Bytes) -> usize {
     })
 }
 
+/// Returns the frame of this number.
+///
 /// # Errors
-/// If there is no frame of this number.
+/// If there is none.
 pub(crate) fn get(number: u64) -> Result<Bytes, String> {
     let index = usize::try_from(number).unwrap_or(usize::MAX);
     FRAMES
@@ -89,8 +100,8 @@ pub(crate) fn get(number: u64) -> Result<Bytes, String> {
         .ok_or_else(|| format!("frame {number} of a buffer is missing"))
 }
 
-/// Arrays within a header share its memory from this size on, in bytes; smaller
-/// ones are copied, lest a few bytes that a stage keeps hold a whole pack.
+/// The size in bytes from which an array in a header shares its memory. Smaller ones are
+/// copied: otherwise a few bytes that a stage keeps would hold a whole batch.
 pub(crate) const SHARE_FROM: usize = 4 << 10;
 
 /// Runs `decode` on a header; its larger arrays share the header's memory.
@@ -104,7 +115,7 @@ pub(crate) fn within<R>(header: &Bytes, decode: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The bytes as a part of the header that they were borrowed from, or as a copy.
+/// Returns the bytes as a part of the header that they were borrowed from, or as a copy.
 pub(crate) fn shared_with_source(inline: Cow<'_, [u8]>) -> Bytes {
     let bytes = match inline {
         Cow::Owned(bytes) => return bytes.into(),

@@ -1,6 +1,6 @@
-//! Large arrays in memory that processes share: memfd files, sealed once they
-//! are written. They have no name, so nothing is left behind whatever dies: the
-//! last process that holds one gives it back.
+//! Large arrays in memory that processes share: memfd files, sealed once they are written. They
+//! have no name, so nothing is left behind if a process dies: the system frees a segment with
+//! its last holder.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
 use rustix::process::{Resource, getrlimit};
 
-/// Arrays from this size on, in bytes, are worth a segment of their own.
+/// The size in bytes from which an array gets a segment of its own.
 pub(crate) const SHARED_FROM: usize = 256 << 10;
 
 thread_local! {
@@ -23,17 +23,17 @@ thread_local! {
     static SHARING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on large arrays that this thread emits are put into segments.
+/// Puts large arrays that this thread emits from now on into segments.
 pub(crate) fn share_from_here() {
     SHARING.set(true);
 }
 
-/// Whether an array of this size, in bytes, is to be put into a segment here.
+/// Whether this thread puts an array of this size, in bytes, into a segment.
 pub(crate) fn is_wanted(size: usize) -> bool {
     size >= SHARED_FROM && SHARING.get()
 }
 
-/// What makes a segment immutable.
+/// The seals that make a segment immutable.
 const SEALS: SealFlags =
     SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
 
@@ -43,12 +43,12 @@ pub(crate) struct Segment {
     file: File,
 }
 
-/// The segments that are mapped here, by their address: how an array on its way
-/// through this process is known to be one.
+/// The segments that are mapped in this process, by address: so an array on its way through is
+/// recognized as one.
 static BY_ADDRESS: Mutex<BTreeMap<usize, Weak<Segment>>> = Mutex::new(BTreeMap::new());
 
-/// The most segments of this process: each has a file descriptor, and others are
-/// needed for workers, sockets and the files of stages.
+/// Limits the segments of this process: each takes a file descriptor, and workers, sockets and
+/// the files of stages need some too.
 fn most() -> usize {
     static MOST: OnceLock<usize> = OnceLock::new();
     let limit = || getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
@@ -59,7 +59,7 @@ fn is_full() -> bool {
     table().len() >= most()
 }
 
-/// A copy of the array in a segment of its own.
+/// Copies the array into a segment of its own.
 ///
 /// # Errors
 /// If there are too many already, or the system has no memory or file descriptor left.
@@ -74,7 +74,7 @@ pub(crate) fn create(array: &[u8]) -> io::Result<Bytes> {
     map(file)
 }
 
-/// The array of another process's segment.
+/// Maps the array in another process's segment.
 ///
 /// # Errors
 /// If it is not sealed, not of that length, or cannot be mapped.
@@ -87,7 +87,7 @@ pub(crate) fn open(file: OwnedFd, length: u64) -> io::Result<Bytes> {
         return Err(io::Error::other("a segment is not sealed"));
     }
     if is_full() {
-        // Slower, but with so many the descriptors would run out.
+        // Slower, but otherwise the descriptors would run out.
         let mut array = vec![0; length as usize];
         File::from(file).read_exact_at(&mut array, 0)?;
         return Ok(array.into());
@@ -95,7 +95,7 @@ pub(crate) fn open(file: OwnedFd, length: u64) -> io::Result<Bytes> {
     map(File::from(file))
 }
 
-/// The segment that `array` is the whole of, if it is one.
+/// Returns the segment that consists of `array`, if there is one.
 pub(crate) fn of(array: &Bytes) -> Option<Arc<Segment>> {
     let found = table().get(&(array.as_ptr() as usize)).and_then(Weak::upgrade);
     found.filter(|segment| segment.map.len() == array.len())
@@ -129,13 +129,14 @@ impl AsFd for Segment {
 }
 
 impl Drop for Segment {
-    /// Before the memory goes: its address may be another's afterwards.
+    /// Removes the entry before the memory is unmapped: its address may be reused afterwards.
     fn drop(&mut self) {
         table().remove(&(self.map.as_ptr() as usize));
     }
 }
 
-/// The table is whole after each statement, so a panic elsewhere does it no harm.
+/// Locks the table. Each statement leaves it consistent, so a panic in another holder of the
+/// lock does no harm.
 fn table() -> MutexGuard<'static, BTreeMap<usize, Weak<Segment>>> {
     BY_ADDRESS.lock().unwrap_or_else(PoisonError::into_inner)
 }

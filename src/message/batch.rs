@@ -1,11 +1,11 @@
-//! Messages that travel and wait together.
+//! Short messages that travel and wait together.
 
 use bytes::{Buf, Bytes};
 
 use super::{Header, IN_PLACE_AND_MORE, ItemKey, Message, Payload};
 
-/// What a stage emitted, for one of the step's next steps: `route` is the index
-/// into the plan's list of them.
+/// What a stage emitted for one of its next steps. `route` is the index into the plan's list
+/// of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Output {
     One { route: u32, origin: ItemKey, payload: Payload },
@@ -27,14 +27,14 @@ impl Output {
     }
 }
 
-/// Headers above this size, in bytes, are not packed.
+/// Limits the bytes of a header that is packed with others: a longer one costs more to copy
+/// than to send alone.
 pub(crate) const PACK_UP_TO: usize = 20_000;
-/// Before each packed header stands its length.
+/// The bytes of the length before each packed header.
 pub(crate) const PREFIX: usize = size_of::<u16>();
 
-/// The headers of several messages one behind the other, each after its length
-/// as a 16-bit number: short messages travel and wait together, so that what
-/// the router does for a pack it need not do for each of them.
+/// The headers of several messages one behind the other, each after its length as a 16-bit
+/// number. The router's work is per pack, not per message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PackedBatch {
     pub(super) count: u32,
@@ -42,7 +42,7 @@ pub(crate) struct PackedBatch {
 }
 
 impl PackedBatch {
-    /// None unless `bytes` are exactly `count` headers, at least one.
+    /// Checks that `bytes` are exactly `count` headers, at least one; `None` otherwise.
     pub(crate) fn checked(count: u32, bytes: Bytes) -> Option<Self> {
         let mut rest = &bytes[..];
         for _ in 0..count {
@@ -73,7 +73,7 @@ impl PackedBatch {
         })
     }
 
-    /// Takes the first `count` headers off; some must be left.
+    /// Splits the first `count` headers off; at least one must remain.
     fn split_to(&mut self, count: usize) -> Self {
         let mut rest = &self.bytes[..];
         for _ in 0..count {
@@ -90,7 +90,7 @@ fn split_header(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_le_bytes(*prefix)))
 }
 
-/// What the router moves: one message, or a pack of them with successive numbers.
+/// The unit that the router moves: one message, or a pack of them with successive numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Batch {
     One(Message),
@@ -122,7 +122,7 @@ impl Batch {
         }
     }
 
-    /// What the messages descend from: those of a pack have nothing.
+    /// The origin of the messages; packed ones have none.
     pub(crate) fn origin(&self) -> Option<&std::sync::Arc<str>> {
         match self {
             Self::One(message) => message.origin.as_ref(),
@@ -138,7 +138,7 @@ impl Batch {
         }
     }
 
-    /// How many of its first messages have at most this size together.
+    /// The number of its first messages that fit into `room` bytes together.
     pub(crate) fn fitting(&self, room: u64) -> usize {
         if self.len() as u64 <= room {
             return self.count();
@@ -156,7 +156,7 @@ impl Batch {
         }
     }
 
-    /// Takes the first `count` messages off; some must be left.
+    /// Splits the first `count` messages off; at least one must remain.
     pub(crate) fn split_to(&mut self, count: usize) -> Self {
         match self {
             Self::One(_) => self.clone(),
@@ -194,7 +194,7 @@ impl Iterator for Messages {
         let (header, _) = split_header(&self.packed)?;
         let (length, end) = (header.len(), PREFIX + header.len());
         let header = match length {
-            // A longer one shares the pack's memory.
+            // A longer header shares the pack's memory.
             IN_PLACE_AND_MORE.. => Header::from(self.packed.slice(PREFIX..end)),
             _ => Header::from(header),
         };

@@ -10,28 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How the values on an edge are serialized.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Codec {
-    /// Between steps in Rust.
-    #[default]
-    Bincode,
-    /// Where a step in another language sends or receives.
-    MessagePack,
-}
-
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bincode => "bincode",
-            Self::MessagePack => "MessagePack",
-        })
-    }
-}
-
-/// One value in serialized form: a header made by the codec and the large
-/// arrays that travel beside it, uncopied.
+/// One value in serialized form: a header made by the codec, and the large arrays that travel
+/// beside it without a copy.
 ///
 /// The router moves payloads and never looks inside.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,14 +32,14 @@ impl Payload {
     }
 }
 
-/// The longest header that is kept in place, in bytes: with it a header is as
-/// large as the shared alternative.
+/// Limits the bytes of a header that is kept in place: with this value both variants of
+/// [`Header`] have the same size.
 const IN_PLACE: usize = 22;
-/// A header from this size on shares its memory.
+/// The size in bytes from which a header shares its memory.
 pub(crate) const IN_PLACE_AND_MORE: usize = IN_PLACE + 1;
 
-/// The codec's bytes. Short ones, such as a number's, are kept in place: they
-/// cost neither an allocation nor a shared counter.
+/// The bytes that the codec made. Short ones, such as a number's, are kept in place and cost
+/// neither an allocation nor a reference count.
 #[derive(Clone)]
 pub(crate) enum Header {
     InPlace { length: u8, bytes: [u8; IN_PLACE] },
@@ -142,11 +122,11 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-/// What a person calls the producer's item that a message descends from, for
-/// example the path of a raw frame. Shared by all descendants of the item.
+/// The name of the producer's item that a message descends from, for example the path of a
+/// raw frame. Shared by all descendants of the item.
 pub type ItemKey = Option<Arc<str>>;
 
-/// A payload on its way through the router.
+/// A payload with its number and origin, on its way through the router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     /// Unique in the run, in the order of commitment, from 1.

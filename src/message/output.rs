@@ -1,4 +1,4 @@
-//! What stages emit, as it gathers.
+//! The outputs of calls until they are reported.
 
 use bytes::Bytes;
 
@@ -6,15 +6,15 @@ use super::batch::{Output, PACK_UP_TO, PREFIX, PackedBatch};
 use super::{ItemKey, Payload, recycle};
 use crate::base::failure::Result;
 
-/// A pack begins with room for so many messages of its first one's size.
+/// The number of messages, of the size of the first, that a new pack has room for.
 const FIRST_ROOM: usize = 256;
-/// A pack of this size, in bytes, takes no further message.
+/// The size in bytes from which a pack takes no further message.
 const PACK_FULL: usize = 256 << 10;
-/// What a call has emitted is copied to what was emitted before; from this size on, in
-/// bytes, it is not.
+/// The size in bytes from which the outputs of a call are moved to those of earlier calls;
+/// smaller ones are copied into their pack.
 const MOVED_FROM: usize = 4 << 10;
 
-/// What a stage has emitted so far.
+/// Collects what a stage emits.
 #[derive(Debug, Default)]
 pub(crate) struct OutputBuffer {
     outputs: Vec<Gathering>,
@@ -29,8 +29,8 @@ enum Gathering {
 }
 
 impl OutputBuffer {
-    /// Adds one message. `write` appends its header to the bytes that it is given
-    /// and returns its buffers: a short one is written where it will travel.
+    /// Adds one message. `write` appends its header to the bytes that it is given and returns
+    /// its buffers; a short header is written directly into its pack.
     ///
     /// # Errors
     /// That of `write`; then nothing was added.
@@ -106,7 +106,7 @@ impl OutputBuffer {
         self.outputs.push(Gathering::One(Output::One { route, origin, payload }));
     }
 
-    /// How many messages have gathered.
+    /// The number of messages.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
@@ -116,7 +116,7 @@ impl OutputBuffer {
         self.bytes
     }
 
-    /// Drops what has gathered.
+    /// Drops all messages and keeps the memory.
     pub(crate) fn clear(&mut self) {
         (self.count, self.bytes) = (0, 0);
         self.outputs.truncate(1);
@@ -129,7 +129,7 @@ impl OutputBuffer {
         }
     }
 
-    /// Takes over what another one has gathered. That one keeps its memory for what comes next.
+    /// Takes over the messages of `other`, which keeps its memory.
     pub(crate) fn absorb(&mut self, other: &mut Self) {
         if other.count == 0 {
             return;
@@ -174,14 +174,14 @@ impl OutputBuffer {
         self.outputs.push(Gathering::Many { route, count: more, bytes });
     }
 
-    /// What has gathered; nothing is left.
+    /// Takes all messages.
     pub(crate) fn take(&mut self) -> Vec<Output> {
         (self.count, self.bytes) = (0, 0);
         let outputs = std::mem::take(&mut self.outputs).into_iter();
         outputs
             .filter_map(|gathering| match gathering {
                 Gathering::One(output) => Some(output),
-                // The memory of an earlier call.
+                // Memory that an earlier call left.
                 Gathering::Many { count: 0, .. } => None,
                 Gathering::Many { route, count, bytes } => Some(Output::Many {
                     route,

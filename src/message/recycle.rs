@@ -1,20 +1,21 @@
-//! Memory that is used again. A large block that is freed goes back to the
-//! system and comes back page by page, which costs more than filling it.
+//! Reuse of large blocks. A block that is freed goes back to the system and comes back page by
+//! page, which costs more than filling it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Blocks from this size on, in bytes, are kept for the next user.
+/// The size in bytes from which a block is kept for the next user.
 const KEEP_FROM: usize = 64 << 10;
-/// Larger ones are not: they are rare, and would stay.
+/// Limits the bytes of a block that is kept: larger ones are rare and would never be reused.
 const KEEP_UP_TO: usize = 640 << 10;
-/// How many are kept: what long queues of short messages hold, about 70 MiB.
+/// Limits the number of blocks that are kept: long queues of short messages use this many,
+/// about 70 MiB.
 const MOST: usize = 256;
 
 static FREE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// An empty vector with room for so many bytes.
+/// Returns an empty vector with room for `room` bytes.
 pub(crate) fn vector(room: usize) -> Vec<u8> {
     let kept = if room < KEEP_FROM { None } else { lock().pop() };
     match kept {
@@ -26,7 +27,7 @@ pub(crate) fn vector(room: usize) -> Vec<u8> {
     }
 }
 
-/// The vector as shared memory that comes back here when its last holder drops it.
+/// Turns the vector into shared memory that comes back here when its last holder drops it.
 pub(crate) fn share(vector: Vec<u8>) -> Bytes {
     if (KEEP_FROM..=KEEP_UP_TO).contains(&vector.capacity()) {
         Bytes::from_owner(Lent(vector))
@@ -53,7 +54,8 @@ impl Drop for Lent {
     }
 }
 
-/// The list is whole after each statement, so a panic elsewhere does it no harm.
+/// Locks the list. Each statement leaves it consistent, so a panic in another holder of the
+/// lock does no harm.
 fn lock() -> MutexGuard<'static, Vec<Vec<u8>>> {
     FREE.lock().unwrap_or_else(PoisonError::into_inner)
 }

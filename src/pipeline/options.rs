@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Pipeline;
 use crate::base::redact;
-use crate::message::Codec;
+use crate::codec::CodecId;
 
 /// How long the end of a run waits for worker processes, unless the caller says otherwise.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ impl Pipeline {
 
     /// Makes every step take MessagePack, whatever the plan has chosen.
     pub(crate) fn take_messagepack(&mut self) {
-        self.plan.steps.iter_mut().for_each(|step| step.codec = Codec::MessagePack);
+        self.plan.steps.iter_mut().for_each(|step| step.codec = CodecId::MessagePack);
     }
 
     /// Records in the file `path` what becomes of each item of the producer, step by step. With
@@ -63,7 +63,7 @@ impl Pipeline {
     /// ([`Data::origin`](crate::stage::data::Data::origin)), and all that descends from it. It is
     /// done if every message of it is done at every step. The run does an item again if it
     /// failed, was in flight when a run ended in whatever way, or reached a step that gathers
-    /// ([`Stage::GATHERS`](crate::stage::Stage::GATHERS)); also after a run with other steps,
+    /// ([`Stage::STATEFUL`](crate::stage::Stage::STATEFUL)); also after a run with other steps,
     /// parameters or routes, if its origin is a file whose size or time of modification has
     /// changed, and if a product of it is missing or has another size. Of messages with the same
     /// origin it skips as many as are done, in the order of production: the producer must emit

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::Pipeline;
 use crate::base::failure::{Failure, Result};
 use crate::base::nearest::nearest;
-use crate::message::{Codec, Payload};
+use crate::codec::CodecId;
+use crate::message::Payload;
 use crate::plan::{OnError, Plan, Route, Step, StepOptions};
 use crate::sinks::quarantine::{Contents, Retried, read_payload};
 use crate::stage::data::{ANY, Data};
@@ -57,7 +58,7 @@ impl Pipeline {
                 retried: replay.1.clone(),
             }),
             input: None,
-            codec: Codec::default(),
+            codec: CodecId::default(),
             takes_objects: false,
             python: None,
             ..first.clone()
@@ -106,7 +107,7 @@ fn free_name(steps: &[Step]) -> String {
 
 /// Returns a line for each step, type and codec whose inputs cannot be tried again.
 fn misfits(plan: &Plan, inputs: &[(PathBuf, Contents)]) -> Vec<String> {
-    let mut groups: BTreeMap<(&str, Option<&str>, Codec), (usize, &PathBuf)> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, Option<&str>, CodecId), (usize, &PathBuf)> = BTreeMap::new();
     for (path, Contents { reason, .. }) in inputs {
         let key = (reason.step.as_str(), reason.input_type.as_deref(), reason.codec);
         groups.entry(key).or_insert((0, path)).0 += 1;
@@ -123,7 +124,7 @@ fn misfits(plan: &Plan, inputs: &[(PathBuf, Contents)]) -> Vec<String> {
 }
 
 /// Says why an input that failed at `name` does not fit into the plan, if so.
-fn misfit(plan: &Plan, name: &str, kept: Option<&str>, codec: Codec) -> Option<String> {
+fn misfit(plan: &Plan, name: &str, kept: Option<&str>, codec: CodecId) -> Option<String> {
     let step = plan.index(name).map(|index| &plan.steps[index]);
     let Some(step) = step.filter(|step| step.kind != Kind::Producer) else {
         let takers = plan.steps.iter().filter(|step| step.kind != Kind::Producer);
@@ -207,7 +208,7 @@ impl Data for Again {
         self.origin.clone()
     }
 
-    fn write_to(&self, _: Codec, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+    fn write_to(&self, _: CodecId, header: &mut Vec<u8>) -> Result<Vec<Bytes>> {
         header.extend_from_slice(&self.payload.header);
         Ok(self.payload.buffers.clone())
     }

@@ -1,33 +1,47 @@
-//! Where a dashboard is served.
+//! The address of a dashboard.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The port where none is given: that of ctapipe's GUI.
+/// The default port: that of ctapipe's GUI.
 const PORT: u16 = 5565;
 
-/// A machine's name or number with a port.
+/// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// The name or number, without the brackets of an IPv6 address.
+    /// The host's name or number, without the brackets of an IPv6 address.
     pub host: String,
-    /// The port; 0 is any that is free.
+    /// The port; 0 is any free port.
     pub port: u16,
 }
 
 impl Address {
-    /// Where a dashboard is served if nothing else is said.
+    /// The default address of a dashboard.
     pub const DEFAULT: &'static str = "localhost:5565";
 }
 
-impl FromStr for Address {
-    type Err = String;
+/// A text that is not an address, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressError {
+    found: String,
+    why: String,
+}
 
-    /// Reads `host:port`, a port or a host, also as `tcp://host:port`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            format!("found {text:?}: {why}; expected {EXPECTED}, such as {}", Self::DEFAULT)
-        };
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { found, why } = self;
+        write!(f, "found {found:?}: {why}; expected {EXPECTED}, such as {}", Address::DEFAULT)
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    /// Reads `host:port`, a port, or a host; `tcp://` or `http://` may stand before it.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = |why: &str| AddressError { found: text.to_owned(), why: why.to_owned() };
         let rest = text.split_once("://").map_or(text, |(scheme, rest)| match scheme {
             "tcp" | "http" => rest.trim_end_matches('/'),
             _ => text,
@@ -99,7 +113,7 @@ mod tests {
     fn what_is_no_address_says_what_one_is() {
         for text in ["", ":80", "a:b", "a:65536", "70000", "[::1", "[::1]80", "a b:1", "ftp://a:1"]
         {
-            let error = text.parse::<Address>().unwrap_err();
+            let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains("expected host:port"), "{text}: {error}");
         }
     }

@@ -1,4 +1,4 @@
-//! From the steps' specifications to the plan.
+//! Makes the plan from the specifications of the steps.
 
 use std::path::PathBuf;
 
@@ -14,31 +14,31 @@ use super::spec::StepSpec;
 use super::step::{Route, Step};
 use super::values::{STEP_WORKERS, WorkerRange, wrong_name};
 use super::{Plan, codecs, types};
-use crate::message::Codec;
+use crate::codec::CodecId;
 use crate::stage::Context;
 use crate::stage::registry::Registry;
 
 /// The most workers of a run: each has a socket, and a context holds 1023.
 const RUN_WORKERS: usize = 1000;
 
-/// What a check of a configuration gives.
+/// A checked configuration.
 pub struct Loaded {
     /// The plan.
     pub plan: Plan,
-    /// What is odd but forbids nothing, in the order of the file.
+    /// What is odd but does not forbid the run, in the order of the file.
     pub warnings: Vec<Diagnostic>,
 }
 
 /// How to check the graph.
 pub(crate) struct Rules<'a> {
     pub(crate) loops: Loops,
-    /// Whether steps are missing that were meant to be there.
+    /// Whether some steps are in error, and absent.
     pub(crate) incomplete: bool,
     /// For hints.
     pub(crate) registry: Option<&'a Registry>,
 }
 
-/// The plan of steps that come from a program, not from a file.
+/// Makes the plan of steps that come from a program, not from a file.
 ///
 /// # Errors
 /// All that is wrong with them, each with the name of its step.
@@ -67,7 +67,7 @@ pub(crate) fn assemble(specs: Vec<StepSpec>, quarantine: PathBuf) -> Result<Load
     Ok(Loaded { plan, warnings })
 }
 
-/// The plan; of no use if there are errors.
+/// Makes the plan. It is of no use if there are errors.
 pub(crate) fn plan(
     mut specs: Vec<StepSpec>,
     options: PipelineOptions,
@@ -128,12 +128,12 @@ pub(crate) fn plan(
     }
 }
 
-/// Lets each class look at where its steps stand, for parameters that name next steps.
+/// Lets each class check its steps' places in the graph, for parameters that name next steps.
 fn places(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| spec.python.is_none()) {
         let routes = edges.iter().filter(|edge| edge.from == index);
         let next_steps = routes.map(|edge| specs[edge.to].name.clone()).collect();
-        // What cannot be built was reported where it stands.
+        // A step that cannot be built has been reported.
         let Ok(task) = (spec.build)() else { continue };
         if let Err(failure) = task.validate_in(&Context::planned(&spec.name, next_steps)) {
             let message = failure.to_string();
@@ -143,7 +143,7 @@ fn places(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     }
 }
 
-fn step(spec: StepSpec, routes: Vec<Route>, codec: Codec, takes_objects: bool) -> Step {
+fn step(spec: StepSpec, routes: Vec<Route>, codec: CodecId, takes_objects: bool) -> Step {
     Step {
         name: spec.name,
         class: spec.class,

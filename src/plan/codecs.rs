@@ -1,34 +1,48 @@
-//! Which codec each edge has.
+//! The codec of each edge.
 
 use super::edges::Edge;
 use super::spec::StepSpec;
-use crate::message::Codec;
+use crate::codec::CodecId;
 use crate::stage::data::ANY;
 
-/// How what each step takes is serialized: in MessagePack if a step in Python
-/// sends or receives it. A step that passes messages on unopened has one codec on
-/// both sides, so it spreads through such steps both ways.
-pub(crate) fn choose(specs: &[StepSpec], edges: &[Edge]) -> Vec<Codec> {
-    let mut packed: Vec<bool> = specs.iter().map(|spec| spec.python.is_some()).collect();
-    for edge in edges {
-        packed[edge.to] |= specs[edge.from].python.is_some();
-    }
+/// The codecs that the workers of a step read and write, the preferred one first.
+fn preferences(spec: &StepSpec) -> &'static [CodecId] {
+    if spec.python.is_some() { CodecId::FOREIGN } else { CodecId::ALL }
+}
+
+/// Picks the codec of what each step takes: the one it prefers among those that its senders
+/// write too. A step that passes messages on unopened has one codec on both sides, so such
+/// steps and those that they lead to share one.
+pub(crate) fn choose(specs: &[StepSpec], edges: &[Edge]) -> Vec<CodecId> {
+    let group = groups(specs, edges);
+    let mut common: Vec<Vec<CodecId>> = specs.iter().map(|spec| preferences(spec).into()).collect();
+    let mut keep = |step: usize, worker: usize| {
+        common[group[step]].retain(|codec| preferences(&specs[worker]).contains(codec));
+    };
+    (0..specs.len()).for_each(|step| keep(step, step));
+    edges.iter().for_each(|edge| keep(edge.to, edge.from));
+    // One codec is common to all, so that the fallback is never needed.
+    group.iter().map(|group| common[*group].first().copied().unwrap_or_default()).collect()
+}
+
+/// For each step the first of those that share a codec with it.
+fn groups(specs: &[StepSpec], edges: &[Edge]) -> Vec<usize> {
+    let mut group: Vec<usize> = (0..specs.len()).collect();
     let mut spread = true;
     while spread {
         spread = false;
         for edge in edges.iter().filter(|edge| specs[edge.from].passes_on()) {
-            spread |= packed[edge.from] != packed[edge.to];
-            let either = packed[edge.from] || packed[edge.to];
-            (packed[edge.from], packed[edge.to]) = (either, either);
+            let first = group[edge.from].min(group[edge.to]);
+            spread |= group[edge.from] != group[edge.to];
+            (group[edge.from], group[edge.to]) = (first, first);
         }
     }
-    let codec = |packed| if packed { Codec::MessagePack } else { Codec::Bincode };
-    packed.into_iter().map(codec).collect()
+    group
 }
 
-/// Whether each step may be sent whatever pickle takes: where steps in Python open it in
-/// the end, or nobody does. Where it can come to steps in Rust only, those in Python refuse
-/// it before they send it.
+/// Tells which steps may be sent whatever pickle takes: those whose inputs a step in Python
+/// opens in the end, or nobody does. Where only steps in Rust would open such a value, steps in
+/// Python refuse to send it.
 pub(crate) fn take_objects(specs: &[StepSpec], edges: &[Edge]) -> Vec<bool> {
     let mut in_python: Vec<bool> = specs.iter().map(|spec| spec.python.is_some()).collect();
     let opens = |spec: &StepSpec| spec.python.is_none() && spec.input != Some(ANY);
@@ -85,7 +99,7 @@ mod tests {
 
     /// The names of the steps that take MessagePack.
     fn packed(plan: &Plan) -> Vec<&str> {
-        let packed = plan.steps.iter().filter(|step| step.codec == Codec::MessagePack);
+        let packed = plan.steps.iter().filter(|step| step.codec == CodecId::MessagePack);
         packed.map(|step| step.name.as_str()).collect()
     }
 
@@ -97,8 +111,8 @@ mod tests {
         steps.extend(between());
         let plan = plan(&["P"], steps);
         assert_eq!(packed(&plan), ["P", "A"]);
-        assert_eq!(plan.next_codecs(0), [Codec::MessagePack]);
-        assert_eq!(plan.next_codecs(2), [Codec::Bincode]);
+        assert_eq!(plan.next_codecs(0), [CodecId::MessagePack]);
+        assert_eq!(plan.next_codecs(2), [CodecId::Bincode]);
     }
 
     #[test]

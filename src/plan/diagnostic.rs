@@ -11,7 +11,7 @@ use serde_json::Value;
 pub enum Severity {
     /// The pipeline does not run.
     Error,
-    /// The pipeline runs, perhaps not as it was meant to.
+    /// The pipeline runs, but perhaps not as it was meant to.
     Warning,
 }
 
@@ -30,7 +30,7 @@ pub enum Location {
     },
     /// On the command line: the setting as it was typed, without `--set`.
     Setting(String),
-    /// On the command line: the frames that are named there.
+    /// On the command line: the frames.
     Frames(String),
     /// In the step of this name, of a pipeline that has no file.
     Step(String),
@@ -50,17 +50,17 @@ impl fmt::Display for Location {
     }
 }
 
-/// One finding. It displays as one line:
+/// A finding. It is displayed as one line:
 /// `pipeline.json:7:31: error: stagers[0].nb_thred: unknown key "nb_thred"; ...`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// Whether it forbids the run.
     pub severity: Severity,
-    /// Where it is.
+    /// The location.
     pub place: Location,
     /// The JSON path of what it is about, such as `stagers[0].nb_thread`; may be empty.
     pub path: String,
-    /// What was found and what was expected.
+    /// What was found, and what was expected.
     pub message: String,
     /// What to do about it; may be empty.
     pub hint: String,
@@ -84,8 +84,8 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// All that is wrong with a configuration, in the order of the file; the
-/// command line's settings come last. Displays one finding per line.
+/// All findings about a configuration, in the order of the file; the command line's settings
+/// come last. Displayed with one finding per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The findings, at least one of them an error.
@@ -112,12 +112,12 @@ impl From<Diagnostic> for ConfigError {
     }
 }
 
-/// A text in double quotes, with what would break a line escaped.
+/// Puts a text in double quotes and escapes what would break a line.
 pub(crate) fn quote(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// What a value looks like in a message: short values as they are.
+/// Shows a value in a message: short values as they are.
 pub(crate) fn show(value: &Value) -> String {
     match value {
         Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
@@ -130,17 +130,17 @@ pub(crate) fn show(value: &Value) -> String {
     }
 }
 
-/// Names in double quotes, with commas between them.
+/// Puts names in double quotes, with commas between them.
 pub(crate) fn quote_all<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(quote).collect::<Vec<_>>().join(", ")
 }
 
-/// `did you mean "name"?`, or nothing.
+/// Returns `did you mean "name"?`, or nothing without a name.
 pub(crate) fn did_you_mean(name: Option<&str>) -> String {
     name.map(|name| format!("did you mean {}?", quote(name))).unwrap_or_default()
 }
 
-/// Messages from elsewhere may have several lines; a finding has one.
+/// Joins the lines of a message from elsewhere: a finding has one line.
 fn one_line(text: &str) -> String {
     text.split(['\n', '\r'])
         .map(str::trim)

@@ -1,10 +1,10 @@
-//! Drawings of a plan, as text for Graphviz and for Mermaid.
+//! Draws a plan, as text for Graphviz and for Mermaid.
 
 use std::fmt::Write as _;
 
 use super::{Plan, Step};
 
-/// The plan in Graphviz's language; feedback is dashed.
+/// Draws the plan in Graphviz's language; feedback is dashed.
 pub fn dot(plan: &Plan) -> String {
     let mut text = String::from("digraph pipeline {\n  rankdir=LR;\n  node [shape=box];\n");
     for (index, step) in plan.steps.iter().enumerate() {
@@ -21,7 +21,7 @@ pub fn dot(plan: &Plan) -> String {
     text
 }
 
-/// The plan in Mermaid's language; feedback is dotted.
+/// Draws the plan in Mermaid's language; feedback is dotted.
 pub fn mermaid(plan: &Plan) -> String {
     let mut text = String::from("flowchart LR\n");
     for (index, step) in plan.steps.iter().enumerate() {
@@ -37,7 +37,7 @@ pub fn mermaid(plan: &Plan) -> String {
     text
 }
 
-/// What stands in a step's box.
+/// The lines in a step's box.
 fn lines(step: &Step) -> [String; 3] {
     let workers = match step.workers() {
         1 => "1 worker".to_owned(),
@@ -50,8 +50,7 @@ fn dot_label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// Mermaid knows entities by number; all that may mean something to it or to
-/// HTML is written so.
+/// Writes characters that mean something to Mermaid or to HTML as entities, by number.
 fn mermaid_label(text: &str) -> String {
     let mut label = String::new();
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! The graph: its edges, its loops, and whether every step has a part in it.
+//! The edges of the graph, its loops, and whether every step has a part in it.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::span::SourceSpan;
 use super::spec::{Link, Role, StepSpec};
 use crate::base::nearest::nearest;
 
-/// An edge between two steps, by their numbers in the list.
+/// An edge between two steps, given by their positions in the list.
 #[derive(Debug, Clone)]
 pub(crate) struct Edge {
     pub(crate) from: usize,
@@ -26,9 +26,8 @@ pub(crate) enum Loops {
     Found,
 }
 
-/// The edges in the order of the steps and of their `next_steps`. With
-/// `incomplete`, steps are missing that were meant to be there: then what
-/// follows from their absence is not reported.
+/// Returns the edges in the order of the steps and of their `next_steps`. If `incomplete`, some
+/// steps are in error and absent, and what follows from their absence is not reported.
 pub(crate) fn edges(
     specs: &[StepSpec],
     loops: Loops,
@@ -124,8 +123,7 @@ fn links(
             continue;
         }
         given.push(name);
-        // A misspelt name is taken as the one that it is nearest to, so that
-        // one slip gives one error.
+        // A misspelled name is taken as the nearest one, so that one slip gives one error.
         let to = match names.get(name.as_str()) {
             Some(to) => Some(*to),
             None => unknown_step(specs, name, origin, findings)
@@ -176,7 +174,7 @@ fn feedback(specs: &[StepSpec], from: usize, edges: &mut [Edge], findings: &mut 
     }
 }
 
-/// Steps that lead to others by edges that are not feedback, or by all.
+/// For each step, the edges that lead away from it: those that are not feedback, or all.
 fn successors(count: usize, edges: &[Edge], all: bool) -> Vec<Vec<usize>> {
     let mut next = vec![Vec::new(); count];
     for (index, edge) in edges.iter().enumerate() {
@@ -187,8 +185,8 @@ fn successors(count: usize, edges: &[Edge], all: bool) -> Vec<Vec<usize>> {
     next
 }
 
-/// A depth-first walk from the producers, without recursion: an edge that leads
-/// back to a step on the way to it closes a loop.
+/// Walks depth first from the producers, without recursion. An edge that leads back to a step
+/// on the way closes a loop.
 fn undeclared_loops(specs: &[StepSpec], edges: &mut [Edge], loops: Loops, findings: &mut Findings) {
     let next = successors(specs.len(), edges, false);
     let mut seen = vec![false; specs.len()];
@@ -243,7 +241,7 @@ fn undeclared_loop(
     }
 }
 
-/// Feedback that leads to a step from which no way comes back.
+/// Reports feedback that leads to a step from which no way comes back.
 fn idle_feedback(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     let next = successors(specs.len(), edges, false);
     for edge in edges.iter().filter(|edge| edge.feedback) {
@@ -261,7 +259,7 @@ fn idle_feedback(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     }
 }
 
-/// Which steps are reached from `starts`, themselves included.
+/// Tells which steps are reached from `starts`, the starts included.
 fn walk(starts: &[usize], next: &[Vec<usize>], edges: &[Edge]) -> Vec<bool> {
     let mut seen = vec![false; next.len()];
     let mut open = starts.to_vec();
@@ -277,7 +275,7 @@ fn with_role(specs: &[StepSpec], role: Role) -> Vec<usize> {
     (0..specs.len()).filter(|step| specs[*step].role == role).collect()
 }
 
-/// Every step must be reached from a producer and must lead to the end.
+/// Reports steps that no producer reaches, and steps that do not lead to the end.
 fn reach(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     let producers = with_role(specs, Role::Producer);
     let consumers = with_role(specs, Role::Consumer);
@@ -311,8 +309,8 @@ fn reach(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     }
 }
 
-/// The steps in topological order without the feedback edges, producers first;
-/// among those that may come next, the first of the list comes first.
+/// Returns the steps in topological order without the feedback edges, producers first. Of the
+/// steps that may come next, the first of the list does.
 pub(crate) fn order(specs: &[StepSpec], edges: &[Edge]) -> Vec<usize> {
     let mut waits = vec![0_usize; specs.len()];
     for edge in edges.iter().filter(|edge| !edge.feedback) {

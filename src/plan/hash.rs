@@ -14,8 +14,8 @@ use super::values::WorkerRange;
 use crate::base::fnv::fnv1a;
 use crate::stage::registry::Kind;
 
-/// The effective configuration: the same for files that differ in spelling, order of
-/// keys or blanks only.
+/// Returns the effective configuration, which is the same for files that differ only in
+/// layout, order of keys, or blanks.
 pub(super) fn effective(
     specs: &[StepSpec],
     edges: &[Edge],
@@ -43,7 +43,7 @@ pub(super) fn effective(
     json!({"steps": steps, "quarantine": quarantine.to_string_lossy()})
 }
 
-/// What the products depend on, of one step.
+/// Returns what the products of one step depend on.
 pub(super) fn work(specs: &[StepSpec], edges: &[Edge], index: usize) -> Value {
     let spec = &specs[index];
     let routes = edges.iter().filter(|edge| edge.from == index);
@@ -55,7 +55,7 @@ pub(super) fn work(specs: &[StepSpec], edges: &[Edge], index: usize) -> Value {
     });
     let whole = spec.python.as_ref().map(|python| &python.configuration);
     if let Some(whole) = whole.filter(|whole| !whole.is_null()) {
-        // Its helpers may take any section.
+        // The helpers of such a class may take any section.
         work["configuration"] = json!([whole["sections"], whole["settings"]]);
     }
     // Defaults are left out, so that a new key does not change the hash of what is there.
@@ -72,7 +72,7 @@ pub(super) fn hash_of(value: &Value) -> String {
     format!("{:016x}", fnv1a(sorted(value).to_string().bytes()))
 }
 
-/// What is the same in every run of a pipeline, whatever its parameters are.
+/// Returns what is the same in every run of a pipeline, whatever its parameters are.
 pub(crate) fn identity(name: &str, steps: &[Step]) -> String {
     let producers = steps.iter().filter(|step| step.kind == Kind::Producer);
     let mut classes: Vec<&str> = producers.map(|step| step.class.as_str()).collect();
@@ -80,7 +80,7 @@ pub(crate) fn identity(name: &str, steps: &[Step]) -> String {
     format!("{:016x}", fnv1a(format!("{name}\n{}", classes.join("\n")).bytes()))
 }
 
-/// The value with the keys of its objects in alphabetical order.
+/// Sorts the keys of all objects in alphabetical order.
 fn sorted(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(sorted).collect(),

@@ -62,6 +62,8 @@ pub(crate) trait Form {
 /// Facts about a key that the checks, the hashes, and the documentation read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tag {
+    /// The key must be there.
+    Required,
     /// Products depend on the key: another value means that all work is done again.
     Products,
     /// The key is about incoming messages, which a producer does not have.

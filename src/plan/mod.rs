@@ -19,18 +19,19 @@ pub(crate) mod values;
 
 use serde_json::Value;
 
-use crate::message::Codec;
+use crate::codec::CodecId;
 pub use keys::Set;
 pub use model::{PipelineOptions, StepOptions};
 pub use paths::StepPath;
 pub use step::{Python, Route, Step};
 pub use values::{OnError, WorkerRange};
 
-/// The checked graph: every route leads to a step, every step is reachable
-/// from a producer, every loop is declared, the types of every edge agree.
+/// A checked graph. Every route leads to a step, every step is reachable from a producer, every
+/// loop is declared, and the types of every edge agree.
 #[derive(Clone)]
 pub struct Plan {
-    /// Producers first, then in topological order without the feedback edges.
+    /// The steps: producers first, then the others in topological order without the feedback
+    /// edges.
     pub steps: Vec<Step>,
     /// The options of the pipeline as a whole.
     pub options: PipelineOptions,
@@ -40,16 +41,15 @@ pub struct Plan {
     pub config: Value,
     /// A hash of the configuration with the command line's settings, in hexadecimal.
     pub config_hash: String,
-    /// What is the same in every run of this pipeline: a hash of its name, or else its
-    /// file's, and of its producers' classes.
+    /// What is the same in every run of this pipeline: a hash of its name, or else of its
+    /// file's name, and of its producers' classes.
     pub identity: String,
-    /// Where its steps look for files, as far as their classes declare it.
+    /// Where its steps read files, as far as their classes declare it.
     pub reads: Vec<StepPath>,
-    /// Where they write files.
+    /// Where its steps write files, as far as their classes declare it.
     pub writes: Vec<StepPath>,
-    /// A hash of that part of it which the products depend on: the steps with
-    /// their classes, parameters and routes, not how they are run. Parameters are
-    /// known only where there is a configuration.
+    /// A hash of the part that products depend on: the steps with their classes, parameters,
+    /// and routes, but not how they run. Parameters are known only if there is a configuration.
     pub work_hash: String,
 }
 
@@ -59,12 +59,12 @@ impl Plan {
         self.steps.iter().any(|step| step.processes() > 0)
     }
 
-    /// Whether any step can do its work in a process only.
+    /// Whether any step must have its workers in processes.
     pub(crate) fn needs_processes(&self) -> bool {
         self.steps.iter().any(Step::needs_processes)
     }
 
-    /// Leaves each step one worker, in a process only where it has to be.
+    /// Gives each step one worker, in a process only if the step needs one.
     pub(crate) fn give_each_one_worker(&mut self) {
         for step in &mut self.steps {
             let processes = usize::from(step.needs_processes());
@@ -73,12 +73,12 @@ impl Plan {
         }
     }
 
-    /// Whether what step `index` emits may go to a worker in a process.
+    /// Whether the outputs of step `index` may go to a worker in a process.
     pub fn leads_to_processes(&self, index: usize) -> bool {
         self.steps[index].routes.iter().any(|route| self.steps[route.to].processes() > 0)
     }
 
-    /// Of each step, which ones can be reached from it.
+    /// For each step, the steps that can be reached from it.
     pub(crate) fn reach(&self) -> Vec<Vec<bool>> {
         let from = |start: usize| {
             let mut seen = vec![false; self.steps.len()];
@@ -100,8 +100,8 @@ impl Plan {
         self.steps.iter().position(|step| step.name == name)
     }
 
-    /// How what each next step takes is serialized, the default's first.
-    pub fn next_codecs(&self, index: usize) -> Vec<Codec> {
+    /// The codecs of the next steps' inputs, the default's first.
+    pub fn next_codecs(&self, index: usize) -> Vec<CodecId> {
         self.steps[index].routes.iter().map(|route| self.steps[route.to].codec).collect()
     }
 

@@ -25,14 +25,16 @@ keys! {
         /// What the pipeline is for.
         description: String as Text,
         /// The step that makes the messages.
-        producer: () as FirstStep [Products, FileOnly],
+        producer: () as FirstStep [Required, Products, FileOnly],
         /// The steps between producer and consumer.
         stagers: () as StepList [Products, FileOnly],
         /// The step at the end.
-        consumer: () as LastStep [Products, FileOnly],
+        consumer: () as LastStep [Required, Products, FileOnly],
         /// Whether the steps at the end get their messages in the order of the producer's.
         ordered: bool as Flag = false,
         /// Where failed inputs are kept; relative to the current directory.
+        ///
+        /// `~/` is the home directory.
         quarantine: PathBuf as Directory = PathBuf::from("quarantine"),
         /// The interpreter of steps in Python; without it the active virtual environment's, or
         /// python3.
@@ -52,11 +54,11 @@ keys! {
         /// The name of the step, unique in the file.
         ///
         /// At most 64 characters; no `.`, `,`, `=`, `/` or `\`.
-        name: String as StepName [Products, FileOnly],
+        name: String as StepName [Required, Products, FileOnly],
         /// The class that does the step's work.
         ///
         /// `drpipe stages` lists the classes.
-        class: String as Text [Products],
+        class: String as Text [Required, Products],
         /// The Python module that has the class; none, or "drpipe", for drpipe's own.
         module: String as Text [Products, Python],
         /// The interpreter of steps in Python; without it the active virtual environment's, or
@@ -69,6 +71,8 @@ keys! {
         params: () as Parameters [Products, FileOnly],
         /// Where the step's output goes, the default first. If no step says it, the order of
         /// the file is the chain.
+        ///
+        /// A list, or a text with commas.
         next_steps: Vec<String> as StepNames [Products],
         /// Those of next_steps that close a loop.
         feedback: Vec<String> as StepNames [Products],
@@ -94,7 +98,8 @@ keys! {
         queue_limit: Option<usize> as MessageLimit [Inputs] = Some(100),
         /// The most bytes that wait for the step.
         ///
-        /// A larger message passes alone; -1 is no limit, with a warning.
+        /// A number, or a text such as `"256 MiB"`. A larger message passes alone; -1 is no
+        /// limit, with a warning.
         queue_bytes: Option<u64> as ByteLimit [Inputs] = Some(256 << 20),
         /// What is done with a message that failed.
         ///
@@ -112,9 +117,14 @@ keys! {
         backoff: Duration as Wait = Duration::from_millis(100),
         /// The longest time for one message, in seconds; then its worker is ended, and the
         /// attempt has failed. Only where all workers are processes.
+        ///
+        /// `init` and `finish` may take longer.
         timeout: Option<Duration> as TimeLimit [Inputs, Processes],
         /// The most memory that one worker may have for itself; then it is ended, and the
         /// attempt has failed. Only where all workers are processes.
+        ///
+        /// A number, or a text such as `"2 GiB"`. Files, shared memory, and programs that the
+        /// worker starts do not count.
         memory_limit: Option<u64> as Bytes [Processes],
     }
 }

@@ -10,11 +10,11 @@ use crate::stage::registry::Registry;
 pub struct StepPath {
     /// The step's name.
     pub step: String,
-    /// The path, as it is written.
+    /// The path, as the configuration has it.
     pub path: PathBuf,
-    /// Whether it is one file, not a directory.
+    /// Whether it is a file, not a directory.
     pub is_file: bool,
-    /// Whether directories in it do not belong to it.
+    /// Whether the step leaves out directories inside it.
     pub is_flat: bool,
 }
 
@@ -26,7 +26,7 @@ impl StepPath {
     }
 }
 
-/// What the parameters' schemas declare by the keyword `reads` or `writes`.
+/// Returns the paths whose parameters the schemas mark with the keyword `reads` or `writes`.
 pub(crate) fn declared(keyword: &str, steps: &[Step], registry: &Registry) -> Vec<StepPath> {
     let mut places = Vec::new();
     for step in steps.iter().filter(|step| step.python.is_none()) {

@@ -1,4 +1,4 @@
-//! Where something was said.
+//! Where something was set or named.
 
 /// The origin of a key, a value, or a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! One step before the graph is checked, from a file or from a builder.
+//! A step before the graph is checked; it comes from a file or from a builder.
 
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ impl Role {
         }
     }
 
-    /// What a class is that may stand anywhere.
+    /// The kind of a class that may stand anywhere.
     pub(crate) fn usual_kind(self) -> Kind {
         match self {
             Role::Producer => Kind::Producer,
@@ -36,48 +36,48 @@ impl Role {
     }
 }
 
-/// The name of a next step, and where it was given.
+/// The name of a next step, and where it was set.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     pub(crate) name: String,
     pub(crate) origin: SourceSpan,
 }
 
-/// What is known of a step by itself.
+/// What is known about a step by itself.
 #[derive(Clone)]
 pub(crate) struct StepSpec {
     pub(crate) name: String,
     pub(crate) class: String,
     pub(crate) role: Role,
     pub(crate) kind: Kind,
-    /// None where it takes nothing, or where the class is in error.
+    /// None if it takes nothing, or if the class is in error.
     pub(crate) input: Option<&'static str>,
-    /// None where it emits nothing, or where the class is in error.
+    /// None if it emits nothing, or if the class is in error.
     pub(crate) output: Option<&'static str>,
-    /// Whether it may have one worker only.
+    /// Whether it can have one worker only.
     pub(crate) single: bool,
-    /// Whether it gives out in `finish` what it has kept of its messages.
+    /// Whether it emits in `finish` what it has accumulated from its messages.
     pub(crate) gathers: bool,
     pub(crate) options: StepOptions,
-    /// Empty in every step: list order is the chain.
+    /// If every step's list is empty, the order of the steps is the chain.
     pub(crate) next_steps: Vec<Link>,
     /// Those of `next_steps` that close a loop.
     pub(crate) feedback: Vec<Link>,
-    /// For the hash of the configuration; null where they are not known.
+    /// For the hash of the configuration; null if a program made the step.
     pub(crate) params: Value,
     pub(crate) build: Build,
     /// Where its class is found if that is written in Python.
     pub(crate) python: Option<Python>,
-    /// Where its name was given.
+    /// Where its name was set.
     pub(crate) origin: SourceSpan,
-    /// Where its workers were given.
+    /// Where its workers were set.
     pub(crate) workers_origin: SourceSpan,
-    /// Where its parameters were given.
+    /// Where its parameters were set.
     pub(crate) param_origins: Vec<(String, SourceSpan)>,
 }
 
 impl StepSpec {
-    /// A step of a pipeline without a file, with the defaults for the rest.
+    /// A step of a pipeline without a file, with default options.
     pub(crate) fn new(name: &str, class: &str, role: Role, traits: Traits, build: Build) -> Self {
         let origin = SourceSpan::Step(name.to_owned());
         Self {
@@ -101,8 +101,8 @@ impl StepSpec {
         }
     }
 
-    /// Whether what it emits are the messages that came in, unopened. What a step
-    /// in Python emits is not known before it does.
+    /// Whether it passes its inputs on unopened. What a step in Python emits is not known in
+    /// advance.
     pub(crate) fn passes_on(&self) -> bool {
         self.python.is_none() && self.input == Some(ANY) && self.output == Some(ANY)
     }
@@ -112,7 +112,7 @@ impl StepSpec {
         self.options.nb_thread.max + self.options.nb_process.max
     }
 
-    /// Where the parameter was given that a message speaks of: the one that it names first.
+    /// Where the parameter was set that a message names first.
     pub(crate) fn origin_of(&self, message: &str) -> &SourceSpan {
         let given = words(message).find_map(|word| {
             self.param_origins.iter().find(|(name, _)| name == word).map(|(_, origin)| origin)
@@ -132,7 +132,7 @@ impl StepSpec {
     }
 }
 
-/// The words of a message that may be names.
+/// The words of a message that may be names of parameters.
 pub(crate) fn words(message: &str) -> impl Iterator<Item = &str> {
     message.split(|c: char| !(c.is_alphanumeric() || c == '_'))
 }

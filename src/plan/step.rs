@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::model::StepOptions;
-use crate::message::Codec;
+use crate::codec::CodecId;
 use crate::stage::registry::{Build, Kind};
 
 /// An edge of the graph.
@@ -26,9 +26,9 @@ pub struct Python {
     pub interpreter: PathBuf,
     /// The module that has the class.
     pub module: String,
-    /// Directories that modules are looked for in before all others.
+    /// Directories where modules are looked for before all others.
     pub paths: Vec<PathBuf>,
-    /// The whole configuration where the class takes it, else null: `sections` of classes,
+    /// The whole configuration if the class takes it, otherwise null: `sections` of classes,
     /// the `rest` of the file, and the command line's `settings` of classes.
     pub configuration: Value,
 }
@@ -43,13 +43,13 @@ pub struct Step {
     /// The kind of its class.
     pub kind: Kind,
     /// How it runs. The numbers of workers are those that it really gets: a class that runs on
-    /// one worker has one, and a class in Python has processes only.
+    /// one worker gets one, and a class in Python gets processes only.
     pub options: StepOptions,
     /// Where its output goes; the first is the default.
     pub routes: Vec<Route>,
     /// The parameters of its class; null where a program made the step.
     pub(crate) params: Value,
-    /// Whether it emits in `finish` what it has kept of its messages.
+    /// Whether it emits in `finish` what it has accumulated from its messages.
     pub gathers: bool,
     /// Whether it can have one worker only.
     pub single: bool,
@@ -58,11 +58,11 @@ pub struct Step {
     /// The name of the type of its input; none for a producer.
     pub input: Option<&'static str>,
     /// How its input is serialized.
-    pub codec: Codec,
+    pub codec: CodecId,
     /// Whether steps in Python may send it whatever pickle takes.
     pub(crate) takes_objects: bool,
-    /// Where its class is found if that is written in Python: then all of its
-    /// workers are processes.
+    /// Where its class is found if that is written in Python. Then all of its workers are
+    /// processes.
     pub python: Option<Python>,
 }
 
@@ -83,7 +83,8 @@ impl Step {
         self.options.nb_thread.min + self.options.nb_process.min
     }
 
-    /// Whether only a process can do the step's work: in Python, or within limits.
+    /// Whether the step must have its workers in processes: it is written in Python, or has a
+    /// limit of time or memory.
     pub(crate) fn needs_processes(&self) -> bool {
         self.python.is_some()
             || self.options.timeout.is_some()
@@ -103,9 +104,9 @@ impl Step {
         }
     }
 
-    /// How long the messages that a worker has in hand may take together, where each is very
-    /// short. A worker in Python gets more at once: what a delivery costs it is many times
-    /// what it costs a worker in Rust.
+    /// How much work a worker gets in advance: the time that these messages take together. A
+    /// worker in Python gets more while its messages are very short (below 50 µs), because a
+    /// delivery costs it many times what it costs a worker in Rust.
     pub fn batch_ahead(&self) -> Duration {
         match self.python {
             Some(_) => Duration::from_millis(3),

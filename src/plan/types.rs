@@ -1,4 +1,4 @@
-//! Whether what one step emits is what the next one takes.
+//! Checks that each step takes the type that the step before it emits.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use super::spec::StepSpec;
 use crate::stage::data::ANY;
 use crate::stage::registry::{Class, Registry};
 
-/// Reports every edge whose types differ. A step that takes and emits any type
-/// passes on those that come in, unless it is written in Python.
+/// Reports every edge whose types differ. A step that takes and emits any type emits the types
+/// that it takes, unless it is written in Python.
 pub(crate) fn check(
     specs: &[StepSpec],
     edges: &[Edge],
@@ -35,7 +35,7 @@ pub(crate) fn check(
     }
 }
 
-/// The types that each step emits, followed through steps of any type.
+/// Returns the types that each step emits, followed through steps of any type.
 fn emitted(specs: &[StepSpec], edges: &[Edge]) -> Vec<BTreeSet<&'static str>> {
     let own = |spec: &StepSpec| match (spec.output, spec.input) {
         (Some(ANY), Some(input)) => Some(input).filter(|input| *input != ANY),
@@ -56,7 +56,7 @@ fn emitted(specs: &[StepSpec], edges: &[Edge]) -> Vec<BTreeSet<&'static str>> {
     emitted
 }
 
-/// The classes that turn the one type into the other.
+/// Names the classes that turn one type into the other.
 fn hint(output: &str, input: &str, registry: Option<&Registry>) -> String {
     let converts = |class: &&Class| class.input() == Some(output) && class.output() == Some(input);
     let classes = registry.into_iter().flat_map(Registry::classes).filter(converts);

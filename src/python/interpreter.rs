@@ -1,21 +1,22 @@
-//! Which interpreter is meant.
+//! Finds the interpreter that a configuration means.
 
 use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::error::PythonError;
 use crate::base::nearest::nearest;
 
-/// Of several interpreters on PATH the first of these is taken.
+/// The names that are looked for on PATH, in this order.
 const USUAL: [&str; 2] = ["python3", "python"];
 
-/// The interpreter that `given` means: a file, the directory of a virtual
-/// environment, or a name on PATH; without one, that of the active virtual
-/// environment, or the usual one on PATH.
+/// Finds the interpreter that `given` means: a file, the directory of a virtual environment,
+/// or a name on PATH. Without a name, finds that of the active virtual environment, or the
+/// usual one on PATH.
 ///
 /// # Errors
-/// What is wrong with it, and what to do.
-pub(super) fn find(given: Option<&str>) -> Result<PathBuf, (String, String)> {
+/// If there is none that can be executed.
+pub(super) fn find(given: Option<&str>) -> Result<PathBuf, PythonError> {
     match given {
         Some(name) if name.contains('/') => file(Path::new(name)),
         Some(name) if Path::new(name).is_dir() => file(Path::new(name)),
@@ -24,36 +25,39 @@ pub(super) fn find(given: Option<&str>) -> Result<PathBuf, (String, String)> {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => "install it, or name the file of an interpreter".to_owned(),
             };
-            (format!("there is no Python interpreter {name:?} on PATH"), hint)
+            PythonError::new(format!("there is no Python interpreter {name:?} on PATH"), hint)
         }),
         None => usual(),
     }
 }
 
-fn usual() -> Result<PathBuf, (String, String)> {
+fn usual() -> Result<PathBuf, PythonError> {
     if let Some(environment) = env::var_os("VIRTUAL_ENV").filter(|value| !value.is_empty()) {
         let found = file(Path::new(&environment));
-        return found.map_err(|(message, hint)| (format!("VIRTUAL_ENV: {message}"), hint));
+        return found.map_err(|error| PythonError {
+            message: format!("VIRTUAL_ENV: {}", error.message),
+            ..error
+        });
     }
     USUAL.iter().find_map(|name| on_path(name)).ok_or_else(|| {
         let hint = "install Python 3.9 or later, or name an interpreter with \"python\"";
-        ("there is no python3 on PATH, but a step is written in Python".to_owned(), hint.to_owned())
+        PythonError::new("there is no python3 on PATH, but a step is written in Python", hint)
     })
 }
 
-fn file(path: &Path) -> Result<PathBuf, (String, String)> {
+fn file(path: &Path) -> Result<PathBuf, PythonError> {
     let path = match path.is_dir() {
         true => path.join("bin/python"),
         false => path.to_owned(),
     };
-    // Not resolved further: a virtual environment is known by the link's place.
+    // A link is not resolved: an interpreter knows its virtual environment by the link's path.
     let path = std::path::absolute(&path).unwrap_or(path);
     if is_program(&path) {
         return Ok(path);
     }
     let found = if path.exists() { "cannot be executed" } else { "does not exist" };
-    let hint = "name an interpreter, or the directory of a virtual environment".to_owned();
-    Err((format!("the Python interpreter {} {found}", path.display()), hint))
+    let message = format!("the Python interpreter {} {found}", path.display());
+    Err(PythonError::new(message, "name an interpreter, or the directory of a virtual environment"))
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -73,11 +77,11 @@ mod tests {
 
     #[test]
     fn what_is_no_interpreter_is_named() {
-        let (message, _) = find(Some("./no/such/python")).unwrap_err();
+        let PythonError { message, .. } = find(Some("./no/such/python")).unwrap_err();
         assert!(message.contains("no/such/python does not exist"), "{message}");
-        let (message, _) = find(Some("Cargo.toml/")).unwrap_err();
+        let PythonError { message, .. } = find(Some("Cargo.toml/")).unwrap_err();
         assert!(message.contains("Cargo.toml"), "{message}");
-        let (message, _) = find(Some("no-such-python")).unwrap_err();
+        let PythonError { message, .. } = find(Some("no-such-python")).unwrap_err();
         assert!(message.contains("on PATH"), "{message}");
     }
 

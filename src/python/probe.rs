@@ -1,5 +1,5 @@
-//! Questions to an interpreter about the classes of its modules, answered
-//! before a run by the package that drpipe carries.
+//! Asks an interpreter about the classes of its modules before a run. The bundled package
+//! answers.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -13,30 +13,32 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{BundledPackage, interpreter};
+use super::bundled::BundledPackage;
+use super::error::PythonError;
+use super::interpreter;
 use crate::base::path_name::{as_text, name_of_path};
 use crate::config::{About, Described, Sections, Unusable, Wanted};
 use crate::plan::Python;
 use crate::stage::registry::{Class, Kind};
 
-/// Importing a module takes less than this.
+/// The time limit for importing a module.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Asks interpreters. What is found out is good for one configuration.
+/// Asks interpreters about the classes of one configuration.
 pub(crate) struct Questions<'c> {
     pub(crate) carried: &'c BundledPackage,
-    /// Directories where modules may be besides those that a step names.
+    /// Directories where modules may be, besides those that a step names.
     pub(crate) also_in: Vec<PathBuf>,
 }
 
-/// What an interpreter answers.
+/// The answer of an interpreter.
 #[derive(Deserialize)]
 struct Answer {
     python: String,
-    /// The interpreter itself, where what was started only leads to it.
+    /// The interpreter itself, if the started program is a wrapper around it.
     #[serde(with = "as_text")]
     executable: PathBuf,
-    /// Whether this package cannot run there.
+    /// Whether the interpreter is too old for the bundled package.
     #[serde(default)]
     too_old: bool,
     missing: Vec<String>,
@@ -44,10 +46,10 @@ struct Answer {
     /// Classes that take sections of the configuration for themselves.
     #[serde(default)]
     sections: Sections,
-    /// What helpers say against their sections.
+    /// The helpers' objections to their sections.
     #[serde(default)]
     refused: Vec<(String, String)>,
-    /// What is odd about where modules come from.
+    /// What is odd about the places that modules come from.
     #[serde(default)]
     odd: Vec<String>,
 }
@@ -91,14 +93,14 @@ pub(crate) struct Listed {
 }
 
 impl Questions<'_> {
-    /// An answer for each class, in order.
+    /// Returns an answer for each class, in order.
     pub(crate) fn describe(&self, wanted: &[Wanted]) -> Vec<Result<Described, Unusable>> {
         let mut answers: Vec<Option<Result<Described, Unusable>>> = vec![None; wanted.len()];
         for first in 0..wanted.len() {
             if answers[first].is_some() {
                 continue;
             }
-            // All that one interpreter is asked, it is asked at once.
+            // An interpreter is asked all its questions at once.
             let alike = |other: &Wanted| {
                 (&other.interpreter, &other.paths)
                     == (&wanted[first].interpreter, &wanted[first].paths)
@@ -112,13 +114,13 @@ impl Questions<'_> {
         answers.into_iter().flatten().collect()
     }
 
-    /// Of classes with the same interpreter and the same paths.
+    /// Answers for classes with the same interpreter and the same paths.
     fn describe_alike(&self, wanted: &[&Wanted]) -> Vec<Result<Described, Unusable>> {
         let fail = |unusable: Unusable| wanted.iter().map(|_| Err(unusable.clone())).collect();
         let Wanted { interpreter, paths, .. } = wanted[0];
         let interpreter = match interpreter::find(interpreter.as_deref()) {
             Ok(found) => found,
-            Err((message, hint)) => return fail(of_interpreter(message, hint)),
+            Err(PythonError { message, hint }) => return fail(of_interpreter(message, hint)),
         };
         let paths = self.paths(paths);
         let classes: Vec<Value> = wanted
@@ -154,24 +156,26 @@ impl Questions<'_> {
         described.collect()
     }
 
-    /// The classes of a module.
+    /// Lists the classes of a module.
     ///
     /// # Errors
-    /// Why they cannot be known, in words.
-    pub(crate) fn list(&self, given: Option<&str>, module: &str) -> Result<Vec<Listed>, String> {
-        let found = interpreter::find(given);
-        let interpreter = found.map_err(|(message, hint)| format!("{message}; {hint}"))?;
+    /// If the interpreter, the module, or one of its classes cannot be used.
+    pub(crate) fn list(
+        &self,
+        given: Option<&str>,
+        module: &str,
+    ) -> Result<Vec<Listed>, PythonError> {
+        let interpreter = interpreter::find(given)?;
         let request = json!({"paths": names(&self.paths(&[])), "list": module});
-        let answer = self.ask(&interpreter, &request).map_err(|unusable| match unusable.hint {
-            hint if hint.is_empty() => unusable.message,
-            hint => format!("{}; {hint}", unusable.message),
-        })?;
+        let answer = self
+            .ask(&interpreter, &request)
+            .map_err(|Unusable { message, hint, .. }| PythonError { message, hint })?;
         answer.classes.into_iter().map(listed).collect()
     }
 
     fn paths(&self, given: &[PathBuf]) -> Vec<PathBuf> {
         let all = given.iter().chain(&self.also_in);
-        // A stage may change the current directory.
+        // Absolute, because a stage may change the current directory.
         all.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect()
     }
 
@@ -213,12 +217,12 @@ impl Questions<'_> {
     }
 }
 
-/// Paths as JSON has them: they need not be UTF-8.
+/// Returns paths as texts; paths need not be UTF-8.
 fn names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(name_of_path).collect()
 }
 
-/// The modules that a request names.
+/// Returns the names of the modules in a request.
 fn asked_about(request: &Value) -> String {
     let classes = request["classes"].as_array().into_iter().flatten();
     let modules = classes.map(|class| &class["module"]).chain(request.get("list"));
@@ -231,15 +235,15 @@ fn of_interpreter(message: String, hint: String) -> Unusable {
     Unusable { about: About::Interpreter, message, hint }
 }
 
-/// The interpreters that are being asked.
+/// The process numbers of the interpreters that are being asked.
 static ASKED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 fn asked() -> MutexGuard<'static, Vec<u32>> {
     ASKED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends the interpreters that are being asked, with all that they have started; none is
-/// asked after that. For a program that is about to end.
+/// Ends the interpreters that are being asked, with everything that they started, and lets no
+/// more start. Meant for a program that is about to end.
 pub(crate) fn end_questions() {
     let asked = asked();
     for process in &*asked {
@@ -248,14 +252,14 @@ pub(crate) fn end_questions() {
     std::mem::forget(asked);
 }
 
-/// Ends a process that leads a group, with its group. One that has gone needs no end.
+/// Ends a process and the group that it leads. One that has already ended is no error.
 fn kill(process: u32) {
     if let Some(group) = i32::try_from(process).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
-/// What the interpreter has printed, and how it ended if it did so in time.
+/// Returns what the interpreter printed, and its exit status if it ended in time.
 fn converse(
     interpreter: &Path,
     main: &Path,
@@ -290,7 +294,7 @@ fn converse(
 
 fn tell(child: &mut Child, request: &Value) -> io::Result<()> {
     match child.stdin.take().map(|mut stdin| stdin.write_all(request.to_string().as_bytes())) {
-        // It has ended without reading: what it printed says why.
+        // The interpreter ended without reading; its output says why.
         Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Some(result) => result,
         None => Ok(()),
@@ -332,7 +336,7 @@ fn unusable(wanted: &Wanted, trouble: Trouble) -> Unusable {
     Unusable { about, message, hint }
 }
 
-fn listed(entry: Entry) -> Result<Listed, String> {
+fn listed(entry: Entry) -> Result<Listed, PythonError> {
     match (entry.ok, entry.error) {
         (Some(Facts { kind, doc, single, gathers, mut schema, .. }), _) => {
             if let (Some(object), false) = (schema.as_object_mut(), doc.is_empty()) {
@@ -343,8 +347,7 @@ fn listed(entry: Entry) -> Result<Listed, String> {
             let class = Class::foreign(&entry.name, kind, single, gathers, schema);
             Ok(Listed { class, anywhere })
         }
-        (None, Some(Trouble { message, hint, .. })) if hint.is_empty() => Err(message),
-        (None, Some(Trouble { message, hint, .. })) => Err(format!("{message}; {hint}")),
-        (None, None) => Err("the interpreter's answer is incomplete".to_owned()),
+        (None, Some(Trouble { message, hint, .. })) => Err(PythonError { message, hint }),
+        (None, None) => Err(PythonError::new("the interpreter's answer is incomplete", "")),
     }
 }

@@ -182,7 +182,7 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
             params: serde_json::Value::Null,
             routes,
             gathers: index > 0 && rng.random_ratio(1, 4),
-            codec: crate::message::Codec::default(),
+            codec: Default::default(),
             takes_objects: false,
             python: None,
             build: Arc::new(|| Err(Failure::permanent("simulated"))),

@@ -1,114 +1,56 @@
 //! The contract between drpipe and the code behind a step.
 //!
-//! A stage is built from its parameters on the thread of its worker and never
-//! leaves it, so it need not be `Send`. Each worker of a step has an instance
-//! of its own; instances share nothing. The order of calls is `init` once,
-//! then `next` or `run` any number of times, then `finish` once, after the last
-//! message of the step.
+//! A step's code is a [`Producer`], a [`Stage`] or a [`Consumer`]. Each worker of the step has
+//! an instance of its own; instances share nothing. An instance is built from its parameters
+//! on the thread of its worker and never leaves it, so it need not be `Send`. The order of
+//! calls is `init` once, then `next` or `run` any number of times, then `finish` once.
+//!
+//! # What is guaranteed, and what is expected
+//!
+//! - **Outputs.** What a call emits is committed together with the completion of its input. A
+//!   call that fails or panics has emitted nothing, announced nothing and warned of nothing.
+//! - **Order.** The outputs of one input are committed in the order of emission across all
+//!   next steps; each edge keeps the order of each worker. With `ordered`, the last steps see
+//!   the producer's order, then that of emission.
+//! - **Failures.** An error that `?` returns is tried again up to the step's `retries`; one
+//!   made with [`Failure::permanent`] is not. A panic is a failed attempt; the same instance
+//!   goes on, so keep its fields sound before calling what may panic.
+//! - **Blocking in `next`** is allowed. What finished calls have emitted is committed within
+//!   0.1 s while the next call blocks. A producer that waits should return [`Next::Idle`],
+//!   which can be paused and drained at once; a call that blocks ends only with its process.
+//! - **`timeout`** covers `run`, not `init`, `next` and `finish`.
+//! - **`finish`** runs at most once per instance, after its last message: at the end of the
+//!   step, or earlier when a pool shrinks or an operator sets fewer workers. It may emit. A
+//!   `STATEFUL` class then emits a partial result. An instance whose worker is stopped at once,
+//!   or dies, does not finish.
+//! - **Threads inside a stage** are allowed; what `run` delivers is complete when it returns. A
+//!   thread that ends within the call may send. Announcements and products belong to the
+//!   worker's thread: elsewhere a [product](crate::product) is refused, and an announcement is
+//!   lost, which the log says.
+//! - **Memory.** Per input: the input, all its outputs until it is done, and what the stage
+//!   keeps. Outside the queues stand what workers have in hand and at most one uncommitted
+//!   report per worker.
+//!
+//! `docs/BEHAVIOR.md` has the same contract for Rust and Python, with the tests that hold it.
 
+mod context;
 pub mod data;
+mod emitter;
+pub(crate) mod erased;
 pub mod notes;
 pub mod registry;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+pub(crate) mod scope;
+
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::base::failure::{Failure, Result};
-use crate::base::nearest::nearest;
-use crate::message::Codec;
-use crate::message::output::OutputBuffer;
+use crate::base::failure::Result;
 use data::Data;
 
-/// Where a worker stands: its step, its number, the names of the next steps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Context {
-    pub(crate) run: String,
-    pub(crate) step: String,
-    pub(crate) worker: usize,
-    pub(crate) next_steps: Vec<String>,
-    /// How what it takes is serialized.
-    pub(crate) codec: Codec,
-    /// How what each next step takes is serialized.
-    pub(crate) next_codecs: Vec<Codec>,
-    /// The run's private directory, if it has worker processes.
-    pub(crate) private: Option<PathBuf>,
-    /// What is the same in every run of this pipeline and no other's.
-    pub(crate) pipeline: String,
-    /// The directories that the pipeline's steps write files to.
-    pub(crate) written: Vec<PathBuf>,
-}
+pub use context::Context;
+pub use emitter::Emitter;
+pub(crate) use emitter::Outputs;
 
-impl Context {
-    /// The name of the run, unique on this machine.
-    pub fn run(&self) -> &str {
-        &self.run
-    }
-
-    /// The name of the step in the configuration.
-    pub fn step(&self) -> &str {
-        &self.step
-    }
-
-    /// The number of this worker within its step, from 0.
-    pub fn worker(&self) -> usize {
-        self.worker
-    }
-
-    /// The names of the next steps; the first is the default. Empty at the end.
-    pub fn next_steps(&self) -> &[String] {
-        &self.next_steps
-    }
-
-    /// Checks that a parameter names one of the next steps.
-    ///
-    /// # Errors
-    /// A permanent failure that names the parameter, what it says and the nearest name.
-    pub fn expect_next_step(&self, parameter: &str, name: &str) -> Result<()> {
-        if self.next_steps.iter().any(|step| step == name) {
-            return Ok(());
-        }
-        let message = format!("{parameter:?} says {}", unknown_next_step(self, name));
-        Err(Failure::permanent(message))
-    }
-
-    /// Where a step stands that is only checked.
-    pub(crate) fn planned(step: &str, next_steps: Vec<String>) -> Self {
-        Self {
-            run: String::new(),
-            step: step.to_owned(),
-            worker: 0,
-            next_codecs: vec![Codec::Bincode; next_steps.len()],
-            next_steps,
-            codec: Codec::Bincode,
-            private: None,
-            pipeline: String::new(),
-            written: Vec::new(),
-        }
-    }
-
-    /// What is the same in every run of this pipeline, whatever its parameters, and not of
-    /// another: a hash of its name (or else its file's) and its producers' classes.
-    pub fn pipeline(&self) -> &str {
-        &self.pipeline
-    }
-
-    /// The directories that the pipeline's steps write files to, as far as their classes
-    /// declare it: a parameter says so by `#[schemars(extend("writes" = "directory"))]`, or
-    /// `"file"`.
-    pub fn written_directories(&self) -> &[PathBuf] {
-        &self.written
-    }
-
-    /// A directory for what the workers of this run share, if some of them are
-    /// processes; it is removed at the end of the run.
-    pub fn private_directory(&self) -> Option<&Path> {
-        self.private.as_deref()
-    }
-}
-
-/// What a producer has to say after a call of [`Producer::next`].
+/// The answer of a producer to a call of [`Producer::next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// There may be more: ask again.
@@ -145,12 +87,19 @@ pub enum Next {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a producer",
+    label = "this type does not implement `Producer`",
+    note = "write `impl drpipe::prelude::Producer for {Self}` with `type Out` and `fn next`",
+    note = "a class between other steps implements `Stage`, one at the end `Consumer`; register \
+            them with `.stage` or `.consumer`"
+)]
 pub trait Producer {
     /// The type of what it emits.
     type Out: Data;
 
-    /// Checks what the parameters' schema cannot express. Called before any
-    /// work runs, without `init`; must not touch files.
+    /// Checks what the parameters' schema cannot express. Called before any work runs,
+    /// without `init`; must not touch files.
     ///
     /// # Errors
     /// A failure whose message names the parameter and what was expected.
@@ -158,7 +107,7 @@ pub trait Producer {
         Ok(())
     }
 
-    /// As [`Stage::validate_in`].
+    /// Checks what depends on the graph, as [`Stage::validate_in`].
     ///
     /// # Errors
     /// As [`Stage::validate_in`].
@@ -167,7 +116,7 @@ pub trait Producer {
         Ok(())
     }
 
-    /// Called once, before anything is asked for.
+    /// Prepares the instance. Called once, before the first `next`; may block.
     ///
     /// # Errors
     /// Any failure stops the run before it has begun, with exit code 3.
@@ -176,27 +125,27 @@ pub trait Producer {
         Ok(())
     }
 
-    /// How many messages it will emit in all, if it knows; asked once, after `init`.
-    /// It is told to those who watch the run, who see from it how long it will take.
+    /// Returns how many messages it will emit in all, if it knows. Asked once, after `init`;
+    /// displays of the run derive the time left from it.
     fn expected(&self) -> Option<u64> {
         None
     }
 
-    /// Emits the next item, or a few, and says whether there may be more. It is
-    /// called only when there is room for its output, so it need not limit itself.
+    /// Emits the next item, or a few, and says whether there may be more. It is called only
+    /// when there is room for its output, so it need not limit itself.
     ///
-    /// It may wait for something: what earlier calls have emitted goes on within a few
-    /// milliseconds meanwhile. What it emits itself goes on when it returns, for if it fails
-    /// it has emitted nothing; so it emits and returns, and waits in the next call. One that
-    /// says [`Next::Idle`] instead of waiting lets a run that is asked to end do so at once.
+    /// It may block. What earlier calls have emitted is committed within 0.1 s meanwhile, but
+    /// what this call emits only when it returns, for a call that fails has emitted nothing.
+    /// So emit and return, and wait in the next call. A producer that returns [`Next::Idle`]
+    /// instead of waiting can be paused and drained at once.
     ///
     /// # Errors
-    /// A failure after which it is called again up to the step's `retries`
-    /// times; then production ends, what was made is processed to its end, and
-    /// the run's exit code is 3.
+    /// After a failure it is called again up to the step's `retries` times. Then production
+    /// ends, what was made is processed to its end, and the exit code of the run is 3. A
+    /// panic ends production at once.
     fn next(&mut self, out: &mut Emitter<'_, Self::Out>) -> Result<Next>;
 
-    /// Called once, when production has ended. May still emit.
+    /// Ends the work. Called once, when production has ended; may still emit.
     ///
     /// # Errors
     /// A failure is reported, and the run's exit code is 1 at least.
@@ -211,7 +160,7 @@ pub trait Producer {
 /// ```
 /// use drpipe::prelude::*;
 ///
-/// /// Lets numbers at or above `threshold` leave by the step's other way.
+/// /// Sends numbers at or above `threshold` to the step LARGE.
 /// #[derive(Deserialize, JsonSchema)]
 /// #[serde(deny_unknown_fields)]
 /// struct Split { threshold: i64 }
@@ -224,24 +173,45 @@ pub trait Producer {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stage",
+    label = "this type does not implement `Stage`",
+    note = "write `impl drpipe::prelude::Stage for {Self}` with `type In`, `type Out` and `fn run`",
+    note = "a class at the start implements `Producer`, one that emits nothing `Consumer`; \
+            register them with `.producer` or `.consumer`"
+)]
 pub trait Stage {
     /// The type of its input.
     type In: Data;
     /// The type of what it emits.
     type Out: Data;
 
-    /// True if a step may have only one worker of this class, because its
-    /// instances would write the same file, say.
+    /// Whether a step may have only one worker of this class, for example because its
+    /// instances would write the same file.
+    #[allow(deprecated)] // The older name still works.
+    const SINGLETON: bool = Self::SINGLE;
+
+    /// Whether `finish` emits or writes what `run` has kept of several messages, such as a sum
+    /// or a page.
+    ///
+    /// `finish` needs all of them each time, so `--resume` never skips an item that reached
+    /// such a step, and the run stops if a worker process of it dies. A stage that does not
+    /// say so is resumed without what it kept in earlier runs.
+    #[allow(deprecated)] // The older name still works.
+    const STATEFUL: bool = Self::GATHERS;
+
+    /// The older name of [`Self::SINGLETON`].
+    #[doc(hidden)]
+    #[deprecated(note = "set `SINGLETON`")]
     const SINGLE: bool = false;
 
-    /// True if `finish` emits or writes what `run` has kept of several messages,
-    /// such as a sum or a page. `finish` needs all of them each time, so with a
-    /// journal an item that reached such a step is never skipped by `--resume`; a
-    /// stage that does not say so is resumed without what was kept in earlier runs.
+    /// The older name of [`Self::STATEFUL`].
+    #[doc(hidden)]
+    #[deprecated(note = "set `STATEFUL`")]
     const GATHERS: bool = false;
 
-    /// Checks what the parameters' schema cannot express. Called before any
-    /// work runs, without `init`; must not touch files.
+    /// Checks what the parameters' schema cannot express. Called before any work runs,
+    /// without `init`; must not touch files.
     ///
     /// # Errors
     /// A failure whose message names the parameter and what was expected.
@@ -249,9 +219,9 @@ pub trait Stage {
         Ok(())
     }
 
-    /// Checks what depends on where the step stands: parameters that name next
-    /// steps ([`Context::expect_next_step`]). Called before any work runs, with the
-    /// graph's names and a run that has no name yet, and once more before `init`.
+    /// Checks what depends on the graph: parameters that name next steps
+    /// ([`Context::expect_next_step`]). Called before any work runs, with the names in the
+    /// graph and an empty name of the run, and once more before `init`.
     ///
     /// # Errors
     /// A failure whose message names the parameter and what was expected.
@@ -260,7 +230,7 @@ pub trait Stage {
         Ok(())
     }
 
-    /// Called once per worker, before its first message.
+    /// Prepares the instance. Called once per worker, before its first message; may block.
     ///
     /// # Errors
     /// Any failure stops the run before it has begun, with exit code 3.
@@ -269,19 +239,21 @@ pub trait Stage {
         Ok(())
     }
 
-    /// Processes one message; emits any number of messages, or none: then the
-    /// message counts as filtered. It may take its time: the results of messages before it
-    /// do not wait for it. What was emitted before a failure or a panic
-    /// is dropped, so that a retry emits nothing twice. After a panic the same
-    /// instance goes on: keep its fields sound before calling what may panic.
+    /// Processes one message. Emits any number of messages, or none: then the message counts
+    /// as filtered. It may block; the results of earlier messages do not wait for it.
+    ///
+    /// What was emitted before a failure or a panic is dropped, so that a retry emits nothing
+    /// twice. After a panic the same instance goes on: keep its fields sound before calling
+    /// what may panic.
     ///
     /// # Errors
-    /// A failure fails this message: the step's `retries` and `on_error` decide
-    /// what becomes of it.
+    /// A failure fails this message: the step's `retries` and `on_error` decide what becomes
+    /// of it.
     fn run(&mut self, input: Self::In, out: &mut Emitter<'_, Self::Out>) -> Result<()>;
 
-    /// Called once per worker, after its last message. May still emit. A stage that
-    /// gives out here what `run` has kept says so by [`Stage::GATHERS`].
+    /// Ends the work. Called once per worker, after its last message: at the end of the step,
+    /// or earlier when the step gets fewer workers. May still emit. A class that emits or
+    /// writes here what `run` has kept is [`STATEFUL`](Stage::STATEFUL).
     ///
     /// # Errors
     /// A failure is reported, and the run's exit code is 1 at least.
@@ -292,6 +264,8 @@ pub trait Stage {
 }
 
 /// Takes messages and emits none: the end of the pipeline.
+///
+/// A consumer that writes files uses [`product`](crate::product).
 ///
 /// ```
 /// use drpipe::prelude::*;
@@ -312,14 +286,33 @@ pub trait Stage {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a consumer",
+    label = "this type does not implement `Consumer`",
+    note = "write `impl drpipe::prelude::Consumer for {Self}` with `type In` and `fn run`",
+    note = "a class that emits messages implements `Stage`, also at the end of a pipeline; \
+            register it with `.stage`"
+)]
 pub trait Consumer {
     /// The type of its input.
     type In: Data;
 
-    /// As [`Stage::SINGLE`].
+    /// As [`Stage::SINGLETON`].
+    #[allow(deprecated)] // The older name still works.
+    const SINGLETON: bool = Self::SINGLE;
+
+    /// As [`Stage::STATEFUL`].
+    #[allow(deprecated)] // The older name still works.
+    const STATEFUL: bool = Self::GATHERS;
+
+    /// The older name of [`Self::SINGLETON`].
+    #[doc(hidden)]
+    #[deprecated(note = "set `SINGLETON`")]
     const SINGLE: bool = false;
 
-    /// As [`Stage::GATHERS`].
+    /// The older name of [`Self::STATEFUL`].
+    #[doc(hidden)]
+    #[deprecated(note = "set `STATEFUL`")]
     const GATHERS: bool = false;
 
     /// As [`Stage::validate`].
@@ -348,7 +341,7 @@ pub trait Consumer {
         Ok(())
     }
 
-    /// Processes one message.
+    /// Processes one message. After a panic the same instance goes on.
     ///
     /// # Errors
     /// As [`Stage::run`].
@@ -363,109 +356,38 @@ pub trait Consumer {
     }
 }
 
-/// Sends what a stage makes to its next steps.
-///
-/// What is sent is delivered together with the message's completion, never
-/// before it: a stage that fails has emitted nothing. At the end of the
-/// pipeline, where there is no next step, what is sent ends too.
-pub struct Emitter<'a, T: Data> {
-    context: &'a Context,
-    origin: Option<&'a Arc<str>>,
-    message: u64,
-    /// Whether each value is asked for its own origin (producers).
-    names_origins: bool,
-    outputs: &'a mut OutputBuffer,
-    marker: std::marker::PhantomData<fn(T)>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::registry::{of_consumer, of_stage};
 
-impl<T: Data> Emitter<'_, T> {
-    /// Sends `value` to the default next step, the first in the configuration.
-    ///
-    /// # Errors
-    /// If the value refuses to be serialized.
-    pub fn send(&mut self, value: T) -> Result<()> {
-        if self.context.next_steps.is_empty() {
-            return Ok(());
-        }
-        self.push(0, &value)
-    }
+    /// Declares itself by the older names of the constants.
+    struct Older;
 
-    /// Sends `value` to the next step of this name.
-    ///
-    /// # Errors
-    /// A permanent failure if `step` is not among the step's `next_steps`, or
-    /// if the value refuses to be serialized.
-    pub fn send_to(&mut self, step: &str, value: T) -> Result<()> {
-        match self.context.next_steps.iter().position(|name| name == step) {
-            Some(route) => self.push(route, &value),
-            None => Err(Failure::permanent(unknown_next_step(self.context, step))),
+    #[allow(deprecated)]
+    impl Stage for Older {
+        type In = i64;
+        type Out = i64;
+        const SINGLE: bool = true;
+        const GATHERS: bool = true;
+        fn run(&mut self, _: i64, _: &mut Emitter<'_, i64>) -> Result<()> {
+            Ok(())
         }
     }
 
-    /// The names of the next steps; the first is the default. Empty at the end.
-    pub fn next_steps(&self) -> &[String] {
-        &self.context.next_steps
-    }
-
-    /// Where this worker stands.
-    pub fn context(&self) -> &Context {
-        self.context
-    }
-
-    /// What a person calls the producer's item that the current input descends
-    /// from, for example a raw frame's path; none in a producer and in `finish`.
-    pub fn origin(&self) -> Option<&str> {
-        self.origin.map(|origin| &**origin)
-    }
-
-    /// The number of the current message: the same at every attempt on it, and
-    /// no other message's in this run. 0 in a producer and in `finish`.
-    pub fn message(&self) -> u64 {
-        self.message
-    }
-
-    fn push(&mut self, route: usize, value: &T) -> Result<()> {
-        let origin = match self.origin {
-            Some(origin) => Some(Arc::clone(origin)),
-            None if self.names_origins => value.origin().map(Into::into),
-            None => None,
-        };
-        let codec = self.context.next_codecs[route];
-        self.outputs.push(route as u32, origin, |header| value.write_to(codec, header))
-    }
-}
-
-fn unknown_next_step(context: &Context, step: &str) -> String {
-    let names = context.next_steps.join(", ");
-    let hint = match nearest(step, context.next_steps.iter().map(String::as_str)) {
-        Some(name) => format!("; did you mean \"{name}\"?"),
-        None => format!("; add it to the next_steps of \"{}\" in the configuration", context.step),
-    };
-    let known = if names.is_empty() { "it has none".into() } else { format!("they are {names}") };
-    format!("\"{step}\" is not among the next steps of \"{}\": {known}{hint}", context.step)
-}
-
-/// Where emitted values gather until their input's completion is reported.
-pub(crate) struct Outputs<'a> {
-    pub(crate) context: &'a Context,
-    /// The origin of the current input.
-    pub(crate) origin: Option<&'a Arc<str>>,
-    /// The number of the current input.
-    pub(crate) message: u64,
-    /// Whether each value is asked for its own origin (producers).
-    pub(crate) names_origins: bool,
-    pub(crate) outputs: &'a mut OutputBuffer,
-}
-
-impl Outputs<'_> {
-    pub(crate) fn emitter<T: Data>(&mut self) -> Emitter<'_, T> {
-        Emitter {
-            context: self.context,
-            origin: self.origin,
-            message: self.message,
-            names_origins: self.names_origins,
-            outputs: self.outputs,
-            marker: std::marker::PhantomData,
+    #[allow(deprecated)]
+    impl Consumer for Older {
+        type In = i64;
+        const GATHERS: bool = true;
+        fn run(&mut self, _: i64) -> Result<()> {
+            Ok(())
         }
+    }
+
+    #[test]
+    fn the_older_names_of_the_constants_still_work() {
+        let (stage, consumer) = (of_stage::<Older>(), of_consumer::<Older>());
+        assert_eq!((stage.single, stage.gathers), (true, true));
+        assert_eq!((consumer.single, consumer.gathers), (false, true));
     }
 }

@@ -1,35 +1,18 @@
-//! What a stage makes known about its work, apart from what it emits.
+//! What a stage announces about its work, apart from what it emits.
 
-use std::cell::RefCell;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-/// Something that a worker makes known to those who watch the run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Note {
-    /// A producer expects to emit so many messages in all.
-    Expected(u64),
-    /// A file was made.
-    Product {
-        path: PathBuf,
-        /// What the message that it was made from descends from.
-        origin: Option<Arc<str>>,
-    },
-    /// Something that people should know, though the work goes on.
-    Warning(String),
-}
+use super::scope::{self, Note};
 
-thread_local! {
-    /// What was made known on this thread and nobody has taken yet.
-    static NOTES: RefCell<Vec<Note>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Makes known that the stage which runs on this thread has made the file `path`.
+/// Announces that the stage which runs on this thread has made the file `path`.
 ///
-/// Those who watch the run see it (pictures in PNG or JPEG as thumbnails), and a
-/// journal records which input it came from. Nothing is read or moved. If the call of
-/// the stage fails, it has made nothing known. On a thread that runs no stage, such as
-/// one that the stage has started, it does nothing that anybody sees.
+/// Displays show it (pictures in PNG or JPEG as thumbnails), and a journal records which
+/// input it came from. The file is not read or moved. If the call of the stage fails, nothing
+/// is announced. On a thread that runs no stage, such as one that the stage has started, the
+/// announcement is lost and the log says so. Does not block.
+///
+/// A file that must be whole or absent is written with [`product`](crate::product), which
+/// announces it.
 ///
 /// ```
 /// use drpipe::prelude::*;
@@ -52,13 +35,14 @@ thread_local! {
 /// ```
 pub fn announce_product(path: impl AsRef<Path>) {
     let path = path.as_ref().to_owned();
-    NOTES.with_borrow_mut(|notes| notes.push(Note::Product { path, origin: None }));
+    announce(Note::Product { path, origin: None });
 }
 
-/// Puts a line into the run's log, as a warning of the step whose stage runs on this
-/// thread: for what is not as it should be, though it does not fail.
+/// Writes a line into the run's log, as a warning of the step whose stage runs on this
+/// thread: for what is not as it should be, although it does not fail.
 ///
-/// Name the input in it. If the call of the stage fails, it is not said.
+/// Name the input in it. If the call of the stage fails, the line is dropped. On a thread that
+/// runs no stage the line appears in the log without its step. Does not block.
 ///
 /// ```
 /// use drpipe::prelude::*;
@@ -71,32 +55,18 @@ pub fn announce_product(path: impl AsRef<Path>) {
 /// # check("n1.fits", 0.0);
 /// ```
 pub fn announce_warning(text: impl Into<String>) {
-    let text = text.into();
-    NOTES.with_borrow_mut(|notes| notes.push(Note::Warning(text)));
+    announce(Note::Warning(text.into()));
 }
 
-/// How many notes have gathered on this thread.
-pub(crate) fn count() -> usize {
-    NOTES.with_borrow(Vec::len)
-}
-
-/// Drops the notes beyond the first `count`.
-pub(crate) fn rewind(count: usize) {
-    NOTES.with_borrow_mut(|notes| notes.truncate(count));
-}
-
-/// Says what the notes beyond the first `count` were made from.
-pub(crate) fn attribute(count: usize, to: &Arc<str>) {
-    NOTES.with_borrow_mut(|notes| {
-        for note in notes.iter_mut().skip(count) {
-            if let Note::Product { origin, .. } = note {
-                *origin = Some(Arc::clone(to));
-            }
-        }
-    });
-}
-
-/// Takes the notes of this thread.
-pub(crate) fn take() -> Vec<Note> {
-    NOTES.with_borrow_mut(std::mem::take)
+fn announce(note: Note) {
+    let Err(note) = scope::add(note) else { return };
+    match note {
+        Note::Product { path, .. } => tracing::warn!(
+            "the product {} was announced on a thread that runs no stage, so it is not known to \
+             the run: announce it in the call of the stage",
+            path.display()
+        ),
+        Note::Warning(text) => tracing::warn!("{text}"),
+        Note::Expected(_) => {}
+    }
 }

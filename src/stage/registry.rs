@@ -8,13 +8,17 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::data::{ANY, Data};
-use super::{Consumer, Context, Next, Outputs, Producer, Stage};
+pub(crate) use super::erased::{Build, Task};
+use super::erased::{ConsumerTask, ProducerTask, StageTask};
+use super::{Consumer, Producer, Stage};
 use crate::base::failure::{Failure, Result};
-use crate::message::Payload;
 
-/// Where in a pipeline a class may stand.
+pub(crate) use super::erased::{build_consumer, build_producer, build_stage};
+
+/// The position in a pipeline where a class may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Kind {
     /// At the start.
     Producer,
@@ -35,28 +39,9 @@ impl Kind {
     }
 }
 
-/// A stage behind one face, whatever its types.
-pub(crate) trait Task {
-    /// What depends on the graph; called before any work runs, without `init`.
-    fn validate_in(&self, context: &Context) -> Result<()>;
-    fn init(&mut self, context: &Context) -> Result<()>;
-    /// Producers only; a stage has none to give.
-    fn next(&mut self, outputs: &mut Outputs<'_>) -> Result<Next>;
-    /// Stages and consumers only.
-    fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()>;
-    fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()>;
-    /// Producers only: how many messages it will emit, if it knows.
-    fn expected(&self) -> Option<u64> {
-        None
-    }
-}
-
-/// Makes one instance of a stage, on the thread of its worker.
-pub(crate) type Build = Arc<dyn Fn() -> Result<Box<dyn Task>> + Send + Sync>;
-
 type BuildFrom = Arc<dyn Fn(&Value) -> Result<Box<dyn Task>> + Send + Sync>;
 
-/// A stage's declaration: what the check knows and `drpipe stages` prints.
+/// The declaration of a class, which the check reads and `drpipe stages` prints.
 #[derive(Clone)]
 pub struct Class {
     name: String,
@@ -72,8 +57,8 @@ pub struct Class {
 }
 
 impl Class {
-    /// A class that workers in another language build. It takes and emits values
-    /// of any type.
+    /// A class whose workers are written in another language. It takes and emits values of
+    /// any type.
     pub(crate) fn foreign(
         name: &str,
         kind: Kind,
@@ -100,28 +85,28 @@ impl Class {
         self.foreign
     }
 
-    /// The module of the program that has it, such as `numbers`: by this name a
-    /// configuration of the first model may mean it where Python has no such class.
+    /// The module of the program that declares it, such as `numbers`. A configuration in
+    /// ctapipe's layout may call it by this name where Python has no such class.
     pub(crate) fn module(&self) -> &str {
         &self.module
     }
 
-    /// The name that a configuration's `class` gives.
+    /// The name that a configuration gives as `class`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where in a pipeline it may stand.
+    /// The position in a pipeline where it may stand.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The name of its input's type; none for a producer.
+    /// The name of its input's type; `None` for a producer.
     pub fn input(&self) -> Option<&'static str> {
         self.input
     }
 
-    /// The name of its output's type; none for a consumer.
+    /// The name of its output's type; `None` for a consumer.
     pub fn output(&self) -> Option<&'static str> {
         self.output
     }
@@ -131,22 +116,22 @@ impl Class {
         self.single
     }
 
-    /// Whether it gives out in `finish` what it has kept of its messages.
+    /// Whether it emits or writes in `finish` what it has kept of its messages.
     pub fn gathers(&self) -> bool {
         self.gathers
     }
 
-    /// The JSON Schema of its parameters, an object's.
+    /// The JSON Schema of its parameters, which are an object.
     pub fn schema(&self) -> &Value {
         &self.schema
     }
 
-    /// Builds an instance, without `init`, and asks it to validate itself.
+    /// Builds an instance without `init` and lets it validate its parameters.
     pub(crate) fn try_build(&self, params: &Value) -> Result<()> {
         (self.build)(params).map(drop)
     }
 
-    /// What makes instances with these parameters.
+    /// The factory of instances with these parameters.
     pub(crate) fn with_params(&self, params: Value) -> Build {
         let build = Arc::clone(&self.build);
         Arc::new(move || build(&params))
@@ -233,7 +218,7 @@ impl Registry {
     }
 }
 
-/// What a type's trait says of it.
+/// The declaration of a class, read off its trait.
 pub(crate) struct Traits {
     pub(crate) kind: Kind,
     pub(crate) input: Option<&'static str>,
@@ -257,8 +242,8 @@ pub(crate) fn of_stage<S: Stage>() -> Traits {
         kind: Kind::Stage,
         input: Some(S::In::TYPE),
         output: Some(S::Out::TYPE),
-        single: S::SINGLE,
-        gathers: S::GATHERS,
+        single: S::SINGLETON,
+        gathers: S::STATEFUL,
     }
 }
 
@@ -267,12 +252,12 @@ pub(crate) fn of_consumer<C: Consumer>() -> Traits {
         kind: Kind::Consumer,
         input: Some(C::In::TYPE),
         output: None,
-        single: C::SINGLE,
-        gathers: C::GATHERS,
+        single: C::SINGLETON,
+        gathers: C::STATEFUL,
     }
 }
 
-/// The last module on the way to a type.
+/// The name of the innermost module that declares a type.
 fn module_of<T>() -> &'static str {
     let path = std::any::type_name::<T>();
     let path = path.split_once('<').map_or(path, |(path, _)| path);
@@ -282,103 +267,4 @@ fn module_of<T>() -> &'static str {
 
 fn from_params<T: DeserializeOwned>(params: &Value) -> Result<T> {
     T::deserialize(params).map_err(|error| Failure::permanent(error.to_string()))
-}
-
-/// A factory of instances as a factory of tasks.
-pub(crate) fn build_producer<P: Producer + 'static>(
-    make: impl Fn() -> P + Send + Sync + 'static,
-) -> Build {
-    Arc::new(move || Ok(Box::new(ProducerTask(make()))))
-}
-
-/// As [`build_producer`].
-pub(crate) fn build_stage<S: Stage + 'static>(
-    make: impl Fn() -> S + Send + Sync + 'static,
-) -> Build {
-    Arc::new(move || Ok(Box::new(StageTask(make()))))
-}
-
-/// As [`build_producer`].
-pub(crate) fn build_consumer<C: Consumer + 'static>(
-    make: impl Fn() -> C + Send + Sync + 'static,
-) -> Build {
-    Arc::new(move || Ok(Box::new(ConsumerTask(make()))))
-}
-
-struct ProducerTask<P>(P);
-struct StageTask<S>(S);
-struct ConsumerTask<C>(C);
-
-impl<P: Producer> Task for ProducerTask<P> {
-    fn validate_in(&self, context: &Context) -> Result<()> {
-        self.0.validate_in(context)
-    }
-
-    fn init(&mut self, context: &Context) -> Result<()> {
-        self.0.validate_in(context)?;
-        self.0.init(context)
-    }
-
-    fn next(&mut self, outputs: &mut Outputs<'_>) -> Result<Next> {
-        self.0.next(&mut outputs.emitter())
-    }
-
-    fn run(&mut self, _: Payload, _: &mut Outputs<'_>) -> Result<()> {
-        Err(Failure::permanent("a producer takes no messages"))
-    }
-
-    fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()> {
-        self.0.finish(&mut outputs.emitter())
-    }
-
-    fn expected(&self) -> Option<u64> {
-        self.0.expected()
-    }
-}
-
-impl<S: Stage> Task for StageTask<S> {
-    fn validate_in(&self, context: &Context) -> Result<()> {
-        self.0.validate_in(context)
-    }
-
-    fn init(&mut self, context: &Context) -> Result<()> {
-        self.0.validate_in(context)?;
-        self.0.init(context)
-    }
-
-    fn next(&mut self, _: &mut Outputs<'_>) -> Result<Next> {
-        Err(Failure::permanent("a stage produces nothing of its own"))
-    }
-
-    fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()> {
-        let input = S::In::from_payload(payload, outputs.context.codec)?;
-        self.0.run(input, &mut outputs.emitter())
-    }
-
-    fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()> {
-        self.0.finish(&mut outputs.emitter())
-    }
-}
-
-impl<C: Consumer> Task for ConsumerTask<C> {
-    fn validate_in(&self, context: &Context) -> Result<()> {
-        self.0.validate_in(context)
-    }
-
-    fn init(&mut self, context: &Context) -> Result<()> {
-        self.0.validate_in(context)?;
-        self.0.init(context)
-    }
-
-    fn next(&mut self, _: &mut Outputs<'_>) -> Result<Next> {
-        Err(Failure::permanent("a consumer produces nothing of its own"))
-    }
-
-    fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()> {
-        self.0.run(C::In::from_payload(payload, outputs.context.codec)?)
-    }
-
-    fn finish(&mut self, _: &mut Outputs<'_>) -> Result<()> {
-        self.0.finish()
-    }
 }

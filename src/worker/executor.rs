@@ -10,9 +10,9 @@ use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
 use crate::protocol::report::Outcome;
-use crate::stage::notes::Note;
 use crate::stage::registry::{Build, Task};
-use crate::stage::{Context, Next, Outputs, notes};
+use crate::stage::scope::Note;
+use crate::stage::{Context, Next, Outputs, scope};
 
 use super::catch::{Caught, guarded};
 use super::outbox::{Outbox, ReportSink};
@@ -50,7 +50,7 @@ impl Worker {
             Ok(task)
         });
         let made = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")));
-        let task = made.inspect_err(|_| notes::rewind(0))?;
+        let task = made.inspect_err(|_| scope::rewind_notes(0))?;
         Ok(Self { context, task, emitted: OutputBuffer::default() })
     }
 
@@ -58,7 +58,7 @@ impl Worker {
     /// emit.
     pub(crate) fn first_notes(&self) -> Vec<Note> {
         let expected = guarded(|| Ok(self.task.expected())).ok().and_then(Result::ok).flatten();
-        notes::take().into_iter().chain(expected.map(Note::Expected)).collect()
+        scope::take_notes().into_iter().chain(expected.map(Note::Expected)).collect()
     }
 
     /// Processes the messages in order. The results go into the outbox, which reports them when
@@ -83,21 +83,21 @@ impl Worker {
             if !begin(message.id) {
                 break;
             }
-            let (id, notes) = (message.id, notes::count());
+            let (id, notes) = (message.id, scope::note_count());
             let origin = message.origin.clone();
             let mut failed = None;
             match self.run(message) {
                 Outcome::Done => done.push(id),
                 outcome => {
                     self.emitted.clear();
-                    notes::rewind(notes);
+                    scope::rewind_notes(notes);
                     failed = Some((id, outcome));
                 }
             }
             if let Some(origin) = &origin {
-                notes::attribute(notes, origin);
+                scope::attribute_notes(notes, origin);
             }
-            let waits = is_last && failed.is_none() && notes::count() == notes;
+            let waits = is_last && failed.is_none() && scope::note_count() == notes;
             if !waits || done.len() >= stride {
                 stride = outbox.done(&mut done, failed, &mut self.emitted, &rest)?;
             }
@@ -131,14 +131,14 @@ impl Worker {
         let (mut calls, mut emitted, mut stride) = (0, 0, 1);
         let mut busy = Duration::ZERO;
         loop {
-            let notes = notes::count();
+            let notes = scope::note_count();
             calls += 1;
             let next = self.guarded(NO_INPUT, |task, emitted| task.next(emitted));
             // A panic may have left the producer in any state: it is not called again.
             let next = next.unwrap_or_else(|Caught(panic)| Err(panic.into_permanent()));
             if next.is_err() {
                 self.emitted.clear();
-                notes::rewind(notes);
+                scope::rewind_notes(notes);
             }
             emitted += self.emitted.count();
             let full = calls >= count || emitted >= count as usize;
@@ -162,12 +162,12 @@ impl Worker {
         &mut self,
         outbox: &Outbox<S>,
     ) -> std::result::Result<(), S::Error> {
-        let notes = notes::count();
+        let notes = scope::note_count();
         let finished = self.guarded(NO_INPUT, |task, emitted| task.finish(emitted));
         let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
         if result.is_err() {
             self.emitted.clear();
-            notes::rewind(notes);
+            scope::rewind_notes(notes);
         }
         outbox.finished(result, &mut self.emitted)
     }
@@ -188,7 +188,7 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::base::failure::Failure;
-    use crate::message::Codec;
+    use crate::codec::CodecId;
     use crate::message::batch::Output;
     use crate::protocol::report::Completion;
     use crate::protocol::wire::FromWorker;
@@ -218,8 +218,8 @@ mod tests {
             step: "S".into(),
             worker: 0,
             next_steps: vec!["T".into()],
-            codec: Codec::Bincode,
-            next_codecs: vec![Codec::Bincode],
+            codec: CodecId::Bincode,
+            next_codecs: vec![CodecId::Bincode],
             pipeline: String::new(),
             written: Vec::new(),
             private: None,
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn batch(id: u64, number: i64) -> Batch {
-        let payload = number.to_payload(Codec::Bincode).unwrap();
+        let payload = number.to_payload(CodecId::Bincode).unwrap();
         Batch::One(Message { id, attempt: 0, origin: None, payload })
     }
 
@@ -261,7 +261,7 @@ mod tests {
         assert!(panic.to_string().contains("worker/executor.rs"), "{panic}");
         let emitted = outputs.into_iter().flat_map(|o| Batch::new(0, o).into_messages());
         let numbers: Vec<i64> =
-            emitted.map(|m| i64::from_payload(m.payload, Codec::Bincode).unwrap()).collect();
+            emitted.map(|m| i64::from_payload(m.payload, CodecId::Bincode).unwrap()).collect();
         assert_eq!(numbers, [2, 4]);
     }
 
@@ -309,7 +309,7 @@ mod tests {
             panic!("it should have finished")
         };
         let sum = Batch::new(0, outputs[0].clone()).into_messages().next().unwrap();
-        assert_eq!(i64::from_payload(sum.payload, Codec::Bincode), Ok(7));
+        assert_eq!(i64::from_payload(sum.payload, CodecId::Bincode), Ok(7));
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::base::lock::lock;
 use crate::message::output::OutputBuffer;
 use crate::protocol::report::{Outcome, Production};
 use crate::protocol::wire::FromWorker;
-use crate::stage::notes::Note;
-use crate::stage::{Next, notes};
+use crate::stage::scope::Note;
+use crate::stage::{Next, scope};
 use crate::transport::{Link, LinkError};
 
 /// The results of a batch are reported in parts after this time, so that what is done early moves
@@ -199,8 +199,8 @@ impl<S: ReportSink> Open<S> {
         }
         self.ended += 1;
         self.outputs.absorb(emitted);
-        if notes::count() > 0 {
-            self.notes.extend(notes::take());
+        if scope::note_count() > 0 {
+            self.notes.extend(scope::take_notes());
         }
     }
 

@@ -13,12 +13,12 @@ pub(crate) fn keyword(card: &str) -> &str {
     card.get(..8).unwrap_or(card).trim_end()
 }
 
-/// What follows the keyword's value indicator, if the card has one.
+/// Returns what follows the value indicator, if the card has one.
 pub(super) fn after_indicator(card: &str) -> Option<&str> {
     card.get(8..)?.strip_prefix('=')
 }
 
-/// The value of a card and its comment, from what follows the `=`.
+/// Splits what follows the `=` into value and comment.
 pub(super) fn split_value(rest: &str) -> (&str, &str) {
     let rest = rest.trim();
     let end = if rest.starts_with('\'') { string_end(rest) } else { None };
@@ -35,7 +35,7 @@ pub(super) fn split_value(rest: &str) -> (&str, &str) {
     }
 }
 
-/// Where a quoted string ends: behind its closing quote. Two quotes are one.
+/// The end of a quoted string, behind its closing quote. Two quotes are one character.
 pub(super) fn string_end(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = 1;
@@ -48,7 +48,7 @@ pub(super) fn string_end(text: &str) -> Option<usize> {
     }
 }
 
-/// Whether this is a value in the standard's free format, or none at all.
+/// Whether this is empty or a value in the standard's free format.
 pub(super) fn is_value(value: &str) -> bool {
     if value.starts_with('\'') {
         return string_end(value) == Some(value.len());
@@ -56,9 +56,9 @@ pub(super) fn is_value(value: &str) -> bool {
     value.is_empty() || matches!(value, "T" | "F") || numeric(value).is_some_and(|n| n == value)
 }
 
-/// A real, whole or complex number as the standard writes it: capital exponents and no
-/// blanks within. Programs write `1.5e+02`, `1.5d2` or `- 1.5 E+02` too, and readers
-/// take these for numbers.
+/// Rewrites a real, whole or complex number as the standard demands: capital exponents and no
+/// blanks inside. Programs also write `1.5e+02`, `1.5d2` or `- 1.5 E+02`, which readers take
+/// for numbers.
 pub(super) fn numeric(text: &str) -> Option<String> {
     let Some(pair) = text.strip_prefix('(').and_then(|pair| pair.strip_suffix(')')) else {
         return number(text);
@@ -89,7 +89,7 @@ fn number(text: &str) -> Option<String> {
     Some(format!("{mantissa}{letter}{exponent}"))
 }
 
-/// A number's part without the blanks around it and behind its sign; none if there are
+/// Removes the blanks around a part of a number and behind its sign; `None` if there are
 /// blanks between digits.
 fn closed_up(part: &str) -> Option<String> {
     let part = part.trim();
@@ -104,52 +104,52 @@ fn digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The value of a number, whatever letter its exponent has.
+/// Parses a number whose exponent has any of the usual letters.
 pub(super) fn to_f64(text: &str) -> Option<f64> {
     number(text)?.replace('D', "E").parse().ok()
 }
 
-/// The value of a whole number, which may be written as a real one.
+/// Parses a whole number, which may be written as a real one.
 pub(super) fn to_i64(text: &str) -> Option<i64> {
     let text = number(text)?;
     text.parse().ok().or_else(|| {
         let value = to_f64(&text)?;
-        // Beyond 2^53 a real number does not say which whole number it is.
+        // Beyond 2^53 a real number does not tell two whole numbers apart.
         (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64)
     })
 }
 
-/// The text of a quoted value, without the blanks at its end.
+/// Returns the text of a quoted value without trailing blanks.
 pub(super) fn to_text(value: &str) -> Option<String> {
     let text = value.strip_prefix('\'')?.strip_suffix('\'')?;
     Some(text.trim_end().replace("''", "'"))
 }
 
-/// The value of a keyword as it is written; none if it is absent or has no value.
+/// Returns the value of a keyword as it is written; `None` if it is absent or has none.
 pub(super) fn value<'a>(cards: &'a [String], name: &str) -> Option<&'a str> {
     let card = cards.iter().find(|card| keyword(card) == name)?;
     let (value, _) = split_value(after_indicator(card)?);
     (!value.is_empty()).then_some(value)
 }
 
-/// The string that a keyword has, without the blanks at its end.
+/// Returns the string value of a keyword without trailing blanks.
 pub(crate) fn text_value(cards: &[String], name: &str) -> Option<String> {
     value(cards, name).and_then(to_text).filter(|text| !text.is_empty())
 }
 
-/// Whether this value is a string that goes on in a `CONTINUE` card.
+/// Whether this value is a string that continues in a `CONTINUE` card.
 pub(super) fn is_unfinished(rest: &str) -> bool {
     let (value, _) = split_value(rest);
     value.starts_with('\'') && value.ends_with("&'")
 }
 
-/// The card, cut to its length, without the blanks at its end.
+/// Cuts a card to its length and removes trailing blanks.
 pub(super) fn cut(card: &str) -> String {
     card.get(..CARD).unwrap_or(card).trim_end().to_owned()
 }
 
-/// A card with a value that is written as it stands, such as a number. A long comment
-/// moves to the left before it is cut.
+/// Makes a card with a value that is written as it is, such as a number. A long comment moves
+/// to the left before it is cut.
 pub(crate) fn plain_card(keyword: &str, value: impl std::fmt::Display, comment: &str) -> String {
     let value = value.to_string();
     if comment.is_empty() {
@@ -162,8 +162,8 @@ pub(crate) fn plain_card(keyword: &str, value: impl std::fmt::Display, comment: 
     cut(&format!("{keyword:8}= {value} /{comment}"))
 }
 
-/// A card with a string, cut to what fits into one. Its comment is left out where there
-/// is no room for it.
+/// Makes a card with a string, cut to what fits. The comment is left out if there is no room
+/// for it.
 pub(crate) fn text_card(keyword: &str, text: &str, comment: &str) -> String {
     let mut cards = text_cards(keyword, text, comment);
     cards.truncate(1);
@@ -174,7 +174,7 @@ pub(crate) fn text_card(keyword: &str, text: &str, comment: &str) -> String {
     }
 }
 
-/// The cards of a string of any length and its comment: with `CONTINUE` cards where one
+/// Makes the cards of a string of any length and its comment, with `CONTINUE` cards where one
 /// has no room for both.
 pub(crate) fn text_cards(keyword: &str, text: &str, comment: &str) -> Vec<String> {
     let ascii = |text: &str| text.chars().map(|c| if is_text(c) { c } else { '?' }).collect();
@@ -209,7 +209,7 @@ pub(crate) fn text_cards(keyword: &str, text: &str, comment: &str) -> Vec<String
     cards
 }
 
-/// Parts of an escaped string that fit into a card, never with two quotes torn apart.
+/// Splits an escaped string into parts that fit into a card; never splits a doubled quote.
 fn pieces(quoted: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut rest = quoted.chars().peekable();
@@ -228,13 +228,13 @@ fn pieces(quoted: &str) -> Vec<String> {
     parts
 }
 
-/// A number as FITS writes it, with all its digits.
+/// Writes a number as FITS does, with all its digits.
 pub(crate) fn real(value: f64) -> String {
     let text = format!("{value:?}").replace('e', "E");
     if text.contains('.') || !text.contains('E') { text } else { text.replacen('E', ".0E", 1) }
 }
 
-/// Cards of commentary with this text, as many as it takes.
+/// Makes as many cards of commentary as the text needs.
 pub(crate) fn commentary_cards(keyword: &str, text: &str) -> Vec<String> {
     let ascii: Vec<char> = text.chars().map(|c| if is_text(c) { c } else { '?' }).collect();
     if ascii.is_empty() {

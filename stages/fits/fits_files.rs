@@ -7,16 +7,16 @@ use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::prelude::*;
+use crate::product::carries_mark_of;
 use crate::stages::frames::FitsPath;
-use crate::stages::own::{mark_in, mark_of};
 
-/// Extensions that are not part of a product's name.
+/// Extensions that product names leave out.
 const EXTENSIONS: &[&str] =
     &[".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".fit.fz", ".fits", ".fit", ".fts"];
 
 /// Extensions of FITS files that are not read, behind one of those or alone.
 const NOT_READ: &[&str] = &[".bz2", ".z", ".xz", ".zst", ".zip", ".ftz", ".mef", ".fz", ".gz"];
-/// So many files are named in a warning.
+/// Limits the files that a warning names.
 const NAMED: usize = 8;
 
 /// Gives the FITS files of a directory, of a list, or both.
@@ -49,13 +49,13 @@ pub struct FitsFiles {
     /// Whether to look in the directories below the directory too.
     #[serde(default = "default_recursive")]
     recursive: bool,
-    /// What is still to be given, the next one last.
+    /// The files that are not emitted yet, the next one last.
     #[serde(skip)]
     waiting: Vec<FitsPath>,
-    /// What could not be looked at.
+    /// The directories and files that could not be examined.
     #[serde(skip)]
     unreadable: Vec<String>,
-    /// What looks like FITS but does not match.
+    /// The files that look like FITS but do not match.
     #[serde(skip)]
     passed_over: Vec<PathBuf>,
 }
@@ -148,7 +148,7 @@ impl FitsFiles {
             })
     }
 
-    /// The matching files of the directory.
+    /// Finds the matching files of the directory.
     fn search(&mut self, directory: &Path, context: &Context) -> Result<Vec<PathBuf>> {
         let shown = directory.display();
         let metadata = fs::metadata(directory)
@@ -165,7 +165,7 @@ impl FitsFiles {
         let mut found = Vec::new();
         let mut looked_at = 0_usize;
         let mut seen = HashSet::new();
-        // Directories that links lead to again and again are looked into once.
+        // A directory that several links lead to is searched once.
         let is_new = move |entry: &DirEntry| {
             let place = entry.metadata().ok().filter(Metadata::is_dir);
             place.is_none_or(|place| seen.insert((place.dev(), place.ino())))
@@ -174,7 +174,7 @@ impl FitsFiles {
         for entry in walk.into_iter().filter_entry(is_new) {
             let path = match entry {
                 Ok(entry) if entry.file_type().is_dir() => continue,
-                // A pipe or device: whoever read it could wait for ever.
+                // A pipe or device: reading it could block forever.
                 Ok(entry) if !entry.file_type().is_file() => {
                     if self.matches(&matcher, directory, entry.path(), hidden_too) {
                         self.unreadable.push(format!("{} is no file", entry.path().display()));
@@ -182,9 +182,9 @@ impl FitsFiles {
                     continue;
                 }
                 Ok(entry) => entry.into_path(),
-                // A link to a directory above: its files are found there.
+                // A link to a directory above, whose files are found there.
                 Err(error) if error.loop_ancestor().is_some() => continue,
-                // A link to nothing is named like a file: who reads it reports it.
+                // A link to nothing is named like a file: its reader reports it.
                 Err(error) => match error.path() {
                     Some(path) if path.is_symlink() => path.to_path_buf(),
                     _ => {
@@ -201,8 +201,8 @@ impl FitsFiles {
             }
         }
         if holds_products(directory, context) {
-            let own = mark_of(context);
-            found.retain(|path| mark_in(path).ok().flatten().as_ref() != Some(&own));
+            // A file that cannot be read is left to its reader, who says why.
+            found.retain(|path| !carries_mark_of(context, path).unwrap_or(false));
         }
         if found.is_empty() && self.files.is_empty() {
             return Err(self.nothing_found(directory, looked_at));
@@ -249,7 +249,7 @@ fn looks_like_fits(path: &Path) -> bool {
     !name.starts_with('.') && (alone || EXTENSIONS.iter().any(|ending| base.ends_with(ending)))
 }
 
-/// The first of these paths.
+/// Shows the first of these paths.
 fn named(paths: &[PathBuf]) -> String {
     let names = paths.iter().take(NAMED).map(|path| path.display().to_string());
     let mut names = names.collect::<Vec<_>>().join(", ");
@@ -266,7 +266,7 @@ fn holds_products(directory: &Path, context: &Context) -> bool {
     written.any(|written| written.starts_with(&searched))
 }
 
-/// A name for the products of each file: no two are the same, in any case.
+/// Finds a name for the products of each file; no two differ only in case.
 fn product_names(paths: &[PathBuf]) -> Vec<String> {
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, path) in paths.iter().enumerate() {
@@ -292,8 +292,8 @@ fn product_names(paths: &[PathBuf]) -> Vec<String> {
     names
 }
 
-/// Names for files with the same base name: with the directories that not all
-/// of them share, and with the extension where that is not enough.
+/// Finds names for files with the same base name: with the directories that not all of them
+/// share, and with the extension where that is not enough.
 fn longer_names(paths: &[PathBuf], members: &[usize]) -> Vec<(usize, String)> {
     let folders = |index: &usize| -> Vec<String> {
         let parent = paths.get(*index).and_then(|path| path.parent());
@@ -325,7 +325,7 @@ fn longer_names(paths: &[PathBuf], members: &[usize]) -> Vec<(usize, String)> {
     longer.into_iter().map(with_extension).collect()
 }
 
-/// The file's name without the extensions of FITS.
+/// Splits a file's name before its FITS extensions.
 fn base_name(path: &Path) -> String {
     split_name(path).0
 }
@@ -353,7 +353,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stages::testing::{from_json, produce};
+    use crate::testing::{from_params, produce};
 
     fn names(paths: &[&str]) -> Vec<String> {
         product_names(&paths.iter().map(PathBuf::from).collect::<Vec<_>>())
@@ -368,8 +368,8 @@ mod tests {
     }
 
     fn found(params: serde_json::Value) -> Result<Vec<String>> {
-        let files = produce(from_json::<FitsFiles>(params))?;
-        Ok(files.into_iter().map(|file| file.name).collect())
+        let files = produce(from_params::<FitsFiles>(params).unwrap())?;
+        Ok(files.into_values().into_iter().map(|file| file.name).collect())
     }
 
     #[test]
@@ -446,10 +446,11 @@ mod tests {
         let names = ["a.fits", "b.fits.bz2", "c.fit.Z", "d.ftz", "e.mef", "f.txt.gz", "g.tar.bz2"];
         touch(directory.path(), &names);
         std::os::unix::fs::symlink("a.fits", directory.path().join("h.fits")).unwrap();
-        crate::stage::notes::take();
-        assert_eq!(found(json!({ "directory": directory.path() })).unwrap(), ["a"]);
-        let warnings: Vec<String> =
-            crate::stage::notes::take().iter().map(|note| format!("{note:?}")).collect();
+        let params = json!({ "directory": directory.path() });
+        let run = produce(from_params::<FitsFiles>(params).unwrap()).unwrap();
+        let warnings = &run.warnings;
+        assert_eq!(run.outputs.len(), 1);
+        assert_eq!(run.outputs[0].1.name, "a");
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(warnings[0].contains("1 files are left out") && warnings[0].contains("h.fits"));
         assert!(warnings[1].contains("4 files look like FITS"), "{warnings:?}");
@@ -462,9 +463,9 @@ mod tests {
 
     #[test]
     fn parameters_that_find_nothing_are_refused_before_the_run() {
-        assert!(from_json::<FitsFiles>(json!({})).validate().is_err());
+        assert!(from_params::<FitsFiles>(json!({})).unwrap().validate().is_err());
         let bad = json!({ "directory": ".", "pattern": "*.{fits" });
-        assert!(from_json::<FitsFiles>(bad).validate().is_err());
+        assert!(from_params::<FitsFiles>(bad).unwrap().validate().is_err());
     }
 
     #[test]

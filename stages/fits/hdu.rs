@@ -1,13 +1,13 @@
-//! The HDUs of a FITS file, one after the other: what each header says.
+//! Reads the HDUs of a FITS file one after the other.
 
 use super::card::{keyword, text_value, to_f64, to_i64, value};
 use super::source::{RECORD, Source};
 use crate::prelude::*;
 
-/// A header of more cards than these is taken for damage.
+/// Limits the cards of a header: more are taken for damage.
 const MOST_CARDS: usize = 200_000;
 
-/// What a header says of the data behind it.
+/// A header and the data that it describes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Unit {
     /// The number, 0 is the primary HDU.
@@ -18,7 +18,7 @@ pub(super) struct Unit {
     /// `EXTNAME` and `EXTVER`.
     pub(super) name: Option<String>,
     pub(super) version: Option<i64>,
-    /// How many bytes of data there are, without the fill of the last record.
+    /// The bytes of data, without the fill of the last record.
     pub(super) bytes: u64,
     /// The image, if it has one.
     pub(super) image: Option<Layout>,
@@ -26,7 +26,7 @@ pub(super) struct Unit {
     pub(super) sum: Checksum,
 }
 
-/// What the header says of an image.
+/// The layout of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Layout {
     /// The type of the stored values: 8, 16, 32, 64, -32 or -64.
@@ -43,12 +43,12 @@ pub(super) struct Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Checksum {
     sum: u64,
-    /// How many bytes of a word have been added.
+    /// The number of bytes of the current word that have been added.
     begun: usize,
 }
 
 impl Checksum {
-    /// Adds bytes: a portion of them begins where the last one has ended.
+    /// Adds bytes; a portion continues where the last one ended.
     pub(super) fn add(&mut self, bytes: &[u8]) {
         let whole = if self.begun == 0 { bytes.len() / 4 * 4 } else { 0 };
         let (words, rest) = bytes.split_at(whole);
@@ -75,7 +75,7 @@ impl Checksum {
     }
 }
 
-/// Reads the next header; none behind the last HDU.
+/// Reads the next header; `None` behind the last HDU.
 ///
 /// # Errors
 /// If it is damaged or promises data beyond the end of the file.
@@ -102,7 +102,7 @@ pub(super) fn next_hdu(source: &mut Source, number: u32) -> Result<Option<Unit>>
     Ok(Some(hdu))
 }
 
-/// The cards of the next header; none if there is none.
+/// Reads the cards of the next header; `None` if there is none.
 fn read_cards(source: &mut Source, number: u32) -> Result<Option<(Vec<String>, Checksum)>> {
     let mut cards: Vec<String> = Vec::new();
     let mut sum = Checksum::default();
@@ -147,7 +147,7 @@ fn no_fits(source: &Source, start: &[u8]) -> Failure {
     ))
 }
 
-/// A header with what is needed to say where something is wrong.
+/// A header with what error messages need.
 pub(super) struct Header<'a> {
     pub(super) source: &'a str,
     pub(super) number: u32,
@@ -155,7 +155,7 @@ pub(super) struct Header<'a> {
 }
 
 impl Header<'_> {
-    /// The value of a keyword that holds a whole number.
+    /// Returns the value of a keyword that holds a whole number.
     ///
     /// # Errors
     /// If it holds something else.
@@ -163,7 +163,7 @@ impl Header<'_> {
         self.parsed(name, to_i64, "a whole number")
     }
 
-    /// The value of a keyword that holds a real number; infinite if it is too large.
+    /// Returns the value of a keyword that holds a real number; infinite if it is too large.
     ///
     /// # Errors
     /// As [`Header::integer`].
@@ -192,7 +192,7 @@ impl Header<'_> {
         Failure::permanent(format!("{}: HDU {}: {message}", self.source, self.number))
     }
 
-    /// The type of the values and the lengths of the axes.
+    /// Returns the type of the values and the lengths of the axes.
     fn axes(&self, bitpix: &str, naxis: &str) -> Result<(i64, Vec<u64>)> {
         let bits = self.needed(bitpix)?;
         if !matches!(bits, 8 | 16 | 32 | 64 | -32 | -64) {
@@ -213,7 +213,7 @@ impl Header<'_> {
         Ok((bits, axes))
     }
 
-    /// How many bytes of data are behind the header.
+    /// Computes the bytes of data behind the header.
     fn data_size(&self, bitpix: i64, axes: &[u64]) -> Result<u64> {
         let groups = axes.first() == Some(&0) && value(self.cards, "GROUPS") == Some("T");
         let axes = if groups { axes.get(1..).unwrap_or_default() } else { axes };
@@ -269,7 +269,7 @@ impl Unit {
         Header { source, number: self.number, cards: &self.cards }
     }
 
-    /// What it is called: by people in a list, and where one is to be chosen.
+    /// The names of the HDU: for people, and for choosing one.
     pub(super) fn title(&self) -> String {
         let version = self.version.map(|version| format!(",{version}")).unwrap_or_default();
         match &self.name {
@@ -278,11 +278,11 @@ impl Unit {
         }
     }
 
-    /// Compares the sum of its data with `DATASUM`, if it has one, and on request that of
-    /// all with `CHECKSUM`.
+    /// Compares the sum of the data with `DATASUM`, if there is one, and on request the sum of
+    /// the HDU with `CHECKSUM`.
     ///
     /// # Errors
-    /// A permanent failure if one of them does not agree.
+    /// A permanent failure if one does not agree.
     pub(super) fn verify(&self, source: &str, data: Checksum, with_header: bool) -> Result<()> {
         let promised = text_value(&self.cards, "DATASUM");
         let promised = promised.or_else(|| value(&self.cards, "DATASUM").map(str::to_owned));

@@ -1,4 +1,4 @@
-//! Which cards of a header stay true in another file, and how they are written there.
+//! Selects the cards of a header that stay true in another file, and makes them valid there.
 
 use std::collections::HashSet;
 
@@ -8,31 +8,30 @@ use super::card::{
 };
 use super::reserved::{Kind, kind_of};
 
-/// Keywords that describe the file a header was read from rather than what is
-/// in the image: its layout, scaling, checksums and extremes.
+/// Keywords that describe the file, not the image: its layout, scaling, checksums and
+/// extremes.
 const OF_THE_FILE: &[&str] = &[
     "SIMPLE", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS", "XTENSION", "BLOCKED",
     "INHERIT", "END", "BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM",
 ];
-/// The same with the number of an axis or parameter behind them.
+/// Such keywords with the number of an axis or parameter behind them.
 const OF_THE_FILE_NUMBERED: &[&str] = &["NAXIS", "PTYPE", "PSCAL", "PZERO"];
 
-/// The same of an image in compressed tiles, which is stored as a table.
+/// Such keywords of an image in compressed tiles, which is stored as a table.
 const OF_THE_TILES: &[&str] = &[
     "TFIELDS", "THEAP", "ZIMAGE", "ZTABLE", "ZCMPTYPE", "ZBITPIX", "ZNAXIS", "ZSIMPLE", "ZTENSION",
     "ZEXTEND", "ZBLOCKED", "ZPCOUNT", "ZGCOUNT", "ZHECKSUM", "ZDATASUM", "ZQUANTIZ", "ZDITHER0",
     "ZBLANK", "ZSCALE", "ZZERO", "ZMASKCMP", "ZTHEAP", "ZTILELEN", "FZALGOR", "FZTILE", "FZQVALUE",
     "FZQMETHD", "FZDTHRSD", "FZINT2F", "FZHSCALE",
 ];
-/// The same with the number of an axis, column or parameter behind them.
+/// Such keywords of tiles with the number of an axis, column or parameter behind them.
 const OF_THE_TILES_NUMBERED: &[&str] = &[
     "TTYPE", "TFORM", "TUNIT", "TNULL", "TSCAL", "TZERO", "TDISP", "TBCOL", "TDIM", "TDMIN",
     "TDMAX", "TLMIN", "TLMAX", "ZNAXIS", "ZTILE", "ZNAME", "ZVAL", "ZFORM", "ZCTYP",
 ];
 
-/// The cards of `cards` that stay true in another file, in order, made valid
-/// where the standard demands it; and the keywords of those that had to be
-/// changed or left out for that.
+/// Returns the cards that stay true in another file, in order, made valid where the standard
+/// demands it; and the keywords of those that had to be changed or left out for that.
 pub(crate) fn portable(cards: &[String]) -> (Vec<String>, Vec<String>) {
     let tiled = value(cards, "ZIMAGE") == Some("T");
     let (mut kept, mut noted) = (Vec::new(), Vec::new());
@@ -48,7 +47,7 @@ pub(crate) fn portable(cards: &[String]) -> (Vec<String>, Vec<String>) {
             continue;
         }
         let commentary = is_commentary(&keyword);
-        // What has no value is commentary, whatever its keyword, and may be there often.
+        // A card without a value is commentary, whatever its keyword, and may be repeated.
         if value_field(card).is_some() && !seen.insert(unique_key(&keyword, card)) {
             noted.push(keyword);
             continue;
@@ -68,7 +67,7 @@ pub(crate) fn portable(cards: &[String]) -> (Vec<String>, Vec<String>) {
     (kept, noted)
 }
 
-/// A NUL is what some programs fill up with instead of blanks.
+/// Replaces NULs, with which some programs pad instead of blanks.
 fn ascii(card: &str) -> String {
     let allowed = |c| match c {
         '\0' => ' ',
@@ -78,7 +77,7 @@ fn ascii(card: &str) -> String {
     card.chars().map(allowed).collect()
 }
 
-/// How many of the cards behind this one go on with its string.
+/// The number of cards behind this one that continue its string.
 fn continuations(card: &str, after: &[String]) -> usize {
     let mut goes_on = value_field(card).is_some_and(is_unfinished);
     let part_of_it = |card: &&String| {
@@ -89,12 +88,12 @@ fn continuations(card: &str, after: &[String]) -> usize {
     after.iter().take_while(part_of_it).count()
 }
 
-/// Such a card has no value, also where an equals sign stands in its text's first column.
+/// Whether a card is commentary: it has no value, even if its text begins with an equals sign.
 fn is_commentary(keyword: &str) -> bool {
     ["COMMENT", "HISTORY", ""].iter().any(|name| keyword.eq_ignore_ascii_case(name))
 }
 
-/// What follows the equals sign of a card with a value.
+/// Returns what follows the equals sign of a card with a value.
 fn value_field(card: &str) -> Option<&str> {
     match keyword(card) {
         keyword if is_commentary(keyword) => None,
@@ -108,14 +107,14 @@ fn with_continuations(mut cards: Vec<String>, continuations: &[String]) -> Vec<S
     cards
 }
 
-/// The cards of a long string of which two quotes that are one were torn apart by the
-/// end of a card; none if this is no such string.
+/// Repairs the cards of a long string whose doubled quote was split by the end of a card;
+/// `None` if this is no such string.
 fn long_value(keyword: &str, card: &str, continuations: &[String]) -> Option<Vec<String>> {
     let fields = continuations.iter().filter_map(|card| card.get(8..));
     let (mut quoted, mut comment, mut torn) = (String::new(), "", false);
     for field in value_field(card).into_iter().chain(fields) {
         let field = field.trim();
-        // The second of the two quotes stands behind the opening one.
+        // The second quote of the pair stands behind the opening one.
         let halved = quoted.ends_with('\'') && quoted.matches('\'').count() % 2 == 1;
         let start = usize::from(halved && field.starts_with("''"));
         let string = field.get(start..)?;
@@ -153,7 +152,7 @@ pub(super) fn is_inherited(card: &str, own: &[String]) -> bool {
         && !own.iter().any(|own| unique_key(&self::keyword(own).to_ascii_uppercase(), own) == key)
 }
 
-/// `HIERARCH` cards have their keyword behind that word.
+/// The keyword of a card; `HIERARCH` cards have it behind that word.
 fn unique_key(keyword: &str, card: &str) -> String {
     match (keyword, card.split_once('=')) {
         ("HIERARCH", Some((long, _))) => long.trim_end().to_ascii_uppercase(),
@@ -161,8 +160,8 @@ fn unique_key(keyword: &str, card: &str) -> String {
     }
 }
 
-/// A card with a value as the standard wants it. What is no value becomes a
-/// string, what has no value indicator a comment: nothing is lost.
+/// Makes a card valid. What is no value becomes a string, and a card without a value indicator
+/// a comment, so that nothing is lost.
 fn value_cards(keyword: &str, card: &str) -> Vec<String> {
     if keyword == "HIERARCH" {
         return vec![cut(&number_mended(card))];
@@ -186,7 +185,7 @@ fn value_cards(keyword: &str, card: &str) -> Vec<String> {
     vec![cut(&number_mended(&format!("{keyword:8}={blank}{rest}")))]
 }
 
-/// The card with its number as the standard writes it, if it has one in another spelling.
+/// Rewrites the number of a card as the standard demands, if it is spelled otherwise.
 fn number_mended(card: &str) -> String {
     let Some((before, rest)) = card.split_once('=') else { return card.to_owned() };
     let (value, _) = split_value(rest);
@@ -198,8 +197,8 @@ fn number_mended(card: &str) -> String {
     }
 }
 
-/// What is meant by a value that begins with a quote but is no string, and its comment:
-/// `'it's'`, `'M31`, or `'M31' without a slash`.
+/// Guesses string and comment from a value that begins with a quote but is no string: `'it's'`,
+/// `'M31`, or `'M31' without a slash`.
 fn text_of_bad_string(value: &str, comment: &str) -> (String, String) {
     let inner = value.get(1..).unwrap_or_default();
     if let Some(inner) = inner.strip_suffix('\'') {
@@ -214,9 +213,9 @@ fn text_of_bad_string(value: &str, comment: &str) -> (String, String) {
     }
 }
 
-/// The cards of a reserved keyword whose value is of another type than the
-/// standard wants: some acquisition systems write `MJD-OBS` as a string. None
-/// if there is nothing to mend, none within if it cannot be.
+/// Repairs a reserved keyword whose value has another type than the standard demands: some
+/// acquisition systems write `MJD-OBS` as a string. The outer `None` means nothing to repair,
+/// the inner one that it is impossible.
 fn retyped_cards(keyword: &str, value: &str, comment: &str) -> Option<Option<Vec<String>>> {
     let kind = kind_of(keyword).filter(|_| !value.is_empty())?;
     let text = to_text(value);

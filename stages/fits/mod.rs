@@ -1,5 +1,5 @@
-//! FITS files: read and written in safe code of our own, to the last digit as astropy does;
-//! on request CFITSIO reads what was written (`verify`).
+//! FITS files, read and written in safe code with the same digits as astropy; on request CFITSIO
+//! reads back what was written (`verify`).
 
 pub(crate) mod card;
 pub(crate) mod fits_files;

@@ -1,4 +1,4 @@
-//! Reading images with their headers.
+//! Reads images with their headers.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use super::values::{Pixel, Scaling};
 use crate::prelude::*;
 use crate::stages::frames::{Frame, Pixels, describe_shape};
 
-/// How many bytes the table of a gzipped image in tiles may have beyond its pixels.
+/// Limits the bytes that the table of a gzipped image in tiles may have beyond its pixels.
 const MOST_OVERHEAD: u64 = 16 << 20;
 
-/// In which precision pixels are kept.
+/// The precision in which pixels are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -27,7 +27,7 @@ pub enum Precision {
     F64,
 }
 
-/// What to read of a FITS file, and within which limits.
+/// Selects what to read of a FITS file, and sets limits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadOptions {
     /// The HDU, or none for the first one with an image.
@@ -98,7 +98,7 @@ pub fn read_frames(
         let unit = match next_hdu(&mut source, number) {
             Ok(Some(unit)) => unit,
             Ok(None) => break,
-            // What is behind the image does no harm to it.
+            // What is behind the image cannot damage it.
             Err(failure) if selection.has_taken() && source.size().is_some() => {
                 warnings.push(format!("{failure}; what is before that was read"));
                 break;
@@ -171,8 +171,8 @@ fn read_unit(
     })
 }
 
-/// The cards of an extension with those that it inherits from the primary HDU, if it
-/// says so (FITS 4.0, 4.4.2.6): its own win.
+/// Merges the cards of an extension with those that it inherits from the primary HDU, if it
+/// says so (FITS 4.0, 4.4.2.6). Its own take precedence.
 fn with_inherited(mut cards: Vec<String>, primary: &[String]) -> Vec<String> {
     if value(&cards, "INHERIT") != Some("T") {
         return cards;
@@ -180,7 +180,7 @@ fn with_inherited(mut cards: Vec<String>, primary: &[String]) -> Vec<String> {
     let mut inherited = Vec::new();
     let mut goes_on = false;
     for card in primary {
-        // A long string goes along with its first card.
+        // A long string stays with its first card.
         if keyword(card) != "CONTINUE" {
             goes_on = is_inherited(card, &cards);
         }
@@ -204,7 +204,7 @@ fn read_pixels<T: Pixel>(
     let mut pixels = reserve(layout)?;
     let mut sum = Checksum::default();
     if layout.tiled {
-        // Tiles that are larger than what they hold are made to fill memory.
+        // Tiles larger than their contents serve to exhaust memory.
         let most = MOST_OVERHEAD.saturating_add(16 * layout.pixels as u64);
         if source.size().is_none() && unit.bytes > most {
             return Err(header.failure(format!(
@@ -217,8 +217,7 @@ fn read_pixels<T: Pixel>(
         let data = source.read_vec(unit.bytes)?;
         sum.add(&data);
         finish_data(source, unit, unit.bytes, Some(&mut sum))?;
-        // Damage that unpacks to something is not found otherwise; a header may have been
-        // edited since.
+        // Damage that still unpacks is not found otherwise. A header may have been edited since.
         unit.verify(&name, sum, verify)?;
         return tiles::read(header, &data, layout, &scaling, pixels);
     }
@@ -243,8 +242,7 @@ fn read_pixels<T: Pixel>(
     Ok(pixels)
 }
 
-/// Passes over what is left of the data after `done` bytes; the fill of the last record
-/// may be missing.
+/// Skips the rest of the data after `done` bytes; the fill of the last record may be missing.
 fn finish_data(
     source: &mut Source,
     unit: &Unit,
@@ -267,8 +265,8 @@ fn finish_data(
     Ok(())
 }
 
-/// Room for the image, or a failure instead of an abort. What is not written to yet costs
-/// no memory.
+/// Reserves memory for the image, or fails instead of aborting. Pages that are not written to
+/// cost no memory.
 fn reserve<T: Pixel>(layout: &Layout) -> Result<Vec<T>> {
     let mut values = Vec::new();
     values.try_reserve_exact(layout.pixels).map_err(|error| {

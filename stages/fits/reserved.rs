@@ -1,5 +1,5 @@
-//! Keywords whose values the FITS standard (4.0, tables C.1 and C.2 and section
-//! 8) wants to be of one type.
+//! Keywords whose values have one type in the FITS standard (4.0, tables C.1 and C.2 and
+//! section 8).
 
 /// The type of a reserved keyword's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +14,10 @@ const REALS: &[&str] = &[
     "RESTFRQ", "RESTFREQ", "RESTWAV", "VELANGL", "VELOSYS", "ZSOURCE", "OBSGEO-X", "OBSGEO-Y",
     "OBSGEO-Z", "XPOSURE", "TELAPSE", "TSTART", "TSTOP",
 ];
-/// With the number of an axis and the letter of an alternative description.
+/// Such keywords with the number of an axis and the letter of an alternative description.
 const REALS_NUMBERED: &[&str] = &["CRPIX", "CRVAL", "CDELT", "CROTA", "CRDER", "CSYER"];
-/// With the numbers of an axis and of a second one or a parameter, and such a letter.
+/// Such keywords with the numbers of an axis and of a second one or a parameter, and such a
+/// letter.
 const REALS_OF_TWO: &[&str] = &["CD", "PC", "PV"];
 
 const INTEGERS: &[&str] = &["WCSAXES", "EXTVER", "EXTLEVEL", "VELREF"];
@@ -29,7 +30,7 @@ const TEXTS: &[&str] = &[
 const TEXTS_NUMBERED: &[&str] = &["CTYPE", "CUNIT", "CNAME"];
 const TEXTS_OF_TWO: &[&str] = &["PS"];
 
-/// The type that the value of `keyword` must have, if it is reserved.
+/// Returns the type that the value of `keyword` must have, if it is reserved.
 pub(super) fn kind_of(keyword: &str) -> Option<Kind> {
     let plain = |names: &[&str]| names.contains(&keyword);
     let numbered = |names: &[&str], numbers: usize| {
@@ -46,7 +47,7 @@ pub(super) fn kind_of(keyword: &str) -> Option<Kind> {
     }
 }
 
-/// How many numbers there are in what follows a name: one in `1` and `2A`, two in `1_2`.
+/// Counts the numbers in what follows a name: one in `1` and `2A`, two in `1_2`.
 fn count_numbers(rest: &str) -> Option<usize> {
     let numbers = rest.strip_suffix(|c: char| c.is_ascii_uppercase()).unwrap_or(rest);
     let is_number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());

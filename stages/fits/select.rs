@@ -1,4 +1,4 @@
-//! Which image of a file is meant.
+//! Selects the images of a file.
 
 use std::collections::HashSet;
 use std::fmt::{self, Display};
@@ -6,7 +6,7 @@ use std::fmt::{self, Display};
 use super::hdu::Unit;
 use crate::prelude::*;
 
-/// So many images are named in a warning.
+/// Limits the images that a warning names.
 const NAMED: usize = 16;
 
 /// An HDU by its number, 0 is the primary one, or by its `EXTNAME`.
@@ -32,15 +32,15 @@ impl Display for Hdu {
     }
 }
 
-/// What is taken of a file, and what was seen of it on the way.
+/// The images that are taken of a file, and what was seen of it on the way.
 pub(super) struct Selection<'a> {
     wanted: Option<&'a Hdu>,
-    /// The images, as people call them, and whether each was meant.
+    /// The images, as people call them, and whether each was selected.
     images: Vec<(String, bool)>,
-    /// The HDU that was meant but has no image.
+    /// The HDU that was selected but has no image.
     other: bool,
     taken: usize,
-    /// The names of products that are given already.
+    /// The names of products that are taken.
     names: HashSet<String>,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Selection<'a> {
         matches!(self.wanted, Some(Hdu::Name(name)) if name.eq_ignore_ascii_case("all"))
     }
 
-    /// Whether it has what it wants, and nothing else can be told of the file.
+    /// Whether nothing more is wanted of the file and no warning can follow.
     pub(super) fn is_complete(&self) -> bool {
         self.taken > 0 && matches!(self.wanted, Some(Hdu::Number(_)))
     }
@@ -62,7 +62,7 @@ impl<'a> Selection<'a> {
         self.taken > 0
     }
 
-    /// Whether this HDU is to be read.
+    /// Whether this HDU is selected.
     pub(super) fn takes(&mut self, unit: &Unit) -> bool {
         let meant = match self.wanted {
             None => true,
@@ -79,7 +79,8 @@ impl<'a> Selection<'a> {
         takes
     }
 
-    /// What the products of an image are called, if each of a file is taken: no two alike.
+    /// Finds a name for the products of an image when all images of a file are taken; no two are
+    /// the same.
     pub(super) fn product(&mut self, file: &str, unit: &Unit) -> String {
         if !self.takes_all() {
             return file.to_owned();
@@ -95,7 +96,7 @@ impl<'a> Selection<'a> {
         name
     }
 
-    /// Why nothing was taken of a file of so many HDUs.
+    /// Explains why nothing was taken of a file of `count` HDUs.
     pub(super) fn nothing(&self, source: &str, hdus: u32) -> Failure {
         Failure::permanent(match self.wanted {
             Some(hdu) if self.other => format!("{source}: HDU {hdu} has no image"),
@@ -111,7 +112,7 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// What is to be said of images that were left out though they may have been meant.
+    /// Warns of images that were left out although they may have been meant.
     pub(super) fn warning(&self, source: &str) -> Option<String> {
         let meant = self.images.iter().filter(|(_, meant)| *meant).count();
         let (taken, _) = self.images.iter().find(|(_, meant)| *meant)?;

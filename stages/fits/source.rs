@@ -1,4 +1,4 @@
-//! The bytes of a FITS file from its beginning to its end, unpacked while they are read.
+//! Reads the bytes of a FITS file in order and unpacks them on the way.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -10,10 +10,10 @@ use crate::prelude::*;
 
 /// FITS files come in records of this many bytes.
 pub(super) const RECORD: u64 = 2880;
-/// How much is read at a time.
+/// The bytes that are read at a time.
 pub(super) const PORTION: usize = 256 << 10;
 
-/// What other compressed files begin with, and what unpacks them.
+/// The first bytes of other compressed files, and the programs that unpack them.
 const PACKED: &[(&[u8], &str, &str)] = &[
     (b"BZh", "bzip2", "bunzip2"),
     (b"\x1f\x9d", "compress", "gunzip"),
@@ -22,16 +22,16 @@ const PACKED: &[(&[u8], &str, &str)] = &[
     (b"PK\x03\x04", "zip", "unzip"),
 ];
 
-/// A FITS file that is read in order: nothing is kept, and of a gzipped one no more is
-/// unpacked than is asked for.
+/// A FITS file that is read in order. Nothing is kept, and a gzipped file is unpacked only as far
+/// as it is read.
 pub(super) struct Source {
     name: String,
     bytes: Bytes,
-    /// How far it was read, in unpacked bytes.
+    /// The position in unpacked bytes.
     position: u64,
-    /// How many bytes a gzipped file may unpack to.
+    /// Limits the bytes that a gzipped file may unpack to.
     limit: u64,
-    /// For bytes that are passed over.
+    /// Memory for bytes that are skipped.
     scratch: Vec<u8>,
 }
 
@@ -84,7 +84,7 @@ impl Source {
         }
     }
 
-    /// Reads on until `buffer` is full or the file ends; returns how much was read.
+    /// Reads until `buffer` is full or the file ends; returns the number of bytes.
     ///
     /// # Errors
     /// If the file is damaged, unpacks to more than the limit, or cannot be read.
@@ -121,7 +121,7 @@ impl Source {
         if self.read(buffer)? == buffer.len() { Ok(()) } else { Err(self.truncated()) }
     }
 
-    /// Reads `count` bytes into a vector that grows with what is there, whatever a
+    /// Reads `count` bytes into a vector that grows with what the file contains, whatever its
     /// header promises.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ impl Source {
         Ok(bytes)
     }
 
-    /// Passes over `count` bytes, or those that are left; returns how many they were.
+    /// Skips `count` bytes, or those that are left; returns their number.
     ///
     /// # Errors
     /// As [`Source::read`].
@@ -167,8 +167,8 @@ impl Source {
         Ok(skipped)
     }
 
-    /// Reads a gzipped file to its end, where the checksums of its members stand; of
-    /// others there is nothing to be learnt there.
+    /// Reads a gzipped file to its end, where the checksums of its members stand. Does nothing
+    /// for other files.
     ///
     /// # Errors
     /// As [`Source::read`].
@@ -249,7 +249,7 @@ impl Read for Members {
     }
 }
 
-/// The next byte that is not zero; it is not taken.
+/// Returns the next byte that is not zero, without consuming it.
 fn next_byte(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let buffer = reader.fill_buf()?;

@@ -1,12 +1,12 @@
-//! Stored values become physical ones: value = stored * `BSCALE` + `BZERO`.
+//! Turns stored values into physical ones: value = stored * `BSCALE` + `BZERO`.
 
 use super::hdu::Header;
 use crate::prelude::*;
 
-/// What `BZERO` is where 64-bit integers are unsigned.
+/// The `BZERO` of unsigned 64-bit integers.
 const UNSIGNED: f64 = 9_223_372_036_854_775_808.0;
 
-/// How the stored values of an image are to be read.
+/// The encoding of the stored values of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scaling {
     /// The type of the stored values: 8, 16, 32, 64, -32 or -64.
@@ -19,7 +19,7 @@ pub(super) struct Scaling {
 
 impl Scaling {
     pub(super) fn of(header: &Header<'_>, bitpix: i64, tiled: bool) -> Result<Self> {
-        // Reals have NaN for it, and BLANK means nothing.
+        // Reals have NaN instead; BLANK means nothing there.
         let mut blank = None;
         for name in ["BLANK", "ZBLANK"] {
             if bitpix > 0 && blank.is_none() && (tiled || name == "BLANK") {
@@ -34,12 +34,13 @@ impl Scaling {
         })
     }
 
-    /// How many bytes a stored value has.
+    /// The bytes of a stored value.
     pub(super) fn size(&self) -> usize {
         self.bitpix.unsigned_abs() as usize / 8
     }
 
-    /// Whether single precision does: for values of 24 bits at most, and numbers that it has.
+    /// Whether single precision suffices: for values of at most 24 bits, and factors that it
+    /// represents exactly.
     fn in_single(&self) -> bool {
         let fits = |x: f64| x == 0.0 || (x as f32).is_normal();
         matches!(self.bitpix, 8 | 16 | -32) && fits(self.scale) && fits(self.zero)
@@ -50,12 +51,12 @@ impl Scaling {
     }
 }
 
-/// In which precision pixels are kept.
+/// The precision in which pixels are kept.
 pub(super) trait Pixel: Copy + Default {
-    /// What to do about a value that does not fit.
+    /// The advice for a value that does not fit.
     const ADVICE: &str;
 
-    /// Appends the values of whole stored ones, which are big-endian.
+    /// Converts whole big-endian stored values and appends them.
     ///
     /// # Errors
     /// The first value that does not fit.
@@ -97,7 +98,7 @@ impl Pixel for f32 {
         let new = to.get_mut(start..).unwrap_or_default();
         if scaling.changes() {
             let (scale, zero) = (scaling.scale as f32, scaling.zero as f32);
-            // Integers of 16 bits reach it only by such factors.
+            // 16-bit integers exceed it only with such factors.
             let far = scale.abs() > 1e32 || zero.abs() > 1e37;
             let before = scaling.bitpix < 0 && any_infinite(new);
             if scale != 1.0 {
@@ -157,8 +158,8 @@ impl Pixel for f64 {
     }
 }
 
-/// Of 64-bit integers that are not scaled: what makes them unsigned, or 0. They become
-/// reals at once, for two roundings are not one.
+/// The offset of unscaled 64-bit integers, if they are unsigned, or 0. They become reals in one
+/// step, because two roundings differ from one.
 fn whole_offset(scaling: &Scaling) -> Option<u64> {
     match (scaling.scale, scaling.zero) {
         (1.0, 0.0) => Some(0),

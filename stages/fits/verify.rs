@@ -1,4 +1,4 @@
-//! Reading a file back with CFITSIO: what somebody else's reader makes of it.
+//! Reads a file back with CFITSIO, an independent reader.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,9 +11,8 @@ use fitsio::hdu::HduInfo;
 use crate::prelude::*;
 use crate::stages::frames::{Frame, Pixels, describe_shape};
 
-/// Writes a frame by `write` and has CFITSIO read it back, before anything of it comes to
-/// `writer`. The copy that is read has no name: CFITSIO would take a bracket in one for a
-/// part of the file.
+/// Writes a frame with `write` and lets CFITSIO read it back before anything reaches `writer`.
+/// The copy has no name, because CFITSIO takes a bracket in a name for a part of the file.
 ///
 /// # Errors
 /// Those of `write` and of `writer`; a permanent failure if CFITSIO cannot read the file, or

@@ -1,6 +1,6 @@
-//! Writing a frame as a FITS file of one image.
+//! Writes a frame as a FITS file of one image.
 //!
-//! No card has the time of day in it: equal frames make equal files.
+//! No card contains the time: equal frames make equal files.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use crate::stages::frames::{Frame, Pixels, describe_shape};
 
 /// FITS files come in records of this many bytes.
 const RECORD: usize = 2880;
-/// Where the 16 characters of a checksum begin in its card.
+/// The column in which the 16 characters of a checksum begin in its card.
 const CHECKSUM_AT: usize = 11;
 
 /// Writes `frame` to `writer`: one image of 32-bit or 64-bit reals, the cards
@@ -25,8 +25,8 @@ pub fn write_frame(frame: &Frame, writer: impl Write) -> Result<()> {
     write_noting(frame, writer).map(drop)
 }
 
-/// As [`write_frame`]; returns the keywords of the cards that could not be kept as they
-/// were. `HISTORY` names them too.
+/// As [`write_frame`]; returns the keywords of the cards that had to be changed or left out.
+/// `HISTORY` names them too.
 ///
 /// # Errors
 /// As [`write_frame`].
@@ -72,7 +72,7 @@ fn write_big_endian<T: Copy, const N: usize>(
     Ok(())
 }
 
-/// The whole header with its checksums, filled up to full records.
+/// Makes the whole header with its checksums, padded to full records.
 fn header_records(frame: &Frame, kept: Vec<String>, noted: &[String], datasum: u32) -> Vec<u8> {
     let mut cards = layout_cards(frame);
     cards.extend(with_unit(kept, frame.unit.as_deref()));
@@ -121,7 +121,7 @@ fn layout_cards(frame: &Frame) -> Vec<String> {
     cards
 }
 
-/// The cards with `BUNIT` as the frame has it.
+/// Makes the cards, with `BUNIT` as the frame has it.
 fn with_unit(mut cards: Vec<String>, unit: Option<&str>) -> Vec<String> {
     let Some(unit) = unit else { return cards };
     if text_value(&cards, "BUNIT").as_deref() == Some(unit) {
@@ -160,8 +160,8 @@ fn fold(mut total: u64) -> u32 {
     total as u32
 }
 
-/// The 16 characters whose words sum up to `value`: the ASCII encoding of the
-/// FITS checksum proposal. Each byte is spread over four characters beyond
+/// Makes the 16 characters whose words sum up to `value`: the ASCII encoding of the FITS
+/// checksum proposal. Each byte is spread over four characters beyond
 /// "0", moved in pairs until all are letters or digits; the string is rotated
 /// by one because its card puts it at an odd place.
 fn encode(value: u32) -> [u8; 16] {

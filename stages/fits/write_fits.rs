@@ -2,9 +2,8 @@ use std::path::PathBuf;
 
 use super::{write_noting, write_verified};
 use crate::prelude::*;
+use crate::product::{Overwrite, Products};
 use crate::stages::frames::Frame;
-use crate::stages::own::Overwrite;
-use crate::stages::product::Products;
 
 /// Saves each frame as a FITS file and passes the frame on.
 ///
@@ -56,17 +55,18 @@ impl Stage for WriteFits {
     }
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        self.products = Products::open(&self.directory, self.overwrite, context)?;
+        let products = Products::open(&self.directory, self.overwrite, context)?;
+        self.products = products.with_suffix(&self.suffix);
         Ok(())
     }
 
     fn run(&mut self, mut frame: Frame, out: &mut Emitter<'_, Frame>) -> Result<()> {
         frame.history.push(self.products.mark().to_owned());
         let mut noted = Vec::new();
-        self.products.write(&frame.name, &self.suffix, &frame.source, out.message(), |writer| {
+        self.products.write_whole(&frame.name, &frame.source, |file| {
             noted = match self.verify {
-                true => write_verified(&frame, writer, |copy| write_noting(&frame, copy))?,
-                false => write_noting(&frame, writer)?,
+                true => write_verified(&frame, file, |copy| write_noting(&frame, copy))?,
+                false => write_noting(&frame, file)?,
             };
             Ok(())
         })?;

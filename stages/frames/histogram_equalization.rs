@@ -128,7 +128,7 @@ impl Stage for HistogramEqualization {
 }
 
 impl HistogramEqualization {
-    /// The gray values of an image's pixels, in the same order.
+    /// Computes the gray values of an image's pixels, in the same order.
     ///
     /// # Errors
     /// A permanent failure if no pixel is finite, or if the range of values is
@@ -137,8 +137,8 @@ impl HistogramEqualization {
         self.equalize_noting(image).map(|(gray, _)| gray)
     }
 
-    /// As [`HistogramEqualization::equalize`], with the number of pixels that are so far
-    /// from the others that they are left out.
+    /// As [`HistogramEqualization::equalize`]; also returns the number of pixels that were left
+    /// out because they are so far from the others.
     fn equalize_noting(&self, image: &[f32]) -> Result<(Vec<u8>, usize)> {
         let all = Within::finite(image)?;
         let bins = self.bins as usize;
@@ -174,8 +174,8 @@ impl HistogramEqualization {
         image.iter().map(value).collect()
     }
 
-    /// The bins between whose left edges the image is stretched: one bin at
-    /// least, and none of no width. None if there is no such range.
+    /// Returns the bins between whose left edges the image is stretched: at least one bin, and
+    /// none of zero width. `None` if there is no such range.
     fn range(&self, counts: &[u64], edges: &[f32]) -> Option<(usize, usize)> {
         let last = counts.len().checked_sub(1)?;
         let (centroid, sd) = centroid(counts);
@@ -196,7 +196,7 @@ struct Bins {
 }
 
 impl Bins {
-    /// None if the range is empty or too small to be divided.
+    /// Divides a range; `None` if it is empty or too small to be divided.
     fn new(within: Within, bins: usize) -> Option<Self> {
         let Within { min, max, .. } = within;
         let per_unit = (bins as f64 / f64::from(max - min)) as f32;
@@ -213,8 +213,8 @@ impl Bins {
         self.edges.get(index).copied().unwrap_or(self.within.min)
     }
 
-    /// How many pixels lie in each bin. The product may round to a
-    /// neighbor of the right bin, so the edges decide.
+    /// Counts the pixels in each bin. The product may round to a neighbor of the right bin, so
+    /// the edges decide.
     fn count(&self, image: &[f32]) -> Vec<u64> {
         let bins = self.edges.len() - 1;
         let mut counts = vec![0; bins];
@@ -241,8 +241,8 @@ fn blank_ends(counts: &mut [u64]) {
     }
 }
 
-/// The mean bin and the standard deviation from it; half and all of the length
-/// if there is nothing.
+/// Returns the mean bin and the standard deviation; for an empty histogram half of its length
+/// and its length.
 fn centroid(counts: &[u64]) -> (f64, f64) {
     let (mut sum, mut first, mut second) = (0_u128, 0_u128, 0_u128);
     for (index, count) in counts.iter().enumerate().filter(|(_, count)| **count != 0) {
@@ -307,15 +307,14 @@ fn gray_values(
         let top = (bins - 1) as f64;
         return (0..bins).map(|level| (level as f64 * 255.0 / top) as u8).collect();
     }
-    // As one factor and one offset: in another order the last digit differs,
-    // and with it whether white is 254 or 255.
+    // One factor and one offset: in another order the last digit differs, and with it whether
+    // white is 254 or 255.
     let factor = 255.0 / (last - first);
     let offset = -factor * first;
     cumulated.iter().map(|sum| (sum * factor + offset) as u8).collect()
 }
 
-/// The histogram of the levels over the range that they span, in as many bins:
-/// the same counts where they span all.
+/// Counts the levels in as many bins over the range that they span.
 fn count_levels(levels: Vec<u64>) -> Vec<u64> {
     let bins = levels.len();
     let lowest = levels.iter().position(|count| *count != 0).unwrap_or(0);
@@ -346,7 +345,7 @@ fn count_levels(levels: Vec<u64>) -> Vec<u64> {
 mod tests {
     use super::*;
     use crate::stages::frames::Pixels;
-    use crate::stages::testing::{context_of, process};
+    use crate::testing::run;
 
     fn equalize(image: &[f32]) -> Result<Vec<u8>> {
         HistogramEqualization::default().equalize(image)
@@ -417,10 +416,8 @@ mod tests {
             cards: Vec::new(),
             history: Vec::new(),
         };
-        let picture = |flip: bool| {
-            let context = context_of("flip", "E", &["NEXT"]);
-            process(stage(flip), &context, [frame.clone()]).unwrap()[0].1.pixels.to_vec()
-        };
+        let picture =
+            |flip: bool| run(stage(flip), [frame.clone()]).unwrap().outputs[0].1.pixels.to_vec();
         let (top, bottom) = (picture(false), picture(true));
         assert_eq!((&bottom[..3], &bottom[3..]), (&top[3..], &top[..3]));
         assert_ne!(top, bottom);

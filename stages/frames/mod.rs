@@ -1,4 +1,4 @@
-//! What the built-in stages send one another: files, frames and pictures.
+//! The types that built-in stages exchange: files, frames and pictures.
 
 pub(crate) mod histogram_equalization;
 pub(crate) mod noise_removal;
@@ -10,14 +10,14 @@ use std::path::PathBuf;
 
 use crate::prelude::*;
 
-/// A FITS file that waits to be read.
+/// The path of a FITS file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FitsPath {
-    /// Where the file is.
+    /// The path.
     #[serde(with = "path_bytes")]
     pub path: PathBuf,
-    /// What its products are called, without an extension: unique within the
-    /// producer's files, also where two of them have the same base name.
+    /// The name of its products without an extension: unique within the producer's files, also
+    /// where two of them have the same base name.
     pub name: String,
 }
 
@@ -32,9 +32,9 @@ impl Data for FitsPath {
 /// An image with its header, as it moves through a reduction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
-    /// What its products are called, without an extension.
+    /// The name of its products without an extension.
     pub name: String,
-    /// Where it came from: the path of a file, or a description.
+    /// The path of the file that it came from, or a description.
     pub source: String,
     /// The lengths of the axes in the order of FITS: `NAXIS1`, which varies
     /// fastest, first. An image has `[width, height]`.
@@ -61,8 +61,8 @@ impl Data for Frame {
 }
 
 impl Frame {
-    /// The width and height of a two-dimensional frame in pixels. Axes of
-    /// length 1 beyond the second do not count.
+    /// Returns the width and height of a two-dimensional frame in pixels. Axes of length 1
+    /// beyond the second do not count.
     ///
     /// # Errors
     /// A permanent failure if the frame has another number of axes, or if the
@@ -94,13 +94,13 @@ impl Frame {
     }
 }
 
-/// The axes as people write them, `NAXIS1` first.
+/// Shows the axes as people write them, `NAXIS1` first.
 pub(crate) fn describe_shape(shape: &[usize]) -> String {
     let lengths: Vec<_> = shape.iter().map(ToString::to_string).collect();
     lengths.join(" x ")
 }
 
-/// The values of a frame in the precision that was asked for.
+/// The pixels of a frame, in single or double precision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Pixels {
     /// Single precision: 24 significant bits.
@@ -123,7 +123,7 @@ impl Pixels {
         self.len() == 0
     }
 
-    /// The pixels in single precision: without a copy if they are that already.
+    /// Returns the pixels in single precision, without a copy if they have it already.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
         match self {
             Pixels::F32(pixels) => Cow::Borrowed(pixels),
@@ -135,9 +135,9 @@ impl Pixels {
 /// An 8-bit gray picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Picture {
-    /// What its products are called, without an extension.
+    /// The name of its products without an extension.
     pub name: String,
-    /// Where it came from, as in [`Frame::source`].
+    /// The origin, as in [`Frame::source`].
     pub source: String,
     /// The number of columns.
     pub width: u32,
@@ -146,7 +146,7 @@ pub struct Picture {
     /// The gray values, 0 is black, row by row from the top. `HistogramEqualization`
     /// puts the first row of the FITS image there, or with `flip` the last.
     pub pixels: Buffer<u8>,
-    /// The file that it was saved as, if it was.
+    /// The path of the file that it was saved as, if it was.
     pub file: Option<String>,
 }
 
@@ -159,10 +159,10 @@ impl Data for Picture {
 }
 
 impl Picture {
-    /// The size as usable numbers, checked against the number of pixels.
+    /// Returns width and height, checked against the number of pixels.
     ///
     /// # Errors
-    /// A permanent failure if the picture is empty or they do not agree.
+    /// A permanent failure if the picture is empty or the numbers do not agree.
     pub fn size(&self) -> Result<(usize, usize)> {
         let (width, height) = (self.width as usize, self.height as usize);
         if self.pixels.is_empty() || width.checked_mul(height) != Some(self.pixels.len()) {
@@ -199,7 +199,7 @@ mod path_bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Codec;
+    use crate::codec::CodecId;
 
     fn frame(shape: &[usize]) -> Frame {
         let pixels = vec![0.0; shape.iter().product()];
@@ -237,7 +237,7 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let path = PathBuf::from(std::ffi::OsString::from_vec(b"night\xff.fits".to_vec()));
         let sent = FitsPath { path, name: "night".into() };
-        for codec in [Codec::Bincode, Codec::MessagePack] {
+        for codec in [CodecId::Bincode, CodecId::MessagePack] {
             let payload = sent.to_payload(codec).unwrap();
             assert_eq!(FitsPath::from_payload(payload, codec), Ok(sent.clone()));
         }

@@ -65,8 +65,8 @@ impl Stage for NoiseRemoval {
     }
 }
 
-/// Replaces outliers in an image whose rows have `width` pixels; tells `changed`
-/// of each and returns how many there were, a pixel once per pass.
+/// Replaces outliers in an image whose rows have `width` pixels. Calls `changed` for each and
+/// returns their number; a pixel counts once per pass.
 pub fn remove_noise(
     pixels: &mut [f32],
     width: usize,
@@ -88,7 +88,7 @@ pub fn remove_noise(
     replaced
 }
 
-/// The outliers with the medians around them.
+/// Finds the outliers and the medians around them.
 fn outliers(pixels: &[f32], width: usize, sigma: f32) -> Vec<(usize, f32)> {
     let Some((mean, sd)) = mean_and_sd(pixels) else { return Vec::new() };
     let (low, high) = (mean - sd * sigma, mean + sd * sigma);
@@ -97,8 +97,8 @@ fn outliers(pixels: &[f32], width: usize, sigma: f32) -> Vec<(usize, f32)> {
     pixels.iter().enumerate().filter(|(_, pixel)| outside(**pixel)).filter_map(around).collect()
 }
 
-/// Mean and standard deviation of the finite values in single precision, added
-/// up in numpy's order; none if there are none.
+/// Computes mean and standard deviation of the finite values in single precision, added up in
+/// numpy's order; `None` if there are no such values.
 fn mean_and_sd(pixels: &[f32]) -> Option<(f32, f32)> {
     if pixels.iter().all(|pixel| pixel.is_finite()) {
         return moments(pixels);
@@ -117,8 +117,8 @@ fn moments(values: &[f32]) -> Option<(f32, f32)> {
     Some((mean, ((f64::from(squares) / count) as f32).sqrt()))
 }
 
-/// The sum of `term` over the values in the order of `numpy.sum`: halves down to
-/// blocks of 128, which are added up in eight lanes.
+/// Sums `term` over the values in the order of `numpy.sum`: halves down to blocks of 128,
+/// which are added up in eight lanes.
 fn pairwise_sum(values: &[f32], term: &impl Fn(f32) -> f32) -> f32 {
     if values.len() > 128 {
         let half = values.len() / 2;
@@ -148,7 +148,7 @@ fn pairwise_sum(values: &[f32], term: &impl Fn(f32) -> f32) -> f32 {
     sum
 }
 
-/// The median of the finite pixels in the window of a pixel; none if there are none.
+/// Computes the median of the finite pixels around a pixel; `None` if there are none.
 fn median_around(pixels: &[f32], width: usize, index: usize) -> Option<f32> {
     let (row, column) = (index / width, index % width);
     let (top, left) = (row.saturating_sub(1), column.saturating_sub(1));

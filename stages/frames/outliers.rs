@@ -1,12 +1,13 @@
-//! Which pixels a picture is made of: finite ones, without those that stand for missing
-//! ones far away from all others.
+//! Selects the pixels that a picture is made of: finite ones, without values far away from all
+//! others, which stand for missing pixels.
 
 use std::borrow::Cow;
 
 use super::Pixels;
 use crate::prelude::*;
 
-/// An image whose pixels lie in no more bins than these may have outliers that hide it.
+/// Limits the filled bins of an image that is searched for outliers: an image with more shows
+/// its contrast anyway.
 const FEW: usize = 8;
 
 /// The pixels in single precision. Doubles that all lie close together, or all beyond it,
@@ -44,7 +45,7 @@ struct Run {
 }
 
 impl Within {
-    /// All that are finite.
+    /// Selects all finite pixels.
     pub(crate) fn finite(image: &[f32]) -> Result<Self> {
         let (mut min, mut max, mut count) = (f32::INFINITY, f32::NEG_INFINITY, 0);
         for pixel in image.iter().copied().filter(|pixel| pixel.is_finite()) {
@@ -70,8 +71,8 @@ impl Within {
         (!self.has(pixel)).then_some(if pixel > self.max { u8::MAX } else { 0 })
     }
 
-    /// Those that are left without outliers which are so far away that the others share
-    /// a few bins; none if there are no such outliers.
+    /// Leaves out outliers so far away that the other pixels share a few bins; `None` if there
+    /// are no such outliers.
     pub(crate) fn without_outliers(self, image: &[f32], bins: usize) -> Option<Self> {
         let width = (f64::from(self.max) - f64::from(self.min)) / bins as f64;
         let mut runs: Vec<Run> = Vec::new();
@@ -99,7 +100,7 @@ impl Within {
     }
 }
 
-/// The bins in order, those side by side as one.
+/// Merges adjacent bins, in order.
 fn joined(mut bins: Vec<Run>) -> Vec<Run> {
     bins.sort_by_key(|run| run.last);
     let mut joined: Vec<Run> = Vec::new();

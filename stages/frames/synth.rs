@@ -9,18 +9,18 @@ use std::f64::consts::{LN_2, LOG2_E, SQRT_2};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// Above this mean a Poisson distribution is taken as a rounded Gaussian.
+/// The mean above which a rounded Gaussian replaces the Poisson distribution.
 const GAUSSIAN_FROM: f64 = 50.0;
 
 /// A stream of random numbers.
 pub(crate) struct Random {
     generator: ChaCha8Rng,
-    /// Gaussian numbers come in pairs.
+    /// The second of a pair of Gaussian numbers.
     spare: Option<f64>,
 }
 
 impl Random {
-    /// The stream of this number for a seed: streams do not overlap.
+    /// Opens stream `number` of a seed; streams do not overlap.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut key = [0; 32];
         for (place, byte) in key.iter_mut().zip(seed.to_le_bytes()) {
@@ -31,12 +31,13 @@ impl Random {
         Self { generator, spare: None }
     }
 
-    /// Evenly distributed over [0, 1).
+    /// Draws from the uniform distribution over [0, 1).
     pub(crate) fn uniform(&mut self) -> f64 {
         (self.generator.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// With mean 0 and standard deviation 1, by Marsaglia's polar method.
+    /// Draws from the normal distribution with mean 0 and standard deviation 1, by Marsaglia's
+    /// polar method.
     pub(crate) fn gaussian(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
@@ -52,12 +53,12 @@ impl Random {
         }
     }
 
-    /// A whole number of events where `mean` are expected.
+    /// Draws a number of events from the Poisson distribution.
     pub(crate) fn poisson(&mut self, mean: f64) -> f64 {
         if mean >= GAUSSIAN_FROM {
             return (mean + mean.sqrt() * self.gaussian()).round().max(0.0);
         }
-        // Knuth: events until their waiting times fill the unit of time.
+        // Knuth's method: counts events until their waiting times fill the unit of time.
         let end = exp(-mean);
         let (mut events, mut product) = (0.0, self.uniform());
         while product > end {

@@ -3,11 +3,11 @@ use super::{Frame, Pixels};
 use crate::prelude::*;
 use crate::stages::fits::card::{plain_card, real, text_card};
 
-/// How far a star's light reaches, in standard deviations of its profile.
+/// The radius to which a star's light is drawn, in standard deviations of its profile.
 const REACH: f64 = 5.0;
 /// The largest value of a 16-bit detector.
 const FULL_SCALE: f64 = 65_535.0;
-/// How many of the brightest stars the header lists.
+/// Limits the stars that the header lists, the brightest first.
 const LISTED: usize = 5;
 
 /// Makes frames of a synthetic star field, with noise and cosmic rays.
@@ -235,7 +235,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stages::testing::{from_json, produce};
+    use crate::testing::{from_params, produce};
 
     fn pixels(frame: &Frame) -> Vec<f32> {
         frame.pixels.to_f32().into_owned()
@@ -244,9 +244,10 @@ mod tests {
     #[test]
     fn a_frame_depends_on_seed_and_number_only() {
         let params = json!({ "count": 3, "width": 40, "height": 30, "stars": 5 });
-        let all = produce(from_json::<SynthFrames>(params.clone())).unwrap();
+        let all =
+            produce(from_params::<SynthFrames>(params.clone()).unwrap()).unwrap().into_values();
         assert_eq!(all.len(), 3);
-        let again = from_json::<SynthFrames>(params).frame(2);
+        let again = from_params::<SynthFrames>(params).unwrap().frame(2);
         assert_eq!(all[2], again);
         assert_ne!(pixels(&all[0]), pixels(&all[1]));
     }
@@ -257,7 +258,7 @@ mod tests {
             "stars": 0, "cosmic_rays": 0, "sky": 400.0, "gain": 2.0, "read_noise": 10.0,
             "bias": 100.0, "width": 300, "height": 300
         });
-        let pixels = pixels(&from_json::<SynthFrames>(params).frame(0));
+        let pixels = pixels(&from_params::<SynthFrames>(params).unwrap().frame(0));
         let count = pixels.len() as f64;
         let mean = pixels.iter().map(|p| f64::from(*p)).sum::<f64>() / count;
         let variance = pixels.iter().map(|p| (f64::from(*p) - mean).powi(2)).sum::<f64>() / count;
@@ -284,8 +285,16 @@ mod tests {
     fn odd_sizes_and_empty_fields_are_fine() {
         for (width, height) in [(1, 1), (1, 50), (50, 1)] {
             let params = json!({ "width": width, "height": height, "stars": 20 });
-            assert_eq!(from_json::<SynthFrames>(params).frame(0).pixels.len(), width * height);
+            assert_eq!(
+                from_params::<SynthFrames>(params).unwrap().frame(0).pixels.len(),
+                width * height
+            );
         }
-        assert!(produce(from_json::<SynthFrames>(json!({ "count": 0 }))).unwrap().is_empty());
+        assert!(
+            produce(from_params::<SynthFrames>(json!({ "count": 0 })).unwrap())
+                .unwrap()
+                .outputs
+                .is_empty()
+        );
     }
 }

@@ -7,9 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::save_png::write_png;
 use crate::prelude::*;
+use crate::product::{Overwrite, StepProduct};
 use crate::stages::frames::Picture;
-use crate::stages::own::{Guard, Overwrite};
-use crate::stages::whole_file::{check_target, make_directory, write_guarded};
 
 /// Shows all pictures of a run on one HTML page.
 ///
@@ -42,7 +41,7 @@ pub struct ContactSheet {
     #[serde(skip)]
     entries: Vec<Entry>,
     #[serde(skip)]
-    guard: Guard,
+    product: StepProduct,
 }
 
 fn default_file() -> PathBuf {
@@ -65,15 +64,15 @@ struct Entry {
     file: Option<String>,
     size: (u32, u32),
     shown: (u32, u32),
-    /// Where the thumbnail's PNG is in the spool.
+    /// The position of the thumbnail's PNG in the spool.
     start: u64,
     length: u64,
 }
 
 impl Consumer for ContactSheet {
     type In = Picture;
-    const SINGLE: bool = true;
-    const GATHERS: bool = true;
+    const SINGLETON: bool = true;
+    const STATEFUL: bool = true;
 
     fn validate(&self) -> Result<()> {
         if self.thumbnail == 0 {
@@ -83,11 +82,9 @@ impl Consumer for ContactSheet {
     }
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        check_target(&self.file)?;
-        self.guard = Guard::new(self.overwrite, context);
-        self.guard.check(&self.file, false)?;
+        self.product = StepProduct::open(&self.file, self.overwrite, context)?;
         self.spool = Some(tempfile::tempfile().context("no temporary file for thumbnails")?);
-        make_directory(directory_of(&self.file))
+        Ok(())
     }
 
     fn run(&mut self, picture: Picture) -> Result<()> {
@@ -95,7 +92,7 @@ impl Consumer for ContactSheet {
         let (pixels, width, height) = thumbnail(&picture, self.thumbnail);
         let mut png = Vec::new();
         write_png(&mut png, &pixels, width, height)?;
-        // From the end of the last entry: an attempt that failed may have left a part.
+        // Overwrites from the end of the last entry: a failed attempt may have left a part.
         let start = self.entries.last().map_or(0, |entry| entry.start + entry.length);
         let spool = self.spool.as_mut().ok_or_else(not_begun)?;
         spool.seek(SeekFrom::Start(start))?;
@@ -116,8 +113,8 @@ impl Consumer for ContactSheet {
         let mut spool = self.spool.take().ok_or_else(not_begun)?;
         self.entries.sort();
         let directory = path::absolute(directory_of(&self.file))?;
-        write_guarded(&self.file, &self.guard, false, |page| {
-            let head = head(&self.title, self.entries.len(), self.thumbnail, self.guard.mark());
+        let written = self.product.write_whole(|page| {
+            let head = head(&self.title, self.entries.len(), self.thumbnail, self.product.mark());
             write!(page, "{head}")?;
             for entry in &self.entries {
                 let mut png = vec![0; entry.length as usize];
@@ -126,7 +123,8 @@ impl Consumer for ContactSheet {
                 write_figure(page, entry, &png, &directory)?;
             }
             Ok(page.write_all(b"</main>\n</body>\n</html>\n")?)
-        })
+        });
+        written.map(drop)
     }
 }
 
@@ -139,7 +137,7 @@ fn directory_of(file: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// The picture made small enough, each pixel the mean of those that it covers.
+/// Scales the picture down; each pixel is the mean of those that it covers.
 fn thumbnail(picture: &Picture, longest: u32) -> (Vec<u8>, u32, u32) {
     let (width, height) = (picture.width, picture.height);
     let side = width.max(height);
@@ -161,7 +159,7 @@ fn thumbnail(picture: &Picture, longest: u32) -> (Vec<u8>, u32, u32) {
     (pixels, columns, rows)
 }
 
-/// Which of `full` pixels belong to pixel `index` of `parts`: one at least.
+/// The range of `full` pixels that pixel `index` of `parts` covers: at least one.
 fn span(index: u32, parts: u32, full: u32) -> std::ops::Range<usize> {
     let at = |index: u32| (u64::from(index) * u64::from(full) / u64::from(parts)) as usize;
     at(index)..at(index + 1).max(at(index) + 1)
@@ -242,7 +240,7 @@ fn write_figure(page: &mut impl Write, entry: &Entry, png: &[u8], directory: &Pa
     Ok(())
 }
 
-/// The way from the page's directory to a file, as a URL.
+/// The relative URL from the page's directory to a file.
 fn link(file: &Path, directory: &Path) -> String {
     let file = path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let shared = file.components().zip(directory.components()).take_while(|(a, b)| a == b).count();
@@ -268,7 +266,7 @@ fn percent_encode(bytes: &[u8]) -> String {
     text
 }
 
-/// Text that means itself in HTML, also within quotes.
+/// Escapes text for HTML, also inside quotes.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -290,7 +288,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stages::testing::{consume, context_of, from_json};
+    use crate::testing::{consume, from_params};
 
     fn picture(name: &str, width: u32, height: u32) -> Picture {
         let pixels = (0..width * height).map(|n| (n % 251) as u8).collect::<Vec<_>>();
@@ -302,8 +300,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("out/sheet.html");
         let stage: ContactSheet =
-            from_json(json!({ "file": file, "title": "Night <7>", "thumbnail": 32 }));
-        consume(stage, &context_of("sheet", "SHEET", &[]), pictures).unwrap();
+            from_params(json!({ "file": file, "title": "Night <7>", "thumbnail": 32 })).unwrap();
+        consume(stage, pictures).unwrap();
         std::fs::read_to_string(file).unwrap()
     }
 

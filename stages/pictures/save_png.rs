@@ -2,9 +2,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::prelude::*;
+use crate::product::{Overwrite, Products};
 use crate::stages::frames::Picture;
-use crate::stages::own::Overwrite;
-use crate::stages::product::Products;
 
 /// Saves each picture as a PNG file and passes the picture on with the file's path.
 ///
@@ -31,22 +30,17 @@ impl Stage for SavePng {
     type Out = Picture;
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        self.products = Products::open(&self.directory, self.overwrite, context)?;
+        let products = Products::open(&self.directory, self.overwrite, context)?;
+        self.products = products.with_suffix(".png");
         Ok(())
     }
 
     fn run(&mut self, mut picture: Picture, out: &mut Emitter<'_, Picture>) -> Result<()> {
         picture.size()?;
-        let path = self.products.write(
-            &picture.name,
-            ".png",
-            &picture.source,
-            out.message(),
-            |writer| {
-                let (width, height) = (picture.width, picture.height);
-                write_marked_png(writer, &picture.pixels, width, height, Some(self.products.mark()))
-            },
-        )?;
+        let path = self.products.write_whole(&picture.name, &picture.source, |file| {
+            let (width, height) = (picture.width, picture.height);
+            write_marked_png(file, &picture.pixels, width, height, Some(self.products.mark()))
+        })?;
         picture.file = Some(name_of_path(path));
         out.send(picture)
     }
@@ -92,12 +86,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stages::testing::{context_of, from_json, process};
+    use crate::testing::{from_params, run};
 
     #[test]
     fn a_saved_picture_has_the_same_pixels() {
         let directory = tempfile::tempdir().unwrap();
-        let stage: SavePng = from_json(json!({ "directory": directory.path() }));
+        let stage: SavePng = from_params(json!({ "directory": directory.path() })).unwrap();
         let pixels: Vec<u8> = (0..12).map(|n| n * 20).collect();
         let picture = Picture {
             name: "x".into(),
@@ -107,8 +101,8 @@ mod tests {
             pixels: pixels.clone().into(),
             file: None,
         };
-        let saved = process(stage, &context_of("png", "SAVE", &["NEXT"]), [picture]).unwrap();
-        let file = saved[0].1.file.clone().unwrap();
+        let saved = run(stage, [picture]).unwrap();
+        let file = saved.outputs[0].1.file.clone().unwrap();
         assert!(file.ends_with("/x.png"), "{file}");
         let image = image::open(file).unwrap().into_luma8();
         assert_eq!(image.dimensions(), (4, 3));

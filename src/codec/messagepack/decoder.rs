@@ -1,5 +1,5 @@
-//! MessagePack to values. `rmp-serde` is not asked: it knows neither arrays nor
-//! typed values within a value, and its errors speak of markers.
+//! Decodes MessagePack. `rmp-serde` does not suffice: it knows neither arrays nor typed values
+//! within a value, and its errors name markers.
 
 use rmp_serde::MSGPACK_EXT_STRUCT_NAME;
 use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
@@ -15,15 +15,15 @@ use super::token::{Token, read};
 use super::{TUPLE, TYPED, show};
 use crate::memory::array::{ARRAY, Array};
 
-/// How deep values may be nested: the stack of a worker has an end.
+/// Limits the nesting of values, because a worker's stack is limited.
 const DEPTH: u32 = 128;
-/// Below it every whole number is a float of its own.
+/// The magnitude below which every whole number has a float of its own.
 const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
 
 /// The values that stand at the beginning of `rest`, one after the other.
 pub(super) struct Decoder<'de> {
     rest: &'de [u8],
-    /// How much deeper it may go.
+    /// The nesting that is still allowed.
     depth: u32,
 }
 
@@ -32,7 +32,7 @@ impl<'de> Decoder<'de> {
         Self { rest: bytes, depth: DEPTH }
     }
 
-    /// The value that all bytes make.
+    /// Decodes one value, which must use all bytes.
     pub(super) fn whole<T: DeserializeOwned>(mut self) -> Result<T, Error> {
         let value = T::deserialize(&mut self)?;
         self.end()?;
@@ -47,11 +47,11 @@ impl<'de> Decoder<'de> {
     }
 
     fn read(&mut self) -> Result<Token<'de>, Error> {
-        read(&mut self.rest)
+        Ok(read(&mut self.rest)?)
     }
 
     fn peek(&self) -> Result<Token<'de>, Error> {
-        read(&mut { self.rest })
+        Ok(read(&mut { self.rest })?)
     }
 
     fn deeper<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, Error>) -> Result<R, Error> {
@@ -64,7 +64,7 @@ impl<'de> Decoder<'de> {
         result
     }
 
-    /// Does `work` with what is in an extension, all of which it must take.
+    /// Runs `work` on the contents of an extension, which it must use up.
     fn within<R>(
         &mut self,
         content: &'de [u8],
@@ -78,8 +78,8 @@ impl<'de> Decoder<'de> {
         })
     }
 
-    /// Takes the marks off the next value that say of which type it is: there
-    /// the bytes of the value begin, and what is behind it.
+    /// Removes the extensions around the next value that name its type, and returns the rest
+    /// behind them, if there are any.
     fn open(&mut self) -> Result<Option<&'de [u8]>, Error> {
         let mut behind = self.rest;
         match read(&mut behind)? {
@@ -98,8 +98,8 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// Does `work` on the next value, without its marks. An error that does not
-    /// say what it has found is about that value.
+    /// Runs `work` on the next value without its type. An error that does not describe what it
+    /// found is about that value.
     fn value<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, Error>) -> Result<R, Error> {
         let start = self.rest;
         let result = match self.open()? {
@@ -138,7 +138,7 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// As `any`, for a number or a list of them: also from an array.
+    /// As `any`, for a number or a list of them; accepts an array too.
     fn numbers<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         let Token::Extension(ARRAY, content) = self.peek()? else { return self.any(visitor) };
         self.read()?;
@@ -147,7 +147,7 @@ impl<'de> Decoder<'de> {
         Elements { dtype: *dtype, shape, bytes }.deserialize_any(visitor)
     }
 
-    /// Also from a float that is whole.
+    /// Accepts a float that is whole too.
     fn integer<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         let whole = |float: f64| (float.fract() == 0.0 && float.abs() < EXACT).then_some(float);
         let float = match self.peek()? {
@@ -246,7 +246,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         })
     }
 
-    /// An array comes to a buffer as what it consists of.
+    /// Gives a buffer the parts of an array.
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -261,7 +261,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         })
     }
 
-    /// Never from a list: what its elements are would be a guess.
+    /// Refuses a list: its elements' meaning would be a guess.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -293,11 +293,11 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 }
 
 impl<'de> Decoder<'de> {
-    /// Also from bytes and from an array.
+    /// Accepts bytes and an array too.
     fn list<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         let Token::Bytes(bytes) = self.peek()? else { return self.numbers(visitor) };
         self.read()?;
-        let mut items = SeqDeserializer::new(bytes.iter().copied());
+        let mut items = SeqDeserializer::<_, Error>::new(bytes.iter().copied());
         let value = visitor.visit_seq(&mut items)?;
         items.end()?;
         Ok(value)
@@ -344,7 +344,7 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
 struct Entries<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
     left: usize,
-    /// Where the latest key begins.
+    /// The bytes from the latest key on.
     key: &'de [u8],
 }
 
@@ -380,7 +380,7 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     }
 }
 
-/// A variant with something in it: a map of its name to that.
+/// A variant with contents: a map from its name to them.
 struct Variant<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
 }
@@ -399,7 +399,7 @@ impl<'d, 'de> EnumAccess<'de> for Variant<'d, 'de> {
     }
 }
 
-/// What is in a variant.
+/// The contents of a variant.
 struct Held<'d, 'de> {
     decoder: &'d mut Decoder<'de>,
     key: &'de [u8],

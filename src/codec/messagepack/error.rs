@@ -1,18 +1,19 @@
-//! What is wrong with a value, in the words of whoever sent it.
+//! What is wrong with a value, in the terms of the language that sent it.
 
 use std::fmt;
 
 use serde::de::{self, Expected, Unexpected};
 
 use super::show;
+use super::token::Malformed;
 
-/// Where and what. On the way out each value that it is in adds where.
+/// A place in a value and what is wrong there. Each enclosing value adds its part of the path.
 #[derive(Debug)]
 pub(super) struct Error(Box<Wrong>);
 
 #[derive(Debug)]
 struct Wrong {
-    /// The innermost first.
+    /// The innermost part first.
     path: Vec<Part>,
     what: What,
 }
@@ -26,7 +27,7 @@ enum Part {
 #[derive(Debug)]
 enum What {
     Said(String),
-    /// A value of another kind; described where it begins is known.
+    /// A value of another kind; described once its first bytes are known.
     Other {
         found: Option<String>,
         expected: String,
@@ -46,7 +47,7 @@ impl Error {
         Self::new(What::Other { found: None, expected: in_words(&expected.to_string()) })
     }
 
-    /// The value that it is about begins with these bytes, unless it is known already.
+    /// Describes the value that is wrong by its first bytes, unless it is described already.
     pub(super) fn at(mut self, bytes: &[u8]) -> Self {
         if let What::Other { found: found @ None, .. } = &mut self.0.what {
             *found = Some(show::describe(bytes));
@@ -65,7 +66,7 @@ impl Error {
     }
 }
 
-/// Serde's words for what it expects, in those of other languages.
+/// Translates serde's name of an expected type into terms of other languages.
 fn in_words(expected: &str) -> String {
     match expected {
         "i8" | "i16" | "i32" | "i64" | "i128" | "u8" | "u16" | "u32" | "u64" | "u128" | "isize"
@@ -102,6 +103,12 @@ impl fmt::Display for Error {
                 write!(f, "{found} where {expected} is expected")
             }
         }
+    }
+}
+
+impl From<Malformed> for Error {
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::broken(what)
     }
 }
 

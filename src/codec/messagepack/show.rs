@@ -1,4 +1,4 @@
-//! MessagePack for people: what a value is, in a few words or as a whole.
+//! Shows MessagePack to people, in a few words or as a whole.
 
 use std::fmt::Write;
 
@@ -6,11 +6,12 @@ use super::token::{Token, read};
 use super::{COMPLEX, TUPLE, TYPED, pickled};
 use crate::memory::array::{ARRAY, Dtype};
 
-/// The longest text that is quoted, and the most keys that are named.
+/// Limits the characters of a quoted text.
 const LONGEST: usize = 60;
+/// Limits the keys of a map that are named.
 const MOST_KEYS: usize = 8;
 
-/// What the bytes begin with.
+/// Describes the value that the bytes begin with.
 pub(super) fn describe(bytes: &[u8]) -> String {
     let mut rest = bytes;
     let Ok(token) = read(&mut rest) else { return "no MessagePack".to_owned() };
@@ -40,7 +41,7 @@ pub(super) fn describe(bytes: &[u8]) -> String {
     }
 }
 
-/// The key that the bytes begin with, as a part of a path.
+/// Shows the key that the bytes begin with, as a part of a path.
 pub(super) fn key(bytes: &[u8]) -> String {
     match read(&mut { bytes }) {
         Ok(Token::Text(text)) => cut(text),
@@ -88,7 +89,7 @@ fn keys(mut rest: &[u8], count: usize) -> String {
     format!("{}{more}", names.join(", "))
 }
 
-/// Takes so many values off.
+/// Skips `count` values.
 fn skip(rest: &mut &[u8], count: usize) -> Option<()> {
     let mut open = count;
     while let Some(left) = open.checked_sub(1) {
@@ -102,11 +103,11 @@ fn skip(rest: &mut &[u8], count: usize) -> Option<()> {
     Some(())
 }
 
-/// The longest text that [`readable`] makes, in bytes, and how deep it looks.
+/// Limits the bytes of a text that [`readable`] makes, and the nesting that it shows.
 const ROOM: usize = 4000;
 const DEPTH: usize = 20;
 
-/// The value much as JSON has it, cut off where it is long.
+/// Shows the value in a notation close to JSON, cut off if it is long.
 pub(crate) fn readable(header: &[u8]) -> String {
     if let Some(name) = pickled(header) {
         return format!("<an object of Python: {}>", cut(name));
@@ -119,7 +120,7 @@ pub(crate) fn readable(header: &[u8]) -> String {
     text
 }
 
-/// None where it is cut off.
+/// `None` means cut off.
 fn write(rest: &mut &[u8], depth: usize, out: &mut String) -> Option<()> {
     let depth = depth.checked_sub(1)?;
     if out.len() > ROOM {

@@ -5,18 +5,18 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::memory::buffer::Buffer;
-use crate::stage::data::Data;
+use crate::stage::data::{CodecId, Data};
 use crate::stages::{FitsPath, Frame, Picture, Pixels};
 
 fn encoded<T: Serialize>(value: &T, name: &str) -> Payload {
     let mut header = Vec::new();
-    let buffers = encode_onto(value, name, &mut header).unwrap();
+    let buffers = MessagePack::encode_onto(value, name, &mut header).unwrap();
     Payload { header: header.into(), buffers }
 }
 
 /// What a step that takes `T` makes of these bytes.
 fn taken<T: Data>(bytes: &[u8]) -> Result<T> {
-    decode(Payload { header: bytes.into(), buffers: Vec::new() }, T::TYPE)
+    MessagePack::decode(Payload { header: bytes.into(), buffers: Vec::new() }, T::TYPE)
 }
 
 fn refused<T: Data + std::fmt::Debug>(bytes: &[u8]) -> String {
@@ -107,7 +107,7 @@ fn the_bytes_are_the_documented_ones() {
     assert!(payload.header.ends_with(array), "{:x?}", &payload.header[..]);
     assert_eq!(payload.buffers.iter().map(Bytes::len).collect::<Vec<_>>(), [16_384]);
     let address = payload.buffers[0].as_ptr();
-    let received: Small = decode(payload, Small::TYPE).unwrap();
+    let received: Small = MessagePack::decode(payload, Small::TYPE).unwrap();
     assert_eq!((received.counts.as_ptr().cast(), &received), (address, &large));
 }
 
@@ -376,12 +376,12 @@ fn pictures() -> impl Strategy<Value = Picture> {
 /// Also in the bytes of NaN.
 #[track_caller]
 fn survives<T: Data>(value: &T) {
-    for codec in [Codec::Bincode, Codec::MessagePack] {
+    for codec in [CodecId::Bincode, CodecId::MessagePack] {
         let sent = value.to_payload(codec).unwrap();
         let received = T::from_payload(sent.clone(), codec).unwrap();
         assert_eq!(received.to_payload(codec), Ok(sent));
-        let other = received.to_payload(Codec::Bincode).unwrap();
-        assert_eq!(value.to_payload(Codec::Bincode), Ok(other));
+        let other = received.to_payload(CodecId::Bincode).unwrap();
+        assert_eq!(value.to_payload(CodecId::Bincode), Ok(other));
     }
 }
 

@@ -2,9 +2,11 @@
 
 use rmp::Marker;
 
-use super::error::Error;
+/// What is wrong with bytes that are no MessagePack.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Malformed(pub(super) &'static str);
 
-/// What begins a value; the elements of a list or map follow.
+/// The beginning of a value; the elements of a list or map follow it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Token<'de> {
     Nil,
@@ -21,12 +23,12 @@ pub(super) enum Token<'de> {
     Extension(i8, &'de [u8]),
 }
 
-/// Takes the next piece off `rest`. A list has at most as many elements as bytes
-/// are left, so nothing that follows can make a reader wait or allocate for more.
+/// Takes the next piece off `rest`. A list has at most as many elements as bytes are left, so
+/// a forged count cannot make a reader allocate more.
 ///
 /// # Errors
 /// If the bytes are no MessagePack.
-pub(super) fn read<'de>(rest: &mut &'de [u8]) -> Result<Token<'de>, Error> {
+pub(super) fn read<'de>(rest: &mut &'de [u8]) -> Result<Token<'de>, Malformed> {
     let [byte] = fixed(rest)?;
     Ok(match Marker::from_u8(byte) {
         Marker::Null => Token::Nil,
@@ -65,32 +67,32 @@ pub(super) fn read<'de>(rest: &mut &'de [u8]) -> Result<Token<'de>, Error> {
         Marker::Ext8 => length::<1>(rest).and_then(|length| extension(rest, length))?,
         Marker::Ext16 => length::<2>(rest).and_then(|length| extension(rest, length))?,
         Marker::Ext32 => length::<4>(rest).and_then(|length| extension(rest, length))?,
-        Marker::Reserved => return Err(Error::broken("there is a byte that begins no value")),
+        Marker::Reserved => return Err(Malformed("there is a byte that begins no value")),
     })
 }
 
-fn cut_off() -> Error {
-    Error::broken("the bytes end in the midst of a value")
+fn cut_off() -> Malformed {
+    Malformed("the bytes end in the midst of a value")
 }
 
-fn fixed<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Error> {
+fn fixed<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
     let (first, after) = rest.split_first_chunk::<N>().ok_or_else(cut_off)?;
     *rest = after;
     Ok(*first)
 }
 
-fn take<'de>(rest: &mut &'de [u8], length: usize) -> Result<&'de [u8], Error> {
+fn take<'de>(rest: &mut &'de [u8], length: usize) -> Result<&'de [u8], Malformed> {
     let (first, after) = rest.split_at_checked(length).ok_or_else(cut_off)?;
     *rest = after;
     Ok(first)
 }
 
-fn unsigned<const N: usize>(rest: &mut &[u8]) -> Result<u64, Error> {
+fn unsigned<const N: usize>(rest: &mut &[u8]) -> Result<u64, Malformed> {
     let digits: [u8; N] = fixed(rest)?;
     Ok(digits.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
-fn length<const N: usize>(rest: &mut &[u8]) -> Result<usize, Error> {
+fn length<const N: usize>(rest: &mut &[u8]) -> Result<usize, Malformed> {
     unsigned::<N>(rest).map(|length| length as usize)
 }
 
@@ -98,24 +100,24 @@ fn signed<'de>(number: i64) -> Token<'de> {
     u64::try_from(number).map_or(Token::Signed(number), Token::Unsigned)
 }
 
-fn text<'de>(rest: &mut &'de [u8], length: usize) -> Result<Token<'de>, Error> {
+fn text<'de>(rest: &mut &'de [u8], length: usize) -> Result<Token<'de>, Malformed> {
     let text = std::str::from_utf8(take(rest, length)?);
-    text.map(Token::Text).map_err(|_| Error::broken("there is a text that is not in UTF-8"))
+    text.map(Token::Text).map_err(|_| Malformed("there is a text that is not in UTF-8"))
 }
 
-fn bytes<'de>(rest: &mut &'de [u8], length: usize) -> Result<Token<'de>, Error> {
+fn bytes<'de>(rest: &mut &'de [u8], length: usize) -> Result<Token<'de>, Malformed> {
     take(rest, length).map(Token::Bytes)
 }
 
-fn list<'de>(rest: &mut &[u8], count: usize) -> Result<Token<'de>, Error> {
+fn list<'de>(rest: &mut &[u8], count: usize) -> Result<Token<'de>, Malformed> {
     if count > rest.len() { Err(cut_off()) } else { Ok(Token::List(count)) }
 }
 
-fn map<'de>(rest: &mut &[u8], count: usize) -> Result<Token<'de>, Error> {
+fn map<'de>(rest: &mut &[u8], count: usize) -> Result<Token<'de>, Malformed> {
     if count > rest.len() / 2 { Err(cut_off()) } else { Ok(Token::Map(count)) }
 }
 
-fn extension<'de>(rest: &mut &'de [u8], length: usize) -> Result<Token<'de>, Error> {
+fn extension<'de>(rest: &mut &'de [u8], length: usize) -> Result<Token<'de>, Malformed> {
     let [kind] = fixed(rest)?;
     Ok(Token::Extension(kind as i8, take(rest, length)?))
 }

@@ -60,11 +60,11 @@ keys! {
     /// The steps inside that object.
     pub(crate) struct FlowSteps {
         /// The first step.
-        producer_conf: () as FirstStep,
+        producer_conf: () as FirstStep [Required],
         /// The steps between.
         stagers_conf: () as StepList,
         /// The step at the end.
-        consumer_conf: () as LastStep,
+        consumer_conf: () as LastStep [Required],
     }
 }
 

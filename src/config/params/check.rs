@@ -16,8 +16,8 @@ use crate::plan::spec::words;
 use crate::stage::registry::Class;
 
 impl Params<'_> {
-    /// The effective parameters, checked against the schema of the class and,
-    /// if that finds nothing, by the class itself.
+    /// Returns the effective parameters, checked against the schema of the class and, if that
+    /// finds nothing, by the class itself.
     pub(crate) fn check(
         &self,
         class: &Class,
@@ -54,7 +54,7 @@ impl Params<'_> {
         params
     }
 
-    /// The sections of a class's helpers among its own parameters.
+    /// Checks sections of a class's helpers that stand among its own parameters.
     fn nested(
         &self,
         known: Option<&Sections>,
@@ -70,7 +70,8 @@ impl Params<'_> {
         }
     }
 
-    /// A class in another language need not declare all that it takes.
+    /// Warns about an undeclared parameter: a class in another language need not declare all
+    /// that it takes.
     fn undeclared(&self, fault: &Fault, class: &Class, step: usize, findings: &mut Findings) {
         let name = fault.path.last().map(String::as_str).unwrap_or_default();
         let message = format!(
@@ -82,8 +83,8 @@ impl Params<'_> {
         findings.warning(&self.locate(fault, step), message, did_you_mean(nearest(name, known)));
     }
 
-    /// What the class says of its parameters that the schema cannot say. If it does not say
-    /// which of them it means, that is the one without which it says something else.
+    /// Reports the class's own objection to its parameters. If the message names none of them,
+    /// the one to blame is the one without which the class says something else.
     fn refused(
         &self,
         message: &str,

@@ -1,5 +1,5 @@
-//! The parameters of a step as they are given: the section of its class, over it the step's
-//! own, over these the command line's.
+//! The parameters of a step as they are given. The step's own win over the section of its
+//! class, and the command line's win over both.
 
 use serde_json::{Map, Value};
 
@@ -16,28 +16,28 @@ pub(crate) struct Params<'d> {
     section: Option<&'d Node>,
     own: Option<&'d Node>,
     set: Vec<(String, Setting, usize)>,
-    /// Those of the command line as a class in Python reads them.
+    /// The command line's parameters as a class in Python reads them.
     read: Vec<Option<Value>>,
 }
 
-/// Where the value of one parameter was given.
+/// Where the value of a parameter was set.
 enum Source<'d> {
     File { key: usize, value: &'d Node },
     Setting(usize),
 }
 
 impl<'d> Params<'d> {
-    /// The parameters of the step's class.
+    /// Adds the section of the step's class.
     pub(crate) fn section(&mut self, object: &'d Node) {
         self.section.get_or_insert(object);
     }
 
-    /// The step's own parameters.
+    /// Adds the step's own parameters.
     pub(crate) fn own(&mut self, object: &'d Node) {
         self.own = Some(object);
     }
 
-    /// A parameter of the command line.
+    /// Adds a parameter of the command line.
     pub(crate) fn set(&mut self, param: &str, setting: &Setting, index: usize) {
         self.set.push((param.to_owned(), setting.clone(), index));
     }
@@ -47,7 +47,7 @@ impl<'d> Params<'d> {
         self.set.iter().map(|(param, setting, _)| (param.clone(), setting.value.clone())).collect()
     }
 
-    /// Takes the values of the command line's parameters from who knows how to read them.
+    /// Takes the values of the command line's parameters as the class reads them.
     pub(crate) fn read(&mut self, values: &[Option<Value>]) {
         self.read = values.to_vec();
     }
@@ -69,7 +69,7 @@ impl<'d> Params<'d> {
         let mut merged = Map::new();
         for object in [self.section, self.own].into_iter().flatten() {
             for member in object.members() {
-                // Of a key that is given twice, the first stands.
+                // If a key is there twice, the first one counts.
                 if object.get(&member.key).is_some_and(|first| first.offset == member.offset) {
                     merged.insert(member.key.clone(), member.value.to_value());
                 }
@@ -103,7 +103,7 @@ impl<'d> Params<'d> {
         merged
     }
 
-    /// Where each of the parameters was given.
+    /// Returns where each of the parameters was set.
     pub(crate) fn origins(&self, params: &Value, step: usize) -> Vec<(String, SourceSpan)> {
         let names = params.as_object().into_iter().flat_map(Map::keys);
         let origin =
@@ -111,7 +111,7 @@ impl<'d> Params<'d> {
         names.map(origin).collect()
     }
 
-    /// Where a fault is in the file or on the command line.
+    /// Returns where a fault is in the file or on the command line.
     pub(super) fn locate(&self, fault: &Fault, step: usize) -> SourceSpan {
         let Some((first, rest)) = fault.path.split_first() else {
             return SourceSpan::File(self.own.map_or(step, |own| own.offset));
@@ -137,12 +137,12 @@ impl<'d> Params<'d> {
     }
 }
 
-/// The name of the parameter that a dotted name leads into.
+/// Returns the first part of a dotted name, the parameter that it leads into.
 fn first_part(name: &str) -> &str {
     name.split_once('.').map_or(name, |(first, _)| first)
 }
 
-/// Puts a value where the names lead, into objects that are made on the way.
+/// Puts a value where the names lead, and makes the objects on the way.
 fn insert(object: &mut Value, names: &[&str], value: Value) {
     let (Some((first, rest)), Some(members)) = (names.split_first(), object.as_object_mut()) else {
         return;
@@ -158,7 +158,7 @@ fn insert(object: &mut Value, names: &[&str], value: Value) {
     insert(inner, rest, value);
 }
 
-/// Texts that begin with `~/` are paths in the home directory.
+/// Expands texts that begin with `~/`: they are paths in the home directory.
 pub(crate) fn in_home(value: &mut Value) {
     match value {
         Value::String(text) => {

@@ -1,13 +1,12 @@
-//! Schemas that refuse unknown properties, whether or not the class asks for
-//! it: a misspelt parameter is never ignored.
+//! Makes schemas refuse unknown properties, whether or not the class asks for it, so that a
+//! misspelled parameter is never ignored.
 
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-/// The schema of a class, closed at the top and in every object inside that
-/// stands by itself. An object that others are joined with stays open: its
-/// properties are not all of those that may be there.
+/// Closes the schema of a class at the top, and in every object inside that stands alone. An
+/// object that is joined with others stays open, because they add properties of their own.
 pub(crate) fn closed(schema: &Value) -> Value {
     let mut schema = schema.clone();
     let mut open = HashSet::new();
@@ -34,8 +33,8 @@ pub(crate) fn closed(schema: &Value) -> Value {
 
 fn refuse(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
-    // Of an object without any properties the validator would not say which
-    // one is too many; of "unevaluated" ones it does.
+    // For an object without declared properties, the validator names the surplus ones only if
+    // they are "unevaluated".
     if object.get("additionalProperties") == Some(&json!(false))
         && !object.contains_key("properties")
     {
@@ -52,9 +51,8 @@ fn is_struct(schema: &Value) -> bool {
     schema.get("properties").is_some() || refuses
 }
 
-/// Closes what is inside `schema`; `alone` is whether nothing else says what
-/// properties the value may have. Definitions that are joined with others go
-/// to `open`.
+/// Closes what is inside `schema`; `alone` tells whether nothing else adds properties to the
+/// value. Definitions that are joined with others go into `open`.
 fn close(schema: &mut Value, alone: bool, open: &mut HashSet<String>) {
     let Some(object) = schema.as_object_mut() else { return };
     let joined =

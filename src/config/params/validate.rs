@@ -1,4 +1,4 @@
-//! Parameters against the JSON Schema of their class, in words for people.
+//! Checks parameters against the JSON Schema of their class, and explains the errors in words.
 
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
@@ -9,25 +9,25 @@ use super::strict::closed;
 use crate::base::nearest::nearest;
 use crate::plan::diagnostic::{did_you_mean, quote, show};
 
-/// What is wrong with one value.
+/// A fault of one value.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// From the parameters' object down to the value: keys and indices.
+    /// The keys and indices that lead from the parameters to the value.
     pub(crate) path: Vec<String>,
     pub(crate) message: String,
     pub(crate) hint: String,
-    /// If the last key of the path is unknown: the names that are known there.
+    /// The names that are known there, if the last key of the path is unknown.
     pub(crate) known: Option<Vec<String>>,
 }
 
 impl Fault {
-    /// A fault of which only the path is known.
+    /// A fault without a message.
     pub(crate) fn at(path: Vec<String>) -> Self {
         Self { path, message: String::new(), hint: String::new(), known: None }
     }
 }
 
-/// All that is wrong with an object of parameters.
+/// Returns all faults of the parameters.
 pub(crate) fn faults(schema: &Value, params: &Value) -> Vec<Fault> {
     let schema = closed(schema);
     let Ok(validator) = jsonschema::validator_for(&schema) else {
@@ -40,14 +40,14 @@ pub(crate) fn faults(schema: &Value, params: &Value) -> Vec<Fault> {
     faults
 }
 
-/// The names of the parameters.
+/// Returns the names of the parameters.
 pub(crate) fn properties(schema: &Value) -> Vec<String> {
     let mut names = Vec::new();
     collect(schema, schema, 0, &mut names);
     names
 }
 
-/// Whether a parameter takes texts and nothing else (but null).
+/// Whether a parameter takes only texts, or null.
 pub(crate) fn only_text(schema: &Value, param: &str) -> bool {
     let mut types = Vec::new();
     if let Some(property) = schema["properties"].get(param) {
@@ -56,8 +56,8 @@ pub(crate) fn only_text(schema: &Value, param: &str) -> bool {
     types.contains(&"string") && types.iter().all(|name| matches!(*name, "string" | "null"))
 }
 
-/// Turns whole numbers that are written with a point or an exponent, such as `1e3`, into
-/// integers where a parameter takes no other numbers: for JSON Schema they are the same.
+/// Turns whole numbers with a point or an exponent, such as `1e3`, into integers where a
+/// parameter takes integers only. To JSON Schema they are the same, to serde they are not.
 pub(crate) fn integers(schema: &Value, params: &mut Value) {
     for (name, value) in params.as_object_mut().into_iter().flatten() {
         if let Some(property) = schema["properties"].get(name) {
@@ -85,10 +85,10 @@ fn integers_of(schema: &Value, root: &Value, value: &mut Value) {
     }
 }
 
-/// Up to here every whole number is one of 64 bits with a point.
+/// The largest number up to which a double represents every whole number: 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// How deep references between definitions are followed: they may go in circles.
+/// The most references between definitions that are followed: they may form a circle.
 const DEPTH: usize = 8;
 
 fn target<'a>(schema: &Value, root: &'a Value) -> Option<&'a Value> {
@@ -161,7 +161,7 @@ fn segment(segment: LocationSegment<'_>) -> String {
     }
 }
 
-/// The names that the schema knows where `error` is.
+/// Returns the names that the schema knows at the place of the error.
 fn known_at(error: &ValidationError<'_>, schema: &Value) -> Vec<String> {
     let keyword = error.schema_path().as_str();
     let parent = keyword.rsplit_once('/').map_or("", |(parent, _)| parent);
@@ -170,8 +170,8 @@ fn known_at(error: &ValidationError<'_>, schema: &Value) -> Vec<String> {
     names
 }
 
-/// None of several alternatives fits. If one of them fits but for something
-/// inside, that is what is wrong; otherwise all of them are listed.
+/// Explains that none of several alternatives fits. If one of them fits but for something
+/// inside, reports that; otherwise lists them all.
 fn alternatives(
     error: &ValidationError<'_>,
     context: &[Vec<ValidationError<'static>>],
@@ -254,7 +254,7 @@ fn type_word(name: &'static str) -> &'static str {
     }
 }
 
-/// What was found, what was expected and the nearest name.
+/// Returns what was found and what was expected, and the nearest name as a hint.
 fn words(error: &ValidationError<'_>, kind: &ValidationErrorKind) -> (String, String) {
     use ValidationErrorKind as K;
     let value = error.instance();

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, TryGetError};
 use crate::base::failure::{Failure, Result};
 use crate::message::batch::{Batch, Output};
 use crate::protocol::report::{Completion, Production};
-use crate::stage::notes::Note;
+use crate::stage::scope::Note;
 
 use super::lifeline::Lifeline;
 use reader::Reader;

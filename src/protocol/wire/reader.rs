@@ -12,7 +12,7 @@ use crate::message::{ItemKey, Message, Payload};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
-use crate::stage::notes::Note;
+use crate::stage::scope::Note;
 
 /// The unread rest of a head and of the frames that it refers to.
 pub(crate) struct Reader<'l> {

@@ -14,7 +14,7 @@ use crate::message::{Header, ItemKey, Payload};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
-use crate::stage::notes::Note;
+use crate::stage::scope::Note;
 
 /// A head under construction and the frames that it refers to.
 pub(crate) struct Writer<'l> {

@@ -20,7 +20,8 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 use super::{Finished, RunEnd, Sink};
-use crate::message::{Codec, Payload};
+use crate::codec::CodecId;
+use crate::message::Payload;
 use crate::plan::Plan;
 use crate::router::FailedInput;
 
@@ -49,7 +50,7 @@ struct QuarantineDirectory {
     run: String,
     config_hash: String,
     /// The type that each step takes, and how it is serialized.
-    inputs: Arc<BTreeMap<String, (&'static str, Codec)>>,
+    inputs: Arc<BTreeMap<String, (&'static str, CodecId)>>,
     retried: Retried,
     /// Whether the run has created the directory, which is its own from then on.
     is_made: Arc<AtomicBool>,
@@ -95,7 +96,7 @@ pub(crate) struct Reason {
     pub(crate) input_type: Option<String>,
     /// How the input is serialized.
     #[serde(default)]
-    pub(crate) codec: Codec,
+    pub(crate) codec: CodecId,
     /// The entries that it was before, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) retried_from: Vec<Past>,
@@ -265,7 +266,7 @@ impl QuarantineDirectory {
             bytes: failed_input.payload.len() as u64,
             buffers: Some(failed_input.payload.buffers.len()),
             input_type: input.map(|(name, _)| (*name).to_owned()),
-            codec: input.map_or(Codec::default(), |(_, codec)| *codec),
+            codec: input.map_or(CodecId::default(), |(_, codec)| *codec),
             retried_from: self.retried.history(failed_input),
         })
     }

@@ -7,8 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Contents, read_payload};
-use crate::codec::pickled;
-use crate::message::Codec;
+use crate::codec::{CodecId, pickled};
 
 /// The permission bit that lets everybody write a file.
 const OTHERS_WRITE: u32 = 0o002;
@@ -18,7 +17,7 @@ const OTHERS_WRITE: u32 = 0o002;
 /// # Errors
 /// If it must not be loaded or cannot be read.
 pub(crate) fn is_pickle(path: &Path, contents: &Contents) -> Result<bool, String> {
-    if contents.reason.codec != Codec::MessagePack {
+    if contents.reason.codec != CodecId::MessagePack {
         return Ok(false);
     }
     let payload = read_payload(path, 0)?;

@@ -1,15 +1,15 @@
-//! Reals that were stored as integers (FITS 4.0, 10.2).
+//! Restores reals that were stored as integers (FITS 4.0, 10.2).
 
 use std::sync::LazyLock;
 
 use crate::stages::fits::values::integer;
 
-/// What stands for exactly 0 with the second way of dithering.
+/// The integer that means exactly 0 with the second way of dithering.
 const ZERO: i64 = -2_147_483_646;
-/// How many random numbers there are.
+/// The number of random numbers.
 const COUNT: usize = 10_000;
 
-/// The random numbers between 0 and 1 that the standard lays down (appendix I).
+/// The random numbers between 0 and 1 that the standard defines (appendix I).
 static RANDOM: LazyLock<Vec<f32>> = LazyLock::new(|| {
     let mut seed = 1.0_f64;
     let next = || {
@@ -20,7 +20,7 @@ static RANDOM: LazyLock<Vec<f32>> = LazyLock::new(|| {
     std::iter::repeat_with(next).take(COUNT).collect()
 });
 
-/// How reals were made integers, from `ZQUANTIZ`.
+/// The way in which reals were made integers, from `ZQUANTIZ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dither {
     None,
@@ -40,7 +40,7 @@ impl Dither {
     }
 }
 
-/// How the integers of one tile become reals.
+/// The conversion of the integers of one tile to reals.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tile {
     pub(super) scale: f64,
@@ -52,7 +52,7 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// The reals of these integers, which have `size` bytes each; missing ones are NaN.
+    /// Converts integers of `size` bytes each; missing ones become NaN.
     pub(super) fn reals(&self, integers: &[u8], size: usize) -> impl Iterator<Item = f64> {
         let mut seed = (self.row - 1).rem_euclid(COUNT as i64) as usize;
         let mut at = start(seed);

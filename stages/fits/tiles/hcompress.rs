@@ -1,10 +1,10 @@
 //! HCOMPRESS_1: the H-transform, a wavelet in whole numbers, with the bits of its
-//! coefficients as quadtrees (White 1992; FITS 4.0, 10.4.4). Decoded as by R. White's and
-//! CFITSIO's programs, to the last digit.
+//! coefficients as quadtrees (White 1992; FITS 4.0, 10.4.4). Decodes with the same digits as
+//! the programs of R. White and CFITSIO.
 
 use std::num::Wrapping;
 
-/// A damaged file may make any number; none is worth a panic.
+/// Wraps around: a damaged file may make any number, and none may panic.
 type Number = Wrapping<i64>;
 
 const fn number(value: i64) -> Number {
@@ -25,7 +25,7 @@ impl<'a> Bits<'a> {
         Self { bytes, held: 0, count: 0 }
     }
 
-    /// The next bits, eight at most.
+    /// Takes the next bits, eight at most.
     fn take(&mut self, bits: u32) -> Option<u8> {
         if self.count < bits {
             let (byte, rest) = self.bytes.split_first()?;
@@ -37,7 +37,7 @@ impl<'a> Bits<'a> {
         Some((self.held >> self.count & ((1 << bits) - 1)) as u8)
     }
 
-    /// Four bits in a code of three to six.
+    /// Takes four bits, in a code of three to six.
     fn coded(&mut self) -> Option<u8> {
         let mut code = self.take(3)?;
         if code < 4 {
@@ -71,7 +71,7 @@ struct Transform {
     columns: usize,
 }
 
-/// The integers of a tile of `rows` lines of `columns` pixels; none if it is damaged.
+/// Decodes a tile of `rows` lines of `columns` pixels; `None` if it is damaged.
 pub(super) fn decode(bytes: &[u8], rows: usize, columns: usize, smooth: bool) -> Option<Vec<i32>> {
     let (head, body) = bytes.split_at_checked(25)?;
     let (magic, head) = head.split_at_checked(2)?;
@@ -121,7 +121,7 @@ impl Transform {
         if bits.take(4)? != 0 {
             return None;
         }
-        // The signs begin with a byte of their own.
+        // The signs begin at the next byte.
         let mut bits = Bits::of(bits.bytes);
         for value in self.values.iter_mut().filter(|value| **value != ZERO) {
             if bits.take(1)? == 1 {
@@ -156,7 +156,7 @@ impl Transform {
             *sum = rounded(*sum, bit << 2, false);
         }
         for step in (0..steps).rev() {
-            // How much of the array holds coefficients: half of it, rounded up, each time.
+            // The part of the array that holds coefficients halves each time, rounded up.
             let (rows, columns) = (self.rows.div_ceil(1 << step), self.columns.div_ceil(1 << step));
             self.interleave(rows, columns);
             if smooth > 0 {
@@ -222,8 +222,7 @@ impl Transform {
         }
     }
 
-    /// Moves differences towards those that a smooth image would have, by what was lost
-    /// when they were divided at most.
+    /// Moves differences towards those of a smooth image, at most by what their division lost.
     fn smooth(&mut self, rows: usize, columns: usize, most: Number) {
         let n = self.columns;
         let within = |length: usize| (2..length.saturating_sub(2)).step_by(2);

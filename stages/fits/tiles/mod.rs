@@ -17,7 +17,7 @@ use crate::prelude::*;
 use dither::{Dither, Tile};
 use table::Table;
 
-/// How the tiles of an image are compressed.
+/// The compression of the tiles of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
     Gzip { shuffled: bool },
@@ -27,7 +27,7 @@ enum Method {
     Stored,
 }
 
-/// What a tile holds: big-endian numbers of so many bytes each.
+/// The contents of a tile: big-endian numbers of `size` bytes each.
 struct Numbers {
     bytes: Vec<u8>,
     size: usize,
@@ -55,7 +55,7 @@ struct Image<'a> {
     seed: i64,
 }
 
-/// The pixels of the image that `data`, the table behind the header, holds.
+/// Reads the pixels of the image from `data`, the table behind the header.
 ///
 /// # Errors
 /// A permanent failure if it is damaged or compressed in an unknown way.
@@ -88,7 +88,7 @@ pub(super) fn read<T: Pixel>(
     Ok(pixels)
 }
 
-/// Puts the pixels of a tile into their place in the image.
+/// Copies the pixels of a tile to their place in the image.
 fn copy<T: Pixel>(tile: &[T], shape: &[usize], start: &[usize], image: &[usize], pixels: &mut [T]) {
     let width = shape.first().copied().unwrap_or(1);
     for (number, line) in tile.chunks_exact(width).enumerate() {
@@ -130,7 +130,7 @@ impl<'a> Image<'a> {
         Ok(Self { header, table, layout, method, tile, dither, seed })
     }
 
-    /// Where a tile begins, and its lengths: those at the far ends may be shorter.
+    /// Returns the first pixel of a tile and its lengths; those at the far ends may be shorter.
     fn place(&self, row: usize, counts: &[usize]) -> (Vec<usize>, Vec<usize>) {
         let mut rest = row;
         let mut start = Vec::new();
@@ -143,7 +143,7 @@ impl<'a> Image<'a> {
         (start, shape)
     }
 
-    /// The stored values of a tile as a plain image has them.
+    /// Returns the stored values of a tile as in a plain image.
     fn stored(&self, row: usize, shape: &[usize]) -> Result<Vec<u8>> {
         let pixels = shape.iter().product();
         let wanted = self.layout.bitpix.unsigned_abs() as usize / 8;
@@ -156,7 +156,7 @@ impl<'a> Image<'a> {
         };
         let compressed = self.table.bytes("COMPRESSED_DATA", row).ok_or_else(damaged)?;
         if compressed.is_empty() {
-            // Reals that could not be made integers without loss are kept as they are.
+            // Reals that did not fit integers without loss are kept as they are.
             let numbers = self.unquantized(row, pixels).ok_or_else(damaged)?;
             return self.widened(numbers, wanted).ok_or_else(damaged);
         }
@@ -196,7 +196,7 @@ impl<'a> Image<'a> {
         numbers(bytes, pixels)
     }
 
-    /// The numbers of a tile, as the method has them; none if it is damaged.
+    /// Unpacks the numbers of a tile as the method stores them; `None` if it is damaged.
     fn decode(&self, bytes: &[u8], shape: &[usize], pixels: usize) -> Result<Option<Numbers>> {
         Ok(match self.method {
             Method::Stored => numbers(bytes.to_vec(), pixels),
@@ -230,7 +230,7 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// The numbers as the image's own type; none if they do not fit.
+    /// Converts the numbers to the image's own type; `None` if they do not fit.
     fn widened(&self, numbers: Numbers, wanted: usize) -> Option<Vec<u8>> {
         let Numbers { bytes, size, integers: only_integers, lossy } = numbers;
         if size == wanted && !(self.layout.bitpix < 0 && only_integers) {
@@ -303,7 +303,7 @@ fn method(header: &Header<'_>) -> Result<Method> {
     })
 }
 
-/// What gzip has packed: eight bytes a pixel at most.
+/// Unpacks gzip: at most eight bytes per pixel.
 fn unpack(packed: &[u8], pixels: usize) -> Option<Vec<u8>> {
     let most = 8 * pixels as u64;
     let mut bytes = Vec::new();
@@ -311,7 +311,7 @@ fn unpack(packed: &[u8], pixels: usize) -> Option<Vec<u8>> {
     (bytes.len() as u64 <= most).then_some(bytes)
 }
 
-/// Bytes as numbers of the size that makes as many as there are pixels.
+/// Interprets bytes as numbers, one per pixel, whose size follows from their count.
 fn numbers(bytes: Vec<u8>, pixels: usize) -> Option<Numbers> {
     let size = [1, 2, 4, 8].into_iter().find(|size| size * pixels == bytes.len())?;
     Some(Numbers { bytes, size, integers: false, lossy: false })

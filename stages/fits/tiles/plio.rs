@@ -1,6 +1,6 @@
 //! PLIO_1: IRAF's lists of runs, for masks (FITS 4.0, 10.4.3).
 
-/// The pixels of a list of 16-bit words; missing ones are 0. None if it is damaged.
+/// Decodes a list of 16-bit words; missing pixels are 0. `None` if it is damaged.
 pub(super) fn decode(words: &[i16], pixels: usize) -> Option<Vec<i32>> {
     let word = |number: usize| words.get(number).map(|word| i32::from(*word));
     // The old form has its length in the third word, the new one in the fourth and fifth.

@@ -4,7 +4,7 @@
 /// Bits, the highest of each byte first.
 struct Bits<'a> {
     bytes: &'a [u8],
-    /// Bits that were taken from `bytes` and not given yet, from the highest on.
+    /// Bits that were taken from `bytes` and not returned yet, the highest first.
     held: u64,
     count: u32,
 }
@@ -20,7 +20,7 @@ impl Bits<'_> {
         }
     }
 
-    /// The next bits, 32 at most; none if there are fewer.
+    /// Takes the next bits, 32 at most; `None` if there are fewer.
     fn take(&mut self, bits: u32) -> Option<u32> {
         if self.count < bits {
             self.fill();
@@ -34,7 +34,7 @@ impl Bits<'_> {
         Some(taken as u32)
     }
 
-    /// How many zeros there are before the next one, which is taken too.
+    /// Counts the zeros before the next one, and takes them with it.
     fn zeros(&mut self) -> Option<u32> {
         let mut zeros = 0_u32;
         loop {
@@ -54,7 +54,7 @@ impl Bits<'_> {
     }
 }
 
-/// The integers of a tile, `size` bytes each as they were; none if it is damaged.
+/// Decodes the integers of a tile, originally of `size` bytes each; `None` if it is damaged.
 pub(super) fn decode(bytes: &[u8], pixels: usize, block: usize, size: usize) -> Option<Vec<i32>> {
     let (width, direct) = match size {
         1 => (3, 6),

@@ -4,7 +4,7 @@ use crate::prelude::*;
 use crate::stages::fits::card::text_value;
 use crate::stages::fits::hdu::Header;
 
-/// Rows of columns, and a heap with what is of any length.
+/// Rows of columns, and a heap for values of variable length.
 pub(super) struct Table<'a> {
     data: &'a [u8],
     heap: &'a [u8],
@@ -15,9 +15,9 @@ pub(super) struct Table<'a> {
 
 struct Column {
     name: String,
-    /// Where it begins in a row.
+    /// The offset in a row.
     start: usize,
-    /// The letter of its type, and of the elements it leads to in the heap.
+    /// The letter of its type, and of its elements in the heap.
     letter: char,
     element: char,
 }
@@ -61,8 +61,8 @@ impl<'a> Table<'a> {
         Some((column, self.data.get(row * self.row_length + column.start..end)?))
     }
 
-    /// What the heap has for a row, as bytes; empty if there is no such column, none if
-    /// it leads beyond the heap.
+    /// Returns the heap's bytes for a row; empty if there is no such column, `None` if they lie
+    /// beyond the heap.
     pub(super) fn bytes(&self, name: &str, row: usize) -> Option<&'a [u8]> {
         let Some((column, cell)) = self.cell(name, row) else { return Some(&[]) };
         let (count, offset) = match column.letter {
@@ -78,7 +78,7 @@ impl<'a> Table<'a> {
         self.heap.get(start..start.checked_add(length)?)
     }
 
-    /// A real number of a row.
+    /// Returns a real number of a row.
     pub(super) fn real(&self, name: &str, row: usize) -> Option<f64> {
         let (column, cell) = self.cell(name, row)?;
         match column.letter {
@@ -88,7 +88,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A whole number of a row.
+    /// Returns a whole number of a row.
     pub(super) fn integer(&self, name: &str, row: usize) -> Option<i64> {
         let (column, cell) = self.cell(name, row)?;
         match column.letter {
@@ -105,7 +105,8 @@ fn unsigned(cell: &[u8], start: usize, length: usize) -> Option<u64> {
     Some(bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)))
 }
 
-/// The letter of a column's type, that of what it leads to, and its width in bytes.
+/// Parses a column's format: the letter of its type, that of its elements in the heap, and its
+/// width in bytes.
 fn parse(form: &str) -> Option<(char, char, usize)> {
     let digits = form.bytes().take_while(u8::is_ascii_digit).count();
     let (count, rest) = form.split_at_checked(digits)?;
@@ -119,7 +120,7 @@ fn parse(form: &str) -> Option<(char, char, usize)> {
     Some((letter, letters.next().unwrap_or(letter), width))
 }
 
-/// How many bytes a value of this type has.
+/// The bytes of a value of this type.
 fn width_of(letter: char) -> Option<usize> {
     match letter {
         'L' | 'B' | 'A' => Some(1),

@@ -8,6 +8,14 @@ use crate::support::program::{
 };
 use crate::support::python::{interpreter, plain};
 
+/// The unit tests in examples run here: they need no program of their own.
+#[allow(dead_code)]
+#[path = "../../../examples/custom_stage.rs"]
+mod custom_stage;
+#[allow(dead_code)]
+#[path = "../../../examples/products.rs"]
+mod products;
+
 fn config(name: &str) -> String {
     package().join("examples").join(name).display().to_string()
 }
@@ -28,6 +36,7 @@ fn every_example_has_a_test() {
         "custom_stage.json",
         "custom_stage.rs",
         "fits2png.json",
+        "products.rs",
         "python_astropy.json",
         // In python/tests/test_script.py.
         "python_drive.py",
@@ -106,7 +115,8 @@ fn ctapipes_spelling_runs_as_it_stands() {
 #[test]
 fn a_program_embeds_its_own_stage() {
     let source = fs::read_to_string(package().join("examples/custom_stage.rs")).unwrap();
-    assert!(source.lines().count() <= 40);
+    let program = source.split("\n#[cfg(test)]").next().unwrap();
+    assert!(program.lines().count() <= 40);
     let directory = tempfile::tempdir().unwrap();
     let settings = ["--config", &config("custom_stage.json"), "--set", "FRAMES.seed=3"];
     finish(example("custom_stage", directory.path()).args(settings)).expect_code(0);
@@ -119,6 +129,22 @@ fn a_program_embeds_its_own_stage() {
     // The plain program does not know the stage and says so.
     let refused = finish(drpipe(directory.path()).args(settings)).expect_code(2);
     assert!(refused.err.contains("Gain"), "{}", refused.err);
+}
+
+#[test]
+fn a_consumer_keeps_its_files_whole_and_replaces_only_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = || finish(example("products", directory.path()).arg("curves"));
+    for _ in 0..2 {
+        let run = run().expect_code(0);
+        assert!(run.out.contains("12 products"), "{}", run.out);
+        // Each curve has a record beside it of the pipeline that made it.
+        assert_eq!(files(&directory.path().join("curves")).len(), 24);
+    }
+    let precious = directory.path().join("curves/star-3.txt");
+    fs::write(&precious, "edited by hand").unwrap();
+    run().expect_code(1);
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "edited by hand");
 }
 
 #[test]

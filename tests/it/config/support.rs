@@ -88,7 +88,7 @@ pub struct Relay {}
 impl Stage for Relay {
     type In = Any;
     type Out = Any;
-    const SINGLE: bool = true;
+    const SINGLETON: bool = true;
     fn run(&mut self, input: Any, out: &mut Emitter<'_, Any>) -> Result<()> {
         out.send(input)
     }

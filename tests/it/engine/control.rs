@@ -340,7 +340,7 @@ struct Tally(i64);
 impl Stage for Tally {
     type In = i64;
     type Out = i64;
-    const GATHERS: bool = true;
+    const STATEFUL: bool = true;
 
     fn run(&mut self, _: i64, _: &mut Emitter<i64>) -> Result<()> {
         self.0 += 1;
@@ -374,7 +374,7 @@ fn a_number_of_workers_that_cannot_be_is_refused() {
     impl Stage for Alone {
         type In = i64;
         type Out = i64;
-        const SINGLE: bool = true;
+        const SINGLETON: bool = true;
         fn run(&mut self, number: i64, out: &mut Emitter<i64>) -> Result<()> {
             out.send(number)
         }

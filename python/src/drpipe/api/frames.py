@@ -25,6 +25,11 @@ class Frame:
         history: what was done to the pixels, the earliest first.
         uncertainty: what `from_ccddata` has found, such as an
             `astropy.nddata.StdDevUncertainty`. Only steps in Python take it.
+
+    Example:
+        >>> frame = Frame("n1", "raw/n1.fits", [[1.0, 2.0]], {"EXPTIME": 3.5}, unit="adu")
+        >>> frame.header["exptime"], frame.replace(name="n2").name
+        (3.5, 'n2')
     """
 
     _WIRE = "drpipe/Frame/1"
@@ -337,6 +342,10 @@ class FitsPath:
     Attributes:
         path: the path, as a str.
         name: what its products are called, without an extension.
+
+    Example:
+        >>> FitsPath("raw/n1.fits").name
+        'n1'
     """
 
     _WIRE = "drpipe/FitsPath/1"

@@ -376,10 +376,10 @@ class RunFailed(DrpipeError):
 
 
 class RunStopped(RunFailed, RunError):  # type: ignore[misc]
-    """A run was stopped before its end: by a producer or an `init` that failed, by a step's
-    policy, or from outside.
+    """A run was stopped before its end.
 
-    Its `__cause__` is the exception that stopped the run, if one did.
+    A producer or an `init` has failed, a step's policy is `stop`, or a signal came from
+    outside. The `__cause__` is the exception that stopped the run, if one did.
 
     Example:
         >>> try:

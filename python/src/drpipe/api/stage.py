@@ -108,7 +108,15 @@ IDLE = Idle()
 
 
 class Producer(_Step):
-    """The first step of a pipeline."""
+    """The first step of a pipeline.
+
+    Example:
+        >>> class Numbers(drpipe.Producer):  # doctest: +SKIP
+        ...     last: int = 10
+        ...
+        ...     def run(self):
+        ...         yield from range(self.last)
+    """
 
     def run(self) -> Iterator[Any]:
         """Yields the values that the pipeline works on.
@@ -125,7 +133,15 @@ class Producer(_Step):
 
 
 class Stage(_Step):
-    """A step in the middle of a pipeline."""
+    """A step in the middle of a pipeline.
+
+    Example:
+        >>> class Square(drpipe.Stage):  # doctest: +SKIP
+        ...     offset: float = 0.0
+        ...
+        ...     def run(self, msg):
+        ...         return msg * msg + self.offset
+    """
 
     def run(self, msg: Any) -> Any:
         """Works on one message.
@@ -141,7 +157,19 @@ class Stage(_Step):
 
 
 class Consumer(_Step):
-    """The last step of a pipeline."""
+    """The last step of a pipeline.
+
+    Example:
+        >>> class Total(drpipe.Consumer):  # doctest: +SKIP
+        ...     def init(self):
+        ...         self.total = 0
+        ...
+        ...     def run(self, msg):
+        ...         self.total += msg
+        ...
+        ...     def finish(self):
+        ...         self.log.info("the sum is %g", self.total)
+    """
 
     def run(self, msg: Any) -> Any:
         """Works on one message. What it returns is ignored; what it raises is as for a stage."""

@@ -19,8 +19,9 @@ USAGE = 2
 
 
 def find() -> str:
-    """Returns the path of the program: the one that DRPIPE names, else the one beside the
-    interpreter, else the one on PATH.
+    """Returns the path of the program.
+
+    It is the one that DRPIPE names, else the one beside the interpreter, else the one on PATH.
 
     Raises:
         ProgramNotFound: if there is none.

@@ -77,11 +77,10 @@ def step(
 
 
 def run(producer: Any, *stages: Any, mode: str = "threads", **options: Any) -> Report:
-    """Passes what a producer makes through stages, each in processes of its own, and waits for
-    the end.
+    """Passes what a producer makes through stages, and waits for the end.
 
-    Values arrive as they are; None is not sent. Failed values raise nothing: they are in
-    quarantine and in the report, and `Report.check` raises.
+    Each stage has processes of its own. Values arrive as they are; None is not sent. Failed
+    values raise nothing: they are in quarantine and in the report, and `Report.check` raises.
 
     Args:
         producer: an iterable; a generator function; or a class or instance with a `run`

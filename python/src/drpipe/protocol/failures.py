@@ -18,8 +18,16 @@ _NOT_OF_STEPS = (
 
 
 class Permanent(Exception):
-    """Raised by a step to say that no further attempt can succeed: the input has failed and is
-    not retried, whatever the step's `retries`."""
+    """Raised by a step if no further attempt can succeed.
+
+    The input has failed and is not tried again, whatever the step's `retries`.
+
+    Example:
+        >>> class Read(drpipe.Stage):  # doctest: +SKIP
+        ...     def run(self, path):
+        ...         if os.path.getsize(path) == 0:
+        ...             raise drpipe.Permanent(f"{path} is empty")
+    """
 
 
 class CodecError(Permanent):

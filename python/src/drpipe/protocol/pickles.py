@@ -9,7 +9,6 @@ nothing that a step sends can become one.
 from __future__ import annotations
 
 import copyreg
-import importlib.util
 import io
 import pickle
 import sys
@@ -49,7 +48,7 @@ def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[A
             continue
         except (pickle.PicklingError, AttributeError):
             # cloudpickle would take more, but as something else: a memoryview as bytes.
-            if dump is _dump_session or not takes_sessions():
+            if dump is _dump_session or not session_pickles.is_available():
                 raise
     raise AssertionError
 
@@ -89,11 +88,6 @@ def takes(value: Any) -> bool:
     except Exception:
         return False
     return True
-
-
-def takes_sessions() -> bool:
-    """Whether classes and functions that exist in one session only can be pickled."""
-    return importlib.util.find_spec("cloudpickle") is not None
 
 
 def _dumped(

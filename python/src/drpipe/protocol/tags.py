@@ -36,7 +36,7 @@ OUTCOME_DONE = 0
 OUTCOME_FAILED = 1
 OUTCOME_PANICKED = 2
 
-# The kinds of outputs and of parcels.
+# The kinds of outputs and of batches.
 KIND_ONE = 0
 KIND_PACK = 1
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple, Union
 
 import msgpack
 
-from . import pickles, segments
+from . import pickles, segments, session_pickles
 from .failures import CodecError, Unsendable, summary
 from .segments import BUFFER_FROM, Buffer
 from .tags import (
@@ -358,7 +358,7 @@ def _obstacle(value: Any, error: Exception) -> str:
         return "use bytes(...)"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    near = "" if pickles.takes_sessions() else ", or install cloudpickle"
+    near = "" if session_pickles.is_available() else ", or install cloudpickle"
     is_lost = isinstance(error, (AttributeError, pickles.PicklingError))
     hint = f"; put what it is made of into a module{near}" if is_lost else ""
     return summary(error) + hint

@@ -283,7 +283,7 @@ class Reader:
             elif kind == tags.KIND_PACK:
                 yield from self._pack()
             else:
-                raise WireError(f"parcel {kind} is not known")
+                raise WireError(f"batch {kind} is not known")
         self.end()
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-//! Which file was made from which input of a run.
+//! Claims on names: which input of a run each product is made from.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -8,37 +8,41 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::whole_file::write_new;
-use crate::prelude::*;
+use crate::base::failure::{Context as _, Result};
+use crate::stage::Context;
 
-/// How many finished runs of this process are remembered.
+/// Limits the memory of a program that makes one run after the other: claims of this many
+/// runs are kept, finished ones included.
 const RUNS: usize = 8;
 
-/// Path to owner.
+/// The owner of each claimed path.
 type Table = Arc<Mutex<HashMap<PathBuf, Box<str>>>>;
 
-/// The claims of each run within this process, the latest last.
+/// The claims of each run in this process, the latest run last.
 static TABLES: Mutex<VecDeque<(String, Table)>> = Mutex::new(VecDeque::new());
 
 /// The claims of one run.
-pub(crate) enum Claims {
-    /// All its workers are in this process.
-    Here(Table),
-    /// Some are processes: each claim is a file in this directory.
+pub(super) enum Claims {
+    /// In memory: all workers of the run are threads of this process.
+    InMemory(Table),
+    /// One file per claim in this directory: some workers are processes.
     Shared(PathBuf),
 }
 
 impl Default for Claims {
     fn default() -> Self {
-        Self::Here(Table::default())
+        Self::InMemory(Table::default())
     }
 }
 
 impl Claims {
+    /// Opens the claims of the run that `context` belongs to.
+    ///
     /// # Errors
     /// If the directory of the run's claims cannot be made.
-    pub(crate) fn of(context: &Context) -> Result<Self> {
+    pub(super) fn of(context: &Context) -> Result<Self> {
         let Some(private) = context.private_directory() else {
-            return Ok(Self::Here(table_of(context.run())));
+            return Ok(Self::InMemory(table_of(context.run())));
         };
         let directory = private.join("claims");
         fs::create_dir_all(&directory)
@@ -46,33 +50,33 @@ impl Claims {
         Ok(Self::Shared(directory))
     }
 
-    /// The owner of a path, if there is one.
+    /// Returns the owner of a path, if it is claimed.
     ///
     /// # Errors
     /// Those of the file system.
-    pub(crate) fn owner(&self, path: &Path) -> Result<Option<String>> {
+    pub(super) fn owner(&self, path: &Path) -> Result<Option<String>> {
         match self {
-            Self::Here(table) => Ok(lock(table).get(path).map(ToString::to_string)),
+            Self::InMemory(table) => Ok(lock(table).get(path).map(ToString::to_string)),
             Self::Shared(directory) => owner_shared(directory, path)
                 .with_context(|| format!("cannot see who has claimed {}", path.display())),
         }
     }
 
-    /// Claims a path for an owner, who may claim it again: a retry replaces
-    /// what an attempt left. Gives the other owner if there is one.
+    /// Claims a path for an owner; returns the other owner if it is taken. The same owner
+    /// may claim a path again, because a retry replaces what an earlier attempt left.
     ///
     /// # Errors
     /// Those of the file system.
-    pub(crate) fn claim(&self, path: &Path, owner: &str) -> Result<Option<String>> {
+    pub(super) fn claim(&self, path: &Path, owner: &str) -> Result<Option<String>> {
         match self {
-            Self::Here(table) => Ok(claim_here(table, path, owner)),
+            Self::InMemory(table) => Ok(claim_in_memory(table, path, owner)),
             Self::Shared(directory) => claim_shared(directory, path, owner)
                 .with_context(|| format!("cannot claim {} for one input", path.display())),
         }
     }
 }
 
-fn claim_here(table: &Table, path: &Path, owner: &str) -> Option<String> {
+fn claim_in_memory(table: &Table, path: &Path, owner: &str) -> Option<String> {
     let mut claims = lock(table);
     match claims.get(path) {
         Some(other) => (**other != *owner).then(|| other.to_string()),
@@ -83,7 +87,7 @@ fn claim_here(table: &Table, path: &Path, owner: &str) -> Option<String> {
     }
 }
 
-/// As [`claim_shared`], without a claim.
+/// Looks for the claim that [`claim_shared`] made.
 fn owner_shared(directory: &Path, path: &Path) -> std::io::Result<Option<String>> {
     let (hash, start) = (hash_of(path), claim_on(path));
     let mut number = 0_u32;
@@ -107,15 +111,15 @@ fn hash_of(path: &Path) -> u64 {
     hasher.finish()
 }
 
-/// What the file of a claim on a path begins with.
+/// The first bytes of the file of a claim on a path.
 fn claim_on(path: &Path) -> Vec<u8> {
     let mut claim = path.as_os_str().as_bytes().to_vec();
     claim.push(0);
     claim
 }
 
-/// A claim's file is named by a hash of the path and holds the path, a NUL
-/// and the owner. Only one process can make it, and it is whole at once.
+/// Makes the file of a claim: it is named by a hash of the path and holds the path, a NUL
+/// byte and the owner. Only one process can make it, and it appears whole.
 fn claim_shared(directory: &Path, path: &Path, owner: &str) -> std::io::Result<Option<String>> {
     let (hash, mut claim) = (hash_of(path), claim_on(path));
     let owner_at = claim.len();
@@ -131,7 +135,7 @@ fn claim_shared(directory: &Path, path: &Path, owner: &str) -> std::io::Result<O
             let same = other == owner.as_bytes();
             return Ok((!same).then(|| String::from_utf8_lossy(other).into_owned()));
         }
-        // Another path of the same hash.
+        // The file belongs to another path with the same hash.
         number += 1;
     }
 }
@@ -150,8 +154,8 @@ fn table_of(run: &str) -> Table {
     table
 }
 
-/// What is guarded is whole after each statement, so a panic elsewhere while
-/// the lock was held does no harm.
+/// Locks a table. Each statement leaves it consistent, so a panic in another holder of the
+/// lock does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

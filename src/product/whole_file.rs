@@ -1,8 +1,8 @@
 //! Files that appear whole or not at all, survive a power cut once they have
-//! appeared, and leave nothing behind whatever dies.
+//! appeared, and leave nothing behind if the process dies.
 //!
-//! A file is written without any name (`O_TMPFILE`) and gets its name at the
-//! end: if the process is killed before, the system takes the file back.
+//! A file is written without any name (`O_TMPFILE`) and is named at the end: if
+//! the process is killed before that, the system reclaims it.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -14,114 +14,79 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
-use super::own::{self, Fingerprint, Guard};
-use crate::prelude::*;
+use crate::base::failure::{Context as _, Failure, Result};
 
-/// What files are made with; the user's mask takes its part away.
+/// Permissions of new files; the user's umask is subtracted.
 const MODE: u32 = 0o666;
 
-/// A file on its way to its name; dropped before, it is gone.
-pub(crate) struct PendingFile {
+/// Bytes buffered before they are written.
+const BUFFER: usize = 64 * 1024;
+
+/// A file under way to its name. Dropped before [`commit`](Self::commit), it is gone.
+pub struct WholeFile {
     writer: BufWriter<Draft>,
     path: PathBuf,
-    /// None if it may replace whatever there is.
-    guard: Option<(Guard, bool)>,
-    /// Of what was written, if a record is to be kept beside it.
-    fingerprint: Option<Fingerprint>,
 }
 
-/// The contents of a file that has not got its name.
+/// A file whose contents are on the disk and which has no name yet.
+pub(super) struct SyncedFile {
+    draft: Draft,
+    path: PathBuf,
+}
+
+/// The contents of a file that is not named yet.
 enum Draft {
-    /// It has none at all: it ends with its process.
+    /// A file without a directory entry: it ends with its process.
     Nameless(File),
-    /// It has a temporary one, which stays if its process is killed: for file
-    /// systems that cannot do better.
+    /// A file with a temporary name, which stays if its process is killed: for file
+    /// systems that do not support nameless files.
     Named(NamedTempFile),
 }
 
-impl PendingFile {
+impl WholeFile {
+    /// Begins a file that will be named `path`.
+    ///
     /// # Errors
-    /// If the directory of `path` takes no file.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
+    /// If `path` cannot name a regular file, or its directory accepts no file.
+    pub fn create(path: &Path) -> Result<Self> {
         check_target(path)?;
         let draft = Draft::begin(directory_of(path), true).with_context(|| describe(path))?;
         Ok(Self::new(draft, path))
     }
 
-    /// A file that replaces an older one only if `guard` says so when it gets its name;
-    /// `again` as there.
-    ///
-    /// # Errors
-    /// As [`Self::create`].
-    pub(crate) fn guarded(path: &Path, guard: &Guard, again: bool) -> Result<Self> {
-        Ok(Self { guard: Some((guard.clone(), again)), ..Self::create(path)? })
-    }
-
-    /// The same file with a record beside it of the pipeline that has made it, for it has no
-    /// place where it could say so itself.
-    #[must_use]
-    pub(crate) fn with_record(self) -> Self {
-        Self { fingerprint: Some(Fingerprint::default()), ..self }
-    }
-
     fn new(draft: Draft, path: &Path) -> Self {
-        let writer = BufWriter::with_capacity(64 * 1024, draft);
-        Self { writer, path: path.to_owned(), guard: None, fingerprint: None }
+        Self { writer: BufWriter::with_capacity(BUFFER, draft), path: path.to_owned() }
     }
 
-    /// Brings the contents to the disk and gives the file its name; an older
-    /// file of that name is replaced, if it may be. Those who watch the run learn of it.
+    /// The name that the file gets.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the contents to the disk and names the file; an older file of that name is
+    /// replaced. Blocks until both are safe from a power cut.
     ///
     /// # Errors
-    /// Those of the file system and of the guard. Unless it is the disk itself that fails
-    /// in the last moment, there is no such file then.
-    pub(crate) fn commit(self) -> Result<()> {
-        let path = self.path.clone();
-        self.commit_quietly()?;
-        announce_product(&path);
-        Ok(())
+    /// Those of the file system. The name then stays as it was, unless the disk fails
+    /// after the file was named.
+    pub fn commit(self) -> Result<()> {
+        self.sync()?.publish()
     }
 
-    fn commit_quietly(self) -> Result<()> {
-        let Self { writer, path, guard, fingerprint } = self;
+    /// Writes the contents to the disk.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn sync(self) -> Result<SyncedFile> {
+        let Self { writer, path } = self;
         let draft = contents(writer).with_context(|| describe(&path))?;
-        if let (Some(fingerprint), Some((guard, _))) = (fingerprint, &guard) {
-            own::record(&path, guard.mark(), &fingerprint)?;
-        }
-        let draft = match guard {
-            None => Some(draft),
-            Some((guard, again)) => {
-                let left = draft.name_if_new(&path).with_context(|| describe(&path))?;
-                if let Some(draft) = &left {
-                    guard.check_made(&path, again, draft.file())?;
-                }
-                left
-            }
-        };
-        draft.map_or(Ok(()), |draft| draft.name(&path)).with_context(|| describe(&path))?;
-        // The contents are safe; without this the name is not.
-        sync_directory(directory_of(&path)).with_context(|| describe(&path))
+        Ok(SyncedFile { draft, path })
     }
 }
 
-fn describe(path: &Path) -> String {
-    format!("cannot write {}", path.display())
-}
-
-/// What was written, on the disk.
-fn contents(writer: BufWriter<Draft>) -> io::Result<Draft> {
-    let draft = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-    draft.file().sync_all()?;
-    Ok(draft)
-}
-
-impl Write for PendingFile {
+impl Write for WholeFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.writer.write(bytes)?;
-        if let Some(fingerprint) = &mut self.fingerprint {
-            fingerprint.write_all(&bytes[..written])?;
-        }
-        Ok(written)
+        self.writer.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -129,69 +94,73 @@ impl Write for PendingFile {
     }
 }
 
-/// Writes a file so that it appears whole or not at all.
-///
-/// # Errors
-/// That of `write`, or of the file system.
-pub(crate) fn write_whole(
-    path: &Path,
-    write: impl FnOnce(&mut PendingFile) -> Result<()>,
-) -> Result<()> {
-    fill(PendingFile::create(path)?, write)
-}
+impl SyncedFile {
+    pub(super) fn file(&self) -> &File {
+        self.draft.file()
+    }
 
-/// As [`write_whole`]; an older file is replaced only if `guard` says so, `again` as there.
-///
-/// # Errors
-/// That of `write`, of the guard, or of the file system.
-pub(crate) fn write_guarded(
-    path: &Path,
-    guard: &Guard,
-    again: bool,
-    write: impl FnOnce(&mut PendingFile) -> Result<()>,
-) -> Result<()> {
-    fill(PendingFile::guarded(path, guard, again)?, write)
-}
+    /// Names the file, unless another file has the name: then the file comes back.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn publish_new(self) -> Result<Option<Self>> {
+        let Self { draft, path } = self;
+        match draft.name_if_new(&path).with_context(|| describe(&path))? {
+            Some(draft) => Ok(Some(Self { draft, path })),
+            None => sync_name(&path).map(|()| None),
+        }
+    }
 
-fn fill(mut file: PendingFile, write: impl FnOnce(&mut PendingFile) -> Result<()>) -> Result<()> {
-    let path = file.path.clone();
-    write(&mut file).with_context(|| describe(&path))?;
-    file.commit()
-}
-
-/// Writes a file that is no product: nobody is told of it.
-///
-/// # Errors
-/// Those of the file system.
-pub(crate) fn write_quietly(path: &Path, contents: &[u8]) -> Result<()> {
-    let mut file = PendingFile::create(path)?;
-    file.write_all(contents).with_context(|| describe(path))?;
-    file.commit_quietly()
-}
-
-/// Makes a small file of these contents, whole from its first moment on; false
-/// if there is a file of that name. It need not survive a power cut.
-///
-/// # Errors
-/// Those of the file system.
-pub(crate) fn write_new(path: &Path, contents: &[u8]) -> io::Result<bool> {
-    let mut draft = Draft::begin(directory_of(path), true)?;
-    draft.write_all(contents)?;
-    let named = match draft {
-        Draft::Nameless(file) => link(&file, path),
-        Draft::Named(file) => file.persist_noclobber(path).map(drop).map_err(|error| error.error),
-    };
-    match named {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        named => named.map(|()| true),
+    /// Names the file; another file of that name is replaced.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn publish(self) -> Result<()> {
+        let Self { draft, path } = self;
+        draft.name(&path).with_context(|| describe(&path))?;
+        sync_name(&path)
     }
 }
 
-/// Makes a directory for files, with those that it is in, if it is missing.
+/// Writes a file so that it appears whole or not at all; an older file of that name is
+/// replaced. For files that are no products of a run: nothing is claimed or announced.
+///
+/// ```
+/// use std::io::Write;
+///
+/// # fn main() -> drpipe::prelude::Result<()> {
+/// # let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("calibration.txt");
+/// drpipe::product::write_whole(&path, |file| Ok(writeln!(file, "gain 1.3")?))?;
+/// assert_eq!(std::fs::read_to_string(path)?, "gain 1.3\n");
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
-/// If something else is in the way, which is named, or the system refuses.
-pub(crate) fn make_directory(directory: &Path) -> Result<()> {
+/// That of `write`, or of the file system.
+pub fn write_whole(path: &Path, write: impl FnOnce(&mut WholeFile) -> Result<()>) -> Result<()> {
+    let mut file = WholeFile::create(path)?;
+    write(&mut file).with_context(|| describe(path))?;
+    file.commit()
+}
+
+/// Makes a small file with these contents, whole from its first moment on; returns false
+/// if there is a file of that name. The file need not survive a power cut.
+///
+/// # Errors
+/// Those of the file system.
+pub(super) fn write_new(path: &Path, contents: &[u8]) -> io::Result<bool> {
+    let mut draft = Draft::begin(directory_of(path), true)?;
+    draft.write_all(contents)?;
+    Ok(draft.name_if_new(path)?.is_none())
+}
+
+/// Makes a directory and its parents if they are missing.
+///
+/// # Errors
+/// A permanent failure that names what is in the way, or the system's error.
+pub(super) fn make_directory(directory: &Path) -> Result<()> {
     let Err(error) = fs::create_dir_all(directory) else { return Ok(()) };
     let in_the_way = directory.ancestors().find(|path| fs::metadata(path).is_ok());
     let shown = directory.display();
@@ -204,18 +173,18 @@ pub(crate) fn make_directory(directory: &Path) -> Result<()> {
     })
 }
 
-/// Whether there can be a file of this name.
+/// Checks that a regular file can have this name.
 ///
 /// # Errors
-/// A permanent failure if it names no file, a directory or a device.
-pub(crate) fn check_target(path: &Path) -> Result<()> {
+/// A permanent failure if the path names no file, a directory, a device or a pipe.
+pub(super) fn check_target(path: &Path) -> Result<()> {
     if path.file_name().is_none() || path.is_dir() {
         return Err(Failure::permanent(format!(
             "\"{}\" is not the name of a file: give the file's own name too",
             path.display()
         )));
     }
-    // A product takes the place of what was there: never that of a device or pipe.
+    // A whole file replaces what was there: it must never replace a device or pipe.
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(Failure::permanent(format!(
             "{} is a device or pipe, not a file: name another file",
@@ -226,9 +195,20 @@ pub(crate) fn check_target(path: &Path) -> Result<()> {
 }
 
 /// The directory that a file of this name is in.
-pub(crate) fn directory_of(path: &Path) -> &Path {
+pub(super) fn directory_of(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
+}
+
+pub(super) fn describe(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+/// Writes what is buffered and syncs it to the disk.
+fn contents(writer: BufWriter<Draft>) -> io::Result<Draft> {
+    let draft = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+    draft.file().sync_all()?;
+    Ok(draft)
 }
 
 impl Draft {
@@ -247,7 +227,7 @@ impl Draft {
         }
     }
 
-    /// Gives the file its name, if no other file has it; else it comes back.
+    /// Names the file unless another one has the name; then the draft comes back.
     fn name_if_new(self, path: &Path) -> io::Result<Option<Self>> {
         let exists = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
         match self {
@@ -264,7 +244,7 @@ impl Draft {
         }
     }
 
-    /// Gives the file its name, also in the place of another file.
+    /// Names the file and replaces any other of that name.
     fn name(self, path: &Path) -> io::Result<()> {
         match self {
             Self::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
@@ -292,44 +272,49 @@ fn temporary_name() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// A file without a name; none where the system or the file system has no such.
+/// Opens a file without a name; `None` where the kernel or the file system does not
+/// support it.
 fn nameless_file(directory: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = match rustix::fs::open(directory, flags, Mode::from_raw_mode(MODE)) {
         Ok(file) => File::from(file),
-        // The kernels and file systems that do not know of it say one of these.
+        // What kernels and file systems without support answer.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    // Without /proc it would never get its name.
-    let has_way = fs::symlink_metadata(way_to(&file)).is_ok();
-    Ok(has_way.then_some(file))
+    // Without /proc the file could never be linked.
+    let has_path = fs::symlink_metadata(descriptor_path(&file)).is_ok();
+    Ok(has_path.then_some(file))
 }
 
-/// The name under which the system keeps a file that is open here.
-fn way_to(file: &File) -> String {
+/// The path under which the system shows a file that is open in this process.
+fn descriptor_path(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// Gives a nameless file this name; never in the place of another file.
+/// Names a nameless file; fails if another file has the name.
 fn link(file: &File, path: &Path) -> io::Result<()> {
-    Ok(rustix::fs::linkat(CWD, way_to(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    Ok(rustix::fs::linkat(CWD, descriptor_path(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 
-/// Puts a nameless file in the place of an older one. There is no call that
-/// does so at once: between the two here, for some microseconds, the file has a
-/// temporary name, which would stay if the process were killed.
+/// Puts a nameless file in the place of an older one. No single call does that: for a few
+/// microseconds the file has a temporary name, which would stay if the process were killed.
 fn replace(file: &File, path: &Path) -> io::Result<()> {
     let linked = temporary_name().make_in(directory_of(path), |name| link(file, name))?;
     linked.into_temp_path().persist(path).map_err(|error| error.error)
 }
 
-/// Brings a directory's names to the disk, where that can be asked for.
+/// Makes a new name survive a power cut; the contents are safe already.
+fn sync_name(path: &Path) -> Result<()> {
+    sync_directory(directory_of(path)).with_context(|| describe(path))
+}
+
+/// Writes a directory's entries to the disk, where the system allows it.
 fn sync_directory(directory: &Path) -> io::Result<()> {
-    // One that may be written to but not read cannot be opened.
+    // A directory that may be written to but not read cannot be opened.
     let Ok(directory) = File::open(directory) else { return Ok(()) };
     match rustix::fs::fsync(&directory) {
-        // Some file systems do not know of it.
+        // Some file systems do not support it for directories.
         Err(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         synced => Ok(synced?),
     }
@@ -342,8 +327,8 @@ mod tests {
     /// Both ways of writing, whatever the file system of the tests can do.
     const WAYS: [bool; 2] = [true, false];
 
-    fn pending(path: &Path, nameless: bool) -> PendingFile {
-        PendingFile::new(Draft::begin(directory_of(path), nameless).unwrap(), path)
+    fn draft(path: &Path, nameless: bool) -> WholeFile {
+        WholeFile::new(Draft::begin(directory_of(path), nameless).unwrap(), path)
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -357,7 +342,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("x.txt");
             for text in ["first", "second"] {
-                let mut file = pending(&path, nameless);
+                let mut file = draft(&path, nameless);
                 file.write_all(text.as_bytes()).unwrap();
                 file.flush().unwrap();
                 assert_ne!(fs::read_to_string(&path).ok().as_deref(), Some(text));
@@ -374,7 +359,7 @@ mod tests {
         let Some(file) = nameless_file(directory.path()).unwrap() else { return };
         assert_eq!(names(directory.path()).len(), 0);
         drop(file);
-        let named = pending(&directory.path().join("x"), false);
+        let named = draft(&directory.path().join("x"), false);
         let temporary = names(directory.path());
         assert!(temporary[0].starts_with(".drpipe-") && temporary[0].ends_with(".part"));
         drop(named);
@@ -388,7 +373,7 @@ mod tests {
             let (path, other) = (directory.path().join("x"), directory.path().join("other"));
             fs::write(&other, "other").unwrap();
             std::os::unix::fs::symlink(&other, &path).unwrap();
-            pending(&path, nameless).commit().unwrap();
+            draft(&path, nameless).commit().unwrap();
             assert_eq!(fs::read_to_string(&other).unwrap(), "other");
             assert!(fs::symlink_metadata(&path).unwrap().is_file());
         }
@@ -413,7 +398,7 @@ mod tests {
         for nameless in WAYS {
             let directory = tempfile::tempdir().unwrap();
             let (ours, plain) = (directory.path().join("a"), directory.path().join("b"));
-            pending(&ours, nameless).commit().unwrap();
+            draft(&ours, nameless).commit().unwrap();
             fs::write(&plain, "").unwrap();
             let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
             assert_eq!(mode(&ours), mode(&plain));
@@ -454,11 +439,11 @@ mod tests {
     #[test]
     fn what_is_not_the_name_of_a_file_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(PendingFile::create(directory.path()).is_err());
-        assert!(PendingFile::create(Path::new("")).is_err());
-        assert!(PendingFile::create(Path::new("/dev/null")).is_err());
+        assert!(WholeFile::create(directory.path()).is_err());
+        assert!(WholeFile::create(Path::new("")).is_err());
+        assert!(WholeFile::create(Path::new("/dev/null")).is_err());
         let missing = directory.path().join("missing/x");
-        let error = PendingFile::create(&missing).err().unwrap().to_string();
+        let error = WholeFile::create(&missing).err().unwrap().to_string();
         assert!(error.contains("missing/x") && error.contains("No such file"), "{error}");
     }
 }

@@ -1,21 +1,27 @@
-//! Which files a pipeline may replace: those that an earlier run of it has made.
+//! Which files a pipeline may replace: those that an earlier run of the same pipeline made.
 //!
-//! A product says itself which pipeline has made it: in HISTORY, in a text chunk, in the
-//! page's head. A text, which has no place for that, has a record beside it.
+//! A product names its pipeline itself: in HISTORY, in a text chunk, in the head of a page.
+//! A format that has no place for that gets a record beside the product.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::whole_file::write_quietly;
-use crate::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// What stands before the pipeline's identity.
+use super::whole_file::write_whole;
+use crate::base::failure::{Failure, Result};
+use crate::stage::Context;
+
+/// The text before the pipeline's identity in a product.
 const MARK: &str = "drpipe pipeline ";
-/// Where a FITS file's text ends up, in bytes; headers are not longer.
-const LONGEST_HEADER: u64 = 64 << 20;
-/// In how many bytes at a file's beginning other products have their mark.
+/// Bytes of a FITS header that are searched for the mark. Headers are not longer, and a file
+/// that is no FITS file must not be read to its end.
+const HEADER_LIMIT: u64 = 64 << 20;
+/// Bytes at the beginning of any other file that are searched for the mark.
 const BEGINNING: u64 = 4096;
 const FITS_RECORD: usize = 2880;
 const FITS_CARD: usize = 80;
@@ -34,60 +40,72 @@ pub enum Overwrite {
     Always,
 }
 
-/// Gives the products of one step their names.
+/// Whether a file carries the mark of the pipeline that `context` belongs to, as
+/// [`Products::mark`](super::Products::mark) tells products to.
+///
+/// A producer that reads files uses it to leave out products of earlier runs. Reads at most
+/// the header of a FITS file, or the first 4096 bytes of another one.
+///
+/// # Errors
+/// Those of the file system; [`io::ErrorKind::UnexpectedEof`] for a FITS header without end.
+pub fn carries_mark_of(context: &Context, path: &Path) -> io::Result<bool> {
+    Ok(mark_in(path)?.is_some_and(|mark| mark == mark_of(context)))
+}
+
+/// The rule of one step for files that its products would replace.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Guard {
+pub(super) struct Ownership {
     overwrite: Overwrite,
     mark: String,
 }
 
-impl Guard {
-    pub(crate) fn new(overwrite: Overwrite, context: &Context) -> Self {
+impl Ownership {
+    pub(super) fn new(overwrite: Overwrite, context: &Context) -> Self {
         Self { overwrite, mark: mark_of(context) }
     }
 
-    /// What a product says of the pipeline that makes it.
-    pub(crate) fn mark(&self) -> &str {
+    /// The text by which a product names the pipeline that made it.
+    pub(super) fn mark(&self) -> &str {
         &self.mark
     }
 
-    /// Whether a product may get this name, before it is begun. `again` says that this run
-    /// has made the file of that name, of the same input, in an earlier attempt.
+    /// Checks before the work that a product may get this name. `again` says that this run
+    /// made the file of that name from the same input, in an earlier attempt.
     ///
     /// # Errors
     /// A permanent failure that names the file that is in the way.
-    pub(crate) fn check(&self, path: &Path, again: bool) -> Result<()> {
+    pub(super) fn check(&self, path: &Path, again: bool) -> Result<()> {
         self.judge(path, again, |_| fs::metadata(path).is_ok_and(|found| found.len() == 0))
     }
 
-    /// As [`Self::check`], of a product that is about to be made: a file that may be a piece
-    /// of it is left to [`Self::check_made`].
+    /// As [`Self::check`], for a product that is about to be written: a file that may be a
+    /// fragment of it is left to [`Self::check_written`].
     ///
     /// # Errors
-    /// As there.
-    pub(crate) fn check_begun(&self, path: &Path, again: bool) -> Result<()> {
+    /// As [`Self::check`].
+    pub(super) fn check_before(&self, path: &Path, again: bool) -> Result<()> {
         self.judge(path, again, |error| match error {
             Some(error) => error.kind() == io::ErrorKind::UnexpectedEof,
             None => fs::metadata(path).is_ok_and(|found| found.len() < BEGINNING),
         })
     }
 
-    /// As [`Self::check`], of a product that is there but for its name: a file that is a piece
-    /// of it, as a copy that was cut short leaves one, has nothing that would be lost.
+    /// As [`Self::check`], for a product that is written and lacks only its name. It may
+    /// replace its own fragment, which a copy that was cut short leaves: nothing is lost.
     ///
     /// # Errors
-    /// As there.
-    pub(crate) fn check_made(&self, path: &Path, again: bool, made: &File) -> Result<()> {
-        self.judge(path, again, |_| is_piece(path, made).unwrap_or(false))
+    /// As [`Self::check`].
+    pub(super) fn check_written(&self, path: &Path, again: bool, written: &File) -> Result<()> {
+        self.judge(path, again, |_| is_fragment(path, written).unwrap_or(false))
     }
 
-    /// `spares` says of a file that names no pipeline, or cannot be read for this reason,
-    /// whether nothing is lost with it.
+    /// Applies the rule. `is_expendable` decides about a file that names no pipeline, or
+    /// whose mark cannot be read for the given reason.
     fn judge(
         &self,
         path: &Path,
         again: bool,
-        spares: impl FnOnce(Option<&io::Error>) -> bool,
+        is_expendable: impl FnOnce(Option<&io::Error>) -> bool,
     ) -> Result<()> {
         if self.overwrite == Overwrite::Always || fs::symlink_metadata(path).is_err() {
             return Ok(());
@@ -105,7 +123,7 @@ impl Guard {
             return Ok(());
         }
         let is_other = matches!(found, Ok(Some(_)));
-        if !is_other && is_file(path) && spares(found.as_ref().err()) {
+        if !is_other && is_file(path) && is_expendable(found.as_ref().err()) {
             return Ok(());
         }
         let whose = match is_other {
@@ -119,13 +137,13 @@ impl Guard {
     }
 }
 
-/// Whether a file has this name itself, not by a link.
+/// Whether the path is a file itself, not a link to one.
 fn is_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
 }
 
-/// Whether what is in the file stands at the beginning of the other one.
-fn is_piece(path: &Path, whole: &File) -> io::Result<bool> {
+/// Whether the contents of the file at `path` are the beginning of `whole`.
+fn is_fragment(path: &Path, whole: &File) -> io::Result<bool> {
     let file = File::open(path)?;
     if file.metadata()?.len() > whole.metadata()?.len() {
         return Ok(false);
@@ -145,16 +163,15 @@ fn is_piece(path: &Path, whole: &File) -> io::Result<bool> {
     }
 }
 
-/// What products say of the pipeline that a stage belongs to.
-pub(crate) fn mark_of(context: &Context) -> String {
+fn mark_of(context: &Context) -> String {
     format!("{MARK}{}", context.pipeline())
 }
 
-/// What a product says of the pipeline that has made it; none if it says nothing.
+/// Reads the mark of the pipeline that made a file; `None` if the file has no mark.
 ///
 /// # Errors
-/// Those of the system.
-pub(crate) fn mark_in(path: &Path) -> io::Result<Option<String>> {
+/// Those of the file system; `UnexpectedEof` for a FITS header without end.
+fn mark_in(path: &Path) -> io::Result<Option<String>> {
     if !fs::metadata(path)?.is_file() {
         return Ok(None);
     }
@@ -163,7 +180,7 @@ pub(crate) fn mark_in(path: &Path) -> io::Result<Option<String>> {
     file.by_ref().take(FITS_RECORD as u64).read_to_end(&mut record)?;
     if record.starts_with(b"SIMPLE  =") {
         return match record.len() {
-            FITS_RECORD => mark_in_header(record, file.take(LONGEST_HEADER)),
+            FITS_RECORD => mark_in_header(record, file.take(HEADER_LIMIT)),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         };
     }
@@ -178,7 +195,7 @@ pub(crate) fn mark_in(path: &Path) -> io::Result<Option<String>> {
     Ok(mark)
 }
 
-/// The last one in HISTORY: a frame brings along those of the files that it came from.
+/// Reads the last mark in HISTORY: a frame keeps those of the files that it came from.
 fn mark_in_header(mut record: Vec<u8>, mut rest: impl Read) -> io::Result<Option<String>> {
     let mut mark = None;
     loop {
@@ -195,38 +212,39 @@ fn mark_in_header(mut record: Vec<u8>, mut rest: impl Read) -> io::Result<Option
     }
 }
 
-/// The file beside a text that says who has made it.
-fn record_of(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
+/// The hidden file that says who made the product beside it.
+fn record_path(product: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(product.file_name().unwrap_or_default());
     name.push(".drpipe");
-    path.with_file_name(name)
+    product.with_file_name(name)
 }
 
-/// Whether the record says that the pipeline has made the file as it is.
+/// Whether the record says that the pipeline made the file with its present contents.
 fn is_recorded(path: &Path, mark: &str) -> io::Result<bool> {
-    let record = fs::read_to_string(record_of(path))?;
+    let record = fs::read_to_string(record_path(path))?;
     let mut contents = Fingerprint::default();
     io::copy(&mut File::open(path)?, &mut contents)?;
     let line = contents.line(mark);
     Ok(record.lines().any(|known| known == line))
 }
 
-/// Notes that the pipeline is about to give the name `path` to these contents. What was
-/// there before stays known: the name may not come to it.
+/// Records that the pipeline is about to name a file with these contents `path`. The last
+/// line stays: if the process dies now, the older file keeps the name.
 ///
 /// # Errors
 /// Those of the file system.
-pub(crate) fn record(path: &Path, mark: &str, contents: &Fingerprint) -> Result<()> {
-    let place = record_of(path);
-    let known = fs::read_to_string(&place).unwrap_or_default();
+pub(super) fn record(path: &Path, mark: &str, contents: &Fingerprint) -> Result<()> {
+    let record = record_path(path);
+    let known = fs::read_to_string(&record).unwrap_or_default();
     let last = known.lines().last().map(|line| format!("{line}\n")).unwrap_or_default();
-    write_quietly(&place, format!("{last}{}\n", contents.line(mark)).as_bytes())
+    let text = format!("{last}{}\n", contents.line(mark));
+    write_whole(&record, |file| Ok(file.write_all(text.as_bytes())?))
 }
 
-/// What tells the contents of one file from those of another: FNV-1a, and the length.
+/// The length and FNV-1a hash of a file's contents, which tell them from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fingerprint {
+pub(super) struct Fingerprint {
     length: u64,
     hash: u64,
 }
@@ -260,10 +278,10 @@ impl Write for Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stages::testing::context_of;
+    use crate::testing::TestBench;
 
-    fn guard(overwrite: Overwrite) -> Guard {
-        Guard::new(overwrite, &context_of("own", "WRITE", &[]))
+    fn ownership(overwrite: Overwrite) -> Ownership {
+        Ownership::new(overwrite, TestBench::new().context())
     }
 
     fn card(text: &str) -> String {
@@ -305,7 +323,7 @@ mod tests {
     fn each_way_of_overwriting_does_as_it_says() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let own = guard(Overwrite::Own);
+        let own = ownership(Overwrite::Own);
         fs::write(at("own"), format!("<meta content=\"{}\">", own.mark())).unwrap();
         fs::write(at("other"), "<meta content=\"drpipe pipeline 0123\">").unwrap();
         fs::write(at("foreign"), "raw").unwrap();
@@ -318,11 +336,11 @@ mod tests {
             ("link", [false, false, true]),
         ] {
             let all = [Overwrite::Own, Overwrite::Never, Overwrite::Always];
-            let found = all.map(|overwrite| guard(overwrite).check(&at(name), false).is_ok());
+            let found = all.map(|overwrite| ownership(overwrite).check(&at(name), false).is_ok());
             assert_eq!(found, allowed, "{name}");
         }
-        assert!(guard(Overwrite::Never).check(&at("own"), true).is_ok());
-        assert!(guard(Overwrite::Never).check(&at("foreign"), true).is_err());
+        assert!(ownership(Overwrite::Never).check(&at("own"), true).is_ok());
+        assert!(ownership(Overwrite::Never).check(&at("foreign"), true).is_err());
         let error = own.check(&at("other"), false).unwrap_err();
         assert!(!error.is_retryable() && error.to_string().contains("another pipeline"), "{error}");
         let error = own.check(&at("foreign"), false).unwrap_err().to_string();
@@ -330,10 +348,10 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_of_the_product_is_no_loss_but_nothing_else_is_replaced() {
+    fn a_fragment_of_the_product_is_no_loss_but_nothing_else_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let own = guard(Overwrite::Own);
+        let own = ownership(Overwrite::Own);
         let whole = header(&vec!["COMMENT"; 100]) + "pixels";
         fs::write(at("whole"), &whole).unwrap();
         let made = File::open(at("whole")).unwrap();
@@ -352,21 +370,21 @@ mod tests {
             fs::write(at("there"), text).unwrap();
             let shown = format!("{:?}", &text[..text.len().min(99)]);
             assert_eq!(own.check(&at("there"), false).is_ok(), before, "{shown}");
-            assert_eq!(own.check_begun(&at("there"), false).is_ok(), begun, "{shown}");
-            assert_eq!(own.check_made(&at("there"), false, &made).is_ok(), named, "{shown}");
-            let never = guard(Overwrite::Never);
-            assert!(never.check_made(&at("there"), false, &made).is_err());
+            assert_eq!(own.check_before(&at("there"), false).is_ok(), begun, "{shown}");
+            assert_eq!(own.check_written(&at("there"), false, &made).is_ok(), named, "{shown}");
+            let never = ownership(Overwrite::Never);
+            assert!(never.check_written(&at("there"), false, &made).is_err());
         }
         std::os::unix::fs::symlink(at("empty"), at("link")).unwrap();
         fs::write(at("empty"), "").unwrap();
-        assert!(own.check_made(&at("link"), false, &made).is_err());
+        assert!(own.check_written(&at("link"), false, &made).is_err());
     }
 
     #[test]
     fn a_text_is_known_by_its_record_as_long_as_nobody_changes_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.txt");
-        let own = guard(Overwrite::Own);
+        let own = ownership(Overwrite::Own);
         let note = |text: &str| {
             let mut contents = Fingerprint::default();
             contents.write_all(text.as_bytes()).unwrap();

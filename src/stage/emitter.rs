@@ -1,0 +1,112 @@
+//! What a stage sends to its next steps.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::context::{Context, unknown_next_step};
+use super::data::Data;
+use crate::base::failure::{Failure, Result};
+use crate::message::output::OutputBuffer;
+
+/// Sends what a stage makes to its next steps.
+///
+/// Values are delivered together with the completion of their input, never before it: a call
+/// that fails or panics has emitted nothing. The outputs of one input arrive in the order in
+/// which they were sent, across all next steps; each edge keeps the order of each worker. At
+/// the end of the pipeline, where there is no next step, values are dropped.
+///
+/// Sending does not block: queues are checked before a call, not in it. All outputs of one
+/// input stay in memory until it is done. A thread that ends within the call may send too; the
+/// compiler refuses one that could outlive it. Large arrays pass to worker processes without a
+/// copy only if they are sent on the worker's own thread.
+pub struct Emitter<'a, T: Data> {
+    context: &'a Context,
+    origin: Option<&'a Arc<str>>,
+    message: u64,
+    /// Whether each value names its own origin, as those of producers do.
+    names_origins: bool,
+    outputs: &'a mut OutputBuffer,
+    marker: PhantomData<fn(T)>,
+}
+
+impl<T: Data> Emitter<'_, T> {
+    /// Sends `value` to the default next step, the first in the configuration.
+    ///
+    /// # Errors
+    /// If the value refuses to be serialized.
+    pub fn send(&mut self, value: T) -> Result<()> {
+        if self.context.next_steps.is_empty() {
+            return Ok(());
+        }
+        self.push(0, &value)
+    }
+
+    /// Sends `value` to the next step of this name.
+    ///
+    /// # Errors
+    /// A permanent failure if `step` is not among the step's `next_steps`, or
+    /// if the value refuses to be serialized.
+    pub fn send_to(&mut self, step: &str, value: T) -> Result<()> {
+        match self.context.next_steps.iter().position(|name| name == step) {
+            Some(route) => self.push(route, &value),
+            None => Err(Failure::permanent(unknown_next_step(self.context, step))),
+        }
+    }
+
+    /// The names of the next steps; the first is the default. Empty at the end.
+    pub fn next_steps(&self) -> &[String] {
+        &self.context.next_steps
+    }
+
+    /// The place of this worker in the run.
+    pub fn context(&self) -> &Context {
+        self.context
+    }
+
+    /// What people call the producer's item that the current input descends from, for
+    /// example the path of a raw frame; `None` in a producer and in `finish`.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.map(|origin| &**origin)
+    }
+
+    /// The number of the current message: unique in this run, and the same at every attempt
+    /// on the message. 0 in a producer and in `finish`.
+    pub fn message(&self) -> u64 {
+        self.message
+    }
+
+    fn push(&mut self, route: usize, value: &T) -> Result<()> {
+        let origin = match self.origin {
+            Some(origin) => Some(Arc::clone(origin)),
+            None if self.names_origins => value.origin().map(Into::into),
+            None => None,
+        };
+        let codec = self.context.next_codecs[route];
+        self.outputs.push(route as u32, origin, |header| value.write_to(codec, header))
+    }
+}
+
+/// Collects what a call emits until the completion of its input is reported.
+pub(crate) struct Outputs<'a> {
+    pub(crate) context: &'a Context,
+    /// The origin of the current input.
+    pub(crate) origin: Option<&'a Arc<str>>,
+    /// The number of the current input.
+    pub(crate) message: u64,
+    /// Whether each value names its own origin, as those of producers do.
+    pub(crate) names_origins: bool,
+    pub(crate) outputs: &'a mut OutputBuffer,
+}
+
+impl Outputs<'_> {
+    pub(crate) fn emitter<T: Data>(&mut self) -> Emitter<'_, T> {
+        Emitter {
+            context: self.context,
+            origin: self.origin,
+            message: self.message,
+            names_origins: self.names_origins,
+            outputs: self.outputs,
+            marker: PhantomData,
+        }
+    }
+}
