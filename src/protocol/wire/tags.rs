@@ -1,5 +1,5 @@
 //! The tags of docs/WIRE.md, each named once. `python/src/drpipe/protocol/tags.py` has the same
-//! names; a test compares the three.
+//! names; a test in each language compares them with the document.
 
 /// The version of the protocol. The router refuses workers of another version.
 pub(crate) const VERSION: u16 = 3;

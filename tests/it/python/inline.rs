@@ -94,6 +94,47 @@ fn what_failed_is_tried_again_inline() {
     assert!(finished.err.contains("ValueError: 10"), "{}", finished.err);
 }
 
+/// Each step announces a file per message; the one in the middle fails at the second message.
+#[test]
+fn steps_that_share_the_interpreter_announce_for_their_own_calls() {
+    let test = "steps_that_share_the_interpreter_announce_for_their_own_calls";
+    let Some(python) = plain(test) else { return };
+    let steps =
+        [of("makes", "IN", "In"), of("makes", "STEP", "Makes"), of("makes", "END", "Makes")];
+    for mode in ["--inline", "--mode=sequential"] {
+        let night = Night::new(&python, &json!(steps));
+        let text = "\
+import drpipe
+
+class In:
+    def run(self):
+        yield from ['a', 'b']
+
+    def origin(self, value):
+        return value + '.fits'
+
+class Makes:
+    def run(self, value):
+        drpipe.product(f'{self.name}-{value}.txt')
+        if value == 'b':
+            raise ValueError(value)
+        return value
+";
+        std::fs::write(night.directory.path().join("makes.py"), text).unwrap();
+        night.run(&[mode, "--events", "events"]).expect_code(1);
+        let events = std::fs::read_to_string(night.directory.path().join("events")).unwrap();
+        let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let products = events.filter(|event| event["event"] == "product");
+        let told: Vec<_> = products.map(|event| json!([event["path"], event["origin"]])).collect();
+        assert_eq!(
+            told,
+            [json!(["STEP-a.txt", "a.fits"]), json!(["END-a.txt", "a.fits"])],
+            "{mode}"
+        );
+        assert_eq!(night.summary()["products"], json!({".": 2}), "{mode}");
+    }
+}
+
 #[test]
 fn a_pipeline_without_python_is_refused() {
     let directory = tempfile::tempdir().unwrap();

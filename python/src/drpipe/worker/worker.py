@@ -200,6 +200,8 @@ class Worker:
         """
         task = self._task
         assert task is not None
+        # In an inline run another worker of this process may have had the latest call.
+        announce.listen(True, task.is_in_its_call)
         kind = message.kind
         if kind == tags.WORK:
             if not task.work(message.messages(), self._page, self._is_over):
