@@ -131,8 +131,8 @@ pub(crate) fn describe(
                     findings.warning(&draft.span("module"), odd, "rename it");
                 }
                 for (path, message) in &described.refused {
-                    let origin = span_in_sections(path, lowered, settings);
-                    findings.error(&origin, format!("parameter {}: {message}", quote(path)), "");
+                    let span = span_in_sections(path, lowered, settings);
+                    findings.error(&span, format!("parameter {}: {message}", quote(path)), "");
                 }
                 draft.params.read(&described.settings);
                 Found::Class(Box::new(found(draft, described, &configuration)))
@@ -181,7 +181,7 @@ fn refuse(
     if said.contains(&message) {
         return;
     }
-    let origin = match about {
+    let span = match about {
         About::Interpreter => interpreter_span(draft, &lowered.options),
         About::Module => draft.span("module"),
         About::Class => draft.span("class"),
@@ -194,7 +194,7 @@ fn refuse(
         _ => own_hint(registry, draft.class().unwrap_or_default()),
     };
     let hints = [hint, own].into_iter().filter(|hint| !hint.is_empty());
-    findings.error(&origin, message, hints.collect::<Vec<_>>().join("; "));
+    findings.error(&span, message, hints.collect::<Vec<_>>().join("; "));
 }
 
 /// The answer about a class.

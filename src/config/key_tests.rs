@@ -121,6 +121,33 @@ fn every_key_of_a_step_is_wherever_keys_are() {
     }
 }
 
+/// Journals and products of earlier versions have these hashes. A new key changes the hash of
+/// the configuration, which is only shown; the other two must stay.
+#[test]
+fn hashes_stay_as_they_are() {
+    let text = r#"{ "name": "pinned", "quarantine": "bad",
+        "producer": { "name": "IN", "class": "Integers", "params": { "first": 1, "last": 3 },
+            "next_steps": "A" },
+        "stagers": [ { "name": "A", "class": "Square", "nb_process": { "min": 1, "max": 2 },
+            "queue_limit": "7", "queue_bytes": "2 MiB", "on_error": "skip", "retries": 2,
+            "lost_retries": 0, "backoff": 1.5, "timeout": 60, "memory_limit": "1 GiB",
+            "next_steps": ["OUT"] } ],
+        "consumer": { "name": "OUT", "class": "Discard", "nb_thread": 2 } }"#;
+    let plan = load(text, "p.json", &registry(), &[]).unwrap().plan;
+    assert_eq!(plan.config_hash, "dd4359e7ee22a8ce");
+    assert_eq!(plan.work_hash, "16f42ca590c47ef2");
+    assert_eq!(plan.identity, "6cf78e09db37ce34");
+    let step = plan.config["steps"][1].to_string();
+    assert_eq!(
+        step,
+        r#"{"work":{"name":"A","class":"Square","params":{},"module":null,"routes":[["OUT",false]]},"#
+            .to_owned()
+            + r#""threads":[0,0],"processes":[1,2],"timeout":60.0,"memory_limit":1073741824,"#
+            + r#""queue_limit":7,"queue_bytes":2097152,"on_error":"skip","retries":2,"#
+            + r#""lost_retries":0,"backoff":1.5}"#
+    );
+}
+
 #[test]
 fn documentation_has_every_key() {
     let pipeline = native::keys();

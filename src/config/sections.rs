@@ -63,13 +63,13 @@ impl<'c> Claims<'c> {
 
     /// Whether a step is of this class. Reports an error if one step is of a built-in class and
     /// another of a class in Python with the same name.
-    fn is_of_step(&self, class: &str, origin: &SourceSpan, findings: &mut Findings) -> bool {
+    fn is_of_step(&self, class: &str, span: &SourceSpan, findings: &mut Findings) -> bool {
         let mut kinds = self.steps.iter().filter(|(name, _)| name == class).map(|(_, kind)| *kind);
         let Some(first) = kinds.next() else { return false };
         if kinds.any(|kind| kind != first) {
             let class = quote(class);
             let message = format!("there are two classes {class}: drpipe's own and one in Python");
-            findings.error(origin, message, "give the parameters in the \"params\" of the steps");
+            findings.error(span, message, "give the parameters in the \"params\" of the steps");
         }
         true
     }
@@ -82,9 +82,9 @@ impl<'c> Claims<'c> {
     }
 
     fn check_section(&self, section: &Member, findings: &mut Findings) {
-        let origin = SourceSpan::File(section.offset);
+        let span = SourceSpan::File(section.offset);
         let name = section.key.as_str();
-        if self.is_of_step(name, &origin, findings) {
+        if self.is_of_step(name, &span, findings) {
             return;
         }
         if self.configurable && self.known.contains_key(name) {
@@ -94,10 +94,10 @@ impl<'c> Claims<'c> {
             }
         } else if self.registry.get(name).is_some() {
             let message = format!("no step is of class {}", quote(name));
-            findings.warning(&origin, message, "its parameters are not used");
+            findings.warning(&span, message, "its parameters are not used");
         } else if self.dialect == Dialect::Ctapipe {
             let message = format!("nothing that is known here takes the section {}", quote(name));
-            findings.warning(&origin, message, did_you_mean(nearest(name, self.classes())));
+            findings.warning(&span, message, did_you_mean(nearest(name, self.classes())));
         } else if !self.unsure {
             unknown_key(section, &native::keys(), self.classes(), findings);
         }
@@ -115,27 +115,27 @@ impl<'c> Claims<'c> {
         target: &str,
         param: &str,
         lowered: &Lowered<'_>,
-        origin: &SourceSpan,
+        span: &SourceSpan,
         findings: &mut Findings,
     ) {
-        if self.is_of_step(target, origin, findings) {
+        if self.is_of_step(target, span, findings) {
             return;
         }
         if let Some(params) = self.known.get(target).filter(|_| self.configurable) {
             if !params.iter().any(|name| name == param) && !is_name(param) {
                 let (message, hint) = unknown(target, param, params);
-                findings.warning(origin, message, hint);
+                findings.warning(span, message, hint);
             }
             for section in &lowered.sections {
                 if let Some(path) = inside(&section.value, &section.key, target, param) {
                     let message = format!("{} in the file wins over it", quote(&path));
-                    findings.warning(origin, message, format!("set that: --{path}.{param}=..."));
+                    findings.warning(span, message, format!("set that: --{path}.{param}=..."));
                 }
             }
             return;
         }
         if self.registry.get(target).is_some() {
-            findings.error(origin, format!("no step is of class {}", quote(target)), "");
+            findings.error(span, format!("no step is of class {}", quote(target)), "");
             return;
         }
         let near = nearest(target, self.names.iter().map(String::as_str).chain(self.classes()));
@@ -147,12 +147,12 @@ impl<'c> Claims<'c> {
         let target = quote(target);
         if theirs && near.is_none() {
             let message = format!("nothing that is known here takes a parameter of {target}");
-            findings.warning(origin, message, "");
+            findings.warning(span, message, "");
             return;
         }
         let known = self.names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
         let message = format!("{target} is neither a step nor a class; the steps are {known}");
-        findings.error(origin, message, did_you_mean(near));
+        findings.error(span, message, did_you_mean(near));
     }
 }
 

@@ -77,7 +77,7 @@ fn spec(
         }
         None => (Value::Null, failing_build()),
     };
-    let param_origins = draft.params.origins(&params, draft.node.offset);
+    let param_spans = draft.params.spans(&params, draft.node.offset);
     let usable = class.filter(|class| fits(class.kind(), draft.role));
     let name = name(draft, findings);
     let options = options(draft, python.is_some(), findings);
@@ -102,9 +102,9 @@ fn spec(
         params,
         build,
         python: python.map(|python| python.python.clone()),
-        param_origins,
-        origin: draft.span("name"),
-        workers_origin: draft.span(workers_key),
+        param_spans,
+        span: draft.span("name"),
+        workers_span: draft.span(workers_key),
     })
 }
 
@@ -157,7 +157,7 @@ fn class<'r>(
         }
         return (None, None);
     };
-    let origin = draft.span("class");
+    let span = draft.span("class");
     let fitting = || {
         let fitting = registry.classes().filter(|class| fits(class.kind(), draft.role));
         fitting.map(Class::name)
@@ -175,7 +175,7 @@ fn class<'r>(
                 Some(_) => did_you_mean(near),
                 None => "a class in Python also needs its \"module\"".to_owned(),
             };
-            findings.error(&origin, message, hint);
+            findings.error(&span, message, hint);
             return (None, None);
         }
     };
@@ -187,7 +187,7 @@ fn class<'r>(
             draft.role.as_str(),
             list(fitting())
         );
-        findings.error(&origin, message, "");
+        findings.error(&span, message, "");
     }
     (Some(class), python)
 }
@@ -278,7 +278,7 @@ fn no_inputs(options: &StepOptions, findings: &mut Findings) {
 fn links(draft: &Draft<'_>, names: &Set<Vec<String>>, source: &Source<'_>) -> Vec<Link> {
     let Some(span) = &names.span else { return Vec::new() };
     let Some(node) = node_at(draft.node, Some(span)) else {
-        let link = |name: &String| Link { name: name.clone(), origin: span.clone() };
+        let link = |name: &String| Link { name: name.clone(), span: span.clone() };
         return names.iter().map(link).collect();
     };
     let mut links = Vec::new();
@@ -300,7 +300,7 @@ fn links_in(node: &Node, source: &Source<'_>, links: &mut Vec<Link>) {
         let blanks = part.len() - part.trim_start().len();
         let offset = exact.map_or(node.offset, |at| at + start + blanks);
         if !part.trim().is_empty() {
-            links.push(Link { name: part.trim().to_owned(), origin: SourceSpan::File(offset) });
+            links.push(Link { name: part.trim().to_owned(), span: SourceSpan::File(offset) });
         }
         start += part.len() + 1;
     }

@@ -46,14 +46,14 @@ pub(crate) fn assemble(specs: Vec<StepSpec>, quarantine: PathBuf) -> Result<Load
     let mut findings = Findings::default();
     for spec in &specs {
         if let Some(message) = wrong_name(&spec.name) {
-            findings.error(&spec.origin, message, "");
+            findings.error(&spec.span, message, "");
         }
         if !(1..=STEP_WORKERS).contains(&spec.workers()) {
             let message = format!("found {} workers; expected 1 to {STEP_WORKERS}", spec.workers());
-            findings.error(&spec.workers_origin, message, "");
+            findings.error(&spec.workers_span, message, "");
         }
         if *spec.options.queue_limit == Some(0) || *spec.options.queue_bytes == Some(0) {
-            findings.error(&spec.origin, "found a queue limit of 0; expected 1 or more", "");
+            findings.error(&spec.span, "found a queue limit of 0; expected 1 or more", "");
         }
     }
     let rules = Rules { loops: Loops::Declared, incomplete: false, registry: None };
@@ -80,7 +80,7 @@ pub(crate) fn plan(
             quote(&spec.class),
             spec.workers()
         );
-        findings.warning(&spec.workers_origin, message, "");
+        findings.warning(&spec.workers_span, message, "");
         let threads = spec.options.nb_thread.max.min(1);
         spec.options.nb_thread.value = WorkerRange::exactly(threads);
         spec.options.nb_process.value = WorkerRange::exactly(1 - threads);
@@ -89,7 +89,7 @@ pub(crate) fn plan(
     let largest = specs.iter().max_by_key(|spec| spec.workers());
     if let Some(spec) = largest.filter(|_| workers > RUN_WORKERS) {
         let message = format!("found {workers} workers in all; expected at most {RUN_WORKERS}");
-        findings.error(&spec.workers_origin, message, "");
+        findings.error(&spec.workers_span, message, "");
     }
     let edges = edges(&specs, rules.loops, rules.incomplete, findings);
     types::check(&specs, &edges, rules.registry, findings);
@@ -137,8 +137,8 @@ fn places(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
         let Ok(task) = (spec.build)() else { continue };
         if let Err(failure) = task.validate_in(&Context::planned(&spec.name, next_steps)) {
             let message = failure.to_string();
-            let origin = spec.origin_of(&message);
-            findings.error(origin, format!("class {}: {message}", quote(&spec.class)), "");
+            let span = spec.span_of(&message);
+            findings.error(span, format!("class {}: {message}", quote(&spec.class)), "");
         }
     }
 }

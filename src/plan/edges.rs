@@ -14,7 +14,7 @@ pub(crate) struct Edge {
     pub(crate) from: usize,
     pub(crate) to: usize,
     pub(crate) feedback: bool,
-    pub(crate) origin: SourceSpan,
+    pub(crate) span: SourceSpan,
 }
 
 /// What to do about a loop that no `feedback` declares.
@@ -52,10 +52,10 @@ pub(crate) fn edges(
                 let message = format!("the consumer {name} leads to itself, but it is the end");
                 let hint = "a step that feeds itself is one of the stagers: put it there, with \
                             \"feedback\", and a consumer behind it, such as one of class Discard";
-                findings.error(&link.origin, message, hint);
+                findings.error(&link.span, message, hint);
             } else if let Some(link) = spec.next_steps.first() {
                 let message = format!("the consumer {} has next steps", quote(&spec.name));
-                findings.error(&link.origin, message, "it is the end: remove \"next_steps\"");
+                findings.error(&link.span, message, "it is the end: remove \"next_steps\"");
             }
             continue;
         }
@@ -80,7 +80,7 @@ fn names<'a>(
         if names.contains_key(spec.name.as_str()) {
             *sound = false;
             let message = format!("a second step has the name {}", quote(&spec.name));
-            findings.error(&spec.origin, message, "give each step a name of its own");
+            findings.error(&spec.span, message, "give each step a name of its own");
         } else {
             names.insert(spec.name.as_str(), index);
         }
@@ -91,7 +91,7 @@ fn names<'a>(
 /// The edge to the step after `from` in the list.
 fn next_in_list(specs: &[StepSpec], from: usize) -> Option<Edge> {
     let to = (from + 1..specs.len()).find(|to| specs[*to].role != Role::Producer)?;
-    Some(Edge { from, to, feedback: false, origin: specs[from].origin.clone() })
+    Some(Edge { from, to, feedback: false, span: specs[from].span.clone() })
 }
 
 fn no_next_steps(specs: &[StepSpec], from: usize, findings: &mut Findings) {
@@ -104,7 +104,7 @@ fn no_next_steps(specs: &[StepSpec], from: usize, findings: &mut Findings) {
         }
         None => "add \"next_steps\"".to_owned(),
     };
-    findings.error(&specs[from].origin, message, hint);
+    findings.error(&specs[from].span, message, hint);
 }
 
 fn links(
@@ -116,26 +116,27 @@ fn links(
     findings: &mut Findings,
 ) {
     let mut given: Vec<&str> = Vec::new();
-    for Link { name, origin } in &specs[from].next_steps {
+    for Link { name, span } in &specs[from].next_steps {
         if given.contains(&name.as_str()) {
             let message = format!("the next step {} is there twice", quote(name));
-            findings.error(origin, message, "remove one of them");
+            findings.error(span, message, "remove one of them");
             continue;
         }
         given.push(name);
         // A misspelled name is taken as the nearest one, so that one slip gives one error.
         let to = match names.get(name.as_str()) {
             Some(to) => Some(*to),
-            None => unknown_step(specs, name, origin, findings)
-                .and_then(|near| names.get(near).copied()),
+            None => {
+                unknown_step(specs, name, span, findings).and_then(|near| names.get(near).copied())
+            }
         };
         match to {
             None => *sound = false,
             Some(to) if specs[to].role == Role::Producer => {
                 let message = format!("the producer {} cannot be a next step", quote(name));
-                findings.error(origin, message, "a producer takes no messages");
+                findings.error(span, message, "a producer takes no messages");
             }
-            Some(to) => edges.push(Edge { from, to, feedback: false, origin: origin.clone() }),
+            Some(to) => edges.push(Edge { from, to, feedback: false, span: span.clone() }),
         }
     }
 }
@@ -143,23 +144,23 @@ fn links(
 fn unknown_step<'a>(
     specs: &'a [StepSpec],
     name: &str,
-    origin: &SourceSpan,
+    span: &SourceSpan,
     findings: &mut Findings,
 ) -> Option<&'a str> {
     let known = || specs.iter().filter(|spec| spec.role != Role::Producer).map(|s| s.name.as_str());
     let near = nearest(name, known());
     let message = format!("unknown step {}; the steps are {}", quote(name), quote_all(known()));
-    findings.error(origin, message, did_you_mean(near));
+    findings.error(span, message, did_you_mean(near));
     near
 }
 
 fn feedback(specs: &[StepSpec], from: usize, edges: &mut [Edge], findings: &mut Findings) {
     let spec = &specs[from];
-    for Link { name, origin } in &spec.feedback {
+    for Link { name, span } in &spec.feedback {
         let edge = edges.iter_mut().find(|edge| edge.from == from && specs[edge.to].name == *name);
         if let Some(edge) = edge {
             edge.feedback = true;
-            edge.origin = origin.clone();
+            edge.span = span.clone();
         } else if !spec.next_steps.iter().any(|link| link.name == *name) {
             let given = spec.next_steps.iter().map(|link| link.name.as_str());
             let near = nearest(name, given);
@@ -169,7 +170,7 @@ fn feedback(specs: &[StepSpec], from: usize, edges: &mut [Edge], findings: &mut 
             };
             let message =
                 format!("{} is not among the next steps of {}", quote(name), quote(&spec.name));
-            findings.error(origin, message, hint);
+            findings.error(span, message, hint);
         }
     }
 }
@@ -231,12 +232,12 @@ fn undeclared_loop(
     match loops {
         Loops::Declared => {
             let hint = format!("if it is meant, add \"feedback\": [{target}] to the step {from}");
-            findings.error(&edge.origin, message, hint);
+            findings.error(&edge.span, message, hint);
         }
         Loops::Found => {
             let message =
                 format!("{message}; the edge from {from} to {target} is taken as feedback");
-            findings.warning(&edge.origin, message, "");
+            findings.warning(&edge.span, message, "");
         }
     }
 }
@@ -254,7 +255,7 @@ fn idle_feedback(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
                 quote(&specs[edge.to].name),
                 quote(&specs[edge.from].name),
             );
-            findings.error(&edge.origin, message, "remove it from \"feedback\"");
+            findings.error(&edge.span, message, "remove it from \"feedback\"");
         }
     }
 }
@@ -299,12 +300,12 @@ fn reach(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
             let message = format!("no way leads from the producer to the step {name}");
             let hint =
                 format!("add {name} to the \"next_steps\" of a step before it, or remove it");
-            findings.error(&spec.origin, message, hint);
+            findings.error(&spec.span, message, hint);
         } else if !leads[step] {
             let message = format!("no way leads from the step {name} to the consumer");
             let ends = quote_all(consumers.iter().map(|step| specs[*step].name.as_str()));
             let hint = format!("add {ends} to the \"next_steps\" of a step after it");
-            findings.error(&spec.origin, message, hint);
+            findings.error(&spec.span, message, hint);
         }
     }
 }

@@ -26,7 +26,11 @@ pub(super) fn effective(
         let limits = |range: WorkerRange| json!([range.min, range.max]);
         let options = &specs[*index].options;
         let mut step = Map::new();
-        for (key, value) in options.values() {
+        step.insert("work".to_owned(), work(specs, edges, *index));
+        let mut values = options.values();
+        // The order in which events show the configuration.
+        values.sort_by_key(|(key, _)| (!key.name.starts_with("nb_"), !key.is(Tag::Processes)));
+        for (key, value) in values {
             let (name, value) = match key.name {
                 "nb_thread" => ("threads", limits(*options.nb_thread)),
                 "nb_process" => ("processes", limits(*options.nb_process)),
@@ -36,7 +40,6 @@ pub(super) fn effective(
                 step.insert(name.to_owned(), value);
             }
         }
-        step.insert("work".to_owned(), work(specs, edges, *index));
         Value::Object(step)
     };
     let steps: Vec<Value> = order.iter().map(step).collect();

@@ -1,6 +1,6 @@
 //! Where something was set or named.
 
-/// The origin of a key, a value, or a name.
+/// The span of a key, a value, or a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum SourceSpan {
     /// In the file, at this byte.

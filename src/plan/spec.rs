@@ -40,7 +40,7 @@ impl Role {
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     pub(crate) name: String,
-    pub(crate) origin: SourceSpan,
+    pub(crate) span: SourceSpan,
 }
 
 /// What is known about a step by itself.
@@ -69,17 +69,17 @@ pub(crate) struct StepSpec {
     /// Where its class is found if that is written in Python.
     pub(crate) python: Option<Python>,
     /// Where its name was set.
-    pub(crate) origin: SourceSpan,
+    pub(crate) span: SourceSpan,
     /// Where its workers were set.
-    pub(crate) workers_origin: SourceSpan,
+    pub(crate) workers_span: SourceSpan,
     /// Where its parameters were set.
-    pub(crate) param_origins: Vec<(String, SourceSpan)>,
+    pub(crate) param_spans: Vec<(String, SourceSpan)>,
 }
 
 impl StepSpec {
     /// A step of a pipeline without a file, with default options.
     pub(crate) fn new(name: &str, class: &str, role: Role, traits: Traits, build: Build) -> Self {
-        let origin = SourceSpan::Step(name.to_owned());
+        let span = SourceSpan::Step(name.to_owned());
         Self {
             name: name.to_owned(),
             class: class.to_owned(),
@@ -95,9 +95,9 @@ impl StepSpec {
             params: Value::Null,
             build,
             python: None,
-            workers_origin: origin.clone(),
-            param_origins: Vec::new(),
-            origin,
+            workers_span: span.clone(),
+            param_spans: Vec::new(),
+            span,
         }
     }
 
@@ -113,22 +113,22 @@ impl StepSpec {
     }
 
     /// Where the parameter was set that a message names first.
-    pub(crate) fn origin_of(&self, message: &str) -> &SourceSpan {
+    pub(crate) fn span_of(&self, message: &str) -> &SourceSpan {
         let given = words(message).find_map(|word| {
-            self.param_origins.iter().find(|(name, _)| name == word).map(|(_, origin)| origin)
+            self.param_spans.iter().find(|(name, _)| name == word).map(|(_, span)| span)
         });
-        given.unwrap_or(&self.origin)
+        given.unwrap_or(&self.span)
     }
 
     /// Adds a next step; the first is the default.
     pub(crate) fn leads_to(&mut self, name: &str) {
-        self.next_steps.push(Link { name: name.to_owned(), origin: self.origin.clone() });
+        self.next_steps.push(Link { name: name.to_owned(), span: self.span.clone() });
     }
 
     /// Declares a next step that closes a loop.
     pub(crate) fn feeds_back_to(&mut self, name: &str) {
         self.leads_to(name);
-        self.feedback.push(Link { name: name.to_owned(), origin: self.origin.clone() });
+        self.feedback.push(Link { name: name.to_owned(), span: self.span.clone() });
     }
 }
 

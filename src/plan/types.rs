@@ -30,7 +30,7 @@ pub(crate) fn check(
                 quote(&to.name),
                 to.class
             );
-            findings.error(&edge.origin, message, hint(output, input, registry));
+            findings.error(&edge.span, message, hint(output, input, registry));
         }
     }
 }

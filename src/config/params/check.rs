@@ -38,9 +38,9 @@ impl Params<'_> {
                 }
                 continue;
             }
-            let origin = self.locate(fault, step);
-            let (message, hint) = self.describe(fault, class, &origin);
-            findings.error(&origin, message, hint);
+            let span = self.locate(fault, step);
+            let (message, hint) = self.describe(fault, class, &span);
+            findings.error(&span, message, hint);
         }
         if faults.is_empty() {
             let refused = match python {
@@ -107,7 +107,7 @@ impl Params<'_> {
         findings.error(&self.locate(&fault, step), message, "");
     }
 
-    fn describe(&self, fault: &Fault, class: &Class, origin: &SourceSpan) -> (String, String) {
+    fn describe(&self, fault: &Fault, class: &Class, span: &SourceSpan) -> (String, String) {
         let class = quote(class.name());
         let Some((last, known)) = fault.path.last().zip(fault.known.as_ref()) else {
             let parameter = match fault.path.as_slice() {
@@ -124,7 +124,7 @@ impl Params<'_> {
         let message = format!("unknown parameter {} of class {class}; {expected}", quote(last));
         // A setting of a step may have meant one of the step's keys.
         let keys = StepWork::KEYS.iter().chain(StepOptions::KEYS).map(|key| key.name);
-        let hint = match origin {
+        let hint = match span {
             SourceSpan::Setting(_) => did_you_mean(nearest(last, names.chain(keys))),
             _ => did_you_mean(nearest(last, names)),
         };

@@ -104,11 +104,11 @@ impl<'d> Params<'d> {
     }
 
     /// Returns where each of the parameters was set.
-    pub(crate) fn origins(&self, params: &Value, step: usize) -> Vec<(String, SourceSpan)> {
+    pub(crate) fn spans(&self, params: &Value, step: usize) -> Vec<(String, SourceSpan)> {
         let names = params.as_object().into_iter().flat_map(Map::keys);
-        let origin =
+        let span =
             |name: &String| (name.clone(), self.locate(&Fault::at(vec![name.clone()]), step));
-        names.map(origin).collect()
+        names.map(span).collect()
     }
 
     /// Returns where a fault is in the file or on the command line.
