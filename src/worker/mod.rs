@@ -13,6 +13,7 @@ pub(crate) mod log_pipe;
 pub(crate) mod outbox;
 pub(crate) mod page;
 pub(crate) mod process;
+mod process_log;
 pub(crate) mod reaper;
 pub(crate) mod reexec;
 pub(crate) mod reporter;

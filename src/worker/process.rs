@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::page::Page;
-use super::reaper;
 use super::reexec::{
     EXIT_FULL, EXIT_LOST, HEARTBEAT, INTERPRETER, MAIN, REAPER, STARTER, name_after_the_program,
 };
 use super::serve::{Watch, serve};
+use super::{process_log, reaper};
 use crate::base::failure::Failure;
 use crate::base::path_name::as_texts;
 use crate::memory::segment;
@@ -130,6 +130,7 @@ fn become_python(interpreter: &OsStr, main: &OsStr) -> ! {
 fn work(registry: &Registry) -> Result<u8, Failure> {
     let lifeline = take_standard_input()?;
     name_after_the_program();
+    process_log::install();
     let (text, file) = lifeline.receive_assignment()?;
     let page = Arc::new(Page::open(file)?);
     page.beat();

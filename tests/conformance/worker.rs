@@ -27,6 +27,8 @@ enum Action {
     SendTo(String, String),
     /// Makes known that this file was made.
     Announce(String),
+    /// The same on a thread of its own.
+    AnnounceOnAThread(String),
     /// Waits until the test opens the gate of this name.
     Wait(String),
     /// Sends an array on as it came.
@@ -101,6 +103,9 @@ impl Scripted {
                 Action::Pass(array) => send(None, Sent::Array(array))?,
                 Action::Make(size) => send(None, Sent::Array(pattern(size).into()))?,
                 Action::Announce(path) => announce_product(path),
+                Action::AnnounceOnAThread(path) => {
+                    std::thread::scope(|scope| drop(scope.spawn(|| announce_product(path))));
+                }
                 Action::Wait(name) => wait(&self.gate, &name)?,
                 Action::UseUpDescriptors => use_up_descriptors()?,
                 Action::Idle => is_idle = true,

@@ -44,6 +44,31 @@ fn a_worker_in_python_keeps_to_every_transcript() {
     play_all(&Language::Python(interpreter));
 }
 
+/// In Rust a thread of its own has no call that an announcement could belong to.
+#[test]
+fn an_announcement_on_another_thread_is_lost_and_the_log_says_so() {
+    let transcript = serde_json::from_value(serde_json::json!({
+        "name": "another-thread",
+        "about": "An announcement of another thread",
+        "steps": [
+            {"worker": "READY", "version": 3},
+            {"router": "WORK", "messages": [{"number": 1, "does": [{"announce_on_a_thread": "out/a.png"}]}]},
+            {"worker": "DONE", "completions": [{"messages": [1, 1], "outcome": "DONE"}], "silent": 1, "outputs": []},
+            {"router": "STOP"},
+            {"worker": "ends", "code": 0},
+        ],
+    }));
+    let printed = play::play(&transcript.unwrap(), &Language::Rust);
+    let record = printed.lines().find_map(|line| line.strip_prefix('\u{1e}'));
+    let record: serde_json::Value = serde_json::from_str(record.unwrap()).unwrap();
+    assert_eq!(record["level"], "warning");
+    let message = record["message"].as_str().unwrap();
+    assert!(
+        message.contains("out/a.png was announced on a thread that runs no stage"),
+        "{message}"
+    );
+}
+
 #[test]
 fn every_transcript_has_a_name_of_its_own() {
     let mut names: Vec<String> = transcript::all().into_iter().map(|t| t.name).collect();

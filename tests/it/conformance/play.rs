@@ -15,15 +15,18 @@ use super::wire::{self, Buffer, Outgoing, Said, numbered};
 /// The steps that outputs go to, by their number.
 const NEXT_STEPS: [&str; 2] = ["NEXT", "OTHER"];
 
+/// Returns what the worker has printed.
+///
 /// # Panics
 /// If the worker does not keep to the transcript.
-pub fn play(transcript: &Transcript, language: &Language) {
+pub fn play(transcript: &Transcript, language: &Language) -> String {
     let process = Process::start(transcript, language);
     let mut play = Play { process, in_hand: VecDeque::new(), granted: 0, step: 0 };
     for (number, step) in transcript.steps.iter().enumerate() {
         play.step = number;
         play.take(step);
     }
+    play.process.printed()
 }
 
 struct Play {

@@ -153,7 +153,7 @@ fn the_router_knows_no_codec() {
 #[test]
 fn only_the_command_line_prints() {
     // What a worker process says there is read by the supervisor.
-    let files = ["src/cli/", "src/worker/process.rs"];
+    let files = ["src/cli/", "src/worker/process.rs", "src/worker/process_log.rs"];
     assert_only_in(&files, &["println!", "print!", "stdout()", "stderr()"]);
 }
 
