@@ -1,5 +1,4 @@
-//! Stages that go wrong in every way there is: to try out what a pipeline does
-//! about it.
+//! Stages that go wrong on request, to try out what a pipeline does about it.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -104,7 +103,7 @@ pub enum FaultKind {
     UndeclaredStep,
 }
 
-/// A next step that no configuration has: a step's name has no comma.
+/// A next step that no configuration has, because names of steps contain no comma.
 const UNDECLARED: &str = "no,such,step";
 
 impl Fault {
@@ -133,8 +132,8 @@ impl Fault {
         })
     }
 
-    /// Whether this call goes wrong. `number` is the message's value, if it is
-    /// needed; `key` is the same at each attempt on a message.
+    /// Whether this call goes wrong. `number` returns the message's value; `key` is the same at
+    /// each attempt on a message.
     fn strikes(
         &mut self,
         context: &Context,
@@ -164,7 +163,7 @@ impl Fault {
         Ok(u32::try_from(file.metadata()?.len())?)
     }
 
-    /// Goes wrong; what it sends is sent by `send`, to the named step if one is given.
+    /// Goes wrong. `send` sends a message, to the named step if one is given.
     fn strike(&self, mut send: impl FnMut(Option<&str>) -> Result<()>) -> Result<()> {
         match self.fault {
             FaultKind::Fail if self.retryable => Err(Failure::retryable(ASKED_FOR)),
@@ -186,7 +185,7 @@ impl Fault {
             FaultKind::Leak => {
                 let mut memory: Vec<u8> = Vec::new();
                 memory.try_reserve_exact(self.bytes)?;
-                // Memory that is not written to is not taken.
+                // Pages that are not written to cost no memory.
                 memory.resize(self.bytes, 1);
                 std::mem::forget(memory);
                 send(None)
@@ -205,8 +204,8 @@ fn hang() -> ! {
     }
 }
 
-/// The attempts of all workers in this process: the next one on a message may be
-/// another worker's.
+/// The attempts of all workers in this process: the next attempt on a message may be another
+/// worker's.
 fn attempt_in_memory(key: String) -> u32 {
     static ATTEMPTS: Mutex<Option<HashMap<String, u32>>> = Mutex::new(None);
     let mut attempts = ATTEMPTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -241,7 +240,7 @@ impl Stage for Fault {
 /// messages. After a failure the same number is tried again if the step has
 /// `retries`.
 #[derive(Debug, Deserialize, JsonSchema)]
-// What is flattened cannot be denied here; the check of parameters denies it.
+// Serde cannot deny unknown fields beside flattened ones; the check of parameters does.
 #[schemars(extend("additionalProperties" = false))]
 pub struct FaultyProducer {
     /// How many numbers are made.

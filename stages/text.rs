@@ -10,7 +10,7 @@ use crate::product::{Overwrite, PendingProduct, StepProduct};
 /// The lines that are emitted per call.
 const BATCH: usize = 64;
 
-/// Gives the lines of a text file in order, without their ends.
+/// Sends the lines of a text file in order, without their line ends.
 ///
 /// The file must be UTF-8; a line that is not ends production with a failure.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,7 +52,7 @@ impl Producer for Lines {
     }
 }
 
-/// Gives the words of each text one by one: what stands between white space.
+/// Sends the words of each text one by one; white space separates them.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Words {}
@@ -66,7 +66,7 @@ impl Stage for Words {
     }
 }
 
-/// Turns each text to capital letters.
+/// Converts each text to upper case.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Uppercase {}
@@ -93,7 +93,7 @@ pub struct WriteLines {
     /// The file to write; its directory is made if it is missing.
     #[schemars(extend("writes" = "file"))]
     file: PathBuf,
-    /// What is done where there is a file of that name.
+    /// What happens to an older file of that name.
     #[serde(default)]
     overwrite: Overwrite,
     /// Whether to sort the lines, so that the file does not depend on the order

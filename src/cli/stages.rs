@@ -84,7 +84,7 @@ fn as_json(offer: &Offer) -> Value {
         "kind": offer.place,
         "input": class.input(),
         "output": class.output(),
-        "single": class.single(),
+        "single": class.singleton(),
         "parameters": class.schema(),
     })
 }
@@ -108,7 +108,7 @@ fn describe(Offer { class, place }: &Offer) -> String {
     if let Some(output) = class.output() {
         text += &format!("  emits  {output}\n");
     }
-    if class.single() {
+    if class.singleton() {
         text += "  runs on one worker\n";
     }
     let about = text_at(class.schema(), "description");

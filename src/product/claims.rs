@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::whole_file::write_new;
-use crate::base::failure::{Context as _, Result};
+use crate::base::failure::{Context as _, Failure, Result};
 use crate::stage::Context;
 
 /// Limits the memory of a program that makes one run after the other: claims of this many
@@ -73,6 +73,21 @@ impl Claims {
             Self::Shared(directory) => claim_shared(directory, path, owner)
                 .with_context(|| format!("cannot claim {} for one input", path.display())),
         }
+    }
+}
+
+/// Refuses a product that would replace the one of another owner.
+///
+/// # Errors
+/// A permanent failure that names both owners, if there is another one.
+pub(super) fn refuse_other(path: &Path, other: Option<&String>, owner: &str) -> Result<()> {
+    match other {
+        None => Ok(()),
+        Some(other) => Err(Failure::permanent(format!(
+            "{} was already made from {other} and would be overwritten by {owner}: give their \
+             products different names or directories",
+            path.display()
+        ))),
     }
 }
 

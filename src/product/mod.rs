@@ -100,7 +100,7 @@ use std::path::{Path, PathBuf};
 use crate::base::failure::{Failure, Result};
 use crate::base::path_name::path_of_name;
 use crate::stage::{Context, scope};
-use claims::Claims;
+use claims::{Claims, refuse_other};
 use ownership::Ownership;
 use pending::other_thread;
 use whole_file::make_directory;
@@ -202,18 +202,6 @@ impl Products {
         write: impl FnOnce(&mut PendingProduct) -> Result<()>,
     ) -> Result<PathBuf> {
         self.claim(name, source)?.fill(write)
-    }
-}
-
-/// Refuses a second product that would replace the first.
-fn refuse_other(path: &Path, other: Option<&String>, owner: &str) -> Result<()> {
-    match other {
-        None => Ok(()),
-        Some(other) => Err(Failure::permanent(format!(
-            "{} was already made from {other} and would be overwritten by {owner}: give their \
-             products different names or directories",
-            path.display()
-        ))),
     }
 }
 

@@ -26,7 +26,7 @@ const BEGINNING: u64 = 4096;
 const FITS_RECORD: usize = 2880;
 const FITS_CARD: usize = 80;
 
-/// What is done where there is a file of a product's name already.
+/// What happens to an older file that has a product's name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Overwrite {

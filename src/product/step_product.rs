@@ -1,7 +1,9 @@
 //! The one product of a step that gathers its inputs.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::claims::{Claims, refuse_other};
 use super::ownership::{Overwrite, Ownership};
 use super::pending::PendingProduct;
 use super::whole_file::{check_target, directory_of, make_directory};
@@ -72,16 +74,20 @@ pub struct StepProduct {
 }
 
 impl StepProduct {
-    /// Checks the name and makes the directory of the file if it is missing.
+    /// Claims the name for the step and makes the directory of the file if it is missing.
     ///
     /// # Errors
-    /// A permanent failure if `file` cannot name a regular file, or another file has the name
-    /// and must not be replaced; otherwise the system's.
+    /// A permanent failure if `file` cannot name a regular file, if it belongs to a product of
+    /// another step, or if a file has the name that must not be replaced; otherwise the
+    /// system's.
     pub fn open(file: &Path, overwrite: Overwrite, context: &Context) -> Result<Self> {
         make_directory(directory_of(file))?;
         check_target(file)?;
         let ownership = Ownership::new(overwrite, context);
         ownership.check(file, false)?;
+        let owner = format!("all inputs of step {}", context.step());
+        let other = Claims::of(context)?.claim(&full_name(file)?, &owner)?;
+        refuse_other(file, other.as_ref(), &owner)?;
         Ok(Self { path: file.to_owned(), ownership, has_record: false })
     }
 
@@ -119,5 +125,35 @@ impl StepProduct {
         write: impl FnOnce(&mut PendingProduct) -> Result<()>,
     ) -> Result<PathBuf> {
         self.begin()?.fill(write)
+    }
+}
+
+/// The name of the file in its directory, whatever links lead to that.
+fn full_name(file: &Path) -> Result<PathBuf> {
+    let directory = fs::canonicalize(directory_of(file))?;
+    Ok(directory.join(file.file_name().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestBench;
+
+    #[test]
+    fn two_steps_never_share_a_file_but_a_worker_may_follow_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("table.txt");
+        let bench = TestBench::new().step("FIRST");
+        let open = |bench: &TestBench, file: &Path| {
+            StepProduct::open(file, Overwrite::Own, bench.context())
+        };
+        open(&bench, &file).unwrap();
+        open(&bench, &file).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(directory.path(), &link).unwrap();
+        let refused = open(&bench.clone().step("SECOND"), &link.join("table.txt")).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("step FIRST") && text.contains("step SECOND"), "{text}");
+        assert!(open(&TestBench::new().step("SECOND"), &file).is_ok(), "another run");
     }
 }

@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn the_older_names_of_the_constants_still_work() {
         let (stage, consumer) = (of_stage::<Older>(), of_consumer::<Older>());
-        assert_eq!((stage.single, stage.gathers), (true, true));
-        assert_eq!((consumer.single, consumer.gathers), (false, true));
+        assert_eq!((stage.singleton, stage.stateful), (true, true));
+        assert_eq!((consumer.singleton, consumer.stateful), (false, true));
     }
 }

@@ -48,8 +48,8 @@ pub struct Class {
     kind: Kind,
     input: Option<&'static str>,
     output: Option<&'static str>,
-    single: bool,
-    gathers: bool,
+    singleton: bool,
+    stateful: bool,
     schema: Value,
     build: BuildFrom,
     foreign: bool,
@@ -62,8 +62,8 @@ impl Class {
     pub(crate) fn foreign(
         name: &str,
         kind: Kind,
-        single: bool,
-        gathers: bool,
+        singleton: bool,
+        stateful: bool,
         schema: Value,
     ) -> Self {
         Self {
@@ -71,8 +71,8 @@ impl Class {
             kind,
             input: (kind != Kind::Producer).then_some(ANY),
             output: (kind != Kind::Consumer).then_some(ANY),
-            single: single || kind == Kind::Producer,
-            gathers,
+            singleton: singleton || kind == Kind::Producer,
+            stateful,
             schema,
             build: Arc::new(|_| Err(Failure::permanent("its workers are not written in Rust"))),
             foreign: true,
@@ -112,13 +112,13 @@ impl Class {
     }
 
     /// Whether a step may have only one worker of it.
-    pub fn single(&self) -> bool {
-        self.single
+    pub fn singleton(&self) -> bool {
+        self.singleton
     }
 
     /// Whether it emits or writes in `finish` what it has kept of its messages.
-    pub fn gathers(&self) -> bool {
-        self.gathers
+    pub fn stateful(&self) -> bool {
+        self.stateful
     }
 
     /// The JSON Schema of its parameters, which are an object.
@@ -207,8 +207,8 @@ impl Registry {
             kind: traits.kind,
             input: traits.input,
             output: traits.output,
-            single: traits.single,
-            gathers: traits.gathers,
+            singleton: traits.singleton,
+            stateful: traits.stateful,
             schema: schemars::schema_for!(T).to_value(),
             build: Arc::new(build),
             foreign: false,
@@ -223,8 +223,8 @@ pub(crate) struct Traits {
     pub(crate) kind: Kind,
     pub(crate) input: Option<&'static str>,
     pub(crate) output: Option<&'static str>,
-    pub(crate) single: bool,
-    pub(crate) gathers: bool,
+    pub(crate) singleton: bool,
+    pub(crate) stateful: bool,
 }
 
 pub(crate) fn of_producer<P: Producer>() -> Traits {
@@ -232,8 +232,8 @@ pub(crate) fn of_producer<P: Producer>() -> Traits {
         kind: Kind::Producer,
         input: None,
         output: Some(P::Out::TYPE),
-        single: true,
-        gathers: false,
+        singleton: true,
+        stateful: false,
     }
 }
 
@@ -242,8 +242,8 @@ pub(crate) fn of_stage<S: Stage>() -> Traits {
         kind: Kind::Stage,
         input: Some(S::In::TYPE),
         output: Some(S::Out::TYPE),
-        single: S::SINGLETON,
-        gathers: S::STATEFUL,
+        singleton: S::SINGLETON,
+        stateful: S::STATEFUL,
     }
 }
 
@@ -252,8 +252,8 @@ pub(crate) fn of_consumer<C: Consumer>() -> Traits {
         kind: Kind::Consumer,
         input: Some(C::In::TYPE),
         output: None,
-        single: C::SINGLETON,
-        gathers: C::STATEFUL,
+        singleton: C::SINGLETON,
+        stateful: C::STATEFUL,
     }
 }
 

@@ -20,13 +20,13 @@ use crate::stages::frames::Frame;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteFits {
-    /// Where the files go; made if it is missing.
+    /// The directory of the files; it is made if it is missing.
     #[schemars(extend("writes" = "directory"))]
     directory: PathBuf,
     /// What follows the frame's name in the file name.
     #[serde(default = "default_suffix")]
     suffix: String,
-    /// What is done where there is a file of that name.
+    /// What happens to an older file of that name.
     #[serde(default)]
     overwrite: Overwrite,
     /// Whether CFITSIO is to read each file before it gets its name: its axes and pixels

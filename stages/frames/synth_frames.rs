@@ -28,7 +28,7 @@ pub struct SynthFrames {
     /// The number of rows.
     #[schemars(range(min = 1, max = 65_536), extend("unit" = "pixel"))]
     height: u32,
-    /// What the frames depend on.
+    /// The seed of the random numbers: each makes frames of its own.
     seed: u64,
     /// The number of stars in a frame.
     stars: u32,
@@ -114,7 +114,7 @@ impl Producer for SynthFrames {
     }
 }
 
-/// A star as it was put into a frame; the first pixel's center is 0.
+/// A star in a frame; the center of the first pixel is 0.
 struct Star {
     x: f64,
     y: f64,
@@ -122,7 +122,7 @@ struct Star {
 }
 
 impl SynthFrames {
-    /// The frame of this number, from 0: it depends on the parameters only.
+    /// Makes frame `number`, from 0; it depends on the parameters only.
     pub fn frame(&self, number: u64) -> Frame {
         let mut random = Random::new(self.seed, number);
         let stars = self.scatter_stars(&mut random);
@@ -151,7 +151,7 @@ impl SynthFrames {
         }
     }
 
-    /// The stars, the brightest first. Their number goes with 1 / flux.
+    /// Draws the stars, the brightest first. Their number is proportional to 1 / flux.
     fn scatter_stars(&self, random: &mut Random) -> Vec<Star> {
         let star = |_| Star {
             x: random.uniform() * f64::from(self.width) - 0.5,
@@ -163,7 +163,7 @@ impl SynthFrames {
         stars
     }
 
-    /// Adds a star's light: a round Gaussian profile.
+    /// Adds a star's light, a round Gaussian profile.
     fn expose(&self, electrons: &mut [f64], star: &Star) {
         // A Gaussian is 2 sqrt(2 ln 2) standard deviations wide at half height.
         let sigma = self.fwhm / 2.354_820_045_030_949_3;

@@ -25,7 +25,7 @@ pub struct ContactSheet {
     #[serde(default = "default_file")]
     #[schemars(extend("writes" = "file"))]
     file: PathBuf,
-    /// What is done where there is a file of that name.
+    /// What happens to an older file of that name.
     #[serde(default)]
     overwrite: Overwrite,
     /// The heading of the page.

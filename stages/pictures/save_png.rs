@@ -15,10 +15,10 @@ use crate::stages::frames::Picture;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SavePng {
-    /// Where the files go; made if it is missing.
+    /// The directory of the files; it is made if it is missing.
     #[schemars(extend("writes" = "directory"))]
     directory: PathBuf,
-    /// What is done where there is a file of that name.
+    /// What happens to an older file of that name.
     #[serde(default)]
     overwrite: Overwrite,
     #[serde(skip)]

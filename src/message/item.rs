@@ -1,0 +1,20 @@
+//! A message, and the item that it descends from.
+
+use std::sync::Arc;
+
+use super::payload::Payload;
+
+/// The name of the producer's item that a message descends from, for example the path of a
+/// raw frame. Shared by all descendants of the item.
+pub type ItemKey = Option<Arc<str>>;
+
+/// A payload with its number and origin, on its way through the router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// Unique in the run, in the order of commitment, from 1.
+    pub(crate) id: u64,
+    /// 0 at first, 1 at the first retry.
+    pub(crate) attempt: u32,
+    pub(crate) origin: ItemKey,
+    pub(crate) payload: Payload,
+}
