@@ -1,7 +1,7 @@
 //! Makes a checked plan from a JSON file.
 //!
 //! [`load`] reads the text of a file in one of its layouts, lowers it to the model, and checks
-//! it. It returns a [`Plan`](crate::plan::Plan), or everything that is wrong at once. Nothing
+//! it. It returns a [`Plan`], or everything that is wrong at once. Nothing
 //! here touches files, threads, or clocks. Paths stay as they are given, so a relative path is
 //! relative to the current directory of the run.
 

@@ -1,8 +1,8 @@
-//! Files in ctapipe's spelling, and what went wrong there.
+//! Files in ctapipe's layout.
 
 use super::support::*;
 
-/// After an example of its documentation: no step says what comes next.
+/// After an example in ctapipe's documentation: no step names its next steps.
 pub const LISTED: &str = r#"{
     "Flow": {
         "mode": "multiprocess",
@@ -18,7 +18,7 @@ pub const LISTED: &str = r#"{
     "version": 1
 }"#;
 
-/// The first generation: every step says what comes next, threads.
+/// The first generation: every step names its next steps, and workers are threads.
 pub const ROUTED: &str = r#"{
     "Pipeline": {
         "producer_conf": { "name": "NUMBERS", "module": "drpipe", "class": "Count", "next_steps": "A, B" },

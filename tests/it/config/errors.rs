@@ -226,6 +226,6 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
     let places: Vec<usize> =
         found.iter().map(|line| line.split(':').nth(1).unwrap().parse().unwrap()).collect();
     assert!(places.is_sorted(), "{found:#?}");
-    // Besides: the producer has no next steps.
+    // The producer has no next steps either.
     assert_eq!(found.len(), marks.len() + 1, "{found:#?}");
 }

@@ -62,7 +62,7 @@ fn unknown_next_steps_are_errors_at_their_name() {
     let text =
         graph(&[("IN", "Count", "A,BB", ""), ("A", "Pass", "OUT", ""), ("OUT", "Sum", "", "")]);
     one(&text, "BB", &["producer.next_steps: unknown step \"BB\"", "\"A\", \"OUT\""]);
-    // One slip is one error: the step that was meant is not unreachable too.
+    // One slip gives one error: the intended step is not reported as unreachable too.
     let text = graph(&[
         ("IN", "Count", "EQUALISE", ""),
         ("EQUALIZE", "Pass", "OUT", ""),
@@ -213,7 +213,7 @@ fn parameters_that_name_next_steps_are_checked() {
         &["\"to\" says \"OU\" is not among the next steps", "did you mean \"OUT\"?"],
     );
     says(&bad_with(&step("B"), &["A.to=IN"]), "--set A.to=IN: error: ", &["they are B, OUT"]);
-    // Whatever is wrong besides.
+    // Whatever else is wrong.
     let text = step("OU").replacen("\"Count\"", "\"Count\", \"params\": {\"lats\": 1}", 1);
     assert_eq!(bad(&text).len(), 2);
     let listed = with_stagers(r#"{"name": "A", "class": "Switch", "params": {"to": "OU"}}"#);

@@ -1,4 +1,4 @@
-//! What a configuration may say, and what is said about one in error.
+//! What is allowed in a configuration, and what is reported about one in error.
 
 mod ctapipe;
 mod drawings;

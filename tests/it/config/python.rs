@@ -1,4 +1,4 @@
-//! Steps in Python: what is asked about them, and what is made of the answers.
+//! Steps in Python: the questions about them, and the use of the answers.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::support::*;
 
-/// What a module that has one class `Gain` answers.
+/// Answers as a module with one class `Gain`.
 fn answer(wanted: &Wanted) -> Result<Described, Unusable> {
     let unusable = |about, message: &str| {
         Err(Unusable { about, message: message.into(), hint: "what to do".into() })
@@ -36,7 +36,7 @@ fn describe(wanted: &[Wanted]) -> Vec<Result<Described, Unusable>> {
     wanted.iter().map(answer).collect()
 }
 
-/// The same pipeline in ctapipe's spelling.
+/// The same pipeline in ctapipe's layout.
 fn ctapipe(text: &str) -> String {
     let mut file: serde_json::Value = serde_json::from_str(text).unwrap();
     let object = file.as_object_mut().unwrap();
@@ -165,7 +165,7 @@ fn a_section_for_a_built_in_class_and_one_in_python_is_refused() {
     says(&found(&both, &["Pass.gain=1"]), "--set Pass.gain=1: error: ", &parts);
 }
 
-/// As `describe`, of a class that takes the whole configuration and has a helper.
+/// Answers as `describe` does, for a class that takes the whole configuration and has a helper.
 fn describe_component(wanted: &[Wanted]) -> Vec<Result<Described, Unusable>> {
     let known = [("Gain", vec!["gain"]), ("Cleaner", vec!["cut", "level"])];
     let known = known.map(|(name, keys)| {
@@ -251,7 +251,7 @@ fn what_helpers_refuse_is_said_where_it_was_given() {
     let found = lines(&check_with(&text, &["Cleaner.cut=y"], &mut describe).err().expect("errors"));
     says(&found, &format!("{}: error: ", at(&text, "\"cut\"")), &["\"Gain.Cleaner.cut\": no"]);
     says(&found, "--set Cleaner.cut=y: error: ", &["\"Cleaner.cut\": no"]);
-    // The section inside the class's own wins, as in traitlets.
+    // The section inside the class's own section wins, as in traitlets.
     says(&found, "--set Cleaner.cut=y: warning: ", &["\"Gain.Cleaner\" in the file wins over it"]);
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::support::*;
 
-/// JSON of the words that configurations are made of.
+/// JSON made of words that configurations use.
 fn json() -> impl Strategy<Value = serde_json::Value> {
     let words = [
         "producer",
@@ -58,7 +58,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// A file whose steps lead to random later steps, and to the next one.
+/// A file whose steps lead to the next step and to random later ones.
 fn forward(extra: &[Vec<usize>]) -> String {
     let last = extra.len() - 1;
     let step = |index: usize| {
@@ -80,16 +80,15 @@ fn forward(extra: &[Vec<usize>]) -> String {
             }
         }
     };
-    // The list of stagers backwards: the order is the graph's, not the list's.
+    // The stagers are listed backwards: the order comes from the graph, not from the list.
     let stagers: Vec<_> = (1..last).rev().map(step).collect();
     serde_json::json!({"producer": step(0), "stagers": stagers, "consumer": step(last)}).to_string()
 }
 
-/// What a random step has: where it leads to and comes back to, its class, and
-/// whether something about it is wrong.
+/// A random step: where it leads to and back to, its class, and what is wrong about it.
 type Draft = (Vec<usize>, Vec<usize>, u8, u8);
 
-/// A file of random steps; something may be wrong with it.
+/// A file of random steps, perhaps with a fault.
 fn steps(drafts: &[Draft]) -> serde_json::Value {
     let last = drafts.len() - 1;
     let step = |index: usize| {
@@ -121,12 +120,12 @@ fn steps(drafts: &[Draft]) -> serde_json::Value {
         }
         step
     };
-    // Backwards: the order is the graph's, not the list's.
+    // Listed backwards: the order comes from the graph, not from the list.
     let stagers: Vec<_> = (1..last).rev().map(step).collect();
     serde_json::json!({"producer": step(0), "stagers": stagers, "consumer": step(last)})
 }
 
-/// What the documentation of `Plan` says of every plan.
+/// Checks what the documentation of `Plan` promises.
 fn keeps_its_promises(plan: &Plan) -> std::result::Result<(), TestCaseError> {
     let mut reached = vec![false; plan.steps.len()];
     for (index, step) in plan.steps.iter().enumerate() {
@@ -142,8 +141,8 @@ fn keeps_its_promises(plan: &Plan) -> std::result::Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The same file with the keys of its objects in another order, each list of
-/// next steps as a text, and a default spelled out.
+/// The same file with its keys in another order, lists of next steps as texts, and a default
+/// spelled out.
 fn respelled(value: &serde_json::Value, turn: usize) -> serde_json::Value {
     match value {
         serde_json::Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! The published JSON Schema says what the check says.
+//! The published JSON Schema agrees with the check.
 
 use drpipe::config::schema;
 use serde_json::{Value, json};

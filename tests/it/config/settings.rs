@@ -27,7 +27,7 @@ fn settings_beat_the_file_and_later_ones_earlier_ones() {
 
 #[test]
 fn parameters_are_set_for_a_step_or_for_a_class() {
-    // Whether it is set shows in what the class says of it.
+    // What the class says about the value shows whether it was set.
     for setting in ["A.threshold=-2", "A.params.threshold=-2", "Clean.threshold=-2"] {
         let found = bad_with(&text(), &[setting]);
         assert_eq!(found.len(), 1, "{found:?}");

@@ -1,4 +1,4 @@
-//! Small stages, and the words to say what is expected of a check.
+//! Small stages, and assertions about checks.
 #![allow(dead_code)] // the parameters are read by serde only
 
 use drpipe::config::{Describe, Diagnostic, Loaded, Setting, load_with};
@@ -118,7 +118,7 @@ impl Consumer for StringWriter {
     }
 }
 
-/// Sends all to a step that a parameter names.
+/// Sends every message to the step that a parameter names.
 #[derive(Deserialize, JsonSchema)]
 pub struct Switch {
     pub to: String,
@@ -173,7 +173,7 @@ pub fn good_with(text: &str, settings: &[&str]) -> (Plan, Vec<String>) {
     }
 }
 
-/// What is wrong with a bad file.
+/// The findings about a bad file.
 pub fn bad(text: &str) -> Vec<String> {
     bad_with(text, &[])
 }
@@ -198,14 +198,14 @@ pub fn at(text: &str, mark: &str) -> String {
     format!("p.json:{line}:{column}")
 }
 
-/// The file has one error, at the mark, that says all of `parts`.
+/// Asserts that the file has one error, at the mark, whose line has all of `parts`.
 pub fn one(text: &str, mark: &str, parts: &[&str]) {
     let found = bad(text);
     assert_eq!(found.len(), 1, "{}", found.join("\n"));
     says(&found, &format!("{}: error: ", at(text, mark)), parts);
 }
 
-/// One of the lines begins with `start` and has all of `parts`.
+/// Asserts that one of the lines begins with `start` and has all of `parts`.
 pub fn says(lines: &[String], start: &str, parts: &[&str]) {
     let fits =
         |line: &&String| line.starts_with(start) && parts.iter().all(|part| line.contains(part));
@@ -216,7 +216,7 @@ pub fn says(lines: &[String], start: &str, parts: &[&str]) {
     );
 }
 
-/// A file with these stagers, as JSON objects, in list order.
+/// A file with these stagers, given as JSON objects.
 pub fn with_stagers(stagers: &str) -> String {
     format!(
         "{{\n\"producer\": {{\"name\": \"IN\", \"class\": \"Count\"}},\n\"stagers\": \
@@ -224,7 +224,7 @@ pub fn with_stagers(stagers: &str) -> String {
     )
 }
 
-/// A file with one stager of class `Pass` and name `A` with this besides.
+/// A file with one stager `A` of class `Pass` that has this member too.
 pub fn with_key(member: &str) -> String {
     with_stagers(&format!("\n  {{\"name\": \"A\", \"class\": \"Pass\", {member}}}\n"))
 }
