@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::failure::Failure;
+use crate::base::ids::{MessageId, RouteId, WorkerId};
 use crate::codec::{self, CodecId};
 use crate::driver::input_of;
 use crate::event::{Cause, Verdict};
@@ -152,6 +153,8 @@ static CHECKED: LazyLock<[Plan; 3]> = LazyLock::new(|| {
 
 struct Game {
     router: Router,
+    /// The latest worker in each slot.
+    workers: Vec<WorkerId>,
     /// What workers that keep to the protocol have not answered yet.
     pending: VecDeque<Action>,
     now: Duration,
@@ -161,21 +164,24 @@ impl Game {
     fn new(index: usize) -> Self {
         let router = Router::new(&CHECKED[index], Batching::Adaptive);
         let spawn = |worker| Action::Spawn { worker };
-        let pending = (0..router.worker_count()).map(spawn).collect();
-        Self { router, pending, now: Duration::ZERO }
+        let workers = router.initial_workers();
+        let pending = workers.iter().copied().map(spawn).collect();
+        Self { router, workers, pending, now: Duration::ZERO }
     }
 
     fn step(&mut self, data: &mut Data<'_>) {
-        let worker = data.below(self.router.worker_count() as u32) as usize;
+        let WorkerId { slot, epoch } = self.workers[data.below(self.workers.len() as u32) as usize];
+        // Some reports are stale.
+        let worker = WorkerId { slot, epoch: epoch - u32::from(data.below(16) == 0) };
         match data.below(9) {
-            0 => self.settle(),
+            0 => self.poll(),
             1 => self.answer(data.below(2)),
             2 => self.hand_in(Input::Broken { worker, reason: "nonsense".into() }),
             3 => {
                 let suspect = match data.below(3) {
                     0 => Suspect::None,
                     1 => Suspect::Oldest,
-                    _ => Suspect::Message(u64::from(data.below(20))),
+                    _ => Suspect::Message(MessageId(u64::from(data.below(20)))),
                 };
                 self.lose(worker, suspect);
             }
@@ -202,18 +208,21 @@ impl Game {
         self.router.handle(input, self.now);
     }
 
-    fn lose(&mut self, worker: usize, suspect: Suspect) {
+    fn lose(&mut self, worker: WorkerId, suspect: Suspect) {
         self.pending.retain(|action| worker_of(action) != Some(worker));
         let (reason, cause, blame) = ("it died".into(), Cause::Lost, Blame::Death);
         let loss = Loss { reason, cause, suspect, blame };
         self.hand_in(Input::Lost { worker, loss });
     }
 
-    fn settle(&mut self) {
+    fn poll(&mut self) {
         self.now += Duration::from_millis(1);
-        for action in self.router.settle(self.now) {
+        for action in self.router.poll(self.now) {
             if let Action::Spawn { worker } | Action::Stop { worker } = action {
                 self.pending.retain(|action| worker_of(action) != Some(worker));
+            }
+            if let Action::Spawn { worker } = action {
+                self.workers[worker.slot.index()] = worker;
             }
             if worker_of(&action).is_some() {
                 self.pending.push_back(action);
@@ -256,7 +265,7 @@ impl Game {
             if self.router.is_over() {
                 break;
             }
-            self.settle();
+            self.poll();
             if self.pending.is_empty() && !self.router.is_over() {
                 let wake = self.router.next_wake();
                 let stuck = || format!("{:?}", self.router.snapshot(self.now));
@@ -277,7 +286,7 @@ impl Game {
     }
 }
 
-fn worker_of(action: &Action) -> Option<usize> {
+fn worker_of(action: &Action) -> Option<WorkerId> {
     match action {
         Action::Grant { worker, .. }
         | Action::Work { worker, .. }
@@ -294,6 +303,7 @@ fn done(batch: &Batch) -> Completion {
 }
 
 fn one(route: u32) -> Output {
+    let route = RouteId(route);
     let payload = Payload { header: vec![7; 12].into(), buffers: Vec::new() };
     Output::One { route, origin: None, payload }
 }
@@ -331,7 +341,7 @@ fn report(data: &mut Data<'_>) -> FromWorker {
         }
         _ => {
             let completion = |data: &mut Data<'_>| Completion {
-                first: data.long(),
+                first: MessageId(data.long()),
                 count: data.number(),
                 outcome: match data.below(3) {
                     0 => Outcome::Done,
@@ -349,6 +359,7 @@ fn report(data: &mut Data<'_>) -> FromWorker {
 
 fn many(route: u32, count: u32) -> Option<Output> {
     let bytes = [2, 0, 7, 8].repeat(count as usize);
+    let route = RouteId(route);
     Some(Output::Many { route, pack: PackedBatch::checked(count, bytes.into())? })
 }
 
@@ -390,109 +401,4 @@ impl Data<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
-        prop::collection::vec(any::<u8>(), 0..400)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4096))]
-
-        #[test]
-        fn a_run_ends_and_balances_whatever_workers_report(data in any_bytes()) {
-            reports(&data);
-        }
-
-        #[test]
-        fn frames_are_refused_or_mean_the_same_when_sent_on(data in any_bytes()) {
-            frames(&data);
-        }
-
-        #[test]
-        fn bytes_are_refused_or_a_value_that_is_the_same_when_sent_on(data in any_bytes()) {
-            values(&data);
-        }
-    }
-
-    /// A run of the first plan whose workers are all ready and have been told
-    /// what to do; the first consumer's worker is the last.
-    fn begun() -> Game {
-        let mut game = Game::new(0);
-        while game.pending.iter().any(|action| matches!(action, Action::Spawn { .. })) {
-            game.answer(0);
-        }
-        game.settle();
-        game
-    }
-
-    /// One of the step A.
-    const WORKER: usize = 1;
-
-    #[test]
-    fn a_worker_that_was_dismissed_cannot_make_itself_ready_again() {
-        let mut game = begun();
-        game.hand_in(Input::Broken { worker: WORKER, reason: "nonsense".into() });
-        game.hand_in(Input::Ready { worker: WORKER });
-        game.settle();
-        let waits = |action: &Action| matches!(action, Action::Spawn { worker: WORKER });
-        assert!(game.pending.iter().any(waits), "its successor is not started");
-        game.answer(3);
-        game.settle();
-        let given = |action: &Action| matches!(action, Action::Work { worker: WORKER, .. });
-        assert!(!game.pending.iter().any(given), "work went to one that is not ready");
-        game.end();
-    }
-
-    #[test]
-    fn what_a_worker_emits_without_an_input_is_not_taken() {
-        let mut game = begun();
-        let (completions, outputs) = (Vec::new(), vec![one(0)]);
-        game.hand_in(Input::Done { worker: WORKER, completions, outputs });
-        game.settle();
-        assert_eq!(game.router.snapshot(game.now).steps[1].counts.emitted, 0);
-        game.end();
-    }
-
-    #[test]
-    fn what_a_worker_reports_after_its_end_changes_nothing() {
-        let mut game = begun();
-        game.hand_in(Input::InitFailed { worker: WORKER, failure: Failure::permanent("no") });
-        while !game.router.is_over() {
-            let outputs = vec![one(0)];
-            let result = Ok(());
-            game.hand_in(Input::Finished { worker: WORKER, result, outputs: outputs.clone() });
-            game.hand_in(Input::Done { worker: WORKER, completions: Vec::new(), outputs });
-            game.settle();
-            game.answer(0);
-        }
-        game.end();
-    }
-
-    #[test]
-    fn an_output_of_finish_for_a_step_that_is_not_there_is_a_fault() {
-        let mut game = begun();
-        let mut told = false;
-        for _ in 0..1000 {
-            if matches!(game.pending.front(), Some(Action::Finish { worker: WORKER })) {
-                let (worker, result) = (WORKER, Ok(()));
-                game.hand_in(Input::Finished { worker, result, outputs: vec![one(9)] });
-                told = true;
-                game.pending.pop_front();
-            }
-            game.answer(0);
-            game.settle();
-        }
-        assert!(told);
-        game.end();
-    }
-
-    #[test]
-    fn the_examples_keep_their_promises() {
-        configuration(include_str!("../pipeline.json"));
-        PLANS.iter().for_each(|text| configuration(text));
-    }
-}
+mod tests;

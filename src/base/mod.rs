@@ -6,6 +6,7 @@ pub mod failure;
 pub(crate) mod fnv;
 pub(crate) mod format;
 pub(crate) mod home;
+pub(crate) mod ids;
 pub(crate) mod lock;
 pub(crate) mod nearest;
 pub(crate) mod own_files;

@@ -4,11 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use super::{Driver, Run};
+use crate::base::ids::{StepId, WorkerId};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker};
 use crate::router::{Action, Input};
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, make_room};
-use crate::transport::{Delivery, Place, Transport, TransportError};
+use crate::transport::{Delivery, Transport, TransportError};
 
 /// The most messages taken in before the router decides again, so that a flood of reports does
 /// not keep idle workers waiting.
@@ -16,30 +17,23 @@ const MOST_AT_ONCE: usize = 256;
 
 /// The driver of a run whose workers are behind a transport.
 ///
-/// `S` starts the worker in a place, given its step and its number in the step. It returns the
+/// `S` starts a worker, given its step and its number in the step. It returns the
 /// program's end of the lifeline of a process. A worker that cannot be started is reported as
 /// lost.
 pub(crate) struct Hub<T, S> {
     transport: T,
     start: S,
-    workers: Vec<WorkerSlot>,
-}
-
-/// Who holds a worker's place.
-#[derive(Default)]
-struct WorkerSlot {
-    incarnation: u32,
-    /// Present if it is a worker process.
-    lifeline: Option<Lifeline>,
+    /// By slot; present if the slot's worker is a process.
+    lifelines: Vec<Option<Lifeline>>,
 }
 
 impl<T, S> Hub<T, S>
 where
     T: Transport,
-    S: FnMut(Place, (usize, usize)) -> Option<Lifeline>,
+    S: FnMut(WorkerId, (StepId, usize)) -> Option<Lifeline>,
 {
     pub(crate) fn new(transport: T, start: S) -> Self {
-        Self { transport, start, workers: Vec::new() }
+        Self { transport, start, lifelines: Vec::new() }
     }
 
     /// The transport, which must stay open until the workers have ended.
@@ -47,25 +41,22 @@ where
         self.transport
     }
 
-    fn holds(&self, place: Place) -> bool {
-        self.workers.get(place.worker).is_some_and(|slot| slot.incarnation == place.incarnation)
+    fn lifeline(&self, worker: WorkerId) -> Option<&Lifeline> {
+        self.lifelines.get(worker.slot.index())?.as_ref()
     }
 
-    fn spawn(&mut self, worker: usize, run: &Run) {
-        if worker >= self.workers.len() {
-            self.workers.resize_with(worker + 1, WorkerSlot::default);
+    fn spawn(&mut self, worker: WorkerId, run: &Run) {
+        let slot = worker.slot.index();
+        if slot >= self.lifelines.len() {
+            self.lifelines.resize_with(slot + 1, || None);
         }
-        let slot = &mut self.workers[worker];
-        slot.incarnation += 1;
-        let place = Place { worker, incarnation: slot.incarnation };
-        slot.lifeline = (self.start)(place, run.router.place_of(worker));
+        self.lifelines[slot] = (self.start)(worker, run.router.position(worker));
     }
 
-    fn send(&mut self, worker: usize, message: ToWorker) -> Result<(), TransportError> {
-        let WorkerSlot { incarnation, lifeline } = &self.workers[worker];
-        let place = Place { worker, incarnation: *incarnation };
-        let sharing = lifeline.as_ref().map_or(Sharing::No, Sharing::Over);
-        match self.transport.send(place, message.encode(sharing))? {
+    fn send(&mut self, worker: WorkerId, message: ToWorker) -> Result<(), TransportError> {
+        let sharing = self.lifeline(worker).map_or(Sharing::No, Sharing::Over);
+        let message = message.encode(sharing);
+        match self.transport.send(worker, message)? {
             // The router still has what a lost worker had in hand: its end is reported apart.
             Delivery::Sent | Delivery::Gone(_) => Ok(()),
         }
@@ -75,18 +66,18 @@ where
 impl<T, S> Driver for Hub<T, S>
 where
     T: Transport,
-    S: FnMut(Place, (usize, usize)) -> Option<Lifeline>,
+    S: FnMut(WorkerId, (StepId, usize)) -> Option<Lifeline>,
 {
     type Error = TransportError;
 
     fn receive(&mut self, run: &mut Run) -> Result<(), TransportError> {
         for _ in 0..MOST_AT_ONCE {
-            let Some((place, frames)) = self.transport.recv()? else { break };
+            let Some((worker, frames)) = self.transport.recv()? else { break };
             let mut frames = frames.into_iter();
             let head = frames.next();
-            let (true, Some(head)) = (self.holds(place), head) else { continue };
-            let worker = place.worker;
-            let lifeline = self.workers[worker].lifeline.as_ref();
+            // A stale report is not even decoded: its segments are not on this lifeline.
+            let (true, Some(head)) = (run.router.is_heard(worker), head) else { continue };
+            let lifeline = self.lifeline(worker);
             match FromWorker::decode(head, frames.collect(), lifeline) {
                 Ok(report) => run.report(worker, report),
                 Err(error) => run.handle(Input::Broken { worker, reason: error.to_string() }),
@@ -116,14 +107,6 @@ where
         self.transport.wait(timeout)
     }
 
-    fn retire(&mut self, place: Place) -> bool {
-        let holds = self.holds(place);
-        if holds {
-            self.workers[place.worker].incarnation += 1;
-        }
-        holds
-    }
-
     fn make_room(&self, workers: usize) -> io::Result<()> {
         make_room(workers * OF_A_PROCESS + OF_A_START, workers)
     }
@@ -137,6 +120,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::base::ids::MessageId;
     use crate::driver::commands::{Command, commands};
     use crate::driver::{EndedRun, run};
     use crate::pipeline::Pipeline;
@@ -163,7 +147,8 @@ mod tests {
         Arc::new(pipeline.unwrap().plan)
     }
 
-    fn work(plan: &Plan, link: LocalLink, (step, worker): (usize, usize)) {
+    fn work(plan: &Plan, link: LocalLink, (step, worker): (StepId, usize)) {
+        let step = step.index();
         let context = Context {
             run: "r".into(),
             step: plan.steps[step].name.clone(),
@@ -182,15 +167,15 @@ mod tests {
     /// Runs the plan without a socket. `start` starts the worker of a step.
     fn run_locally(
         plan: &Plan,
-        mut start: impl FnMut(Place, (usize, usize), &Connector, &dyn Fn(WorkerEvent)),
+        mut start: impl FnMut(WorkerId, (StepId, usize), &Connector, &dyn Fn(WorkerEvent)),
     ) -> EndedRun {
         let (commander, commands) = commands().unwrap();
         let (transport, connector) = Local::new(commands.wakeup);
         let router = Router::new(plan, Batching::Adaptive);
         let mut running = Run::new(router, Sinks::new(Stream::new()), commands.values);
         let report = |event| commander.send(Command::Worker(event));
-        let mut hub = Hub::new(transport, |place, of| {
-            start(place, of, &connector, &report);
+        let mut hub = Hub::new(transport, |worker, of| {
+            start(worker, of, &connector, &report);
             None
         });
         run(&mut running, &mut hub).unwrap();
@@ -207,8 +192,8 @@ mod tests {
     fn workers_run_a_plan_without_a_socket() {
         let plan = plan();
         let mut threads = Vec::new();
-        let ended = run_locally(&plan, |place, of, connector, _| {
-            let (plan, link) = (Arc::clone(&plan), connector.link(place));
+        let ended = run_locally(&plan, |worker, of, connector, _| {
+            let (plan, link) = (Arc::clone(&plan), connector.link(worker));
             threads.push(thread::spawn(move || work(&plan, link, of)));
         });
         threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -222,22 +207,23 @@ mod tests {
         let mut threads = Vec::new();
         let (replaced, is_replaced) = mpsc::channel();
         let mut first = Some(is_replaced);
-        let ended = run_locally(&plan, |place, of, connector, report| {
-            let (plan, mut link) = (Arc::clone(&plan), connector.link(place));
-            let doomed = if of.0 == 1 { first.take() } else { None };
+        let ended = run_locally(&plan, |worker, of, connector, report| {
+            let (plan, mut link) = (Arc::clone(&plan), connector.link(worker));
+            let doomed = if of.0 == StepId(1) { first.take() } else { None };
             let Some(is_replaced) = doomed else {
-                if of.0 == 1 {
+                if of.0 == StepId(1) {
                     replaced.send(()).unwrap();
                 }
                 threads.push(thread::spawn(move || work(&plan, link, of)));
                 return;
             };
             link.send(ready()).unwrap();
-            report(WorkerEvent::Lost { place, loss: Loss::unexplained("it is gone") });
+            report(WorkerEvent::Lost { worker, loss: Loss::unexplained("it is gone") });
             threads.push(thread::spawn(move || {
                 is_replaced.recv().unwrap();
                 let (outcome, busy) = (Outcome::Done, Duration::ZERO);
-                let all = Completion { first: 1, count: 1000, outcome, silent: 1000, busy };
+                let all =
+                    Completion { first: MessageId(1), count: 1000, outcome, silent: 1000, busy };
                 let late = FromWorker::Done { completions: vec![all], outputs: Vec::new() };
                 // The run may be over.
                 let _ = link.send(late);

@@ -13,11 +13,11 @@ use std::io;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::base::ids::WorkerId;
 use crate::event::Event;
 use crate::protocol::wire::{FromWorker, VERSION};
 use crate::router::{Action, ControlRequest, Input, Router};
 use crate::sinks::{RunEnd, SinkReport, Sinks};
-use crate::transport::Place;
 use crate::worker::WorkerEvent;
 use commands::Command;
 use progress::Progress;
@@ -50,10 +50,6 @@ pub(crate) trait Driver {
     /// As [`Driver::receive`].
     fn wait(&mut self, timeout: Duration, run: &mut Run) -> Result<(), Self::Error>;
 
-    /// Whether this worker has not been replaced yet. If so, nothing that it has sent and that
-    /// has not been received counts any more.
-    fn retire(&mut self, place: Place) -> bool;
-
     /// Tries whether the system has room for more workers.
     ///
     /// # Errors
@@ -84,16 +80,14 @@ pub(crate) struct EndedRun {
 /// # Errors
 /// If the workers can no longer be reached.
 pub(crate) fn run<D: Driver>(run: &mut Run, driver: &mut D) -> Result<Duration, D::Error> {
-    for worker in 0..run.router.worker_count() {
-        if run.router.is_initial(worker) {
-            driver.act(Action::Spawn { worker }, run)?;
-        }
+    for worker in run.router.initial_workers() {
+        driver.act(Action::Spawn { worker }, run)?;
     }
     while !run.router.is_over() {
         driver.receive(run)?;
         // After the reports: what a worker said before it died still counts.
         run.take_commands(driver);
-        for action in run.router.settle(run.elapsed()) {
+        for action in run.router.poll(run.elapsed()) {
             run.act(action, driver)?;
         }
         run.sinks.pass_on_records();
@@ -118,9 +112,9 @@ impl Run {
     }
 
     /// Takes in what a worker has reported.
-    fn report(&mut self, worker: usize, report: FromWorker) {
+    fn report(&mut self, worker: WorkerId, report: FromWorker) {
         if let FromWorker::Notes(notes) = report {
-            let (step, number) = (self.router.step_name(worker), self.router.place_of(worker).1);
+            let (step, number) = (self.router.step_name(worker), self.router.position(worker).1);
             let Self { sinks, progress, .. } = self;
             notes.into_iter().for_each(|note| progress.note(sinks, &step, number, note));
         } else {
@@ -139,10 +133,8 @@ impl Run {
             match command {
                 Command::Stop(stop) => self.router.handle(Input::Stop(stop), now),
                 Command::Halt(reason) => self.router.handle(Input::Halt { reason }, now),
-                Command::Worker(WorkerEvent::Lost { place, loss }) => {
-                    if driver.retire(place) {
-                        self.router.handle(Input::Lost { worker: place.worker, loss }, now);
-                    }
+                Command::Worker(WorkerEvent::Lost { worker, loss }) => {
+                    self.router.handle(Input::Lost { worker, loss }, now);
                 }
                 Command::Worker(event) => self.observe(event),
                 Command::Control(request, answer) => {
@@ -156,7 +148,7 @@ impl Run {
     /// Takes in what is said of a worker, other than its end.
     fn observe(&mut self, event: WorkerEvent) {
         match event {
-            WorkerEvent::SentLate { place } => self.router.sent_late(place.worker),
+            WorkerEvent::SentLate { worker } => self.router.sent_late(worker),
             WorkerEvent::Said(event) => self.sinks.event(event),
             WorkerEvent::Lost { .. } => {}
         }
@@ -164,12 +156,12 @@ impl Run {
 
     fn control(&mut self, request: ControlRequest, driver: &impl Driver) -> Result<(), String> {
         if let ControlRequest::SetWorkers { step, workers } = &request {
-            let added = workers.saturating_sub(self.router.staff(*step)).min(MOST_ADDED);
+            let added = workers.saturating_sub(self.router.worker_count(*step)).min(MOST_ADDED);
             driver
                 .make_room(added)
                 .map_err(|error| format!("the system refuses more workers: {error}"))?;
         }
-        self.router.steer(request, self.elapsed())
+        self.router.control(request, self.elapsed())
     }
 
     fn act<D: Driver>(&mut self, action: Action, driver: &mut D) -> Result<(), D::Error> {
@@ -204,7 +196,7 @@ impl Run {
                 self.observe(event);
             }
         }
-        for action in self.router.settle(self.elapsed()) {
+        for action in self.router.poll(self.elapsed()) {
             if let Action::Tell(event) = action {
                 self.sinks.event(event);
             }
@@ -221,7 +213,7 @@ impl Run {
 }
 
 /// What a worker's report is to the router.
-pub(crate) fn input_of(worker: usize, report: FromWorker) -> Input {
+pub(crate) fn input_of(worker: WorkerId, report: FromWorker) -> Input {
     match report {
         FromWorker::Ready { version: VERSION } => Input::Ready { worker },
         FromWorker::Ready { version } => Input::Broken {

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Driver, Run, input_of};
+use crate::base::ids::{Slot, StepId, WorkerId};
 use crate::plan::Plan;
 use crate::protocol::report::Loss;
 use crate::protocol::wire::FromWorker;
 use crate::router::{Action, Input};
 use crate::stage::Context;
+use crate::transport::ready;
 use crate::transport::wakeable::Wakeup;
-use crate::transport::{Place, ready};
 use crate::worker::executor::Worker;
 use crate::worker::outbox::{Outbox, ReportSink};
 
@@ -23,11 +24,11 @@ pub(crate) struct Sequential<'r> {
     plan: &'r Plan,
     cancelled: &'r AtomicBool,
     /// What a worker of a step, by number, knows of the run.
-    context_of: &'r dyn Fn(usize, usize) -> Context,
+    context_of: &'r dyn Fn(StepId, usize) -> Context,
     wakeup: Wakeup,
     workers: Vec<Option<Worker>>,
     /// The workers that have been started; they cannot be started again.
-    started: BTreeSet<usize>,
+    started: BTreeSet<Slot>,
     /// A producer is asked once all that was made is done with: it may wait for that.
     grants: VecDeque<Action>,
     /// Reports that the router has not seen yet.
@@ -53,7 +54,7 @@ impl<'r> Sequential<'r> {
     pub(crate) fn new(
         plan: &'r Plan,
         cancelled: &'r AtomicBool,
-        context_of: &'r dyn Fn(usize, usize) -> Context,
+        context_of: &'r dyn Fn(StepId, usize) -> Context,
         wakeup: Wakeup,
     ) -> Self {
         Self {
@@ -69,24 +70,28 @@ impl<'r> Sequential<'r> {
         }
     }
 
-    fn start(&mut self, index: usize, run: &mut Run) {
-        let (step, number) = run.router.place_of(index);
-        let report =
-            match Worker::new(&self.plan.steps[step].build, (self.context_of)(step, number)) {
-                Ok(worker) => {
-                    run.report(index, FromWorker::Notes(worker.first_notes()));
-                    self.workers.resize_with(self.workers.len().max(index + 1), || None);
-                    self.workers[index] = Some(worker);
-                    ready()
-                }
-                Err(failure) => FromWorker::InitFailed(failure),
-            };
-        self.inputs.push_back(input_of(index, report));
+    fn start(&mut self, id: WorkerId, run: &mut Run) {
+        let (step, number) = run.router.position(id);
+        let slot = id.slot.index();
+        let report = match Worker::new(
+            &self.plan.steps[step.index()].build,
+            (self.context_of)(step, number),
+        ) {
+            Ok(worker) => {
+                run.report(id, FromWorker::Notes(worker.first_notes()));
+                self.workers.resize_with(self.workers.len().max(slot + 1), || None);
+                self.workers[slot] = Some(worker);
+                ready()
+            }
+            Err(failure) => FromWorker::InitFailed(failure),
+        };
+        self.inputs.push_back(input_of(id, report));
     }
 
     /// Lets a worker do what the action says, and collects what it reports.
-    fn work(&mut self, index: usize, action: Action, run: &mut Run) {
-        let Some(worker) = self.workers.get_mut(index).and_then(Option::as_mut) else { return };
+    fn work(&mut self, id: WorkerId, action: Action, run: &mut Run) {
+        let worker = self.workers.get_mut(id.slot.index()).and_then(Option::as_mut);
+        let Some(worker) = worker else { return };
         let Ok(()) = match action {
             Action::Grant { count, .. } => worker.produce(count, Duration::MAX, &self.outbox),
             Action::Work { batches, .. } => worker.work(batches, &self.outbox, |_| true, || ()),
@@ -95,17 +100,17 @@ impl<'r> Sequential<'r> {
         let reports = self.outbox.sink(|Reports(reports)| std::mem::take(reports));
         for report in reports {
             match report {
-                FromWorker::Notes(_) => run.report(index, report),
-                report => self.inputs.push_back(input_of(index, report)),
+                FromWorker::Notes(_) => run.report(id, report),
+                report => self.inputs.push_back(input_of(id, report)),
             }
         }
         run.progress();
     }
 
     /// Begins nothing any more when the run is stopped at once.
-    fn begin(&mut self, index: usize, action: Action, run: &mut Run) {
+    fn begin(&mut self, id: WorkerId, action: Action, run: &mut Run) {
         if !self.cancelled.load(Ordering::Relaxed) {
-            self.work(index, action, run);
+            self.work(id, action, run);
         }
     }
 }
@@ -124,11 +129,11 @@ impl Driver for Sequential<'_> {
             Action::Work { worker, .. } => self.begin(worker, action, run),
             Action::Finish { worker } => self.work(worker, action, run),
             Action::Stop { worker } => {
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(worker.slot.index()) {
                     *worker = None;
                 }
             }
-            Action::Spawn { worker } if self.started.insert(worker) => self.start(worker, run),
+            Action::Spawn { worker } if self.started.insert(worker.slot) => self.start(worker, run),
             Action::Spawn { worker } => {
                 let loss = Loss::unexplained("the sequential mode cannot replace a worker");
                 self.inputs.push_back(Input::Lost { worker, loss });
@@ -150,11 +155,6 @@ impl Driver for Sequential<'_> {
             self.wakeup.wait(timeout);
         }
         Ok(())
-    }
-
-    fn retire(&mut self, _: Place) -> bool {
-        // No worker here is on a thread or in a process that could be lost.
-        false
     }
 
     fn make_room(&self, _: usize) -> io::Result<()> {

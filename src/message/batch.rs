@@ -2,18 +2,20 @@
 
 use bytes::{Buf, Bytes};
 
+use crate::base::ids::{MessageId, RouteId};
+
 use super::{Header, IN_PLACE_AND_MORE, ItemKey, Message, Payload};
 
 /// What a stage emitted for one of its next steps. `route` is the index into the plan's list
 /// of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Output {
-    One { route: u32, origin: ItemKey, payload: Payload },
-    Many { route: u32, pack: PackedBatch },
+    One { route: RouteId, origin: ItemKey, payload: Payload },
+    Many { route: RouteId, pack: PackedBatch },
 }
 
 impl Output {
-    pub(crate) fn route(&self) -> u32 {
+    pub(crate) fn route(&self) -> RouteId {
         match self {
             Self::One { route, .. } | Self::Many { route, .. } => *route,
         }
@@ -94,11 +96,11 @@ fn split_header(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Batch {
     One(Message),
-    Many { first: u64, pack: PackedBatch },
+    Many { first: MessageId, pack: PackedBatch },
 }
 
 impl Batch {
-    pub(crate) fn new(first: u64, output: Output) -> Self {
+    pub(crate) fn new(first: MessageId, output: Output) -> Self {
         match output {
             Output::One { origin, payload, .. } => {
                 Self::One(Message { id: first, attempt: 0, origin, payload })
@@ -131,7 +133,7 @@ impl Batch {
     }
 
     /// The number of the first message.
-    pub(crate) fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> MessageId {
         match self {
             Self::One(message) => message.id,
             Self::Many { first, .. } => *first,
@@ -162,7 +164,7 @@ impl Batch {
             Self::One(_) => self.clone(),
             Self::Many { first, pack } => {
                 let taken = Self::Many { first: *first, pack: pack.split_to(count) };
-                *first += count as u64;
+                *first = first.plus(count);
                 taken
             }
         }
@@ -170,7 +172,9 @@ impl Batch {
 
     pub(crate) fn into_messages(self) -> Messages {
         match self {
-            Self::One(message) => Messages { one: Some(message), id: 0, packed: Bytes::new() },
+            Self::One(message) => {
+                Messages { id: message.id, one: Some(message), packed: Bytes::new() }
+            }
             Self::Many { first, pack } => Messages { one: None, id: first, packed: pack.bytes },
         }
     }
@@ -180,7 +184,7 @@ impl Batch {
 pub(crate) struct Messages {
     one: Option<Message>,
     /// The number of the first packed message.
-    id: u64,
+    id: MessageId,
     packed: Bytes,
 }
 
@@ -200,7 +204,7 @@ impl Iterator for Messages {
         };
         self.packed.advance(end);
         let id = self.id;
-        self.id += 1;
+        self.id = id.plus(1);
         let payload = Payload { header, buffers: Vec::new() };
         Some(Message { id, attempt: 0, origin: None, payload })
     }
@@ -219,12 +223,15 @@ mod tests {
     fn a_parcel_is_split_between_messages() {
         let mut outputs = OutputBuffer::default();
         (0..10).for_each(|length| outputs.push_payload(0, None, text(length)));
-        let mut rest = Batch::new(100, outputs.take().remove(0));
+        let mut rest = Batch::new(MessageId(100), outputs.take().remove(0));
         assert_eq!((rest.fitting(3), rest.fitting(1000)), (3, 10));
         let taken = rest.split_to(4);
-        assert_eq!((taken.first(), taken.count(), taken.len()), (100, 4, 1 + 2 + 3));
-        assert_eq!((rest.first(), rest.count(), rest.len()), (104, 6, 4 + 5 + 6 + 7 + 8 + 9));
-        let ids: Vec<u64> = rest.into_messages().map(|message| message.id).collect();
+        assert_eq!((taken.first(), taken.count(), taken.len()), (MessageId(100), 4, 1 + 2 + 3));
+        assert_eq!(
+            (rest.first(), rest.count(), rest.len()),
+            (MessageId(104), 6, 4 + 5 + 6 + 7 + 8 + 9)
+        );
+        let ids: Vec<u64> = rest.into_messages().map(|message| message.id.0).collect();
         assert_eq!(ids, [104, 105, 106, 107, 108, 109]);
     }
 
@@ -237,7 +244,8 @@ mod tests {
         all.iter().for_each(|payload| outputs.push_payload(0, None, payload.clone()));
         let bytes: usize = all.iter().map(Payload::len).sum();
         assert_eq!((outputs.count(), outputs.bytes()), (all.len(), bytes));
-        let messages = outputs.take().into_iter().flat_map(|o| Batch::new(0, o).into_messages());
+        let messages =
+            outputs.take().into_iter().flat_map(|o| Batch::new(MessageId(0), o).into_messages());
         assert_eq!(messages.map(|message| message.payload).collect::<Vec<_>>(), all);
     }
 
@@ -245,7 +253,7 @@ mod tests {
     fn a_value_that_cannot_be_written_leaves_nothing_behind() {
         let mut outputs = OutputBuffer::default();
         for before in 0..3 {
-            let failed = outputs.push(0, None, |header| {
+            let failed = outputs.push(RouteId(0), None, |header| {
                 header.extend_from_slice(b"half");
                 Err(crate::base::failure::Failure::permanent("no more"))
             });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::payload::Payload;
+use crate::base::ids::MessageId;
 
 /// The name of the producer's item that a message descends from, for example the path of a
 /// raw frame. Shared by all descendants of the item.
@@ -11,8 +12,7 @@ pub type ItemKey = Option<Arc<str>>;
 /// A payload with its number and origin, on its way through the router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// Unique in the run, in the order of commitment, from 1.
-    pub(crate) id: u64,
+    pub(crate) id: MessageId,
     /// 0 at first, 1 at the first retry.
     pub(crate) attempt: u32,
     pub(crate) origin: ItemKey,

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::batch::{Output, PACK_UP_TO, PREFIX, PackedBatch};
 use super::{ItemKey, Payload, recycle};
 use crate::base::failure::Result;
+use crate::base::ids::RouteId;
 
 /// The number of messages, of the size of the first, that a new pack has room for.
 const FIRST_ROOM: usize = 256;
@@ -25,7 +26,7 @@ pub(crate) struct OutputBuffer {
 #[derive(Debug)]
 enum Gathering {
     One(Output),
-    Many { route: u32, count: u32, bytes: Vec<u8> },
+    Many { route: RouteId, count: u32, bytes: Vec<u8> },
 }
 
 impl OutputBuffer {
@@ -36,7 +37,7 @@ impl OutputBuffer {
     /// That of `write`; then nothing was added.
     pub(crate) fn push(
         &mut self,
-        route: u32,
+        route: RouteId,
         origin: ItemKey,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
     ) -> Result<()> {
@@ -79,7 +80,7 @@ impl OutputBuffer {
     /// Adds a message for which no pack is open.
     fn push_first(
         &mut self,
-        route: u32,
+        route: RouteId,
         origin: ItemKey,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
     ) -> Result<()> {
@@ -100,7 +101,7 @@ impl OutputBuffer {
         Ok(())
     }
 
-    fn push_alone(&mut self, route: u32, origin: ItemKey, payload: Payload) {
+    fn push_alone(&mut self, route: RouteId, origin: ItemKey, payload: Payload) {
         self.count += 1;
         self.bytes += payload.len();
         self.outputs.push(Gathering::One(Output::One { route, origin, payload }));
@@ -156,7 +157,7 @@ impl OutputBuffer {
 
     /// Adds `more` packed messages of one route.
     #[inline]
-    fn extend(&mut self, route: u32, more: u32, headers: &[u8]) {
+    fn extend(&mut self, route: RouteId, more: u32, headers: &[u8]) {
         if more == 0 {
             return;
         }
@@ -195,12 +196,13 @@ impl OutputBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::MessageId;
     use crate::message::Header;
     use crate::message::batch::Batch;
 
     impl OutputBuffer {
         pub(crate) fn push_payload(&mut self, route: u32, origin: ItemKey, payload: Payload) {
-            let written = self.push(route, origin, |header| {
+            let written = self.push(RouteId(route), origin, |header| {
                 header.extend_from_slice(&payload.header);
                 Ok(payload.buffers)
             });
@@ -222,8 +224,9 @@ mod tests {
         assert_eq!((outputs.count(), outputs.bytes()), (7, lengths.iter().sum()));
         let outputs = outputs.take();
         assert_eq!(outputs.iter().map(Output::count).collect::<Vec<_>>(), [4, 1, 1, 1]);
-        assert_eq!(outputs.iter().map(Output::route).collect::<Vec<_>>(), [0, 0, 0, 1]);
-        let messages = outputs.into_iter().flat_map(|o| Batch::new(5, o).into_messages());
+        assert_eq!(outputs.iter().map(|output| output.route().0).collect::<Vec<_>>(), [0, 0, 0, 1]);
+        let messages =
+            outputs.into_iter().flat_map(|o| Batch::new(MessageId(5), o).into_messages());
         assert_eq!(messages.map(|m| m.payload).collect::<Vec<_>>(), lengths.map(text));
     }
 
@@ -258,8 +261,8 @@ mod tests {
         let outputs = all.take();
         assert_eq!(outputs.first().map(Output::count), Some(3), "they travel in packs");
         let messages = outputs.into_iter().flat_map(|output| {
-            let route = output.route();
-            Batch::new(0, output).into_messages().map(move |m| (route, m.payload))
+            let route = output.route().0;
+            Batch::new(MessageId(0), output).into_messages().map(move |m| (route, m.payload))
         });
         let expected = expected.into_iter().map(|(route, length)| (route, text(length)));
         assert_eq!(messages.collect::<Vec<_>>(), expected.collect::<Vec<_>>());

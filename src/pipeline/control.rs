@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::base::ids::StepId;
 use crate::base::lock::lock;
 use crate::base::nearest::nearest;
 use crate::driver::commands::{Command, Commander};
@@ -68,7 +69,7 @@ impl Control {
     /// # Errors
     /// If the step is unknown, or the run is stopping or has ended.
     pub fn pause(&self, step: Option<&str>) -> Result<(), SteerError> {
-        let step = step.map(|name| self.index(name)).transpose()?;
+        let step = step.map(|name| self.step(name)).transpose()?;
         self.request(ControlRequest::Pause { step })
     }
 
@@ -77,7 +78,7 @@ impl Control {
     /// # Errors
     /// If the step is unknown, the whole run is paused, or the run has ended.
     pub fn resume(&self, step: Option<&str>) -> Result<(), SteerError> {
-        let step = step.map(|name| self.index(name)).transpose()?;
+        let step = step.map(|name| self.step(name)).transpose()?;
         self.request(ControlRequest::Resume { step })
     }
 
@@ -89,7 +90,7 @@ impl Control {
     /// If the step is unknown, is a producer, has a class that allows one worker only, or has
     /// finished; if the number is not 1 to 256; in the sequential mode.
     pub fn set_workers(&self, step: &str, workers: usize) -> Result<(), SteerError> {
-        let step = self.index(step)?;
+        let step = self.step(step)?;
         self.request(ControlRequest::SetWorkers { step, workers })
     }
 
@@ -102,7 +103,7 @@ impl Control {
         let place = self.entry(entry)?;
         self.take(&place).map_err(SteerError::Refused)?;
         let (reason, payload) = quarantine::read_entry(&place).map_err(SteerError::Refused)?;
-        let step = self.index(&reason.step)?;
+        let step = self.step(&reason.step)?;
         let (entry, origin) = (entry.to_owned(), reason.origin.map(Into::into));
         self.request(ControlRequest::Requeue { step, entry, origin, payload })
     }
@@ -149,8 +150,9 @@ impl Control {
         )))
     }
 
-    fn index(&self, name: &str) -> Result<usize, SteerError> {
-        self.steps.iter().position(|step| step == name).ok_or_else(|| {
+    fn step(&self, name: &str) -> Result<StepId, SteerError> {
+        let found = self.steps.iter().position(|step| step == name).map(StepId::at);
+        found.ok_or_else(|| {
             let hint = hint(name, self.steps.iter().map(String::as_str));
             let steps = self.steps.join(", ");
             SteerError::Unknown(format!("there is no step {name:?}: the steps are {steps}{hint}"))

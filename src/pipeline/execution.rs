@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::launch::Launcher;
 use super::private_directory::PrivateDirectory;
 use super::{Mode, RunError, report};
+use crate::base::ids::StepId;
 use crate::driver;
 use crate::driver::Run;
 use crate::driver::commands::{Command, Commander, Commands};
@@ -71,18 +72,18 @@ impl Execution {
     }
 
     /// What a worker of a step, by number, knows of the run.
-    fn context(&self) -> impl Fn(usize, usize) -> Context + use<> {
+    fn context(&self) -> impl Fn(StepId, usize) -> Context + use<> {
         let (run, plan) = (self.run.clone(), Arc::clone(&self.plan));
         let private = self.private.as_ref().map(|directory| directory.path().to_owned());
         let written: Vec<PathBuf> =
             plan.writes.iter().map(|place| place.directory().to_owned()).collect();
         move |step, worker| Context {
             run: run.clone(),
-            step: plan.steps[step].name.clone(),
+            step: plan.steps[step.index()].name.clone(),
             worker,
-            next_steps: plan.next_steps(step),
-            codec: plan.steps[step].codec,
-            next_codecs: plan.next_codecs(step),
+            next_steps: plan.next_steps(step.index()),
+            codec: plan.steps[step.index()].codec,
+            next_codecs: plan.next_codecs(step.index()),
             private: private.clone(),
             pipeline: plan.identity.clone(),
             written: written.clone(),
@@ -112,7 +113,7 @@ impl Execution {
         let supervisor = private
             .map(|directory| Supervisor::start(directory, Arc::clone(&report)))
             .transpose()?;
-        let transport = bind(&sockets, private, router.worker_count(), commands.wakeup)?;
+        let transport = bind(&sockets, private, router.slot_count(), commands.wakeup)?;
         let mut launcher = Launcher {
             plan: &plan,
             sockets: &sockets,
@@ -125,7 +126,8 @@ impl Execution {
             threads: Vec::new(),
         };
         let mut running = Run::new(router, sinks, commands.values);
-        let start = |place, of: (usize, usize)| launcher.start(place, of, context_of(of.0, of.1));
+        let start =
+            |worker, of: (StepId, usize)| launcher.start(worker, of, context_of(of.0, of.1));
         let mut hub = Hub::new(transport, start);
         let ran = driver::run(&mut running, &mut hub);
         let transport = hub.into_transport();

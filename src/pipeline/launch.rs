@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use crate::base::ids::{StepId, WorkerId};
 use crate::plan::{Plan, Python, Route};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::Loss;
 use crate::python::BundledPackage;
 use crate::stage::Context;
-use crate::transport::Place;
 use crate::transport::zmq::ZmqContext;
 use crate::worker::process::InPython;
 use crate::worker::reexec::{INTERPRETER, MAIN};
@@ -39,27 +39,28 @@ impl Launcher<'_> {
     /// lifeline of a process; reports a worker that cannot be started as lost.
     pub(crate) fn start(
         &mut self,
-        place: Place,
-        (step, number): (usize, usize),
+        worker: WorkerId,
+        (step, number): (StepId, usize),
         context: Context,
     ) -> Option<Lifeline> {
+        let step = step.index();
         let started = match (&self.supervisor, self.private) {
             (Some(supervisor), Some(directory)) if self.plan.steps[step].is_process(number) => self
-                .new_process(place, step, context, directory)
-                .and_then(|worker| supervisor.spawn(worker))
+                .new_process(worker, step, context, directory)
+                .and_then(|process| supervisor.spawn(process))
                 .map(Some),
-            _ => self.start_thread(place, step, context).map(|()| None),
+            _ => self.start_thread(worker, step, context).map(|()| None),
         };
         started.unwrap_or_else(|error| {
             let loss = Loss::unexplained(format!("it could not be started: {error}"));
-            (self.report)(WorkerEvent::Lost { place, loss });
+            (self.report)(WorkerEvent::Lost { worker, loss });
             None
         })
     }
 
     fn new_process(
         &self,
-        place: Place,
+        worker: WorkerId,
         index: usize,
         context: Context,
         directory: &Path,
@@ -72,7 +73,7 @@ impl Launcher<'_> {
         }
         let assignment = process::Assignment {
             python: step.python.as_ref().map(|python| self.in_python(index, python)),
-            place,
+            place: worker,
             context,
             class: step.class.clone(),
             params: step.params.clone(),
@@ -81,7 +82,7 @@ impl Launcher<'_> {
         };
         let limits = Limits { timeout: *step.options.timeout, memory: *step.options.memory_limit };
         let assignment = serde_json::to_vec(&assignment)?;
-        Ok(NewWorker { place, step: name, number, launch, assignment, limits })
+        Ok(NewWorker { id: worker, step: name, number, launch, assignment, limits })
     }
 
     /// Lets the process become the interpreter.
@@ -107,10 +108,10 @@ impl Launcher<'_> {
         }
     }
 
-    fn start_thread(&mut self, place: Place, index: usize, context: Context) -> io::Result<()> {
+    fn start_thread(&mut self, worker: WorkerId, index: usize, context: Context) -> io::Result<()> {
         let assignment = thread::Assignment {
             sockets: self.sockets.clone(),
-            place,
+            worker,
             build: self.plan.steps[index].build.clone(),
             context,
             shares: self.plan.leads_to_processes(index),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Mode;
+use crate::base::ids::StepId;
 use crate::driver::EndedRun;
 use crate::event::verdict::BUSY_ENOUGH;
 use crate::event::{Report, StepReport, Verdict};
@@ -20,7 +21,7 @@ pub(super) fn report(
     let snapshot = router.snapshot(elapsed);
     let steps: Vec<StepReport> = std::iter::zip(&plan.steps, snapshot.steps)
         .enumerate()
-        .map(|(index, (step, status))| (step, status, router.workforce(index, elapsed)))
+        .map(|(index, (step, status))| (step, status, router.workforce(StepId::at(index), elapsed)))
         .map(|(step, status, (workers, there))| StepReport {
             name: step.name.clone(),
             class: step.class.clone(),

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::base::failure::{Failure, Result};
+use crate::base::ids::MessageId;
 use crate::event::Cause;
 use crate::stage::Next;
 
 /// The result of the attempts on successive messages that a worker had in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Completion {
-    /// The number of the first message.
-    pub(crate) first: u64,
+    pub(crate) first: MessageId,
     /// The number of messages: 1 unless all of them are done.
     pub(crate) count: u32,
     /// The result of each attempt.
@@ -68,8 +68,8 @@ pub(crate) enum Blame {
 pub(crate) enum Suspect {
     /// Unknown: the oldest message in hand.
     Oldest,
-    /// The message with this number, if it is still in hand.
-    Message(u64),
+    /// This message, if it is still in hand.
+    Message(MessageId),
     /// The worker was processing no message.
     None,
 }

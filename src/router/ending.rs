@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{Action, Held, Phase, ProducerState, Router, State, Worker};
 use crate::base::failure::Result;
+use crate::base::ids::{Slot, StepId};
 use crate::event::Event;
 use crate::message::batch::{Batch, Output};
 use crate::plan::Plan;
@@ -22,7 +23,7 @@ pub(super) struct Groups {
 
 struct Group {
     /// In the order of the plan.
-    steps: Vec<usize>,
+    steps: Vec<StepId>,
     /// The groups that it gets messages from.
     upstream: Vec<usize>,
     /// Messages queued, held or in hand, and grants in use.
@@ -38,12 +39,12 @@ impl Groups {
         let mut of_step = vec![0; count];
         let mut groups: Vec<Group> = Vec::new();
         for (step, of_step) in of_step.iter_mut().enumerate() {
-            let found = groups.iter().position(|group| together(group.steps[0], step));
+            let found = groups.iter().position(|group| together(group.steps[0].index(), step));
             *of_step = found.unwrap_or(groups.len());
             match found {
-                Some(group) => groups[group].steps.push(step),
+                Some(group) => groups[group].steps.push(StepId::at(step)),
                 None => groups.push(Group {
-                    steps: vec![step],
+                    steps: vec![StepId::at(step)],
                     upstream: Vec::new(),
                     open: 0,
                     ended: false,
@@ -61,8 +62,8 @@ impl Groups {
         Self { of_step, groups }
     }
 
-    pub(super) fn group_of(&self, step: usize) -> usize {
-        self.of_step[step]
+    pub(super) fn group_of(&self, step: StepId) -> usize {
+        self.of_step[step.index()]
     }
 
     pub(super) fn enter(&mut self, group: usize, count: usize) {
@@ -104,7 +105,7 @@ impl Router {
         changed && !self.over
     }
 
-    fn begin_finish(&mut self, step: usize) -> bool {
+    fn begin_finish(&mut self, step: StepId) -> bool {
         let producing = self.steps[step].is_producer
             && !self.draining
             && self.steps[step].workers.iter().any(|worker| {
@@ -132,7 +133,7 @@ impl Router {
         true
     }
 
-    fn end_finish(&mut self, index: usize) -> bool {
+    fn end_finish(&mut self, index: StepId) -> bool {
         let step = &mut self.steps[index];
         if step.workers.iter().any(|worker| self.workers[*worker].state != State::Gone) {
             return false;
@@ -143,15 +144,15 @@ impl Router {
         true
     }
 
-    pub(super) fn finish_worker(&mut self, worker: usize) {
+    pub(super) fn finish_worker(&mut self, worker: Slot) {
         self.workers[worker].state = State::Finishing;
         self.workers[worker].since = self.now;
-        self.actions.push(Action::Finish { worker });
+        self.actions.push(Action::Finish { worker: self.workers.id(worker) });
     }
 
     pub(super) fn finished(
         &mut self,
-        worker: usize,
+        worker: Slot,
         result: Result<()>,
         outputs: Vec<Output>,
         now: Duration,
@@ -178,13 +179,14 @@ impl Router {
         self.place(worker);
     }
 
-    pub(super) fn stop_worker(&mut self, worker: usize) {
+    pub(super) fn stop_worker(&mut self, worker: Slot) {
         self.workers[worker].state = State::Gone;
         self.touch(self.workers[worker].step);
         // One that waits to be started anew is nobody to be told.
         if self.workers[worker].respawn_at.take().is_none() {
-            self.actions.push(Action::Stop { worker });
+            self.actions.push(Action::Stop { worker: self.workers.id(worker) });
         }
+        self.workers[worker].epoch += 1;
     }
 
     /// Nothing more is produced; what was produced is processed to its end.
@@ -219,7 +221,7 @@ impl Router {
     }
 
     fn drop_waiting(&mut self) {
-        for step in 0..self.steps.len() {
+        for step in self.steps.ids() {
             let batches = self.steps[step].queue.clear();
             self.items_dropped(step, None, &batches);
             let count: usize = batches.iter().map(Batch::count).sum();
@@ -227,7 +229,7 @@ impl Router {
             self.leave(step, count);
             self.steps[step].waiting.clear();
         }
-        for worker in 0..self.workers.len() {
+        for worker in self.workers.slots() {
             let from = self.workers[worker].step;
             for Held { to, batch, .. } in std::mem::take(&mut self.workers[worker].held) {
                 let count = batch.count();
@@ -246,7 +248,7 @@ impl Router {
 
     /// Ends a run in which an `init` failed: no stage has anything to finish.
     pub(super) fn end_without_work(&mut self) {
-        for worker in 0..self.workers.len() {
+        for worker in self.workers.slots() {
             if self.workers[worker].state == State::Ready {
                 self.stop_worker(worker);
             }
@@ -257,7 +259,7 @@ impl Router {
     pub(super) fn stop_now(&mut self, now: Duration) {
         self.interrupted = true;
         self.abandon("stopped at once: what is left is dropped".into());
-        for worker in 0..self.workers.len() {
+        for worker in self.workers.slots() {
             self.spend(worker, now);
             let Worker { step, in_hand_count, .. } = self.workers[worker];
             if in_hand_count > 0 {

@@ -7,6 +7,7 @@ use super::queue::Failed;
 use super::span::Attempt;
 use super::{Action, FailedInput, Phase, ProducerState, Ran, Router, State, Worker};
 use crate::base::failure::Failure;
+use crate::base::ids::{Slot, StepId, WorkerId};
 use crate::event::{Cause, Event};
 use crate::message::Message;
 use crate::message::batch::Batch;
@@ -40,7 +41,7 @@ impl Router {
     /// An attempt in the worker's hands failed: repeat it or give it up.
     pub(super) fn attempt_failed(
         &mut self,
-        worker: usize,
+        worker: Slot,
         mut message: Message,
         failed: Attempted,
         now: Duration,
@@ -107,7 +108,7 @@ impl Router {
     /// A run that takes no more input does not wait for retries that are due later:
     /// those inputs have failed.
     pub(super) fn end_backoffs(&mut self) {
-        for step in 0..self.steps.len() {
+        for step in self.steps.ids() {
             for (mut message, failed) in self.steps[step].queue.take_delayed(self.now) {
                 let Failed { worker, cause, failure } = failed;
                 let ran = self.mark_ended(&Attempt {
@@ -129,7 +130,7 @@ impl Router {
     }
 
     /// A message came to a step on a loop that finishes or has finished.
-    pub(super) fn arrived_late(&mut self, step: usize, message: Message) {
+    pub(super) fn arrived_late(&mut self, step: StepId, message: Message) {
         let failure = Failure::permanent(format!(
             "\"{}\" was already finishing when this message came: what a step on a loop emits in \
              finish can only go forward",
@@ -151,7 +152,7 @@ impl Router {
     /// The message has failed for good: the step's policy decides.
     fn give_up(
         &mut self,
-        index: usize,
+        index: StepId,
         worker: Option<usize>,
         message: Message,
         ran: Ran,
@@ -178,7 +179,7 @@ impl Router {
         self.tell(Event::Failed {
             step: Arc::clone(&name),
             worker,
-            message: message.id,
+            message: message.id.0,
             origin: message.origin.clone(),
             attempt,
             cause,
@@ -208,7 +209,7 @@ impl Router {
     /// A producer's call failed: repeat it, or end production.
     pub(super) fn production_failed(
         &mut self,
-        worker: usize,
+        worker: Slot,
         failure: Failure,
         now: Duration,
     ) -> ProducerState {
@@ -229,20 +230,17 @@ impl Router {
     }
 
     /// A worker broke the protocol: it is not trusted any longer.
-    pub(super) fn dismiss(&mut self, worker: usize, reason: String, now: Duration) {
-        if !matches!(self.workers[worker].state, State::Gone | State::Spare) {
-            self.actions.push(Action::Stop { worker });
-            self.lost(worker, Loss::unexplained(reason), now);
-        }
+    pub(super) fn dismiss(&mut self, worker: Slot, reason: String, now: Duration) {
+        self.actions.push(Action::Stop { worker: self.workers.id(worker) });
+        self.lost(worker, Loss::unexplained(reason), now);
     }
 
     /// A worker died: what it had in hand is given to others, and another
     /// worker takes its place.
-    pub(super) fn lost(&mut self, worker: usize, loss: Loss, now: Duration) {
-        let Worker { step: index, number, state, respawn_at, .. } = self.workers[worker];
-        if matches!(state, State::Gone | State::Spare) || respawn_at.is_some() {
-            return;
-        }
+    pub(super) fn lost(&mut self, worker: Slot, loss: Loss, now: Duration) {
+        let Worker { step: index, number, .. } = self.workers[worker];
+        // From here on nothing more is heard of it.
+        self.workers[worker].epoch += 1;
         let name = Arc::clone(&self.steps[index].name);
         self.tell(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
         self.spend(worker, now);
@@ -268,7 +266,7 @@ impl Router {
     }
 
     /// The place of a lost worker stays empty.
-    fn leave_place(&mut self, worker: usize, reason: String) {
+    fn leave_place(&mut self, worker: Slot, reason: String) {
         let Worker { step, state, .. } = self.workers[worker];
         self.workers[worker].state = State::Gone;
         match state {
@@ -281,7 +279,7 @@ impl Router {
     /// Takes everything out of a lost worker's hands: an attempt on the suspect
     /// has failed, the rest goes back to where it came from. False if there was
     /// no suspect.
-    fn empty_hands(&mut self, worker: usize, loss: &Loss, now: Duration) -> bool {
+    fn empty_hands(&mut self, worker: Slot, loss: &Loss, now: Duration) -> bool {
         let lost_retries = self.steps[self.workers[worker].step].lost_retries;
         let free = match loss.blame {
             Blame::Limit => 0,
@@ -289,7 +287,7 @@ impl Router {
             Blame::Request => lost_retries.max(1),
         };
         let in_hand = &self.workers[worker].in_hand;
-        let mut numbers = in_hand.iter().flat_map(|batch| (batch.first()..).take(batch.count()));
+        let mut numbers = in_hand.iter().flat_map(|batch| batch.first().successive(batch.count()));
         let place = match loss.suspect {
             Suspect::Oldest => numbers.next().map(|_| 0),
             // Whoever ends what a stopped run has left means no message.
@@ -313,7 +311,7 @@ impl Router {
     }
 
     /// Puts what was not begun back to the head of its queue, in order.
-    fn give_back(&mut self, worker: usize, batches: Vec<Batch>) {
+    fn give_back(&mut self, worker: Slot, batches: Vec<Batch>) {
         let index = self.workers[worker].step;
         let abandoned = self.abandoned.is_some();
         for batch in batches.into_iter().rev() {
@@ -331,7 +329,7 @@ impl Router {
     /// Has a worker started anew: at once, or after a while if the ones before
     /// it did no work; if that goes on, the run cannot. What was lost while it
     /// finished had kept nothing: the new one finishes in its stead.
-    fn replace(&mut self, worker: usize, in_vain: bool, reason: &str, now: Duration) {
+    fn replace(&mut self, worker: Slot, in_vain: bool, reason: &str, now: Duration) {
         let index = self.workers[worker].step;
         let step = &mut self.steps[index];
         step.lost_in_vain = if in_vain { step.lost_in_vain + 1 } else { 0 };
@@ -359,16 +357,16 @@ impl Router {
 
     /// Starts the workers anew whose time has come.
     pub(super) fn respawn(&mut self, now: Duration) {
-        for worker in 0..self.workers.len() {
+        for worker in self.workers.slots() {
             if self.workers[worker].respawn_at.is_some_and(|at| at <= now) {
                 self.workers[worker].respawn_at = None;
-                self.actions.push(Action::Spawn { worker });
+                self.actions.push(Action::Spawn { worker: self.workers.id(worker) });
             }
         }
     }
 
     /// A producer cannot be started anew: it would produce everything again.
-    fn producer_lost(&mut self, worker: usize, reason: String) {
+    fn producer_lost(&mut self, worker: Slot, reason: String) {
         let index = self.workers[worker].step;
         if self.workers[worker].producer == ProducerState::Granted {
             self.leave(index, 1);
@@ -385,14 +383,14 @@ impl Router {
         }
     }
 
-    fn end_production(&mut self, index: usize, failure: Failure) {
+    fn end_production(&mut self, index: StepId, failure: Failure) {
         let step = Arc::clone(&self.steps[index].name);
         self.producer_failure.get_or_insert_with(|| format!("\"{step}\" failed: {failure}"));
         self.tell(Event::ProducerFailed { step, failure });
     }
 
     /// A step that has lost its last worker cannot go on, nor can the run.
-    pub(super) fn step_without_workers(&mut self, index: usize) {
+    pub(super) fn step_without_workers(&mut self, index: StepId) {
         let step = &self.steps[index];
         let gone = step.workers.iter().all(|worker| self.workers[*worker].state == State::Gone);
         if gone && step.phase == Phase::Running {
@@ -403,11 +401,11 @@ impl Router {
 
     /// Threads of a worker that has ended wanted to send after their call had returned:
     /// what they had is not in the pipeline.
-    pub(crate) fn sent_late(&mut self, worker: usize) {
-        self.finish_failed(worker, Failure::permanent(SENT_LATE));
+    pub(crate) fn sent_late(&mut self, worker: WorkerId) {
+        self.finish_failed(worker.slot, Failure::permanent(SENT_LATE));
     }
 
-    pub(super) fn finish_failed(&mut self, worker: usize, failure: Failure) {
+    pub(super) fn finish_failed(&mut self, worker: Slot, failure: Failure) {
         let Worker { step, number, .. } = self.workers[worker];
         let step = Arc::clone(&self.steps[step].name);
         self.finish_failures.push(format!("finish of \"{step}\" failed: {failure}"));

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::step::Route;
 use super::{Action, Attempted, Batching, Held, Phase, ProducerState, Router, State, Worker};
+use crate::base::ids::{RouteId, Slot, StepId};
 use crate::event::Cause;
 use crate::message::batch::{Batch, Output};
-use crate::plan::Route;
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
 
@@ -25,7 +26,7 @@ const BYTES_AHEAD: usize = 1 << 20;
 impl Router {
     pub(super) fn done(
         &mut self,
-        worker: usize,
+        worker: Slot,
         completions: Vec<Completion>,
         outputs: Vec<Output>,
         now: Duration,
@@ -73,7 +74,7 @@ impl Router {
     }
 
     /// Takes the oldest `count` messages out of the worker's hands.
-    pub(super) fn take_from_hand(&mut self, worker: usize, count: usize) -> Vec<Batch> {
+    pub(super) fn take_from_hand(&mut self, worker: Slot, count: usize) -> Vec<Batch> {
         let worker = &mut self.workers[worker];
         let mut taken = Vec::new();
         let mut left = count.min(worker.in_hand_count);
@@ -95,7 +96,7 @@ impl Router {
     /// is a fault of the worker.
     fn check_report(
         &self,
-        worker: usize,
+        worker: Slot,
         completions: &[Completion],
         outputs: &[Output],
     ) -> Result<(), String> {
@@ -103,14 +104,14 @@ impl Router {
         if state != State::Ready || completions.is_empty() {
             return Err("it reported on work that it was not given".into());
         }
-        let mut expected = in_hand.iter().flat_map(|batch| (batch.first()..).take(batch.count()));
+        let mut expected = in_hand.iter().flat_map(|batch| batch.first().successive(batch.count()));
         for completion in completions {
-            let last = u64::from(completion.count.saturating_sub(1));
+            let others = (completion.count as usize).saturating_sub(1);
             let as_given = completion.count > 0
                 && (completion.count == 1 || completion.outcome == Outcome::Done)
                 && completion.silent <= completion.count
                 && expected.next() == Some(completion.first)
-                && (last == 0 || expected.nth(last as usize - 1).is_some());
+                && (others == 0 || expected.nth(others - 1).is_some());
             if !as_given {
                 return Err("it reported on messages that it was not given".into());
             }
@@ -118,17 +119,17 @@ impl Router {
         self.check_routes(worker, outputs)
     }
 
-    pub(super) fn check_routes(&self, worker: usize, outputs: &[Output]) -> Result<(), String> {
+    pub(super) fn check_routes(&self, worker: Slot, outputs: &[Output]) -> Result<(), String> {
         let routes = self.steps[self.workers[worker].step].routes.len();
-        match outputs.iter().map(Output::route).find(|route| *route as usize >= routes) {
-            Some(route) => Err(format!("it sent to next step {route} of {routes}")),
+        match outputs.iter().map(Output::route).find(|route| route.index() >= routes) {
+            Some(RouteId(route)) => Err(format!("it sent to next step {route} of {routes}")),
             None => Ok(()),
         }
     }
 
     pub(super) fn produced(
         &mut self,
-        worker: usize,
+        worker: Slot,
         production: Production,
         outputs: Vec<Output>,
         now: Duration,
@@ -171,21 +172,21 @@ impl Router {
 
     /// Takes the outputs of a report in: from here on they are the router's, whatever
     /// becomes of the worker.
-    pub(super) fn hold(&mut self, worker: usize, outputs: Vec<Output>) {
+    pub(super) fn hold(&mut self, worker: Slot, outputs: Vec<Output>) {
         let held = self.workers[worker].held.len();
         outputs.into_iter().for_each(|output| self.hold_one(worker, output));
         self.order_outputs(worker, held);
     }
 
-    fn hold_one(&mut self, worker: usize, output: Output) {
+    fn hold_one(&mut self, worker: Slot, output: Output) {
         self.item_enters(worker, &output);
         let step = &mut self.steps[self.workers[worker].step];
-        let route = &step.routes[output.route() as usize];
+        let route = &step.routes[output.route().index()];
         let count = output.count();
         step.counts.emitted += count as u64;
-        step.sent[output.route() as usize] += count as u64;
+        step.sent[output.route().index()] += count as u64;
         let batch = Batch::new(self.next_id, output);
-        self.next_id += count as u64;
+        self.next_id = self.next_id.plus(count);
         let Route { to, feedback } = *route;
         self.groups.enter(step.group, count);
         let held = &mut self.workers[worker].held;
@@ -200,7 +201,7 @@ impl Router {
 
     /// Moves the worker's held outputs into their queues, in order, until one
     /// finds no room; then the worker waits its turn at that queue.
-    pub(super) fn place(&mut self, worker: usize) {
+    pub(super) fn place(&mut self, worker: Slot) {
         let from = self.workers[worker].step;
         while let Some(held) = self.workers[worker].held.front_mut() {
             let to = held.to;
@@ -236,7 +237,7 @@ impl Router {
     }
 
     /// Messages reach their step.
-    fn arrive(&mut self, to: usize, batch: Batch) {
+    fn arrive(&mut self, to: StepId, batch: Batch) {
         let count = batch.count();
         let step = &mut self.steps[to];
         step.counts.received += count as u64;
@@ -257,14 +258,14 @@ impl Router {
     }
 
     /// `count` messages of the step have come to their end.
-    pub(super) fn leave(&mut self, step: usize, count: usize) {
+    pub(super) fn leave(&mut self, step: StepId, count: usize) {
         self.groups.leave(self.steps[step].group, count);
     }
 
     /// Moves what can be moved; false if nothing could.
     pub(super) fn move_messages(&mut self, now: Duration) -> bool {
         // Time alone can make a retry due or end a producer's idleness.
-        for step in 0..self.steps.len() {
+        for step in self.steps.ids() {
             let due = self.steps[step].queue.next_due().is_some_and(|due| due <= now);
             if due || self.steps[step].is_producer || self.batching == Batching::OneByOne {
                 self.touch(step);
@@ -284,7 +285,7 @@ impl Router {
     }
 
     /// Lets the workers that wait for room in the step's queue place their outputs.
-    fn admit_waiting(&mut self, step: usize) -> bool {
+    fn admit_waiting(&mut self, step: StepId) -> bool {
         let mut moved = false;
         while let Some(&worker) = self.steps[step].waiting.front() {
             let received = self.steps[step].counts.received;
@@ -304,7 +305,7 @@ impl Router {
 
     /// Hands the step's messages to its workers: to the one with the least in
     /// hand, and of several to the least recently used.
-    fn dispatch(&mut self, step: usize, now: Duration) -> bool {
+    fn dispatch(&mut self, step: StepId, now: Duration) -> bool {
         if self.is_paused(step) {
             return false;
         }
@@ -314,8 +315,8 @@ impl Router {
             && self.may_begin()
             && self.is_next_in_order(step, now)
         {
-            let eligible = |index: &&usize| {
-                let worker = &self.workers[**index];
+            let eligible = |slot: &&Slot| {
+                let worker = &self.workers[**slot];
                 worker.state == State::Ready
                     && !worker.retiring
                     && worker.held.is_empty()
@@ -323,8 +324,8 @@ impl Router {
             };
             let workers = &self.steps[step].workers;
             let count = workers.iter().filter(eligible).count();
-            let chosen = workers.iter().filter(eligible).min_by_key(|index| {
-                let worker = &self.workers[**index];
+            let chosen = workers.iter().filter(eligible).min_by_key(|slot| {
+                let worker = &self.workers[**slot];
                 (worker.in_hand_count, worker.last_used)
             });
             let Some(&worker) = chosen else { break };
@@ -336,7 +337,7 @@ impl Router {
         moved
     }
 
-    fn give(&mut self, worker: usize, most: usize, now: Duration) {
+    fn give(&mut self, worker: Slot, most: usize, now: Duration) {
         let step = self.workers[worker].step;
         let mut batches: Vec<Batch> = Vec::new();
         let (mut count, mut bytes) = (0, 0);
@@ -356,10 +357,10 @@ impl Router {
         self.used(worker);
         // There is room now for those that wait.
         self.touch(step);
-        self.actions.push(Action::Work { worker, batches });
+        self.actions.push(Action::Work { worker: self.workers.id(worker), batches });
     }
 
-    fn grant(&mut self, step: usize, now: Duration) -> bool {
+    fn grant(&mut self, step: StepId, now: Duration) -> bool {
         if !self.steps[step].is_producer
             || self.draining
             || self.is_paused(step)
@@ -378,7 +379,8 @@ impl Router {
                 worker.producer = ProducerState::Granted;
                 worker.since = now;
                 self.groups.enter(self.steps[step].group, 1);
-                self.actions.push(Action::Grant { worker: index, count: count as u32 });
+                self.actions
+                    .push(Action::Grant { worker: self.workers.id(index), count: count as u32 });
                 moved = true;
             }
         }
@@ -386,7 +388,7 @@ impl Router {
     }
 
     /// How many messages a worker of the step may have in hand.
-    fn depth(&self, step: usize) -> usize {
+    fn depth(&self, step: StepId) -> usize {
         if self.batching != Batching::Adaptive
             || (self.ordered.is_some() && !self.steps[step].is_producer)
         {
@@ -405,12 +407,12 @@ impl Router {
 
     /// The room in the fullest of the queues that the step emits into: a batch
     /// should not make more than can be placed.
-    fn room_ahead(&self, step: usize) -> usize {
+    fn room_ahead(&self, step: StepId) -> usize {
         let bounded = self.steps[step].routes.iter().filter(|route| !route.feedback);
         bounded.map(|route| self.steps[route.to].queue.room()).min().unwrap_or(usize::MAX)
     }
 
-    pub(super) fn used(&mut self, worker: usize) {
+    pub(super) fn used(&mut self, worker: Slot) {
         self.uses += 1;
         self.workers[worker].last_used = self.uses;
     }

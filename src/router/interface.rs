@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::base::failure::{Failure, Result};
+use crate::base::ids::{StepId, WorkerId};
 use crate::event::{Cause, Event};
 use crate::message::batch::{Batch, Output};
 use crate::message::{ItemKey, Payload};
@@ -15,20 +16,20 @@ use super::{Record, Span};
 #[derive(Debug)]
 pub(crate) enum Input {
     /// The worker has built and initialized its stage.
-    Ready { worker: usize },
+    Ready { worker: WorkerId },
     /// The worker could not.
-    InitFailed { worker: usize, failure: Failure },
+    InitFailed { worker: WorkerId, failure: Failure },
     /// The worker has processed the oldest messages that it had in hand, in
     /// order; `outputs` holds what those that are done emitted, in order.
-    Done { worker: usize, completions: Vec<Completion>, outputs: Vec<Output> },
+    Done { worker: WorkerId, completions: Vec<Completion>, outputs: Vec<Output> },
     /// The producer has used its grant, or a part of it.
-    Produced { worker: usize, production: Production, outputs: Vec<Output> },
+    Produced { worker: WorkerId, production: Production, outputs: Vec<Output> },
     /// The worker has finished, and emitted `outputs` in doing so.
-    Finished { worker: usize, result: Result<()>, outputs: Vec<Output> },
+    Finished { worker: WorkerId, result: Result<()>, outputs: Vec<Output> },
     /// The worker has died.
-    Lost { worker: usize, loss: Loss },
+    Lost { worker: WorkerId, loss: Loss },
     /// The worker does not keep to the protocol.
-    Broken { worker: usize, reason: String },
+    Broken { worker: WorkerId, reason: String },
     /// The run shall end before its inputs do.
     Stop(Stop),
     /// What the run depends on has failed: production ends, with this reason.
@@ -36,16 +37,17 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// Whose report it is, if it is one of a worker itself.
-    pub(super) fn reporter(&self) -> Option<usize> {
+    /// The worker that the input is about.
+    pub(super) fn worker(&self) -> Option<WorkerId> {
         match self {
             Self::Ready { worker }
             | Self::InitFailed { worker, .. }
             | Self::Done { worker, .. }
             | Self::Produced { worker, .. }
             | Self::Finished { worker, .. }
+            | Self::Lost { worker, .. }
             | Self::Broken { worker, .. } => Some(*worker),
-            Self::Lost { .. } | Self::Stop(_) | Self::Halt { .. } => None,
+            Self::Stop(_) | Self::Halt { .. } => None,
         }
     }
 }
@@ -63,28 +65,28 @@ pub(crate) enum Stop {
 #[derive(Debug)]
 pub(crate) enum ControlRequest {
     /// Begin nothing new, at this step or at all.
-    Pause { step: Option<usize> },
+    Pause { step: Option<StepId> },
     /// Go on.
-    Resume { step: Option<usize> },
+    Resume { step: Option<StepId> },
     /// Have so many workers.
-    SetWorkers { step: usize, workers: usize },
+    SetWorkers { step: StepId, workers: usize },
     /// Try a failed input of this run again, which is kept in this entry.
-    Requeue { step: usize, entry: String, origin: ItemKey, payload: Payload },
+    Requeue { step: StepId, entry: String, origin: ItemKey, payload: Payload },
 }
 
 /// What the router wants done.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Let the producer emit `count` items, or fewer.
-    Grant { worker: usize, count: u32 },
+    Grant { worker: WorkerId, count: u32 },
     /// Hand the messages to the worker, in this order.
-    Work { worker: usize, batches: Vec<Batch> },
+    Work { worker: WorkerId, batches: Vec<Batch> },
     /// Let the worker's stage finish.
-    Finish { worker: usize },
+    Finish { worker: WorkerId },
     /// Let the worker end; nothing more is heard of it.
-    Stop { worker: usize },
+    Stop { worker: WorkerId },
     /// Start a worker anew in this place.
-    Spawn { worker: usize },
+    Spawn { worker: WorkerId },
     /// Keep a failed input.
     Quarantine(Box<FailedInput>),
     /// Tell the observers.
@@ -97,7 +99,7 @@ pub(crate) enum Action {
 
 impl Action {
     /// Whose stage it lets work.
-    pub(crate) fn worker(&self) -> Option<usize> {
+    pub(crate) fn worker(&self) -> Option<WorkerId> {
         match self {
             Self::Grant { worker, .. } | Self::Work { worker, .. } | Self::Finish { worker } => {
                 Some(*worker)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::{Action, Ran, Router};
 use crate::base::failure::Failure;
+use crate::base::ids::{Slot, StepId, WorkerId};
 use crate::message::Message;
 use crate::message::batch::{Batch, Output};
 use crate::plan::Plan;
@@ -137,16 +138,16 @@ impl Router {
     }
 
     /// Whether the worker's stage is a producer.
-    pub(crate) fn is_producer(&self, worker: usize) -> bool {
-        self.steps[self.workers[worker].step].is_producer
+    pub(crate) fn is_producer(&self, worker: WorkerId) -> bool {
+        self.steps[self.workers[worker.slot].step].is_producer
     }
 
     /// The name of a worker's step.
-    pub(crate) fn step_name(&self, worker: usize) -> Arc<str> {
-        Arc::clone(&self.steps[self.workers[worker].step].name)
+    pub(crate) fn step_name(&self, worker: WorkerId) -> Arc<str> {
+        Arc::clone(&self.steps[self.workers[worker.slot].step].name)
     }
 
-    pub(super) fn item_enters(&mut self, worker: usize, output: &Output) {
+    pub(super) fn item_enters(&mut self, worker: Slot, output: &Output) {
         if let (Some(items), Output::One { origin: Some(origin), .. }) = (&mut self.items, output) {
             items.enter(origin, self.steps[self.workers[worker].step].is_producer);
         }
@@ -161,9 +162,9 @@ impl Router {
     }
 
     /// The step has done these messages.
-    pub(super) fn items_done(&mut self, step: usize, batches: &[Batch]) {
+    pub(super) fn items_done(&mut self, step: StepId, batches: &[Batch]) {
         let Some(items) = &self.items else { return };
-        let end = match items.gathers[step] {
+        let end = match items.gathers[step.index()] {
             true => End::Gathered { step: Arc::clone(&self.steps[step].name) },
             false => End::Done,
         };
@@ -176,8 +177,8 @@ impl Router {
     /// this worker or before they reached one.
     pub(super) fn items_dropped<'a>(
         &mut self,
-        step: usize,
-        worker: Option<usize>,
+        step: StepId,
+        worker: Option<Slot>,
         batches: impl IntoIterator<Item = &'a Batch>,
     ) {
         if self.marks.is_none() {
@@ -191,13 +192,13 @@ impl Router {
         }
     }
 
-    pub(super) fn record_done(&mut self, step: usize, message: &Message, ran: Ran) {
+    pub(super) fn record_done(&mut self, step: StepId, message: &Message, ran: Ran) {
         if self.items.is_some() {
             self.record_attempt(step, message, ran, AttemptOutcome::Done);
         }
     }
 
-    pub(super) fn record_dropped(&mut self, step: usize, message: &Message, ran: Ran) {
+    pub(super) fn record_dropped(&mut self, step: StepId, message: &Message, ran: Ran) {
         if self.items.is_some() {
             self.record_attempt(step, message, ran, AttemptOutcome::Dropped);
         }
@@ -206,7 +207,7 @@ impl Router {
     /// The step's attempt on the message failed and will be repeated.
     pub(super) fn item_retried(
         &mut self,
-        step: usize,
+        step: StepId,
         message: &Message,
         ran: Ran,
         failure: &Failure,
@@ -219,7 +220,7 @@ impl Router {
     /// The message was given up.
     pub(super) fn item_failed(
         &mut self,
-        step: usize,
+        step: StepId,
         message: &Message,
         ran: Ran,
         failure: &Failure,
@@ -233,7 +234,7 @@ impl Router {
 
     fn record_attempt(
         &mut self,
-        step: usize,
+        step: StepId,
         message: &Message,
         ran: Ran,
         outcome: AttemptOutcome,

@@ -28,16 +28,18 @@ mod simulator;
 mod snapshot;
 mod span;
 mod steer;
+mod step;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::failure::Failure;
+use crate::base::ids::{MessageId, Slot, StepId, WorkerId};
 use crate::event::times::Times;
 use crate::event::{Counts, Event, Verdict};
-use crate::message::batch::Batch;
-use crate::plan::{OnError, Plan, Route};
+use crate::plan::{self, Plan};
 
 pub(crate) use items::{AttemptOutcome, End, Record};
 pub(crate) use span::{Ran, Span};
@@ -48,7 +50,8 @@ use items::Items;
 use ordered::Ordered;
 use queue::Queue;
 use span::Marks;
-use steer::WorkerTarget;
+use step::{Phase, Route, Step, Steps};
+use worker::{Held, ProducerState, State, Worker, Workers};
 
 pub(crate) use interface::*;
 
@@ -65,116 +68,15 @@ pub(crate) enum Batching {
     OneByOne,
 }
 
-struct Step {
-    name: Arc<str>,
-    group: usize,
-    is_producer: bool,
-    in_python: bool,
-    routes: Vec<Route>,
-    on_error: OnError,
-    retries: u32,
-    lost_retries: u32,
-    backoff: Duration,
-    workers: Vec<usize>,
-    /// How many of them there are when there is little to do, and at most.
-    least: usize,
-    most: usize,
-    /// Once somebody has set the number of its workers.
-    staff: Option<WorkerTarget>,
-    /// Whether its class allows one worker only.
-    single: bool,
-    /// Whether it is paused by itself.
-    paused: bool,
-    /// Messages sent along each of its routes.
-    sent: Vec<u64>,
-    queue: Queue,
-    /// Workers whose next output waits for room in this queue, the longest
-    /// waiting first.
-    waiting: VecDeque<usize>,
-    counts: Counts,
-    /// Failed messages that were taken up again.
-    requeued: u64,
-    times: Times,
-    phase: Phase,
-    /// Workers lost one after the other without any work having been done.
-    lost_in_vain: u32,
-    /// Whether its workers keep something of their messages for their `finish`.
-    gathers: bool,
-    /// Since when messages have waited though a worker could be added.
-    pressed_since: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Running,
-    /// `finish` is running on its workers.
-    Finishing,
-    Finished,
-}
-
-struct Worker {
-    step: usize,
-    /// Its number within the step.
-    number: usize,
-    state: State,
-    /// What it has in hand, the oldest first.
-    in_hand: VecDeque<Batch>,
-    /// How many messages that is.
-    in_hand_count: usize,
-    /// What it has emitted and no queue has admitted yet, in order.
-    held: VecDeque<Held>,
-    /// Grows with each use: the smallest is the least recently used.
-    last_used: u64,
-    /// When it was given what it has in hand, or last reported on it, or was ready.
-    since: Duration,
-    producer: ProducerState,
-    /// The time that it has spent in the stage.
-    busy: Duration,
-    /// Whether it is to go once it has nothing in hand.
-    retiring: bool,
-    /// Of how many messages it has kept something for its `finish`.
-    kept: u64,
-    /// When it is to be started anew, while that is waited for.
-    respawn_at: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// May be started when there is more to do.
-    Spare,
-    Starting,
-    Ready,
-    /// Its stage is finishing.
-    Finishing,
-    /// Told to stop, dead, or never able to start.
-    Gone,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ProducerState {
-    /// May be granted from this instant on.
-    Idle(Duration),
-    /// Using a grant.
-    Granted,
-    /// Has said that there is no more.
-    Exhausted,
-}
-
-struct Held {
-    to: usize,
-    feedback: bool,
-    batch: Batch,
-}
-
 /// See the module's documentation.
 pub(crate) struct Router {
     batching: Batching,
-    steps: Vec<Step>,
-    workers: Vec<Worker>,
+    steps: Steps,
+    workers: Workers,
     groups: Groups,
     actions: Vec<Action>,
-    /// Steps whose queue or workers have changed since the last settling.
-    touched: Vec<usize>,
+    /// Steps whose queue or workers have changed since the last poll.
+    touched: Vec<StepId>,
     /// Initial workers that are not ready yet; no work begins before.
     starting: usize,
     started: bool,
@@ -188,16 +90,16 @@ pub(crate) struct Router {
     abandoned: Option<String>,
     interrupted: bool,
     over: bool,
-    /// The instant of the last settling.
+    /// The instant of the last poll.
     settled: Duration,
-    /// The instant of the last input or settling.
+    /// The instant of the last input or poll.
     now: Duration,
     uses: u64,
-    next_id: u64,
+    next_id: MessageId,
     failed_inputs: u64,
     finish_failures: Vec<String>,
     /// How many attempts on a message ended with its worker and count for nothing.
-    forgiven: BTreeMap<u64, u32>,
+    forgiven: BTreeMap<MessageId, u32>,
     consecutive_producer_failures: u32,
     /// Why production ended early, if it did.
     producer_failure: Option<String>,
@@ -213,8 +115,11 @@ impl Router {
     pub(crate) fn new(plan: &Plan, batching: Batching) -> Self {
         let groups = Groups::of(plan);
         let mut workers = Vec::new();
+        let route =
+            |route: &plan::Route| Route { to: StepId::at(route.to), feedback: route.feedback };
         let steps = plan.steps.iter().enumerate().map(|(index, step)| {
             let first = workers.len();
+            let index = StepId::at(index);
             workers.extend((0..step.workers()).map(|number| {
                 let state = if step.is_initial(number) { State::Starting } else { State::Spare };
                 Worker::new(index, number, state)
@@ -224,12 +129,12 @@ impl Router {
                 group: groups.group_of(index),
                 is_producer: step.kind == crate::stage::registry::Kind::Producer,
                 in_python: step.python.is_some(),
-                routes: step.routes.clone(),
+                routes: step.routes.iter().map(route).collect(),
                 on_error: *step.options.on_error,
                 retries: *step.options.retries,
                 lost_retries: *step.options.lost_retries,
                 backoff: *step.options.backoff,
-                workers: (first..workers.len()).collect(),
+                workers: (first..workers.len()).map(Slot::at).collect(),
                 least: step.min_workers(),
                 most: step.workers(),
                 staff: None,
@@ -252,9 +157,9 @@ impl Router {
             batching,
             groups,
             starting: workers.iter().filter(|w| w.state == State::Starting).count(),
-            touched: (0..steps.len()).collect(),
-            steps,
-            workers,
+            touched: (0..steps.len()).map(StepId::at).collect(),
+            steps: Steps(steps),
+            workers: Workers(workers),
             actions: Vec::new(),
             started: false,
             draining: false,
@@ -267,7 +172,7 @@ impl Router {
             settled: Duration::ZERO,
             now: Duration::ZERO,
             uses: 0,
-            next_id: 1,
+            next_id: MessageId(1),
             failed_inputs: 0,
             finish_failures: Vec::new(),
             forgiven: BTreeMap::new(),
@@ -279,27 +184,27 @@ impl Router {
         }
     }
 
-    /// Takes one input in. What follows from it is decided by [`Router::settle`],
+    /// Takes one input in. What follows from it is decided by [`Router::poll`],
     /// so that a driver may hand in whatever has arrived first.
     pub(crate) fn handle(&mut self, input: Input, now: Duration) {
         self.now = now;
-        if self.over || input.reporter().is_some_and(|worker| !self.is_heard(worker)) {
+        if self.over || input.worker().is_some_and(|worker| !self.is_heard(worker)) {
             return;
         }
         match input {
-            Input::Ready { worker } => self.ready(worker, now),
-            Input::InitFailed { worker, failure } => self.init_failed(worker, failure),
+            Input::Ready { worker } => self.ready(worker.slot, now),
+            Input::InitFailed { worker, failure } => self.init_failed(worker.slot, failure),
             Input::Done { worker, completions, outputs } => {
-                self.done(worker, completions, outputs, now);
+                self.done(worker.slot, completions, outputs, now);
             }
             Input::Produced { worker, production, outputs } => {
-                self.produced(worker, production, outputs, now);
+                self.produced(worker.slot, production, outputs, now);
             }
             Input::Finished { worker, result, outputs } => {
-                self.finished(worker, result, outputs, now);
+                self.finished(worker.slot, result, outputs, now);
             }
-            Input::Lost { worker, loss } => self.lost(worker, loss, now),
-            Input::Broken { worker, reason } => self.dismiss(worker, reason, now),
+            Input::Lost { worker, loss } => self.lost(worker.slot, loss, now),
+            Input::Broken { worker, reason } => self.dismiss(worker.slot, reason, now),
             Input::Stop(Stop::Drain) => {
                 self.interrupted = true;
                 self.drain("interrupted: no more input is taken, what was taken is processed");
@@ -310,7 +215,7 @@ impl Router {
     }
 
     /// Decides what follows from the inputs since the last call.
-    pub(crate) fn settle(&mut self, now: Duration) -> Vec<Action> {
+    pub(crate) fn poll(&mut self, now: Duration) -> Vec<Action> {
         self.settled = now;
         self.now = now;
         if !self.over {
@@ -326,7 +231,7 @@ impl Router {
         std::mem::take(&mut self.actions)
     }
 
-    /// The instant at which [`Router::settle`] is to be called though nothing
+    /// The instant at which [`Router::poll`] is to be called though nothing
     /// has happened.
     pub(crate) fn next_wake(&self) -> Option<Duration> {
         let retries = self.steps.iter().filter_map(|step| step.queue.next_due());
@@ -336,7 +241,7 @@ impl Router {
         });
         let respawns = self.workers.iter().filter_map(|worker| worker.respawn_at);
         let resizes = self.steps.iter().filter_map(|step| self.next_resize(step));
-        // What was due at the last settling waits for a worker or for room instead.
+        // What was due at the last poll waits for a worker or for room instead.
         retries.chain(idlers).chain(respawns).chain(resizes).filter(|due| *due > self.settled).min()
     }
 
@@ -375,28 +280,34 @@ impl Router {
         &self.finish_failures
     }
 
-    /// The step and the number within it of a worker.
-    pub(crate) fn place_of(&self, worker: usize) -> (usize, usize) {
-        (self.workers[worker].step, self.workers[worker].number)
+    /// The step of a worker, and the worker's number within it.
+    pub(crate) fn position(&self, worker: WorkerId) -> (StepId, usize) {
+        let worker = &self.workers[worker.slot];
+        (worker.step, worker.number)
     }
 
-    pub(crate) fn worker_count(&self) -> usize {
-        self.workers.len()
+    /// The workers to start at the beginning.
+    pub(crate) fn initial_workers(&self) -> Vec<WorkerId> {
+        let initial = |slot: &Slot| self.workers[*slot].state == State::Starting;
+        self.workers.slots().filter(initial).map(|slot| self.workers.id(slot)).collect()
     }
 
-    /// Whether the worker is to be started at the beginning.
-    pub(crate) fn is_initial(&self, worker: usize) -> bool {
-        self.workers[worker].state == State::Starting
+    /// The number of places for workers.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.workers.0.len()
     }
 
-    /// Whether anything is to be heard of a worker: of one that was told to
-    /// stop, or whose place waits for another, nothing is.
-    fn is_heard(&self, worker: usize) -> bool {
-        let worker = &self.workers[worker];
-        !matches!(worker.state, State::Gone | State::Spare) && worker.respawn_at.is_none()
+    /// Whether reports of this worker count: it has been started, has not been told to
+    /// stop, and is not lost. Those of a predecessor in its slot never do.
+    pub(crate) fn is_heard(&self, worker: WorkerId) -> bool {
+        self.workers.get(worker.slot).is_some_and(|present| {
+            present.epoch == worker.epoch
+                && !matches!(present.state, State::Gone | State::Spare)
+                && present.respawn_at.is_none()
+        })
     }
 
-    fn ready(&mut self, worker: usize, now: Duration) {
+    fn ready(&mut self, worker: Slot, now: Duration) {
         if !self.workers[worker].is_starting() {
             return;
         }
@@ -414,7 +325,7 @@ impl Router {
         }
     }
 
-    fn init_failed(&mut self, worker: usize, failure: Failure) {
+    fn init_failed(&mut self, worker: Slot, failure: Failure) {
         if !self.workers[worker].is_starting() {
             return;
         }
@@ -452,7 +363,7 @@ impl Router {
         }
     }
 
-    fn touch(&mut self, step: usize) {
+    fn touch(&mut self, step: StepId) {
         if !self.touched.contains(&step) {
             self.touched.push(step);
         }
@@ -460,40 +371,5 @@ impl Router {
 
     fn tell(&mut self, event: Event) {
         self.actions.push(Action::Tell(event));
-    }
-}
-
-impl Worker {
-    fn new(step: usize, number: usize, state: State) -> Self {
-        Self {
-            step,
-            number,
-            state,
-            in_hand: VecDeque::new(),
-            in_hand_count: 0,
-            held: VecDeque::new(),
-            last_used: 0,
-            since: Duration::ZERO,
-            producer: ProducerState::Idle(Duration::ZERO),
-            respawn_at: None,
-            kept: 0,
-            busy: Duration::ZERO,
-            retiring: false,
-        }
-    }
-
-    /// Whether it has been started; one that died before waits to be.
-    fn is_starting(&self) -> bool {
-        self.state == State::Starting && self.respawn_at.is_none()
-    }
-
-    fn is_busy(&self) -> bool {
-        !self.in_hand.is_empty()
-            || self.state == State::Finishing
-            || self.producer == ProducerState::Granted
-    }
-
-    fn may_be_granted(&self) -> bool {
-        self.state == State::Ready && self.held.is_empty()
     }
 }

@@ -19,6 +19,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Phase, Router};
+use crate::base::ids::{MessageId, Slot, StepId};
 use crate::message::batch::Batch;
 use crate::plan::Plan;
 
@@ -32,8 +33,8 @@ pub(super) struct Ordered {
     /// Of each step, which ones its messages can reach, itself among them.
     reach: Vec<Vec<bool>>,
     /// The open messages: their numbers and where they are, or are on their way to.
-    open: BTreeMap<Key, (u64, usize)>,
-    keys: HashMap<u64, Key>,
+    open: BTreeMap<Key, (MessageId, StepId)>,
+    keys: HashMap<MessageId, Key>,
     /// Messages without a parent so far.
     roots: u64,
 }
@@ -52,16 +53,16 @@ impl Ordered {
     }
 
     /// Whether the step ends the pipeline.
-    pub(super) fn is_end(&self, step: usize) -> bool {
-        self.ends[step]
+    pub(super) fn is_end(&self, step: StepId) -> bool {
+        self.ends[step.index()]
     }
 
-    fn enter(&mut self, key: Key, message: u64, to: usize) {
+    fn enter(&mut self, key: Key, message: MessageId, to: StepId) {
         self.keys.insert(message, key.clone());
         self.open.insert(key, (message, to));
     }
 
-    fn leave(&mut self, message: u64) {
+    fn leave(&mut self, message: MessageId) {
         if let Some(key) = self.keys.remove(&message) {
             self.open.remove(&key);
         }
@@ -74,17 +75,17 @@ impl Ordered {
     }
 
     /// Whether nothing that comes before the message can reach the step any more.
-    fn is_next(&self, message: u64, step: usize) -> bool {
+    fn is_next(&self, message: MessageId, step: StepId) -> bool {
         let Some(key) = self.keys.get(&message).cloned() else { return true };
         let mut before = self.open.range(..key);
-        !before.any(|(_, (_, at))| self.reach[*at][step])
+        !before.any(|(_, (_, at))| self.reach[at.index()][step.index()])
     }
 }
 
 impl Router {
     /// Gives the outputs of one report their keys. What a report of a stage holds was
     /// emitted for the one message that its worker has in hand: in order nobody has more.
-    pub(super) fn order_outputs(&mut self, worker: usize, held_before: usize) {
+    pub(super) fn order_outputs(&mut self, worker: Slot, held_before: usize) {
         let Some(ordered) = &mut self.ordered else { return };
         let worker = &self.workers[worker];
         let parent = worker.in_hand.front().map(Batch::first);
@@ -99,7 +100,7 @@ impl Router {
     }
 
     /// A message that had failed is tried again, behind all that there are.
-    pub(super) fn order_requeued(&mut self, message: u64, step: usize) {
+    pub(super) fn order_requeued(&mut self, message: MessageId, step: StepId) {
         if let Some(ordered) = &mut self.ordered {
             let key = ordered.root();
             ordered.enter(key, message, step);
@@ -107,10 +108,10 @@ impl Router {
     }
 
     /// These messages have come to their end: others may be next now.
-    pub(super) fn order_leaves(&mut self, messages: impl IntoIterator<Item = u64>) {
+    pub(super) fn order_leaves(&mut self, messages: impl IntoIterator<Item = MessageId>) {
         let Some(ordered) = &mut self.ordered else { return };
         messages.into_iter().for_each(|message| ordered.leave(message));
-        for step in 0..self.steps.len() {
+        for step in self.steps.ids() {
             if self.is_ordered_end(step) {
                 self.touch(step);
             }
@@ -118,21 +119,22 @@ impl Router {
     }
 
     /// Whether the step gets its messages in order.
-    pub(super) fn is_ordered_end(&self, step: usize) -> bool {
+    pub(super) fn is_ordered_end(&self, step: StepId) -> bool {
         self.ordered.as_ref().is_some_and(|ordered| ordered.is_end(step))
     }
 
     /// Where in the step's queue a message belongs, counted from the front.
-    pub(super) fn order_in_queue(&self, step: usize, message: u64) -> Option<usize> {
-        let ordered = self.ordered.as_ref().filter(|ordered| ordered.ends[step])?;
+    pub(super) fn order_in_queue(&self, step: StepId, message: MessageId) -> Option<usize> {
+        let ordered = self.ordered.as_ref().filter(|ordered| ordered.ends[step.index()])?;
         let key = ordered.keys.get(&message)?;
         let queue = &self.steps[step].queue;
         Some(queue.partition_point(|other| ordered.keys.get(&other.first()) < Some(key)))
     }
 
     /// Whether the step may be given what its queue would give next.
-    pub(super) fn is_next_in_order(&self, step: usize, now: std::time::Duration) -> bool {
-        let Some(ordered) = self.ordered.as_ref().filter(|ordered| ordered.ends[step]) else {
+    pub(super) fn is_next_in_order(&self, step: StepId, now: std::time::Duration) -> bool {
+        let Some(ordered) = self.ordered.as_ref().filter(|ordered| ordered.ends[step.index()])
+        else {
             return true;
         };
         let next = self.steps[step].queue.next(now);
@@ -141,11 +143,11 @@ impl Router {
 
     /// Whether a queue of results that wait for their turn is at its limit.
     pub(super) fn results_are_many(&self) -> bool {
-        let is_full = |step: &usize| {
+        let is_full = |step: &StepId| {
             let step = &self.steps[*step];
             step.phase == Phase::Running && step.queue.room() == 0
         };
         self.ordered.is_some()
-            && (0..self.steps.len()).filter(|s| self.is_ordered_end(*s)).any(|s| is_full(&s))
+            && self.steps.ids().filter(|s| self.is_ordered_end(*s)).any(|s| is_full(&s))
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{Action, Batching, Phase, Router, State, Step};
+use crate::base::ids::{Slot, StepId};
 
 /// Messages that have waited so long ask for another worker.
 const GROW_AFTER: Duration = Duration::from_millis(if SIMULATED { 2 } else { 100 });
@@ -15,7 +16,7 @@ const SIMULATED: bool = cfg!(test);
 impl Router {
     /// Adds and lets go workers whose time has come.
     pub(super) fn resize(&mut self, now: Duration) {
-        for step in 0..self.steps.len() {
+        for step in self.steps.ids() {
             // What waits for its turn does not wait for a worker.
             if self.is_elastic(&self.steps[step]) && !self.is_ordered_end(step) {
                 self.grow(step, now);
@@ -44,8 +45,8 @@ impl Router {
             && step.least < step.most
     }
 
-    fn grow(&mut self, index: usize, now: Duration) {
-        let state_of = |worker: &usize| self.workers[*worker].state;
+    fn grow(&mut self, index: StepId, now: Duration) {
+        let state_of = |worker: &Slot| self.workers[*worker].state;
         let step = &self.steps[index];
         let starting = step.workers.iter().any(|worker| state_of(worker) == State::Starting);
         let spare = step.workers.iter().copied().find(|worker| state_of(worker) == State::Spare);
@@ -58,11 +59,11 @@ impl Router {
         if now.saturating_sub(since) >= GROW_AFTER {
             self.steps[index].pressed_since = None;
             self.workers[worker].state = State::Starting;
-            self.actions.push(Action::Spawn { worker });
+            self.actions.push(Action::Spawn { worker: self.workers.id(worker) });
         }
     }
 
-    fn shrink(&mut self, index: usize, now: Duration) {
+    fn shrink(&mut self, index: StepId, now: Duration) {
         let idle = self.longest_idle(&self.steps[index]);
         let due = idle.filter(|(_, since)| now.saturating_sub(*since) >= SHRINK_AFTER);
         if let Some((worker, _)) = due {
@@ -72,10 +73,9 @@ impl Router {
 
     /// The worker that has had nothing to do for longest, and since when, if
     /// there are more than the least.
-    fn longest_idle(&self, step: &Step) -> Option<(usize, Duration)> {
-        let here = |worker: &&usize| {
-            matches!(self.workers[**worker].state, State::Starting | State::Ready)
-        };
+    fn longest_idle(&self, step: &Step) -> Option<(Slot, Duration)> {
+        let here =
+            |worker: &&Slot| matches!(self.workers[**worker].state, State::Starting | State::Ready);
         if step.workers.iter().filter(here).count() <= step.least {
             return None;
         }

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use crate::base::failure::Failure;
+use crate::base::ids::MessageId;
 use crate::event::Cause;
 use crate::message::Message;
 use crate::message::batch::Batch;
@@ -114,7 +115,7 @@ impl Queue {
     }
 
     /// The number of the message that would be served next.
-    pub(super) fn next(&self, now: Duration) -> Option<u64> {
+    pub(super) fn next(&self, now: Duration) -> Option<MessageId> {
         let due = self.delayed.peek().filter(|Reverse(delayed)| delayed.due <= now);
         let due = due.map(|Reverse(delayed)| delayed.message.id);
         due.or_else(|| self.batches.front().map(Batch::first))
@@ -212,7 +213,7 @@ mod tests {
 
     fn message(id: u64, size: usize) -> Message {
         let payload = Payload { header: vec![0; size].into(), buffers: Vec::new() };
-        Message { id, attempt: 0, origin: None, payload }
+        Message { id: MessageId(id), attempt: 0, origin: None, payload }
     }
 
     fn one(id: u64, size: usize) -> Batch {
@@ -224,7 +225,7 @@ mod tests {
         for size in sizes {
             outputs.push_payload(0, None, message(0, *size).payload);
         }
-        Batch::new(first, outputs.take().remove(0))
+        Batch::new(MessageId(first), outputs.take().remove(0))
     }
 
     #[test]
@@ -259,10 +260,10 @@ mod tests {
         queue.delay(message(0, 1), second, None);
         queue.push(one(3, 1));
         assert_eq!(queue.admits(&one(4, 1)), 0, "a delayed retry counts");
-        assert_eq!(queue.pop(1, Duration::ZERO).map(|p| p.first()), Some(1));
-        assert_eq!(queue.pop(9, second).map(|p| p.first()), Some(0));
-        assert_eq!(queue.pop(9, second).map(|p| p.first()), Some(2));
-        assert_eq!(queue.pop(9, second).map(|p| p.first()), Some(3));
+        assert_eq!(queue.pop(1, Duration::ZERO).map(|p| p.first().0), Some(1));
+        assert_eq!(queue.pop(9, second).map(|p| p.first().0), Some(0));
+        assert_eq!(queue.pop(9, second).map(|p| p.first().0), Some(2));
+        assert_eq!(queue.pop(9, second).map(|p| p.first().0), Some(3));
         assert_eq!((queue.bytes(), queue.pop(9, second)), (0, None));
     }
 
@@ -278,7 +279,7 @@ mod tests {
         }
         queue.delay(message(4, 1), Duration::from_secs(8), None);
         let taken = queue.take_delayed(Duration::from_secs(5));
-        let mut numbers: Vec<u64> = taken.into_iter().map(|(message, _)| message.id).collect();
+        let mut numbers: Vec<u64> = taken.into_iter().map(|(message, _)| message.id.0).collect();
         numbers.sort_unstable();
         assert_eq!((numbers, queue.len(), queue.bytes()), (vec![2, 3], 2, 2));
     }

@@ -12,10 +12,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::event::Cause;
-use crate::message::batch::Output;
+use crate::message::batch::{Batch, Output};
 use crate::message::output::OutputBuffer;
 use crate::message::{ItemKey, Message, Payload};
-use crate::plan::{PipelineOptions, Step as PlanStep, StepOptions, WorkerRange};
+use crate::plan::{OnError, PipelineOptions, Step as PlanStep, StepOptions, WorkerRange};
 use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::stage::Next;
 use crate::stage::registry::Kind;
@@ -48,8 +48,8 @@ impl Token {
 struct Pending {
     at: Duration,
     order: u64,
-    /// The incarnation of the worker that sends it: a dead one sends nothing.
-    sender: Option<(usize, u64)>,
+    /// The worker that has sent it, perhaps before its end.
+    sender: Option<WorkerId>,
     input: Input,
 }
 
@@ -105,7 +105,7 @@ struct Simulator {
     items: BTreeMap<Arc<str>, u32>,
     /// Items of which a message was given up since they were last closed.
     failed_items: BTreeSet<Arc<str>>,
-    /// The workers that had nothing to do before the latest settling.
+    /// The workers that had nothing to do before the latest poll.
     free: Vec<bool>,
     /// In order: where each token comes from, as the numbers of its ancestors' emissions.
     paths: BTreeMap<u64, Vec<u64>>,
@@ -120,11 +120,14 @@ struct Simulator {
     orders: Vec<Duration>,
     /// What was told of the messages' times.
     spans: Vec<Span>,
+    /// Reports of workers that had been lost or told to stop.
+    stale: u64,
 }
 
 #[derive(Default)]
 struct Incarnation {
-    number: u64,
+    /// As the router numbers it, from 1; 0 in a slot that never had a worker.
+    epoch: u32,
     alive: bool,
     finished: bool,
     /// It will be lost and reports nothing more.
@@ -146,15 +149,15 @@ fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         let mut routes = Vec::new();
         if index < last {
             // A chain keeps every step reachable; extra edges branch and join.
-            routes.push(Route { to: index + 1, feedback: false });
+            routes.push(plan::Route { to: index + 1, feedback: false });
             for to in index + 2..=last {
                 if rng.random_ratio(1, 4) {
-                    routes.push(Route { to, feedback: false });
+                    routes.push(plan::Route { to, feedback: false });
                 }
             }
             for to in 1..=index {
                 if index > 0 && rng.random_ratio(1, 8) {
-                    routes.push(Route { to, feedback: true });
+                    routes.push(plan::Route { to, feedback: true });
                 }
             }
         }
@@ -211,7 +214,7 @@ impl Simulator {
         let mut router = Router::new(&plan, batching);
         router.track_items(&plan);
         router.trace();
-        let workers = (0..router.worker_count()).map(|_| Incarnation::default()).collect();
+        let workers = (0..router.slot_count()).map(|_| Incarnation::default()).collect();
         let steps = plan.steps.len();
         let mut simulator = Self {
             to_produce: rng.random_range(0..60),
@@ -238,16 +241,15 @@ impl Simulator {
             requeued: Vec::new(),
             orders: Vec::new(),
             spans: Vec::new(),
+            stale: 0,
         };
         if simulator.chance(faults.steering) {
             let count = simulator.rng.random_range(1..20);
             simulator.orders = (0..count).map(|_| simulator.delay() * 100).collect();
             simulator.orders.sort_unstable_by(|a, b| b.cmp(a));
         }
-        for worker in 0..simulator.workers.len() {
-            if simulator.router.is_initial(worker) {
-                simulator.spawn(worker);
-            }
+        for worker in simulator.router.initial_workers() {
+            simulator.spawn(worker);
         }
         if simulator.chance(faults.stops) {
             simulator.after_delay(None, Input::Stop(Stop::Drain));
@@ -267,20 +269,20 @@ impl Simulator {
         Duration::from_micros(self.rng.random_range(0..most))
     }
 
-    fn after_delay(&mut self, sender: Option<usize>, input: Input) {
+    fn after_delay(&mut self, sender: Option<WorkerId>, input: Input) {
         let at = self.now + self.delay() * 50;
         self.send_at(at, sender, input);
     }
 
-    fn send_at(&mut self, at: Duration, sender: Option<usize>, input: Input) {
+    fn send_at(&mut self, at: Duration, sender: Option<WorkerId>, input: Input) {
         self.order += 1;
-        let sender = sender.map(|worker| (worker, self.workers[worker].number));
         self.pending.push(Reverse(Pending { at, order: self.order, sender, input }));
     }
 
-    fn spawn(&mut self, worker: usize) {
-        let number = self.workers[worker].number + 1;
-        self.workers[worker] = Incarnation { number, alive: true, ..Incarnation::default() };
+    fn spawn(&mut self, worker: WorkerId) {
+        let WorkerId { slot, epoch } = worker;
+        assert!(epoch > self.workers[slot.index()].epoch, "two workers of one epoch");
+        self.workers[slot.index()] = Incarnation { epoch, alive: true, ..Incarnation::default() };
         if self.chance(self.faults.deaths) {
             return self.die(worker);
         }
@@ -317,7 +319,7 @@ impl Simulator {
                 worker.state == State::Ready && worker.held.is_empty() && worker.in_hand.is_empty()
             };
             self.free = self.router.workers.iter().map(free).collect();
-            let actions = self.router.settle(self.now);
+            let actions = self.router.poll(self.now);
             for action in actions {
                 self.act(action);
             }
@@ -328,7 +330,7 @@ impl Simulator {
 
     /// Does something that an operator may do. The last order makes everything go on.
     fn steer(&mut self) {
-        let step = self.rng.random_range(0..self.plan.steps.len());
+        let step = StepId::at(self.rng.random_range(0..self.plan.steps.len()));
         let some = self.rng.random_ratio(2, 3).then_some(step);
         let steer = match self.rng.random_range(0..5) {
             0 => ControlRequest::Pause { step: some },
@@ -338,25 +340,25 @@ impl Simulator {
         };
         match self.failed_inputs.pop() {
             Some(failed_input) if self.rng.random() => self.requeue(failed_input),
-            _ => drop(self.router.steer(steer, self.now)),
+            _ => drop(self.router.control(steer, self.now)),
         }
         if self.orders.is_empty() {
-            for step in std::iter::once(None).chain((0..self.plan.steps.len()).map(Some)) {
-                let _ = self.router.steer(ControlRequest::Resume { step }, self.now);
+            for step in std::iter::once(None).chain(self.router.steps.ids().map(Some)) {
+                let _ = self.router.control(ControlRequest::Resume { step }, self.now);
             }
         }
-        self.workers.resize_with(self.router.worker_count(), Incarnation::default);
+        self.workers.resize_with(self.router.slot_count(), Incarnation::default);
     }
 
     fn requeue(&mut self, failed_input: FailedInput) {
         let FailedInput { entry, step, origin, payload, .. } = failed_input;
-        let step = self.plan.index(&step).expect("the step of a failed_input");
+        let step = self.plan.index(&step).map(StepId::at).expect("the step of a failed input");
         let token = Token::of(&payload).id;
         let item = origin.clone();
         let steer = ControlRequest::Requeue { step, entry: entry.clone(), origin, payload };
-        if self.router.steer(steer, self.now).is_ok() {
+        if self.router.control(steer, self.now).is_ok() {
             self.quarantined -= 1;
-            self.requeued.push(self.plan.steps[step].name.clone());
+            self.requeued.push(self.plan.steps[step.index()].name.clone());
             self.roots += 1;
             self.paths.insert(token, vec![self.roots]);
             if let Some(item) = item {
@@ -364,15 +366,18 @@ impl Simulator {
             }
             let payload = Token { id: 0, hops: 0 }.payload(0);
             let again = ControlRequest::Requeue { step, entry, origin: None, payload };
-            assert!(self.router.steer(again, self.now).is_err(), "one entry was taken up twice");
+            assert!(self.router.control(again, self.now).is_err(), "one entry was taken up twice");
         }
     }
 
     /// In order: notes where the outputs of a report come from.
-    fn note_paths(&mut self, worker: usize, outputs: &[Output]) {
-        let parent = self.workers[worker].tokens.first().and_then(|token| self.paths.get(token));
+    fn note_paths(&mut self, worker: WorkerId, outputs: &[Output]) {
+        let parent = self.workers[worker.slot.index()]
+            .tokens
+            .first()
+            .and_then(|token| self.paths.get(token));
         let parent = parent.cloned();
-        let batches = outputs.iter().map(|output| Batch::new(0, output.clone()));
+        let batches = outputs.iter().map(|output| Batch::new(MessageId(0), output.clone()));
         for (index, message) in (0..).zip(batches.flat_map(Batch::into_messages)) {
             let path = match &parent {
                 Some(parent) => parent.iter().copied().chain([index]).collect(),
@@ -386,15 +391,19 @@ impl Simulator {
     }
 
     /// In order: a step at the end is given what comes next, or the same again.
-    fn check_order(&mut self, worker: usize, messages: &[Message]) {
-        let step = self.router.place_of(worker).0;
-        if self.router.ordered.is_none() || !self.plan.steps[step].routes.is_empty() {
+    fn check_order(&mut self, worker: WorkerId, messages: &[Message]) {
+        let step = self.router.position(worker).0;
+        if self.router.ordered.is_none() || !self.plan.steps[step.index()].routes.is_empty() {
             return;
         }
         for message in messages {
             let path = &self.paths[&Token::of(&message.payload).id];
-            assert!(self.given[step] <= *path, "{:?} then {path:?}", self.given[step]);
-            self.given[step].clone_from(path);
+            assert!(
+                self.given[step.index()] <= *path,
+                "{:?} then {path:?}",
+                self.given[step.index()]
+            );
+            self.given[step.index()].clone_from(path);
         }
     }
 
@@ -412,9 +421,9 @@ impl Simulator {
             );
         }
         for (index, worker) in self.router.workers.iter().enumerate() {
-            let held: Vec<usize> = worker.held.iter().map(|held| held.to).collect();
+            let held: Vec<StepId> = worker.held.iter().map(|held| held.to).collect();
             text += &format!(
-                "worker {index} of {} {:?} {:?} in hand {} held for {held:?}\n",
+                "worker {index} of {:?} {:?} {:?} in hand {} held for {held:?}\n",
                 worker.step,
                 worker.state,
                 worker.producer,
@@ -425,11 +434,15 @@ impl Simulator {
     }
 
     fn deliver(&mut self, pending: Pending) {
-        if let Some((worker, number)) = pending.sender {
-            if self.workers[worker].number != number || !self.workers[worker].alive {
-                return;
+        if let Some(worker) = pending.sender {
+            let Incarnation { epoch, alive, .. } = self.workers[worker.slot.index()];
+            if epoch == worker.epoch && alive {
+                self.observe(worker, &pending.input);
+            } else {
+                // The router gets it all the same, and must not take it for another's.
+                assert!(!self.router.is_heard(worker), "a stale report is heard");
+                self.stale += 1;
             }
-            self.observe(worker, &pending.input);
         }
         self.stopped_now |= matches!(pending.input, Input::Stop(Stop::Now));
         let lost = match &pending.input {
@@ -444,17 +457,17 @@ impl Simulator {
     }
 
     /// Notes what a report commits, at the instant when the router has it.
-    fn observe(&mut self, worker: usize, input: &Input) {
+    fn observe(&mut self, worker: WorkerId, input: &Input) {
         self.order += 1;
         match input {
-            Input::Ready { .. } => self.workers[worker].idle_since = self.order,
+            Input::Ready { .. } => self.workers[worker.slot.index()].idle_since = self.order,
             Input::Done { completions, outputs, .. } => {
-                self.workers[worker].idle_since = self.order;
+                self.workers[worker.slot.index()].idle_since = self.order;
                 let count: u32 = completions.iter().map(|completion| completion.count).sum();
-                self.workers[worker].in_hand -= count as usize;
+                self.workers[worker.slot.index()].in_hand -= count as usize;
                 if self.faults.ordered {
                     self.note_paths(worker, outputs);
-                    self.workers[worker].tokens.drain(..count as usize);
+                    self.workers[worker.slot.index()].tokens.drain(..count as usize);
                 }
                 self.commit(outputs);
             }
@@ -464,7 +477,7 @@ impl Simulator {
                 self.count_items(outputs);
             }
             Input::Finished { outputs, .. } => {
-                self.workers[worker].finished = true;
+                self.workers[worker.slot.index()].finished = true;
                 self.note_paths(worker, outputs);
                 self.commit(outputs);
                 if self.router.is_producer(worker) {
@@ -472,8 +485,9 @@ impl Simulator {
                 }
             }
             Input::Lost { .. } => {
-                self.workers[worker].alive = false;
-                self.workers[worker].crossed = self.router.workers[worker].state == State::Gone;
+                self.workers[worker.slot.index()].alive = false;
+                self.workers[worker.slot.index()].crossed =
+                    self.router.workers[worker.slot].state == State::Gone;
             }
             Input::InitFailed { .. } | Input::Broken { .. } => {}
             Input::Stop(_) | Input::Halt { .. } => {}
@@ -533,7 +547,7 @@ impl Simulator {
                 *until = span.begun_at + span.busy;
             }
         }
-        for step in &self.router.steps {
+        for step in self.router.steps.iter() {
             let count = |outcome| {
                 let of_it = |span: &&Span| span.step == step.name && span.outcome == outcome;
                 self.spans.iter().filter(of_it).count() as u64
@@ -552,7 +566,7 @@ impl Simulator {
     }
 
     fn commit(&mut self, outputs: &[Output]) {
-        let batches = outputs.iter().map(|output| Batch::new(0, output.clone()));
+        let batches = outputs.iter().map(|output| Batch::new(MessageId(0), output.clone()));
         for message in batches.flat_map(Batch::into_messages) {
             let before = self.committed.insert(Token::of(&message.payload).id, 0);
             assert_eq!(before, None, "I2: an output was committed twice");
@@ -564,8 +578,15 @@ impl Simulator {
             Action::Grant { worker, count } => self.produce(worker, count),
             Action::Work { worker, batches } => self.work(worker, batches),
             Action::Finish { worker } => {
-                assert!(self.workers[worker].alive && !self.workers[worker].finished);
-                assert_eq!(self.workers[worker].in_hand, 0, "finish before the last run");
+                assert!(
+                    self.workers[worker.slot.index()].alive
+                        && !self.workers[worker.slot.index()].finished
+                );
+                assert_eq!(
+                    self.workers[worker.slot.index()].in_hand,
+                    0,
+                    "finish before the last run"
+                );
                 let mut outputs = OutputBuffer::default();
                 // In `finish` only a producer can name an origin.
                 let origin = self.router.is_producer(worker).then(|| self.new_origin()).flatten();
@@ -579,9 +600,9 @@ impl Simulator {
                 self.after_delay(Some(worker), Input::Finished { worker, result, outputs });
             }
             Action::Stop { worker } => {
-                let Incarnation { alive, crossed, .. } = self.workers[worker];
+                let Incarnation { alive, crossed, .. } = self.workers[worker.slot.index()];
                 assert!(alive || crossed, "a dead worker is told to stop");
-                self.workers[worker].alive = false;
+                self.workers[worker.slot.index()].alive = false;
             }
             Action::Spawn { worker } => self.spawn(worker),
             Action::Quarantine(failed_input) => {
@@ -597,7 +618,7 @@ impl Simulator {
 
     /// No message is tried more often than its step says.
     fn check_attempts(&self, failed_input: &FailedInput) {
-        let step = self.plan.index(&failed_input.step).expect("the step of a failed_input");
+        let step = self.plan.index(&failed_input.step).expect("the step of a failed input");
         let step = &self.plan.steps[step];
         let options = &step.options;
         let most = 1 + *options.retries + (*options.lost_retries).max(1);
@@ -611,9 +632,9 @@ impl Simulator {
         }
     }
 
-    fn die(&mut self, worker: usize) {
-        self.workers[worker].doomed = true;
-        let in_hand = self.router.workers[worker].in_hand.iter();
+    fn die(&mut self, worker: WorkerId) {
+        self.workers[worker.slot.index()].doomed = true;
+        let in_hand = self.router.workers[worker.slot].in_hand.iter();
         let known = in_hand.map(Batch::first).last();
         let suspect = match (self.rng.random_range(0..4), known) {
             (0, _) => Suspect::None,
@@ -623,11 +644,41 @@ impl Simulator {
         let cause = [Cause::Lost, Cause::TimedOut][self.rng.random_range(0..2)];
         let blame = [Blame::Limit, Blame::Death, Blame::Request][self.rng.random_range(0..3)];
         let loss = Loss { reason: "simulated".into(), cause, suspect, blame };
-        self.after_delay(Some(worker), Input::Lost { worker, loss });
+        let at = self.now + self.delay() * 50;
+        self.send_at(at, Some(worker), Input::Lost { worker, loss });
+        self.report_late(worker, at);
     }
 
-    fn produce(&mut self, worker: usize, count: u32) {
-        assert!(self.workers[worker].alive && !self.workers[worker].finished);
+    /// A report that is still on its way when its worker has died, perhaps until another
+    /// one has taken the slot and works on the same message.
+    fn report_late(&mut self, worker: WorkerId, death: Duration) {
+        if self.router.position(worker).0.index() + 1 == self.plan.steps.len() {
+            return;
+        }
+        let mut outputs = OutputBuffer::default();
+        self.output(worker, 0, &None, &mut outputs);
+        let (outputs, busy) = (outputs.take(), Duration::ZERO);
+        let input = match self.router.workers[worker.slot].in_hand.front() {
+            Some(batch) => {
+                let (outcome, silent) = (Outcome::Done, 0);
+                let first = batch.first();
+                let completions = vec![Completion { first, count: 1, outcome, silent, busy }];
+                Input::Done { worker, completions, outputs }
+            }
+            None if self.router.is_producer(worker) => {
+                let production = Production { result: Some(Ok(Next::More)), calls: 1, busy };
+                Input::Produced { worker, production, outputs }
+            }
+            None => Input::Finished { worker, result: Ok(()), outputs },
+        };
+        let at = death + self.delay() * 50;
+        self.send_at(at, Some(worker), input);
+    }
+
+    fn produce(&mut self, worker: WorkerId, count: u32) {
+        assert!(
+            self.workers[worker.slot.index()].alive && !self.workers[worker.slot.index()].finished
+        );
         assert!(count > 0);
         if self.chance(self.faults.deaths / 4) {
             return self.die(worker);
@@ -669,7 +720,7 @@ impl Simulator {
     }
 
     /// A producer reports a part of what it makes with a grant.
-    fn hand_over(&mut self, worker: usize, outputs: Vec<Output>, made: u64) {
+    fn hand_over(&mut self, worker: WorkerId, outputs: Vec<Output>, made: u64) {
         self.to_produce -= made;
         let production = Production { result: None, calls: 1, busy: Duration::ZERO };
         let input = Input::Produced { worker, production, outputs };
@@ -683,8 +734,14 @@ impl Simulator {
     }
 
     /// An output with a random route and size; the last hop goes nowhere new.
-    fn output(&mut self, worker: usize, hops: u64, origin: &ItemKey, outputs: &mut OutputBuffer) {
-        let routes = self.plan.steps[self.router.place_of(worker).0].routes.len();
+    fn output(
+        &mut self,
+        worker: WorkerId,
+        hops: u64,
+        origin: &ItemKey,
+        outputs: &mut OutputBuffer,
+    ) {
+        let routes = self.plan.steps[self.router.position(worker).0.index()].routes.len();
         let token = Token { id: self.next_token, hops };
         self.next_token += 1;
         let size = [0, 10, 200][self.rng.random_range(0..3)];
@@ -695,12 +752,12 @@ impl Simulator {
 
     fn emit(
         &mut self,
-        worker: usize,
+        worker: WorkerId,
         hops: u64,
         origin: &ItemKey,
         outputs: &mut OutputBuffer,
     ) -> usize {
-        let step = &self.plan.steps[self.router.place_of(worker).0];
+        let step = &self.plan.steps[self.router.position(worker).0.index()];
         if step.routes.is_empty() || hops == 0 {
             return 0;
         }
@@ -710,16 +767,20 @@ impl Simulator {
         count
     }
 
-    fn work(&mut self, worker: usize, batches: Vec<Batch>) {
+    fn work(&mut self, worker: WorkerId, batches: Vec<Batch>) {
         let messages: Vec<Message> = batches.into_iter().flat_map(Batch::into_messages).collect();
-        assert!(self.workers[worker].alive && !self.workers[worker].finished);
+        assert!(
+            self.workers[worker.slot.index()].alive && !self.workers[worker.slot.index()].finished
+        );
         self.check_least_recently_used(worker, messages.len());
         self.check_order(worker, &messages);
-        self.workers[worker].tokens.extend(messages.iter().map(|m| Token::of(&m.payload).id));
+        self.workers[worker.slot.index()]
+            .tokens
+            .extend(messages.iter().map(|m| Token::of(&m.payload).id));
         self.order += 1;
-        self.workers[worker].idle_since = self.order;
-        self.workers[worker].in_hand += messages.len();
-        if self.workers[worker].doomed {
+        self.workers[worker.slot.index()].idle_since = self.order;
+        self.workers[worker.slot.index()].in_hand += messages.len();
+        if self.workers[worker.slot.index()].doomed {
             return;
         }
         if self.chance(self.faults.deaths) {
@@ -727,7 +788,7 @@ impl Simulator {
         }
         let mut outputs = OutputBuffer::default();
         let mut completions: Vec<Completion> = Vec::new();
-        let mut at = self.workers[worker].busy_until.max(self.now);
+        let mut at = self.workers[worker.slot.index()].busy_until.max(self.now);
         for message in messages {
             if !completions.is_empty() && self.rng.random_ratio(1, 20) {
                 // This call takes long: what is done before it is told.
@@ -751,7 +812,7 @@ impl Simulator {
             let silent = u32::from(emitted == 0);
             let one = Completion { first: message.id, count: 1, outcome, silent, busy };
             let last = completions.last_mut().filter(|last| {
-                let follows = last.first + u64::from(last.count) == one.first;
+                let follows = last.first.plus(last.count as usize) == one.first;
                 follows && last.outcome == Outcome::Done && one.outcome == Outcome::Done
             });
             match last {
@@ -764,21 +825,22 @@ impl Simulator {
             }
         }
         let outputs = outputs.take();
-        self.workers[worker].busy_until = at;
+        self.workers[worker.slot.index()].busy_until = at;
         self.send_at(at, Some(worker), Input::Done { worker, completions, outputs });
     }
 
     /// No idle worker of the step has waited longer than the one that is served.
-    fn check_least_recently_used(&self, worker: usize, count: usize) {
-        let step = self.router.place_of(worker).0;
-        let served = &self.workers[worker];
-        for (index, other) in self.workers.iter().enumerate() {
-            let other_is_free = self.router.place_of(index).0 == step
-                && index != worker
-                && self.free[index]
+    fn check_least_recently_used(&self, worker: WorkerId, count: usize) {
+        let step = self.router.position(worker).0;
+        let served = &self.workers[worker.slot.index()];
+        for (slot, other) in self.router.workers.slots().zip(&self.workers) {
+            let known = &self.router.workers[slot];
+            let other_is_free = known.step == step
+                && slot != worker.slot
+                && self.free[slot.index()]
                 && other.alive
-                && self.router.workers[index].state == State::Ready
-                && self.router.workers[index].in_hand.is_empty();
+                && known.state == State::Ready
+                && known.in_hand.is_empty();
             if other_is_free {
                 assert_eq!(served.in_hand, 0, "a free worker was passed over ({count} messages)");
                 assert!(served.idle_since < other.idle_since, "not the least recently used");
@@ -807,7 +869,7 @@ impl Simulator {
             assert!(finishing.count() > 0 || busy.count() <= 1, "{}", self.state());
         }
         self.check_shown();
-        for worker in &self.router.workers {
+        for worker in self.router.workers.iter() {
             assert!(worker.in_hand_count <= 1024, "I3: too much in hand");
             let in_hand: usize = worker.in_hand.iter().map(Batch::count).sum();
             assert_eq!(worker.in_hand_count, in_hand);
@@ -821,7 +883,7 @@ impl Simulator {
         let received: u64 = steps.iter().map(|step| step.counts.received).sum();
         let held = workers.iter().flat_map(|worker| &worker.held).map(|held| held.batch.count());
         assert_eq!(sent, received + held.sum::<usize>() as u64, "sent = received + held");
-        for step in steps {
+        for step in steps.iter() {
             let hands = step.workers.iter().map(|worker| workers[*worker].in_hand_count);
             let open = step.queue.len() + hands.sum::<usize>();
             assert_eq!(step.counts.open(), open as u64, "{}", step.name);
@@ -865,17 +927,28 @@ impl Simulator {
 fn simulate(name: &str, count: u64, faults: Faults) {
     if let Ok(seed) = std::env::var("DRPIPE_SIMULATOR_SEED") {
         let seed = seed.parse().expect("DRPIPE_SIMULATOR_SEED is a number");
-        return Simulator::new(seed, faults).run();
+        run(seed, faults);
+        return;
     }
     let more = std::env::var("DRPIPE_SIMULATOR_RUNS").ok();
     let count = more.map_or(count, |count| count.parse().expect("a number of runs"));
+    let mut stale = 0;
     for seed in 0..count {
-        let case = std::panic::AssertUnwindSafe(|| Simulator::new(seed, faults).run());
-        if let Err(panic) = std::panic::catch_unwind(case) {
+        let case = std::panic::AssertUnwindSafe(|| run(seed, faults));
+        stale += std::panic::catch_unwind(case).unwrap_or_else(|panic| {
             eprintln!("{name}: seed {seed} failed; repeat with DRPIPE_SIMULATOR_SEED={seed}");
             std::panic::resume_unwind(panic);
-        }
+        });
     }
+    let some = faults.deaths > 0 && count > 100;
+    assert!(stale > 0 || !some, "{name}: no worker's report came after its end");
+}
+
+/// Returns how many reports came after their workers' ends.
+fn run(seed: u64, faults: Faults) -> u64 {
+    let mut simulator = Simulator::new(seed, faults);
+    simulator.run();
+    simulator.stale
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Phase, ProducerState, Router, State, Step, Worker};
+use crate::base::ids::StepId;
 use crate::event::{Snapshot, StepStatus, WorkerState, WorkerStatus};
-use crate::message::batch::Batch;
 
 impl Router {
     /// Where the run stands.
@@ -48,10 +48,10 @@ impl Router {
     }
 
     /// The steps whose full queues the step's workers wait for.
-    fn waits_for(&self, step: &Step, now: Duration) -> Vec<usize> {
+    fn waits_for(&self, step: &Step, now: Duration) -> Vec<StepId> {
         let workers = step.workers.iter().map(|index| &self.workers[*index]);
         let held = workers.clone().filter_map(|worker| worker.held.front().map(|held| held.to));
-        let mut full: Vec<usize> = held.collect();
+        let mut full: Vec<StepId> = held.collect();
         // A producer is asked for more only where there is room for it.
         let wants = |worker: &Worker| {
             let due = matches!(worker.producer, ProducerState::Idle(until) if until <= now);
@@ -101,7 +101,7 @@ impl Worker {
             state,
             since: now.saturating_sub(self.since),
             in_hand: self.in_hand_count,
-            message: oldest.map(Batch::first),
+            message: oldest.map(|batch| batch.first().0),
             origin: oldest.and_then(|batch| batch.origin().cloned()),
             busy_time: self.busy,
         })

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Action, Batching, Router, State};
+use crate::base::ids::{MessageId, Slot, StepId};
 use crate::event::Cause;
 use crate::message::ItemKey;
 use crate::message::batch::Batch;
@@ -20,7 +21,7 @@ pub(crate) struct Span {
     /// Its number within the step; none if the message reached no worker.
     pub(crate) worker: Option<usize>,
     /// None of a producer.
-    pub(crate) message: Option<u64>,
+    pub(crate) message: Option<MessageId>,
     /// How many calls of the stage it is.
     pub(crate) calls: u32,
     /// From 1.
@@ -50,10 +51,10 @@ pub(crate) struct Ran {
 
 /// The end of one attempt.
 pub(super) struct Attempt<'a> {
-    pub(super) step: usize,
+    pub(super) step: StepId,
     /// The worker among all of the run.
-    pub(super) worker: Option<usize>,
-    pub(super) message: u64,
+    pub(super) worker: Option<Slot>,
+    pub(super) message: MessageId,
     /// From 0.
     pub(super) attempt: u32,
     pub(super) origin: &'a ItemKey,
@@ -67,7 +68,7 @@ pub(super) struct Attempt<'a> {
 pub(super) struct Marks {
     /// Whether everything is told, and not only what the journal wants to know.
     traced: bool,
-    open: HashMap<u64, Mark>,
+    open: HashMap<MessageId, Mark>,
     /// Until when each worker was busy. All workers on one thread are one.
     busy_until: Vec<Duration>,
     one_thread: bool,
@@ -86,15 +87,19 @@ impl Marks {
         Self { traced: false, open, busy_until, one_thread, spans: Vec::new() }
     }
 
-    fn each(&mut self, batch: &Batch, mut mark: impl FnMut(&mut HashMap<u64, Mark>, u64)) {
+    fn each(
+        &mut self,
+        batch: &Batch,
+        mut mark: impl FnMut(&mut HashMap<MessageId, Mark>, MessageId),
+    ) {
         if self.traced || batch.origin().is_some() {
-            let numbers = (batch.first()..).take(batch.count());
+            let numbers = batch.first().successive(batch.count());
             numbers.for_each(|number| mark(&mut self.open, number));
         }
     }
 
-    fn busy_until(&mut self, worker: usize) -> &mut Duration {
-        let worker = if self.one_thread { 0 } else { worker };
+    fn busy_until(&mut self, worker: Slot) -> &mut Duration {
+        let worker = if self.one_thread { 0 } else { worker.index() };
         if worker >= self.busy_until.len() {
             self.busy_until.resize(worker + 1, Duration::ZERO);
         }
@@ -105,7 +110,7 @@ impl Marks {
     /// since `given_at`.
     fn place(
         &mut self,
-        worker: usize,
+        worker: Slot,
         given_at: Duration,
         busy: Option<Duration>,
         now: Duration,
@@ -121,7 +126,7 @@ impl Marks {
 impl Router {
     /// What the worker has been at since its last report was work, though it will never
     /// report on it, or has reported without its time.
-    pub(super) fn spend(&mut self, worker: usize, now: Duration) {
+    pub(super) fn spend(&mut self, worker: Slot, now: Duration) {
         let worker = &mut self.workers[worker];
         if worker.is_busy() && worker.state != State::Gone {
             let spent = now.saturating_sub(worker.since);
@@ -154,7 +159,7 @@ impl Router {
     }
 
     /// The message has come there alone, to be tried again.
-    pub(super) fn mark_requeued(&mut self, message: u64, origin: &ItemKey) {
+    pub(super) fn mark_requeued(&mut self, message: MessageId, origin: &ItemKey) {
         let now = self.now;
         if let Some(marks) = &mut self.marks
             && (marks.traced || origin.is_some())
@@ -213,7 +218,7 @@ impl Router {
     /// These messages of the step are done by the worker, `count` of them in this time.
     pub(super) fn mark_done(
         &mut self,
-        worker: usize,
+        worker: Slot,
         batches: &[Batch],
         busy: Duration,
         count: u32,
@@ -224,7 +229,7 @@ impl Router {
         let busy = busy / count.max(1);
         let step = self.workers[worker].step;
         for batch in batches {
-            for message in (batch.first()..).take(batch.count()) {
+            for message in batch.first().successive(batch.count()) {
                 let origin = batch.origin().cloned();
                 // One that was tried before travels alone.
                 let attempt = match batch {
@@ -243,8 +248,8 @@ impl Router {
     }
 
     /// These messages of the step were dropped, in the hands of a worker or before.
-    pub(super) fn mark_dropped(&mut self, step: usize, worker: Option<usize>, batch: &Batch) {
-        for message in (batch.first()..).take(batch.count()) {
+    pub(super) fn mark_dropped(&mut self, step: StepId, worker: Option<Slot>, batch: &Batch) {
+        for message in batch.first().successive(batch.count()) {
             let origin = &batch.origin().cloned();
             let attempt = match batch {
                 Batch::One(message) => message.attempt,
@@ -260,19 +265,19 @@ impl Router {
     }
 
     /// A producer has been called so often.
-    pub(super) fn mark_produced(&mut self, worker: usize, calls: u32, busy: Duration) {
+    pub(super) fn mark_produced(&mut self, worker: Slot, calls: u32, busy: Duration) {
         self.mark_turn(worker, calls, Some(busy), "produced");
     }
 
     /// The worker has finished.
-    pub(super) fn mark_finished(&mut self, worker: usize) {
+    pub(super) fn mark_finished(&mut self, worker: Slot) {
         self.mark_turn(worker, 1, None, "finished");
     }
 
     /// Calls that are about no message.
     fn mark_turn(
         &mut self,
-        worker: usize,
+        worker: Slot,
         calls: u32,
         busy: Option<Duration>,
         outcome: &'static str,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Action, Batching, ControlRequest, Phase, Router, State, Worker};
+use crate::base::ids::{Slot, StepId};
 use crate::event::Event;
 use crate::message::batch::Batch;
 use crate::message::{ItemKey, Message, Payload};
@@ -27,11 +28,11 @@ impl Router {
     ///
     /// # Errors
     /// Why it cannot be done, in words; then nothing has changed.
-    pub(crate) fn steer(&mut self, steer: ControlRequest, now: Duration) -> Result<(), String> {
+    pub(crate) fn control(&mut self, request: ControlRequest, now: Duration) -> Result<(), String> {
         if self.over {
             return Err("the run is over".to_owned());
         }
-        match steer {
+        match request {
             ControlRequest::Pause { step } => self.pause(step),
             ControlRequest::Resume { step } => self.resume(step),
             ControlRequest::SetWorkers { step, workers } => self.set_workers(step, workers, now),
@@ -42,11 +43,11 @@ impl Router {
     }
 
     /// Whether the step begins nothing new.
-    pub(super) fn is_paused(&self, step: usize) -> bool {
+    pub(super) fn is_paused(&self, step: StepId) -> bool {
         self.paused || self.steps[step].paused
     }
 
-    fn pause(&mut self, step: Option<usize>) -> Result<(), String> {
+    fn pause(&mut self, step: Option<StepId>) -> Result<(), String> {
         if self.abandoned.is_some() || self.draining {
             return Err("the run is stopping: what was taken is processed to its end".to_owned());
         }
@@ -66,7 +67,7 @@ impl Router {
         Ok(())
     }
 
-    fn resume(&mut self, step: Option<usize>) -> Result<(), String> {
+    fn resume(&mut self, step: Option<StepId>) -> Result<(), String> {
         if let (Some(index), true) = (step, self.paused) {
             return Err(format!(
                 "\"{}\" goes on when the run does: the whole run is paused",
@@ -77,7 +78,7 @@ impl Router {
         Ok(())
     }
 
-    fn unpause(&mut self, step: Option<usize>) {
+    fn unpause(&mut self, step: Option<StepId>) {
         let paused = match step {
             Some(index) => &mut self.steps[index].paused,
             None => &mut self.paused,
@@ -85,17 +86,17 @@ impl Router {
         if std::mem::replace(paused, false) {
             let name = step.map(|index| Arc::clone(&self.steps[index].name));
             self.tell(Event::Resumed { step: name });
-            (0..self.steps.len()).for_each(|index| self.touch(index));
+            self.steps.ids().for_each(|index| self.touch(index));
         }
     }
 
     /// A run that ends before its inputs do is not kept from it by a pause.
     pub(super) fn resume_all(&mut self) {
         self.unpause(None);
-        (0..self.steps.len()).for_each(|step| self.unpause(Some(step)));
+        self.steps.ids().for_each(|step| self.unpause(Some(step)));
     }
 
-    fn set_workers(&mut self, index: usize, workers: usize, now: Duration) -> Result<(), String> {
+    fn set_workers(&mut self, index: StepId, workers: usize, now: Duration) -> Result<(), String> {
         let step = &self.steps[index];
         let name = &step.name;
         let refusal = if step.is_producer {
@@ -133,10 +134,10 @@ impl Router {
         self.steps[index].most = workers;
         self.steps[index].pressed_since = None;
         self.tell(Event::WorkersSet { step: Arc::clone(&self.steps[index].name), workers });
-        while self.staff(index) < workers {
+        while self.worker_count(index) < workers {
             self.add_worker(index);
         }
-        while self.staff(index) > workers {
+        while self.worker_count(index) > workers {
             self.retire_one(index);
         }
         self.touch(index);
@@ -145,7 +146,7 @@ impl Router {
 
     /// The most workers that the step had at a time, or could have had, and the time that
     /// all of them together had by `now`.
-    pub(crate) fn workforce(&self, step: usize, now: Duration) -> (usize, Duration) {
+    pub(crate) fn workforce(&self, step: StepId, now: Duration) -> (usize, Duration) {
         let step = &self.steps[step];
         match step.staff {
             Some(staff) => (staff.most, staff.time(now)),
@@ -154,13 +155,13 @@ impl Router {
     }
 
     /// Workers of the step that are there to stay.
-    pub(crate) fn staff(&self, index: usize) -> usize {
-        let stays = |worker: &&usize| self.workers[**worker].stays();
+    pub(crate) fn worker_count(&self, index: StepId) -> usize {
+        let stays = |worker: &&Slot| self.workers[**worker].stays();
         self.steps[index].workers.iter().filter(stays).count()
     }
 
     /// One that was to go stays, or one that was spared is started, or a new one.
-    fn add_worker(&mut self, index: usize) {
+    fn add_worker(&mut self, index: StepId) {
         let places = &self.steps[index].workers;
         let retiring = places.iter().copied().find(|worker| {
             let worker = &self.workers[*worker];
@@ -172,18 +173,18 @@ impl Router {
         }
         let spare = places.iter().copied().find(|w| self.workers[*w].state == State::Spare);
         let worker = spare.unwrap_or_else(|| {
-            let (new, number) = (self.workers.len(), self.steps[index].workers.len());
-            self.workers.push(Worker::new(index, number, State::Spare));
+            let number = self.steps[index].workers.len();
+            let new = self.workers.add(Worker::new(index, number, State::Spare));
             self.steps[index].workers.push(new);
             new
         });
         self.workers[worker].state = State::Starting;
         self.workers[worker].retiring = false;
-        self.actions.push(Action::Spawn { worker });
+        self.actions.push(Action::Spawn { worker: self.workers.id(worker) });
     }
 
     /// One that has nothing to do goes first, and of several the last.
-    fn retire_one(&mut self, index: usize) {
+    fn retire_one(&mut self, index: StepId) {
         let places = self.steps[index].workers.iter().rev().copied();
         let chosen = places
             .filter(|worker| self.workers[*worker].stays())
@@ -200,7 +201,7 @@ impl Router {
             return;
         }
         self.retiring = 0;
-        for index in 0..self.workers.len() {
+        for index in self.workers.slots() {
             let worker = &self.workers[index];
             if !worker.retiring {
                 continue;
@@ -219,7 +220,7 @@ impl Router {
 
     fn requeue(
         &mut self,
-        index: usize,
+        index: StepId,
         entry: String,
         origin: ItemKey,
         payload: Payload,
@@ -241,7 +242,7 @@ impl Router {
         step.counts.retried += 1;
         let group = step.group;
         let message = Message { id: self.next_id, attempt: 0, origin: origin.clone(), payload };
-        self.next_id += 1;
+        self.next_id = self.next_id.plus(1);
         self.now = now;
         self.item_requeued(&message);
         self.mark_requeued(message.id, &message.origin);

@@ -164,7 +164,7 @@ impl Formatter {
             "ts": microseconds(span.begun_at),
             "dur": microseconds(span.busy),
             "args": {
-                "message": span.message,
+                "message": span.message.map(|message| message.0),
                 "origin": span.origin.as_deref(),
                 "attempt": span.attempt,
                 "calls": span.calls,
@@ -219,13 +219,14 @@ fn microseconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::MessageId;
 
     fn span(message: u64) -> Span {
         let at = Duration::from_micros;
         Span {
             step: "S\"".into(),
             worker: Some(1),
-            message: Some(message),
+            message: Some(MessageId(message)),
             calls: 1,
             attempt: 1,
             origin: Some("a\nb".into()),

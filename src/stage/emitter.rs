@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::context::{Context, unknown_next_step};
 use super::data::Data;
 use crate::base::failure::{Failure, Result};
+use crate::base::ids::RouteId;
 use crate::message::output::OutputBuffer;
 
 /// Sends what a stage makes to its next steps.
@@ -82,7 +83,7 @@ impl<T: Data> Emitter<'_, T> {
             None => None,
         };
         let codec = self.context.next_codecs[route];
-        self.outputs.push(route as u32, origin, |header| value.write_to(codec, header))
+        self.outputs.push(RouteId::at(route), origin, |header| value.write_to(codec, header))
     }
 }
 

@@ -37,6 +37,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::base::failure::{Failure, Result};
+use crate::base::ids::MessageId;
 use crate::message::Payload;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
@@ -290,10 +291,10 @@ impl TestBench {
         let (products, warnings) = take_notes();
         let mut values = Vec::new();
         for output in outputs.take() {
-            let route = output.route() as usize;
+            let route = output.route().index();
             let step = self.context.next_steps.get(route).cloned().unwrap_or_default();
             let codec = self.context.next_codecs.get(route).copied().unwrap_or_default();
-            for message in Batch::new(0, output).into_messages() {
+            for message in Batch::new(MessageId(0), output).into_messages() {
                 values.push((step.clone(), T::from_payload(message.payload, codec)?));
             }
         }

@@ -6,17 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::wakeable::{Waker, Wakeup};
-use super::{Delivery, Frames, Link, LinkError, Place, Transport, TransportError};
+use super::{Delivery, Frames, Link, LinkError, Transport, TransportError};
+use crate::base::ids::WorkerId;
 use crate::base::lock::lock;
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker};
 
-type Workers = Arc<Mutex<HashMap<Place, Sender<Frames>>>>;
+type Workers = Arc<Mutex<HashMap<WorkerId, Sender<Frames>>>>;
 
 /// The router's side.
 pub(crate) struct Local {
-    received: Receiver<(Place, Frames)>,
+    received: Receiver<(WorkerId, Frames)>,
     /// Taken from `received` by a wait.
-    next: Option<(Place, Frames)>,
+    next: Option<(WorkerId, Frames)>,
     workers: Workers,
     wakeup: Wakeup,
 }
@@ -24,14 +25,14 @@ pub(crate) struct Local {
 /// Connects workers, from any thread.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    sender: Sender<(Place, Frames)>,
+    sender: Sender<(WorkerId, Frames)>,
     workers: Workers,
     waker: Waker,
 }
 
 /// A worker's side.
 pub(crate) struct LocalLink {
-    place: Place,
+    worker: WorkerId,
     received: Receiver<Frames>,
     connector: Connector,
 }
@@ -47,11 +48,11 @@ impl Local {
 }
 
 impl Transport for Local {
-    fn recv(&mut self) -> Result<Option<(Place, Frames)>, TransportError> {
+    fn recv(&mut self) -> Result<Option<(WorkerId, Frames)>, TransportError> {
         Ok(self.next.take().or_else(|| self.received.try_recv().ok()))
     }
 
-    fn send(&mut self, to: Place, frames: Frames) -> Result<Delivery, TransportError> {
+    fn send(&mut self, to: WorkerId, frames: Frames) -> Result<Delivery, TransportError> {
         Ok(match lock(&self.workers).get(&to) {
             None => Delivery::Gone(frames),
             Some(worker) => match worker.send(frames) {
@@ -75,18 +76,18 @@ impl Drop for Local {
 }
 
 impl Connector {
-    /// The link of the worker in this place.
-    pub(crate) fn link(&self, place: Place) -> LocalLink {
+    /// The link of the worker in this worker.
+    pub(crate) fn link(&self, worker: WorkerId) -> LocalLink {
         let (sender, received) = mpsc::channel();
-        lock(&self.workers).insert(place, sender);
-        LocalLink { place, received, connector: self.clone() }
+        lock(&self.workers).insert(worker, sender);
+        LocalLink { worker, received, connector: self.clone() }
     }
 }
 
 impl Link for LocalLink {
     fn send(&mut self, message: FromWorker) -> Result<(), LinkError> {
         let Connector { sender, waker, .. } = &self.connector;
-        sender.send((self.place, message.encode(Sharing::No))).map_err(|_| LinkError::Closed)?;
+        sender.send((self.worker, message.encode(Sharing::No))).map_err(|_| LinkError::Closed)?;
         waker.wake();
         Ok(())
     }
@@ -100,6 +101,6 @@ impl Link for LocalLink {
 
 impl Drop for LocalLink {
     fn drop(&mut self) {
-        lock(&self.connector.workers).remove(&self.place);
+        lock(&self.connector.workers).remove(&self.worker);
     }
 }

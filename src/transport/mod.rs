@@ -14,20 +14,12 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
+use crate::base::ids::WorkerId;
 use crate::protocol::wire::{FromWorker, ToWorker, VERSION, WireError};
 
 /// One message of the protocol: the head frame, then those that it refers to.
 pub(crate) type Frames = Vec<Bytes>;
-
-/// A worker's slot and its epoch in it. A message of an earlier epoch is never attributed to
-/// its successor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Place {
-    pub(crate) worker: usize,
-    pub(crate) incarnation: u32,
-}
 
 /// The router's side of the connections to all workers of a run.
 ///
@@ -46,14 +38,14 @@ pub(crate) trait Transport {
     ///
     /// # Errors
     /// If the transport has failed.
-    fn recv(&mut self) -> Result<Option<(Place, Frames)>, TransportError>;
+    fn recv(&mut self) -> Result<Option<(WorkerId, Frames)>, TransportError>;
 
     /// Hands a message over for the worker; never blocks. [`Delivery::Sent`] means that it is on
     /// its way, not that it has arrived.
     ///
     /// # Errors
     /// If the transport has failed. A worker that is not there is no error.
-    fn send(&mut self, to: Place, frames: Frames) -> Result<Delivery, TransportError>;
+    fn send(&mut self, to: WorkerId, frames: Frames) -> Result<Delivery, TransportError>;
 
     /// Waits until [`recv`](Self::recv) has something to return, until somebody calls
     /// [`Waker::wake`](wakeable::Waker::wake) on the waker that belongs to this transport, from

@@ -10,28 +10,29 @@ use super::wakeable::{Waker, queue};
 use super::zmq::{ZmqContext, ZmqTransport};
 use super::*;
 use crate::base::failure::Failure;
+use crate::base::ids::Slot;
 
 /// Longer than any test runs: a wait that nobody ends makes its test fail.
 const FOREVER: Duration = Duration::from_secs(600);
 
-const PLACE: Place = Place { worker: 70_000, incarnation: 3 };
+const WORKER: WorkerId = WorkerId { slot: Slot(70_000), epoch: 3 };
 
-/// Runs the test with each transport, its waker, and what connects a worker in a place.
+/// Runs the test with each transport, its waker, and what connects a worker in a worker.
 macro_rules! with_each_transport {
     ($test:ident) => {{
         let wakeup = queue::<()>().unwrap().1.wakeup;
         let waker = wakeup.waker();
         let (transport, connector) = Local::new(wakeup);
-        $test(transport, waker, &|place| connector.link(place));
+        $test(transport, waker, &|worker| connector.link(worker));
         let wakeup = queue::<()>().unwrap().1.wakeup;
         let waker = wakeup.waker();
         let context = ZmqContext::new();
         let transport = ZmqTransport::bind(&context, None, wakeup).unwrap();
-        $test(transport, waker, &|place| context.link(place, false).unwrap());
+        $test(transport, waker, &|worker| context.link(worker, false).unwrap());
     }};
 }
 
-fn await_message(transport: &mut impl Transport) -> (Place, Frames) {
+fn await_message(transport: &mut impl Transport) -> (WorkerId, Frames) {
     loop {
         if let Some(message) = transport.recv().unwrap() {
             return message;
@@ -53,16 +54,16 @@ fn assert_is(frames: Frames, expected: &FromWorker) {
 
 #[test]
 fn messages_arrive_in_order_with_their_sender() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(Place) -> L) {
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(WorkerId) -> L) {
         assert_eq!(transport.recv().unwrap(), None);
-        let mut link = link(PLACE);
+        let mut link = link(WORKER);
         let messages = [ready(), failed(&"x".repeat(1 << 20)), failed("")];
         for message in messages {
             link.send(message).unwrap();
         }
         for message in [ready(), failed(&"x".repeat(1 << 20)), failed("")] {
             let (from, frames) = await_message(&mut transport);
-            assert_eq!(from, PLACE);
+            assert_eq!(from, WORKER);
             assert_is(frames, &message);
         }
         assert_eq!(transport.recv().unwrap(), None);
@@ -72,13 +73,13 @@ fn messages_arrive_in_order_with_their_sender() {
 
 #[test]
 fn what_is_sent_arrives_in_order() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(Place) -> L) {
-        let mut link = link(PLACE);
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(WorkerId) -> L) {
+        let mut link = link(WORKER);
         link.send(ready()).unwrap();
         await_message(&mut transport);
         for count in 0..3 {
             let frames = ToWorker::Grant { count }.encode(crate::protocol::wire::Sharing::No);
-            assert_eq!(transport.send(PLACE, frames).unwrap(), Delivery::Sent);
+            assert_eq!(transport.send(WORKER, frames).unwrap(), Delivery::Sent);
         }
         for count in 0..3 {
             assert_eq!(link.receive().unwrap(), ToWorker::Grant { count });
@@ -89,12 +90,12 @@ fn what_is_sent_arrives_in_order() {
 
 #[test]
 fn a_refused_message_is_given_back() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(Place) -> L) {
-        let mut link = link(PLACE);
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(WorkerId) -> L) {
+        let mut link = link(WORKER);
         link.send(ready()).unwrap();
         await_message(&mut transport);
         let frames = vec![Bytes::from_static(b"head"), Bytes::from(vec![7; 1 << 20])];
-        let successor = Place { incarnation: PLACE.incarnation + 1, ..PLACE };
+        let successor = WorkerId { epoch: WORKER.epoch + 1, ..WORKER };
         let refused = transport.send(successor, frames.clone()).unwrap();
         assert_eq!(refused, Delivery::Gone(frames));
     }
@@ -103,7 +104,7 @@ fn a_refused_message_is_given_back() {
 
 #[test]
 fn a_wait_ends_by_a_wake_from_any_thread_before_it_or_during_it() {
-    fn test<T: Transport, L: Link>(mut transport: T, waker: Waker, _: &dyn Fn(Place) -> L) {
+    fn test<T: Transport, L: Link>(mut transport: T, waker: Waker, _: &dyn Fn(WorkerId) -> L) {
         waker.wake();
         transport.wait(FOREVER).unwrap();
         let thread = thread::spawn(move || waker.wake());
@@ -115,8 +116,8 @@ fn a_wait_ends_by_a_wake_from_any_thread_before_it_or_during_it() {
 
 #[test]
 fn a_wait_ends_at_once_while_there_are_messages() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(Place) -> L) {
-        let mut link = link(PLACE);
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(WorkerId) -> L) {
+        let mut link = link(WORKER);
         link.send(ready()).unwrap();
         link.send(ready()).unwrap();
         await_message(&mut transport);
@@ -129,7 +130,7 @@ fn a_wait_ends_at_once_while_there_are_messages() {
 
 #[test]
 fn a_wait_lasts_no_longer_than_its_timeout() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, _: &dyn Fn(Place) -> L) {
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, _: &dyn Fn(WorkerId) -> L) {
         let (start, timeout) = (Instant::now(), Duration::from_millis(3));
         while start.elapsed() < timeout {
             transport.wait(timeout).unwrap();

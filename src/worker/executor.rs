@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::failure::Result;
+use crate::base::ids::MessageId;
 use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
@@ -71,7 +72,7 @@ impl Worker {
         &mut self,
         batches: Vec<Batch>,
         outbox: &Outbox<S>,
-        begin: impl Fn(u64) -> bool,
+        begin: impl Fn(MessageId) -> bool,
         rest: impl Fn(),
     ) -> std::result::Result<(), S::Error> {
         outbox.open(batches.iter().map(Batch::count).sum::<usize>() > 1);
@@ -107,7 +108,7 @@ impl Worker {
 
     fn run(&mut self, message: Message) -> Outcome {
         let Message { id, origin, payload, .. } = message;
-        let input = Input { message: id, origin: origin.as_ref(), names_origins: false };
+        let input = Input { message: id.0, origin: origin.as_ref(), names_origins: false };
         match self.guarded(input, |task, emitted| task.run(payload, emitted)) {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(failure)) => Outcome::Failed(failure),
@@ -228,7 +229,7 @@ mod tests {
 
     fn batch(id: u64, number: i64) -> Batch {
         let payload = number.to_payload(CodecId::Bincode).unwrap();
-        Batch::One(Message { id, attempt: 0, origin: None, payload })
+        Batch::One(Message { id: MessageId(id), attempt: 0, origin: None, payload })
     }
 
     /// What the worker reports on these numbers.
@@ -250,8 +251,8 @@ mod tests {
         let mut worker = Worker::new(&build_stage(|| Picky), context()).unwrap();
         let (completions, outputs) = work(&mut worker, &[2, -2, 3, 4]);
         let outcome_of = |id: u64| {
-            let found =
-                completions.iter().find(|c| (c.first..c.first + u64::from(c.count)).contains(&id));
+            let has = |c: &&Completion| c.first.successive(c.count as usize).any(|m| m.0 == id);
+            let found = completions.iter().find(has);
             &found.unwrap().outcome
         };
         assert_eq!((outcome_of(1), outcome_of(4)), (&Outcome::Done, &Outcome::Done));
@@ -259,7 +260,7 @@ mod tests {
         let Outcome::Panicked(panic) = outcome_of(3) else { panic!("it should have panicked") };
         assert!(panic.to_string().contains("odd: 3"), "{panic}");
         assert!(panic.to_string().contains("worker/executor.rs"), "{panic}");
-        let emitted = outputs.into_iter().flat_map(|o| Batch::new(0, o).into_messages());
+        let emitted = outputs.into_iter().flat_map(|o| Batch::new(MessageId(0), o).into_messages());
         let numbers: Vec<i64> =
             emitted.map(|m| i64::from_payload(m.payload, CodecId::Bincode).unwrap()).collect();
         assert_eq!(numbers, [2, 4]);
@@ -308,7 +309,7 @@ mod tests {
         let Some(FromWorker::Finished { result: Ok(()), outputs }) = outbox.sink(Vec::pop) else {
             panic!("it should have finished")
         };
-        let sum = Batch::new(0, outputs[0].clone()).into_messages().next().unwrap();
+        let sum = Batch::new(MessageId(0), outputs[0].clone()).into_messages().next().unwrap();
         assert_eq!(i64::from_payload(sum.payload, CodecId::Bincode), Ok(7));
     }
 

@@ -25,17 +25,17 @@ pub(crate) mod usage;
 
 use std::sync::Arc;
 
+use crate::base::ids::WorkerId;
 use crate::event::Event;
 use crate::protocol::report::Loss;
-use crate::transport::Place;
 
 /// What a worker's thread or supervisor reports of it, besides what it says itself over its
 /// link.
 pub(crate) enum WorkerEvent {
     /// Its thread or process has ended; more comes from it only if it was sent before.
-    Lost { place: Place, loss: Loss },
+    Lost { worker: WorkerId, loss: Loss },
     /// Threads of the worker, which has ended, wanted to send after their call had returned.
-    SentLate { place: Place },
+    SentLate { worker: WorkerId },
     /// What the worker printed or logged, or what is to be said of it.
     Said(Event),
 }

@@ -12,6 +12,7 @@ use super::reporter;
 use super::reporter::Pending;
 use super::tally::Tally;
 use crate::base::failure::Result;
+use crate::base::ids::MessageId;
 use crate::base::lock::lock;
 use crate::message::output::OutputBuffer;
 use crate::protocol::report::{Outcome, Production};
@@ -109,8 +110,8 @@ impl<S: ReportSink> Outbox<S> {
     /// If a report was due and could not be sent.
     pub(crate) fn done(
         &self,
-        done: &mut Vec<u64>,
-        failed: Option<(u64, Outcome)>,
+        done: &mut Vec<MessageId>,
+        failed: Option<(MessageId, Outcome)>,
         emitted: &mut OutputBuffer,
         rest: &impl Fn(),
     ) -> std::result::Result<usize, S::Error> {
@@ -134,7 +135,7 @@ impl<S: ReportSink> Outbox<S> {
     /// If the report could not be sent.
     pub(crate) fn close(
         &self,
-        done: &mut Vec<u64>,
+        done: &mut Vec<MessageId>,
         rest: &impl Fn(),
     ) -> std::result::Result<(), S::Error> {
         rest();
@@ -187,7 +188,7 @@ impl<S: ReportSink> Outbox<S> {
 
 impl<S: ReportSink> Open<S> {
     /// Adds messages that are done. Returns whether the clock was read.
-    fn add(&mut self, done: &mut Vec<u64>, silent: bool) -> bool {
+    fn add(&mut self, done: &mut Vec<MessageId>, silent: bool) -> bool {
         done.drain(..).fold(false, |timed, id| timed | self.tally.add(id, Outcome::Done, silent))
     }
 
@@ -340,7 +341,7 @@ mod tests {
         let outbox = Outbox::new(Vec::new());
         outbox.open(true);
         for id in 7..10 {
-            let Ok(_) = outbox.done(&mut vec![id], None, &mut emitted(1), &|| ());
+            let Ok(_) = outbox.done(&mut vec![MessageId(id)], None, &mut emitted(1), &|| ());
         }
         outbox.look();
         outbox.look();
@@ -350,11 +351,11 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(completions.map(|completion| completion.count).sum::<u32>(), 3);
-        let Ok(_) = outbox.done(&mut vec![10], None, &mut emitted(1), &|| ());
+        let Ok(_) = outbox.done(&mut vec![MessageId(10)], None, &mut emitted(1), &|| ());
         let Ok(()) = outbox.close(&mut Vec::new(), &|| ());
         let reported = reports(&outbox);
         let [FromWorker::Done { completions, .. }] = &reported[..] else { panic!("{reported:?}") };
-        assert_eq!((completions[0].first, completions[0].count), (10, 1));
+        assert_eq!((completions[0].first, completions[0].count), (MessageId(10), 1));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::base::ids::MessageId;
+
 /// The 64-bit words of the page, in order.
 const MESSAGE: usize = 0;
 const SINCE: usize = 1;
@@ -25,8 +27,7 @@ pub(crate) struct Page(MmapRaw);
 /// What a worker works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AtWork {
-    /// The message's number.
-    pub(crate) message: u64,
+    pub(crate) message: MessageId,
     /// The time since it began.
     pub(crate) time: Duration,
 }
@@ -69,9 +70,9 @@ impl Page {
     }
 
     /// Says that the worker begins this message.
-    pub(crate) fn begin(&self, message: u64) {
+    pub(crate) fn begin(&self, message: MessageId) {
         self.word(SINCE).store(now(), Ordering::Relaxed);
-        self.word(MESSAGE).store(message, Ordering::Release);
+        self.word(MESSAGE).store(message.0, Ordering::Release);
     }
 
     /// Says that the worker works on no message.
@@ -96,7 +97,7 @@ impl Page {
         // Between the two loads the worker may have begun the next message. Then the time is that
         // of the next one: too short, never too long.
         let time = Duration::from_nanos(now().saturating_sub(since));
-        (message != 0).then_some(AtWork { message, time })
+        (message != 0).then_some(AtWork { message: MessageId(message), time })
     }
 }
 
@@ -116,9 +117,9 @@ mod tests {
         let (ours, file) = Page::create().unwrap();
         let theirs = Page::open(file).unwrap();
         assert_eq!((ours.at_work(), ours.beats()), (None, 0));
-        theirs.begin(7);
+        theirs.begin(MessageId(7));
         theirs.beat();
-        assert_eq!(ours.at_work().map(|at| at.message), Some(7));
+        assert_eq!(ours.at_work().map(|at| at.message), Some(MessageId(7)));
         assert_eq!(ours.beats(), 1);
         theirs.rest();
         assert_eq!(ours.at_work(), None);

@@ -24,19 +24,19 @@ use super::reexec::{
 use super::serve::{Watch, serve};
 use super::{process_log, reaper};
 use crate::base::failure::Failure;
+use crate::base::ids::WorkerId;
 use crate::base::path_name::as_texts;
 use crate::memory::segment;
 use crate::protocol::lifeline::Lifeline;
 use crate::stage::Context;
 use crate::stage::registry::{Build, Kind, Registry};
-use crate::transport::Place;
 use crate::transport::wakeable::timespec;
 use crate::transport::zmq::ZmqLink;
 
 /// What a worker process needs to know. docs/WIRE.md specifies its form.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Assignment {
-    pub(crate) place: Place,
+    pub(crate) place: WorkerId,
     pub(crate) context: Context,
     pub(crate) class: String,
     pub(crate) params: Value,

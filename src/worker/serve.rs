@@ -8,6 +8,7 @@ use super::executor::Worker;
 use super::outbox::{Outbox, REPORT_AFTER};
 use super::page::Page;
 use super::{reporter, usage};
+use crate::base::ids::MessageId;
 use crate::protocol::wire::{FromWorker, ToWorker};
 use crate::stage::Context;
 use crate::stage::registry::Build;
@@ -24,7 +25,7 @@ pub(crate) enum Watch {
 
 impl Watch {
     /// Says which message is begun. Returns false if it must not be.
-    fn begin(&self, message: u64) -> bool {
+    fn begin(&self, message: MessageId) -> bool {
         match self {
             Self::Thread(cancelled) => !cancelled.load(Ordering::Relaxed),
             Self::Process { page, memory_limit, full } => {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::base::ids::MessageId;
 use crate::protocol::report::{Completion, Outcome};
 
 /// The results of the messages of a batch. Successive messages that are done and took about as
@@ -28,7 +29,7 @@ impl Tally {
     }
 
     /// Adds one message. Returns whether the clock was read.
-    pub(crate) fn add(&mut self, id: u64, outcome: Outcome, silent: bool) -> bool {
+    pub(crate) fn add(&mut self, id: MessageId, outcome: Outcome, silent: bool) -> bool {
         let silent = u32::from(silent);
         if outcome != Outcome::Done {
             // The messages that are not timed yet were very short: the time is this one's.
@@ -38,7 +39,7 @@ impl Tally {
             return true;
         }
         match &mut self.open {
-            Some(open) if open.first + u64::from(open.count) == id => {
+            Some(open) if open.first.plus(open.count as usize) == id => {
                 open.count += 1;
                 open.silent += silent;
             }
@@ -67,7 +68,7 @@ impl Tally {
         open.busy = busy;
         self.stride = if open.busy / open.count < SHORTEST { STRIDE } else { 1 };
         let last = self.completions.last_mut().filter(|last| {
-            last.first + u64::from(last.count) == open.first
+            last.first.plus(last.count as usize) == open.first
                 && last.outcome == Outcome::Done
                 && magnitude(last.busy / last.count) == magnitude(open.busy / open.count)
         });

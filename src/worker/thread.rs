@@ -8,17 +8,18 @@ use std::thread::{Builder, JoinHandle};
 
 use super::serve::{Watch, serve};
 use super::{ReportWorker, WorkerEvent};
+use crate::base::ids::WorkerId;
 use crate::memory::segment;
 use crate::protocol::report::Loss;
 use crate::stage::Context;
 use crate::stage::registry::Build;
+use crate::transport::LinkError;
 use crate::transport::zmq::ZmqContext;
-use crate::transport::{LinkError, Place};
 
 /// What a worker thread runs, and where it finds the router.
 pub(crate) struct Assignment {
     pub(crate) sockets: ZmqContext,
-    pub(crate) place: Place,
+    pub(crate) worker: WorkerId,
     pub(crate) build: Build,
     pub(crate) context: Context,
     /// Whether a next step runs in processes.
@@ -37,7 +38,7 @@ pub(crate) struct Assignment {
 pub(crate) fn spawn(assignment: Assignment) -> io::Result<JoinHandle<()>> {
     let name = format!("{} {}", assignment.context.step(), assignment.context.worker());
     Builder::new().name(name).spawn(move || {
-        let (place, report) = (assignment.place, Arc::clone(&assignment.report));
+        let (worker, report) = (assignment.worker, Arc::clone(&assignment.report));
         let alive = assignment.alive.clone();
         // Stages are guarded call by call; this is for what nobody foresaw.
         let ended = catch_unwind(AssertUnwindSafe(|| run(assignment)));
@@ -47,17 +48,17 @@ pub(crate) fn spawn(assignment: Assignment) -> io::Result<JoinHandle<()>> {
             Err(_) => Some("its thread panicked".to_owned()),
         };
         if let Some(reason) = reason {
-            report(WorkerEvent::Lost { place, loss: Loss::unexplained(reason) });
+            report(WorkerEvent::Lost { worker, loss: Loss::unexplained(reason) });
         }
         drop(alive);
     })
 }
 
 fn run(assignment: Assignment) -> Result<(), LinkError> {
-    let Assignment { sockets, place, build, context, shares, cancelled, .. } = assignment;
+    let Assignment { sockets, worker, build, context, shares, cancelled, .. } = assignment;
     if shares {
         segment::share_from_here();
     }
-    let link = sockets.link(place, shares)?;
+    let link = sockets.link(worker, shares)?;
     serve(link, &build, context, &Watch::Thread(cancelled))
 }

@@ -181,6 +181,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::base::ids::{MessageId, RouteId};
     use crate::message::batch::PackedBatch;
     use crate::message::{Message, Payload};
     use crate::protocol::report::Outcome;
@@ -201,12 +202,12 @@ mod tests {
     fn examples() -> Vec<FromWorker> {
         let failure = Failure::permanent("inner").wrap("outer");
         let output = |route, header, buffers: &[usize]| Output::One {
-            route,
+            route: RouteId(route),
             payload: payload(header, buffers),
             origin: (route > 0).then(|| "raw/n1.fits".into()),
         };
         let completion = |first, count, outcome| Completion {
-            first,
+            first: MessageId(first),
             count,
             outcome,
             silent: 1,
@@ -224,8 +225,8 @@ mod tests {
                 outputs: vec![
                     output(0, 8, &[]),
                     output(1, 10_000, &[0, 5000]),
-                    Output::Many { route: 0, pack: pack(3) },
-                    Output::Many { route: 1, pack: pack(1000) },
+                    Output::Many { route: RouteId(0), pack: pack(3) },
+                    Output::Many { route: RouteId(1), pack: pack(1000) },
                 ],
             },
             FromWorker::Produced {
@@ -266,13 +267,13 @@ mod tests {
     fn what_the_hub_sends_is_what_a_worker_gets() {
         let message = |id| {
             Batch::One(Message {
-                id,
+                id: MessageId(id),
                 attempt: 1,
                 origin: (id > 0).then(|| "a".into()),
                 payload: payload(id as usize * 5000, &[300]),
             })
         };
-        let many = |count| Batch::Many { first: 10, pack: pack(count) };
+        let many = |count| Batch::Many { first: MessageId(10), pack: pack(count) };
         let work = || ToWorker::Work(vec![message(0), many(5), message(1), many(2000)]);
         for (sent, again) in [
             (ToWorker::Grant { count: 7 }, ToWorker::Grant { count: 7 }),
@@ -309,7 +310,8 @@ mod tests {
         let (ours, theirs) = Lifeline::pair().unwrap();
         let size = crate::memory::segment::SHARED_FROM;
         let sent = || {
-            let output = Output::One { route: 0, origin: None, payload: payload(8, &[size]) };
+            let output =
+                Output::One { route: RouteId(0), origin: None, payload: payload(8, &[size]) };
             let message = FromWorker::Finished { result: Ok(()), outputs: vec![output] };
             message.encode(Sharing::Over(&ours)).remove(0)
         };

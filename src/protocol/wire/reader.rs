@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, TryGetError};
 
 use super::{SHORTEST_ITEM, WireError, tags};
 use crate::base::failure::{Failure, Result};
+use crate::base::ids::{MessageId, RouteId};
 use crate::base::path_name::path_of_name;
 use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::message::{ItemKey, Message, Payload};
@@ -118,16 +119,20 @@ impl<'l> Reader<'l> {
         PackedBatch::checked(count, bytes).ok_or(WireError::NotPacked)
     }
 
+    fn message_id(&mut self) -> Result<MessageId, WireError> {
+        Ok(MessageId(self.head.try_get_u64_le()?))
+    }
+
     pub(crate) fn batch(&mut self) -> Result<Batch, WireError> {
         match self.head.try_get_u8()? {
             tags::KIND_ONE => Ok(Batch::One(Message {
-                id: self.head.try_get_u64_le()?,
+                id: self.message_id()?,
                 attempt: self.head.try_get_u32_le()?,
                 origin: self.origin()?,
                 payload: self.payload()?,
             })),
             tags::KIND_PACK => {
-                let first = self.head.try_get_u64_le()?;
+                let first = self.message_id()?;
                 Ok(Batch::Many { first, pack: self.pack()? })
             }
             found => Err(WireError::Unknown { what: "batch", found }),
@@ -136,7 +141,7 @@ impl<'l> Reader<'l> {
 
     pub(crate) fn output(&mut self) -> Result<Output, WireError> {
         let kind = self.head.try_get_u8()?;
-        let route = self.head.try_get_u32_le()?;
+        let route = RouteId(self.head.try_get_u32_le()?);
         match kind {
             tags::KIND_ONE => {
                 let origin = self.origin()?;
@@ -148,7 +153,7 @@ impl<'l> Reader<'l> {
     }
 
     pub(crate) fn completion(&mut self) -> Result<Completion, WireError> {
-        let first = self.head.try_get_u64_le()?;
+        let first = self.message_id()?;
         let count = self.head.try_get_u32_le()?;
         let silent = self.head.try_get_u32_le()?;
         let busy = self.duration()?;

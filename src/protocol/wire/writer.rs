@@ -117,21 +117,21 @@ impl<'l> Writer<'l> {
         match batch {
             Batch::One(message) => {
                 self.head.put_u8(tags::KIND_ONE);
-                self.head.put_u64_le(message.id);
+                self.head.put_u64_le(message.id.0);
                 self.head.put_u32_le(message.attempt);
                 self.origin(&message.origin);
                 self.payload(message.payload);
             }
             Batch::Many { first, pack } => {
                 self.head.put_u8(tags::KIND_PACK);
-                self.head.put_u64_le(first);
+                self.head.put_u64_le(first.0);
                 self.pack(&pack);
             }
         }
     }
 
     pub(crate) fn completion(&mut self, completion: &Completion) {
-        self.head.put_u64_le(completion.first);
+        self.head.put_u64_le(completion.first.0);
         self.head.put_u32_le(completion.count);
         self.head.put_u32_le(completion.silent);
         self.duration(completion.busy);
@@ -172,13 +172,13 @@ impl<'l> Writer<'l> {
             match output {
                 Output::One { route, origin, payload } => {
                     self.head.put_u8(tags::KIND_ONE);
-                    self.head.put_u32_le(route);
+                    self.head.put_u32_le(route.0);
                     self.origin(&origin);
                     self.payload(payload);
                 }
                 Output::Many { route, pack } => {
                     self.head.put_u8(tags::KIND_PACK);
-                    self.head.put_u32_le(route);
+                    self.head.put_u32_le(route.0);
                     self.pack(&pack);
                 }
             }

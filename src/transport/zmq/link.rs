@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use super::{ENDPOINT, frames, identity, ipc};
+use crate::base::ids::WorkerId;
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker};
 use crate::transport::descriptors::make_room;
-use crate::transport::{Link, LinkError, Place};
+use crate::transport::{Link, LinkError};
 
 /// How long an ending process waits until what it has sent has left it, in milliseconds: the
 /// router may have lost interest, so not for ever.
@@ -25,10 +26,10 @@ pub(crate) struct ZmqLink {
 impl ZmqLink {
     pub(super) fn inproc(
         context: &zmq::Context,
-        place: Place,
+        worker: WorkerId,
         shares: bool,
     ) -> Result<Self, LinkError> {
-        Self::connect(context.clone(), ENDPOINT, place, None, shares)
+        Self::connect(context.clone(), ENDPOINT, worker, None, shares)
     }
 
     /// Connects a worker process to the router of the run whose private directory this is.
@@ -37,17 +38,17 @@ impl ZmqLink {
     /// If the router's socket cannot be reached.
     pub(crate) fn ipc(
         directory: &Path,
-        place: Place,
+        worker: WorkerId,
         lifeline: Lifeline,
     ) -> Result<Self, LinkError> {
         make_room(0, 0)?;
-        Self::connect(zmq::Context::new(), &ipc(directory), place, Some(lifeline), false)
+        Self::connect(zmq::Context::new(), &ipc(directory), worker, Some(lifeline), false)
     }
 
     fn connect(
         context: zmq::Context,
         endpoint: &str,
-        place: Place,
+        worker: WorkerId,
         lifeline: Option<Lifeline>,
         shares: bool,
     ) -> Result<Self, LinkError> {
@@ -56,7 +57,7 @@ impl ZmqLink {
         socket.set_linger(if lifeline.is_some() { PROCESS_LINGER } else { 0 })?;
         socket.set_sndhwm(0)?;
         socket.set_rcvhwm(0)?;
-        socket.set_identity(&identity(place))?;
+        socket.set_identity(&identity(worker))?;
         socket.connect(endpoint)?;
         Ok(Self { socket, lifeline, shares, _context: context })
     }

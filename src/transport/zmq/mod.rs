@@ -13,7 +13,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::wakeable::Wakeup;
-use super::{Delivery, Frames, LinkError, Place, Transport, TransportError};
+use super::{Delivery, Frames, LinkError, Transport, TransportError};
+use crate::base::ids::{Slot, WorkerId};
 
 pub(crate) use link::ZmqLink;
 
@@ -38,8 +39,8 @@ impl ZmqContext {
     ///
     /// # Errors
     /// If the router's socket cannot be reached.
-    pub(crate) fn link(&self, place: Place, shares: bool) -> Result<ZmqLink, LinkError> {
-        ZmqLink::inproc(&self.0, place, shares)
+    pub(crate) fn link(&self, worker: WorkerId, shares: bool) -> Result<ZmqLink, LinkError> {
+        ZmqLink::inproc(&self.0, worker, shares)
     }
 
     /// Never terminates the context, which would wait for threads that still use it.
@@ -79,16 +80,16 @@ impl ZmqTransport {
 }
 
 impl Transport for ZmqTransport {
-    fn recv(&mut self) -> Result<Option<(Place, Frames)>, TransportError> {
+    fn recv(&mut self) -> Result<Option<(WorkerId, Frames)>, TransportError> {
         while let Some((identity, frames)) = frames::receive_from(&self.socket)? {
-            if let Some(place) = place_of(&identity) {
-                return Ok(Some((place, frames)));
+            if let Some(worker) = worker_of(&identity) {
+                return Ok(Some((worker, frames)));
             }
         }
         Ok(None)
     }
 
-    fn send(&mut self, to: Place, frames: Frames) -> Result<Delivery, TransportError> {
+    fn send(&mut self, to: WorkerId, frames: Frames) -> Result<Delivery, TransportError> {
         match frames::begin(&self.socket, &identity(to)) {
             Ok(()) => {}
             Err(zmq::Error::EHOSTUNREACH) => return Ok(Delivery::Gone(frames)),
@@ -130,20 +131,20 @@ impl From<zmq::Error> for LinkError {
 
 /// A worker's identity on the router's socket. libzmq reserves identities that begin with a
 /// zero byte.
-fn identity(place: Place) -> [u8; 9] {
+fn identity(worker: WorkerId) -> [u8; 9] {
     let mut bytes = [b'W', 0, 0, 0, 0, 0, 0, 0, 0];
-    bytes[1..5].copy_from_slice(&(place.worker as u32).to_le_bytes());
-    bytes[5..].copy_from_slice(&place.incarnation.to_le_bytes());
+    bytes[1..5].copy_from_slice(&worker.slot.0.to_le_bytes());
+    bytes[5..].copy_from_slice(&worker.epoch.to_le_bytes());
     bytes
 }
 
 /// The worker that an identity stands for.
-fn place_of(identity: &[u8]) -> Option<Place> {
+fn worker_of(identity: &[u8]) -> Option<WorkerId> {
     let (first, rest) = identity.split_first()?;
-    let (worker, incarnation) = rest.split_at_checked(4)?;
-    let worker = u32::from_le_bytes(worker.try_into().ok()?) as usize;
-    let incarnation = u32::from_le_bytes(incarnation.try_into().ok()?);
-    (*first == b'W').then_some(Place { worker, incarnation })
+    let (slot, epoch) = rest.split_at_checked(4)?;
+    let slot = Slot(u32::from_le_bytes(slot.try_into().ok()?));
+    let epoch = u32::from_le_bytes(epoch.try_into().ok()?);
+    (*first == b'W').then_some(WorkerId { slot, epoch })
 }
 
 #[cfg(test)]
@@ -151,11 +152,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_tells_the_place() {
-        let place = Place { worker: 70_000, incarnation: 3 };
-        assert_eq!(place_of(&identity(place)), Some(place));
+    fn an_identity_tells_the_worker() {
+        let worker = WorkerId { slot: Slot(70_000), epoch: 3 };
+        assert_eq!(worker_of(&identity(worker)), Some(worker));
         for other in [&b"W"[..], b"X00001111", b"W0000111", b"", b"W000011112"] {
-            assert_eq!(place_of(other), None);
+            assert_eq!(worker_of(other), None);
         }
     }
 }

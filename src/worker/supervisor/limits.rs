@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::liveness::{Liveness, SILENCE};
 use super::super::page::Page;
 use super::super::usage;
+use crate::base::ids::MessageId;
 use crate::event::Cause;
 use crate::protocol::report::{Blame, Loss, Suspect};
 
@@ -27,7 +28,7 @@ pub(super) struct Watch {
     started: Instant,
     liveness: Liveness,
     /// A message that was at work when time stood still, and for how long that was.
-    forgiven: Option<(u64, Duration)>,
+    forgiven: Option<(MessageId, Duration)>,
     /// What is said of a worker that gave no first sign of life.
     never_began: String,
 }
@@ -88,7 +89,7 @@ impl Watch {
         }
     }
 
-    fn forgiven_at(&self, message: u64) -> Duration {
+    fn forgiven_at(&self, message: MessageId) -> Duration {
         self.forgiven.filter(|(at, _)| *at == message).map_or(Duration::ZERO, |(_, time)| time)
     }
 }

@@ -18,10 +18,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::reaper::Reaper;
 use super::{ReportWorker, WorkerEvent};
+use crate::base::ids::WorkerId;
 use crate::event::Level;
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::Loss;
-use crate::transport::Place;
 use crate::transport::descriptors::make_room_for_a_process;
 use crate::transport::wakeable::{self, Sender, Wakeable, timespec};
 
@@ -106,7 +106,7 @@ struct SupervisorLoop {
     /// The run's private directory.
     directory: PathBuf,
     report: ReportWorker,
-    workers: HashMap<Place, WorkerProcess>,
+    workers: HashMap<WorkerId, WorkerProcess>,
     reaper: Reaper,
     /// Since when no worker is needed any more, and how long the supervisor waits for them.
     ending: Option<(Instant, Duration)>,
@@ -148,11 +148,11 @@ impl SupervisorLoop {
     }
 
     fn start(&mut self, Start { worker, ours, theirs }: Start) {
-        let place = worker.place;
+        let id = worker.id;
         // The predecessor is not trusted any longer, unless it has done its last work and is
         // ending.
         for (other, process) in &self.workers {
-            if other.worker == place.worker && process.is_at_work() {
+            if other.slot == id.slot && process.is_at_work() {
                 process.kill();
             }
         }
@@ -162,11 +162,11 @@ impl SupervisorLoop {
         match started {
             Ok(process) => {
                 self.reaper.add(process.id());
-                self.workers.insert(place, process);
+                self.workers.insert(id, process);
             }
             Err(error) => {
                 let reason = format!("its process could not be started: {error}");
-                self.lost(place, Loss::of_no_message(reason));
+                self.lost(id, Loss::of_no_message(reason));
             }
         }
     }
@@ -178,8 +178,8 @@ impl SupervisorLoop {
         self.reaper.start(&self.directory, self.workers.values().map(WorkerProcess::id))
     }
 
-    fn lost(&self, place: Place, loss: Loss) {
-        (self.report)(WorkerEvent::Lost { place, loss });
+    fn lost(&self, worker: WorkerId, loss: Loss) {
+        (self.report)(WorkerEvent::Lost { worker, loss });
     }
 
     /// Passes on what the workers have printed and logged.
@@ -192,22 +192,22 @@ impl SupervisorLoop {
 
     /// Reports those that have ended.
     fn reap(&mut self) {
-        let ended: Vec<Place> = self
+        let ended: Vec<WorkerId> = self
             .workers
             .iter()
-            .filter_map(|(place, process)| process.has_ended().then_some(*place))
+            .filter_map(|(id, process)| process.has_ended().then_some(*id))
             .collect();
-        for place in ended {
-            let Some(mut process) = self.workers.remove(&place) else { continue };
+        for id in ended {
+            let Some(mut process) = self.workers.remove(&id) else { continue };
             let status: Option<ExitStatus> = process.reap();
             self.reaper.remove(process.id());
             for log in &mut process.logs {
                 log.read_rest(|event| (self.report)(WorkerEvent::Said(event)));
             }
             if sent_late(status) {
-                (self.report)(WorkerEvent::SentLate { place });
+                (self.report)(WorkerEvent::SentLate { worker: id });
             }
-            self.lost(place, process.into_loss(status));
+            self.lost(id, process.into_loss(status));
         }
     }
 

@@ -17,17 +17,17 @@ use super::super::page::Page;
 use super::super::reexec::{EXIT_FULL, EXIT_LATE};
 use super::launch::Launch;
 use super::limits::{Limits, Watch, loss_at};
+use crate::base::ids::WorkerId;
 use crate::event::{Event, Level};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Blame, Loss};
-use crate::transport::Place;
 
 /// The time between asking a worker to end and ending it by force.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// All that the supervisor must know to start a worker.
 pub(crate) struct NewWorker {
-    pub(crate) place: Place,
+    pub(crate) id: WorkerId,
     pub(crate) step: String,
     /// The worker's number within its step.
     pub(crate) number: usize,
