@@ -8,12 +8,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
 use rustix::process::{Resource, getrlimit};
+
+use crate::base::lock::lock;
 
 /// The size in bytes from which an array gets a segment of its own.
 pub(crate) const SHARED_FROM: usize = 256 << 10;
@@ -56,7 +58,7 @@ fn most() -> usize {
 }
 
 fn is_full() -> bool {
-    table().len() >= most()
+    lock(&BY_ADDRESS).len() >= most()
 }
 
 /// Copies the array into a segment of its own.
@@ -97,7 +99,7 @@ pub(crate) fn open(file: OwnedFd, length: u64) -> io::Result<Bytes> {
 
 /// Returns the segment that consists of `array`, if there is one.
 pub(crate) fn of(array: &Bytes) -> Option<Arc<Segment>> {
-    let found = table().get(&(array.as_ptr() as usize)).and_then(Weak::upgrade);
+    let found = lock(&BY_ADDRESS).get(&(array.as_ptr() as usize)).and_then(Weak::upgrade);
     found.filter(|segment| segment.map.len() == array.len())
 }
 
@@ -109,7 +111,7 @@ fn map(file: File) -> io::Result<Bytes> {
     // a shared mapping: the pages are the same.
     let map = unsafe { MmapOptions::new().map_copy_read_only(&file)? };
     let segment = Arc::new(Segment { map, file });
-    table().insert(segment.map.as_ptr() as usize, Arc::downgrade(&segment));
+    lock(&BY_ADDRESS).insert(segment.map.as_ptr() as usize, Arc::downgrade(&segment));
     Ok(Bytes::from_owner(Shared(segment)))
 }
 
@@ -131,14 +133,8 @@ impl AsFd for Segment {
 impl Drop for Segment {
     /// Removes the entry before the memory is unmapped: its address may be reused afterwards.
     fn drop(&mut self) {
-        table().remove(&(self.map.as_ptr() as usize));
+        lock(&BY_ADDRESS).remove(&(self.map.as_ptr() as usize));
     }
-}
-
-/// Locks the table. Each statement leaves it consistent, so a panic in another holder of the
-/// lock does no harm.
-fn table() -> MutexGuard<'static, BTreeMap<usize, Weak<Segment>>> {
-    BY_ADDRESS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

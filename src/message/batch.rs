@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_is_split_between_messages() {
+    fn a_batch_is_split_between_messages() {
         let mut outputs = OutputBuffer::default();
         (0..10).for_each(|length| outputs.push_payload(0, None, text(length)));
         let mut rest = Batch::new(MessageId(100), outputs.take().remove(0));

@@ -1,9 +1,11 @@
 //! Reuse of large blocks. A block that is freed goes back to the system and comes back page by
 //! page, which costs more than filling it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
+
+use crate::base::lock::lock;
 
 /// The size in bytes from which a block is kept for the next user.
 const KEEP_FROM: usize = 64 << 10;
@@ -17,7 +19,7 @@ static FREE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// Returns an empty vector with room for `room` bytes.
 pub(crate) fn vector(room: usize) -> Vec<u8> {
-    let kept = if room < KEEP_FROM { None } else { lock().pop() };
+    let kept = if room < KEEP_FROM { None } else { lock(&FREE).pop() };
     match kept {
         Some(mut vector) => {
             vector.reserve(room);
@@ -46,18 +48,12 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let mut free = lock();
+        let mut free = lock(&FREE);
         if free.len() < MOST {
             self.0.clear();
             free.push(std::mem::take(&mut self.0));
         }
     }
-}
-
-/// Locks the list. Each statement leaves it consistent, so a panic in another holder of the
-/// lock does no harm.
-fn lock() -> MutexGuard<'static, Vec<Vec<u8>>> {
-    FREE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -85,9 +81,9 @@ mod tests {
     fn small_and_giant_blocks_are_not_kept() {
         for room in [10, KEEP_UP_TO + 1] {
             let shared = share(vec![1; room]);
-            let kept = lock().len();
+            let kept = lock(&FREE).len();
             drop(shared);
-            assert!(lock().iter().skip(kept).all(|block| block.capacity() != room));
+            assert!(lock(&FREE).iter().skip(kept).all(|block| block.capacity() != room));
         }
     }
 }

@@ -5,10 +5,11 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::whole_file::write_new;
 use crate::base::failure::{Context as _, Failure, Result};
+use crate::base::lock::lock;
 use crate::stage::Context;
 
 /// Limits the memory of a program that makes one run after the other: claims of this many
@@ -167,12 +168,6 @@ fn table_of(run: &str) -> Table {
         idle.and_then(|idle| tables.remove(idle));
     }
     table
-}
-
-/// Locks a table. Each statement leaves it consistent, so a panic in another holder of the
-/// lock does no harm.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

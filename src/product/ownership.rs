@@ -34,7 +34,7 @@ pub enum Overwrite {
     /// left as it is, and the product is refused.
     #[default]
     Own,
-    /// It is left as it is, whoever has made it, and the product is refused.
+    /// It is left as it is, whatever made it, and the product is refused.
     Never,
     /// It is replaced, whatever it is.
     Always,
