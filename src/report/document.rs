@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::ReportData;
+use super::data::ReportData;
 use super::failures::{failures, warnings};
 use super::markup::{at, count, duration, instant, of, text};
 use super::sections::{configuration, ledger, over_time, products, reproduce, times};
@@ -19,7 +19,14 @@ enum Tone {
     Bad,
 }
 
-pub(crate) fn page(report_data: &ReportData) -> String {
+impl ReportData {
+    /// The report as a page of HTML that needs nothing else.
+    pub(crate) fn html(&self) -> String {
+        page(self)
+    }
+}
+
+fn page(report_data: &ReportData) -> String {
     let view = report_data.status.view();
     let (title, heading) = titles(report_data);
     // Nothing is fetched and nothing runs, whatever stands in a name.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::ReportData;
+use super::data::ReportData;
 use super::markup::{at, of, text};
 use crate::event::{Cause, Level};
 use crate::plan::OnError;

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::ReportData;
 use super::charts::{queue, throughput, timelines};
+use super::data::ReportData;
 use super::markup::{at, count, duration, link, of, percent, rate, text};
 use crate::base::format::shell_word;
 use crate::event::Counts;

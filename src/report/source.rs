@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::ReportData;
+use super::data::ReportData;
 use crate::base::nearest::nearest;
 use crate::base::path_name::path_of_name;
 use crate::base::regular_file;

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Standing, State, StepView, View};
+use super::state::State;
+use super::view::{Standing, StepView, View};
 use crate::base::escape::one_line;
 use crate::base::format::{clock, count};
 use crate::event::WorkerState;

@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{History, Status, View};
+use super::series::History;
+use super::state::Status;
+use super::view::View;
 use crate::event::{Event, EventRecord};
 
 /// So many events are kept.

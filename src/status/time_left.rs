@@ -7,7 +7,7 @@
 //! the run waits for, and then for the last message's way through the steps behind it.
 
 use super::pace::Pace;
-use super::{State, Status};
+use super::state::{State, Status};
 use crate::event::{StepPlan, StepStatus};
 use crate::stage::registry::Kind;
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::pace::{Pace, StepPace};
-use super::{FailureLine, Line, ProductLine, State, Status, time_left};
+use super::lines::{FailureLine, Line, ProductLine};
+use super::pace::{self, StepPace};
+use super::state::{State, Status};
+use super::time_left;
 use crate::base::path_name::as_text;
 use crate::event::times::in_seconds;
 use crate::event::verdict::BUSY_ENOUGH;
@@ -192,8 +194,18 @@ pub enum Standing {
     Finished,
 }
 
-pub(super) fn of(status: &Status, pace: &Pace) -> View {
-    let Status { opened, snapshot, state, .. } = status;
+impl Status {
+    /// What is shown of the run.
+    pub fn view(&self) -> View {
+        let mut view = numbers(self);
+        view.says = view.in_words();
+        view
+    }
+}
+
+/// The view without its sentences.
+fn numbers(status: &Status) -> View {
+    let Status { opened, snapshot, state, pace, .. } = status;
     let rows: Vec<(&StepPlan, &StepStatus, StepPace)> =
         std::iter::zip(&opened.plan, &snapshot.steps)
             .enumerate()
@@ -205,7 +217,7 @@ pub(super) fn of(status: &Status, pace: &Pace) -> View {
         Some(Verdict::Stopped(reason)) => Some(reason.clone()),
         _ => status.error.clone(),
     };
-    let mut view = View {
+    View {
         number: status.number,
         run: opened.run.clone(),
         pipeline: opened.pipeline.clone(),
@@ -238,9 +250,7 @@ pub(super) fn of(status: &Status, pace: &Pace) -> View {
         failures: status.failures.clone(),
         lines: status.lines.clone(),
         products: status.products.clone(),
-    };
-    view.says = view.in_words();
-    view
+    }
 }
 
 /// The step whose workers are busy for the largest part of their time, if it is worth
@@ -265,36 +275,8 @@ fn step(
     is_bottleneck: bool,
 ) -> StepView {
     let (plan, step, pace) = row;
-    let standing = if status.state == State::Ended || step.finished {
-        Standing::Finished
-    } else if step.paused || status.snapshot.paused {
-        Standing::Paused
-    } else if status.state == State::Starting {
-        Standing::Starting
-    } else if is_bottleneck {
-        Standing::Bottleneck
-    } else if pace.held >= HELD {
-        Standing::HeldBack
-    } else if pace.utilisation < BUSY_ENOUGH {
-        Standing::Waiting
-    } else {
-        Standing::Working
-    };
-    // A run that has ended is as fast as it was in all.
-    let seconds = status.snapshot.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
-    let ended = status.state == State::Ended;
-    let progressed = super::pace::done(step);
-    let next_steps = plan.next_steps.iter().enumerate().map(|(route, next)| {
-        let sent = step.sent.get(route).copied().unwrap_or_default();
-        let rate = pace.sent.get(route).copied().unwrap_or_default();
-        EdgeView {
-            name: Arc::clone(&next.name),
-            feedback: next.feedback,
-            sent,
-            held: step.held.get(route).copied().unwrap_or_default(),
-            rate: if ended { sent as f64 / seconds } else { rate },
-        }
-    });
+    let standing = standing(status, step, pace, is_bottleneck);
+    let progressed = pace::done(step);
     let last = status.report.as_ref().and_then(|report| report.step(&step.name));
     StepView {
         name: Arc::clone(&step.name),
@@ -306,7 +288,7 @@ fn step(
         paused: step.paused,
         counts: step.counts,
         progressed,
-        rate: if ended { progressed as f64 / seconds } else { pace.rate },
+        rate: overall_rate(status, progressed).unwrap_or(pace.rate),
         utilisation: last.map_or(pace.utilisation, |last| last.busy_percent / 100.0),
         queued: step.queued,
         queue_limit: plan.queue_limit,
@@ -323,7 +305,49 @@ fn step(
         mean: step.mean,
         p99: step.p99,
         busy_time: step.busy_time,
-        next_steps: next_steps.collect(),
+        next_steps: edges(status, row),
         each_worker: step.each_worker.clone(),
     }
+}
+
+fn standing(status: &Status, step: &StepStatus, pace: &StepPace, is_bottleneck: bool) -> Standing {
+    if status.state == State::Ended || step.finished {
+        Standing::Finished
+    } else if step.paused || status.snapshot.paused {
+        Standing::Paused
+    } else if status.state == State::Starting {
+        Standing::Starting
+    } else if is_bottleneck {
+        Standing::Bottleneck
+    } else if pace.held >= HELD {
+        Standing::HeldBack
+    } else if pace.utilisation < BUSY_ENOUGH {
+        Standing::Waiting
+    } else {
+        Standing::Working
+    }
+}
+
+fn edges(
+    status: &Status,
+    (plan, step, pace): &(&StepPlan, &StepStatus, StepPace),
+) -> Vec<EdgeView> {
+    let edges = plan.next_steps.iter().enumerate().map(|(route, next)| {
+        let sent = step.sent.get(route).copied().unwrap_or_default();
+        let rate = pace.sent.get(route).copied().unwrap_or_default();
+        EdgeView {
+            name: Arc::clone(&next.name),
+            feedback: next.feedback,
+            sent,
+            held: step.held.get(route).copied().unwrap_or_default(),
+            rate: overall_rate(status, sent).unwrap_or(rate),
+        }
+    });
+    edges.collect()
+}
+
+/// Messages a second over the whole run, once it has ended.
+fn overall_rate(status: &Status, count: u64) -> Option<f64> {
+    let seconds = status.snapshot.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    (status.state == State::Ended).then(|| count as f64 / seconds)
 }

@@ -1,0 +1,108 @@
+//! The lists of a status: failures, lines of the log, products.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::path_name::as_text;
+use crate::event::times::in_seconds;
+use crate::event::{Cause, Event, Level};
+use crate::plan::OnError;
+
+/// One failure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailureLine {
+    /// The event's number.
+    pub number: u64,
+    /// Time since the run's start, in seconds.
+    #[serde(rename = "at_s", with = "in_seconds")]
+    pub at: Duration,
+    /// The step.
+    pub step: Arc<str>,
+    /// The worker; none if it reached none.
+    pub worker: Option<usize>,
+    /// What the message descends from.
+    pub origin: Option<Arc<str>>,
+    /// The attempt that failed, from 1.
+    pub attempt: u32,
+    /// How it failed.
+    pub cause: Cause,
+    /// Why, the outermost sentence first.
+    pub reason: Vec<String>,
+    /// What was done with the message.
+    pub policy: OnError,
+    /// The quarantine entry that keeps it.
+    pub entry: Option<String>,
+    /// Whether it was taken out of quarantine to be tried again.
+    pub requeued: bool,
+}
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// The event's number.
+    pub number: u64,
+    /// Time since the run's start, in seconds.
+    #[serde(rename = "at_s", with = "in_seconds")]
+    pub at: Duration,
+    /// How weighty it is.
+    pub level: Level,
+    /// The step that it is about.
+    pub step: Option<Arc<str>>,
+    /// What it says.
+    pub text: String,
+}
+
+/// A file that a stage has made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProductLine {
+    /// The event's number.
+    pub number: u64,
+    /// Time since the run's start, in seconds.
+    #[serde(rename = "at_s", with = "in_seconds")]
+    pub at: Duration,
+    /// The step.
+    pub step: Arc<str>,
+    /// What the file was made from.
+    pub origin: Option<Arc<str>>,
+    /// Its path.
+    #[serde(with = "as_text")]
+    pub path: PathBuf,
+}
+
+/// What an event is as a line of a log, if it is worth one.
+pub(super) fn in_words(event: &Event) -> Option<(Level, Option<Arc<str>>, String)> {
+    let about = |step: &Arc<str>| Some(Arc::clone(step));
+    Some(match event {
+        Event::InitFailed { step, worker, failure } => {
+            (Level::Error, about(step), format!("init of worker {worker} failed: {failure}"))
+        }
+        Event::Retrying { step, origin, attempt, failure, .. } => {
+            let what = origin.as_deref().map(|o| format!(" on {o}")).unwrap_or_default();
+            let text = format!("attempt {attempt}{what} failed, will be repeated: {failure}");
+            (Level::Warning, about(step), text)
+        }
+        Event::ProducerFailed { step, failure } => {
+            (Level::Error, about(step), format!("production has ended: {failure}"))
+        }
+        Event::FinishFailed { step, failure, .. } => {
+            (Level::Error, about(step), format!("finish failed: {failure}"))
+        }
+        Event::WorkerLost { step, worker, reason } => {
+            (Level::Error, about(step), format!("worker {worker} was lost: {reason}"))
+        }
+        Event::Said { step, level, text, .. } => (*level, about(step), text.clone()),
+        Event::Stopping { reason } => (Level::Warning, None, reason.clone()),
+        Event::Paused { step } => (Level::Info, step.clone(), "paused".to_owned()),
+        Event::Resumed { step } => (Level::Info, step.clone(), "resumed".to_owned()),
+        Event::WorkersSet { step, workers } => {
+            (Level::Info, about(step), format!("set to {workers} workers"))
+        }
+        Event::Requeued { step, entry, .. } => {
+            (Level::Info, about(step), format!("{entry} is tried again"))
+        }
+        _ => return None,
+    })
+}
