@@ -16,6 +16,7 @@ use crate::driver::input_of;
 use crate::event::{Cause, Verdict};
 use crate::message::Payload;
 use crate::message::batch::{Batch, Output, PackedBatch};
+use crate::monitor::{LineSplitter, SseEvent, SseParser};
 use crate::plan::Plan;
 use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
@@ -52,6 +53,25 @@ fn keeps_its_promises(plan: &Plan) {
             reached[route.to] = true;
         }
     }
+}
+
+/// Server-sent events are the same however the connection cuts them, or are refused.
+pub fn events(data: &[u8]) {
+    let size = usize::from(data.first().copied().unwrap_or_default()).max(1);
+    assert_eq!(events_of(data.chunks(size)), events_of([data].into_iter()));
+}
+
+fn events_of<'d>(pieces: impl Iterator<Item = &'d [u8]>) -> Vec<SseEvent> {
+    let (mut lines, mut parser) = (LineSplitter::default(), SseParser::default());
+    let mut events = Vec::new();
+    for piece in pieces {
+        let Ok(()) = lines.add(piece) else { return events };
+        while let Some(line) = lines.next() {
+            let Ok(event) = parser.add(&line) else { return events };
+            events.extend(event);
+        }
+    }
+    events
 }
 
 /// Frames of the protocol are refused, or mean the same when they are sent on.

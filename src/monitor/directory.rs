@@ -1,5 +1,5 @@
-//! The sockets of the runs of this user on this machine: each run listens on one while
-//! it lasts, so that the other programs of the user find it by its name.
+//! The sockets of this user's runs on this machine. Each run listens on one while it lasts, so
+//! that other programs of the user find it by its name.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -13,37 +13,37 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use crate::base::nearest::nearest;
 use crate::base::own_files::{check_private, make_private};
 
-/// What the name of a socket ends with.
-const ENDING: &str = ".sock";
-/// What it begins with before it is one that runs are found by.
-const UNNAMED: &str = ".";
-/// So often one is made anew that was taken for that of a run that was killed.
-const TRIES: usize = 16;
+/// The end of a socket's name.
+const SUFFIX: &str = ".sock";
+/// The beginning of a socket's name until it listens.
+const PENDING_PREFIX: &str = ".";
+/// How often a run makes a new socket after another program took its last one for that of a
+/// killed run. Once is rare already.
+const MAX_TRIES: usize = 16;
 
-/// A run that is under way on this machine.
+/// A run in progress on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LiveRun {
     /// Its name.
     pub name: String,
-    /// Where it listens.
+    /// The socket on which it listens.
     pub socket: PathBuf,
 }
 
-/// The socket of a run, which nobody but this user can open. It is removed when this is
-/// dropped.
+/// The socket of a run, which only this user can open. Dropping it removes the socket.
 #[derive(Debug)]
 pub(crate) struct RunSocket {
     pub(crate) path: PathBuf,
     pub(crate) listener: UnixListener,
-    /// Which file it is: its device and its number there.
+    /// The device and the inode of the socket.
     file: (u64, u64),
 }
 
 impl RunSocket {
-    /// Listens for those who look for the run of this name.
+    /// Listens for programs that look for the run of this name.
     ///
     /// # Errors
-    /// If there is no directory for it; the error names those that were tried.
+    /// If there is no directory for it; the error names each directory that was tried.
     pub(crate) fn open(run: &str) -> io::Result<Self> {
         let mut reasons = Vec::new();
         for directory in directories() {
@@ -56,11 +56,11 @@ impl RunSocket {
     }
 
     fn open_in(directory: &Path, run: &str) -> io::Result<Self> {
-        let path = directory.join(format!("{run}{ENDING}"));
-        for _ in 0..TRIES {
+        let path = directory.join(format!("{run}{SUFFIX}"));
+        for _ in 0..MAX_TRIES {
             make_private(directory)?;
             match Self::make(directory, &path) {
-                // Whoever removes the sockets of killed runs has met it before it listened.
+                // Another program took it for the socket of a killed run and removed it.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     if is_live(&path) {
@@ -73,23 +73,25 @@ impl RunSocket {
         Err(io::Error::other("something removes each new socket at once"))
     }
 
-    /// It gets its name when it listens already: one that refuses is taken for the socket of
-    /// a run that was killed, and removed.
+    /// Makes the socket; it gets its name when it listens, for a socket that refuses connections
+    /// counts as that of a killed run, and is removed.
     fn make(directory: &Path, path: &Path) -> io::Result<Self> {
-        let unnamed = tempfile::Builder::new().prefix(UNNAMED).make_in(directory, |unnamed| {
-            let listener = UnixListener::bind(unnamed)?;
-            fs::set_permissions(unnamed, fs::Permissions::from_mode(0o600))?;
-            Ok(listener)
-        })?;
+        let unnamed =
+            tempfile::Builder::new().prefix(PENDING_PREFIX).make_in(directory, |unnamed| {
+                let listener = UnixListener::bind(unnamed)?;
+                fs::set_permissions(unnamed, fs::Permissions::from_mode(0o600))?;
+                Ok(listener)
+            })?;
         let (listener, unnamed) = unnamed.into_parts();
         listener.set_nonblocking(true)?;
-        // Of two runs of one name the second gets none.
+        // Of two runs with one name, the second gets no socket.
         fs::hard_link(&unnamed, path)?;
         let found = fs::symlink_metadata(&unnamed)?;
         Ok(Self { path: path.to_owned(), listener, file: (found.dev(), found.ino()) })
     }
 
-    /// Whether those who look find it: the directory of a session goes with its last login.
+    /// Returns whether other programs find it: the directory of a session is removed at the
+    /// last logout.
     pub(crate) fn is_there(&self) -> bool {
         let found = fs::symlink_metadata(&self.path);
         found.is_ok_and(|found| (found.dev(), found.ino()) == self.file)
@@ -104,8 +106,8 @@ impl Drop for RunSocket {
     }
 }
 
-/// Where sockets may be, the best place first: a run and those who look for it may have been
-/// started in different sessions. Whoever names a place means no other.
+/// The directories in which sockets may be, the best first: a run and the programs that look
+/// for it may belong to different sessions. `DRPIPE_RUNTIME_DIR` replaces all of them.
 fn directories() -> Vec<PathBuf> {
     let given = |variable: &str| {
         let path = std::env::var_os(variable).map(PathBuf::from);
@@ -126,8 +128,8 @@ fn directories() -> Vec<PathBuf> {
     all
 }
 
-/// Places where runs of this user would be found, were these not in somebody else's hands;
-/// with the reasons.
+/// The directories that are not searched for runs because they are another user's, or let
+/// others in; each with the reason.
 pub fn unsafe_places() -> Vec<String> {
     let problem = |place: PathBuf| match check_private(&place) {
         Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -138,8 +140,8 @@ pub fn unsafe_places() -> Vec<String> {
     directories().into_iter().filter_map(problem).collect()
 }
 
-/// The runs of this user that are under way on this machine, in the order of their
-/// names. Sockets that killed runs have left are removed.
+/// The runs of this user in progress on this machine, in the order of their names. Removes the
+/// sockets that killed runs have left.
 pub fn live_runs() -> Vec<LiveRun> {
     let places = directories().into_iter().filter(|place| check_private(place).is_ok());
     let mut runs: Vec<LiveRun> = places.flat_map(|place| live_in(&place)).collect();
@@ -152,74 +154,106 @@ fn live_in(directory: &Path) -> Vec<LiveRun> {
     let Ok(children) = fs::read_dir(directory) else { return Vec::new() };
     let run = |socket: PathBuf| {
         let file = socket.file_name()?.to_str()?;
-        if file.starts_with(UNNAMED) {
+        if file.starts_with(PENDING_PREFIX) {
             is_live(&socket);
             return None;
         }
-        let name = file.strip_suffix(ENDING)?.to_owned();
+        let name = file.strip_suffix(SUFFIX)?.to_owned();
         is_live(&socket).then_some(LiveRun { name, socket })
     };
     children.filter_map(|child| run(child.ok()?.path())).collect()
 }
 
-/// Whether somebody listens; where nobody does, the file is removed.
+/// Returns whether a program listens; if none does, removes the socket.
 fn is_live(path: &Path) -> bool {
     match try_connect(path) {
         Ok(()) => true,
         Err(Errno::CONNREFUSED) => {
-            // So a file is answered that is no socket at all.
+            // A file that is no socket gives this error too.
             if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
                 let _ = fs::remove_file(path);
             }
             false
         }
-        // A run that is stopped by a debugger answers later.
+        // A run that a debugger has stopped answers later.
         Err(error) => error == Errno::AGAIN,
     }
 }
 
-/// Never waits.
+/// Connects without waiting.
 fn try_connect(path: &Path) -> Result<(), Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
-/// The run that is meant by `part`: its name, or what only its name begins or ends with;
-/// an empty part means the only run that there is.
+/// Why no run is the one that is meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindRunError {
+    /// No run is in progress.
+    #[error("no run of this user is under way on this machine")]
+    NoRun,
+    /// No name of a run begins or ends with this part.
+    #[error("there is no run {part:?}: under way are {}{}", runs.join(", "), hint(nearest.as_deref()))]
+    Unknown {
+        /// The part that was given.
+        part: String,
+        /// The names of the runs in progress.
+        runs: Vec<String>,
+        /// The name that may have been meant.
+        nearest: Option<String>,
+    },
+    /// Several runs are in progress, and no name was given.
+    #[error("{} runs are under way; name one of them: {}", runs.len(), runs.join(", "))]
+    Unnamed {
+        /// Their names.
+        runs: Vec<String>,
+    },
+    /// Several names begin or end with this part.
+    #[error("{part:?} may be any of {}; give more of its name", runs.join(", "))]
+    Ambiguous {
+        /// The part that was given.
+        part: String,
+        /// The names.
+        runs: Vec<String>,
+    },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default()
+}
+
+/// Finds the run that `part` means: by its name, or by what only its name begins or ends with;
+/// an empty part means the only run.
 ///
 /// # Errors
-/// If there is none or more than one; in words, with what there is.
-pub fn find_run(part: &str) -> Result<LiveRun, String> {
+/// If no run is meant, or more than one.
+pub fn find_run(part: &str) -> Result<LiveRun, FindRunError> {
     pick(live_runs(), part)
 }
 
-fn pick(runs: Vec<LiveRun>, part: &str) -> Result<LiveRun, String> {
+fn pick(runs: Vec<LiveRun>, part: &str) -> Result<LiveRun, FindRunError> {
     if runs.is_empty() {
-        return Err("no run of this user is under way on this machine".to_owned());
+        return Err(FindRunError::NoRun);
     }
     if let Some(run) = runs.iter().find(|run| run.name == part) {
         return Ok(run.clone());
     }
-    let meant = |run: &&LiveRun| run.name.starts_with(part) || run.name.ends_with(part);
-    let found: Vec<&LiveRun> = runs.iter().filter(meant).collect();
-    let list =
-        |runs: &[&LiveRun]| runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
-    match found[..] {
-        [run] => Ok(run.clone()),
+    let is_meant = |run: &&LiveRun| run.name.starts_with(part) || run.name.ends_with(part);
+    let found: Vec<&LiveRun> = runs.iter().filter(is_meant).collect();
+    let names = |runs: &[&LiveRun]| runs.iter().map(|run| run.name.clone()).collect();
+    let part = part.to_owned();
+    Err(match found[..] {
+        [run] => return Ok(run.clone()),
         [] => {
-            let names = runs.iter().map(|run| run.name.as_str());
-            let hint = nearest(part, names)
-                .map(|near| format!("; did you mean \"{near}\"?"))
-                .unwrap_or_default();
-            let all = list(&runs.iter().collect::<Vec<_>>());
-            Err(format!("there is no run {part:?}: under way are {all}{hint}"))
+            let nearest = nearest(&part, runs.iter().map(|run| run.name.as_str()));
+            let nearest = nearest.map(str::to_owned);
+            FindRunError::Unknown { part, runs: names(&runs.iter().collect::<Vec<_>>()), nearest }
         }
-        _ if part.is_empty() => {
-            Err(format!("{} runs are under way; name one of them: {}", found.len(), list(&found)))
-        }
-        _ => Err(format!("{part:?} may be any of {}; give more of its name", list(&found))),
-    }
+        _ if part.is_empty() => FindRunError::Unnamed { runs: names(&found) },
+        _ => FindRunError::Ambiguous { part, runs: names(&found) },
+    })
 }
 
 #[cfg(test)]
@@ -235,11 +269,23 @@ mod tests {
         let runs = || vec![run("20260101T000000Z-11"), run("20260101T000000Z-12")];
         assert_eq!(pick(runs(), "-12").unwrap().name, "20260101T000000Z-12");
         assert_eq!(pick(runs(), "20260101T000000Z-11").unwrap().name, "20260101T000000Z-11");
-        assert!(pick(runs(), "2026").unwrap_err().contains("may be any of 20260101T000000Z-11, "));
-        assert!(pick(runs(), "13").unwrap_err().contains("under way are 20260101T000000Z-11, "));
-        assert!(pick(runs(), "").unwrap_err().starts_with("2 runs are under way; name one"));
+        assert!(
+            pick(runs(), "2026")
+                .unwrap_err()
+                .to_string()
+                .contains("may be any of 20260101T000000Z-11, ")
+        );
+        assert!(
+            pick(runs(), "13")
+                .unwrap_err()
+                .to_string()
+                .contains("under way are 20260101T000000Z-11, ")
+        );
+        assert!(
+            pick(runs(), "").unwrap_err().to_string().starts_with("2 runs are under way; name one")
+        );
         assert_eq!(pick(vec![run("a")], "").unwrap().name, "a");
-        assert!(pick(Vec::new(), "a").unwrap_err().starts_with("no run "));
+        assert!(pick(Vec::new(), "a").unwrap_err().to_string().starts_with("no run "));
     }
 
     #[test]

@@ -1,14 +1,13 @@
-//! Seeing and steering a run from other programs: over HTTP, on a socket for the programs
-//! of this user and, if it is asked for, on the network.
+//! Shows a run to other programs, which may also steer it: over HTTP, on a socket for the
+//! programs of this user and, if asked, on the network.
 //!
-//! The run neither waits for nor depends on anybody who looks: the service has a thread
-//! of its own, reads the run's stream of events, and ends with the run.
+//! The run never waits for a viewer: the server has a thread of its own, reads the run's stream
+//! of events, and ends with the run.
 
 mod client;
 mod directory;
 mod server;
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,28 +18,31 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+#[cfg(any(fuzzing, test))]
+pub(crate) use client::LineSplitter;
 pub use client::{Client, ClientError, Lines, NextLine};
 pub(crate) use client::{SseEvent, SseParser};
-pub use directory::{LiveRun, find_run, live_runs, unsafe_places};
+pub use directory::{FindRunError, LiveRun, find_run, live_runs, unsafe_places};
+pub use server::listen::ListenError;
 
 use crate::event::Level;
-use crate::monitor::server::access::AccessPolicy;
-use crate::monitor::server::listen::{Listening, NotListening, listen};
-use crate::monitor::server::local_run::LocalRun;
-use crate::monitor::server::remote_runs::RemoteRuns;
-use crate::monitor::server::routes::{Shown, Site};
 use crate::pipeline::Control;
 use crate::plan::address::Address;
 use crate::status::stream::Stream;
 use directory::RunSocket;
 use server::Server;
+use server::access::AccessPolicy;
+use server::listen::{Listening, NotListening, listen};
+use server::local_run::LocalRun;
+use server::remote_runs::RemoteRuns;
+use server::routes::{Runs, Site, router};
 
-/// Where a run is to be seen, beside the socket of this user.
+/// Where a run is shown, besides the socket of this user.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Where it is served on the network, if anywhere.
+    /// Where it is shown on the network, if anywhere.
     pub address: Option<Address>,
-    /// What gives other machines the right to steer.
+    /// The token that lets other machines steer.
     pub token: Option<String>,
 }
 
@@ -51,15 +53,14 @@ pub struct Monitor {
 }
 
 /// How soon a run notices that its socket was removed.
-const NOTICE: Duration = Duration::from_secs(1);
+const SOCKET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is said about the monitor itself.
+/// Reports what the monitor has to say about itself.
 type Say = Box<dyn Fn(Level, &str) + Send>;
 
 impl Monitor {
-    /// Shows the run of this stream, which `control` steers. What there is to say about
-    /// it, such as where it is, is given to `say`; that it cannot be shown is no reason
-    /// to end a run.
+    /// Shows the run of this stream, which `control` steers. Reports to `say` where the run
+    /// is shown, or why it cannot be: neither ends a run.
     ///
     /// # Errors
     /// If the system refuses a thread or a file descriptor.
@@ -69,20 +70,20 @@ impl Monitor {
         options: Options,
         say: impl Fn(Level, &str) + Send + 'static,
     ) -> io::Result<Self> {
-        let own = LocalRun::new(stream, control);
-        let socket = RunSocket::open(&own.run).map_err(|error| unseen(&say, &error)).ok();
+        let run = LocalRun::new(stream, control);
+        let socket = RunSocket::open(&run.name).map_err(|error| not_found(&say, &error)).ok();
         let runtime = runtime()?;
         let (stop, stopped) = oneshot::channel();
         let show = move || {
-            runtime.block_on(show(Arc::new(own), socket, options, Box::new(say), stopped));
+            runtime.block_on(show(Arc::new(run), socket, options, Box::new(say), stopped));
             runtime.shutdown_timeout(Duration::ZERO);
         };
         let thread = std::thread::Builder::new().name("monitor".into()).spawn(show)?;
         Ok(Self { stop, thread })
     }
 
-    /// Ends it after the end of the run: those who look see the last numbers, and are
-    /// waited for a second at most.
+    /// Ends the monitor after the end of its run. Viewers get the last numbers; waits for
+    /// them for a second at most.
     pub fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.thread.join();
@@ -94,86 +95,84 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 async fn show(
-    own: Arc<LocalRun>,
+    run: Arc<LocalRun>,
     socket: Option<RunSocket>,
     options: Options,
     say: Say,
     stopped: oneshot::Receiver<()>,
 ) {
     let Options { address, token } = options;
-    let shown = Shown::LocalRun(Arc::clone(&own));
     let policy = AccessPolicy { token, names: names(address.as_ref()) };
     let has_token = policy.token.is_some();
-    let (server, ending) =
-        server::begin(crate::monitor::server::routes::router(Arc::new(Site { policy, shown })));
-    // What runs have left here that were killed goes.
+    let runs = Runs::Local(Arc::clone(&run));
+    let server = Server::new(router(Arc::new(Site { policy, runs })));
+    // Removes the sockets that killed runs have left.
     drop(tokio::task::spawn_blocking(directory::live_runs));
-    let teller = Arc::clone(&own);
-    let telling = tokio::spawn(async move { teller.tell().await });
+    let publisher = Arc::clone(&run);
+    let publishing = tokio::spawn(async move { publisher.publish().await });
     let network = async {
         if let Some(address) = &address {
-            open(address, &server, has_token, &say).await;
+            listen_on_network(address, &server, has_token, &say).await;
         }
         std::future::pending::<()>().await;
     };
-    let findable = stay_findable(socket, &own.run, &server, &say);
+    let findable = stay_findable(socket, &run.name, &server, &say);
     tokio::select! {
         () = network => {}
         () = findable => {}
         _ = stopped => {}
     }
-    telling.abort();
-    own.refresh();
-    drop(server);
-    ending.end().await;
+    publishing.abort();
+    run.refresh();
+    server.shut_down().await;
 }
 
-/// Serves those who look for the run by its name. When its socket has gone, with a directory
-/// that the system has removed, say, it is made again.
+/// Serves the programs that look for the run by its name. If its socket is removed, with a
+/// directory that the system cleans up, say, makes it again.
 async fn stay_findable(
     mut socket: Option<RunSocket>,
     run: &str,
     server: &Arc<Server>,
     say: &(dyn Fn(Level, &str) + Send),
 ) {
-    let mut is_known = socket.is_none();
+    let mut is_reported = socket.is_none();
     if let Some(socket) = &socket {
-        serve_here(socket, server, say);
+        serve(socket, server, say);
     }
     loop {
-        sleep(NOTICE).await;
+        sleep(SOCKET_CHECK_INTERVAL).await;
         if socket.as_ref().is_some_and(RunSocket::is_there) {
             continue;
         }
         match RunSocket::open(run) {
             Ok(again) => {
-                serve_here(&again, server, say);
+                serve(&again, server, say);
                 let place = again.path.display();
                 say(Level::Info, &format!("other programs find this run at {place} now"));
-                (socket, is_known) = (Some(again), false);
+                (socket, is_reported) = (Some(again), false);
             }
-            Err(error) if !is_known => {
-                unseen(say, &error);
-                is_known = true;
+            Err(error) if !is_reported => {
+                not_found(say, &error);
+                is_reported = true;
             }
             Err(_) => {}
         }
     }
 }
 
-fn serve_here(socket: &RunSocket, server: &Arc<Server>, say: &(dyn Fn(Level, &str) + Send)) {
+fn serve(socket: &RunSocket, server: &Arc<Server>, say: &(dyn Fn(Level, &str) + Send)) {
     match socket.listener.try_clone().and_then(UnixListener::from_std) {
-        Ok(listener) => spawn(Arc::clone(server).serve(listener)),
-        Err(error) => unseen(say, &error),
+        Ok(listener) => server.listen(listener),
+        Err(error) => not_found(say, &error),
     }
 }
 
-fn unseen(say: &(dyn Fn(Level, &str) + Send), error: &io::Error) {
+fn not_found(say: &(dyn Fn(Level, &str) + Send), error: &io::Error) {
     say(Level::Warning, &format!("drpipe ctl and top cannot find this run: {error}"));
 }
 
-/// Listens on the network for a run, and says where.
-async fn open(address: &Address, server: &Arc<Server>, has_token: bool, say: &Say) {
+/// Listens on the network for a run, and reports where.
+async fn listen_on_network(address: &Address, server: &Arc<Server>, has_token: bool, say: &Say) {
     match listen(address, true).await {
         Ok(listening) => {
             let (level, words) = listening.in_words(address, has_token);
@@ -183,26 +182,22 @@ async fn open(address: &Address, server: &Arc<Server>, has_token: bool, say: &Sa
         Err(NotListening::Shown) => {
             say(Level::Info, &format!("the monitor at http://{address}/ shows this run"));
         }
-        Err(NotListening::Failed(why)) => {
-            say(Level::Error, &format!("the run is not shown on the network: {why}"));
+        Err(NotListening::Failed(error)) => {
+            say(Level::Error, &format!("the run is not shown on the network: {error}"));
         }
     }
 }
 
 fn serve_all(server: &Arc<Server>, listening: Listening) {
     for listener in listening.listeners {
-        spawn(Arc::clone(server).serve(listener));
+        server.listen(listener);
     }
 }
 
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    drop(tokio::spawn(task));
-}
-
-/// The names that this machine may be asked by.
+/// The names by which clients may ask for this machine.
 fn names(address: Option<&Address>) -> Vec<String> {
-    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    address.map(|address| address.host.clone()).into_iter().chain([own]).collect()
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    address.map(|address| address.host.clone()).into_iter().chain([machine]).collect()
 }
 
 /// A run elsewhere, or all runs that another monitor shows.
@@ -210,41 +205,55 @@ fn names(address: Option<&Address>) -> Vec<String> {
 pub struct Elsewhere {
     /// Its address, such as `http://localhost:5565/`.
     pub url: String,
-    /// What gives the right to steer it.
+    /// The token that gives the right to steer it.
     pub token: Option<String>,
 }
 
-/// Shows all runs of this user on this machine and those elsewhere, until the program ends.
+/// Why no runs can be shown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShowError {
+    /// The address of a run elsewhere is wrong.
+    #[error(transparent)]
+    Address(#[from] ClientError),
+    /// The system refuses what a server needs.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// The address cannot be listened at.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// Shows all runs of this user on this machine and those elsewhere; blocks until the program
+/// ends.
 ///
 /// # Errors
-/// If it cannot be served, or an address is wrong; in words.
+/// If nothing can be served, or an address is wrong.
 pub fn show_all(
     options: Options,
     elsewhere: &[Elsewhere],
     say: impl Fn(Level, &str),
-) -> Result<(), String> {
+) -> Result<(), ShowError> {
     let clients = elsewhere.iter().map(|run| Client::address(&run.url, run.token.as_deref()));
-    let clients = clients.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let clients = clients.collect::<Result<Vec<_>, _>>()?;
     let default = || Address { host: "localhost".to_owned(), port: 5565 };
     let address = options.address.unwrap_or_else(default);
-    let runtime = runtime().map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let several = Arc::<RemoteRuns>::default();
+    runtime()?.block_on(async {
+        let remote = Arc::<RemoteRuns>::default();
         let policy = AccessPolicy { token: options.token, names: names(Some(&address)) };
         let has_token = policy.token.is_some();
-        let shown = Shown::RemoteRuns(Arc::clone(&several));
-        let (server, _ending) =
-            server::begin(crate::monitor::server::routes::router(Arc::new(Site { policy, shown })));
+        let runs = Runs::Remote(Arc::clone(&remote));
+        let server = Server::new(router(Arc::new(Site { policy, runs })));
         match listen(&address, false).await {
             Ok(listening) => {
                 let (level, words) = listening.in_words(&address, has_token);
                 serve_all(&server, listening);
                 say(level, &words);
             }
-            Err(NotListening::Failed(why)) => return Err(why),
+            Err(NotListening::Failed(error)) => return Err(error.into()),
             Err(NotListening::Shown) => return Ok(()),
         }
-        several.look(clients).await;
+        remote.discover(clients).await;
         Ok(())
     })
 }

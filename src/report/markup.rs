@@ -4,9 +4,15 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
 use crate::base::escape;
 use crate::base::format::three_digits;
 use crate::base::path_name::name_of_path;
+
+/// What a path keeps as it is in a URL.
+const IN_URL: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Text as it may stand between tags and within quotes. What would be unseen, or would
 /// turn the direction of the words around it, is named instead.
@@ -99,15 +105,8 @@ pub(super) fn instant(text: &str) -> String {
 /// A path that leads to the file, where it is still there.
 pub(super) fn link(directory: &Path, path: &Path) -> String {
     let file = directory.join(path);
-    let mut address = String::from("file://");
-    for byte in file.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'-' | b'_' | b'.' | b'~' => address.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => address.push(char::from(*byte)),
-            byte => address += &format!("%{byte:02X}"),
-        }
-    }
-    format!("<a class=\"path\" href=\"{address}\">{}</a>", text(name_of_path(path)))
+    let address = percent_encode(file.as_os_str().as_encoded_bytes(), IN_URL);
+    format!("<a class=\"path\" href=\"file://{address}\">{}</a>", text(name_of_path(path)))
 }
 
 #[cfg(test)]

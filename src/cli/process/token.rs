@@ -75,15 +75,23 @@ fn split(arg: &OsStr) -> (&str, Option<&OsStr>) {
     (name, end.map(|end| OsStr::from_bytes(&bytes[end + 1..])))
 }
 
-/// A token travels in a header, and a short one is guessed.
-pub(crate) fn parse(text: &str) -> Result<String, String> {
-    const SHORTEST: usize = 8;
-    if text.len() < SHORTEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!(
-            "expected {SHORTEST} or more letters, digits and signs without blanks"
-        ));
+/// The shortest token: a shorter one can be guessed.
+const SHORTEST: usize = 8;
+
+/// Why a text is no token.
+#[derive(Debug, thiserror::Error)]
+#[error("expected {SHORTEST} or more letters, digits and signs without blanks")]
+pub(crate) struct TokenError;
+
+/// Reads a token, which must fit into a header.
+///
+/// # Errors
+/// If it is too short, or has blanks or letters beyond ASCII.
+pub(crate) fn parse(text: &str) -> Result<String, TokenError> {
+    match text.len() >= SHORTEST && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err(TokenError),
     }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A small HTTP client, for the monitors of runs: over the socket of a run of this user,
-//! or over the network. Every request has a time limit.
+//! An HTTP client for the monitors of runs, over the socket of a run or over the network.
+//! Every request has a time limit.
 
 mod lines;
 mod sse;
@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
@@ -23,47 +23,48 @@ use tokio::time::timeout;
 pub(crate) use lines::LineSplitter;
 pub(crate) use sse::{SseEvent, SseParser};
 
-/// So long may it take until a connection stands.
-const TO_CONNECT: Duration = Duration::from_secs(5);
-/// So long may an answer take: longer than a run takes to do what it is told.
-const TO_ANSWER: Duration = Duration::from_secs(15);
-/// The longest answer that is read whole.
-const MOST_BYTES: usize = 64 << 20;
+/// How long a connection may take to stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take: longer than a run takes to carry out an action.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest answer that is read whole, in bytes: more than the longest history.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
 
-/// Asks the monitor of a run, or `drpipe monitor`.
+/// A client of a run's monitor, or of `drpipe monitor`.
 #[derive(Debug, Clone)]
 pub struct Client {
     target: Target,
     token: Option<String>,
-    /// Where the address pointed to, such as `/runs/NAME/`.
+    /// The path of the address, such as `/runs/NAME/`.
     base: String,
 }
 
 #[derive(Debug, Clone)]
 enum Target {
     Socket(PathBuf),
-    /// A name or number with its port.
+    /// A host with its port.
     Address(String),
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClientError {
     /// The address cannot be used.
     #[error("{0}")]
     Address(String),
-    /// Nobody listens there.
+    /// No program listens there.
     #[error("cannot reach {0}: {1}")]
     Unreachable(String, io::Error),
-    /// The answer has not come in time.
+    /// The answer did not come in time.
     #[error("{0} has not answered within 15 s")]
     Late(String),
-    /// What came is no answer.
+    /// The connection broke, or what came is no answer.
     #[error("the connection to {0} broke: {1}")]
     Broken(String, String),
 }
 
-/// An answer that is read line by line as it comes.
+/// An answer, read line by line as it comes.
 pub struct Lines {
     runtime: Runtime,
     body: Incoming,
@@ -73,28 +74,28 @@ pub struct Lines {
     _sender: SendRequest<Full<Bytes>>,
 }
 
-/// What comes next in an answer.
+/// What [`Lines::next`] returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextLine {
     /// A line, without its end.
     Line(String),
-    /// None has come in time.
+    /// No line came in time.
     Nothing,
-    /// None will come.
+    /// The answer has ended.
     End,
 }
 
 impl Client {
-    /// Asks over the socket of a run.
+    /// A client that connects to the socket of a run.
     pub fn socket(path: &Path) -> Self {
         Self { target: Target::Socket(path.to_owned()), token: None, base: "/".to_owned() }
     }
 
-    /// Asks at an address such as `http://localhost:5565/`. The token gives the right to
-    /// steer where a run was given one.
+    /// A client that connects to an address such as `http://localhost:5565/`. The token gives
+    /// the right to steer, where the run has one.
     ///
     /// # Errors
-    /// If it is no address of this kind.
+    /// If the address is not of this kind, or the token cannot be sent.
     pub fn address(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
         let wrong = |why: &str| {
             ClientError::Address(format!(
@@ -108,28 +109,21 @@ impl Client {
                 return Err(wrong(&format!("{scheme} is not spoken here, only http")));
             }
         };
-        let (authority, path) = match rest.find('/') {
-            Some(slash) => rest.split_at(slash),
-            None => (rest, "/"),
-        };
-        let has_port =
-            authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let bare_ipv6 = authority.ends_with(']');
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
-        if authority.is_empty() || !authority.chars().all(plain) {
+        let uri = format!("http://{rest}").parse::<Uri>();
+        let uri = uri.map_err(|_| wrong("it names no machine"))?;
+        let host = uri.host().filter(|host| !host.is_empty());
+        let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        let Some(host) = host.filter(|_| !has_user) else {
             return Err(wrong("it names no machine"));
-        }
-        let authority = match has_port && !bare_ipv6 {
-            true => authority.to_owned(),
-            false => format!("{authority}:80"),
         };
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
         if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(ClientError::Address(
                 "the token has blanks or letters beyond ASCII, which cannot be sent".to_owned(),
             ));
         }
         let token = token.map(str::to_owned);
-        Ok(Self { target: Target::Address(authority), token, base: path.to_owned() })
+        Ok(Self { target: Target::Address(authority), token, base: uri.path().to_owned() })
     }
 
     /// The path of the address that it was made with, such as `/runs/NAME/`.
@@ -137,7 +131,7 @@ impl Client {
         &self.base
     }
 
-    /// Whom it asks, in words.
+    /// The socket or the address, for messages.
     pub fn target(&self) -> String {
         match &self.target {
             Target::Socket(path) => path.display().to_string(),
@@ -145,8 +139,8 @@ impl Client {
         }
     }
 
-    /// Gets `path`, which begins with a slash: the status of the answer and its body.
-    /// Not to be called where futures are run.
+    /// Gets `path`, which begins with a slash. Returns the status and the body of the answer;
+    /// blocks until it has come. Panics within an asynchronous runtime.
     ///
     /// # Errors
     /// If there is no answer in time.
@@ -154,8 +148,8 @@ impl Client {
         self.wait_for(self.exchange(self.request(Method::GET, path, Bytes::new())?))
     }
 
-    /// Posts JSON to `path`, with what a monitor asks for of those who steer: the
-    /// status of the answer and its body. Not to be called where futures are run.
+    /// Posts JSON to `path`, with the headers that steering needs. Returns the status and the
+    /// body of the answer; blocks until it has come. Panics within an asynchronous runtime.
     ///
     /// # Errors
     /// If there is no answer in time.
@@ -168,8 +162,8 @@ impl Client {
         self.wait_for(self.exchange(self.request(Method::POST, path, body)?))
     }
 
-    /// Gets `path` line by line: the status of the answer, and what reads its lines.
-    /// Not to be called where futures are run.
+    /// Gets `path` line by line. Returns the status of the answer and its lines; blocks until
+    /// the answer begins. Panics within an asynchronous runtime.
     ///
     /// # Errors
     /// If there is no answer in time.
@@ -194,14 +188,14 @@ impl Client {
         let whole = async {
             let (response, _sender) = self.send(request).await?;
             let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| self.broken(error))?;
             Ok((status, body.to_bytes().to_vec()))
         };
-        timeout(TO_ANSWER, whole).await.map_err(|_| ClientError::Late(self.target()))?
+        timeout(ANSWER_TIMEOUT, whole).await.map_err(|_| ClientError::Late(self.target()))?
     }
 
-    /// A request with what a monitor asks for of those who steer.
+    /// A request with the headers that steering needs.
     pub(super) fn request(
         &self,
         method: Method,
@@ -224,20 +218,20 @@ impl Client {
         })
     }
 
-    /// Sends the request and waits for the head of its answer. The connection lasts as
-    /// long as the sender.
+    /// Sends the request and waits for the head of its answer. The connection lasts as long as
+    /// the sender.
     pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), ClientError> {
         let answer = async {
-            let mut sender = timeout(TO_CONNECT, self.connect())
+            let mut sender = timeout(CONNECT_TIMEOUT, self.connect())
                 .await
                 .map_err(|_| self.unreachable(io::Error::from(io::ErrorKind::TimedOut)))??;
             let response = sender.send_request(request).await;
             Ok((response.map_err(|error| self.broken(error))?, sender))
         };
-        timeout(TO_ANSWER, answer).await.map_err(|_| ClientError::Late(self.target()))?
+        timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| ClientError::Late(self.target()))?
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
@@ -259,7 +253,7 @@ impl Client {
     {
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
-        // What goes wrong with it is seen by whoever reads the answer.
+        // If the connection fails, reading the answer fails too.
         tokio::spawn(async { drop(connection.await) });
         Ok(sender)
     }
@@ -278,12 +272,11 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 impl Lines {
-    /// The next line; waits for it as long as `patience`. Not to be called where futures
-    /// are run.
+    /// The next line; blocks for `patience` at most. Panics within an asynchronous runtime.
     ///
     /// # Errors
     /// If the connection breaks, or a line is longer than a monitor sends any.
-    #[allow(clippy::should_implement_trait, reason = "it has a time limit")]
+    #[allow(clippy::should_implement_trait, reason = "it takes a time limit")]
     pub fn next(&mut self, patience: Duration) -> Result<NextLine, ClientError> {
         let Self { runtime, body, splitter, target, .. } = self;
         let wait = async {
@@ -330,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_at_a_socket_is_said_so() {
+    fn a_socket_without_a_listener_is_an_error() {
         let place = tempfile::tempdir().unwrap();
         let error = Client::socket(&place.path().join("none.sock")).get("/").unwrap_err();
         assert!(error.to_string().starts_with("cannot reach "), "{error}");

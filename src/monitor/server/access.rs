@@ -1,59 +1,60 @@
-//! Who may look at a run, and who may steer it: a decision about facts, apart from where
-//! they come from.
+//! Who may look at a run, and who may steer it: a decision about what is known of a request.
 //!
-//! What is to be kept out: other machines, unless they were let in; pages of other sites in
-//! the browser of somebody who may steer; and names that such a page makes lead here
+//! It keeps out other machines, unless they were let in; pages of other sites in the browser
+//! of somebody who may steer; and names that such a page makes point to this machine
 //! (DNS rebinding).
 
 use std::net::IpAddr;
 
+use subtle::ConstantTimeEq;
+
 /// What is known of a request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestInfo<'a> {
-    /// How it came.
-    pub(crate) way: Peer,
+    /// Where it comes from.
+    pub(crate) peer: Peer,
     /// Whether it asks for a change.
     pub(crate) changes: bool,
-    /// Whether somebody has followed a link to a page, or typed its address.
-    pub(crate) visits: bool,
+    /// Whether a person follows a link to a page, or has typed its address.
+    pub(crate) navigates: bool,
     pub(crate) host: Option<&'a str>,
     pub(crate) origin: Option<&'a str>,
     pub(crate) fetch_site: Option<&'a str>,
-    /// Whether something between says that it passes the request on.
+    /// Whether a proxy says that it passes the request on.
     pub(crate) forwarded: bool,
     pub(crate) authorization: Option<&'a str>,
-    /// Whether it has the header that pages of other sites cannot send.
+    /// Whether it has the header `X-Drpipe`, which pages of other sites cannot send.
     pub(crate) marked: bool,
 }
 
-/// How a request came.
+/// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Peer {
-    /// Over the socket of this user.
+    /// The socket of this user.
     #[default]
     Socket,
-    /// Over the network.
+    /// The network.
     Network {
-        /// From there.
-        peer: IpAddr,
-        /// To this address of this machine.
+        /// The address of the client.
+        remote: IpAddr,
+        /// The address of this machine that it has connected to.
         local: IpAddr,
     },
 }
 
-/// What the service knows of itself.
+/// Who may do what.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AccessPolicy {
-    /// What steers over the network; if there is none, whoever asks on this machine does.
+    /// The token that steers over the network; without one, clients on this machine steer.
     pub(crate) token: Option<String>,
-    /// The names of this machine that it is asked by.
+    /// The names by which clients may ask for this machine.
     pub(crate) names: Vec<String>,
 }
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// The status of the answer.
+    /// The HTTP status of the answer.
     pub(crate) status: u16,
     /// Why, and what to do.
     pub(crate) why: String,
@@ -64,23 +65,26 @@ fn refuse<T>(status: u16, why: impl Into<String>) -> Result<T, Refusal> {
 }
 
 impl AccessPolicy {
-    /// Whether the request is let in, and then whether who asks may steer.
-    pub(crate) fn authorize(&self, facts: &RequestInfo<'_>) -> Result<bool, Refusal> {
-        let local = match facts.way {
+    /// Returns whether the client may steer.
+    ///
+    /// # Errors
+    /// If the request is refused.
+    pub(crate) fn authorize(&self, request: &RequestInfo<'_>) -> Result<bool, Refusal> {
+        let local = match request.peer {
             Peer::Socket => true,
-            Peer::Network { peer, local } => self.has_local_name(facts, peer, local)?,
+            Peer::Network { remote, local } => self.is_local(request, remote, local)?,
         };
-        not_from_another_site(facts)?;
-        let known = self.shows_token(facts)?;
-        // Once there is a token, a request from this machine may be anybody's: a proxy need
+        refuse_other_sites(request)?;
+        let has_token = self.has_token(request)?;
+        // Where there is a token, a request from this machine may be anybody's: a proxy need
         // not say that it passes one on.
-        let from_here = local && !facts.forwarded && self.token.is_none();
-        let may_steer = known || facts.way == Peer::Socket || from_here;
-        if !facts.changes {
+        let from_here = local && !request.forwarded && self.token.is_none();
+        let may_steer = has_token || request.peer == Peer::Socket || from_here;
+        if !request.changes {
             return Ok(may_steer);
         }
         match (may_steer, &self.token) {
-            (true, _) if facts.marked => Ok(true),
+            (true, _) if request.marked => Ok(true),
             (true, _) => refuse(
                 403,
                 "the header \"X-Drpipe: 1\" is missing: without it, a page of another site could ask for this",
@@ -95,14 +99,17 @@ impl AccessPolicy {
         }
     }
 
-    /// Whether both ends are this machine, and the name in between too.
-    fn has_local_name(
+    /// Returns whether the client is on this machine and asks by a loopback name.
+    ///
+    /// # Errors
+    /// If it asks by a name that is not this machine's.
+    fn is_local(
         &self,
-        facts: &RequestInfo<'_>,
-        peer: IpAddr,
+        request: &RequestInfo<'_>,
+        remote: IpAddr,
         local: IpAddr,
     ) -> Result<bool, Refusal> {
-        let Some(host) = facts.host else {
+        let Some(host) = request.host else {
             return refuse(403, "the request does not say by which name it asks");
         };
         let name = without_port(host);
@@ -121,33 +128,36 @@ impl AccessPolicy {
                 ),
             );
         }
-        Ok(is_loopback && peer.to_canonical().is_loopback())
+        Ok(is_loopback && remote.to_canonical().is_loopback())
     }
 
-    /// Whether the right token came with it.
-    fn shows_token(&self, facts: &RequestInfo<'_>) -> Result<bool, Refusal> {
-        let (Some(token), Some(shown)) = (&self.token, facts.authorization) else {
+    /// Returns whether the request shows the token.
+    ///
+    /// # Errors
+    /// If it shows another one.
+    fn has_token(&self, request: &RequestInfo<'_>) -> Result<bool, Refusal> {
+        let (Some(token), Some(shown)) = (&self.token, request.authorization) else {
             return Ok(false);
         };
         let shown = shown.strip_prefix("Bearer ").unwrap_or_default();
-        match equal(shown.as_bytes(), token.as_bytes()) {
+        match bool::from(shown.as_bytes().ct_eq(token.as_bytes())) {
             true => Ok(true),
             false => refuse(401, "the token is not the run's"),
         }
     }
 }
 
-/// A browser says whose page asks.
-fn not_from_another_site(facts: &RequestInfo<'_>) -> Result<(), Refusal> {
-    let elsewhere = matches!(facts.fetch_site, Some("cross-site" | "same-site"));
-    // A link from another page shows this one to a person, not to that page.
-    let only_looks = facts.visits && !facts.changes;
+/// Refuses what a page of another site asks for: browsers say whose page asks.
+fn refuse_other_sites(request: &RequestInfo<'_>) -> Result<(), Refusal> {
+    let elsewhere = matches!(request.fetch_site, Some("cross-site" | "same-site"));
+    // A link on another page shows this one to a person, not to that page.
+    let only_looks = request.navigates && !request.changes;
     if elsewhere && !only_looks {
         return refuse(403, "a page of another site asks for this");
     }
-    let Some(origin) = facts.origin else { return Ok(()) };
+    let Some(origin) = request.origin else { return Ok(()) };
     let own = origin.split_once("://").map(|(_, authority)| authority);
-    if own.is_none() || own != facts.host {
+    if own.is_none() || own != request.host {
         return refuse(403, format!("the page {origin:?} is not of this site"));
     }
     Ok(())
@@ -160,17 +170,12 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Takes as long wherever they differ.
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HERE: Peer = Peer::Network { peer: loopback(), local: loopback() };
-    const ELSEWHERE: Peer = Peer::Network { peer: ip(192, 0, 2, 7), local: ip(192, 0, 2, 1) };
+    const HERE: Peer = Peer::Network { remote: loopback(), local: loopback() };
+    const ELSEWHERE: Peer = Peer::Network { remote: ip(192, 0, 2, 7), local: ip(192, 0, 2, 1) };
 
     const fn loopback() -> IpAddr {
         ip(127, 0, 0, 1)
@@ -185,14 +190,20 @@ mod tests {
     }
 
     /// A POST as the page sends it.
-    fn post(way: Peer, host: &'static str) -> RequestInfo<'static> {
-        RequestInfo { way, changes: true, host: Some(host), marked: true, ..RequestInfo::default() }
+    fn post(peer: Peer, host: &'static str) -> RequestInfo<'static> {
+        RequestInfo {
+            peer,
+            changes: true,
+            host: Some(host),
+            marked: true,
+            ..RequestInfo::default()
+        }
     }
 
     #[track_caller]
-    fn assert_status(token: Option<&str>, facts: &RequestInfo<'_>, expected: u16) {
-        let found = policy(token).authorize(facts).map_or_else(|refusal| refusal.status, |_| 200);
-        assert_eq!(found, expected, "{facts:?}");
+    fn assert_status(token: Option<&str>, request: &RequestInfo<'_>, expected: u16) {
+        let found = policy(token).authorize(request).map_or_else(|refusal| refusal.status, |_| 200);
+        assert_eq!(found, expected, "{request:?}");
     }
 
     #[test]
@@ -204,7 +215,7 @@ mod tests {
             fetch_site: Some("same-origin"),
             ..local()
         };
-        for (facts, status) in [
+        for (request, status) in [
             (post(Peer::Socket, "localhost"), 200),
             (RequestInfo { marked: false, ..post(Peer::Socket, "localhost") }, 403),
             (local(), 200),
@@ -218,7 +229,7 @@ mod tests {
             (RequestInfo { origin: Some("null"), ..local() }, 403),
             (RequestInfo { fetch_site: Some("cross-site"), ..local() }, 403),
             (RequestInfo { fetch_site: Some("same-site"), ..local() }, 403),
-            (RequestInfo { fetch_site: Some("cross-site"), visits: true, ..local() }, 403),
+            (RequestInfo { fetch_site: Some("cross-site"), navigates: true, ..local() }, 403),
             (post(HERE, "evil.example:5565"), 403),
             (RequestInfo { host: None, ..local() }, 403),
             // By the name of the machine it is not clear who asks.
@@ -226,7 +237,7 @@ mod tests {
             (remote(), 403),
             (post(ELSEWHERE, "localhost:5565"), 403),
         ] {
-            assert_status(None, &facts, status);
+            assert_status(None, &request, status);
         }
     }
 
@@ -234,7 +245,7 @@ mod tests {
     fn a_token_lets_others_steer() {
         let remote = || post(ELSEWHERE, "tel1.example.org:5565");
         let shown = |shown| RequestInfo { authorization: Some(shown), ..remote() };
-        for (facts, status) in [
+        for (request, status) in [
             (remote(), 401),
             (shown("Bearer secret"), 200),
             (shown("Bearer secreT"), 401),
@@ -253,10 +264,10 @@ mod tests {
             ),
             (post(Peer::Socket, "localhost"), 200),
         ] {
-            assert_status(Some("secret"), &facts, status);
+            assert_status(Some("secret"), &request, status);
         }
         let look =
-            |way| RequestInfo { way, host: Some("localhost:5565"), ..RequestInfo::default() };
+            |peer| RequestInfo { peer, host: Some("localhost:5565"), ..RequestInfo::default() };
         assert_eq!(policy(Some("secret")).authorize(&look(HERE)), Ok(false));
         assert_eq!(policy(Some("secret")).authorize(&look(Peer::Socket)), Ok(true));
         // A token where the run has none is no offence, and no key.
@@ -265,8 +276,8 @@ mod tests {
 
     #[test]
     fn who_may_look() {
-        let look = |way, host| RequestInfo { way, host: Some(host), ..RequestInfo::default() };
-        let judge = |facts| policy(None).authorize(&facts);
+        let look = |peer, host| RequestInfo { peer, host: Some(host), ..RequestInfo::default() };
+        let judge = |request| policy(None).authorize(&request);
         assert_eq!(judge(look(HERE, "localhost:5565")), Ok(true));
         assert_eq!(judge(look(ELSEWHERE, "192.0.2.1:5565")), Ok(false));
         assert_eq!(judge(look(ELSEWHERE, "TEL1.example.org")), Ok(false));
@@ -274,6 +285,6 @@ mod tests {
         assert_eq!(judge(look(HERE, "rebound.example:5565")).unwrap_err().status, 403);
         let linked = RequestInfo { fetch_site: Some("cross-site"), ..look(HERE, "localhost:5565") };
         assert_eq!(judge(linked.clone()).unwrap_err().status, 403);
-        assert_eq!(judge(RequestInfo { visits: true, ..linked }), Ok(true));
+        assert_eq!(judge(RequestInfo { navigates: true, ..linked }), Ok(true));
     }
 }

@@ -1,6 +1,6 @@
-//! The page, which is part of the program.
+//! The files of the dashboard, which are part of the program.
 
-/// A file of the page: its media type and its text.
+/// The media type and the text of a file.
 pub(crate) fn file(name: &str) -> Option<(&'static str, &'static str)> {
     Some(match name {
         "index.html" => ("text/html; charset=utf-8", include_str!("../dashboard/index.html")),

@@ -1,5 +1,4 @@
-//! What is shown of a run, as it goes to everybody who looks: made once, however many
-//! they are.
+//! The streams that viewers read. What they show is made once, however many viewers there are.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,27 +17,27 @@ use super::Connection;
 use crate::status::stream::{Seen, Watcher};
 use crate::status::{State, View};
 
-/// After this time without news a reader hears that the connection stands.
-const QUIET: Duration = Duration::from_secs(15);
-/// A reader that takes nothing for so long is let go.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often new events are looked for.
-const LOOK: Duration = Duration::from_millis(50);
-/// About so many bytes of events are sent at a time.
-const PORTION: usize = 64 << 10;
+/// How often a stream without news sends a comment, which shows that the connection stands.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a viewer may take nothing before its connection is closed.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time between two looks for new events.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The size in bytes from which on events are sent.
+const BATCH_BYTES: usize = 64 << 10;
 
-/// What is shown of a run at one moment.
+/// The view of a run at one moment, ready to be sent to any number of viewers.
 #[derive(Clone, Default)]
 pub(crate) struct SseFrame {
     /// The number of the last event in it.
     pub(crate) number: u64,
     /// The view, as JSON.
     pub(crate) view: Bytes,
-    /// The view as an event of the page's stream.
+    /// The view as an event of a stream.
     frame: Bytes,
-    /// How the numbers went to the end, as JSON; only with the last view.
+    /// The whole history, as JSON; only with the last view.
     pub(crate) history: Option<Bytes>,
-    /// Whether it is the last.
+    /// Whether it is the last view.
     pub(crate) over: bool,
 }
 
@@ -55,20 +54,20 @@ impl SseFrame {
         }
     }
 
-    /// The view with what whoever asks may do, as JSON.
+    /// The view for one viewer, as JSON: with whether it may steer.
     pub(crate) fn view_for(&self, may_steer: bool) -> Vec<u8> {
         let members = self.view.strip_suffix(b"}").unwrap_or_default();
         [members, format!(",\"may_steer\":{may_steer}}}").as_bytes()].concat()
     }
 }
 
-/// As JSON; what is shown has no value that cannot be written so.
+/// The value as JSON. No view or event has a value that JSON lacks.
 pub(crate) fn json(value: &impl Serialize) -> Bytes {
     let text = serde_json::to_vec(value);
     text.unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}").into_bytes()).into()
 }
 
-/// A page's stream: all at once first, then every view that differs, up to the last.
+/// A viewer's stream: a snapshot first, then each view that differs, up to the last.
 pub(crate) fn stream(
     feed: &watch::Sender<SseFrame>,
     history: &[u8],
@@ -88,45 +87,45 @@ pub(crate) fn stream(
     ];
     let (sender, body) = channel();
     let snapshot = Bytes::from(snapshot.concat());
-    tokio::spawn(letting_go(connection, async move {
+    tokio::spawn(closing_if_stuck(connection, async move {
         let mut over = first.over;
-        give(&sender, snapshot).await?;
+        send(&sender, snapshot).await?;
         while !over {
             tokio::select! {
-                changed = receiver.changed() => changed.map_err(|_| Stuck(false))?,
-                () = sender.closed() => return Err(Stuck(false)),
-                () = sleep(QUIET) => {
-                    give(&sender, Bytes::from_static(b": still here\n\n")).await?;
+                changed = receiver.changed() => changed.map_err(|_| SendError::Gone)?,
+                () = sender.closed() => return Err(SendError::Gone),
+                () = sleep(KEEP_ALIVE) => {
+                    send(&sender, Bytes::from_static(b": still here\n\n")).await?;
                     continue;
                 }
             }
-            let moment = receiver.borrow_and_update().clone();
-            over = moment.over;
-            if let Some(history) = &moment.history {
-                let frame = [b"event: history\ndata: ", history.as_ref(), b"\n\n"].concat();
-                give(&sender, frame.into()).await?;
+            let frame = receiver.borrow_and_update().clone();
+            over = frame.over;
+            if let Some(history) = &frame.history {
+                let history = [b"event: history\ndata: ", history.as_ref(), b"\n\n"].concat();
+                send(&sender, history.into()).await?;
             }
-            give(&sender, moment.frame).await?;
+            send(&sender, frame.frame).await?;
         }
         Ok(())
     }));
     body
 }
 
-/// The events that follow, one a line, to the end of the run.
+/// The events that the watcher sees, one a line, to the end of the run.
 pub(crate) fn events(mut watcher: Watcher, connection: Arc<Connection>) -> Body {
     let (sender, body) = channel();
-    tokio::spawn(letting_go(connection, async move {
+    tokio::spawn(closing_if_stuck(connection, async move {
         loop {
-            let (lines, over) = portion(&mut watcher);
+            let (lines, over) = batch(&mut watcher);
             if !lines.is_empty() {
-                give(&sender, lines.into()).await?;
+                send(&sender, lines.into()).await?;
             } else if over {
                 return Ok(());
             } else {
                 tokio::select! {
-                    () = sender.closed() => return Err(Stuck(false)),
-                    () = sleep(LOOK) => {}
+                    () = sender.closed() => return Err(SendError::Gone),
+                    () = sleep(POLL_INTERVAL) => {}
                 }
             }
         }
@@ -134,12 +133,12 @@ pub(crate) fn events(mut watcher: Watcher, connection: Arc<Connection>) -> Body 
     body
 }
 
-/// What can be sent now, and whether nothing follows.
-fn portion(watcher: &mut Watcher) -> (Vec<u8>, bool) {
+/// Takes the events that can be sent now, as lines; true if nothing follows them.
+fn batch(watcher: &mut Watcher) -> (Vec<u8>, bool) {
     let mut lines = Vec::new();
-    while lines.len() < PORTION {
+    while lines.len() < BATCH_BYTES {
         match watcher.next(Some(Duration::ZERO)) {
-            Seen::Event(told) => lines.extend_from_slice(&json(&*told)),
+            Seen::Event(record) => lines.extend_from_slice(&json(&*record)),
             Seen::Missed(count) => {
                 lines.extend_from_slice(
                     format!("{{\"event\":\"omitted\",\"count\":{count}}}").as_bytes(),
@@ -153,24 +152,32 @@ fn portion(watcher: &mut Watcher) -> (Vec<u8>, bool) {
     (lines, false)
 }
 
-/// The reader is gone, or, if true, there but takes nothing.
-struct Stuck(bool);
+/// Why nothing more can be sent.
+enum SendError {
+    /// The viewer has closed the connection.
+    Gone,
+    /// The viewer takes nothing, and the connection stands.
+    Stuck,
+}
 
-/// Closes the connection of a reader that takes nothing any more.
-async fn letting_go(connection: Arc<Connection>, sending: impl Future<Output = Result<(), Stuck>>) {
-    if let Err(Stuck(true)) = sending.await {
+/// Sends; if the viewer takes nothing any more, closes its connection.
+async fn closing_if_stuck(
+    connection: Arc<Connection>,
+    sending: impl Future<Output = Result<(), SendError>>,
+) {
+    if let Err(SendError::Stuck) = sending.await {
         connection.close();
     }
 }
 
-async fn give(sender: &mpsc::Sender<Bytes>, piece: Bytes) -> Result<(), Stuck> {
-    match timeout(PATIENCE, sender.send(piece)).await {
-        Ok(sent) => sent.map_err(|_| Stuck(false)),
-        Err(_) => Err(Stuck(true)),
+async fn send(sender: &mpsc::Sender<Bytes>, piece: Bytes) -> Result<(), SendError> {
+    match timeout(SEND_TIMEOUT, sender.send(piece)).await {
+        Ok(sent) => sent.map_err(|_| SendError::Gone),
+        Err(_) => Err(SendError::Stuck),
     }
 }
 
-/// A body, and what feeds it: it holds one piece while the reader takes another.
+/// A body and its sender: it holds one piece while the viewer takes another.
 fn channel() -> (mpsc::Sender<Bytes>, Body) {
     let (sender, receiver) = mpsc::channel(1);
     let pieces = ReceiverStream::new(receiver).map(Ok::<Bytes, Infallible>);

@@ -1,19 +1,19 @@
-//! Listening on the network: which port, and what that exposes.
+//! Listening on the network: on which port, and what that exposes.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-use super::routes::{MONITOR, USER};
+use super::respond::{MONITOR, USER};
 use crate::event::Level;
 use crate::monitor::client::Client;
 use crate::plan::address::Address;
 
-/// So many ports above the one that was asked for are tried.
-const TRIED: u16 = 20;
+/// How many ports above the wanted one are tried: more runs at a time are rare.
+const MORE_PORTS: u16 = 20;
 
-/// Listeners on all numbers of one name, with one port.
+/// Listeners on all addresses of one name, with one port.
 pub(crate) struct Listening {
     pub(crate) listeners: Vec<TcpListener>,
     pub(crate) port: u16,
@@ -23,40 +23,57 @@ pub(crate) struct Listening {
 
 /// Why nothing listens.
 pub(crate) enum NotListening {
-    /// A monitor of this user is there already, and shows this run too.
+    /// A monitor of this user listens there already, and shows this run too.
     Shown,
-    /// The system says no.
-    Failed(String),
+    /// The system refuses.
+    Failed(ListenError),
 }
 
-/// Listens at the address; if its port is taken, at one of the next.
-pub(crate) async fn listen(address: &Address, own_run: bool) -> Result<Listening, NotListening> {
-    let failed = |why: String| NotListening::Failed(format!("cannot listen at {address}: {why}"));
+/// Why an address cannot be listened at.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen at {address}: {reason}")]
+pub struct ListenError {
+    address: Address,
+    reason: ListenReason,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ListenReason {
+    #[error(transparent)]
+    System(#[from] io::Error),
+    #[error("it is taken, and so are the {MORE_PORTS} ports above")]
+    Taken,
+}
+
+/// Listens at the address; if its port is taken, at one of the next ports. A run of this
+/// program (`is_run`) needs no server where a monitor of this user listens.
+pub(crate) async fn listen(address: &Address, is_run: bool) -> Result<Listening, NotListening> {
+    let failed = |reason| NotListening::Failed(ListenError { address: address.clone(), reason });
     let numbers = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
-    let mut numbers: Vec<SocketAddr> =
-        numbers.map_err(|error| failed(error.to_string()))?.collect();
+    let mut numbers: Vec<SocketAddr> = numbers.map_err(|error| failed(error.into()))?.collect();
     numbers.dedup();
     let last = match address.port {
         0 => 0,
-        port => port.saturating_add(TRIED),
+        port => port.saturating_add(MORE_PORTS),
     };
     for port in address.port..=last {
         match bind(&numbers, port).await {
             Ok(listeners) => {
-                return described(listeners).map_err(|error| failed(error.to_string()));
+                return described(listeners).map_err(|error| failed(error.into()));
             }
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                if own_run && port == address.port && is_own_monitor(address).await {
+                if is_run && port == address.port && is_own_monitor(address).await {
                     return Err(NotListening::Shown);
                 }
             }
-            Err(error) => return Err(failed(error.to_string())),
+            Err(error) => return Err(failed(error.into())),
         }
     }
-    Err(failed(format!("it is taken, and so are the {TRIED} ports above")))
+    Err(failed(ListenReason::Taken))
 }
 
-/// All numbers of the name with one port; one that this machine does not have is left out.
+/// Listens on all addresses of the name with one port, except those that this machine does
+/// not have.
 async fn bind(numbers: &[SocketAddr], wanted: u16) -> io::Result<Vec<TcpListener>> {
     let (mut listeners, mut port) = (Vec::new(), wanted);
     let mut missing = io::Error::new(ErrorKind::NotFound, "the name has no number");
@@ -66,7 +83,7 @@ async fn bind(numbers: &[SocketAddr], wanted: u16) -> io::Result<Vec<TcpListener
                 port = listener.local_addr()?.port();
                 listeners.push(listener);
             }
-            // Any port was as good: the others have only that which the first has got.
+            // Where any port is right, the others must take the one that the first has got.
             Err(error) if error.kind() == ErrorKind::AddrInUse && (wanted != 0 || port == 0) => {
                 return Err(error);
             }
@@ -84,7 +101,7 @@ fn described(listeners: Vec<TcpListener>) -> io::Result<Listening> {
     Ok(Listening { listeners, port, is_local })
 }
 
-/// Whether what answers there is a monitor of this user.
+/// Returns whether a monitor of this user answers there.
 async fn is_own_monitor(address: &Address) -> bool {
     let Ok(client) = Client::address(&format!("http://{address}/"), None) else { return false };
     let Ok(request) = client.request(hyper::Method::GET, "/api/runs", bytes::Bytes::new()) else {
@@ -97,7 +114,7 @@ async fn is_own_monitor(address: &Address) -> bool {
 }
 
 impl Listening {
-    /// What is exposed at the address, in words.
+    /// What the address exposes, in words.
     pub(crate) fn in_words(&self, address: &Address, has_token: bool) -> (Level, String) {
         let at = Address { port: self.port, ..address.clone() };
         let moved = match address.port {

@@ -1,8 +1,8 @@
-//! The run that this program does itself, as it is shown and steered.
+//! The run of this program: its views for viewers, and how it is steered.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,22 +13,23 @@ use tokio::sync::{Semaphore, watch};
 use super::access::Refusal;
 use super::feed::{SseFrame, json};
 use super::thumbnail::thumbnail;
+use crate::base::lock::lock;
 use crate::pipeline::{Control, SteerError};
 use crate::sinks::quarantine::read_reason;
 use crate::status::stream::Stream;
 use crate::status::{ProductLine, View};
 
-/// How often those who look see something new.
-const TICK: Duration = Duration::from_millis(200);
+/// The time between two views for viewers.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A run of this program.
+/// The run of this program.
 pub(crate) struct LocalRun {
-    pub(crate) run: String,
+    pub(crate) name: String,
     pub(crate) stream: Stream,
     pub(crate) feed: watch::Sender<SseFrame>,
-    pub(crate) pictures: Pictures,
+    pub(crate) thumbnails: Thumbnails,
     control: Control,
-    /// The last history made, with its event's number.
+    /// The latest history as JSON, with the number of its last event.
     history: Mutex<(u64, Bytes)>,
 }
 
@@ -36,18 +37,18 @@ impl LocalRun {
     pub(crate) fn new(stream: Stream, control: Control) -> Self {
         let status = stream.status();
         Self {
-            run: status.opened.run,
+            name: status.opened.run,
             stream,
             feed: watch::channel(SseFrame::default()).0,
-            pictures: Pictures::new(status.opened.directory),
+            thumbnails: Thumbnails::new(status.opened.directory),
             control,
             history: Mutex::default(),
         }
     }
 
-    /// Gives those who look what is new, for as long as the run lasts.
-    pub(crate) async fn tell(&self) {
-        let mut ticks = tokio::time::interval(TICK);
+    /// Gives viewers what is new, for as long as the run lasts.
+    pub(crate) async fn publish(&self) {
+        let mut ticks = tokio::time::interval(REFRESH_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -57,58 +58,61 @@ impl LocalRun {
         }
     }
 
-    /// What is shown now.
+    /// Makes and publishes the view of now, unless nothing has happened since the last one.
     pub(crate) fn refresh(&self) -> SseFrame {
         let number = self.stream.number();
         if self.feed.borrow().number != number {
             let view = self.stream.view();
-            let mut moment = SseFrame::of(&view, &json(&view));
-            moment.history = moment.over.then(|| self.history());
-            self.feed.send_replace(moment);
+            let mut frame = SseFrame::of(&view, &json(&view));
+            frame.history = frame.over.then(|| self.history());
+            self.feed.send_replace(frame);
         }
         self.feed.borrow().clone()
     }
 
-    /// How the numbers went so far, as JSON.
+    /// The history so far, as JSON.
     pub(crate) fn history(&self) -> Bytes {
         let number = self.stream.number();
-        let mut kept = lock(&self.history);
-        if kept.0 != number || kept.1.is_empty() {
-            *kept = (number, json(&self.stream.history()));
+        let mut latest = lock(&self.history);
+        if latest.0 != number || latest.1.is_empty() {
+            *latest = (number, json(&self.stream.history()));
         }
-        kept.1.clone()
+        latest.1.clone()
     }
 
-    /// The picture that event `number` has announced, made small.
+    /// The thumbnail of the picture that event `number` announced.
     pub(crate) async fn picture(&self, number: u64) -> Option<Bytes> {
         let View { products, .. } = self.stream.view();
-        self.pictures.of(products.iter(), number).await
+        self.thumbnails.get(products.iter(), number).await
     }
 
-    /// Why the input in this entry of the quarantine failed, as it is kept there.
+    /// The `reason.json` of an entry in the quarantine; none if there is no such entry.
     pub(crate) fn quarantined(&self, entry: &str) -> Option<Vec<u8>> {
         let is_name = !entry.is_empty() && !entry.contains(['/', '\\']) && !entry.starts_with('.');
         let entry = is_name.then(|| self.control.quarantine().join(entry))?;
         read_reason(&entry).ok()
     }
 
-    /// Does what was posted. Waits until the run has done it.
+    /// Carries out an action on the run. Blocks until the run has done it.
+    ///
+    /// # Errors
+    /// If the action is unknown, its body is wrong, or the run refuses.
     pub(crate) fn steer(&self, action: &str, body: &[u8]) -> Result<(), Refusal> {
         let control = &self.control;
         let done = match action {
-            "pause" => control.pause(read::<OfStep>(body)?.step.as_deref()),
-            "resume" => control.resume(read::<OfStep>(body)?.step.as_deref()),
+            "pause" => control.pause(read::<StepBody>(body)?.step.as_deref()),
+            "resume" => control.resume(read::<StepBody>(body)?.step.as_deref()),
             "workers" => {
-                let Workers { step, workers } = read(body)?;
+                let WorkersBody { step, workers } = read(body)?;
                 control.set_workers(&step, workers)
             }
-            "retry" => control.retry(&read::<Entry>(body)?.entry),
+            "retry" => control.retry(&read::<EntryBody>(body)?.entry),
             "drain" => {
-                read::<Nothing>(body)?;
+                read::<EmptyBody>(body)?;
                 self.not_over().map(|()| control.drain())
             }
             "stop" => {
-                read::<Nothing>(body)?;
+                read::<EmptyBody>(body)?;
                 self.not_over().map(|()| control.stop_now())
             }
             _ => {
@@ -138,26 +142,26 @@ impl LocalRun {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfStep {
+struct StepBody {
     step: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Workers {
+struct WorkersBody {
     step: String,
     workers: usize,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct EntryBody {
     entry: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct EmptyBody {}
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal {
@@ -166,28 +170,24 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Small pictures, each made once and one at a time: the run needs the processors.
-pub(crate) struct Pictures {
-    /// What relative paths are relative to.
+/// The latest thumbnails. Each is made once, and one at a time: the run needs the processors.
+pub(crate) struct Thumbnails {
+    /// The directory of relative paths.
     directory: PathBuf,
     made: Mutex<BTreeMap<u64, Option<Bytes>>>,
     turn: Semaphore,
 }
 
-/// So many are kept.
-const MOST_PICTURES: usize = 48;
+/// How many thumbnails are kept: twice as many as a view has products.
+const MAX_THUMBNAILS: usize = 48;
 
-impl Pictures {
+impl Thumbnails {
     pub(crate) fn new(directory: PathBuf) -> Self {
         Self { directory, made: Mutex::default(), turn: Semaphore::new(1) }
     }
 
-    /// The picture that event `number` has announced, if it is one of these.
-    pub(crate) async fn of(
+    /// The thumbnail of the picture that event `number` announced, if it is one of `products`.
+    pub(crate) async fn get(
         &self,
         mut products: impl Iterator<Item = &ProductLine>,
         number: u64,
@@ -197,17 +197,13 @@ impl Pictures {
         if let Some(made) = lock(&self.made).get(&number) {
             return made.clone();
         }
-        let make = move || picture(&path);
+        let make = move || thumbnail(&path).map(Bytes::from);
         let made = tokio::task::spawn_blocking(make).await.ok().flatten();
         let mut all = lock(&self.made);
-        if all.len() >= MOST_PICTURES {
+        if all.len() >= MAX_THUMBNAILS {
             all.pop_first();
         }
         all.insert(number, made.clone());
         made
     }
-}
-
-fn picture(path: &Path) -> Option<Bytes> {
-    thumbnail(path).map(Bytes::from)
 }

@@ -1,20 +1,22 @@
-//! Connections: accepted, limited in number, and closed at the end of the run whatever
-//! those at their other ends do.
+//! Connections: accepted, limited in number, and closed when the run ends, whatever the
+//! clients do.
 
 pub(crate) mod access;
-pub(crate) mod assets;
-pub(crate) mod feed;
+mod assets;
+mod feed;
 pub(crate) mod listen;
 pub(crate) mod local_run;
-pub(crate) mod metrics;
-pub(crate) mod relay;
+mod metrics;
+mod relay;
 pub(crate) mod remote_runs;
+mod respond;
 pub(crate) mod routes;
-pub(crate) mod thumbnail;
+mod thumbnail;
+
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -23,55 +25,57 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::base::lock::lock;
 use access::Peer;
 
-/// The most connections at a time.
-const MOST: u64 = 1100;
-/// A connection on which nobody asks for anything is closed after this time.
-const TO_ASK: Duration = Duration::from_secs(10);
-/// At the end of a run, those who still read are waited for this long.
+/// The most connections at a time, where the system allows so many descriptors.
+const MAX_CONNECTIONS: u64 = 1100;
+/// How long a connection may take to send the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of a run waits for clients that still read.
 const GRACE: Duration = Duration::from_secs(1);
 /// The longest head of a request, in bytes.
-const MOST_HEAD: usize = 32 << 10;
+const MAX_HEAD_BYTES: usize = 32 << 10;
 
 /// One connection.
 #[derive(Default)]
 pub(crate) struct Connection {
-    /// Whether anything was asked for.
+    /// Whether the client has asked for anything.
     asked: AtomicBool,
     closed: Notify,
 }
 
 impl Connection {
-    /// Closes it, whatever it is at.
+    /// Closes the connection, even in the middle of an answer.
     pub(crate) fn close(&self) {
         self.closed.notify_one();
     }
 }
 
-/// What the connections of a service have in common.
+/// Accepts connections and answers them with its routes.
 pub(crate) struct Server {
     router: Router,
-    most: usize,
-    open: Mutex<Vec<Arc<Connection>>>,
-    /// Told once, at the end.
-    ending: watch::Sender<bool>,
-    /// Every connection and listener holds a sender.
-    alive: mpsc::Sender<()>,
+    max_connections: usize,
+    connections: Mutex<Vec<Arc<Connection>>>,
+    listeners: Mutex<JoinSet<()>>,
+    /// None once the server shuts down.
+    graceful: Mutex<Option<GracefulShutdown>>,
 }
 
-/// What connections come from.
+/// A source of connections.
 pub(crate) trait Accept: Send + 'static {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next one.
+    /// Waits for the next connection.
     fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 }
 
@@ -87,113 +91,99 @@ impl Accept for TcpListener {
     type Stream = TcpStream;
 
     async fn next(&self) -> io::Result<(TcpStream, Peer)> {
-        let (stream, peer) = self.accept().await?;
-        // Small answers are not to wait for more to send.
+        let (stream, remote) = self.accept().await?;
+        // A short answer must not wait for more to send.
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?.ip();
-        Ok((stream, Peer::Network { peer: peer.ip(), local }))
-    }
-}
-
-/// What ends a service.
-pub(crate) struct Ending {
-    server: Arc<Server>,
-    gone: mpsc::Receiver<()>,
-}
-
-/// Begins a service; nothing listens yet.
-pub(crate) fn begin(router: Router) -> (Arc<Server>, Ending) {
-    // The run needs most of the descriptors that the system allows.
-    let soft = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft);
-    let (alive, gone) = mpsc::channel(1);
-    let server = Arc::new(Server {
-        router,
-        most: usize::try_from(MOST.min(soft / 4)).unwrap_or_default().max(1),
-        open: Mutex::default(),
-        ending: watch::channel(false).0,
-        alive,
-    });
-    (Arc::clone(&server), Ending { server, gone })
-}
-
-impl Ending {
-    /// Closes idle connections at once and the others after a little while.
-    pub(crate) async fn end(mut self) {
-        self.server.ending.send_replace(true);
-        // The service itself holds a sender too, which goes with it.
-        drop(self.server);
-        let _ = timeout(GRACE, self.gone.recv()).await;
+        Ok((stream, Peer::Network { remote: remote.ip(), local }))
     }
 }
 
 impl Server {
-    /// Serves those who come, to the end of the service.
-    pub(crate) async fn serve(self: Arc<Self>, listener: impl Accept) {
-        let mut ending = self.ending.subscribe();
+    /// Creates a server that does not listen yet.
+    pub(crate) fn new(router: Router) -> Arc<Self> {
+        // The run needs most of the descriptors that the system allows.
+        let soft = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft);
+        Arc::new(Self {
+            router,
+            max_connections: usize::try_from(MAX_CONNECTIONS.min(soft / 4))
+                .unwrap_or_default()
+                .max(1),
+            connections: Mutex::default(),
+            listeners: Mutex::default(),
+            graceful: Mutex::new(Some(GracefulShutdown::new())),
+        })
+    }
+
+    /// Serves the clients of a listener until the server shuts down.
+    pub(crate) fn listen(self: &Arc<Self>, listener: impl Accept) {
+        lock(&self.listeners).spawn(Arc::clone(self).accept_from(listener));
+    }
+
+    /// Stops listening, closes idle connections at once and the others after a short grace.
+    pub(crate) async fn shut_down(&self) {
+        lock(&self.listeners).abort_all();
+        let graceful = lock(&self.graceful).take();
+        if let Some(graceful) = graceful {
+            let _ = timeout(GRACE, graceful.shutdown()).await;
+        }
+    }
+
+    async fn accept_from(self: Arc<Self>, listener: impl Accept) {
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.next() => accepted,
-                _ = ending.wait_for(|ending| *ending) => return,
-            };
-            match accepted {
-                Ok((stream, way)) => {
-                    if let Some(connection) = self.room() {
-                        tokio::spawn(Arc::clone(&self).hold(stream, way, connection));
+            match listener.next().await {
+                Ok((stream, peer)) => {
+                    let watcher = lock(&self.graceful).as_ref().map(GracefulShutdown::watcher);
+                    if let (Some(watcher), Some(connection)) = (watcher, self.admit()) {
+                        let routes = TowerToHyperService::new(self.router.clone());
+                        tokio::spawn(serve(stream, peer, connection, routes, watcher));
                     }
                 }
-                // No descriptor is left, or the other end has gone already.
+                // No descriptor is left, or the client has gone already.
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
         }
     }
 
-    /// A place for one more connection; if need be that of the one that has been there
-    /// for the longest time without asking for anything.
-    fn room(&self) -> Option<Arc<Connection>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|connection| Arc::strong_count(connection) > 1);
-        if open.len() >= self.most {
-            let idle = open.iter().position(|c| !c.asked.load(Ordering::Relaxed))?;
-            open.remove(idle).close();
+    /// Admits one more connection. If the server is full, that closes the connection that has
+    /// been open the longest without a request; if there is none, admits nothing.
+    fn admit(&self) -> Option<Arc<Connection>> {
+        let mut connections = lock(&self.connections);
+        connections.retain(|connection| Arc::strong_count(connection) > 1);
+        if connections.len() >= self.max_connections {
+            let idle = connections.iter().position(|c| !c.asked.load(Ordering::Relaxed))?;
+            connections.remove(idle).close();
         }
         let connection = Arc::<Connection>::default();
-        open.push(Arc::clone(&connection));
+        connections.push(Arc::clone(&connection));
         Some(connection)
     }
+}
 
-    async fn hold<S>(self: Arc<Self>, stream: S, way: Peer, connection: Arc<Connection>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let alive = self.alive.clone();
-        let mut ending = self.ending.subscribe();
-        let routes = TowerToHyperService::new(self.router.clone());
-        drop(self);
-        let mine = Arc::clone(&connection);
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            mine.asked.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(way);
-            request.extensions_mut().insert(Arc::clone(&mine));
-            routes.call(request)
-        });
-        let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(TO_ASK)
-            .max_buf_size(MOST_HEAD)
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(serving);
-        let mut told = false;
-        loop {
-            tokio::select! {
-                // What goes wrong with a connection is its other end's to see.
-                _ = &mut serving => break,
-                () = connection.closed.notified() => break,
-                _ = ending.wait_for(|ending| *ending), if !told => {
-                    told = true;
-                    serving.as_mut().graceful_shutdown();
-                }
-            }
-        }
-        drop(alive);
+async fn serve<S>(
+    stream: S,
+    peer: Peer,
+    connection: Arc<Connection>,
+    routes: TowerToHyperService<Router>,
+    watcher: Watcher,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let asked = Arc::clone(&connection);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        asked.asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(Arc::clone(&asked));
+        routes.call(request)
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // Only the client can do something about a connection that fails.
+        _ = watcher.watch(serving) => {}
+        () = connection.closed.notified() => {}
     }
 }

@@ -1,5 +1,5 @@
-//! What comes from runs elsewhere, made fit to be sent on: what this monitor sends counts
-//! in a browser as its own.
+//! Answers of other runs, made fit to be passed on: a browser takes what this monitor sends
+//! for its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,30 +14,30 @@ use tokio::time::timeout;
 
 use super::access::Refusal;
 
-/// The longest answer, in bytes.
-const MOST_ANSWER: usize = 4 << 20;
-/// The longest name of a run.
-const LONGEST_NAME: usize = 100;
-/// An answer is there after this time.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// The longest answer that is passed on, in bytes.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// The longest name of a run, in bytes: several times those that drpipe makes.
+const MAX_NAME_BYTES: usize = 100;
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// An answer, and what its connection lasts as long as.
+/// An answer, and the sender whose life keeps its connection open.
 pub(crate) type Answer = (hyper::Response<Incoming>, SendRequest<Full<Bytes>>);
 
-/// The status and the whole body.
+/// Reads the answer: its status and its whole body.
 ///
 /// # Errors
-/// If it is too long, or does not come.
+/// If it is too long, or does not come in time.
 pub(crate) async fn whole((answer, _sender): Answer) -> Result<(StatusCode, Bytes), Refusal> {
     let status = status_of(&answer);
-    let body = Limited::new(answer.into_body(), MOST_ANSWER).collect();
+    let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect();
     let failed = |why: String| Refusal { status: 503, why };
-    let body = timeout(PATIENCE, body).await.map_err(|error| failed(error.to_string()))?;
+    let body = timeout(ANSWER_TIMEOUT, body).await.map_err(|error| failed(error.to_string()))?;
     let body = body.map_err(|error| failed(error.to_string()))?;
     Ok((status, body.to_bytes()))
 }
 
-/// Whatever else a run may answer, it sends nobody anywhere.
+/// The status to pass on: never a redirection, which could lead anywhere.
 pub(crate) fn status_of(answer: &hyper::Response<Incoming>) -> StatusCode {
     let status = answer.status();
     match status == StatusCode::OK || status.is_client_error() || status.is_server_error() {
@@ -46,14 +46,14 @@ pub(crate) fn status_of(answer: &hyper::Response<Incoming>) -> StatusCode {
     }
 }
 
-/// Whether this can be a run's name.
+/// Returns whether the text can be the name of a run.
 pub(crate) fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    !text.is_empty() && text.len() <= LONGEST_NAME && text.bytes().all(plain)
+    !text.is_empty() && text.len() <= MAX_NAME_BYTES && text.bytes().all(plain)
 }
 
-/// The history of a run elsewhere, if it is what the pages expect: in one line, so that it
-/// begins no event of its own in their streams.
+/// Accepts the history of another run if it is a JSON object on one line: with several lines
+/// it could begin an event of its own in a viewer's stream.
 pub(crate) fn history(text: Bytes) -> Option<Bytes> {
     let is_object = serde_json::from_slice::<BTreeMap<String, &RawValue>>(&text).is_ok();
     (is_object && !text.iter().any(|byte| b"\r\n".contains(byte))).then_some(text)

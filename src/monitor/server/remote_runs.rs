@@ -1,8 +1,8 @@
-//! The runs of other programs: found, followed, and remembered after their end.
+//! Runs of other programs: discovered, followed, and remembered after their end.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::Method;
 use hyper::header::CONTENT_TYPE;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -20,25 +21,27 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Connection;
 use super::access::Refusal;
 use super::feed::{self, SseFrame, json};
-use super::local_run::Pictures;
+use super::local_run::Thumbnails;
 use super::relay::{Answer, history, is_name, status_of, whole};
-use super::routes::{EVENTS, as_json};
+use super::respond::{EVENTS, as_json};
 use super::thumbnail::is_png;
+use crate::base::lock::lock;
 use crate::monitor::client::{Client, ClientError, LineSplitter, SseEvent, SseParser};
-use crate::monitor::directory;
-use crate::monitor::directory::LiveRun;
+use crate::monitor::directory::{self, LiveRun};
 use crate::status::{State, View};
 
-/// How often runs are looked for.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often the history of a run is asked for.
-const REVIEW: Duration = Duration::from_secs(5);
-/// So many runs are remembered after their end.
-const REMEMBERED: usize = 50;
-/// A run says something at least this often, if only that it is there.
-const SILENCE: Duration = Duration::from_secs(40);
+/// The time between two searches for runs.
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two requests for the history of a run.
+const HISTORY_INTERVAL: Duration = Duration::from_secs(5);
+/// How many runs are remembered after their end.
+const MAX_ENDED_RUNS: usize = 50;
+/// How long a stream may be silent: a run sends a comment every 15 s at least.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 /// The longest history, in bytes.
-const MOST_HISTORY: usize = 64 << 20;
+const MAX_HISTORY_BYTES: usize = 64 << 20;
+/// What an entry's name keeps as it is in a path.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
 /// The runs that a monitor shows.
 #[derive(Default)]
@@ -48,33 +51,33 @@ pub(crate) struct RemoteRuns {
 
 #[derive(Default)]
 struct Runs {
-    by_name: BTreeMap<String, Arc<Followed>>,
-    /// Those that are over, the oldest first.
-    over: Vec<String>,
+    by_name: BTreeMap<String, Arc<RemoteRun>>,
+    /// The names of those that have ended, the oldest first.
+    ended: Vec<String>,
 }
 
 /// A run of another program.
-pub(crate) struct Followed {
+pub(crate) struct RemoteRun {
     name: String,
     client: Client,
-    /// Whether it is on this machine, so that its files can be read.
+    /// Whether it runs on this machine, so that its files can be read.
     is_here: bool,
     feed: watch::Sender<SseFrame>,
-    kept: Mutex<Kept>,
-    pictures: Pictures,
+    known: Mutex<Known>,
+    thumbnails: Thumbnails,
 }
 
 /// What is known of a run.
 #[derive(Default)]
-struct Kept {
+struct Known {
     view: Option<View>,
     history: Bytes,
     /// Whether the run itself lets this monitor steer.
     may_steer: bool,
-    over: bool,
+    has_ended: bool,
 }
 
-/// What a run's stream says first.
+/// The first event of a run's stream.
 #[derive(Deserialize)]
 struct Snapshot {
     view: Box<RawValue>,
@@ -88,10 +91,6 @@ struct Listed {
     state: State,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Self {
         Self { status: 503, why: error.to_string() }
@@ -99,25 +98,25 @@ impl From<ClientError> for Refusal {
 }
 
 impl RemoteRuns {
-    /// Follows the runs of this user on this machine, and those at the addresses.
-    pub(crate) async fn look(self: Arc<Self>, elsewhere: Vec<Client>) {
-        for client in elsewhere {
-            tokio::spawn(Arc::clone(&self).look_elsewhere(client));
+    /// Follows the runs of this user on this machine, and those that the clients reach.
+    pub(crate) async fn discover(self: Arc<Self>, clients: Vec<Client>) {
+        for client in clients {
+            tokio::spawn(Arc::clone(&self).discover_at(client));
         }
         loop {
             let found = tokio::task::spawn_blocking(directory::live_runs).await;
             for LiveRun { name, socket } in found.unwrap_or_default() {
                 self.follow(name, Client::socket(&socket), true);
             }
-            sleep(LOOK).await;
+            sleep(DISCOVERY_INTERVAL).await;
         }
     }
 
-    async fn look_elsewhere(self: Arc<Self>, client: Client) {
+    async fn discover_at(self: Arc<Self>, client: Client) {
         let only =
             client.base().strip_prefix("/runs/").map(|name| name.trim_matches('/').to_owned());
         loop {
-            // Who is not there may be there later.
+            // A monitor that does not answer now may do so later.
             if let Ok(listed) = ask(&client, "/api/runs").await
                 && let Ok(listed) = serde_json::from_slice::<Vec<Listed>>(&listed)
             {
@@ -128,91 +127,91 @@ impl RemoteRuns {
                     }
                 }
             }
-            sleep(LOOK).await;
+            sleep(DISCOVERY_INTERVAL).await;
         }
     }
 
-    /// Follows a run that is not followed yet.
+    /// Follows a run, unless it is followed already.
     fn follow(self: &Arc<Self>, name: String, client: Client, is_here: bool) {
         let mut runs = lock(&self.runs);
-        // No run elsewhere takes the name of one of this machine, which would be steered in
-        // its place.
-        let keeps = |known: &Arc<Followed>| match (known.is_here, is_here) {
+        // No run of another machine takes the name of one of this machine: it would be steered
+        // in its place.
+        let stays = |known: &Arc<RemoteRun>| match (known.is_here, is_here) {
             (false, true) => false,
             (true, false) => true,
-            _ => !known.is_over(),
+            _ => !known.has_ended(),
         };
-        if runs.by_name.get(&name).is_some_and(keeps) {
+        if runs.by_name.get(&name).is_some_and(stays) {
             return;
         }
-        let run = Arc::new(Followed {
+        let run = Arc::new(RemoteRun {
             name: name.clone(),
             client,
             is_here,
             feed: watch::channel(SseFrame::default()).0,
-            kept: Mutex::default(),
-            pictures: Pictures::new(PathBuf::new()),
+            known: Mutex::default(),
+            thumbnails: Thumbnails::new(PathBuf::new()),
         });
-        runs.over.retain(|over| *over != name);
+        runs.ended.retain(|ended| *ended != name);
         runs.by_name.insert(name, Arc::clone(&run));
         drop(runs);
-        let several = Arc::clone(self);
+        let runs = Arc::clone(self);
         tokio::spawn(async move {
             run.follow().await;
-            several.remember(&run);
+            runs.remember(&run);
         });
     }
 
-    /// Keeps what is known of a run that is over, and forgets the oldest.
-    fn remember(&self, run: &Followed) {
+    /// Keeps what is known of a run that has ended, and forgets the oldest such run.
+    fn remember(&self, run: &RemoteRun) {
         let mut runs = lock(&self.runs);
         if !runs.by_name.get(&run.name).is_some_and(|known| std::ptr::eq(&**known, run)) {
             // Another run has taken its name.
             return;
         }
-        if lock(&run.kept).view.is_none() {
-            // It ended before it said anything.
+        if lock(&run.known).view.is_none() {
+            // It ended before it sent a view.
             runs.by_name.remove(&run.name);
             return;
         }
-        runs.over.push(run.name.clone());
-        if runs.over.len() > REMEMBERED {
-            let oldest = runs.over.remove(0);
+        runs.ended.push(run.name.clone());
+        if runs.ended.len() > MAX_ENDED_RUNS {
+            let oldest = runs.ended.remove(0);
             runs.by_name.remove(&oldest);
         }
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<Arc<Followed>> {
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<RemoteRun>> {
         let run = lock(&self.runs).by_name.get(name).cloned()?;
-        let is_known = lock(&run.kept).view.is_some();
-        is_known.then_some(run)
+        let has_view = lock(&run.known).view.is_some();
+        has_view.then_some(run)
     }
 
-    fn known(&self, name: &str) -> Result<Arc<Followed>, Refusal> {
+    fn known(&self, name: &str) -> Result<Arc<RemoteRun>, Refusal> {
         let gone = || Refusal { status: 404, why: format!("there is no run {name:?} any more") };
         self.find(name).ok_or_else(gone)
     }
 
-    /// What is shown of all runs, the newest first.
+    /// The views of all runs, the newest first.
     pub(crate) fn views(&self) -> Vec<View> {
         let runs = lock(&self.runs);
         let mut views: Vec<View> =
-            runs.by_name.values().filter_map(|run| lock(&run.kept).view.clone()).collect();
+            runs.by_name.values().filter_map(|run| lock(&run.known).view.clone()).collect();
         views.sort_by(|a, b| b.started.cmp(&a.started));
         views
     }
 
-    /// What is shown of the run now, and whether who asks may steer it.
+    /// The view of the run now, and whether the client may steer it.
     pub(crate) async fn latest(&self, name: &str, may: bool) -> Result<(SseFrame, bool), Refusal> {
         let run = self.known(name)?;
-        // What somebody has just done is to be seen at once.
-        if !run.is_over()
+        // Somebody who has just steered the run must see the effect.
+        if !run.has_ended()
             && let Ok(view) = ask(&run.client, &run.path("api/view")).await
         {
             run.take_view(&view);
         }
-        let moment = run.feed.borrow().clone();
-        Ok((moment, may && run.may_steer()))
+        let frame = run.feed.borrow().clone();
+        Ok((frame, may && run.may_steer()))
     }
 
     pub(crate) fn history(&self, name: &str) -> Result<Bytes, Refusal> {
@@ -230,33 +229,23 @@ impl RemoteRuns {
         Ok(feed::stream(&run.feed, &history, may && run.may_steer(), connection))
     }
 
-    /// A picture; those of a run that is over are still in their places.
+    /// The thumbnail that event `number` announced. After the end of a run on this machine it
+    /// is made from the file.
     pub(crate) async fn picture(&self, name: &str, number: u64) -> Option<Bytes> {
         let run = self.find(name)?;
-        if run.is_over() {
-            let View { products, .. } = lock(&run.kept).view.clone()?;
+        if run.has_ended() {
+            let View { products, .. } = lock(&run.known).view.clone()?;
             let here = products.iter().filter(|p| run.is_here && p.path.is_absolute());
-            return run.pictures.of(here, number).await;
+            return run.thumbnails.get(here, number).await;
         }
         let picture = ask(&run.client, &run.path(&format!("api/pictures/{number}"))).await.ok()?;
         is_png(&picture).then_some(picture)
     }
 
     pub(crate) async fn quarantined(&self, name: &str, entry: &str) -> Result<Response, Refusal> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let mut path = String::new();
-        for character in entry.chars() {
-            let mut bytes = [0; 4];
-            match plain(character) {
-                true => path.push(character),
-                false => character
-                    .encode_utf8(&mut bytes)
-                    .bytes()
-                    .for_each(|byte| path.push_str(&format!("%{byte:02X}"))),
-            }
-        }
         let run = self.known(name)?;
-        let answer = run.pass_on(&format!("quarantine/{path}")).await?;
+        let entry = utf8_percent_encode(entry, IN_PATH);
+        let answer = run.pass_on(&format!("quarantine/{entry}")).await?;
         let (status, body) = whole(answer).await?;
         Ok((status, as_json(body)).into_response())
     }
@@ -266,15 +255,15 @@ impl RemoteRuns {
         let run = self.known(name)?;
         let (answer, sender) = run.pass_on(&format!("events?after={after}")).await?;
         let status = status_of(&answer);
-        // The connection lasts as long as what it brings.
+        // The connection lasts as long as its sender.
         let body = Body::new(answer.into_body().map_frame(move |frame| {
-            let _lasting = &sender;
+            let _open = &sender;
             frame
         }));
         Ok((status, [(CONTENT_TYPE, EVENTS)], body).into_response())
     }
 
-    /// Has the run do what was posted.
+    /// Passes an action on to the run.
     pub(crate) async fn steer(
         &self,
         name: &str,
@@ -295,36 +284,36 @@ impl RemoteRuns {
     }
 }
 
-/// The body of a good answer.
+/// Gets the body of a successful answer.
 async fn ask(client: &Client, path: &str) -> Result<Bytes, Refusal> {
     let request = client.request(Method::GET, path, Bytes::new())?;
     let (answer, _sender) = client.send(request).await?;
     let status = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), MOST_HISTORY).collect();
+    let body = Limited::new(answer.into_body(), MAX_HISTORY_BYTES).collect();
     let failed = |why: String| Refusal { status: 503, why };
-    let body = timeout(SILENCE, body).await.map_err(|error| failed(error.to_string()))?;
+    let body = timeout(SILENCE_TIMEOUT, body).await.map_err(|error| failed(error.to_string()))?;
     let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
     if status == 200 { Ok(body) } else { Err(failed(format!("{path} was answered with {status}"))) }
 }
 
-impl Followed {
-    fn is_over(&self) -> bool {
-        lock(&self.kept).over
+impl RemoteRun {
+    fn has_ended(&self) -> bool {
+        lock(&self.known).has_ended
     }
 
     fn may_steer(&self) -> bool {
-        let kept = lock(&self.kept);
-        kept.may_steer && !kept.over
+        let known = lock(&self.known);
+        known.may_steer && !known.has_ended
     }
 
     fn not_over(&self) -> Result<(), Refusal> {
-        match self.is_over() {
+        match self.has_ended() {
             true => Err(Refusal { status: 409, why: "the run is over".to_owned() }),
             false => Ok(()),
         }
     }
 
-    /// Has the run answer.
+    /// Passes a request on to the run.
     async fn pass_on(&self, what: &str) -> Result<Answer, Refusal> {
         self.not_over()?;
         let path = self.path(&format!("api/{what}"));
@@ -333,13 +322,13 @@ impl Followed {
 
     fn keep_history(&self, text: Bytes) {
         if let Some(history) = history(text) {
-            lock(&self.kept).history = history;
+            lock(&self.known).history = history;
         }
     }
 
     fn history(&self) -> Bytes {
-        let kept = lock(&self.kept).history.clone();
-        if kept.is_empty() { Bytes::from_static(b"{}") } else { kept }
+        let history = lock(&self.known).history.clone();
+        if history.is_empty() { Bytes::from_static(b"{}") } else { history }
     }
 
     fn path(&self, rest: &str) -> String {
@@ -348,15 +337,15 @@ impl Followed {
 
     /// Follows the run to its end, however it ends.
     async fn follow(&self) {
-        const TRIES: u32 = 3;
+        const MAX_FAILURES: u32 = 3;
         let mut failed = 0;
-        while failed < TRIES {
+        while failed < MAX_FAILURES {
             match self.read_stream().await {
-                Ok(()) if self.is_over() => return,
+                Ok(()) if self.has_ended() => return,
                 Ok(()) => failed = 0,
                 Err(_) => failed += 1,
             }
-            sleep(LOOK).await;
+            sleep(DISCOVERY_INTERVAL).await;
         }
         self.give_up();
     }
@@ -371,9 +360,10 @@ impl Followed {
         }
         let mut body = answer.into_body();
         let (mut lines, mut parser) = (LineSplitter::default(), SseParser::default());
-        let mut reviewed = Instant::now();
+        let mut asked_at = Instant::now();
         loop {
-            let frame = timeout(SILENCE, body.frame()).await.map_err(|_| broken("it is silent"))?;
+            let frame =
+                timeout(SILENCE_TIMEOUT, body.frame()).await.map_err(|_| broken("it is silent"))?;
             let Some(frame) = frame else { return Ok(()) };
             let frame = frame.map_err(|error| broken(&error.to_string()))?;
             let data = frame.data_ref().map_or(&[][..], |data| data);
@@ -384,8 +374,8 @@ impl Followed {
                     self.take(&kind, &data);
                 }
             }
-            if reviewed.elapsed() > REVIEW && !self.is_over() {
-                reviewed = Instant::now();
+            if asked_at.elapsed() > HISTORY_INTERVAL && !self.has_ended() {
+                asked_at = Instant::now();
                 if let Ok(history) = ask(&self.client, &self.path("api/history")).await {
                     self.keep_history(history);
                 }
@@ -397,7 +387,7 @@ impl Followed {
         match event {
             "snapshot" => {
                 if let Ok(snapshot) = serde_json::from_str::<Snapshot>(data) {
-                    lock(&self.kept).may_steer = snapshot.may_steer;
+                    lock(&self.known).may_steer = snapshot.may_steer;
                     self.keep_history(Bytes::from(snapshot.history.get().to_owned()));
                     self.take_view(snapshot.view.get().as_bytes());
                 }
@@ -409,30 +399,31 @@ impl Followed {
     }
 
     fn take_view(&self, text: &[u8]) {
-        match serde_json::from_slice::<View>(text) {
-            Ok(view) if view.run == self.name => self.show(view),
-            // What is not understood is not shown, nor what says that it is another run.
-            _ => {}
+        // A view that cannot be read, or is another run's, is not shown.
+        if let Ok(view) = serde_json::from_slice::<View>(text)
+            && view.run == self.name
+        {
+            self.show(view);
         }
     }
 
     fn show(&self, view: View) {
-        let mut moment = SseFrame::of(&view, &json(&view));
-        let mut kept = lock(&self.kept);
-        if kept.view.as_ref().is_some_and(|known| known.number > view.number) {
+        let mut frame = SseFrame::of(&view, &json(&view));
+        let mut known = lock(&self.known);
+        if known.view.as_ref().is_some_and(|latest| latest.number > view.number) {
             return;
         }
-        kept.over = moment.over;
-        moment.history = moment.over.then(|| kept.history.clone());
-        kept.view = Some(view);
-        drop(kept);
-        self.feed.send_replace(moment);
+        known.has_ended = frame.over;
+        frame.history = frame.over.then(|| known.history.clone());
+        known.view = Some(view);
+        drop(known);
+        self.feed.send_replace(frame);
     }
 
-    /// A run that has gone without a last word was killed.
+    /// Shows the run as lost: without a last view, its program was killed or cannot be reached.
     fn give_up(&self) {
-        let Some(mut view) = lock(&self.kept).view.clone() else {
-            lock(&self.kept).over = true;
+        let Some(mut view) = lock(&self.known).view.clone() else {
+            lock(&self.known).has_ended = true;
             return;
         };
         view.state = State::Ended;

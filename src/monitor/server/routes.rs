@@ -1,10 +1,10 @@
-//! What is asked for, and what answers.
+//! The paths of a site, and what answers each.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
@@ -17,61 +17,35 @@ use tokio::time::timeout;
 use super::access::{AccessPolicy, Peer, Refusal, RequestInfo};
 use super::local_run::LocalRun;
 use super::remote_runs::RemoteRuns;
+use super::respond::{EVENTS, MONITOR, USER, as_json, not_found};
 use super::{Connection, assets, feed, metrics};
 use crate::base::path_name::name_of_path;
 use crate::status::View;
 
 /// The longest body of a request, in bytes.
-const MOST_BODY: usize = 4 << 10;
-/// The body of a request that is refused is waited for this long.
-const TO_SEND: Duration = Duration::from_secs(1);
-/// What `drpipe monitor` says it is by.
-pub(crate) const MONITOR: &str = "x-drpipe-monitor";
-/// The type of events, one a line.
-pub(crate) const EVENTS: &str = "application/x-ndjson";
-/// Whose it is.
-pub(crate) const USER: &str = "x-drpipe-user";
+const MAX_BODY_BYTES: usize = 4 << 10;
+/// How long a refusal waits for the rest of the request, so that the client reads the answer.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is served.
+/// What a server shows, and to whom.
 pub(crate) struct Site {
     pub(crate) policy: AccessPolicy,
-    pub(crate) shown: Shown,
+    pub(crate) runs: Runs,
 }
 
-/// The runs that are shown.
-pub(crate) enum Shown {
-    /// That of this program.
-    LocalRun(Arc<LocalRun>),
-    /// Those of other programs.
-    RemoteRuns(Arc<RemoteRuns>),
+/// The runs of a site.
+pub(crate) enum Runs {
+    /// The run of this program.
+    Local(Arc<LocalRun>),
+    /// Runs of other programs.
+    Remote(Arc<RemoteRuns>),
 }
 
-/// Whether who asks may steer.
+/// Whether the client may steer.
 #[derive(Clone, Copy)]
-struct Steers(bool);
+struct MaySteer(bool);
 
 type Answer = Result<Response, Refusal>;
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::FORBIDDEN);
-        let mut response =
-            (status, as_json(json!({"error": self.why}).to_string())).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            let value = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
-        }
-        response
-    }
-}
-
-pub(crate) fn as_json(body: impl Into<Body>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
-}
-
-fn not_found(why: impl Into<String>) -> Refusal {
-    Refusal { status: 404, why: why.into() }
-}
 
 /// All paths of a site.
 pub(crate) fn router(site: Arc<Site>) -> Router {
@@ -92,26 +66,26 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/runs/{run}/api/quarantine/{entry}", get(quarantine))
         .route("/runs/{run}/api/{action}", post(steer))
         .fallback(async || not_found("there is nothing of this name"))
-        .layer(middleware::from_fn_with_state(Arc::clone(&site), guarded))
+        .layer(middleware::from_fn_with_state(Arc::clone(&site), guard))
         .with_state(site)
 }
 
-/// Lets in whom the site lets in, and says to browsers what answers may be used for.
-async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next) -> Response {
-    let judgement = site.policy.authorize(&facts(&request));
+/// Applies the access policy, and tells browsers what they may use an answer for.
+async fn guard(State(site): State<Arc<Site>>, mut request: Request, next: Next) -> Response {
+    let access = site.policy.authorize(&request_info(&request));
     let policy = match request.uri().path().contains("/api/") {
-        // What tells of runs is no page, whatever is in it.
+        // Data of runs is no page, whatever is in it.
         true => "default-src 'none'; frame-ancestors 'none'; sandbox",
         false => "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     };
-    let mut response = match judgement {
+    let mut response = match access {
         Ok(may_steer) => {
-            request.extensions_mut().insert(Steers(may_steer));
+            request.extensions_mut().insert(MaySteer(may_steer));
             next.run(request).await
         }
         Err(refusal) => {
-            // What is still on its way at the connection's end takes the answer with it.
-            let _ = timeout(TO_SEND, to_bytes(request.into_body(), MOST_BODY)).await;
+            // If the connection closed with a part of the request unread, the answer would be lost.
+            let _ = timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_BODY_BYTES)).await;
             refusal.into_response()
         }
     };
@@ -127,7 +101,7 @@ async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next
     ] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    if let Shown::RemoteRuns(_) = site.shown {
+    if let Runs::Remote(_) = site.runs {
         headers.insert(HeaderName::from_static(MONITOR), HeaderValue::from_static("1"));
         let user = HeaderValue::from(rustix::process::geteuid().as_raw());
         headers.insert(HeaderName::from_static(USER), user);
@@ -135,32 +109,32 @@ async fn guarded(State(site): State<Arc<Site>>, mut request: Request, next: Next
     response
 }
 
-fn facts(request: &Request) -> RequestInfo<'_> {
+fn request_info(request: &Request) -> RequestInfo<'_> {
     let headers = request.headers();
     let text = |name: &str| one(headers, name);
-    let passed_on = |name: &HeaderName| {
-        const SAYING_SO: [&str; 6] =
+    let is_forwarding = |name: &HeaderName| {
+        const NAMES: [&str; 6] =
             ["forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"];
-        name.as_str().starts_with("x-forwarded") || SAYING_SO.contains(&name.as_str())
+        name.as_str().starts_with("x-forwarded") || NAMES.contains(&name.as_str())
     };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let is_page = !request.uri().path().contains("/api/");
     RequestInfo {
-        way: request.extensions().get::<Peer>().copied().unwrap_or_default(),
+        peer: request.extensions().get::<Peer>().copied().unwrap_or_default(),
         changes,
-        visits: is_page
+        navigates: is_page
             && text("sec-fetch-mode") == Some("navigate")
             && text("sec-fetch-dest") == Some("document"),
         host: text("host"),
         origin: text("origin"),
         fetch_site: text("sec-fetch-site"),
-        forwarded: headers.keys().any(passed_on),
+        forwarded: headers.keys().any(is_forwarding),
         authorization: text("authorization"),
         marked: text("x-drpipe") == Some("1"),
     }
 }
 
-/// The header if it is there once; what is there twice, or is no text, is as good as wrong.
+/// The header's value; empty, and so never right, if it comes twice or is no text.
 fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut all = headers.get_all(name).iter();
     let first = all.next()?;
@@ -169,9 +143,9 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 impl Site {
     fn run(&self, run: &str) -> Result<(), Refusal> {
-        let known = match &self.shown {
-            Shown::LocalRun(own) => own.run == run,
-            Shown::RemoteRuns(several) => several.find(run).is_some(),
+        let known = match &self.runs {
+            Runs::Local(local) => local.name == run,
+            Runs::Remote(remote) => remote.find(run).is_some(),
         };
         if known {
             return Ok(());
@@ -181,9 +155,9 @@ impl Site {
     }
 
     fn views(&self) -> Vec<View> {
-        match &self.shown {
-            Shown::LocalRun(own) => vec![own.stream.view()],
-            Shown::RemoteRuns(several) => several.views(),
+        match &self.runs {
+            Runs::Local(local) => vec![local.stream.view()],
+            Runs::Remote(remote) => remote.views(),
         }
     }
 }
@@ -216,7 +190,7 @@ fn static_file(name: &str) -> Answer {
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-async fn runs(State(site): State<Arc<Site>>, Extension(may): Extension<Steers>) -> Response {
+async fn runs(State(site): State<Arc<Site>>, Extension(may): Extension<MaySteer>) -> Response {
     let rows: Vec<Value> = site.views().iter().map(|view| row(view, may.0)).collect();
     as_json(feed::json(&rows))
 }
@@ -263,38 +237,38 @@ async fn run_metrics(State(site): State<Arc<Site>>, Path(run): Path<String>) -> 
 
 async fn view(
     State(site): State<Arc<Site>>,
-    Extension(may): Extension<Steers>,
+    Extension(may): Extension<MaySteer>,
     Path(run): Path<String>,
 ) -> Answer {
     site.run(&run)?;
-    let (moment, may_steer) = match &site.shown {
-        Shown::LocalRun(own) => (own.refresh(), may.0),
-        Shown::RemoteRuns(several) => several.latest(&run, may.0).await?,
+    let (frame, may_steer) = match &site.runs {
+        Runs::Local(local) => (local.refresh(), may.0),
+        Runs::Remote(remote) => remote.latest(&run, may.0).await?,
     };
-    Ok(as_json(moment.view_for(may_steer)))
+    Ok(as_json(frame.view_for(may_steer)))
 }
 
 async fn history(State(site): State<Arc<Site>>, Path(run): Path<String>) -> Answer {
     site.run(&run)?;
-    Ok(as_json(match &site.shown {
-        Shown::LocalRun(own) => own.history(),
-        Shown::RemoteRuns(several) => several.history(&run)?,
+    Ok(as_json(match &site.runs {
+        Runs::Local(local) => local.history(),
+        Runs::Remote(remote) => remote.history(&run)?,
     }))
 }
 
 async fn stream(
     State(site): State<Arc<Site>>,
-    Extension(may): Extension<Steers>,
+    Extension(may): Extension<MaySteer>,
     Extension(connection): Extension<Arc<Connection>>,
     Path(run): Path<String>,
 ) -> Answer {
     site.run(&run)?;
-    let body = match &site.shown {
-        Shown::LocalRun(own) => {
-            own.refresh();
-            feed::stream(&own.feed, &own.history(), may.0, connection)
+    let body = match &site.runs {
+        Runs::Local(local) => {
+            local.refresh();
+            feed::stream(&local.feed, &local.history(), may.0, connection)
         }
-        Shown::RemoteRuns(several) => several.stream(&run, may.0, connection)?,
+        Runs::Remote(remote) => remote.stream(&run, may.0, connection)?,
     };
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], body).into_response())
 }
@@ -315,12 +289,12 @@ async fn events(
             })?
         }
     };
-    match &site.shown {
-        Shown::LocalRun(own) => {
-            let body = feed::events(own.stream.watch_after(after), connection);
+    match &site.runs {
+        Runs::Local(local) => {
+            let body = feed::events(local.stream.watch_after(after), connection);
             Ok(([(header::CONTENT_TYPE, EVENTS)], body).into_response())
         }
-        Shown::RemoteRuns(several) => several.events(&run, after).await,
+        Runs::Remote(remote) => remote.events(&run, after).await,
     }
 }
 
@@ -330,9 +304,9 @@ async fn picture(
 ) -> Answer {
     site.run(&run)?;
     let number = number.parse().map_err(|_| not_found("a picture has a number"))?;
-    let picture = match &site.shown {
-        Shown::LocalRun(own) => own.picture(number).await,
-        Shown::RemoteRuns(several) => several.picture(&run, number).await,
+    let picture = match &site.runs {
+        Runs::Local(local) => local.picture(number).await,
+        Runs::Remote(remote) => remote.picture(&run, number).await,
     };
     let picture = picture.ok_or_else(|| not_found("there is no picture of this number"))?;
     Ok(([(header::CONTENT_TYPE, "image/png")], picture).into_response())
@@ -343,17 +317,17 @@ async fn quarantine(
     Path((run, entry)): Path<(String, String)>,
 ) -> Answer {
     site.run(&run)?;
-    match &site.shown {
-        Shown::LocalRun(own) => {
-            let own = Arc::clone(own);
-            let reason = tokio::task::spawn_blocking(move || own.quarantined(&entry)).await;
+    match &site.runs {
+        Runs::Local(local) => {
+            let local = Arc::clone(local);
+            let reason = tokio::task::spawn_blocking(move || local.quarantined(&entry)).await;
             reason
                 .ok()
                 .flatten()
                 .map(as_json)
                 .ok_or_else(|| not_found("there is no such entry in quarantine"))
         }
-        Shown::RemoteRuns(several) => several.quarantined(&run, &entry).await,
+        Runs::Remote(remote) => remote.quarantined(&run, &entry).await,
     }
 }
 
@@ -363,9 +337,9 @@ async fn steer(
     headers: HeaderMap,
     request: Request,
 ) -> Answer {
-    let body = to_bytes(request.into_body(), MOST_BODY).await.map_err(|_| Refusal {
+    let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|_| Refusal {
         status: 413,
-        why: format!("the body is longer than {MOST_BODY} bytes, or has not come whole"),
+        why: format!("the body is longer than {MAX_BODY_BYTES} bytes, or has not come whole"),
     })?;
     site.run(&run)?;
     let kind = one(&headers, "content-type").unwrap_or_default();
@@ -373,15 +347,15 @@ async fn steer(
         let why = format!("found the content type {kind:?}; expected application/json");
         return Err(Refusal { status: 415, why });
     }
-    match &site.shown {
-        Shown::LocalRun(own) => {
-            let own = Arc::clone(own);
-            let done = tokio::task::spawn_blocking(move || own.steer(&action, &body)).await;
+    match &site.runs {
+        Runs::Local(local) => {
+            let local = Arc::clone(local);
+            let done = tokio::task::spawn_blocking(move || local.steer(&action, &body)).await;
             let failed =
                 || Refusal { status: 503, why: "the program has failed to ask".to_owned() };
             done.unwrap_or_else(|_| Err(failed()))?;
             Ok(as_json(json!({"ok": true}).to_string()))
         }
-        Shown::RemoteRuns(several) => several.steer(&run, &action, body).await,
+        Runs::Remote(remote) => remote.steer(&run, &action, body).await,
     }
 }

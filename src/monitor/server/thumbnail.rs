@@ -1,4 +1,4 @@
-//! Small pictures of the pictures that stages have made.
+//! Thumbnails of the pictures that stages have made.
 
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
@@ -7,16 +7,17 @@ use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 
 use crate::base::regular_file;
 
-/// The longer side, in pixels.
+/// The longer side of a thumbnail, in pixels.
 const SIDE: u32 = 320;
-/// Larger files and pictures are not read.
-const MOST_FILE: u64 = 256 << 20;
-const MOST_MEMORY: u64 = 512 << 20;
+/// The largest file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+/// The most memory that decoding may take, in bytes: a small file can hold a huge picture.
+const MAX_MEMORY_BYTES: u64 = 512 << 20;
 
-/// The picture in the file, made small, as PNG; none if it is no picture in PNG or JPEG.
+/// Makes a thumbnail, as PNG; none if the file is no picture in PNG or JPEG.
 pub(crate) fn thumbnail(path: &Path) -> Option<Vec<u8>> {
     let mut file = regular_file::open_unlinked(path).ok()?;
-    if file.metadata().ok()?.len() > MOST_FILE {
+    if file.metadata().ok()?.len() > MAX_FILE_BYTES {
         return None;
     }
     let mut start = Vec::new();
@@ -28,12 +29,12 @@ pub(crate) fn thumbnail(path: &Path) -> Option<Vec<u8>> {
     file.rewind().ok()?;
     let mut reader = ImageReader::with_format(BufReader::new(file), format);
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MOST_MEMORY);
+    limits.max_alloc = Some(MAX_MEMORY_BYTES);
     reader.limits(limits);
     small(&reader.decode().ok()?)
 }
 
-/// Whether these are the bytes of a picture as [`thumbnail`] makes them.
+/// Returns whether the bytes begin as those of a thumbnail do.
 pub(crate) fn is_png(bytes: &[u8]) -> bool {
     image::guess_format(bytes).is_ok_and(|format| format == ImageFormat::Png)
 }
