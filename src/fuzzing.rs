@@ -1,6 +1,8 @@
 //! Input that nobody should trust, for the fuzz targets and for property tests
 //! of the same: each function takes any bytes and must return.
 
+mod events;
+
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,7 +18,6 @@ use crate::driver::input_of;
 use crate::event::{Cause, Verdict};
 use crate::message::Payload;
 use crate::message::batch::{Batch, Output, PackedBatch};
-use crate::monitor::{LineSplitter, SseEvent, SseParser};
 use crate::plan::Plan;
 use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
@@ -25,6 +26,8 @@ use crate::stage::Next;
 use crate::stage::data::Data as _;
 use crate::stage::registry::{Kind, Registry};
 use crate::stages::{FitsPath, Frame, Picture};
+
+pub use events::events;
 
 /// Made once: it takes longer than most inputs do.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
@@ -53,25 +56,6 @@ fn keeps_its_promises(plan: &Plan) {
             reached[route.to] = true;
         }
     }
-}
-
-/// Server-sent events are the same however the connection cuts them, or are refused.
-pub fn events(data: &[u8]) {
-    let size = usize::from(data.first().copied().unwrap_or_default()).max(1);
-    assert_eq!(events_of(data.chunks(size)), events_of([data].into_iter()));
-}
-
-fn events_of<'d>(pieces: impl Iterator<Item = &'d [u8]>) -> Vec<SseEvent> {
-    let (mut lines, mut parser) = (LineSplitter::default(), SseParser::default());
-    let mut events = Vec::new();
-    for piece in pieces {
-        let Ok(()) = lines.add(piece) else { return events };
-        while let Some(line) = lines.next() {
-            let Ok(event) = parser.add(&line) else { return events };
-            events.extend(event);
-        }
-    }
-    events
 }
 
 /// Frames of the protocol are refused, or mean the same when they are sent on.

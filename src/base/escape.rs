@@ -1,28 +1,29 @@
-//! Text from elsewhere, such as a file's name or a failure's words, as it may stand before
-//! a person: nothing in it steers a terminal, begins a line of its own, turns the direction
-//! of the words around it, or is unseen. What a program reads stays as it is.
+//! Makes text from elsewhere, such as a file's name or the words of a failure, safe to show to
+//! people: nothing in it controls a terminal, begins a line of its own, changes the direction of
+//! the text around it, or is invisible. Output for programs is never escaped.
 
 use std::borrow::Cow;
 
-/// Before each further line of a message.
+/// The indentation of the second and further lines of a message.
 const INDENT: &str = "    ";
 
-/// The text in one line.
+/// Escapes the text, line ends included.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c.is_control() || is_unseen(c))
+    escaped(text, |c| c.is_control() || is_invisible(c))
 }
 
-/// [`line`] as a text of its own.
+/// Like [`line`], as an owned text.
 pub(crate) fn one_line(text: &str) -> String {
     line(text).into_owned()
 }
 
-/// The text with its lines and tabs.
+/// Escapes the text, but for its line ends and tabs.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| (c.is_control() && c != '\n' && c != '\t') || is_unseen(c))
+    escaped(text, |c| (c.is_control() && c != '\n' && c != '\t') || is_invisible(c))
 }
 
-/// The text with its lines, all but the first indented: none is taken for a message of its own.
+/// Escapes the text and indents all lines but the first, so that none passes for a message of
+/// its own.
 pub(crate) fn message(text: &str) -> String {
     let mut plain = String::new();
     for (number, line) in lines(text).split_inclusive('\n').enumerate() {
@@ -33,11 +34,11 @@ pub(crate) fn message(text: &str) -> String {
     plain
 }
 
-/// As [`message`], of a line of a log. It may have colors: whoever made it has escaped all
+/// Like [`message`], for a line of the log, which may have colors: the logger has escaped all
 /// other sequences that begin with ESC.
 pub(crate) fn log_line(text: &str) -> String {
     let is_escaped =
-        |c: char| c != '\u{1b}' && (c.is_control() && !"\n\t".contains(c) || is_unseen(c));
+        |c: char| c != '\u{1b}' && (c.is_control() && !"\n\t".contains(c) || is_invisible(c));
     let text = escaped(text, is_escaped);
     let (body, end) = text.strip_suffix('\n').map_or((&*text, ""), |body| (body, "\n"));
     body.replace('\n', &format!("\n{INDENT}")) + end
@@ -50,7 +51,7 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     let mut plain = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         match c {
-            // `\n`, `\r`, `\t`, and all others as `\u{1b}`.
+            // Gives `\n`, `\r` and `\t`, and `\u{1b}` and the like for all others.
             c if is_escaped(c) => plain.extend(c.escape_default()),
             c => plain.push(c),
         }
@@ -58,8 +59,8 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Marks of direction, and characters without a shape.
-fn is_unseen(c: char) -> bool {
+/// Returns whether the character is a direction mark or has no shape.
+fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a stage's methods return.
+/// The result of a stage's methods.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Why one message could not be processed: a chain of sentences, the outermost
@@ -61,7 +61,7 @@ impl Failure {
         self
     }
 
-    /// A failure as it came over the wire; a chain without sentences gets one.
+    /// A failure from the wire; an empty chain gets a sentence.
     pub(crate) fn from_chain(mut chain: Vec<String>, retryable: bool) -> Self {
         if chain.is_empty() {
             chain.push("no reason was given".into());
@@ -69,7 +69,7 @@ impl Failure {
         Self { chain, retryable }
     }
 
-    /// The sentences, the outermost first; never empty.
+    /// The sentences, outermost first; never empty.
     pub fn chain(&self) -> &[String] {
         &self.chain
     }
@@ -98,12 +98,12 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Adds what was being done to an error on its way out.
+/// Adds to an error what the program was doing.
 pub trait Context<T> {
     /// Puts `message` before the error's own chain.
     fn context(self, message: impl Into<String>) -> Result<T>;
 
-    /// Like [`Context::context`], with a message that is made only on failure.
+    /// Like [`Context::context`], but makes the message only on failure.
     fn with_context<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T>;
 }
 

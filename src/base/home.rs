@@ -3,14 +3,14 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// A path with its leading `~` replaced by the home directory, as a shell does it.
-///
-/// Others, and all where `HOME` is not set, stay as they are.
+/// Replaces a leading `~` by the home directory, as a shell does. Other paths stay as they are,
+/// and so do all paths if `HOME` is not set.
 pub(crate) fn expand(path: &Path) -> PathBuf {
     in_home(path, env::var_os("HOME").filter(|home| !home.is_empty()).as_deref().map(Path::new))
 }
 
-/// As [`expand`], of a text that is a path if it begins with `~/`, and may be none otherwise.
+/// Like [`expand`], for a text that is a path only if it is `~` or begins with `~/`; none
+/// otherwise.
 pub(crate) fn expand_text(text: &str) -> Option<String> {
     if text != "~" && !text.starts_with("~/") {
         return None;

@@ -1,5 +1,4 @@
-//! What every other module may use: failures, names, paths, numbers
-//! and text for people.
+//! What every other module may use: failures, locks, names, paths, numbers and text for people.
 
 pub(crate) mod escape;
 pub mod failure;

@@ -1,6 +1,6 @@
-//! The name that a misspelt one was meant to be.
+//! Suggests the name that a misspelled one was meant to be.
 
-/// The candidate nearest to `name`, if one is near enough to be what was meant.
+/// The candidate most like `name`, if it is like enough to be what was meant.
 pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,

@@ -1,5 +1,5 @@
-//! Files and directories in places where other users can put some too: which are this
-//! user's own, and how they are opened without waiting and without following a link.
+//! Files and directories in places where other users can create some too: tells those of this
+//! user, and opens them without waiting and without following links.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -8,10 +8,10 @@ use std::path::Path;
 
 use super::regular_file;
 
-/// Opens a regular file of this user to read it. A link is refused, and a pipe not waited for.
+/// Opens a regular file of this user for reading. Never waits for a pipe.
 ///
 /// # Errors
-/// If it is none, or cannot be opened.
+/// If it is a link, no regular file or another user's, or cannot be opened.
 pub(crate) fn open_own(path: &Path) -> io::Result<File> {
     let file = regular_file::open_unlinked(path)?;
     match is_own(&file.metadata()?) {
@@ -24,23 +24,23 @@ pub(crate) fn is_own(found: &Metadata) -> bool {
     found.uid() == rustix::process::geteuid().as_raw()
 }
 
-/// Makes the directory, which nobody else may look into, if it is missing.
+/// Makes the directory, with access for this user only, if it is missing.
 ///
 /// # Errors
-/// If it cannot be made, or one is there that is not private.
+/// If it cannot be made, or exists and is not private.
 pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(directory) {
-        // The user's mask may have taken more away.
+        // The umask may have removed more permissions.
         Ok(()) => fs::set_permissions(directory, Permissions::from_mode(0o700)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => check_private(directory),
         Err(error) => Err(error),
     }
 }
 
-/// A directory that somebody else can write to could hold anything.
+/// Checks that only this user has access to the directory: others could put anything there.
 ///
 /// # Errors
-/// If it is none, or not of this user, or lets others in.
+/// If it is no directory, another user's, or lets others in.
 pub(crate) fn check_private(directory: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(directory)?;
     if !found.is_dir() || !is_own(&found) {
@@ -54,7 +54,7 @@ pub(crate) fn check_private(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether nobody but this user and root can take what is in the directory away or replace it.
+/// Returns whether only this user and root can remove or replace what the directory holds.
 pub(crate) fn keeps_others_out(directory: &Path) -> io::Result<bool> {
     let found = fs::metadata(directory)?;
     const STICKY: u32 = 0o1000;

@@ -1,17 +1,17 @@
-//! Names of files as texts. What the system calls a file are bytes, which need not be
-//! UTF-8; the text keeps all of them, so that two files never have one name.
+//! Names of files as text. To the system they are bytes, which need not be UTF-8; the text keeps
+//! every byte, so that two files never share a name.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// How a byte is written that is no part of a character: `\xE9`.
+/// The beginning of the code of a byte that is not UTF-8, such as `\xE9`.
 const MARK: &str = "\\x";
 const DIGITS: usize = 2;
 
-/// The path as a text that names no other path: bytes that are not UTF-8 are written as
-/// `\xE9`. A path that has this very text in it gets `\x5C` for the backslash.
+/// The path as a text that no other path has. Bytes that are not UTF-8 are written as `\xE9`; a
+/// backslash that would look like the beginning of such a code is written as `\x5C`.
 ///
 /// ```
 /// use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
@@ -33,7 +33,7 @@ pub fn name_of_path(path: impl AsRef<Path>) -> String {
     name
 }
 
-/// A text as part of a name, in which it must not look like a byte's code.
+/// Appends text so that nothing in it looks like the code of a byte.
 fn push_valid(name: &mut String, text: &str) {
     let mut rest = text;
     while let Some(at) = rest.find(MARK) {
@@ -45,15 +45,15 @@ fn push_valid(name: &mut String, text: &str) {
     name.push_str(rest);
 }
 
-/// The byte whose code the text begins with.
+/// The byte whose code begins the text.
 fn code(text: &str) -> Option<u8> {
     let digits = text.strip_prefix(MARK)?.get(..DIGITS)?;
     let is_digit = |c: char| c.is_ascii_digit() || ('A'..='F').contains(&c);
     digits.chars().all(is_digit).then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
-/// The path of which [`name_of_path`] has made this text. Of any other text it is the
-/// path of that name.
+/// The path that [`name_of_path`] turned into this text; for any other text, the path with that
+/// name.
 pub fn path_of_name(name: &str) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes(name).into_owned()))
 }
@@ -83,7 +83,7 @@ fn bytes(name: &str) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
-/// A path in a serialized form is its name.
+/// Serializes a path as its name.
 pub(crate) mod as_text {
     use std::path::{Path, PathBuf};
 
@@ -100,7 +100,7 @@ pub(crate) mod as_text {
     }
 }
 
-/// As [`as_text`], where there may be no path.
+/// Like [`as_text`], for an optional path.
 pub(crate) mod as_text_if_any {
     use std::path::PathBuf;
 
@@ -121,7 +121,7 @@ pub(crate) mod as_text_if_any {
     }
 }
 
-/// As [`as_text`], of several paths.
+/// Like [`as_text`], for a list of paths.
 pub(crate) mod as_texts {
     use std::path::PathBuf;
 

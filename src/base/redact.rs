@@ -1,14 +1,14 @@
-//! What must not be recorded: the command and the configuration of a run stand in its events,
-//! reports and journals, which others may read.
+//! Removes secrets from the command and the configuration of a run, which stand in its events,
+//! reports and journals: others may read those.
 
 use serde_json::Value;
 
-/// What is recorded in the place of a secret.
+/// Stands in the place of a secret.
 const HIDDEN: &str = "[hidden]";
-/// How the names of secrets end.
+/// The ends of the names of secrets.
 const NAMES: [&str; 4] = ["token", "password", "passwd", "secret"];
 
-/// The arguments as they may be recorded.
+/// The arguments without secrets.
 pub(crate) fn command(args: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut is_value = false;
     let one = |arg: String| {
@@ -20,7 +20,7 @@ pub(crate) fn command(args: impl IntoIterator<Item = String>) -> Vec<String> {
     args.into_iter().map(one).collect()
 }
 
-/// The configuration as it may be recorded.
+/// The configuration without secrets.
 pub(crate) fn configuration(mut config: Value) -> Value {
     hide(&mut config);
     config
@@ -37,8 +37,7 @@ fn hide(value: &mut Value) {
     }
 }
 
-/// Without the value of a setting whose name is that of a secret, and without those of an
-/// address.
+/// Hides the value of a setting whose name is that of a secret, and the secrets in a URL.
 fn without_secrets(text: &str) -> String {
     if let Some((start, rest)) = text.split_once("://") {
         return format!("{start}://{}", without_secrets_of_address(rest));

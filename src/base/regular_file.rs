@@ -1,5 +1,5 @@
-//! Files of other people's making, opened without trust: neither a pipe that nobody
-//! writes into nor a file without an end makes a command wait.
+//! Opens files without trust in who made them: no pipe without a writer and no endless file
+//! makes a command wait.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,18 +7,18 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-/// Opens a file to read it.
+/// Opens a regular file for reading.
 ///
 /// # Errors
-/// Those of the system; that it is no regular file but a directory, a pipe or a device.
+/// If it is a directory, a pipe or a device, or the system refuses.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     open_with(path, OFlags::empty())
 }
 
-/// As [`open`]; a symbolic link is not followed but refused.
+/// Like [`open`], but refuses symbolic links.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`open`], and if it is a symbolic link.
 pub(crate) fn open_unlinked(path: &Path) -> io::Result<File> {
     let is_link = std::fs::symlink_metadata(path)?.is_symlink();
     if is_link {
@@ -28,7 +28,7 @@ pub(crate) fn open_unlinked(path: &Path) -> io::Result<File> {
 }
 
 fn open_with(path: &Path, more: OFlags) -> io::Result<File> {
-    // A pipe is opened at once with this, and then seen to be one.
+    // `NONBLOCK` opens a pipe at once; the check below then refuses it.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | more;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
@@ -37,10 +37,10 @@ fn open_with(path: &Path, more: OFlags) -> io::Result<File> {
     Ok(file)
 }
 
-/// The contents of a file of at most `limit` bytes.
+/// Reads a file of at most `limit` bytes.
 ///
 /// # Errors
-/// Those of the system; that it is larger.
+/// If it is larger, or the system refuses.
 pub(crate) fn read_at_most(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
     file.take(limit + 1).read_to_end(&mut contents)?;

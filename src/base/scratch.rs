@@ -1,10 +1,9 @@
-//! Directories that a program has for itself as long as it runs, in the directory for
-//! temporary files. They go with it; what a program has left that was killed is removed by
-//! the next one of the same user.
+//! Directories for one program as long as it runs, among the temporary files. A program removes
+//! its own; the next program of the same user removes those that a killed one left.
 //!
-//! A lock tells the living from the dead: whoever holds that of the file in a directory owns
-//! it. Whoever makes a directory looks, once it has the lock, whether the file is still there;
-//! so it does not matter if somebody took the new directory for an abandoned one.
+//! A file lock in the directory tells live programs from dead ones: the program that holds it
+//! owns the directory. A program that makes a directory checks, once it has the lock, that the
+//! file is still there, for another program may have removed the new directory as abandoned.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -15,15 +14,16 @@ use tempfile::TempDir;
 
 use super::own_files;
 
-/// How their names begin, and those of programs in Python that drive runs (`private_directory.py`).
+/// The beginning of their names, and of those of Python programs that drive runs.
 const PREFIX: &str = "drpipe-run-";
 const DRIVERS: &str = "drpipe-py-";
-/// The file in them that is locked.
+/// The name of the file that is locked.
 const LOCK: &str = "lock";
-/// So often one is made anew that was taken for an abandoned one.
-const TRIES: usize = 16;
+/// How often a directory is made anew after another program removed it as abandoned. Once is
+/// rare already.
+const MAX_TRIES: usize = 16;
 
-/// A directory that nobody else may look into. It goes with this value.
+/// A directory with access for this user only. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     directory: TempDir,
@@ -31,6 +31,8 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// Makes a new directory.
+    ///
     /// # Errors
     /// If it cannot be made.
     pub(crate) fn make() -> io::Result<Self> {
@@ -39,11 +41,11 @@ impl Scratch {
 
     fn make_in(temporary: &Path) -> io::Result<Self> {
         let private = Permissions::from_mode(0o700);
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             let mut maker = tempfile::Builder::new();
             let directory =
                 maker.prefix(PREFIX).permissions(private.clone()).tempdir_in(temporary)?;
-            // The mode at its making is less what the user's mask takes away.
+            // The umask may have removed permissions.
             let opened = fs::set_permissions(directory.path(), private.clone());
             match opened.and_then(|()| lock(directory.path())) {
                 Ok(Some(lock)) => return Ok(Self { directory, _lock: lock }),
@@ -60,7 +62,7 @@ impl Scratch {
     }
 }
 
-/// The lock, unless somebody has removed the directory before it was held.
+/// Takes the lock; none if another program has removed the directory first.
 fn lock(directory: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     let lock = options.write(true).create_new(true).mode(0o600).open(directory.join(LOCK))?;
@@ -68,7 +70,7 @@ fn lock(directory: &Path) -> io::Result<Option<File>> {
     Ok((lock.metadata()?.nlink() > 0).then_some(lock))
 }
 
-/// Removes what programs of this user have left behind.
+/// Removes the directories that killed programs of this user have left.
 pub(crate) fn sweep() {
     sweep_in(&std::env::temp_dir());
 }
@@ -79,23 +81,24 @@ fn sweep_in(temporary: &Path) {
         let name = entry.file_name();
         let begins = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
         if begins(PREFIX) || begins(DRIVERS) {
-            // One that cannot be removed now stays for the next program.
+            // A directory that cannot be removed now is left to the next program.
             let _ = remove_abandoned(&entry.path(), begins(PREFIX));
         }
     }
 }
 
-/// `may_be_begun` of one whose maker makes another if it is removed before it has a lock.
-fn remove_abandoned(directory: &Path, may_be_begun: bool) -> io::Result<()> {
+/// Removes the directory if no program owns it. `may_be_new` says that its maker makes another
+/// one if this one is removed before it has the lock.
+fn remove_abandoned(directory: &Path, may_be_new: bool) -> io::Result<()> {
     let found = fs::symlink_metadata(directory)?;
     if !found.is_dir() || !own_files::is_own(&found) {
         return Ok(());
     }
     match own_files::open_own(&directory.join(LOCK)) {
-        // The lock is held until the end of this function.
+        // The lock is held until this function returns.
         Ok(lock) if lock.try_lock().is_ok() => fs::remove_dir_all(directory),
-        // Its maker was ended before it made the file; it is removed only if it is empty.
-        Err(error) if may_be_begun && error.kind() == ErrorKind::NotFound => {
+        // Its maker ended before it made the file; `remove_dir` removes empty directories only.
+        Err(error) if may_be_new && error.kind() == ErrorKind::NotFound => {
             fs::remove_dir(directory)
         }
         _ => Ok(()),

@@ -18,16 +18,16 @@ use crate::pipeline::Pipeline;
 use crate::plan::{Plan, Step};
 
 const MOCK_HELP: &str = "\
-With --mock the graph, the workers, the queue limits and the policies are run with mocks in
-the place of the stages; no stage of the pipeline is. Producers emit numbered messages, stages
+With --mock, mocks take the place of the stages: the graph, the workers, the queue limits and
+the policies run, and no stage of the pipeline does. Producers emit numbered messages, stages
 pass each on to one of the next steps, and things go wrong as often as FAULTS says:
   fail=P, panic=P     a message fails, or its stage panics
   undeclared=P        it is sent to a step that is not among the next steps
   slow=P              it takes 5 ms
   messages=N          how many messages each producer emits; default 100
   seed=N              other messages go wrong; default 0
-P is a part of 1. What goes wrong depends on the seed, the step and the message only, so it is
-known what the ledger must be; the run is compared with that. Waits before retries are short.
+P is between 0 and 1. What goes wrong depends only on the seed, the step and the message, so the
+ledger is known in advance and compared with that of the run. Waits before retries are short.
 
 Examples:
   drpipe check --config pipeline.json
@@ -36,7 +36,7 @@ Examples:
 Exit codes:
   0  the configuration is valid, and the mocks' ledger is the expected one
   2  the configuration or the command line is wrong
-  3  the mocks' ledger is another one
+  3  the mocks' ledger is not the expected one
   130  interrupted";
 
 #[derive(Debug, ClapArgs)]
@@ -47,10 +47,10 @@ pub(super) struct CheckArgs {
     /// Run the graph with mocks that go wrong, such as fail=0.1,panic=0.05,messages=500
     #[arg(long, value_name = "FAULTS")]
     pub(super) mock: Option<String>,
-    /// How the mocks' workers are placed
+    /// Where the mocks' workers run
     #[arg(long, value_enum, requires = "mock", default_value_t = ModeArg::Threads)]
     pub(super) mode: ModeArg,
-    /// What the mocks' run logs
+    /// What the run of mocks logs
     #[arg(long, value_name = "FILTER", requires = "mock", default_value = "off")]
     pub(super) log_level: String,
 }
@@ -110,7 +110,7 @@ fn leads(plan: &Plan, index: usize) -> String {
     if names.is_empty() { String::new() } else { format!(" -> {}", names.join(", ")) }
 }
 
-/// Runs the pipeline's graph with mocks and compares the ledger with what it must be.
+/// Runs the pipeline's graph with mocks and compares its ledger with the predicted one.
 fn run_mocks(mut pipeline: Pipeline, faults: &str, args: &CheckArgs) -> ExitCode {
     let faults = match Faults::parse(faults) {
         Ok(faults) => faults,
@@ -121,7 +121,7 @@ fn run_mocks(mut pipeline: Pipeline, faults: &str, args: &CheckArgs) -> ExitCode
             "abort, segfault and hang need worker processes, which --mode sequential has not";
         return complain(USAGE, format_args!("error: --mock: {error}"));
     }
-    // What the mocks fail on is of no use afterwards: it goes with this directory.
+    // Nobody needs the failed inputs of mocks afterwards; they go with this directory.
     let quarantine = match tempfile::Builder::new().prefix("drpipe-mock-").tempdir() {
         Ok(directory) => directory,
         Err(error) => {

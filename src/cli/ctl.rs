@@ -54,21 +54,21 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Begin nothing new, at one step or at all; what is in hand is done
+    /// Begin nothing new, at one step or in the whole run; workers finish what they have in hand
     Pause {
-        /// The step; without one the whole run
+        /// The step; without one, the whole run
         step: Option<String>,
     },
     /// Go on after a pause
     Resume {
-        /// The step; without one the whole run
+        /// The step; without one, the whole run
         step: Option<String>,
     },
     /// Set the number of a step's workers for the rest of the run
     Workers {
         /// The step
         step: String,
-        /// How many
+        /// The number of workers
         #[arg(value_name = "N")]
         workers: usize,
     },
@@ -100,7 +100,7 @@ pub(super) fn ctl(args: CtlArgs) -> ExitCode {
     }
 }
 
-/// Has the run do it; what was done, in words.
+/// Makes the run carry out an action; returns a sentence that says so.
 fn steer(run: &Target, verb: &Verb) -> Result<String, CommandError> {
     let of_step = |step: &Option<String>| match step {
         Some(step) => (json!({ "step": step }), step.clone()),
@@ -132,7 +132,7 @@ fn steer(run: &Target, verb: &Verb) -> Result<String, CommandError> {
     run.post(action, &body).map(|()| said + "\n")
 }
 
-/// A line for each run; one that does not answer is said so.
+/// The runs, a line each; warns of those that do not answer.
 fn list(runs: &[Target], json: bool) -> String {
     let rows: Vec<Value> = runs.iter().filter_map(row).collect();
     if json {

@@ -40,7 +40,7 @@ use process::{memory, signals, token};
 use quarantine::QuarantineCommand;
 use source::Source;
 
-/// What is wrong with `drpipe --quiet check`.
+/// The error for `drpipe --quiet check`.
 const OPTIONS_LAST: &str = "The options of a command stand behind it: drpipe check --config FILE";
 
 /// The command line over a set of classes.
@@ -76,7 +76,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// A command line that knows no class yet.
+    /// A command line without classes.
     pub fn new() -> Self {
         Self::default()
     }
@@ -88,7 +88,7 @@ impl Cli {
         self
     }
 
-    /// Adds a producer; a class of this name is replaced.
+    /// Adds a producer, in place of a class with this name, if there is one.
     #[must_use]
     pub fn producer<P>(mut self, name: &str) -> Self
     where
@@ -98,7 +98,7 @@ impl Cli {
         self
     }
 
-    /// Adds a stage; a class of this name is replaced.
+    /// Adds a stage, in place of a class with this name, if there is one.
     #[must_use]
     pub fn stage<S>(mut self, name: &str) -> Self
     where
@@ -108,7 +108,7 @@ impl Cli {
         self
     }
 
-    /// Adds a consumer; a class of this name is replaced.
+    /// Adds a consumer, in place of a class with this name, if there is one.
     #[must_use]
     pub fn consumer<C>(mut self, name: &str) -> Self
     where
@@ -118,15 +118,15 @@ impl Cli {
         self
     }
 
-    /// Does what the program's arguments say. If a token is among them, the program first
-    /// starts itself anew with that in its environment.
+    /// Runs the command that the program's arguments name. If a token is among them, the program
+    /// first starts itself anew with the token in its environment.
     pub fn run(self) -> ExitCode {
         token::hide();
         self.run_with(std::env::args_os())
     }
 
-    /// Does what `args` say; the first is the program's name. In a process that
-    /// was started as a worker it does that work instead.
+    /// Runs the command that `args` name; the first is the program's name. A process that was
+    /// started as a worker does that work instead.
     pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
         signals::survive_file_size_limit();
         memory::spare_address_space();
@@ -212,8 +212,8 @@ impl Cli {
         Pipeline::read(&text, &source.shown(), Path::new("."), &self.registry, settings)
     }
 
-    /// Everything that is wrong goes to standard error, warnings too. A signal meanwhile
-    /// ends the program, and the interpreters that are asked about steps in Python.
+    /// Loads the pipeline; prints all errors and warnings on standard error. A signal meanwhile
+    /// ends the program and the interpreters that it asks about steps in Python.
     fn load(&self, source: &Source) -> Result<Pipeline, ExitCode> {
         let config = source.config();
         if is_frame(config) {
@@ -249,21 +249,21 @@ impl Cli {
     }
 }
 
-/// Whether a file is a frame by its name, where a configuration is expected.
+/// Returns whether the file is a frame by its name, where a configuration is expected.
 fn is_frame(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     [".fits", ".fit", ".fts", ".fz"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Whether a word is a command, and not a file of that name.
+/// Returns whether the word is a command, and no file has that name.
 fn is_command(word: &Path) -> bool {
     let command = Args::command();
     let mut names = command.get_subcommands().map(clap::Command::get_name);
     !word.exists() && names.any(|name| word == Path::new(name))
 }
 
-/// The command that a word without a point and a directory may have meant.
+/// The command that a word without a dot or a slash may have meant.
 fn command_like(config: &Path) -> Option<String> {
     let word = config.to_str().filter(|word| !word.contains(['.', '/']))?;
     let command = Args::command();
@@ -271,7 +271,7 @@ fn command_like(config: &Path) -> Option<String> {
     nearest(word, names).map(str::to_owned)
 }
 
-/// Help and version are no errors.
+/// Prints the error of the arguments; help and version are no errors.
 fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return print(error.render().to_string().as_bytes());

@@ -1,4 +1,4 @@
-//! `drpipe monitor`, and the monitor that each run has.
+//! `drpipe monitor`, and the monitor of each run.
 
 use std::process::ExitCode;
 
@@ -16,22 +16,23 @@ use crate::plan::address::Address;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct MonitorArgs {
-    /// Where they are shown: host:port, a port or a host
+    /// Where to show them: host:port, a port or a host
     #[arg(value_name = "ADDRESS", default_value = Address::DEFAULT)]
     pub(super) address: Address,
     /// Show this run too, or the runs of this monitor, such as http://tel2:5565/
     #[arg(long = "run", value_name = "URL")]
     pub(super) runs: Vec<String>,
-    /// The token that the runs given by --run were given; better given as DRPIPE_TOKEN
+    /// The token of the runs that --run names; better given as DRPIPE_TOKEN
     #[arg(long, env = "DRPIPE_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
-    /// What steering over the network takes, from this machine too; without one, others only
-    /// look. Better given as DRPIPE_MONITOR_TOKEN, which no other user can read
+    /// Token that steering over the network takes, also from this machine; without one, other
+    /// machines can only watch. Better given as DRPIPE_MONITOR_TOKEN, which no other user can
+    /// read
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token::parse)]
     pub(super) monitor_token: Option<String>,
 }
 
-/// Shows all runs until it is ended.
+/// Shows all runs until the program ends.
 pub(super) fn show_all(args: MonitorArgs) -> ExitCode {
     let MonitorArgs { address, runs, token, monitor_token } = args;
     let elsewhere = |url| Elsewhere { url, token: token.clone() };
@@ -44,14 +45,14 @@ pub(super) fn show_all(args: MonitorArgs) -> ExitCode {
     }
 }
 
-/// How a run is to be shown: the command line beats the configuration.
+/// Where to show a run: the command line beats the configuration.
 pub(super) fn options(args: &RunArgs, plan: &Plan) -> Options {
-    // What is no address was reported with the configuration.
+    // The check of the configuration has reported a wrong address.
     let configured = || plan.options.monitor.as_ref().and_then(|text| text.parse().ok());
     Options { address: args.monitor.clone().or_else(configured), token: args.monitor_token.clone() }
 }
 
-/// Shows the run. That it cannot be shown is said and ends nothing.
+/// Shows the run. If it cannot be shown, the run goes on with a warning.
 pub(super) fn start(handle: &Handle, options: Options) -> Option<Monitor> {
     let log = |level, text: &str| match level {
         Level::Debug => tracing::debug!("{text}"),

@@ -64,9 +64,9 @@ pub(super) struct RetryArgs {
 }
 
 const HEADINGS: [&str; 7] = ["entry", "step", "cause", "attempts", "time", "origin", "reason"];
-/// The longest header that is shown, in bytes.
-const LONGEST: u64 = 1 << 20;
-/// The exit code if inputs failed or could not be tried again.
+/// The longest header that `show` prints, in bytes.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+/// The exit code if inputs failed, or could not be tried again.
 const SOME_FAILED: u8 = 1;
 
 pub(super) fn list(args: &EntriesArgs) -> ExitCode {
@@ -121,14 +121,13 @@ fn row(entry: &Entry) -> [String; 7] {
     ]
 }
 
-/// The sentence that says why, of those from the outside in: the last, unless that is a
-/// traceback.
+/// The sentence that says why: the innermost one that is no traceback.
 fn why(reason: &[String]) -> &str {
     let last = reason.iter().rfind(|sentence| !sentence.contains('\n'));
     last.or(reason.first()).map_or("-", String::as_str)
 }
 
-/// All fields of `reason.json`, and the sizes of the files.
+/// All fields of `reason.json` and the sizes of the files.
 fn details(entry: &Entry) -> String {
     let mut text = one_line(&entry.path.display().to_string()) + "\n";
     match &entry.contents {
@@ -148,14 +147,15 @@ fn details(entry: &Entry) -> String {
     text
 }
 
-/// The input in words, where it says itself what it is and is not too long.
+/// The input in words, if its form describes itself and it is not too long.
 fn value(path: &Path, contents: &Contents) -> Option<String> {
-    let wanted = contents.reason.codec == CodecId::MessagePack && contents.header_bytes <= LONGEST;
+    let wanted =
+        contents.reason.codec == CodecId::MessagePack && contents.header_bytes <= MAX_HEADER_BYTES;
     let payload = wanted.then(|| read_payload(path, 0))?.ok()?;
     Some(codec::readable(&payload.header))
 }
 
-/// The items of a list have a line each.
+/// A field, with a line for each item of a list.
 fn field(name: &str, value: &Value) -> String {
     let lines: Vec<String> = match value {
         Value::Array(items) => items.iter().map(plain).collect(),
@@ -243,7 +243,7 @@ pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
     }
 }
 
-/// Those that can be tried again, and how many cannot.
+/// The entries that can be tried again, and the number of those that cannot.
 fn usable(entries: Vec<Entry>) -> (Vec<(PathBuf, Contents)>, usize) {
     let mut inputs = Vec::new();
     let (mut skipped, mut pickles) = (0, 0);
@@ -270,7 +270,7 @@ fn usable(entries: Vec<Entry>) -> (Vec<(PathBuf, Contents)>, usize) {
     (inputs, skipped)
 }
 
-/// The entries to be tried again, which nobody else tries again meanwhile.
+/// Takes the entries, so that no other program tries them again meanwhile.
 fn take(directory: &Path) -> Result<(Vec<Entry>, Taken), CommandError> {
     let find = |directory| find(directory).map_err(CommandError::usage);
     let taken = |paths: &[PathBuf]| {
@@ -281,15 +281,15 @@ fn take(directory: &Path) -> Result<(Vec<Entry>, Taken), CommandError> {
         return Ok((Vec::new(), taken(&[])?));
     }
     let taken = taken(&paths)?;
-    // What another program has done since they were looked for is not there any more,
-    // and what is new since then is not taken.
+    // Another program may have processed some since the first look; those that are new since
+    // then are not taken.
     let mut entries = if directory.exists() { find(directory)? } else { Vec::new() };
     entries.retain(|entry| paths.contains(&entry.path));
     Ok((entries, taken))
 }
 
-/// Of several entries of one input at one step, from runs one after the other, the
-/// newest: the input is to be tried again once.
+/// Keeps the newest of several entries of one input at one step, from successive runs: the input
+/// is tried again once.
 fn newest_of_each(inputs: Vec<(PathBuf, Contents)>) -> Vec<(PathBuf, Contents)> {
     let buffers = |contents: &Contents| contents.buffer_bytes.len();
     let mut newest: Vec<(PathBuf, Contents)> = Vec::new();
@@ -309,8 +309,7 @@ fn newest_of_each(inputs: Vec<(PathBuf, Contents)>) -> Vec<(PathBuf, Contents)> 
     newest
 }
 
-/// Removes the entries whose inputs were processed, once it is said what
-/// became of the run.
+/// Prints what became of the run, then removes the entries whose inputs were processed.
 fn conclude(
     performed: &Performed,
     paths: &[PathBuf],

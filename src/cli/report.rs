@@ -1,4 +1,4 @@
-//! `drpipe report`, and the page that `drpipe run --report` leaves.
+//! `drpipe report`, and the page that `drpipe run --report` writes.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,12 +22,11 @@ pub(super) struct ReportArgs {
     /// A journal, or a file that --events has written
     #[arg(value_name = "SOURCE")]
     pub(super) source: PathBuf,
-    /// Of several runs in a journal take this one instead of the last: its name, or the
-    /// beginning or end of it
+    /// Report this run of a journal instead of the last: its name, or the beginning or end of
+    /// its name
     #[arg(long, value_name = "RUN")]
     pub(super) run: Option<String>,
-    /// The page; default: the run's name with .html, in the current directory. With - it is
-    /// printed
+    /// The page; default: the run's name with .html, in the current directory; - prints it
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
 }
@@ -41,7 +40,7 @@ pub(super) fn report(args: &ReportArgs) -> ExitCode {
     let file = match &args.output {
         Some(file) if file.as_os_str() == "-" => return print(page.as_bytes()),
         Some(file) => file.clone(),
-        // Whatever a journal says, the page is written here.
+        // The name comes from the journal and must not lead to another directory.
         None => PathBuf::from(report_data.run().unwrap_or("run").replace('/', "_") + ".html"),
     };
     match write(&page, &file) {

@@ -1,4 +1,4 @@
-//! The files that a run leaves at its end: those that `--summary` and `--report` name.
+//! The files that a run writes at its end: those that `--summary` and `--report` name.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -8,11 +8,10 @@ use super::output::CommandError;
 use crate::event::Report;
 use crate::product::write_whole;
 
-/// Whether the file that `option` names can be written, as far as that can be known
-/// before the run.
+/// Checks, as far as possible before the run, that the file of `option` can be written.
 ///
 /// # Errors
-/// Why not.
+/// If it cannot.
 pub(crate) fn check(option: &str, file: &Path) -> Result<(), CommandError> {
     if is_standard(file) {
         return Ok(());
@@ -34,15 +33,15 @@ pub(crate) fn check(option: &str, file: &Path) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Whether a name stands for standard output.
+/// Returns whether the name stands for standard output.
 pub(crate) fn is_standard(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-/// Whether no two of these options name the same file; devices and pipes may be shared.
+/// Checks that no two options name the same file; devices and pipes may be shared.
 ///
 /// # Errors
-/// Which ones do.
+/// If two options do.
 pub(crate) fn are_different(options: &[(&str, Option<&Path>)]) -> Result<(), CommandError> {
     let place = |file: &Path| {
         let known = fs::canonicalize(file).ok();
@@ -67,19 +66,19 @@ pub(crate) fn are_different(options: &[(&str, Option<&Path>)]) -> Result<(), Com
     Ok(())
 }
 
-/// Writes the report: a regular file appears whole or not at all; into
-/// anything else, such as a pipe, it is written as it is.
+/// Writes the report. A regular file appears whole or not at all; anything else, such as a pipe,
+/// is written directly.
 ///
 /// # Errors
-/// What the system says.
+/// If the system refuses.
 pub(crate) fn write(report: &Report, file: &Path) -> io::Result<()> {
     write_text(&(serde_json::to_string_pretty(report)? + "\n"), file)
 }
 
-/// Writes a text in the same way.
+/// Writes a text in the same way as [`write`].
 ///
 /// # Errors
-/// What the system says.
+/// If the system refuses.
 pub(crate) fn write_text(text: &str, file: &Path) -> io::Result<()> {
     if is_standard(file) {
         let mut out = io::stdout();
@@ -95,7 +94,7 @@ pub(crate) fn write_text(text: &str, file: &Path) -> io::Result<()> {
         out.write_all(text.as_bytes())?;
         return out.flush();
     }
-    // The innermost sentence is the system's; the others name the file again.
+    // The innermost sentence is that of the system; the others only repeat the file's name.
     write_whole(file, |out| Ok(out.write_all(text.as_bytes())?))
         .map_err(|failure| io::Error::other(failure.chain().last().cloned().unwrap_or_default()))
 }

@@ -1,4 +1,4 @@
-//! Which configuration is meant, and with which settings.
+//! The configuration that is meant, with its settings.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use crate::base::{home, redact};
 use crate::config::Setting;
 use crate::plan::diagnostic::ConfigError;
 
-/// So many frames are repeated in the words for a further run.
-const MOST_FRAMES: usize = 4;
+/// The most frames that a suggested command repeats; more would hide the command.
+const MAX_FRAMES: usize = 4;
 
 /// A configuration as a person names it: `drpipe check night.json`.
 #[derive(Debug, ClapArgs)]
@@ -41,17 +41,17 @@ pub(super) struct Source {
     /// as --FitsFiles.directory=night7
     #[arg(long, value_name = "NAME.KEY=VALUE")]
     set: Vec<String>,
-    /// Every step takes MessagePack: for tests of it without another language
+    /// Every step takes MessagePack, for tests of it without another language
     #[arg(long, hide = true)]
     pub(super) messagepack: bool,
-    /// What the producer takes instead of what the configuration names.
+    /// The frames for the producer instead of those that the configuration names.
     #[arg(skip)]
     frames: Vec<PathBuf>,
 }
 
 impl Source {
-    /// Takes what was named without an option: the configuration, unless `--config` names
-    /// it, then frames.
+    /// Takes the arguments without an option: the configuration, unless `--config` names it,
+    /// then frames.
     pub(super) fn take_words(&mut self, mut first: Option<PathBuf>, others: Vec<PathBuf>) {
         if self.config.is_none() {
             self.config = first.take();
@@ -68,10 +68,10 @@ impl Source {
         self.config().as_os_str() == "-"
     }
 
-    /// The words that mean the same configuration, frames and settings; none if they are too
-    /// many to be repeated, or cannot be read again.
+    /// The arguments for the same configuration, frames and settings; none if there are too many
+    /// frames, or the configuration cannot be read again.
     pub(super) fn again(&self) -> Option<Vec<String>> {
-        if self.is_standard_input() || self.frames.len() > MOST_FRAMES {
+        if self.is_standard_input() || self.frames.len() > MAX_FRAMES {
             return None;
         }
         let paths = std::iter::once(self.config()).chain(self.frames.iter().map(PathBuf::as_path));
@@ -85,7 +85,7 @@ impl Source {
             .into_iter()
     }
 
-    /// What messages call it.
+    /// The name of the configuration in messages.
     pub(super) fn shown(&self) -> String {
         if self.is_standard_input() {
             return "<stdin>".to_owned();
@@ -93,7 +93,7 @@ impl Source {
         self.config().display().to_string()
     }
 
-    /// What the command line sets; its frames come first, so that `--set` beats them.
+    /// The settings of the command line. Frames come first, so that `--set` beats them.
     pub(super) fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
         let (settings, errors): (Vec<_>, Vec<_>) =
             self.set.iter().map(|text| Setting::parse(text)).partition(Result::is_ok);
@@ -107,8 +107,8 @@ impl Source {
     }
 }
 
-/// Paths in the user's home directory, which a shell leaves as they are behind a `=`.
-/// Settings are not touched: what of them are paths the configuration knows.
+/// Expands `~` in arguments, which a shell leaves as it is after a `=`. Settings stay: only the
+/// configuration knows which of them are paths.
 pub(super) fn in_home(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let expanded = |arg: OsString| {
         let Some(text) = arg.to_str() else { return arg };

@@ -1,4 +1,4 @@
-//! Which run is meant: one of this machine by a part of its name, or one at an address.
+//! Finds the run that is meant: one of this machine by a part of its name, or one at an address.
 
 use clap::Args as ClapArgs;
 use serde_json::Value;
@@ -6,11 +6,11 @@ use serde_json::Value;
 use super::output::{CommandError, STOPPED, USAGE, say};
 use crate::monitor::{Client, ClientError, find_run, live_runs, unsafe_places};
 
-/// What opens a monitor.
+/// The token of a monitor.
 #[derive(Debug, Default, ClapArgs)]
 pub(super) struct Key {
-    /// What gives the right to steer a run at an address, if the run was given one; better
-    /// given as DRPIPE_MONITOR_TOKEN
+    /// The token of a run at an address, which gives the right to steer it; better given as
+    /// DRPIPE_MONITOR_TOKEN
     #[arg(
         long,
         global = true,
@@ -38,32 +38,32 @@ impl From<ClientError> for CommandError {
 }
 
 impl Target {
-    /// The path of what a monitor tells of the run, or does with it.
+    /// The path of a resource or an action of the run.
     pub(super) fn path(&self, what: &str) -> String {
         format!("/runs/{}/api/{what}", self.name)
     }
 
-    /// Gets what a monitor tells of the run.
+    /// Gets a resource of the run.
     ///
     /// # Errors
-    /// If it does not.
+    /// If there is no answer, or the monitor refuses.
     pub(super) fn get(&self, what: &str) -> Result<Vec<u8>, CommandError> {
         answer(self.client.get(&self.path(what))?)
     }
 
-    /// Has the run do something.
+    /// Makes the run carry out an action.
     ///
     /// # Errors
-    /// If it does not; the run's own words say why.
+    /// If there is no answer, or the run refuses, with the run's own words.
     pub(super) fn post(&self, what: &str, body: &Value) -> Result<(), CommandError> {
         answer(self.client.post(&self.path(what), body)?).map(drop)
     }
 }
 
-/// Every run that is meant: all of this machine, or all at an address.
+/// Finds all runs that are meant: those of this machine, or those at an address.
 ///
 /// # Errors
-/// If there is no such place.
+/// If none is meant, or the address does not answer.
 pub(super) fn all(place: Option<&str>, token: Option<&str>) -> Result<Vec<Target>, CommandError> {
     match place {
         Some(url) if is_address(url) => at(url, token),
@@ -75,17 +75,17 @@ pub(super) fn all(place: Option<&str>, token: Option<&str>) -> Result<Vec<Target
     }
 }
 
-/// Says where runs of this user may be and cannot be looked for.
+/// Warns of directories in which runs of this user may be, and which are not searched.
 pub(super) fn warn() {
     for problem in unsafe_places() {
         say(format_args!("warning: runs are not looked for in {problem}; remove or mend it"));
     }
 }
 
-/// The run that is meant by a part of its name or by its address, or the only one.
+/// Finds one run: by a part of its name, by its address, or the only one.
 ///
 /// # Errors
-/// If there is none, or more than one; in words, with what there is.
+/// If none is meant, or more than one.
 pub(super) fn one(place: Option<&str>, token: Option<&str>) -> Result<Target, CommandError> {
     let Some(url) = place.filter(|place| is_address(place)) else {
         warn();
@@ -111,7 +111,7 @@ fn of_this_machine(run: crate::monitor::LiveRun) -> Target {
     Target { client: Client::socket(&run.socket), name: run.name }
 }
 
-/// The name of a run has neither.
+/// Returns whether it is an address: the name of a run has neither sign.
 fn is_address(place: &str) -> bool {
     place.contains([':', '/'])
 }
@@ -127,10 +127,10 @@ fn at(url: &str, token: Option<&str>) -> Result<Vec<Target>, CommandError> {
     Ok(names.map(|name| Target { name: name.to_owned(), client: client.clone() }).collect())
 }
 
-/// The list of runs that a monitor shows.
+/// Gets the list of runs that a monitor shows.
 ///
 /// # Errors
-/// If there is none.
+/// If there is no answer, or it is no such list.
 pub(super) fn runs(client: &Client) -> Result<Vec<Value>, CommandError> {
     let body = answer(client.get("/api/runs")?)?;
     serde_json::from_slice(&body).map_err(|error| {
@@ -141,7 +141,7 @@ pub(super) fn runs(client: &Client) -> Result<Vec<Value>, CommandError> {
     })
 }
 
-/// The body of an answer, or what is wrong in the words of who answered.
+/// The body of an answer, or the error in the words of the program that answered.
 fn answer((status, body): (u16, Vec<u8>)) -> Result<Vec<u8>, CommandError> {
     if status == 200 {
         return Ok(body);

@@ -15,7 +15,7 @@ use crate::sinks::journal::lineage::{Gathered, Input, Lineage, Part, like};
 use crate::sinks::journal::read::{Attempt, Journal};
 
 const WHY_HELP: &str = "\
-It is taken from the journal that runs keep with --journal or --resume.
+The answer comes from the journal that runs keep with --journal or --resume.
 
 Examples:
   drpipe why raw/n7_0042.fits
@@ -43,7 +43,7 @@ pub(super) struct WhyArgs {
     pub(super) json: bool,
 }
 
-/// The exit code if the journal knows nothing of the path.
+/// The exit code if the journal does not know the path.
 const NOT_FOUND: u8 = 1;
 
 pub(super) fn why(args: &WhyArgs) -> ExitCode {
@@ -93,7 +93,7 @@ fn look_up(args: &WhyArgs, place: &Path, here: &Path) -> Result<ExitCode, Journa
     Ok(ExitCode::from(NOT_FOUND))
 }
 
-/// The journal that is meant.
+/// Finds the journal that is meant.
 fn journal(args: &WhyArgs, here: &Path) -> Result<PathBuf, CommandError> {
     if let Some(journal) = &args.journal {
         return Ok(journal.clone());
@@ -156,7 +156,7 @@ fn describe(text: &mut String, input: &Input) {
     }
 }
 
-/// What became of it, in words.
+/// What became of an input, in words.
 fn state(input: &Input) -> String {
     let (item, run) = (&input.item, &input.run);
     let step = one_line(item.step.as_deref().unwrap_or("a step"));

@@ -13,11 +13,11 @@ pub struct Counts {
     pub done: u64,
     /// Of those done, how many emitted nothing although the step has next steps.
     pub filtered: u64,
-    /// Messages whose last attempt failed and that are kept in quarantine, or
-    /// that stopped the run.
+    /// Messages whose last attempt failed: the quarantine keeps them, or they stopped the
+    /// run.
     pub failed: u64,
-    /// Messages given up by policy: skipped after a failure, or left when the
-    /// run was stopped.
+    /// Messages that a policy gave up: skipped after a failure, or left when the run was
+    /// stopped.
     pub dropped: u64,
     /// Attempts beyond the first.
     pub retried: u64,
@@ -26,7 +26,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Messages received of which nothing is decided yet.
+    /// Messages received that are neither done, failed nor dropped yet.
     pub fn open(&self) -> u64 {
         self.received - self.done - self.failed - self.dropped
     }

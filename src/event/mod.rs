@@ -1,4 +1,4 @@
-//! What observers of a run see.
+//! The events of a run: all that its observers learn.
 
 mod counts;
 mod opened;
@@ -42,25 +42,25 @@ pub enum Cause {
     Late,
 }
 
-/// How weighty a line of a log is.
+/// The severity of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Level {
-    /// For those who look for a fault.
+    /// Helps to find a fault.
     Debug,
-    /// What is going on.
+    /// Tells what goes on.
     Info,
-    /// Something is odd.
+    /// Something is odd, and the run goes on.
     Warning,
     /// Something went wrong.
     Error,
 }
 
-/// One event of a run's stream, with its place there.
+/// An event with its place in the stream of its run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// From 1, in the order in which things happened; none is left out.
+    /// Counts from 1 without gaps, in the order in which things happened.
     pub number: u64,
     /// Time since the run's start, in seconds.
     #[serde(rename = "at_s", with = "in_seconds")]
@@ -70,17 +70,16 @@ pub struct EventRecord {
     pub event: Event,
 }
 
-/// One thing that happened in a run. As JSON it has the form that docs/EVENTS.md
-/// describes.
+/// Something that happened in a run. docs/EVENTS.md describes its form as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 #[non_exhaustive]
 pub enum Event {
-    /// The run is about to begin. Always the first.
+    /// The run is about to begin. Always the first event.
     Opened(Box<Opened>),
     /// Every worker is ready; work begins.
     Started,
-    /// A worker's `init` failed: nothing can be run.
+    /// A worker's `init` failed: the run cannot begin.
     InitFailed {
         /// The step's name.
         step: Arc<str>,
@@ -93,7 +92,7 @@ pub enum Event {
     Retrying {
         /// The step's name.
         step: Arc<str>,
-        /// What the message descends from.
+        /// The producer's item that the message descends from.
         origin: Option<Arc<str>>,
         /// The attempt that failed, from 1.
         attempt: u32,
@@ -109,12 +108,12 @@ pub enum Event {
     Failed {
         /// The step's name.
         step: Arc<str>,
-        /// The worker's number within the step; none if it reached no worker.
+        /// The worker's number within the step; none if the message reached no worker.
         worker: Option<usize>,
-        /// The message's number, as its worker was told it.
+        /// The message's number in the run.
         #[serde(default)]
         message: u64,
-        /// What the message descends from.
+        /// The producer's item that the message descends from.
         origin: Option<Arc<str>>,
         /// The attempt that failed, from 1.
         attempt: u32,
@@ -122,7 +121,7 @@ pub enum Event {
         cause: Cause,
         /// Why it failed.
         failure: Failure,
-        /// What is done with the message.
+        /// What the step does with failed messages.
         policy: OnError,
         /// The quarantine entry that keeps it, if one does.
         entry: Option<String>,
@@ -149,20 +148,20 @@ pub enum Event {
         step: Arc<str>,
         /// The worker's number within the step.
         worker: usize,
-        /// What is known of its end.
+        /// What is known about its end.
         reason: String,
     },
-    /// A worker process has logged or printed something.
+    /// A worker process logged or printed something.
     Said {
         /// The step's name.
         step: Arc<str>,
         /// The worker's number within the step.
         worker: usize,
-        /// How weighty it is.
+        /// Its severity.
         level: Level,
-        /// Whose words they are within the worker; empty if they were printed.
+        /// The logger within the worker; empty if the text was printed.
         logger: String,
-        /// The words, perhaps several lines.
+        /// One line or several.
         text: String,
     },
     /// The step has done its last work.
@@ -178,75 +177,75 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A run that resumes an earlier one has decided about a message of the producer.
+    /// A run that resumes an earlier one decided whether to skip a message of the producer.
     Decided {
-        /// What the message is called.
+        /// The message's name.
         origin: Arc<str>,
-        /// True if it is done and is not processed again.
+        /// Whether it is done already and is not processed again.
         skipped: bool,
         /// Why.
         why: String,
     },
-    /// The producer emits messages without an origin: the journal cannot tell
-    /// them apart, and a run that resumes this one does them all again.
+    /// The producer emits messages without an origin. The journal cannot tell them apart, so
+    /// a run that resumes this one processes all of them again.
     Untracked {
         /// The step's name.
         step: Arc<str>,
     },
-    /// The producer has said how many messages it expects to emit in all.
+    /// The producer announced how many messages it expects to emit in all.
     Expected {
         /// The step's name.
         step: Arc<str>,
         /// How many.
         total: u64,
     },
-    /// A stage has made a file. Of steps that make very many, not all are told.
+    /// A stage made a file. A step that makes very many announces only some of them.
     Product {
         /// The step's name.
         step: Arc<str>,
         /// The worker's number within the step.
         worker: usize,
-        /// What the file was made from.
+        /// The producer's item that the file was made from.
         origin: Option<Arc<str>>,
         /// Its path.
         #[serde(with = "as_text")]
         path: PathBuf,
     },
-    /// Nothing new is begun, at one step or at all of them.
+    /// One step, or the whole run, begins nothing new.
     Paused {
-        /// The step's name; none if it is the whole run.
+        /// The step's name; none for the whole run.
         step: Option<Arc<str>>,
     },
-    /// What was paused goes on.
+    /// One step, or the whole run, goes on after a pause.
     Resumed {
-        /// The step's name; none if it is the whole run.
+        /// The step's name; none for the whole run.
         step: Option<Arc<str>>,
     },
-    /// Somebody has set the number of a step's workers.
+    /// An operator set the number of a step's workers.
     WorkersSet {
         /// The step's name.
         step: Arc<str>,
-        /// How many there are to be.
+        /// The number of workers.
         workers: usize,
     },
-    /// A failed input was taken out of quarantine, to be tried again.
+    /// A failed input left the quarantine and is tried again.
     Requeued {
         /// The step's name.
         step: Arc<str>,
-        /// What the message descends from.
+        /// The producer's item that the message descends from.
         origin: Option<Arc<str>>,
         /// The quarantine entry that kept it.
         entry: String,
     },
-    /// Where the run stands, sent a few times a second.
+    /// Where the run stands; at most ten times a second.
     Progress(Snapshot),
-    /// The run is over. Always the last, unless it is `Error`.
+    /// The run is over. Always the last event, unless that is `Error`.
     Ended(Box<Report>),
     /// The run had to be given up.
     Error {
         /// The exit code.
         exit_code: u8,
-        /// Why, in words.
+        /// Why.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What the first event of a run tells: who runs which plan, where.
+//! What the first event of a run tells: which plan runs, where, and for whom.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ pub struct Opened {
     pub version: String,
     /// The name of the run.
     pub run: String,
-    /// When it began, in UTC, as RFC 3339 has it.
+    /// When it began: UTC, in the form of RFC 3339.
     pub started: String,
-    /// The machine.
+    /// The name of the machine.
     pub host: String,
-    /// The program's process.
+    /// The process ID of the program.
     pub pid: u32,
-    /// The pipeline's name: what its configuration says, or that file without its ending,
-    /// or the program that made it.
+    /// The pipeline's name: that in its configuration, else the name of that file without its
+    /// extension, else that of the program that built the pipeline.
     #[serde(default)]
     pub pipeline: String,
-    /// Whether one message at a time is done in the whole run.
+    /// Whether the whole run processes one message at a time.
     #[serde(default)]
     pub sequential: bool,
     /// The directory that relative paths are relative to.
@@ -37,8 +37,8 @@ pub struct Opened {
     /// The program's arguments; empty if the run is part of another program.
     #[serde(default)]
     pub command: Vec<String>,
-    /// The configuration with the command line's settings; null if a program made
-    /// the pipeline.
+    /// The configuration with the command line's settings; null if a program built the
+    /// pipeline.
     #[serde(default)]
     pub config: serde_json::Value,
     /// The hash of the configuration.
@@ -46,7 +46,7 @@ pub struct Opened {
     /// Where failed inputs are kept.
     #[serde(with = "as_text")]
     pub quarantine: PathBuf,
-    /// The journal, if one is kept.
+    /// The journal, if the run keeps one.
     #[serde(default, with = "as_text_if_any")]
     pub journal: Option<PathBuf>,
     /// The names of the steps in the order of the plan.
@@ -62,17 +62,17 @@ pub struct StepPlan {
     pub name: Arc<str>,
     /// Its class.
     pub class: String,
-    /// What its class is.
+    /// Whether its class is a producer, a stage or a consumer.
     pub kind: Kind,
-    /// The most workers that it has by the configuration.
+    /// The most workers that its configuration allows.
     pub workers: usize,
     /// The steps that it leads to, the default first.
     pub next_steps: Vec<NextStep>,
-    /// The most messages that its queue holds; none is unbounded.
+    /// The most messages that its queue holds; none if it is unbounded.
     pub queue_limit: Option<usize>,
-    /// The most bytes that its queue holds; none is unbounded.
+    /// The most bytes that its queue holds; none if it is unbounded.
     pub queue_bytes: Option<u64>,
-    /// What is done with a message that failed.
+    /// What the step does with a message that failed.
     pub on_error: OnError,
     /// How often a failed message is tried again.
     pub retries: u32,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::counts::Counts;
 use super::times::in_seconds;
 
-/// Where a run stands.
+/// Where a run stands at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Time since the run's start, in seconds.
@@ -17,14 +17,14 @@ pub struct Snapshot {
     /// Whether the whole run is paused.
     #[serde(default)]
     pub paused: bool,
-    /// Whether nothing more is produced.
+    /// Whether the producers have stopped, so that the run ends once all is processed.
     #[serde(default)]
     pub draining: bool,
     /// The steps in the order of the plan.
     pub steps: Vec<StepStatus>,
 }
 
-/// Where one step stands.
+/// Where a step stands at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepStatus {
     /// Its name.
@@ -40,14 +40,14 @@ pub struct StepStatus {
     pub high_water: usize,
     /// Workers that have work in hand.
     pub busy: usize,
-    /// Workers that there are, or that are being started.
+    /// Workers that exist, or that are being started.
     pub workers: usize,
-    /// The time that its workers have spent in the stage, summed, in seconds, whatever came
-    /// of it.
+    /// The time that its workers have spent in the stage, summed, in seconds; failed attempts
+    /// count too.
     #[serde(rename = "busy_time_s", with = "in_seconds")]
     pub busy_time: Duration,
-    /// How long its busy workers have been at what they have in hand, summed, in
-    /// seconds: the part of their time that `busy_time` does not have yet.
+    /// How long its busy workers have worked on what they have in hand, summed, in seconds:
+    /// the part of their time that `busy_time` lacks yet.
     #[serde(rename = "running_s", with = "in_seconds", default)]
     pub running: Duration,
     /// Half of the calls took at most this time, in seconds.
@@ -65,17 +65,17 @@ pub struct StepStatus {
     /// The steps whose full queues its workers wait for.
     #[serde(default)]
     pub waits_for: Vec<Arc<str>>,
-    /// Messages that it has sent to each of its next steps and that wait for room there,
-    /// in the order of the plan: they are among those sent and not yet among those received.
+    /// Messages that it has sent to each of its next steps and that wait for room there, in the
+    /// order of the plan: the step has sent them, and the next one has not received them.
     #[serde(default)]
     pub held: Vec<u64>,
-    /// Bytes of them all.
+    /// The bytes of all held messages.
     #[serde(default)]
     pub held_bytes: u64,
-    /// Messages that failed and were taken up again: they are not among those that failed.
+    /// Failed messages that were tried again; they no longer count as failed.
     #[serde(default)]
     pub requeued: u64,
-    /// Whether it is paused by itself.
+    /// Whether this step is paused, apart from a pause of the whole run.
     #[serde(default)]
     pub paused: bool,
     /// Whether it has done its last work.
@@ -85,28 +85,28 @@ pub struct StepStatus {
     pub each_worker: Vec<WorkerStatus>,
 }
 
-/// Where one worker stands.
+/// Where a worker stands at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerStatus {
     /// Its number within the step.
     pub worker: usize,
-    /// What it is doing.
+    /// What it does.
     pub state: WorkerState,
-    /// How long it has been at it, in seconds.
+    /// How long it has been in this state, in seconds.
     #[serde(rename = "for_s", with = "in_seconds")]
     pub since: Duration,
     /// How many messages it has in hand.
     pub in_hand: usize,
-    /// The number of the oldest of them.
+    /// The number of the oldest message in hand.
     pub message: Option<u64>,
-    /// What that one descends from.
+    /// The producer's item that the oldest message descends from.
     pub origin: Option<Arc<str>>,
     /// The time that it has spent in the stage, in seconds.
     #[serde(rename = "busy_time_s", with = "in_seconds")]
     pub busy_time: Duration,
 }
 
-/// What a worker is doing.
+/// What a worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -117,15 +117,15 @@ pub enum WorkerState {
     Idle,
     /// It has messages in hand, or produces.
     Busy,
-    /// What it has emitted waits for room in a full queue, or, of a producer, what it
-    /// would emit.
+    /// It waits for room in a full queue: for what it has emitted or, if it is a producer, for
+    /// what it would emit.
     Held,
     /// Its stage finishes.
     Finishing,
 }
 
 impl WorkerState {
-    /// Whether its stage may be running.
+    /// Returns whether its stage may be running.
     pub(crate) fn is_at_work(self) -> bool {
         matches!(self, Self::Busy | Self::Finishing)
     }

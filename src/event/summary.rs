@@ -12,7 +12,7 @@ use super::verdict::Verdict;
 use crate::base::path_name::as_text_if_any;
 use crate::stage::registry::Kind;
 
-/// What became of a run: what `--summary FILE` writes.
+/// The report of a run, which `--summary FILE` writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The version of drpipe.
@@ -24,46 +24,46 @@ pub struct Report {
     pub verdict: Verdict,
     /// The exit code that follows from it.
     pub exit_code: u8,
-    /// From the start of the workers to the end, in seconds.
+    /// The time from the start of the workers to the end, in seconds.
     #[serde(rename = "elapsed_s", with = "in_seconds")]
     pub elapsed: Duration,
     /// The steps in the order of the plan.
     pub steps: Vec<StepReport>,
-    /// The step whose workers were busy for the largest part of the run, if that is half of
-    /// it at least: otherwise nothing was a bottleneck.
+    /// The step whose workers were busy for the largest part of the run, if that is at least
+    /// half of it; otherwise no step was a bottleneck.
     pub bottleneck: Option<String>,
-    /// Messages of the producer that were not processed, because the journal has
-    /// them as done. They are not among those emitted.
+    /// Messages of the producer that earlier runs had done, so that this one skipped them. They
+    /// do not count as emitted.
     pub skipped: u64,
-    /// What failed in `finish`, in words.
+    /// The failures of `finish`.
     pub finish_failures: Vec<String>,
-    /// Where the failed inputs are, if there are any.
+    /// The directory of the failed inputs, if there are any.
     #[serde(default, with = "as_text_if_any")]
     pub quarantine: Option<PathBuf>,
-    /// How many inputs are there.
+    /// How many failed inputs are kept there.
     pub quarantined: u64,
-    /// How many files the run's steps have announced as products, by directory.
+    /// How many products the steps have announced in each directory.
     #[serde(default)]
     pub products: BTreeMap<String, u64>,
     /// The hash of the configuration.
     pub config_hash: String,
 }
 
-/// What became of one step.
+/// The report of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Its name.
     pub name: String,
     /// Its class.
     pub class: String,
-    /// What its class is.
+    /// Whether its class is a producer, a stage or a consumer.
     pub kind: Kind,
-    /// The most workers that it could have at a time.
+    /// The most workers that it could have at once.
     pub workers: usize,
     /// What became of its messages.
     #[serde(flatten)]
     pub counts: Counts,
-    /// The part of the run's time that its workers were busy, in percent.
+    /// The part of their time that its workers were busy, in percent.
     pub busy_percent: f64,
     /// The time that its workers were busy, summed, in seconds.
     #[serde(rename = "busy_time_s", with = "in_seconds")]

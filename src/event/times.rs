@@ -4,31 +4,30 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// The running times of one step: those of the calls of `run` or `next` that ended, which
-/// the mean and the quantiles are made of, and all the time at work, with calls that were
-/// cut short and with `finish`.
+/// The running times of one step. Mean and quantiles count the calls of `run` or `next` that
+/// ended; the busy time also counts calls that were cut short, and `finish`.
 #[derive(Debug, Clone)]
 pub(crate) struct Times {
     nanoseconds: Histogram<u64>,
-    /// Of the calls that ended.
+    /// The time of the calls that ended.
     ended: Duration,
-    /// The time at work, whatever came of it.
+    /// All the time at work.
     pub(crate) busy: Duration,
     calls: u64,
-    /// An exponential mean over the reports, in nanoseconds: what batches are
-    /// sized by.
+    /// An exponential mean over the reports, in nanoseconds; the size of batches follows
+    /// it.
     recent: f64,
 }
 
-/// Weight of the latest report in the recent mean.
+/// The weight of the latest report in the recent mean: about ten reports matter.
 const RECENT_WEIGHT: f64 = 0.2;
-/// Longer calls are recorded as this long: an hour, in nanoseconds.
+/// The longest time that is recorded, an hour in nanoseconds; longer calls count as this.
 const LONGEST: u64 = 3_600_000_000_000;
 
 impl Times {
     pub(crate) fn new() -> Self {
-        // Bounds and precision are constants that the histogram accepts; were
-        // they not, one that grows by itself serves as well.
+        // The histogram accepts these constants. If it did not, one that grows by itself
+        // would serve as well.
         let nanoseconds = Histogram::new_with_bounds(1, LONGEST, 2)
             .or_else(|_| Histogram::new(2))
             .unwrap_or_else(|_| unreachable!("two digits are a valid precision"));
@@ -51,12 +50,12 @@ impl Times {
         self.calls += u64::from(calls);
     }
 
-    /// Records time at work of which no call has told.
+    /// Records time at work outside of calls that ended.
     pub(crate) fn spend(&mut self, busy: Duration) {
         self.busy += busy;
     }
 
-    /// The recent mean, once there is one.
+    /// The recent mean; none before the first call.
     pub(crate) fn recent(&self) -> Option<Duration> {
         (self.calls > 0).then(|| Duration::from_nanos(self.recent as u64))
     }
@@ -68,7 +67,7 @@ impl Times {
     /// The times that half of the calls, and 99 of 100, took at most.
     pub(crate) fn median_and_p99(&self) -> (Duration, Duration) {
         let (mut seen, mut median) = (0, None);
-        // Once over the histogram is enough for both.
+        // One pass over the histogram gives both.
         for place in self.nanoseconds.iter_recorded() {
             seen += place.count_since_last_iteration();
             if 2 * seen >= self.calls {

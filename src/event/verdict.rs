@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The part of their time that the workers of a bottleneck are busy at least: below half of
-/// it, waiting takes more of the run than the step does.
+/// How busy the workers of a step must be at least for it to be a bottleneck: below half of
+/// their time, the run waits for something else.
 pub(crate) const BUSY_ENOUGH: f64 = 0.5;
 
 /// How a run ended.
@@ -15,15 +15,15 @@ pub enum Verdict {
     Done,
     /// The run reached its end, but some inputs failed.
     SomeFailed,
-    /// A failure under the policy `stop`, of the producer, of an `init`, of the
-    /// journal, or of drpipe itself ended the run.
+    /// A failure ended the run: under the policy `stop`, of the producer, of an `init`, of the
+    /// journal, or of drpipe itself.
     Stopped(String),
     /// A signal ended the run.
     Interrupted,
 }
 
 impl Verdict {
-    /// Its name, as in the summary.
+    /// The verdict's name in the summary.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -33,8 +33,8 @@ impl Verdict {
         }
     }
 
-    /// 0 all done; 1 some inputs failed; 3 stopped by policy or by an error;
-    /// 130 interrupted.
+    /// The exit code: 0 if all is done, 1 if some inputs failed, 3 if a policy or an error
+    /// stopped the run, 130 if a signal interrupted it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Done => 0,

@@ -1,19 +1,19 @@
-//! The drawings of a report: strips without any words, which stretch to the room that
-//! there is; what they mean stands beside them as text.
+//! The drawings of a report: strips without words, which stretch to the available room; what they
+//! mean stands beside them as text.
 
 use std::fmt::Write;
 
 use super::markup::{count, percent, rate, text};
 use crate::status::{History, StepHistory};
 
-/// The most columns of a strip, and its shades.
+/// The most columns of a strip, and its number of shades: more cannot be told apart.
 const COLUMNS: usize = 160;
 const SHADES: f64 = 10.0;
-/// The measures of a strip; only their ratio to what is drawn in it matters.
+/// The size of a strip in units of its own; it stretches to the page.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 100.0;
 
-/// How busy one worker was over time: the more, the darker.
+/// How busy one worker was over time: the darker, the busier.
 pub(super) struct Timeline {
     /// Its number within the step.
     pub(super) worker: usize,
@@ -37,8 +37,8 @@ pub(super) fn timelines(history: &History, step: &StepHistory) -> Vec<Timeline> 
     workers.iter().map(|worker| timeline(worker.worker, &worker.busy_s)).collect()
 }
 
-/// The last numbers of a run are those of its steps: each worker is taken to have had
-/// its share of what they had beyond the numbers before.
+/// Adds the missing points of a worker. The last numbers of a run are those of whole steps, so
+/// each worker gets an equal share of the difference to the point before.
 fn completed(known: &[f64], step: &StepHistory, points: usize) -> Vec<f64> {
     let mut busy = known.to_vec();
     let mut last = known.last().copied().unwrap_or(0.0);
@@ -52,14 +52,14 @@ fn completed(known: &[f64], step: &StepHistory, points: usize) -> Vec<f64> {
     busy
 }
 
-/// The part of the time that the worker was busy in each column, in shades.
+/// The shade of each column: the part of its time that the worker was busy.
 fn shades(at: &[f64], busy: &[f64]) -> Vec<(f64, f64, u8)> {
     let end = at.last().copied().unwrap_or(0.0);
     let columns = COLUMNS.min(at.len().saturating_sub(1)).max(1);
     let mut shades: Vec<(f64, f64, u8)> = Vec::new();
     let mut before = (0.0, 0.0);
     for column in 1..=columns {
-        // Columns end at points: what is drawn was measured.
+        // Columns end at points, so that the drawing shows measured values only.
         let until = end * column as f64 / columns as f64;
         let point = at.partition_point(|time| *time < until - 1e-9).min(at.len().saturating_sub(1));
         let (Some(time), Some(spent)) = (at.get(point), busy.get(point)) else { break };
@@ -90,7 +90,7 @@ fn heat(shades: &[(f64, f64, u8)], end: f64, what: &str) -> String {
     svg + "</svg>"
 }
 
-/// The messages in a step's queue over time, as an area below the most that may be there.
+/// Draws the messages in a step's queue over time, against the limit if it is near.
 pub(super) fn queue(history: &History, step: &StepHistory, limit: Option<usize>) -> String {
     let most = step.queued.iter().copied().max().unwrap_or(0);
     let top = limit.filter(|limit| *limit <= most.saturating_mul(4)).unwrap_or(most).max(1);
@@ -99,12 +99,12 @@ pub(super) fn queue(history: &History, step: &StepHistory, limit: Option<usize>)
     area("queue", history, &values, top as f64, &what)
 }
 
-/// The most messages a second over time, and the drawing.
+/// The highest rate in messages a second, and the drawing of the rate over time.
 pub(super) fn throughput(history: &History, step: &StepHistory) -> (f64, String) {
     let mut rates = vec![0.0];
     for (at, done) in history.at_s.windows(2).zip(step.done.windows(2)) {
         let seconds = at[1] - at[0];
-        // An instant says nothing about a rate, and the end comes soon after a point.
+        // A very short time gives no rate, and the end comes soon after a point.
         let known = seconds >= history.every_s / 2.0;
         let rate = done[1].saturating_sub(done[0]) as f64 / seconds.max(f64::MIN_POSITIVE);
         rates.push(if known { rate } else { rates.last().copied().unwrap_or(0.0) });

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::event::{Event, EventRecord, Level};
 use crate::status::{FailureLine, Line, ProductLine, State, Status};
 
-/// So many failures stand in a report, and so many warnings; the rest is counted.
-const MOST_FAILURES: usize = 10_000;
-const MOST_WARNINGS: usize = 1_000;
-const MOST_PRODUCTS: usize = 100;
+/// Retention limits: what is beyond them is counted, and a page stays readable by browsers.
+const MAX_FAILURES: usize = 10_000;
+const MAX_WARNINGS: usize = 1_000;
+const MAX_PRODUCTS: usize = 100;
 
-/// What a report is made from: all that its run has told.
+/// What a report is made from: the sum of its run's events.
 #[derive(Debug, Default)]
 pub(crate) struct ReportData {
     /// Where the run stood at the last event.
@@ -23,18 +23,18 @@ pub(crate) struct ReportData {
     /// The latest products, and how many there were.
     pub(super) products: Vec<ProductLine>,
     pub(super) product_count: u64,
-    /// Events that are not kept.
+    /// The number of events that are missing.
     pub(super) missing: u64,
-    /// What the file that it was read from lacks, in words.
+    /// What is wrong with the file that the events were read from.
     pub(super) remarks: Vec<String>,
 }
 
 impl ReportData {
-    /// Takes one event in.
-    pub(crate) fn add(&mut self, told: &EventRecord) {
-        self.status.apply(told);
-        match &told.event {
-            Event::Failed { .. } if self.failures.len() < MOST_FAILURES => {
+    /// Adds one event.
+    pub(crate) fn add(&mut self, record: &EventRecord) {
+        self.status.apply(record);
+        match &record.event {
+            Event::Failed { .. } if self.failures.len() < MAX_FAILURES => {
                 self.failures.extend(self.status.failures.back().cloned());
             }
             Event::Requeued { entry, .. } => {
@@ -44,15 +44,21 @@ impl ReportData {
             }
             Event::Product { step, origin, path, .. } => {
                 let (step, origin, path) = (Arc::clone(step), origin.clone(), path.clone());
-                self.product(ProductLine { number: told.number, at: told.at, step, origin, path });
+                self.product(ProductLine {
+                    number: record.number,
+                    at: record.at,
+                    step,
+                    origin,
+                    path,
+                });
             }
             _ => {}
         }
-        let line = self.status.lines.back().filter(|line| line.number == told.number);
+        let line = self.status.lines.back().filter(|line| line.number == record.number);
         if let Some(line) = line.filter(|line| matches!(line.level, Level::Warning | Level::Error))
         {
             self.warning_count += 1;
-            if self.warnings.len() < MOST_WARNINGS {
+            if self.warnings.len() < MAX_WARNINGS {
                 self.warnings.push(line.clone());
             }
         }
@@ -60,25 +66,25 @@ impl ReportData {
 
     pub(super) fn product(&mut self, product: ProductLine) {
         self.product_count += 1;
-        if self.products.len() == MOST_PRODUCTS {
+        if self.products.len() == MAX_PRODUCTS {
             self.products.remove(0);
         }
         self.products.push(product);
     }
 
-    /// So many events were told that nobody has kept.
+    /// Counts events that are missing.
     pub(crate) fn missed(&mut self, count: u64) {
         self.missing += count;
     }
 
-    /// Where the run stands, if some of its events were missed.
+    /// Replaces the status by a complete one, if events are missing.
     pub(crate) fn catch_up(&mut self, status: Status) {
         if self.missing > 0 {
             self.status = status;
         }
     }
 
-    /// The name of the run; none if nothing is known of one.
+    /// The name of the run; none before its first event.
     pub(crate) fn run(&self) -> Option<&str> {
         Some(&*self.status.opened.run).filter(|run| !run.is_empty())
     }
@@ -87,7 +93,7 @@ impl ReportData {
         self.status.state == State::Ended
     }
 
-    /// Where the failed inputs of the run are.
+    /// The directory of the run's failed inputs.
     pub(super) fn quarantine(&self) -> PathBuf {
         let opened = &self.status.opened;
         opened.directory.join(&opened.quarantine).join(&opened.run)

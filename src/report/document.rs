@@ -1,5 +1,4 @@
-//! The page from its beginning to its end, and what stands at its top: how the run
-//! ended, in plain words.
+//! The page as a whole, and its head: how the run ended, in plain words.
 
 use std::fmt::Write;
 
@@ -12,7 +11,7 @@ use crate::status::View;
 
 const STYLE: &str = include_str!("style.css");
 
-/// Whether somebody has to look at something.
+/// How much attention the verdict needs.
 enum Tone {
     Good,
     Odd,
@@ -29,7 +28,7 @@ impl ReportData {
 fn page(report_data: &ReportData) -> String {
     let view = report_data.status.view();
     let (title, heading) = titles(report_data);
-    // Nothing is fetched and nothing runs, whatever stands in a name.
+    // The page fetches and runs nothing, whatever a name contains.
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -72,7 +71,7 @@ fn page(report_data: &ReportData) -> String {
     page
 }
 
-/// What the page is called, and what stands above it.
+/// The title of the page and its heading.
 fn titles(report_data: &ReportData) -> (String, String) {
     let Some(run) = report_data.run().map(text) else {
         let title = "A run that did not begin".to_owned();
@@ -159,7 +158,7 @@ fn in_words(report_data: &ReportData, view: &View) -> (Tone, String, Vec<String>
     }
 }
 
-/// A run of which the end is not told.
+/// The words on a run without an end.
 fn unfinished(report_data: &ReportData, view: &View) -> (Tone, String, Vec<String>) {
     let status = &report_data.status;
     if report_data.run().is_none() {
@@ -188,7 +187,7 @@ fn unfinished(report_data: &ReportData, view: &View) -> (Tone, String, Vec<Strin
     (Tone::Bad, first, more)
 }
 
-/// Messages that failed, and those that were given up or left.
+/// The number of messages that failed, and of those that were dropped.
 fn lost(view: &View) -> (u64, u64) {
     let sum = |part: fn(&crate::event::Counts) -> u64| -> u64 {
         view.steps.iter().map(|step| part(&step.counts)).sum()
@@ -196,7 +195,7 @@ fn lost(view: &View) -> (u64, u64) {
     (sum(|counts| counts.failed), sum(|counts| counts.dropped))
 }
 
-/// Which step took the time, and what follows from it.
+/// Which step limited the pace, and what to do about it.
 fn bottleneck(view: &View) -> Option<String> {
     let limit = view.limit_in_words(true)?;
     let step = view.steps.iter().find(|step| Some(&step.name) == view.bottleneck.as_ref())?;

@@ -8,8 +8,8 @@ use crate::event::{Cause, Level};
 use crate::plan::OnError;
 use crate::status::FailureLine;
 
-/// So many failures are shown at once; the others are folded away.
-const OPEN: usize = 200;
+/// The most failures that are visible at once; the others are folded.
+const MAX_OPEN: usize = 200;
 
 pub(super) fn failures(report_data: &ReportData) -> String {
     let all = &report_data.failures;
@@ -18,7 +18,7 @@ pub(super) fn failures(report_data: &ReportData) -> String {
     }
     let mut html =
         format!("<p>{}{}</p>\n", of(all.len() as u64, "failure", "failures"), by_reason(all));
-    let (shown, folded) = all.split_at(all.len().min(OPEN));
+    let (shown, folded) = all.split_at(all.len().min(MAX_OPEN));
     table(&mut html, report_data, shown);
     if !folded.is_empty() {
         let count = of(folded.len() as u64, "more failure", "more failures");
@@ -37,7 +37,7 @@ pub(super) fn failures(report_data: &ReportData) -> String {
     html
 }
 
-/// The steps at which most failed, in words.
+/// The number of failures at each step, in words.
 fn by_reason(all: &[FailureLine]) -> String {
     let mut steps: Vec<(&str, u64)> = Vec::new();
     for failure in all {
@@ -87,7 +87,7 @@ fn row(html: &mut String, report_data: &ReportData, failure: &FailureLine) {
     );
 }
 
-/// How it failed, unless the stage just said so.
+/// How the message failed, unless the stage returned a failure.
 fn cause(cause: Cause) -> &'static str {
     match cause {
         Cause::Failed => "",

@@ -1,4 +1,4 @@
-//! Texts, numbers and times as they stand in a page.
+//! Texts, numbers and times in the form of the page.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::base::path_name::name_of_path;
 const IN_URL: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Text as it may stand between tags and within quotes. What would be unseen, or would
-/// turn the direction of the words around it, is named instead.
+/// Escapes text for use between tags and within quotes. Invisible characters and direction marks
+/// are named instead.
 pub(super) fn text(text: impl Display) -> String {
     let mut escaped = String::new();
     for c in escape::lines(&text.to_string()).chars() {
@@ -44,12 +44,12 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
-/// A number with the thing that is counted.
+/// A number with what it counts, in the singular or the plural.
 pub(super) fn of(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// A time to read, with three digits.
+/// A span of time, with three digits where it is short.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {
@@ -62,7 +62,7 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
-/// The time since the run's start, as a mark.
+/// A time since the start of the run, as on a time axis.
 pub(super) fn at(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 60.0 {
@@ -94,7 +94,7 @@ pub(super) fn rate(rate: f64) -> String {
     format!("{rate:.digits$}/s")
 }
 
-/// An instant in UTC without what nobody reads of it; what is none stays as it is.
+/// An instant in UTC, in whole seconds; any other text stays as it is.
 pub(super) fn instant(text: &str) -> String {
     match text.parse::<jiff::Timestamp>() {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
@@ -102,7 +102,7 @@ pub(super) fn instant(text: &str) -> String {
     }
 }
 
-/// A path that leads to the file, where it is still there.
+/// A path as a link to its file.
 pub(super) fn link(directory: &Path, path: &Path) -> String {
     let file = directory.join(path);
     let address = percent_encode(file.as_os_str().as_encoded_bytes(), IN_URL);

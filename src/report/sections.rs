@@ -1,5 +1,4 @@
-//! The parts of the page with numbers: the ledger, times, drawings, products, and how
-//! the run is done again.
+//! The sections of the page: the ledger, times, drawings, products, and how to repeat the run.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,10 +11,10 @@ use crate::event::Counts;
 use crate::stage::registry::Kind;
 use crate::status::{History, StepView, View};
 
-/// So many workers have a timeline; what is beyond is counted.
-const MOST_TIMELINES: usize = 64;
+/// The most workers with a timeline; the others are counted.
+const MAX_TIMELINES: usize = 64;
 
-/// A table that may be wider than the screen; it can be moved with the keyboard.
+/// A table that may be wider than the screen; the keyboard scrolls it.
 fn table(html: &mut String, label: &str, headings: &[&str], rows: &[Vec<String>]) {
     let _ = write!(
         html,
@@ -61,7 +60,7 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
             [received, done, filtered, failed, dropped, step.counts.open(), retried, emitted];
         let mut cells: Vec<String> = numbers.into_iter().map(count).collect();
         if step.kind == Kind::Producer {
-            // It receives nothing: what it has done is to emit.
+            // It receives nothing; it has done what it has emitted.
             cells[..6].fill("–".to_owned());
         }
         cells.insert(0, step.name.to_string());
@@ -154,7 +153,7 @@ pub(super) fn over_time(report_data: &ReportData) -> String {
         "<h3>Workers</h3>\n<p class=\"soft\">Idle <span class=\"legend\"></span> busy all the time</p>\n\
          <div class=\"strips\">\n",
     );
-    let mut left = MOST_TIMELINES;
+    let mut left = MAX_TIMELINES;
     let mut hidden = 0;
     for step in &history.steps {
         let lines = timelines(history, step);
@@ -283,7 +282,7 @@ pub(super) fn reproduce(report_data: &ReportData) -> String {
     html
 }
 
-/// The arguments that say which configuration it was.
+/// The arguments that name the configuration and its settings.
 fn source(command: &[String]) -> Vec<String> {
     let mut kept = Vec::new();
     let mut arguments = command.iter().skip(1).peekable();

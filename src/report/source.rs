@@ -1,4 +1,4 @@
-//! The events of a run, from a journal or from a file that `--events` has written.
+//! Reads the events of a run from a journal or from a file that `--events` wrote.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use crate::sinks::journal::JournalError;
 use crate::sinks::journal::read::{Journal, Run};
 use crate::status::ProductLine;
 
-/// A line of more bytes is no event.
-const LONGEST_LINE: u64 = 64 << 20;
-/// A file without an event in so many bytes has none.
-const NO_EVENT_WITHIN: u64 = 16 << 20;
-/// How SQLite's files begin.
+/// The longest line that can be an event, in bytes.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+/// The number of bytes after which a file without an event is given up.
+const MAX_BYTES_WITHOUT_EVENT: u64 = 16 << 20;
+/// The beginning of a file of SQLite.
 const DATABASE: &[u8] = b"SQLite format 3\0";
 
-/// Why no report can be made from a file.
+/// Why a file gives no report.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     #[error("cannot read {}: {error}", path.display())]
@@ -40,11 +40,11 @@ pub(crate) enum ReadError {
     Journal(#[from] JournalError),
 }
 
-/// Reads what a run has told. Of several runs in a journal it is the last one, or the
-/// one whose name is, or ends with, `asked`.
+/// Reads the events of a run. Of several runs in a journal, takes the last one, or the one whose
+/// name begins or ends with `asked`.
 ///
 /// # Errors
-/// If the file is neither or cannot be read.
+/// If the file is neither a journal nor a file of events, cannot be read, or has no such run.
 pub(crate) fn read(path: &Path, asked: Option<&str>) -> Result<ReportData, ReadError> {
     let unreadable = |error| ReadError::Unreadable { path: path.to_owned(), error };
     let mut file = regular_file::open(path).map_err(unreadable)?;
@@ -78,14 +78,14 @@ fn from_lines(source: impl Read) -> io::Result<ReportData> {
     let mut line = Vec::new();
     let mut read = 0_u64;
     loop {
-        let length = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
+        let length = reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? as u64;
         read += length;
-        if length == LONGEST_LINE {
+        if length == MAX_LINE_BYTES {
             let remark = "The file is read up to a line that is too long to be an event.";
             report_data.remarks.push(remark.to_owned());
         }
-        let has_none = read > NO_EVENT_WITHIN && report_data.status.number == 0;
-        if length == 0 || length == LONGEST_LINE || has_none {
+        let has_none = read > MAX_BYTES_WITHOUT_EVENT && report_data.status.number == 0;
+        if length == 0 || length == MAX_LINE_BYTES || has_none {
             break;
         }
         let whole = line.last() == Some(&b'\n');
@@ -104,7 +104,7 @@ fn from_lines(source: impl Read) -> io::Result<ReportData> {
     Ok(report_data)
 }
 
-/// Takes one event in as JSON; false if it is none.
+/// Adds one event in JSON; returns whether it is one.
 fn take(report_data: &mut ReportData, text: &str) -> bool {
     if let Ok(told) = serde_json::from_str::<EventRecord>(text) {
         report_data.add(&told);
@@ -167,7 +167,7 @@ fn chosen(path: &Path, mut runs: Vec<Run>, asked: Option<&str>) -> Result<Run, R
     })
 }
 
-/// From the start of a run to a time in the journal.
+/// The time from the start of a run to a time in the journal.
 fn since(start: &str, time: &str) -> Duration {
     let instant = |text: &str| text.parse::<jiff::Timestamp>().ok();
     let between = instant(start).zip(instant(time)).map(|(start, time)| time.duration_since(start));

@@ -11,7 +11,7 @@ use crate::event::times::in_seconds;
 use crate::event::{Cause, Event, Level};
 use crate::plan::OnError;
 
-/// One failure.
+/// The final failure of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FailureLine {
     /// The event's number.
@@ -21,21 +21,21 @@ pub struct FailureLine {
     pub at: Duration,
     /// The step.
     pub step: Arc<str>,
-    /// The worker; none if it reached none.
+    /// The worker; none if the message reached none.
     pub worker: Option<usize>,
-    /// What the message descends from.
+    /// The producer's item that the message descends from.
     pub origin: Option<Arc<str>>,
     /// The attempt that failed, from 1.
     pub attempt: u32,
     /// How it failed.
     pub cause: Cause,
-    /// Why, the outermost sentence first.
+    /// Why, with the outermost sentence first.
     pub reason: Vec<String>,
-    /// What was done with the message.
+    /// What the step does with failed messages.
     pub policy: OnError,
     /// The quarantine entry that keeps it.
     pub entry: Option<String>,
-    /// Whether it was taken out of quarantine to be tried again.
+    /// Whether it left the quarantine and is tried again.
     pub requeued: bool,
 }
 
@@ -47,15 +47,15 @@ pub struct Line {
     /// Time since the run's start, in seconds.
     #[serde(rename = "at_s", with = "in_seconds")]
     pub at: Duration,
-    /// How weighty it is.
+    /// Its severity.
     pub level: Level,
-    /// The step that it is about.
+    /// The step that it is about; none for the whole run.
     pub step: Option<Arc<str>>,
-    /// What it says.
+    /// The text, one line or several.
     pub text: String,
 }
 
-/// A file that a stage has made.
+/// A file that a stage made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProductLine {
     /// The event's number.
@@ -65,14 +65,14 @@ pub struct ProductLine {
     pub at: Duration,
     /// The step.
     pub step: Arc<str>,
-    /// What the file was made from.
+    /// The producer's item that the file was made from.
     pub origin: Option<Arc<str>>,
     /// Its path.
     #[serde(with = "as_text")]
     pub path: PathBuf,
 }
 
-/// What an event is as a line of a log, if it is worth one.
+/// The line of the log that tells of the event, if one does.
 pub(super) fn in_words(event: &Event) -> Option<(Level, Option<Arc<str>>, String)> {
     let about = |step: &Arc<str>| Some(Arc::clone(step));
     Some(match event {

@@ -1,5 +1,5 @@
-//! How fast a run is at the moment, and what its messages cost, from its snapshots. Rates
-//! are worked out nowhere else.
+//! How fast a run is now, and what its messages cost. This is the one place that computes rates
+//! from snapshots.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,20 +7,21 @@ use std::time::Duration;
 use crate::event::{Snapshot, StepPlan, StepStatus, WorkerState};
 use crate::stage::registry::Kind;
 
-/// Rates are taken over this time.
-const OVER: Duration = Duration::from_secs(3);
-/// What a message costs is taken over the second half of the run, but no longer than this.
-const LONGEST: Duration = Duration::from_secs(60);
-/// The time between the moments that are kept for it, at least.
-const APART: Duration = Duration::from_millis(500);
-/// A cost of fewer messages than this is taken over the whole run.
-const FEW: u64 = 8;
+/// The time over which rates are taken: long enough to be steady, short enough to follow.
+const RATE_WINDOW: Duration = Duration::from_secs(3);
+/// The longest time over which the cost of a message is taken; a shorter run takes its second
+/// half.
+const COST_WINDOW: Duration = Duration::from_secs(60);
+/// The least time between the moments kept for the cost: 120 of them cover the window.
+const MOMENT_INTERVAL: Duration = Duration::from_millis(500);
+/// The fewest messages that give a cost; with fewer, the whole run counts.
+const MIN_MESSAGES: u64 = 8;
 
-/// The numbers of the last seconds, and some of the minute before.
+/// The numbers of the last seconds, and samples of the minute before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pace {
     recent: VecDeque<Moment>,
-    /// Since work began.
+    /// Samples since work began.
     working: VecDeque<Moment>,
     began: Option<Moment>,
 }
@@ -34,17 +35,17 @@ struct Moment {
 #[derive(Debug, Clone)]
 struct Numbers {
     done: u64,
-    /// Messages that nothing more is done with, whatever became of them.
+    /// Messages that are done, failed or dropped.
     ended: u64,
     sent: Vec<u64>,
-    /// Time at work, with and without what is still going on.
+    /// Time at work, with and without the calls in progress.
     busy: Duration,
     spent: Duration,
     workers: usize,
     held: bool,
-    /// How long it was held back or paused so far.
+    /// How long the step has been held back or paused so far.
     held_for: Duration,
-    /// How long its workers were being started so far while messages waited, summed.
+    /// How long messages have waited for workers that were being started, summed.
     starting_for: Duration,
 }
 
@@ -53,24 +54,24 @@ struct Numbers {
 pub(super) struct StepPace {
     /// Messages a second.
     pub(super) rate: f64,
-    /// How many messages that is made of.
+    /// The number of messages behind the rate.
     pub(super) count: u64,
     /// Messages a second to each next step.
     pub(super) sent: Vec<f64>,
     /// The part of their time that its workers are busy, 0 to 1.
     pub(super) utilisation: f64,
-    /// The part of the time that a worker of it waits for room in a full queue.
+    /// The part of the time that a worker of it waits for room in a full queue, 0 to 1.
     pub(super) held: f64,
 }
 
-/// What a step has done: a producer emits, the others complete.
+/// What a step has done: a producer emits messages, the others complete them.
 pub(super) fn done(step: &StepStatus) -> u64 {
     if step.counts.received == 0 { step.counts.emitted } else { step.counts.done }
 }
 
 impl Pace {
-    /// Takes a snapshot in. `skipped` of the producer's messages were done by earlier runs;
-    /// `working` is false while workers are being started for the first time.
+    /// Adds a snapshot. Earlier runs had done `skipped` of the producer's messages; `working` is
+    /// false while the first workers start.
     pub(super) fn add(
         &mut self,
         plan: &[StepPlan],
@@ -111,7 +112,7 @@ impl Pace {
             self.keep(&moment);
         }
         self.recent.push_back(moment);
-        while self.recent.get(1).is_some_and(|next| next.at + OVER <= snapshot.elapsed) {
+        while self.recent.get(1).is_some_and(|next| next.at + RATE_WINDOW <= snapshot.elapsed) {
             self.recent.pop_front();
         }
     }
@@ -119,11 +120,11 @@ impl Pace {
     fn keep(&mut self, moment: &Moment) {
         let began = self.began.get_or_insert_with(|| moment.clone()).at;
         let last = self.working.back().map_or(began, |moment| moment.at);
-        if last + APART > moment.at && !self.working.is_empty() {
+        if last + MOMENT_INTERVAL > moment.at && !self.working.is_empty() {
             return;
         }
         self.working.push_back(moment.clone());
-        while self.working.get(1).is_some_and(|next| next.at + LONGEST <= moment.at) {
+        while self.working.get(1).is_some_and(|next| next.at + COST_WINDOW <= moment.at) {
             self.working.pop_front();
         }
     }
@@ -156,14 +157,14 @@ impl Pace {
         }
     }
 
-    /// How long a worker of step `index` is at one message, in seconds, with failed attempts
-    /// and with the starting of workers in the place of lost ones. One that is always `on`
-    /// takes all the time in which nothing holds it back: what a producer waits for is its
-    /// own matter. None if nothing has ended yet.
+    /// How long a worker of step `index` takes for one message, in seconds; failed attempts and
+    /// the replacement of lost workers count. A step that is always `on`, a producer, takes all
+    /// the time in which nothing holds it back, because its waiting belongs to its work. None if
+    /// no message has ended yet.
     pub(super) fn cost(&self, index: usize, on: bool) -> Option<f64> {
         let last = self.recent.back()?;
         let began = self.began.as_ref()?;
-        let back = (last.at.saturating_sub(began.at) / 2).min(LONGEST);
+        let back = (last.at.saturating_sub(began.at) / 2).min(COST_WINDOW);
         let from = last.at.saturating_sub(back);
         let later = self.working.partition_point(|moment| moment.at <= from);
         let half = self.working.get(later.saturating_sub(1)).unwrap_or(began);
@@ -171,9 +172,9 @@ impl Pace {
         let ended = |moment: &Moment| {
             moment.steps.get(index).map_or(0, |before| now.ended.saturating_sub(before.ended))
         };
-        let first = if ended(half) < FEW { began } else { half };
+        let first = if ended(half) < MIN_MESSAGES { began } else { half };
         let before = first.steps.get(index).filter(|_| ended(first) > 0);
-        // What had ended by the first look is all that is known of some.
+        // If none has ended since, what had ended before is all there is.
         let since = |now: Duration, of: fn(&Numbers) -> Duration| {
             now.saturating_sub(before.map(of).unwrap_or_default())
         };

@@ -1,30 +1,31 @@
-//! How fast each step was since the run began, in constant memory.
+//! How fast each step has been since the run began, in constant memory, from the views of a
+//! run.
 
 use super::series::History;
 use super::view::View;
 
-/// The most points.
-const MOST: usize = 600;
+/// The most points: as many as the history of a run has.
+const MAX_POINTS: usize = 600;
 
 /// What each step had done by when.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RateHistory {
     /// Times since the run's start, in seconds, growing.
     at: Vec<f64>,
-    /// Of each step what it had done at these times.
+    /// For each step, what it had done at these times.
     done: Vec<Vec<u64>>,
     /// The least time between points, in seconds.
     every: f64,
 }
 
 impl RateHistory {
-    /// What a monitor knows about the time before.
+    /// Continues a monitor's history.
     pub(crate) fn of(history: History) -> Self {
         let done = history.steps.into_iter().map(|step| step.done).collect();
         Self { at: history.at_s, done, every: history.every_s }
     }
 
-    /// Takes in where the run stands now.
+    /// Adds the view of now.
     pub(crate) fn add(&mut self, view: &View) {
         let now = view.elapsed.as_secs_f64();
         if self.done.len() != view.steps.len() {
@@ -37,13 +38,14 @@ impl RateHistory {
         for (done, step) in self.done.iter_mut().zip(&view.steps) {
             done.push(step.progressed);
         }
-        if self.at.len() > MOST {
+        if self.at.len() > MAX_POINTS {
             self.halve();
         }
     }
 
     fn halve(&mut self) {
-        self.every = (self.every * 2.0).max(self.at.last().unwrap_or(&0.0) / MOST as f64 * 2.0);
+        self.every =
+            (self.every * 2.0).max(self.at.last().unwrap_or(&0.0) / MAX_POINTS as f64 * 2.0);
         let odd = |place: &mut usize| {
             *place += 1;
             place.is_multiple_of(2)
@@ -56,7 +58,7 @@ impl RateHistory {
         }
     }
 
-    /// Messages a second of a step in so many equal spans of the time so far.
+    /// The rates of a step, in messages a second, in `spans` equal parts of the time so far.
     pub(crate) fn rates(&self, step: usize, spans: usize) -> Vec<f64> {
         let (Some(first), Some(last), Some(done)) =
             (self.at.first(), self.at.last(), self.done.get(step))
@@ -71,7 +73,7 @@ impl RateHistory {
         (0..spans).map(|span| ((at_end(span + 1) - at_end(span)) / each).max(0.0)).collect()
     }
 
-    /// What was done at a time between two points.
+    /// What was done at a time, interpolated between two points.
     fn done_at(&self, done: &[u64], time: f64) -> f64 {
         let after = self.at.partition_point(|at| *at < time).min(self.at.len() - 1);
         let before = after.saturating_sub(1);
@@ -117,7 +119,11 @@ mod tests {
             view.steps[1].progressed = second * 3;
             rates.add(&view);
         }
-        assert!(rates.at.len() <= MOST && rates.at.len() > MOST / 4, "{}", rates.at.len());
+        assert!(
+            rates.at.len() <= MAX_POINTS && rates.at.len() > MAX_POINTS / 4,
+            "{}",
+            rates.at.len()
+        );
         assert_eq!(rates.done[1].len(), rates.at.len());
         for rate in rates.rates(1, 80) {
             assert!((rate - 3.0).abs() < 0.01, "{rate}");

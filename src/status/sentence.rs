@@ -1,5 +1,5 @@
-//! What goes on in a run and what limits its pace, in words: the same on the page, in the
-//! terminal, in reports and in the log.
+//! What goes on in a run and what limits its pace, in words. Dashboard, terminal, reports and
+//! log all take their sentences from here.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::base::format::{clock, count};
 use crate::event::WorkerState;
 use crate::stage::registry::Kind;
 
-/// Who is the bottleneck, and how busy it is, 0 to 1; `over` if that is in the past.
+/// The sentence that names the bottleneck; `busy` is 0 to 1, `over` sets it in the past.
 pub fn bottleneck(name: &str, workers: usize, busy: f64, over: bool) -> String {
     let (is, was) = if over { ("was", "were") } else { ("is", "are") };
     let whose = match workers {
@@ -114,7 +114,7 @@ impl View {
         format!("{first} {more}").trim_end().to_owned()
     }
 
-    /// The sentence that says most, and what there is to add.
+    /// The most important sentence, and what there is to add.
     pub fn in_words(&self) -> [String; 2] {
         match self.state {
             State::Ended => self.ending(),
@@ -127,7 +127,7 @@ impl View {
         }
     }
 
-    /// Who limits the pace, in a sentence, if anybody does.
+    /// The sentence that says which step limits the pace, if one does.
     pub fn limit_in_words(&self, over: bool) -> Option<String> {
         let step = self.slowest()?;
         Some(bottleneck(&step.name, step.workers, step.utilisation, over) + ".")
@@ -175,14 +175,14 @@ impl View {
         [first.join(" "), more.join(" ")]
     }
 
-    /// The queues that hold steps back, and which: also those that a step holds back that is
-    /// held back itself. That of the bottleneck comes first.
+    /// The full queues, each with the steps that it holds back, directly or through other steps
+    /// that are held back. The bottleneck's queue comes first.
     fn holding(&self) -> Vec<(Arc<str>, Vec<Arc<str>>)> {
         let held = |step: &&StepView| step.standing == Standing::HeldBack;
         let mut holding: Vec<(Arc<str>, Vec<Arc<str>>)> = Vec::new();
         for step in self.steps.iter().filter(held) {
             let mut full = step.held_by.first();
-            // Each step on the way is passed once at most.
+            // Follows the chain to its end; a loop cannot make it longer than the plan.
             for _ in 0..self.steps.len() {
                 let next = self.steps.iter().filter(held).find(|s| Some(&s.name) == full);
                 match next.and_then(|next| next.held_by.first()) {

@@ -1,5 +1,5 @@
-//! How the numbers of a run went, in constant memory: when there are too many
-//! points, every second one goes, and the time between them is doubled.
+//! How the numbers of a run have changed over time, in constant memory: when there are too many
+//! points, every second one is dropped and the interval doubles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Snapshot, StepStatus};
 
-/// The most points.
-const MOST: usize = 600;
-/// The time between points at the beginning.
-const FIRST: Duration = Duration::from_millis(100);
+/// The most points: as many as a chart has pixels to show.
+const MAX_POINTS: usize = 600;
+/// The interval between points at the beginning: that of snapshots.
+const FIRST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Columns of numbers: each list has one entry for each point of time.
+/// Columns of numbers. Each list has one entry for each point in time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// The times since the run's start, in seconds.
@@ -24,39 +24,39 @@ pub struct History {
     pub every_s: f64,
 }
 
-/// How one step went.
+/// The columns of one step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepHistory {
     /// Its name.
     pub name: Arc<str>,
     /// What it has done so far: emitted, if it is a producer.
     pub done: Vec<u64>,
-    /// Failures so far, with what was dropped.
+    /// Messages failed or dropped so far.
     pub failed: Vec<u64>,
-    /// The most messages in its queue since the point before.
+    /// The most messages in its queue since the previous point.
     pub queued: Vec<usize>,
-    /// The time that its workers have been busy so far, summed, in seconds.
+    /// The busy time of its workers so far, summed, in seconds.
     pub busy_s: Vec<f64>,
     /// Workers.
     pub workers: Vec<usize>,
-    /// Its workers, by number; left out where it is shown live.
+    /// Its workers, by number; views of a run in progress leave them out.
     #[serde(skip)]
     pub each_worker: Vec<WorkerHistory>,
 }
 
-/// How one worker went.
+/// The column of one worker.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WorkerHistory {
     /// Its number within the step.
     pub worker: usize,
-    /// The time that it has been busy so far, in seconds. Shorter than the times by
-    /// as many as there were before it.
+    /// Its busy time so far, in seconds: 0 at the points before it started, and no entries after
+    /// its last snapshot.
     pub busy_s: Vec<f64>,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { at_s: Vec::new(), steps: Vec::new(), every_s: FIRST.as_secs_f64() }
+        Self { at_s: Vec::new(), steps: Vec::new(), every_s: FIRST_INTERVAL.as_secs_f64() }
     }
 }
 
@@ -70,8 +70,8 @@ impl History {
             };
             self.steps = snapshot.steps.iter().map(step).collect();
         }
-        // Between points only the fullest queue is kept; a point that is early is
-        // replaced by the next one.
+        // A point that comes early is replaced by the next one; of the queues between two
+        // points the fullest counts.
         let replaces = match self.at_s.len() {
             0 | 1 => false,
             count => self.at_s[count - 1] - self.at_s[count - 2] < self.every_s * 0.9,
@@ -84,7 +84,7 @@ impl History {
         for (history, status) in self.steps.iter_mut().zip(&snapshot.steps) {
             history.add(status, points, replaces);
         }
-        if points > MOST {
+        if points > MAX_POINTS {
             self.halve();
         }
     }
@@ -125,7 +125,7 @@ impl StepHistory {
             });
             let known = &mut self.each_worker[place].busy_s;
             known.truncate(points - 1);
-            // While it was not there it did nothing.
+            // A worker that was gone for a while did nothing meanwhile.
             let before = known.last().copied().unwrap_or(0.0);
             known.resize(points - 1, before);
             let running = match worker.state {

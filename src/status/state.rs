@@ -11,46 +11,46 @@ use super::pace::Pace;
 use super::series::History;
 use crate::event::{Event, EventRecord, Opened, Report, Snapshot};
 
-/// So many of the latest failures, lines and products are kept.
-const MOST_FAILURES: usize = 100;
-const MOST_LINES: usize = 100;
-const MOST_PRODUCTS: usize = 24;
+/// Retention limits: a view holds all of these, and viewers get it five times a second.
+const MAX_FAILURES: usize = 100;
+const MAX_LINES: usize = 100;
+const MAX_PRODUCTS: usize = 24;
 
 /// Where a run stands.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
-    /// The number of the last event that is in it.
+    /// The number of the last event in the sum.
     pub number: u64,
     /// The time of that event since the run's start.
     pub at: Duration,
-    /// What is known since the beginning.
+    /// What the first event says.
     pub opened: Opened,
-    /// How far the run is.
+    /// The phase of the run.
     pub state: State,
-    /// The latest numbers.
+    /// The latest snapshot.
     pub snapshot: Snapshot,
-    /// How many messages each producer expects to emit.
+    /// How many messages each producer expects to emit in all.
     pub expected: BTreeMap<Arc<str>, u64>,
     /// Messages of the producers that earlier runs had done.
     pub skipped: u64,
     /// The latest failures, the newest last.
     pub failures: VecDeque<FailureLine>,
-    /// How many failures there were in all.
+    /// The number of all failures so far.
     pub failure_count: u64,
     /// The latest lines of the log, the newest last.
     pub lines: VecDeque<Line>,
     /// The latest products, the newest last.
     pub products: VecDeque<ProductLine>,
-    /// How the numbers went.
+    /// How the numbers have changed over time.
     pub history: History,
-    /// What became of the run.
+    /// The report, once the run has ended.
     pub report: Option<Report>,
     /// Why the run had to be given up.
     pub error: Option<String>,
     pub(super) pace: Pace,
 }
 
-/// How far a run is.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -58,20 +58,20 @@ pub enum State {
     /// Workers are being started.
     #[default]
     Starting,
-    /// Work is being done.
+    /// Workers process messages.
     Running,
-    /// No more input is taken; what was taken is processed.
+    /// The run takes no more input, and processes what it has taken.
     Draining,
-    /// It is over.
+    /// The run is over.
     Ended,
 }
 
 impl Status {
-    /// Takes one event in.
-    pub fn apply(&mut self, told: &EventRecord) {
-        self.number = told.number;
-        self.at = told.at;
-        match &told.event {
+    /// Adds one event to the sum.
+    pub fn apply(&mut self, record: &EventRecord) {
+        self.number = record.number;
+        self.at = record.at;
+        match &record.event {
             Event::Opened(opened) => self.opened = (**opened).clone(),
             Event::Started => self.state = State::Running,
             Event::Progress(snapshot) => {
@@ -84,14 +84,14 @@ impl Status {
                 self.expected.insert(Arc::clone(step), *total);
             }
             Event::Decided { skipped, .. } => self.skipped += u64::from(*skipped),
-            Event::Failed { .. } => self.failed(told),
+            Event::Failed { .. } => self.failed(record),
             Event::Requeued { entry, .. } => self.requeued(entry),
             Event::Paused { step } => self.set_paused(step.as_deref(), true),
             Event::Resumed { step } => self.set_paused(step.as_deref(), false),
             Event::Product { step, origin, path, .. } => {
                 let (step, origin, path) = (Arc::clone(step), origin.clone(), path.clone());
-                let line = ProductLine { number: told.number, at: told.at, step, origin, path };
-                push(&mut self.products, line, MOST_PRODUCTS);
+                let line = ProductLine { number: record.number, at: record.at, step, origin, path };
+                push(&mut self.products, line, MAX_PRODUCTS);
             }
             Event::Ended(report) => {
                 self.state = State::Ended;
@@ -104,25 +104,25 @@ impl Status {
             }
             _ => {}
         }
-        if let Event::Stopping { .. } = told.event {
+        if let Event::Stopping { .. } = record.event {
             self.state = State::Draining;
         }
-        if let Some((level, step, text)) = in_words(&told.event) {
-            let line = Line { number: told.number, at: told.at, level, step, text };
-            push(&mut self.lines, line, MOST_LINES);
+        if let Some((level, step, text)) = in_words(&record.event) {
+            let line = Line { number: record.number, at: record.at, level, step, text };
+            push(&mut self.lines, line, MAX_LINES);
         }
     }
 
-    fn failed(&mut self, told: &EventRecord) {
+    fn failed(&mut self, record: &EventRecord) {
         let Event::Failed { step, worker, origin, attempt, cause, failure, policy, entry, .. } =
-            &told.event
+            &record.event
         else {
             return;
         };
         self.failure_count += 1;
         let line = FailureLine {
-            number: told.number,
-            at: told.at,
+            number: record.number,
+            at: record.at,
             step: Arc::clone(step),
             worker: *worker,
             origin: origin.clone(),
@@ -133,10 +133,10 @@ impl Status {
             entry: entry.clone(),
             requeued: false,
         };
-        push(&mut self.failures, line, MOST_FAILURES);
+        push(&mut self.failures, line, MAX_FAILURES);
     }
 
-    /// Whoever has steered sees at once that it was done.
+    /// Shows a pause at once: an operator must see the effect before the next snapshot.
     fn set_paused(&mut self, step: Option<&str>, paused: bool) {
         let Some(name) = step else {
             self.snapshot.paused = paused;
@@ -153,7 +153,7 @@ impl Status {
         }
     }
 
-    /// The last numbers are those of the report.
+    /// Replaces the last snapshot's numbers by those of the report.
     fn end(&mut self, report: &Report) {
         self.snapshot.elapsed = report.elapsed;
         self.snapshot.paused = false;

@@ -1,10 +1,9 @@
-//! The stream of a run's events: the one source for all who watch it.
+//! The stream of a run's events: the one source for all watchers.
 //!
-//! The run appends, and never waits: what it has told stays here until newer events
-//! need the room. Each watcher has a place of its own in the stream, so neither their
-//! number nor one that is stuck costs the run anything. A watcher that has fallen
-//! behind what is kept learns how many events it has missed, and finds where the run
-//! stands in the status, which is kept up to date with every event.
+//! The run appends and never waits; events stay until newer ones need the room. Each watcher has
+//! a position of its own, so neither their number nor a stuck one costs the run anything. A
+//! watcher that falls too far behind learns how many events it has missed, and finds where the
+//! run stands in the status, which every event updates.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,10 +14,10 @@ use super::state::Status;
 use super::view::View;
 use crate::event::{Event, EventRecord};
 
-/// So many events are kept.
-const MOST_EVENTS: usize = 1 << 16;
-/// So many bytes of events are kept, about.
-const MOST_BYTES: usize = 16 << 20;
+/// The most events that the stream keeps.
+const MAX_EVENTS: usize = 1 << 16;
+/// The most memory of kept events, in bytes, by estimate.
+const MAX_BYTES: usize = 16 << 20;
 
 /// The events of one run.
 #[derive(Clone)]
@@ -42,23 +41,23 @@ struct Kept {
     ended: bool,
 }
 
-/// Somebody's place in a stream.
+/// A position in a stream.
 pub struct Watcher {
     stream: Stream,
     /// The number of the last event seen.
     seen: u64,
 }
 
-/// What a watcher sees next.
+/// What [`Watcher::next`] returns.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     /// An event.
     Event(Arc<EventRecord>),
-    /// So many events are not kept any more; the next one follows them.
+    /// The stream dropped this many events; the next one follows them.
     Missed(u64),
-    /// Nothing new came in time.
+    /// No event came in time.
     Nothing,
-    /// Nothing more will come.
+    /// The run has ended, and all its events were seen.
     End,
 }
 
@@ -92,7 +91,7 @@ impl Stream {
         self.shared.more.notify_all();
     }
 
-    /// Where the run stands, with all events so far.
+    /// Where the run stands, after all events so far.
     pub fn status(&self) -> Status {
         self.lock().status.clone()
     }
@@ -102,22 +101,22 @@ impl Stream {
         self.lock().last
     }
 
-    /// What is shown of the run, with all events so far.
+    /// The view of the run, after all events so far.
     pub fn view(&self) -> View {
         self.lock().status.view()
     }
 
-    /// How the numbers of the run went so far.
+    /// How the numbers have changed so far.
     pub fn history(&self) -> History {
         self.lock().status.history.clone()
     }
 
-    /// A place before the first event.
+    /// A watcher before the first event.
     pub fn watch(&self) -> Watcher {
         Watcher { stream: self.clone(), seen: 0 }
     }
 
-    /// A place behind event `number`, with 0 before the first.
+    /// A watcher after event `number`; 0 is before the first.
     pub fn watch_after(&self, number: u64) -> Watcher {
         Watcher { stream: self.clone(), seen: number }
     }
@@ -127,7 +126,7 @@ impl Kept {
     fn push(&mut self, told: Arc<EventRecord>) {
         self.bytes += size(&told);
         self.events.push_back(told);
-        while self.events.len() > MOST_EVENTS || self.bytes > MOST_BYTES {
+        while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
             let Some(oldest) = self.events.pop_front() else { return };
             self.bytes -= size(&oldest);
         }
@@ -143,7 +142,7 @@ impl Kept {
     }
 }
 
-/// About how many bytes an event takes: those of the texts that can be long.
+/// Estimates the bytes of an event from those texts of it that can be long.
 fn size(told: &EventRecord) -> usize {
     const LEAST: usize = 256;
     LEAST
@@ -160,7 +159,8 @@ fn size(told: &EventRecord) -> usize {
 }
 
 impl Watcher {
-    /// The next event; waits for it as long as `patience`, without one for ever.
+    /// The next event. Blocks for `patience` at most, without one until an event comes or the
+    /// run ends.
     pub fn next(&mut self, patience: Option<Duration>) -> Seen {
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         let shared = Arc::clone(&self.stream.shared);
@@ -191,7 +191,7 @@ impl Watcher {
         }
     }
 
-    /// The events from here to the end; those that are not kept any more are left out.
+    /// The events from here to the end, without those that the stream dropped; blocks for each.
     pub fn events(mut self) -> impl Iterator<Item = Arc<EventRecord>> {
         std::iter::from_fn(move || {
             loop {
@@ -204,7 +204,7 @@ impl Watcher {
         })
     }
 
-    /// The stream that it watches.
+    /// The stream that it reads.
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
@@ -244,14 +244,14 @@ mod tests {
     fn a_watcher_that_falls_behind_learns_how_many_events_it_has_missed() {
         let stream = Stream::new();
         let mut stuck = stream.watch();
-        for _ in 0..MOST_EVENTS + 5 {
+        for _ in 0..MAX_EVENTS + 5 {
             stream.tell(said("x"));
         }
         assert_eq!(stuck.next(None), Seen::Missed(5));
         let Seen::Event(told) = stuck.next(None) else { panic!("an event should follow") };
         assert_eq!(told.number, 6);
-        assert_eq!(stream.lock().events.len(), MOST_EVENTS);
-        assert_eq!(stream.status().number, MOST_EVENTS as u64 + 5);
+        assert_eq!(stream.lock().events.len(), MAX_EVENTS);
+        assert_eq!(stream.status().number, MAX_EVENTS as u64 + 5);
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
             stream.tell(Event::Said { step, worker: 0, level, logger, text });
         }
         let kept = stream.lock();
-        assert!(kept.bytes <= MOST_BYTES && kept.events.len() > 10, "{}", kept.bytes);
+        assert!(kept.bytes <= MAX_BYTES && kept.events.len() > 10, "{}", kept.bytes);
     }
 
     #[test]

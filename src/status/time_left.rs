@@ -1,33 +1,32 @@
 //! How far a run is, and the time that is left.
 //!
-//! What is left for a step is what waits for it or is in its hands, what other steps will
-//! send it of what they have left, and what the producer has not produced yet, in the
-//! proportions in which messages have gone so far. Each message takes a worker of the step
-//! as long as messages have taken so far. The step that needs the longest is the one that
-//! the run waits for, and then for the last message's way through the steps behind it.
+//! The load of a step is what waits for it or is in its hands, what other steps will send it,
+//! and what the producer will still produce, in the proportions of the messages so far. Each
+//! message takes a worker as long as messages have taken so far. The run waits for the step that
+//! needs the longest, and then for the last message's way through the steps behind it.
 
 use super::pace::Pace;
 use super::state::{State, Status};
 use crate::event::{StepPlan, StepStatus};
 use crate::stage::registry::Kind;
 
-/// A rate of so many messages is as good as what single messages cost, and counts what is
-/// between the messages too.
-const MANY: u64 = 30;
-/// From here on it does not matter that a step's last round may not be a full one.
-const ROUNDS: f64 = 10.0;
+/// The fewest messages whose rate is trusted: unlike the cost of single messages, it also counts
+/// the time between them.
+const MIN_FOR_RATE: u64 = 30;
+/// From this number of rounds on, a last round with idle workers does not matter.
+const MANY_ROUNDS: f64 = 10.0;
 
-/// A step as far as the time left depends on it.
+/// What a step still has to do, and where its messages go.
 #[derive(Debug, Default)]
 struct Flow {
-    /// Messages that are its own to do, or to produce.
+    /// Messages that wait at the step or are in its hands, or that it will produce.
     own: f64,
-    /// Where they go: the step, messages sent for each that has ended, and whether it
+    /// Its edges: the next step, messages sent for each message that ended, and whether the edge
     /// closes a loop.
     edges: Vec<(usize, f64, bool)>,
 }
 
-/// The messages that wait for room in the step's queue.
+/// Messages that wait for room in the step's queue.
 fn held_before(status: &Status, to: &StepPlan) -> u64 {
     let steps = status.opened.plan.iter().zip(&status.snapshot.steps);
     let of = |(plan, step): (&StepPlan, &StepStatus)| -> u64 {
@@ -37,8 +36,7 @@ fn held_before(status: &Status, to: &StepPlan) -> u64 {
     steps.map(of).sum()
 }
 
-/// How many of a producer's messages have ended, of which it has emitted `emitted`; a
-/// step's, of which it has.
+/// How many messages have ended at the step: a producer's end when it emits them.
 fn ended(plan: &StepPlan, step: &StepStatus) -> u64 {
     match plan.kind {
         Kind::Producer => step.counts.emitted,
@@ -46,7 +44,7 @@ fn ended(plan: &StepPlan, step: &StepStatus) -> u64 {
     }
 }
 
-/// How many messages the producers expect to emit in this run, if all know it.
+/// How many messages the producers expect to emit in this run, if all of them know.
 pub(crate) fn expected(status: &Status) -> Option<u64> {
     let producers = status.opened.plan.iter().filter(|step| step.kind == Kind::Producer);
     let mut all = producers.map(|step| status.expected.get(&step.name).copied()).peekable();
@@ -62,8 +60,8 @@ pub(crate) fn emitted(status: &Status) -> u64 {
     producers.map(|(_, step)| step.counts.emitted).sum()
 }
 
-/// How many of the messages emitted are done with: nothing that descends from them waits,
-/// or is in hand. Where a step makes several out of one, each of them is a part of it.
+/// How many of the emitted messages are finished: nothing that descends from them waits or is in
+/// hand. Where a step makes several messages of one, each counts as a part of it.
 pub(crate) fn finished(status: &Status) -> u64 {
     let plan = &status.opened.plan;
     let steps = &status.snapshot.steps;
@@ -86,7 +84,7 @@ pub(crate) fn finished(status: &Status) -> u64 {
     (emitted as f64 - open + 1e-6).max(0.0) as u64
 }
 
-/// How long the run will go on, in seconds, if that can be told.
+/// The time until the run ends, in seconds, if it can be told.
 pub(crate) fn time_left(status: &Status, pace: &Pace) -> Option<f64> {
     let Status { state, snapshot, .. } = status;
     let stands = matches!(state, State::Ended | State::Starting) || snapshot.paused;
@@ -97,7 +95,7 @@ pub(crate) fn time_left(status: &Status, pace: &Pace) -> Option<f64> {
     let loads = loads(&flows);
     let mut longest = 0.0_f64;
     let mut all = 0.0;
-    // From a step's end to that of the run: the last message's way.
+    // The last message's way from a step to the end of the run.
     let mut ways = vec![0.0_f64; flows.len()];
     let rows = status.opened.plan.iter().zip(&status.snapshot.steps).enumerate();
     for (index, (plan, step)) in rows.rev() {
@@ -121,8 +119,7 @@ pub(crate) fn time_left(status: &Status, pace: &Pace) -> Option<f64> {
     Some(if status.opened.sequential { all } else { longest })
 }
 
-/// What each step has to do, and where it goes from there; none if nobody knows how much
-/// there will be.
+/// The flow of each step; none if a producer does not know how much it will emit.
 fn flows(status: &Status) -> Option<Vec<Flow>> {
     let plan = &status.opened.plan;
     let flow = |(this, step): (&StepPlan, &StepStatus)| {
@@ -139,7 +136,7 @@ fn flows(status: &Status) -> Option<Vec<Flow>> {
             let to = plan.iter().position(|other| other.name == next.name)?;
             let sent = step.sent.get(route).copied().unwrap_or_default();
             let ratio = match ended {
-                // Nothing is known yet: most pass on what they get.
+                // Nothing is known yet; most steps pass on what they get.
                 0 => f64::from(u8::from(route == 0)),
                 _ => sent as f64 / ended as f64,
             };
@@ -150,11 +147,11 @@ fn flows(status: &Status) -> Option<Vec<Flow>> {
     plan.iter().zip(&status.snapshot.steps).map(flow).collect()
 }
 
-/// How many messages each step has to do to the end.
+/// How many messages each step processes until the end.
 fn loads(flows: &[Flow]) -> Vec<f64> {
     let mut moving: Vec<f64> = flows.iter().map(|flow| flow.own).collect();
     let mut loads = moving.clone();
-    // On a loop there is less each time round.
+    // On a loop there is less each time around.
     for _ in 0..flows.len() + 64 {
         let mut next = vec![0.0; flows.len()];
         for (flow, moving) in flows.iter().zip(&moving) {
@@ -171,24 +168,24 @@ fn loads(flows: &[Flow]) -> Vec<f64> {
     loads
 }
 
-/// How long the step's workers need for so many messages.
+/// How long the step's workers need for a load of messages.
 fn time_of(load: f64, cost: f64, step: &StepStatus) -> f64 {
     let workers = step.workers.max(1) as f64;
     let rounds = load / workers;
-    let rounds = if rounds < ROUNDS { (rounds - 1e-3).ceil().max(0.0) } else { rounds };
+    let rounds = if rounds < MANY_ROUNDS { (rounds - 1e-3).ceil().max(0.0) } else { rounds };
     let at_work = workers.min(load.ceil()).max(1.0);
     let begun = (step.running.as_secs_f64() / at_work).min(cost);
     (rounds * cost - begun).max(0.0)
 }
 
-/// The same at the rate at which messages have gone, the time in which it was held back left
-/// out, where that is made of enough messages. They may come in bursts: what counts is the
-/// better one of the last seconds and of the time before.
+/// The same by the rate of messages, without the time in which the step was held back; 0 if there
+/// are too few. Messages may come in bursts, so the better of the last seconds and of the time
+/// before counts.
 fn by_rate(index: usize, loads: &[f64], pace: &Pace) -> f64 {
     let now = pace.of(index);
     let before = pace.cost(index, true).unwrap_or(0.0);
     match now.count {
-        0..MANY => 0.0,
+        0..MIN_FOR_RATE => 0.0,
         _ => loads[index] * ((1.0 - now.held) / now.rate).min(before),
     }
 }

@@ -1,5 +1,5 @@
-//! What is shown of a run: the numbers of its status with rates, with what they mean, and
-//! with how far it is.
+//! The view of a run, which all displays show: the numbers of its status with rates, with what
+//! they mean, and with how far the run is.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -19,13 +19,13 @@ use crate::event::{Counts, StepPlan, StepStatus, Verdict, WorkerStatus};
 use crate::plan::OnError;
 use crate::stage::registry::Kind;
 
-/// A step whose workers wait for room for this part of the time is held back.
-const HELD: f64 = 0.3;
+/// The part of the time that workers wait for room from which on a step is held back.
+const HELD_BACK: f64 = 0.3;
 
-/// What is shown of a run.
+/// The view of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct View {
-    /// The number of the last event that is in it.
+    /// The number of the last event that it includes.
     pub number: u64,
     /// The name of the run.
     pub run: String,
@@ -37,47 +37,47 @@ pub struct View {
     pub directory: PathBuf,
     /// The version of drpipe.
     pub version: String,
-    /// When it began, in UTC, as RFC 3339 has it.
+    /// When it began: UTC, in the form of RFC 3339.
     pub started: String,
-    /// The machine.
+    /// The name of the machine.
     pub host: String,
-    /// The program's process.
+    /// The process ID of the program.
     pub pid: u32,
-    /// How far it is.
+    /// The phase of the run.
     pub state: State,
     /// Whether the whole run is paused.
     pub paused: bool,
     /// How it ended.
     pub verdict: Option<String>,
-    /// Why, if it was stopped or given up.
+    /// Why, if it was stopped or had to be given up.
     pub reason: Option<String>,
     /// The exit code, once it has ended.
     pub exit_code: Option<u8>,
-    /// Time since its start, in seconds.
+    /// The time since its start, in seconds.
     #[serde(rename = "elapsed_s", with = "in_seconds")]
     pub elapsed: Duration,
-    /// How long it will go on, in seconds, if that can be told.
+    /// The time until its end, in seconds, if it can be told.
     pub eta_s: Option<f64>,
     /// How many messages the producers have emitted.
     pub emitted: u64,
-    /// How many they expect to emit in this run, if they know.
+    /// How many messages they expect to emit in this run, if they know.
     pub expected: Option<u64>,
-    /// How many of those emitted are done with: nothing that descends from them waits, or is
-    /// in hand. Where a step makes several out of one, each of them is a part of it.
+    /// How many of the emitted messages are finished: nothing that descends from them waits or
+    /// is in hand. Where a step makes several messages of one, each counts as a part of it.
     #[serde(default)]
     pub finished: u64,
-    /// How many were done by earlier runs, and are not emitted.
+    /// How many messages earlier runs had done, so that this one does not emit them.
     #[serde(default)]
     pub skipped: u64,
     /// The step that limits the pace.
     pub bottleneck: Option<Arc<str>>,
-    /// What goes on and what limits the pace: the sentence that says most, and what there is
-    /// to add.
+    /// What goes on and what limits the pace: the most important sentence, and what there is to
+    /// add.
     #[serde(default)]
     pub says: [String; 2],
     /// The steps in the order of the plan.
     pub steps: Vec<StepView>,
-    /// How many failures there were in all.
+    /// The number of all failures so far.
     pub failure_count: u64,
     /// The latest failures, the newest last.
     pub failures: VecDeque<FailureLine>,
@@ -87,27 +87,27 @@ pub struct View {
     pub products: VecDeque<ProductLine>,
 }
 
-/// What is shown of a step.
+/// The view of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepView {
     /// Its name.
     pub name: Arc<str>,
     /// Its class.
     pub class: String,
-    /// What its class is.
+    /// Whether its class is a producer, a stage or a consumer.
     pub kind: Kind,
-    /// What becomes of failed messages.
+    /// What it does with failed messages.
     pub on_error: OnError,
-    /// What it does for the pace of the run.
+    /// What it means for the pace of the run.
     pub standing: Standing,
     /// The steps whose full queues hold it back.
     pub held_by: Vec<Arc<str>>,
-    /// Whether it is paused by itself.
+    /// Whether this step is paused, apart from a pause of the whole run.
     pub paused: bool,
     /// What became of its messages.
     #[serde(flatten)]
     pub counts: Counts,
-    /// What it has done: emitted, if it is a producer.
+    /// Messages done, or emitted if it is a producer.
     pub progressed: u64,
     /// Messages a second.
     pub rate: f64,
@@ -115,11 +115,11 @@ pub struct StepView {
     pub utilisation: f64,
     /// Messages in its queue.
     pub queued: usize,
-    /// The most that it may hold; none is unbounded.
+    /// The limit of that; none if it is unbounded.
     pub queue_limit: Option<usize>,
     /// Bytes in its queue.
     pub queued_bytes: u64,
-    /// The most that it may hold; none is unbounded.
+    /// The limit of that; none if it is unbounded.
     pub queue_bytes: Option<u64>,
     /// The most messages that ever stood in its queue.
     pub high_water: usize,
@@ -129,10 +129,10 @@ pub struct StepView {
     /// Messages that it has sent and that wait for room in the next queues.
     #[serde(default)]
     pub held: u64,
-    /// Bytes of them.
+    /// The bytes of those messages.
     #[serde(default)]
     pub held_bytes: u64,
-    /// Failed messages that were taken up again; they are not among those that failed.
+    /// Failed messages that were tried again; they no longer count as failed.
     #[serde(default)]
     pub requeued: u64,
     /// Workers that have work in hand.
@@ -151,20 +151,20 @@ pub struct StepView {
     /// The time that its workers have been busy, summed, in seconds.
     #[serde(rename = "busy_time_s", with = "in_seconds")]
     pub busy_time: Duration,
-    /// Where what it emits goes.
+    /// Its edges, in the order of the plan.
     pub next_steps: Vec<EdgeView>,
     /// Its workers, by number.
     pub each_worker: Vec<WorkerStatus>,
 }
 
-/// What is shown of an edge of the graph.
+/// The view of an edge of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EdgeView {
     /// The name of the step that it leads to.
     pub name: Arc<str>,
     /// Whether it closes a loop.
     pub feedback: bool,
-    /// Messages that went this way.
+    /// Messages sent over the edge.
     pub sent: u64,
     /// Those of them that wait for room in the queue at its end.
     #[serde(default)]
@@ -173,7 +173,7 @@ pub struct EdgeView {
     pub rate: f64,
 }
 
-/// What a step does for the pace of its run.
+/// What a step means for the pace of its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -186,7 +186,7 @@ pub enum Standing {
     HeldBack,
     /// It has more workers than work.
     Waiting,
-    /// It is busy, and another step more so.
+    /// It is busy, and another step is busier.
     Working,
     /// It is paused.
     Paused,
@@ -253,15 +253,15 @@ fn numbers(status: &Status) -> View {
     }
 }
 
-/// The step whose workers are busy for the largest part of their time, if it is worth
-/// the name. One that a full queue holds back is none.
+/// The step whose workers are busy for the largest part of their time, if that is at least half.
+/// A step that a full queue holds back is never the bottleneck.
 fn bottleneck(status: &Status, rows: &[(&StepPlan, &StepStatus, StepPace)]) -> Option<usize> {
     if status.state == State::Ended {
         let name = status.report.as_ref()?.bottleneck.as_deref()?;
         return rows.iter().position(|(_, step, _)| &*step.name == name);
     }
     let candidates = rows.iter().enumerate().filter(|(_, (_, step, pace))| {
-        let limits = pace.held < HELD && pace.utilisation >= BUSY_ENOUGH;
+        let limits = pace.held < HELD_BACK && pace.utilisation >= BUSY_ENOUGH;
         limits && !step.finished && !step.paused
     });
     let busiest =
@@ -319,7 +319,7 @@ fn standing(status: &Status, step: &StepStatus, pace: &StepPace, is_bottleneck: 
         Standing::Starting
     } else if is_bottleneck {
         Standing::Bottleneck
-    } else if pace.held >= HELD {
+    } else if pace.held >= HELD_BACK {
         Standing::HeldBack
     } else if pace.utilisation < BUSY_ENOUGH {
         Standing::Waiting

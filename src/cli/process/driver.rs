@@ -1,5 +1,5 @@
-//! The process that drives a run, such as a script in Python. A run that nobody attends
-//! to must not go on: it ends when its driver has died, however that died.
+//! The process that drives a run, such as a script in Python. A run must not go on without its
+//! driver: it ends when the driver has died, for whatever reason.
 
 use std::io;
 use std::num::NonZeroI32;
@@ -11,30 +11,30 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// Whose run it is, if a program has started it.
+/// The options by which a driver starts a run.
 #[derive(Debug, Default, ClapArgs)]
 pub(crate) struct DriverArgs {
     /// The process that drives the run: the run ends with it
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) driver: Option<NonZeroI32>,
-    /// What the driver would remove at its end, if it can no longer do so
+    /// The driver's directory, which the run removes when the driver has died
     #[arg(long, value_name = "DIR", hide = true, requires = "driver")]
     pub(crate) driver_directory: Option<PathBuf>,
 }
 
-/// See the module's documentation.
+/// The process that drives this run.
 pub(crate) struct Driver {
-    /// Readable when the process has ended; none if it had before.
+    /// Readable once the process has ended; none if it had ended before.
     pidfd: Option<OwnedFd>,
-    /// What it would have removed itself.
+    /// The directory that it would have removed itself.
     directory: Option<PathBuf>,
 }
 
 impl Driver {
-    /// The driver that the arguments name, if they do.
+    /// The driver that the arguments name, if they name one.
     ///
     /// # Errors
-    /// If the system cannot tell of its end.
+    /// If the system cannot watch it.
     pub(crate) fn of(args: &DriverArgs) -> io::Result<Option<Self>> {
         let Some(pid) = args.driver.and_then(|pid| Pid::from_raw(pid.get())) else {
             return Ok(None);
@@ -47,13 +47,13 @@ impl Driver {
         Ok(Some(Self { pidfd, directory: args.driver_directory.clone() }))
     }
 
-    /// Returns when the driver has died, and its directory is gone.
+    /// Blocks until the driver has died, then removes its directory.
     pub(crate) fn outlive(self) {
         if let Some(pidfd) = &self.pidfd {
             while poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None) == Err(Errno::INTR) {}
         }
         if let Some(directory) = self.directory {
-            // What cannot be removed now is by the next run that this user drives.
+            // If that fails, the next run that this user drives removes it.
             let _ = std::fs::remove_dir_all(directory);
         }
     }

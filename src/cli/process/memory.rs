@@ -8,11 +8,11 @@ use signal_hook::consts::SIGABRT;
 
 use crate::cli::output::STOPPED;
 
-/// The heaps that the C library keeps for all threads. By default it keeps eight for each
-/// core and sets 128 MiB of address space aside for each: more than the limit allows.
+/// The number of heaps of the C library. By default it has eight for each core and reserves
+/// 128 MiB of address space for each: more than the limit allows.
 const HEAPS: i32 = 2;
 
-/// Spares address space where it is limited. To be called before there are threads.
+/// Uses less address space where it is limited. Call it before any thread starts.
 pub(crate) fn spare_address_space() {
     if getrlimit(Resource::As).current.is_none() {
         return;
@@ -23,13 +23,13 @@ pub(crate) fn spare_address_space() {
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
 }
 
-/// Ends the program with code 3 where memory cannot be had within the limit: neither Rust's
-/// allocator nor libzmq has another way than to abort, and both have said why by then.
-/// Without a limit an abort is a fault of the program, and leaves what a debugger reads.
+/// Ends the program with code 3 if it runs out of memory within the limit: Rust's allocator and
+/// libzmq abort then, after they have printed why. Without a limit, an abort is a fault of the
+/// program and leaves a core dump for a debugger.
 pub(crate) fn end_in_order_without_memory() {
     if getrlimit(Resource::As).current.is_some() {
         let always = Arc::new(AtomicBool::new(true));
-        // Where it is refused an abort stays an abort.
+        // If the system refuses, an abort stays an abort.
         let _ = signal_hook::flag::register_conditional_shutdown(SIGABRT, STOPPED.into(), always);
     }
 }

@@ -1,5 +1,5 @@
-//! Signals that ask a run to end, on threads of their own: they are heard
-//! though the log cannot be written or a stage hangs.
+//! Signals that ask a run to end, on threads of their own: they work even if the log cannot be
+//! written or a stage hangs.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -16,12 +16,12 @@ use crate::event::Verdict;
 use crate::pipeline::Control;
 use crate::python::end_questions;
 
-/// After a run was stopped at once, its end is waited for this long.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the program waits for a run to end after it was stopped at once.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Hears the signals from now on; [`PendingSignals::watch`] heeds them. Until then each ends the
-/// program, and the interpreters that it asks: there is nothing to be finished. To call
-/// it again changes nothing.
+/// Receives signals from now on; [`PendingSignals::watch`] applies them to a run. Until then, each
+/// ends the program and the interpreters that it asks: there is nothing to finish. Another call
+/// changes nothing.
 ///
 /// # Errors
 /// If the system refuses the signals or a thread.
@@ -42,19 +42,19 @@ pub(crate) fn hear() -> io::Result<PendingSignals> {
     Ok(heard.insert(PendingSignals(words)).clone())
 }
 
-/// Signals that wait for a run. All that the system could refuse has been asked
-/// for: a run that has begun is never given up for want of it.
+/// Signals that wait for a run. Acquires all fallible resources first, so that a started run never
+/// fails for lack of one.
 #[derive(Clone)]
 pub(crate) struct PendingSignals(Sender<Word>);
 
 enum Word {
     Signal(i32),
-    /// A run is under way, which drains for so long.
+    /// A run has started; its drain limit.
     Run(Box<Control>, Duration),
 }
 
 impl PendingSignals {
-    /// The end of the driver is as good as two signals.
+    /// Stops the run at once when the driver ends, as two signals do.
     ///
     /// # Errors
     /// If the system refuses a thread.
@@ -62,23 +62,22 @@ impl PendingSignals {
         let sender = self.0.clone();
         let attend = move || {
             driver.outlive();
-            // The run may have ended meanwhile.
+            // The send fails if the run has ended meanwhile.
             let ended = || sender.send(Word::Signal(SIGTERM));
             let _ = ended().and_then(|()| ended());
         };
         std::thread::Builder::new().name("driver".into()).spawn(attend).map(drop)
     }
 
-    /// The first signal drains the run; the second, or the end of the limit,
-    /// stops it at once. A hang-up changes nothing: a run goes on when its
-    /// terminal is closed.
+    /// Applies signals to the run: the first drains it; the second, or the end of the limit, stops
+    /// it at once. A hang-up changes nothing, so a run survives its terminal.
     pub(crate) fn watch(self, control: Control, limit: Duration) {
-        // The thread that receives it waits for nothing else.
+        // The receiving thread always takes it.
         let _ = self.0.send(Word::Run(Box::new(control), limit));
     }
 }
 
-/// Whether whoever started the program wants it to survive this signal, as `nohup` does.
+/// Returns whether the program was started with the signal ignored, as `nohup` does.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -86,10 +85,10 @@ fn is_ignored(signal: i32) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// A file beyond the limit of its size (`ulimit -f`) is an error of the write,
-/// as a full disk is, and no longer the end of the program.
+/// Makes a write beyond the file size limit (`ulimit -f`) an error, as on a full disk, instead of
+/// the end of the program.
 pub(crate) fn survive_file_size_limit() {
-    // Where it is refused the program is as it would be without.
+    // If the system refuses, such a write ends the program, as usual.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
@@ -147,9 +146,9 @@ fn stop_in_turn(control: &Control, received: &Receiver<Word>, limit: Duration) {
         warn!("the drain limit of {} s has passed", limit.as_secs_f64());
     }
     control.stop_now();
-    // The run ends the process by ending itself. If it cannot, because
-    // something is stuck outside of its reach, the process ends all the same.
-    let deadline = Instant::now().checked_add(PATIENCE);
+    // The process ends with the run. If the run cannot end, because something is stuck outside
+    // its reach, the process ends all the same.
+    let deadline = Instant::now().checked_add(STOP_TIMEOUT);
     if await_signal(received, deadline) == Err(RecvTimeoutError::Timeout) {
         warn!("the run does not end, something is stuck: the program ends without its ledger");
     }

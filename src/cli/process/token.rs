@@ -7,12 +7,12 @@ use std::process::Command;
 
 use crate::cli::output::say;
 
-/// Commands that take no token for others, and what a worker process is started with.
+/// Commands without a token of their own, and the argument of a worker process.
 const WITHOUT: [&str; 8] =
     ["check", "graph", "stages", "why", "report", "schema", "completions", "worker"];
 
 /// Starts this program anew with the tokens of its command line in its environment, which only
-/// this user can read. Does nothing if there are none.
+/// this user can read. Does nothing if the command line has none.
 pub(crate) fn hide() {
     let args: Vec<OsString> = std::env::args_os().collect();
     let Some((kept, variables)) = without_tokens(&args) else { return };
@@ -30,8 +30,8 @@ pub(crate) fn hide() {
 
 type Variable = (&'static str, OsString);
 
-/// The arguments without tokens, and the variables that say the same; none if there is no
-/// token, or if something is wrong with one, which is said later.
+/// The arguments without tokens, and the variables that replace them; none if there is no token,
+/// or if one is wrong, which is reported later.
 fn without_tokens(args: &[OsString]) -> Option<(Vec<OsString>, Vec<Variable>)> {
     let command = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
     let (mut kept, mut variables) = (Vec::new(), Vec::<Variable>::new());
@@ -56,7 +56,7 @@ fn without_tokens(args: &[OsString]) -> Option<(Vec<OsString>, Vec<Variable>)> {
     (!variables.is_empty()).then_some((kept, variables))
 }
 
-/// The variable that is as good as the option of the command.
+/// The variable that replaces the option of the command.
 fn variable(command: &str, option: &str) -> Option<&'static str> {
     match (command, option) {
         ("ctl" | "top", "--token") => Some("DRPIPE_MONITOR_TOKEN"),
@@ -67,7 +67,7 @@ fn variable(command: &str, option: &str) -> Option<&'static str> {
     }
 }
 
-/// `--option=value` in its parts.
+/// Splits `--option=value`.
 fn split(arg: &OsStr) -> (&str, Option<&OsStr>) {
     let bytes = arg.as_bytes();
     let end = bytes.iter().position(|byte| *byte == b'=');

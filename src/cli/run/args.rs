@@ -26,7 +26,7 @@ pub(in crate::cli) struct RunCommand {
 }
 
 impl RunCommand {
-    /// What was named without an option.
+    /// The arguments without an option.
     pub(in crate::cli) fn words(&self) -> impl Iterator<Item = &Path> {
         self.file.iter().chain(&self.frames).map(PathBuf::as_path)
     }
@@ -43,7 +43,7 @@ impl RunCommand {
 pub(in crate::cli) struct RunArgs {
     #[command(flatten)]
     pub(in crate::cli) source: Source,
-    /// How the workers are placed
+    /// Where the workers run
     #[arg(long, value_enum)]
     pub(in crate::cli) mode: Option<ModeArg>,
     /// Run the steps in Python in one interpreter that has this terminal, one message
@@ -53,16 +53,16 @@ pub(in crate::cli) struct RunArgs {
     /// Give results to the last steps in the order of the producer's messages
     #[arg(long)]
     pub(in crate::cli) ordered: bool,
-    /// Write what became of the run as JSON
+    /// Write the summary of the run as JSON
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) summary: Option<PathBuf>,
-    /// Write a page to keep of what became of the run, in HTML
+    /// Write a report of the run as one HTML page
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) report: Option<PathBuf>,
-    /// Write every event of the run as a line of JSON, what became of it as the last
+    /// Write every event of the run as a line of JSON; the last line is the summary
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) events: Option<PathBuf>,
-    /// Write when each message waited and ran, at which worker, for ui.perfetto.dev or
+    /// Write when each message waited and ran, and on which worker, for ui.perfetto.dev or
     /// chrome://tracing
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) trace: Option<PathBuf>,
@@ -72,17 +72,17 @@ pub(in crate::cli) struct RunArgs {
     /// Record in this file what becomes of each item
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) journal: Option<PathBuf>,
-    /// Skip what the journal has as done with the same configuration; without
-    /// --journal it is the configuration's name with .journal, in the current directory
+    /// Skip items that the journal has as done with the same configuration; without --journal,
+    /// the journal is the configuration's name with .journal, in the current directory
     #[arg(long)]
     pub(in crate::cli) resume: bool,
     /// Print for each item whether it is skipped, and why
     #[arg(long, requires = "resume")]
     pub(in crate::cli) explain: bool,
-    /// After the first signal, wait this long for what was begun [s]
+    /// After the first signal, wait this long for work in progress [s]
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     pub(in crate::cli) drain_limit: f64,
-    /// The form of log lines
+    /// The format of log lines
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(in crate::cli) log_format: LogFormat,
     /// What is logged: error, warn, info, debug or trace, also per module
@@ -95,8 +95,9 @@ pub(in crate::cli) struct RunArgs {
     /// one at localhost:5565
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = Address::DEFAULT)]
     pub(in crate::cli) monitor: Option<Address>,
-    /// What steering over the network takes, from this machine too; without one, others only
-    /// look. Better given as DRPIPE_MONITOR_TOKEN, which no other user can read
+    /// Token that steering over the network takes, also from this machine; without one, other
+    /// machines can only watch. Better given as DRPIPE_MONITOR_TOKEN, which no other user can
+    /// read
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token::parse)]
     pub(in crate::cli) monitor_token: Option<String>,
     #[command(flatten)]
@@ -104,7 +105,7 @@ pub(in crate::cli) struct RunArgs {
 }
 
 impl RunArgs {
-    /// The journal, if one is to be kept.
+    /// The journal, if the run keeps one.
     pub(in crate::cli) fn journal(&self) -> Option<PathBuf> {
         let default = || {
             let stem = match self.source.is_standard_input() {

@@ -14,13 +14,13 @@ use crate::sinks::lossy_writer::{Buffer, LossyWriter};
 /// The most lines and bytes that wait for a slow reader.
 const MAX_LINES: usize = 10_000;
 const MAX_BYTES: usize = 16 << 20;
-/// The least that is written at once if so much waits, in bytes.
-const PORTION: usize = 64 << 10;
+/// The size in bytes from which on lines are written.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// Writes events; the run waits for no reader.
 pub(crate) struct Events(LossyWriter<Waiting>);
 
-/// What has not been written yet.
+/// The lines that are not written yet.
 #[derive(Default)]
 struct Waiting {
     lines: VecDeque<Line>,
@@ -35,11 +35,11 @@ struct Line {
 }
 
 impl Events {
-    /// Opens the file; a named pipe is opened when it has a reader, and the run
-    /// does not wait for one.
+    /// Opens the file. A named pipe is opened once it has a reader; the run does not wait for
+    /// one.
     ///
     /// # Errors
-    /// Why it cannot be written to.
+    /// If it cannot be written to.
     pub(crate) fn open(path: &Path) -> Result<Self, CommandError> {
         let copy = |portion: String, text: &mut String| text.push_str(&portion);
         let writer = LossyWriter::open(path, "events", Waiting::default(), copy);
@@ -48,7 +48,7 @@ impl Events {
         })
     }
 
-    /// Takes an event, and never waits.
+    /// Takes an event; never blocks.
     pub(crate) fn add(&self, record: &EventRecord) {
         if let Ok(text) = serde_json::to_string(record) {
             let is_progress = matches!(record.event, Event::Progress(_));
@@ -56,13 +56,13 @@ impl Events {
         }
     }
 
-    /// Events came faster than they could be taken: the file says how many are missing.
+    /// Notes that the stream dropped events before this watcher saw them; the file says so.
     pub(crate) fn missed(&self, count: u64) {
         self.0.put(|waiting| waiting.omitted += count);
     }
 
-    /// Waits until everything is written or nobody reads any more. If nothing was told,
-    /// because the run could not be started, it says why.
+    /// Writes the rest and blocks until all is written or nobody reads. `error` is why the run
+    /// could not be started or had to be given up; it becomes the last line.
     pub(crate) fn end(self, error: Option<&CommandError>) {
         let last = error.and_then(|CommandError { code, message }| {
             let event = Event::Error { exit_code: *code, reason: message.clone() };
@@ -70,7 +70,7 @@ impl Events {
         });
         let error = match self.0.finish(|waiting| waiting.complete(last)) {
             Ok(()) => return,
-            // A reader that has gone needs nothing more.
+            // A reader that has gone needs no more.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return,
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 io::Error::new(ErrorKind::TimedOut, "nobody reads the last events")
@@ -86,7 +86,7 @@ impl Buffer for Waiting {
 
     fn take(&mut self) -> Option<String> {
         let mut portion = String::new();
-        while portion.len() < PORTION
+        while portion.len() < BATCH_BYTES
             && let Some(line) = self.lines.pop_front()
         {
             self.bytes -= line.text.len();
@@ -97,7 +97,7 @@ impl Buffer for Waiting {
 }
 
 impl Waiting {
-    /// A reader that is behind is told where the run stands now, not where it stood.
+    /// Drops older progress: a reader that is behind needs the latest only.
     fn drop_progress(&mut self) {
         if let Some(at) = self.lines.iter().rposition(|line| line.is_progress)
             && let Some(line) = self.lines.remove(at)
@@ -114,21 +114,21 @@ impl Waiting {
             self.omitted += u64::from(!is_progress);
             return;
         }
-        self.own_up();
+        self.add_omitted();
         self.add(text, is_progress);
     }
 
     /// Drops progress that the end makes out of date, then adds what is missing and `last`.
     fn complete(&mut self, last: Option<String>) {
         self.drop_progress();
-        self.own_up();
+        self.add_omitted();
         if let Some(text) = last {
             self.add(text, false);
         }
     }
 
-    /// Says at this place how many events are missing.
-    fn own_up(&mut self) {
+    /// Adds a line that says how many events are missing here.
+    fn add_omitted(&mut self) {
         if self.omitted > 0 {
             let line = json!({"event": "omitted", "count": self.omitted});
             self.add(line.to_string(), false);

@@ -1,4 +1,4 @@
-//! What is said when a run has ended: where its products are, and what to do next.
+//! What follows the ledger: where the products are, and what to do next.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,10 +8,10 @@ use crate::base::escape::one_line;
 use crate::base::format::shell_word;
 use crate::event::{Report, Verdict};
 
-/// So many directories are named.
-const MOST_NAMED: usize = 4;
+/// The most directories of products that are named.
+const MAX_NAMED: usize = 4;
 
-/// Where the products are, the directory with the most of them first.
+/// Where the products are; the directory with the most comes first.
 fn products(directories: &BTreeMap<String, u64>) -> String {
     let total: u64 = directories.values().sum();
     if total == 0 {
@@ -21,14 +21,14 @@ fn products(directories: &BTreeMap<String, u64>) -> String {
     named.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let files = if total == 1 { "file" } else { "files" };
     let here = std::env::current_dir().unwrap_or_default();
-    let places = named.iter().take(MOST_NAMED).map(|(directory, count)| {
+    let places = named.iter().take(MAX_NAMED).map(|(directory, count)| {
         let below = Path::new(directory).strip_prefix(&here).ok();
         let below = below.filter(|path| *path != Path::new(""));
         let shown = shown(below.unwrap_or(Path::new(directory)));
         if named.len() == 1 { shown } else { format!("{shown} ({count})") }
     });
     let places: Vec<String> = places.collect();
-    let more = match named.len().saturating_sub(MOST_NAMED) {
+    let more = match named.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         1 => " and 1 other directory".to_owned(),
         count => format!(" and {count} other directories"),
@@ -36,7 +36,7 @@ fn products(directories: &BTreeMap<String, u64>) -> String {
     format!("products: {total} {files} in {}{more}\n", places.join(", "))
 }
 
-/// How the rest of a run that was cut short is done: with the same journal.
+/// The command that does the rest of a run that was cut short: the same one, with its journal.
 fn rest(args: &RunArgs) -> String {
     let Some(mut words) = args.source.again() else {
         return "to do the rest: the same command with --resume\n".to_owned();
@@ -47,7 +47,7 @@ fn rest(args: &RunArgs) -> String {
     format!("to do the rest:\n  drpipe {} --resume\n", command(words))
 }
 
-/// The last lines, below the ledger.
+/// The lines below the ledger.
 pub(crate) fn text(report: &Report, args: &RunArgs) -> String {
     let mut text = products(&report.products);
     if let Some(directory) = &report.quarantine {
@@ -74,7 +74,7 @@ fn shown(path: &Path) -> String {
     one_line(&path.display().to_string())
 }
 
-/// Words as a shell takes them.
+/// Words as a shell reads them.
 fn command(words: impl IntoIterator<Item = String>) -> String {
     words.into_iter().map(|word| shell_word(&one_line(&word))).collect::<Vec<_>>().join(" ")
 }

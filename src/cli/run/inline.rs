@@ -1,5 +1,5 @@
-//! `drpipe run --inline`: this process becomes the interpreter of the steps in Python. It
-//! starts the program again for all else, and is the workers of these steps itself.
+//! `drpipe run --inline`: this process becomes the Python interpreter. That starts the program
+//! again for everything else, and works as the workers of the steps in Python itself.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -8,7 +8,7 @@ use crate::cli::output::{STOPPED, USAGE, complain};
 use crate::cli::source::Source;
 use crate::pipeline::Pipeline;
 
-/// Returns only if it cannot.
+/// Becomes the interpreter; returns only if that fails.
 pub(crate) fn become_interpreter(pipeline: &Pipeline, source: &Source) -> ExitCode {
     if source.is_standard_input() {
         return complain(

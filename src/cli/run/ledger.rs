@@ -9,24 +9,24 @@ use crate::status::bottleneck;
 const HEADINGS: [&str; 10] = [
     "step", "workers", "received", "done", "filtered", "failed", "dropped", "busy %", "mean", "p99",
 ];
-/// The columns that are left out where they are 0 at every step.
+/// The columns that are left out if they are 0 at every step.
 const MAY_BE_EMPTY: [&str; 2] = ["filtered", "dropped"];
-/// The widest that the table may be, in characters.
+/// The greatest width of the table, in characters: that of the usual terminal.
 const WIDTH: usize = 80;
-/// A step's name is cut to no fewer characters.
+/// The fewest characters to which a step's name is cut.
 const SHORTEST_NAME: usize = 8;
 
 type Row = [String; 10];
 
-/// The ledger as a table, and what follows from it.
+/// The ledger as a table, and its conclusion.
 pub(crate) fn text(report: &Report) -> String {
     let headings = HEADINGS.map(str::to_owned);
     let rows: Vec<Row> = std::iter::once(headings).chain(report.steps.iter().map(row)).collect();
     table(&rows) + &conclusion(report)
 }
 
-/// Rows of cells, the headings first: two blanks between columns, or one where that is
-/// needed to stay within the width; after that, names are cut.
+/// Formats rows of cells, the headings first. Columns are two blanks apart, or one if the table is
+/// too wide; if it still is, names are cut.
 fn table(rows: &[Row]) -> String {
     let is_shown = |column: &usize| {
         let empty = rows.iter().skip(1).all(|row| row[*column] == "0");
@@ -49,8 +49,7 @@ fn table(rows: &[Row]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// A name with its middle left out where it is longer than `most`: names often differ at
-/// their ends.
+/// Cuts the middle of a name that is longer than `most`: names often differ at their ends.
 fn shortened(name: &str, most: usize) -> String {
     let count = name.chars().count();
     if count <= most {
@@ -63,7 +62,7 @@ fn shortened(name: &str, most: usize) -> String {
 fn row(step: &StepReport) -> Row {
     let counts = &step.counts;
     let [received, done] = match step.kind {
-        // A producer receives nothing: what it has done is to emit.
+        // A producer receives nothing; it has done what it has emitted.
         Kind::Producer => ["-".into(), counts.emitted.to_string()],
         _ => [counts.received.to_string(), counts.done.to_string()],
     };

@@ -16,14 +16,14 @@ use crate::cli::output::CommandError;
 use crate::event::{Event, Level};
 use crate::plan::OnError;
 
-/// The target of what worker processes log and print, so that a filter can tell it
-/// from what the run itself says.
+/// The target of what worker processes log and print; a filter can tell it from the run's own
+/// lines.
 const WORDS: &str = "drpipe::steps";
 
 /// Sets up logging for a run; the progress bars in `bars` make room for lines.
 ///
 /// # Errors
-/// If the log filter makes no sense.
+/// If the log filter is wrong.
 pub(crate) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), CommandError> {
     let level = &args.log_level;
     let wrong = |why: String| {
@@ -45,7 +45,7 @@ pub(crate) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), CommandE
             bars: bars.clone(),
             for_people: args.log_format == LogFormat::Text,
         });
-    // A program that embeds drpipe may have set up its own logging: it stays.
+    // If the embedding program has its own logging, that stays.
     let _ = match args.log_format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -57,7 +57,7 @@ pub(crate) fn start(args: &RunArgs, bars: &MultiProgress) -> Result<(), CommandE
 #[derive(Clone)]
 struct AboveBars {
     bars: MultiProgress,
-    /// Not for programs, which get what is in a name as it is.
+    /// Whether to escape text; programs get it unchanged.
     for_people: bool,
 }
 
@@ -67,7 +67,7 @@ impl Write for AboveBars {
             true => Cow::Owned(escape::log_line(&String::from_utf8_lossy(line)).into_bytes()),
             false => Cow::Borrowed(line),
         };
-        // The run goes on when nobody reads its log any more.
+        // The run goes on when nobody reads its log.
         let _ = self.bars.suspend(|| io::stderr().write_all(&text));
         Ok(line.len())
     }
@@ -85,7 +85,7 @@ impl MakeWriter<'_> for AboveBars {
     }
 }
 
-/// Logs what happened.
+/// Logs an event.
 pub(crate) fn log(event: &Event, form: LogFormat) {
     match event {
         Event::Started => debug!("every worker is ready"),
@@ -144,7 +144,7 @@ pub(crate) fn log(event: &Event, form: LogFormat) {
     }
 }
 
-/// One line that says why, with the input's name once.
+/// Logs a failure in one line, with the input's name once.
 fn failure_in_words(event: &Event) {
     match event {
         Event::Retrying { step, origin, attempt, failure, wait, .. } => {
@@ -202,7 +202,7 @@ fn failure_in_fields(event: &Event) {
     }
 }
 
-/// Says that events came faster than they could be logged.
+/// Logs that events came faster than they could be logged.
 pub(crate) fn missed(count: u64) {
     warn!(
         "{count} events came too fast to be logged; the quarantine and the ledger have what failed"

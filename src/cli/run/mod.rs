@@ -205,14 +205,14 @@ impl Watchers<'_> {
     }
 }
 
-/// One line, whatever is in a file's name or a failure's text.
+/// One line, whatever a file's name or the reason contains.
 fn explained(origin: &str, skipped: bool, why: &str) -> String {
     let decision = if skipped { "skip" } else { "run" };
     format!("{decision}\t{}\t{}\n", one_line(origin), one_line(why))
 }
 
-/// Prints the ledger and writes the summary. What the run was to leave and cannot be
-/// written is an error, however the run went, and keeps nothing else from being written.
+/// Writes the summary and prints the ledger. A file that cannot be written is an error, however
+/// the run went; the others are written all the same.
 pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) -> ExitCode {
     let mut whole = *whole;
     if let Some(file) = &args.summary
@@ -227,7 +227,7 @@ pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) 
     }
     if !args.quiet {
         let ledger = ledger::text(report) + &follow_up::text(report, args);
-        // Standard output is the summary's or the report's alone where it was asked for.
+        // Standard output belongs to the summary or the report if it was asked for there.
         match [&args.summary, &args.report].into_iter().flatten().any(|file| is_standard(file)) {
             true => say(ledger.trim_end()),
             false => whole &= tell(&ledger) == ExitCode::SUCCESS,

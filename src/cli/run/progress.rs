@@ -1,5 +1,5 @@
-//! Progress: a bar for the run and a line per step on a terminal, now and then a line
-//! elsewhere.
+//! Progress: on a terminal a bar for the run and a line for each step, elsewhere a line every few
+//! seconds.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::base::format;
 use crate::plan::Plan;
 use crate::status::{State, StepView, View};
 
-/// Time between lines where there is no terminal.
+/// The time between lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// The width of a bar in characters.
 const WIDTH: usize = 10;
@@ -54,7 +54,7 @@ impl Progress {
         }
     }
 
-    /// Shows where the run stands, `elapsed` after its start, if it is time to.
+    /// Shows where the run stands, `elapsed` after its start, if it is time for that.
     pub(crate) fn show(&mut self, elapsed: Duration, view: impl FnOnce() -> View) {
         match self {
             Self::Silent => {}
@@ -75,7 +75,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bars away: the ledger says the rest.
+    /// Removes the bars; the ledger follows.
     pub(crate) fn finish(self) {
         if let Self::Bars { run, steps } = self {
             run.finish_and_clear();
@@ -101,7 +101,7 @@ fn so_far(view: &View) -> String {
 
 fn run_text(view: &View) -> String {
     match view.part_done() {
-        // Only what is whole is full.
+        // Rounded down: only a finished run has a full bar.
         Some(part) => format!("[{}] {}", bar((part * 10.0).floor() / 10.0), so_far(view)),
         None => so_far(view),
     }

@@ -1,4 +1,4 @@
-//! What `drpipe top` knows and what its keys do, apart from any terminal.
+//! The state of `drpipe top` and what keys do to it, apart from any terminal.
 
 use std::sync::Arc;
 
@@ -8,32 +8,32 @@ use serde_json::{Value, json};
 use crate::cli::output::CommandError;
 use crate::status::{FailureLine, RateHistory, State, StepView, View};
 
-/// What is shown, and what was chosen.
+/// What is shown and what is chosen.
 #[derive(Debug, Default)]
 pub(super) struct App {
     pub(super) view: Option<View>,
     /// What the steps had done over time.
     pub(super) rates: RateHistory,
-    /// Whether the monitor lets us steer.
+    /// Whether the monitor lets this program steer.
     pub(super) may_steer: bool,
-    /// Why nothing new comes, while nothing does.
+    /// Why no news comes, while none does.
     pub(super) lost: Option<String>,
-    /// The chosen step, by its place.
+    /// The index of the chosen step.
     pub(super) step: usize,
     pub(super) pane: Pane,
-    /// The number of the chosen failure; without one it is the newest.
+    /// The number of the chosen failure; none is the newest.
     failure: Option<u64>,
-    /// How many lines of the log are below what is seen.
+    /// How many lines of the log are below the visible ones.
     pub(super) back: usize,
-    /// What waits for a yes.
+    /// The question that waits for a yes.
     pub(super) asks: Option<Ask>,
     pub(super) help: bool,
     pub(super) note: Option<Note>,
-    /// The number of workers that was last asked for, until it is there.
+    /// The number of workers that was last asked for, until the step has it.
     wanted: Option<(Arc<str>, usize)>,
 }
 
-/// What the arrow keys move in.
+/// The pane in which the arrow keys move.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pane {
     #[default]
@@ -42,25 +42,25 @@ pub(super) enum Pane {
     Log,
 }
 
-/// What cannot be taken back is asked about first.
+/// A question before an action that cannot be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
     Drain,
     Stop,
 }
 
-/// What became of a key.
+/// The effect of a key, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Note {
     pub(super) text: String,
     pub(super) is_error: bool,
 }
 
-/// What is to be done outside.
+/// What a key asks of the program.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Wish {
     Quit,
-    /// Have the run do this; once it is done, `said` is true.
+    /// Make the run carry out an action; `said` is the sentence once it has.
     Steer {
         action: &'static str,
         body: Value,
@@ -69,7 +69,7 @@ pub(super) enum Wish {
 }
 
 impl App {
-    /// Takes in where the run stands.
+    /// Shows a new view of the run.
     pub(super) fn show(&mut self, view: View) {
         self.rates.add(&view);
         self.step = self.step.min(view.steps.len().saturating_sub(1));
@@ -82,7 +82,7 @@ impl App {
         self.view = Some(view);
     }
 
-    /// Takes in what became of something that was steered.
+    /// Shows the result of an action.
     pub(super) fn answered(&mut self, result: Result<String, CommandError>) {
         let is_error = result.is_err();
         if is_error {
@@ -96,18 +96,18 @@ impl App {
         self.view.as_ref()?.steps.get(self.step)
     }
 
-    /// The failures, the newest first.
+    /// The failures, newest first.
     pub(super) fn failures(&self) -> impl Iterator<Item = &FailureLine> {
         self.view.iter().flat_map(|view| view.failures.iter().rev())
     }
 
-    /// The place of the chosen failure among them.
+    /// The index of the chosen failure in that order.
     pub(super) fn chosen_failure(&self) -> usize {
         let chosen = |line: &FailureLine| Some(line.number) == self.failure;
         self.failures().position(chosen).unwrap_or_default()
     }
 
-    /// What a key does.
+    /// Handles a key.
     pub(super) fn press(&mut self, key: KeyEvent) -> Option<Wish> {
         self.note = None;
         if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) {
@@ -153,7 +153,7 @@ impl App {
         }
     }
 
-    /// A key that steers.
+    /// Handles a key that steers.
     fn command(&mut self, command: char) -> Option<Wish> {
         if !matches!(command, 'p' | 'P' | '+' | '=' | '-' | 'r' | 'd' | 'S') {
             return None;
@@ -210,7 +210,7 @@ impl App {
         Wish::Steer { action, body: json!({}), said: what.to_owned() }
     }
 
-    /// One more or one fewer than there are, or than were asked for last.
+    /// Asks for one worker more or fewer than there are, or than were asked for last.
     fn set_workers(&mut self, by: isize) -> Option<Wish> {
         let step = self.chosen_step()?;
         let name = Arc::clone(&step.name);

@@ -1,4 +1,4 @@
-//! The list of runs to choose from.
+//! The list of runs from which the user chooses.
 
 use ratatui::Frame;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -7,17 +7,17 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-/// Several runs, one of them chosen.
+/// Several runs, one of which is chosen.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     pub(super) names: Vec<String>,
     pub(super) chosen: usize,
 }
 
-/// What was decided.
+/// What the user decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// The chosen one.
+    /// Show the chosen run.
     Take,
     Quit,
 }

@@ -1,4 +1,4 @@
-//! Draws what is known of a run.
+//! Draws the screen.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -18,10 +18,10 @@ use crate::status::{State, StepView, View};
 /// The smallest screen.
 const WIDTH: u16 = 60;
 const HEIGHT: u16 = 15;
-/// From here on all panes are shown at once.
+/// The size from which on all panes are visible at once.
 const WIDE: u16 = 100;
 const HIGH: u16 = 32;
-/// From here on there is room for the pace.
+/// The height from which on there is room for the pace.
 const PACED: u16 = 20;
 
 const HELP: &str = "\
@@ -35,7 +35,7 @@ d           take no more input, end when all is done (asks)
 S           drop what waits and end now (asks)
 q           leave; the run goes on";
 
-/// Draws everything.
+/// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame, app: &App, theme: Theme) {
     let area = frame.area();
     if area.width < WIDTH || area.height < HEIGHT {
@@ -99,7 +99,7 @@ fn heading<'v>(view: &View, theme: Theme, width: u16) -> Line<'v> {
         format!("process {}", view.pid),
     ];
     let mut room = usize::from(width).saturating_sub(Span::raw(format!("{name}  {state}")).width());
-    // What does not fit is left out whole, but for the first three.
+    // A part that does not fit is left out, except for the first three.
     let fits = |(number, part): &(usize, String)| {
         let needed = Span::raw(part.as_str()).width() + 2;
         room = room.saturating_sub(needed);
@@ -126,7 +126,7 @@ fn bar_of<'v>(view: &View, theme: Theme, width: u16) -> Line<'v> {
     ])
 }
 
-/// What is going on, or why that is not known.
+/// What goes on, or why that is not known.
 fn news<'v>(app: &App, view: &View, theme: Theme) -> Line<'v> {
     match &app.lost {
         Some(why) => {
@@ -137,7 +137,7 @@ fn news<'v>(app: &App, view: &View, theme: Theme) -> Line<'v> {
     }
 }
 
-/// A bar of so many characters.
+/// A bar of `width` characters.
 fn bar(part: f64, width: usize) -> String {
     let full = (part.clamp(0.0, 1.0) * width as f64).round() as usize;
     "█".repeat(full) + &"░".repeat(width - full)
@@ -176,7 +176,7 @@ struct Column {
     text: fn(&StepView) -> String,
 }
 
-/// As many columns as there is room for.
+/// The columns for which there is room.
 fn columns(width: u16) -> Vec<Column> {
     let of = |heading, width: u16, text| Column { heading, width: Constraint::Length(width), text };
     let queue = |step: &StepView| match step.queue_limit {
@@ -224,7 +224,7 @@ fn draw_pace(frame: &mut Frame, app: &App, theme: Theme, area: Rect) {
         format::rate(most)
     );
     let block = Block::new().borders(Borders::TOP).title(title);
-    // Whole numbers only can be drawn.
+    // A sparkline draws whole numbers only.
     let scaled: Vec<u64> = rates.iter().map(|rate| (rate * 1000.0) as u64).collect();
     let line = Sparkline::default().block(block).data(scaled).style(theme.color(Color::Blue));
     frame.render_widget(line, area);

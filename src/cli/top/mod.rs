@@ -1,4 +1,4 @@
-//! `drpipe top`: a run in the terminal, seen and steered.
+//! `drpipe top`: shows a run in the terminal and steers it.
 //!
 //! - `watch`: what comes from the run, on a thread of its own
 //! - `app`: what is known and what keys do
@@ -45,9 +45,9 @@ Examples:
 
 The run goes on when this is left.";
 
-/// How soon keys and news are heeded.
-const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-/// So long after its terminal was closed the program is given to end in good order.
+/// The time between two looks for keys and news.
+const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// How long the program has to end in good order after its terminal was closed.
 const GRACE: Duration = Duration::from_millis(500);
 /// The exit code after a signal.
 const INTERRUPTED: u8 = 130;
@@ -56,7 +56,7 @@ const INTERRUPTED: u8 = 130;
 #[command(after_help = EXAMPLES)]
 pub(super) struct TopArgs {
     /// Which run: its name, what only its name begins or ends with, or the address of its
-    /// monitor (http://host:port); without one it is the only run, or it is asked for
+    /// monitor (http://host:port); without one, the only run or one of a list
     #[arg(value_name = "RUN", allow_hyphen_values = true)]
     run: Option<String>,
     #[command(flatten)]
@@ -84,8 +84,8 @@ pub(super) fn top(args: &TopArgs) -> ExitCode {
     }
 }
 
-/// Gives the terminal back as it was, whatever happens; a panic does so by the hook that
-/// the screen has set.
+/// Restores the terminal in every case; after a panic, the hook that `ratatui` has set does
+/// so.
 fn on_screen(runs: Vec<Target>) -> io::Result<ExitCode> {
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -103,8 +103,7 @@ fn on_screen(runs: Vec<Target>) -> io::Result<ExitCode> {
     Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// A terminal that is closed may leave the reading of its keys stuck: the program ends
-/// all the same.
+/// Ends the program when its terminal is closed, even if the reading of keys is stuck.
 fn end_with_the_terminal(ended: Arc<AtomicBool>) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP])?;
     let wait = move || {
@@ -117,7 +116,7 @@ fn end_with_the_terminal(ended: Arc<AtomicBool>) -> io::Result<()> {
     std::thread::Builder::new().name("hang-up".into()).spawn(wait).map(drop)
 }
 
-/// The run with its pipeline, where it tells.
+/// The run's name, with its pipeline if the run answers.
 fn named(run: &Target) -> String {
     let rows = target::runs(&run.client).unwrap_or_default();
     let Some(row) = rows.into_iter().find(|row| row["run"] == run.name.as_str()) else {
@@ -133,12 +132,12 @@ struct Screen {
     ended: Arc<AtomicBool>,
 }
 
-/// Waits for a key, a while at most; whether the terminal has been closed. Asking for keys
-/// would never come back then.
+/// Waits for a key for a short while; returns whether the terminal has been closed, for reading
+/// keys would block forever then.
 fn has_hung_up() -> io::Result<bool> {
     let stdin = io::stdin();
     let mut keys = [PollFd::new(&stdin, PollFlags::IN)];
-    match rustix::event::poll(&mut keys, Some(&LOOK_EVERY)) {
+    match rustix::event::poll(&mut keys, Some(&POLL_INTERVAL)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {
             Ok(keys[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL))
         }
@@ -146,7 +145,7 @@ fn has_hung_up() -> io::Result<bool> {
     }
 }
 
-/// What the terminal has to say.
+/// An event of the terminal.
 enum Heard {
     Key(KeyEvent),
     /// It has another size.
@@ -161,7 +160,7 @@ impl Screen {
         if has_hung_up()? {
             return Ok(Heard::End);
         }
-        // What is not a key, such as a new size, is not seen by that.
+        // The wait above does not notice events other than keys, such as a new size.
         let waiting = match event::poll(Duration::ZERO) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             waiting => waiting.unwrap_or_default(),
@@ -179,7 +178,7 @@ impl Screen {
         })
     }
 
-    /// The only run, or the one that is chosen; none if there is nothing to be shown.
+    /// The only run, or the one that the user chooses; none if the user quits.
     fn choose(&mut self, mut runs: Vec<Target>) -> io::Result<Option<Target>> {
         if runs.len() == 1 {
             return Ok(runs.pop());
@@ -201,7 +200,7 @@ impl Screen {
         }
     }
 
-    /// Shows the run until it is left.
+    /// Shows the run until the user quits.
     fn show(&mut self, run: &Target) -> io::Result<()> {
         let (sender, news) = channel();
         watch::follow(run.clone(), sender.clone());
@@ -218,7 +217,7 @@ impl Screen {
                 Heard::Key(key) => match app.press(key) {
                     Some(Wish::Quit) => return Ok(()),
                     Some(Wish::Steer { action, body, said }) => {
-                        // Whoever takes it lasts as long as this.
+                        // The receiver lives as long as this function runs.
                         let _ = orders.send(Order { action, body, said });
                     }
                     None => {}
@@ -232,7 +231,7 @@ impl Screen {
     }
 }
 
-/// Takes in all that has come; whether anything has.
+/// Takes in all news; returns whether there was any.
 fn take_in(app: &mut App, news: &Receiver<News>) -> bool {
     let mut any = false;
     for news in news.try_iter() {

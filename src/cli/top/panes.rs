@@ -13,7 +13,7 @@ use crate::base::format;
 use crate::event::{Level, WorkerState, WorkerStatus};
 use crate::status::FailureLine;
 
-/// The pane that the arrow keys move in, with the names of the others.
+/// Draws the pane in which the arrow keys move, with the names of the others.
 pub(super) fn draw_chosen(frame: &mut Frame, app: &App, theme: Theme, area: Rect) {
     let panes = [Pane::Workers, Pane::Failures, Pane::Log];
     let titles = panes.iter().map(|pane| title(app, *pane, theme));
@@ -25,7 +25,7 @@ pub(super) fn draw_chosen(frame: &mut Frame, app: &App, theme: Theme, area: Rect
     draw_in(frame, app, theme, app.pane, area, Line::from(spans));
 }
 
-/// One pane of several that are seen at once.
+/// Draws one of several panes that are visible at once.
 pub(super) fn draw_one(frame: &mut Frame, app: &App, theme: Theme, pane: Pane, area: Rect) {
     let title = Line::from(vec![Span::raw(" "), title(app, pane, theme), Span::raw(" ")]);
     draw_in(frame, app, theme, pane, area, title);
@@ -101,7 +101,7 @@ fn worker(worker: &WorkerStatus, theme: Theme) -> Line<'static> {
     ])
 }
 
-/// The newest first.
+/// The failures, newest first.
 fn failures(app: &App, theme: Theme, rows: usize) -> Vec<Line<'static>> {
     let chosen = app.chosen_failure();
     let first = (chosen + 1).saturating_sub(rows);
@@ -132,7 +132,7 @@ fn failure(line: &FailureLine) -> String {
     one_line(&format!("{time} {what}{on}: {}", line.reason.join(": ")))
 }
 
-/// The newest last.
+/// The log, newest line last.
 fn log(app: &App, theme: Theme, rows: usize) -> Vec<Line<'static>> {
     let Some(view) = &app.view else { return Vec::new() };
     let end = view.lines.len().saturating_sub(app.back).max(rows.min(view.lines.len()));

@@ -1,4 +1,4 @@
-//! Follows a run on a thread of its own: the terminal never waits for the network, nor
+//! Follows a run on a thread of its own, so that the terminal never waits for the network, nor
 //! the run for the terminal.
 
 use std::sync::mpsc::{Sender, channel};
@@ -13,20 +13,20 @@ use crate::cli::target::Target;
 use crate::monitor::{Lines, NextLine, SseEvent, SseParser};
 use crate::status::{History, State, View};
 
-/// After a lost connection it is tried again after this time.
-const AGAIN: Duration = Duration::from_secs(1);
-/// A monitor says something at least every 15 s.
-const SILENCE: Duration = Duration::from_secs(40);
+/// The wait before the next attempt to connect.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+/// How long a monitor may be silent: it sends a comment every 15 s at least.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// What comes from the run.
 pub(super) enum News {
-    /// All there is to know, first of all.
+    /// The snapshot that comes first.
     Whole(Box<Whole>),
-    /// Where it stands.
+    /// A new view.
     View(Box<View>),
-    /// Nothing new comes, and why.
+    /// No news comes, and why.
     Lost(String),
-    /// What became of something that was steered.
+    /// The result of an action.
     Answer(Result<String, CommandError>),
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Whole {
     pub(super) may_steer: bool,
 }
 
-/// Follows the run to its end; nobody listens any more once the receiver is gone.
+/// Follows the run until it ends or the receiver is gone.
 pub(super) fn follow(run: Target, news: Sender<News>) {
     let follow = move || {
         loop {
@@ -45,20 +45,20 @@ pub(super) fn follow(run: Target, news: Sender<News>) {
             if news.send(News::Lost(why)).is_err() {
                 return;
             }
-            thread::sleep(AGAIN);
+            thread::sleep(RECONNECT_DELAY);
         }
     };
     thread::spawn(follow);
 }
 
-/// Something that the run is to do; `said` is true once it is done.
+/// An action for the run; `said` is the sentence once it is done.
 pub(super) struct Order {
     pub(super) action: &'static str,
     pub(super) body: Value,
     pub(super) said: String,
 }
 
-/// Has the run do what is ordered, one thing after the other; the answers come as news.
+/// Makes the run carry out actions, one after the other; the results come as news.
 pub(super) fn steer(run: Target, news: Sender<News>) -> Sender<Order> {
     let (sender, orders) = channel::<Order>();
     thread::spawn(move || {
@@ -72,7 +72,10 @@ pub(super) fn steer(run: Target, news: Sender<News>) -> Sender<Order> {
     sender
 }
 
-/// Ok if the run has ended or nobody listens; otherwise why the connection is lost.
+/// Follows the run until it ends or the receiver is gone.
+///
+/// # Errors
+/// Why the connection is lost.
 fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
     let path = run.path("stream");
     let (status, mut lines) = run.client.lines(&path).map_err(|error| error.to_string())?;
@@ -82,10 +85,10 @@ fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
     let mut parser = SseParser::default();
     let mut heard = Instant::now();
     loop {
-        let line = match lines.next(SILENCE).map_err(|error| error.to_string())? {
+        let line = match lines.next(SILENCE_TIMEOUT).map_err(|error| error.to_string())? {
             NextLine::Line(line) => line,
             NextLine::End => return Err("the run is gone".to_owned()),
-            NextLine::Nothing if heard.elapsed() < SILENCE => continue,
+            NextLine::Nothing if heard.elapsed() < SILENCE_TIMEOUT => continue,
             NextLine::Nothing => return Err("the monitor says nothing any more".to_owned()),
         };
         heard = Instant::now();
@@ -111,9 +114,9 @@ fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
     }
 }
 
-/// What is wrong in the words of the monitor.
+/// Why the monitor refuses, in its own words.
 fn refusal(status: u16, lines: &mut Lines) -> String {
-    let said = match lines.next(AGAIN) {
+    let said = match lines.next(RECONNECT_DELAY) {
         Ok(NextLine::Line(line)) => serde_json::from_str(&line).unwrap_or_default(),
         _ => Value::Null,
     };

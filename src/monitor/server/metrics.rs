@@ -1,4 +1,4 @@
-//! The numbers of runs in the text format of Prometheus.
+//! The metrics of runs in the text format of Prometheus.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use crate::status::{State, StepView, View};
 
 type OfStep = fn(&StepView) -> Option<f64>;
 
-/// The metrics of a step: name, kind, what it is, value.
+/// The metrics of a step: name, type, help, value.
 const OF_STEPS: [(&str, &str, &str, OfStep); 16] = [
     ("drpipe_messages_received_total", "counter", "Messages that reached the step.", |s| {
         Some(s.counts.received as f64)
@@ -14,7 +14,7 @@ const OF_STEPS: [(&str, &str, &str, OfStep); 16] = [
     ("drpipe_messages_done_total", "counter", "Messages processed without a failure.", |s| {
         Some(s.counts.done as f64)
     }),
-    // Those that are tried again are no failures any more; a counter never falls.
+    // Failures that are tried again no longer count as failed, and a counter must not fall.
     ("drpipe_messages_failed_total", "counter", "Messages whose last attempt failed, all.", |s| {
         Some((s.counts.failed + s.requeued) as f64)
     }),
@@ -92,7 +92,7 @@ const OF_RUNS: [(&str, &str, &str, OfRun); 9] = [
     }),
 ];
 
-/// The metrics of these runs.
+/// The metrics of the runs.
 pub(crate) fn text(views: &[View]) -> String {
     let mut text = String::new();
     head(&mut text, "drpipe_run_info", "gauge", "What is known of the run; always 1.");
@@ -143,7 +143,7 @@ fn times(text: &mut String, views: &[View]) {
 }
 
 fn head(text: &mut String, name: &str, kind: &str, about: &str) {
-    // Nothing fails that is written into a text.
+    // Writing to a string never fails.
     let _ = write!(text, "# HELP {name} {about}\n# TYPE {name} {kind}\n");
 }
 
