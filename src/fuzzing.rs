@@ -2,7 +2,6 @@
 //! of the same: each function takes any bytes and must return.
 
 mod events;
-pub use events::events;
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -17,10 +16,8 @@ use crate::base::ids::{MessageId, RouteId, WorkerId};
 use crate::codec::{self, CodecId};
 use crate::driver::input_of;
 use crate::event::{Cause, Verdict};
-use crate::message::{
-    Payload,
-    batch::{Batch, Output, PackedBatch},
-};
+use crate::message::Payload;
+use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::plan::Plan;
 use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
@@ -29,6 +26,8 @@ use crate::stage::Next;
 use crate::stage::data::Data as _;
 use crate::stage::registry::{Kind, Registry};
 use crate::stages::{FitsPath, Frame, Picture};
+
+pub use events::events;
 
 /// Made once: it takes longer than most inputs do.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
