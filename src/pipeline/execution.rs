@@ -105,15 +105,15 @@ impl Execution {
         let context_of = self.context();
         let Self { plan, sinks, commands, commander, cancelled, .. } = self;
         let Self { run, private, mode, bundled, patience, .. } = self;
-        let private = private.as_ref().map(PrivateDirectory::path);
+        let directory = private.as_ref().map(PrivateDirectory::path);
         let router = router(&plan, batching, &sinks);
         let sockets = ZmqContext::new();
         let report = reporter(commander);
         let (alive, all_ended) = mpsc::channel::<()>();
-        let supervisor = private
+        let supervisor = directory
             .map(|directory| Supervisor::start(directory, Arc::clone(&report)))
             .transpose()?;
-        let transport = bind(&sockets, private, router.slot_count(), commands.wakeup)?;
+        let transport = bind(&sockets, directory, router.slot_count(), commands.wakeup)?;
         let mut launcher = Launcher {
             plan: &plan,
             sockets: &sockets,
@@ -121,7 +121,7 @@ impl Execution {
             report,
             alive,
             supervisor,
-            private,
+            private: directory,
             bundled: bundled.as_ref(),
             threads: Vec::new(),
         };
@@ -134,10 +134,8 @@ impl Execution {
         let Launcher { threads, supervisor, alive, .. } = launcher;
         drop(alive);
         let stopped = cancelled.load(Ordering::Relaxed);
-        if let Some(supervisor) = supervisor {
-            let done = ran.is_ok() && !stopped;
-            supervisor.finish(if done { patience } else { Duration::ZERO });
-        }
+        let patience = if ran.is_ok() && !stopped { patience } else { Duration::ZERO };
+        let reaper = supervisor.and_then(|supervisor| supervisor.finish(patience));
         if stopped {
             if all_ended.recv_timeout(GRACE) != Err(RecvTimeoutError::Disconnected) {
                 sockets.clone().leak();
@@ -149,6 +147,8 @@ impl Execution {
         drop(transport);
         // What has failed so far is kept, also of a run that had to be given up.
         let ended = running.finish();
+        drop(private);
+        drop(reaper);
         Ok(report::report(run, &plan, mode, ended, ran?))
     }
 }

@@ -70,20 +70,23 @@ impl Reaper {
         self.say(format_args!("-{group}"));
     }
 
-    /// Says that no worker is left, and waits until what they have started is gone too.
-    pub(crate) fn end(&mut self) {
-        self.say(format_args!("{FAREWELL}"));
-        if let Some(Process { mut child, line }) = self.0.take() {
-            drop(line);
-            let _ = child.wait();
-        }
-    }
-
     /// A reaper that was killed is missed only if the program is killed too.
     fn say(&self, word: Arguments<'_>) {
         if let Some(Process { line, .. }) = &self.0 {
             let mut line = line;
             let _ = line.write_all(format!("{word}\n").as_bytes());
+        }
+    }
+}
+
+/// Says that no worker is left, and waits until what they have started is gone too. Before this
+/// the reaper sees to the private directory, should the program die.
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.say(format_args!("{FAREWELL}"));
+        if let Some(Process { mut child, line }) = self.0.take() {
+            drop(line);
+            let _ = child.wait();
         }
     }
 }

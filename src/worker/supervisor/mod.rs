@@ -43,7 +43,7 @@ const FROZEN: Duration = Duration::from_secs(5);
 /// Starts and ends worker processes, from any thread.
 pub(crate) struct Supervisor {
     commands: Sender<SupervisorCommand>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Reaper>,
 }
 
 enum SupervisorCommand {
@@ -93,11 +93,12 @@ impl Supervisor {
         Ok(hubs)
     }
 
-    /// Waits until every worker has ended; those that have not after `patience` are ended.
-    pub(crate) fn finish(self, patience: Duration) {
+    /// Waits until every worker has ended; those that have not after `patience` are ended. Returns
+    /// the reaper, to be dropped when the private directory is gone.
+    pub(crate) fn finish(self, patience: Duration) -> Option<Reaper> {
         self.commands.send(SupervisorCommand::End(patience));
         // If it panicked, its workers end with their lifelines.
-        let _ = self.thread.join();
+        self.thread.join().ok()
     }
 }
 
@@ -117,14 +118,14 @@ struct SupervisorLoop {
 }
 
 impl SupervisorLoop {
-    fn run(mut self) {
+    fn run(mut self) -> Reaper {
         loop {
             self.take_commands();
             self.read_logs();
             self.reap();
             self.look();
             if self.ending.is_some() && self.workers.is_empty() {
-                return self.reaper.end();
+                return self.reaper;
             }
             self.wait();
         }
