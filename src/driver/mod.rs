@@ -64,6 +64,8 @@ pub(crate) struct Run {
     commands: mpsc::Receiver<Command>,
     progress: Progress,
     start: Instant,
+    /// Time since the run's start, read once for many reports.
+    now: Duration,
 }
 
 /// A run that has ended.
@@ -84,31 +86,34 @@ pub(crate) fn run<D: Driver>(run: &mut Run, driver: &mut D) -> Result<Duration, 
         driver.act(Action::Spawn { worker }, run)?;
     }
     while !run.router.is_over() {
+        run.read_clock();
         driver.receive(run)?;
         // After the reports: what a worker said before it died still counts.
         run.take_commands(driver);
-        for action in run.router.poll(run.elapsed()) {
+        let now = run.read_clock();
+        for action in run.router.poll(now) {
             run.act(action, driver)?;
         }
         run.sinks.pass_on_records();
         run.progress();
         if !run.router.is_over() {
-            let timeout = run.next_wake().saturating_sub(run.elapsed());
+            let timeout = run.next_wake().saturating_sub(run.read_clock());
             driver.wait(timeout, run)?;
         }
     }
-    Ok(run.elapsed())
+    Ok(run.read_clock())
 }
 
 impl Run {
     pub(crate) fn new(router: Router, sinks: Sinks, commands: mpsc::Receiver<Command>) -> Self {
         let (progress, start) = (Progress::default(), Instant::now());
-        Self { router, sinks, commands, progress, start }
+        Self { router, sinks, commands, progress, start, now: Duration::ZERO }
     }
 
-    /// Time since the run's start.
-    fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+    /// Reads the time since the run's start.
+    fn read_clock(&mut self) -> Duration {
+        self.now = self.start.elapsed();
+        self.now
     }
 
     /// Takes in what a worker has reported.
@@ -123,13 +128,12 @@ impl Run {
     }
 
     fn handle(&mut self, input: Input) {
-        let now = self.elapsed();
-        self.router.handle(self.sinks.skip_completed(input, &self.router), now);
+        self.router.handle(self.sinks.skip_completed(input, &self.router), self.now);
     }
 
     fn take_commands(&mut self, driver: &mut impl Driver) {
         while let Ok(command) = self.commands.try_recv() {
-            let now = self.elapsed();
+            let now = self.now;
             match command {
                 Command::Stop(stop) => self.router.handle(Input::Stop(stop), now),
                 Command::Halt(reason) => self.router.handle(Input::Halt { reason }, now),
@@ -161,7 +165,7 @@ impl Run {
                 .make_room(added)
                 .map_err(|error| format!("the system refuses more workers: {error}"))?;
         }
-        self.router.control(request, self.elapsed())
+        self.router.control(request, self.now)
     }
 
     fn act<D: Driver>(&mut self, action: Action, driver: &mut D) -> Result<(), D::Error> {
@@ -176,7 +180,7 @@ impl Run {
     }
 
     fn progress(&mut self) {
-        let now = self.elapsed();
+        let now = self.read_clock();
         if self.progress.is_due(now) {
             self.sinks.event(Event::Progress(self.router.snapshot(now)));
         }
@@ -196,7 +200,8 @@ impl Run {
                 self.observe(event);
             }
         }
-        for action in self.router.poll(self.elapsed()) {
+        let now = self.read_clock();
+        for action in self.router.poll(now) {
             if let Action::Tell(event) = action {
                 self.sinks.event(event);
             }

@@ -1,4 +1,4 @@
-//! What the loop tells by itself: where the run stands, and what workers make known.
+//! What the loop publishes by itself: where the run stands, and what workers make known.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ const PRODUCT_EVERY: Duration = Duration::from_millis(100);
 const MAX_DIRECTORIES: usize = 1000;
 const ELSEWHERE: &str = "other directories";
 
-/// When what is told next, and the number of products.
+/// When the next events are due, and the number of products.
 #[derive(Default)]
 pub(super) struct Progress {
     next: Duration,

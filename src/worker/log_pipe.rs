@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    fn told(parts: &[&[u8]]) -> Vec<(Level, String, String)> {
+    fn reported(parts: &[&[u8]]) -> Vec<(Level, String, String)> {
         let (reader, mut writer) = io::pipe().unwrap();
         let mut log = LogPipe::of(reader.into(), "A", 1, Level::Info).unwrap();
         let mut all = Vec::new();
@@ -193,11 +193,11 @@ mod tests {
     }
 
     fn texts(parts: &[&[u8]]) -> Vec<String> {
-        told(parts).into_iter().map(|(_, _, text)| text).collect()
+        reported(parts).into_iter().map(|(_, _, text)| text).collect()
     }
 
     #[test]
-    fn lines_are_told_one_by_one_however_they_come() {
+    fn lines_are_reported_one_by_one_however_they_come() {
         assert_eq!(texts(&[b"one\ntw", b"o\n\nthree"]), ["one", "two", "three"]);
         assert_eq!(texts(&[b"bar \x1b[1m\xff\r\n"]), ["bar  [1m\u{fffd}"]);
     }
@@ -205,10 +205,10 @@ mod tests {
     #[test]
     fn records_have_their_level_and_may_have_several_lines() {
         let record = b"\x1e{\"level\":\"error\",\"logger\":\"lab\",\"message\":\"a\\nb\"}\n";
-        assert_eq!(told(&[&record[..]]), [(Level::Error, "lab".into(), "a\nb".into())]);
-        assert_eq!(told(&[b"\x1e{nonsense\n"])[0].0, Level::Info);
+        assert_eq!(reported(&[&record[..]]), [(Level::Error, "lab".into(), "a\nb".into())]);
+        assert_eq!(reported(&[b"\x1e{nonsense\n"])[0].0, Level::Info);
         let middle = [&b"half a line "[..], &record[..]].concat();
-        let found = told(&[&middle, b"and the rest\n"]);
+        let found = reported(&[&middle, b"and the rest\n"]);
         let texts: Vec<&str> = found.iter().map(|(_, _, text)| text.as_str()).collect();
         assert_eq!(texts, ["half a line", "a\nb", "and the rest"]);
     }
@@ -224,13 +224,13 @@ mod tests {
             .and_then(|mut yes| {
                 let stream = yes.stdout.take().unwrap();
                 let mut log = LogPipe::stdout(stream, "A", 1)?;
-                let mut told = 0;
+                let mut reported = 0;
                 while !log.is_paused() {
-                    assert!(log.read(|_| told += 1));
+                    assert!(log.read(|_| reported += 1));
                 }
                 yes.kill()?;
                 yes.wait()?;
-                Ok(told)
+                Ok(reported)
             });
         assert!(lines.unwrap() >= MAX_LINES_PER_SECOND);
     }
@@ -239,8 +239,8 @@ mod tests {
     fn a_line_without_end_does_not_gather_for_ever() {
         let long = vec![b'x'; 3000];
         let parts: Vec<&[u8]> = (0..70).map(|_| &long[..]).collect();
-        let told = texts(&parts);
-        assert!(told.len() > 1, "{}", told.len());
-        assert_eq!(told.iter().map(String::len).sum::<usize>(), 70 * 3000);
+        let reported = texts(&parts);
+        assert!(reported.len() > 1, "{}", reported.len());
+        assert_eq!(reported.iter().map(String::len).sum::<usize>(), 70 * 3000);
     }
 }

@@ -66,15 +66,15 @@ impl EventLog {
 
     fn take(&mut self, seen: Seen) {
         match seen {
-            Seen::Event(told) => self.keep(&told),
+            Seen::Event(record) => self.keep(&record),
             Seen::Missed(count) => self.omitted += count,
             Seen::Nothing | Seen::End => {}
         }
     }
 
-    fn keep(&mut self, told: &EventRecord) {
-        let (kind, most) = match &told.event {
-            Event::Progress(_) => return self.progress(told),
+    fn keep(&mut self, record: &EventRecord) {
+        let (kind, most) = match &record.event {
+            Event::Progress(_) => return self.progress(record),
             Event::Failed { .. } => ("failed", MAX_FAILED),
             Event::Retrying { .. } => ("retrying", MAX_OTHERS),
             Event::Said { .. } => ("said", MAX_OTHERS),
@@ -89,16 +89,16 @@ impl EventLog {
         if *count > most {
             self.omitted += 1;
         } else {
-            self.push(told);
+            self.push(record);
         }
-        if matches!(told.event, Event::Ended(_) | Event::Error { .. }) {
-            self.omission(told);
+        if matches!(record.event, Event::Ended(_) | Event::Error { .. }) {
+            self.omission(record);
         }
     }
 
-    fn push(&mut self, told: &EventRecord) {
-        if let Ok(text) = serde_json::to_string(told) {
-            self.waiting.push((told.number, told.at, text));
+    fn push(&mut self, record: &EventRecord) {
+        if let Ok(text) = serde_json::to_string(record) {
+            self.waiting.push((record.number, record.at, text));
         }
     }
 
@@ -110,11 +110,11 @@ impl EventLog {
         }
     }
 
-    fn progress(&mut self, told: &EventRecord) {
+    fn progress(&mut self, record: &EventRecord) {
         let Progress { rows, every } = &mut self.progress;
         let due = rows
             .last()
-            .is_none_or(|(_, last)| told.at.saturating_sub(*last) >= NEWEST_AFTER.min(*every));
+            .is_none_or(|(_, last)| record.at.saturating_sub(*last) >= NEWEST_AFTER.min(*every));
         if !due {
             return;
         }
@@ -125,7 +125,7 @@ impl EventLog {
             rows.pop();
             self.outdated.push(number);
         }
-        rows.push((told.number, told.at));
+        rows.push((record.number, record.at));
         if rows.len() > MAX_PROGRESS {
             *every *= 2;
             let mut place = 0;
@@ -138,7 +138,7 @@ impl EventLog {
                 stays
             });
         }
-        self.push(told);
+        self.push(record);
     }
 
     /// Writes the events that have come since the last call.
@@ -180,7 +180,7 @@ mod tests {
     use crate::event::Snapshot;
     use crate::status::stream::Stream;
 
-    fn told(number: u64, at: Duration, event: Event) -> EventRecord {
+    fn record(number: u64, at: Duration, event: Event) -> EventRecord {
         EventRecord { number, at, event }
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let seconds = 10_000.0;
         for number in 0..100_000_u64 {
             let at = Duration::from_millis(100 * number);
-            kept.keep(&told(number, at, Event::Progress(Snapshot::default())));
+            kept.keep(&record(number, at, Event::Progress(Snapshot::default())));
             if number % 1000 == 0 {
                 kept.write(&connection, 1).unwrap();
             }
@@ -225,9 +225,9 @@ mod tests {
             let (step, level) = ("S".into(), crate::event::Level::Info);
             let said =
                 Event::Said { step, worker: 0, level, logger: String::new(), text: "x".into() };
-            kept.keep(&told(number, Duration::ZERO, said));
+            kept.keep(&record(number, Duration::ZERO, said));
         }
-        kept.keep(&told(9999, Duration::ZERO, Event::Error { exit_code: 3, reason: "r".into() }));
+        kept.keep(&record(9999, Duration::ZERO, Event::Error { exit_code: 3, reason: "r".into() }));
         assert_eq!(kept.waiting.len() as u64, MAX_OTHERS + 2);
         let (number, _, last) = kept.waiting.last().unwrap();
         assert_eq!((*number, &**last), (10_000, r#"{"event":"omitted","count":7}"#));

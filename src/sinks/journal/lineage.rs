@@ -73,10 +73,10 @@ impl Lineage {
     /// If the journal cannot be read.
     pub(crate) fn of(journal: &Journal, path: &Path, here: &Path) -> Result<Self, JournalError> {
         let runs = journal.runs()?;
-        let told = runs.iter().map(|run| told(journal, run.id, here));
-        let told = told.collect::<Result<Vec<_>, _>>()?;
+        let known = runs.iter().map(|run| known(journal, run.id, here));
+        let known = known.collect::<Result<Vec<_>, _>>()?;
         let place_of = |run: i64| runs.iter().position(|row| row.id == run);
-        let directory = |run: i64| place_of(run).map_or(here, |place| &told[place].directory);
+        let directory = |run: i64| place_of(run).map_or(here, |place| &known[place].directory);
         let meant = Meant::of(path, here);
         let (items, products) = (journal.items()?, journal.products()?);
         let mut found: Vec<(&Item, Option<String>)> = Vec::new();
@@ -100,7 +100,7 @@ impl Lineage {
             }
         }
         let inputs = found.into_iter().map(|(item, product)| {
-            let parts = parts(journal, item, &runs, &told, &products)?;
+            let parts = parts(journal, item, &runs, &known, &products)?;
             let run = place_of(item.run).map_or(String::new(), |place| runs[place].run.clone());
             Ok(Input { item: item.clone(), run, product, runs: parts })
         });
@@ -135,14 +135,14 @@ pub(crate) fn like(journal: &Journal, path: &Path) -> Result<Vec<String>, Journa
     Ok(found)
 }
 
-fn told(journal: &Journal, run: i64, here: &Path) -> Result<Known, JournalError> {
+fn known(journal: &Journal, run: i64, here: &Path) -> Result<Known, JournalError> {
     let mut known =
         Known { directory: here.to_owned(), quarantine: PathBuf::new(), entries: Vec::new() };
     for text in journal.events(run)? {
         if !text.contains("\"opened\"") && !text.contains("\"failed\"") {
             continue;
         }
-        match serde_json::from_str::<EventRecord>(&text).map(|told| told.event) {
+        match serde_json::from_str::<EventRecord>(&text).map(|record| record.event) {
             Ok(Event::Opened(opened)) => {
                 known.quarantine = opened.directory.join(&opened.quarantine).join(&opened.run);
                 known.directory = opened.directory;
@@ -160,25 +160,25 @@ fn parts(
     journal: &Journal,
     item: &Item,
     runs: &[Run],
-    told: &[Known],
+    known: &[Known],
     products: &[Product],
 ) -> Result<Vec<Part>, JournalError> {
     let attempts = journal.attempts(item.id)?;
-    let parts = runs.iter().zip(told).map(|(run, told)| Part {
+    let parts = runs.iter().zip(known).map(|(run, known)| Part {
         attempts: attempts.iter().filter(|attempt| attempt.run == run.id).cloned().collect(),
         products: products
             .iter()
             .filter(|product| product.run == run.id && product.item == Some(item.id))
             .map(|product| {
-                let there = told.directory.join(path_of_name(&product.path)).exists();
+                let there = known.directory.join(path_of_name(&product.path)).exists();
                 Product { missing: !there, ..product.clone() }
             })
             .collect(),
-        quarantine: told
+        quarantine: known
             .entries
             .iter()
             .filter(|(origin, _)| *origin == item.origin)
-            .map(|(_, entry)| told.quarantine.join(entry))
+            .map(|(_, entry)| known.quarantine.join(entry))
             .collect(),
         run: run.clone(),
     });

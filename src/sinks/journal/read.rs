@@ -260,8 +260,8 @@ mod tests {
         let Opened { journal: run, skip, thread } =
             crate::sinks::journal::Journal::open(&path, &owner, true, &stream, halt).unwrap();
         assert!(matches!(Journal::open(&path), Err(JournalError::Locked { .. })));
-        let told = crate::event::Event::Error { exit_code: 3, reason: "given up".to_owned() };
-        stream.tell(told);
+        let error = crate::event::Event::Error { exit_code: 3, reason: "given up".to_owned() };
+        stream.tell(error);
         assert_eq!(skip.finish(), 0);
         let requeued = BTreeSet::new();
         let end = RunEnd { verdict: "stopped", is_complete: false, requeued: &requeued };
