@@ -10,7 +10,11 @@
 //! - To run a pipeline from a program: [`pipeline::Pipeline`].
 //! - The stages that come with drpipe: [`stages`].
 
+// What is dead in a build with fewer features is alive in the whole one.
+#![cfg_attr(not(feature = "default"), allow(dead_code, unused_imports))]
+
 pub mod base;
+#[cfg(feature = "cli")]
 pub mod cli;
 mod codec;
 pub mod config;
@@ -21,12 +25,15 @@ pub mod fuzzing;
 pub mod memory;
 pub mod message;
 mod mock;
+#[cfg(feature = "monitor")]
 pub mod monitor;
 pub mod pipeline;
 pub mod plan;
 pub mod product;
 mod protocol;
+#[cfg_attr(not(feature = "python"), path = "python/not_built.rs")]
 mod python;
+#[cfg(feature = "cli")]
 mod report;
 mod router;
 mod sinks;

@@ -4,18 +4,24 @@
 use crate::prelude::*;
 
 mod fault;
+#[cfg(feature = "fits")]
 mod fits;
 mod flow;
 mod frames;
 mod numbers;
+#[cfg(feature = "pictures")]
 mod pictures;
 mod text;
 
 pub use crate::product::Overwrite;
 pub use fault::{Fault, FaultKind, FaultyProducer};
+#[cfg(feature = "fits")]
 pub use fits::fits_files::FitsFiles;
+#[cfg(feature = "fits")]
 pub use fits::read_fits::ReadFits;
+#[cfg(feature = "fits")]
 pub use fits::write_fits::WriteFits;
+#[cfg(feature = "fits")]
 pub use fits::{Hdu, Precision, ReadOptions, read_frame, read_frames, write_frame};
 pub use flow::{Discard, Fail, FailHow, Pass, Sleep};
 pub use frames::histogram_equalization::HistogramEqualization;
@@ -23,20 +29,20 @@ pub use frames::noise_removal::{NoiseRemoval, remove_noise};
 pub use frames::synth_frames::SynthFrames;
 pub use frames::{FitsPath, Frame, Picture, Pixels};
 pub use numbers::{Add, EvenOdd, FormatNumber, Integers, Square, Sum};
+#[cfg(feature = "pictures")]
 pub use pictures::contact_sheet::ContactSheet;
+#[cfg(feature = "pictures")]
 pub use pictures::save_png::{SavePng, write_png};
 pub use text::{Lines, Uppercase, Words, WriteLines};
 
 /// Adds every built-in stage to `registry`.
 pub fn register(registry: &mut Registry) {
-    registry.producer::<FitsFiles>("FitsFiles");
+    register_fits(registry);
+    register_pictures(registry);
+
     registry.producer::<SynthFrames>("SynthFrames");
-    registry.stage::<ReadFits>("ReadFits");
     registry.stage::<NoiseRemoval>("NoiseRemoval");
     registry.stage::<HistogramEqualization>("HistogramEqualization");
-    registry.stage::<SavePng>("SavePng");
-    registry.stage::<WriteFits>("WriteFits");
-    registry.consumer::<ContactSheet>("ContactSheet");
 
     registry.producer::<Integers>("Integers");
     registry.stage::<Add>("Add");
@@ -58,6 +64,33 @@ pub fn register(registry: &mut Registry) {
     registry.consumer::<Discard>("Discard");
 }
 
+#[cfg(feature = "fits")]
+fn register_fits(registry: &mut Registry) {
+    registry.producer::<FitsFiles>("FitsFiles");
+    registry.stage::<ReadFits>("ReadFits");
+    registry.stage::<WriteFits>("WriteFits");
+}
+
+#[cfg(not(feature = "fits"))]
+fn register_fits(registry: &mut Registry) {
+    for class in ["FitsFiles", "ReadFits", "WriteFits"] {
+        registry.not_built(class, "fits");
+    }
+}
+
+#[cfg(feature = "pictures")]
+fn register_pictures(registry: &mut Registry) {
+    registry.stage::<SavePng>("SavePng");
+    registry.consumer::<ContactSheet>("ContactSheet");
+}
+
+#[cfg(not(feature = "pictures"))]
+fn register_pictures(registry: &mut Registry) {
+    for class in ["ContactSheet", "SavePng"] {
+        registry.not_built(class, "pictures");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -65,6 +98,7 @@ mod tests {
     use super::*;
     use crate::testing::{TestBench, from_params, produce};
 
+    #[cfg(all(feature = "fits", feature = "pictures"))]
     #[test]
     fn a_night_goes_from_files_to_a_contact_sheet() {
         let folder = tempfile::tempdir().unwrap();

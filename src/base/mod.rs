@@ -8,6 +8,7 @@ pub(crate) mod home;
 pub(crate) mod ids;
 pub(crate) mod lock;
 pub(crate) mod nearest;
+pub mod not_built;
 pub(crate) mod own_files;
 pub mod path_name;
 pub(crate) mod redact;

@@ -3,9 +3,13 @@
 
 mod args;
 mod check;
+#[cfg_attr(not(feature = "monitor"), path = "not_built/ctl.rs")]
 mod ctl;
 mod graph;
+#[cfg_attr(not(feature = "monitor"), path = "not_built/monitor.rs")]
 mod monitor;
+#[cfg(not(all(feature = "journal", feature = "monitor", feature = "top")))]
+mod not_built;
 mod output;
 mod process;
 mod quarantine;
@@ -15,8 +19,11 @@ mod run_files;
 mod schema;
 mod source;
 mod stages;
+#[cfg(feature = "monitor")]
 mod target;
+#[cfg_attr(not(feature = "top"), path = "not_built/top.rs")]
 mod top;
+#[cfg_attr(not(feature = "journal"), path = "not_built/why.rs")]
 mod why;
 
 use std::ffi::OsString;

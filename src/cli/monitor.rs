@@ -8,6 +8,7 @@ use super::output::{CommandError, say};
 use super::process::token;
 use super::run::args::RunArgs;
 use super::target;
+use crate::base::not_built::NotBuilt;
 use crate::event::Level;
 use crate::monitor::{Elsewhere, Monitor, Options, show_all as serve};
 use crate::pipeline::Handle;
@@ -46,10 +47,14 @@ pub(super) fn show_all(args: MonitorArgs) -> ExitCode {
 }
 
 /// Where to show a run: the command line beats the configuration.
-pub(super) fn options(args: &RunArgs, plan: &Plan) -> Options {
+///
+/// # Errors
+/// Never in a build that has the monitor.
+pub(super) fn options(args: &RunArgs, plan: &Plan) -> Result<Options, NotBuilt> {
     // The check of the configuration has reported a wrong address.
     let configured = || plan.options.monitor.as_ref().and_then(|text| text.parse().ok());
-    Options { address: args.monitor.clone().or_else(configured), token: args.monitor_token.clone() }
+    let address = args.monitor.clone().or_else(configured);
+    Ok(Options { address, token: args.monitor_token.clone() })
 }
 
 /// Shows the run. If it cannot be shown, the run goes on with a warning.

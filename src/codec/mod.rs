@@ -1,6 +1,7 @@
 //! Codecs: values to payloads and back.
 
 mod bincode;
+#[cfg_attr(not(feature = "python"), path = "messagepack/not_built.rs")]
 mod messagepack;
 
 use std::fmt;

@@ -27,6 +27,7 @@ pub use foreign::{About, Describe, Described, Sections, Unusable, Wanted};
 pub use schema::schema;
 pub use settings::Setting;
 
+use crate::base::not_built::NotBuilt;
 use crate::plan::Plan;
 use crate::plan::assemble::Rules;
 use crate::plan::edges::Loops;
@@ -34,6 +35,7 @@ use crate::plan::findings::Findings;
 use crate::plan::hash::identity;
 use crate::plan::keys::Set;
 use crate::plan::paths::declared;
+use crate::plan::span::SourceSpan;
 use crate::plan::spec::StepSpec;
 use crate::stage::registry::Registry;
 use dialect::flow::Mode;
@@ -75,6 +77,12 @@ pub fn load_with(
         let diagnostics = findings.into_diagnostics(|span| source.locate(None, span));
         return Err(ConfigError { diagnostics });
     };
+    if cfg!(not(feature = "config")) {
+        let lacks = NotBuilt { feature: "config" };
+        findings.error(&SourceSpan::File(root.offset), lacks.to_string(), "");
+        let diagnostics = findings.into_diagnostics(|span| source.locate(Some(&root), span));
+        return Err(ConfigError { diagnostics });
+    }
     let lowered = dialect::lower(&root, registry, settings, &mut findings);
     let context = Context { source: &source, registry, settings };
     let (specs, incomplete) = steps::specs(&lowered, &context, describe, &mut findings);
@@ -83,6 +91,11 @@ pub fn load_with(
         Dialect::Ctapipe => Loops::Found,
     };
     let rules = Rules { loops, incomplete, registry: Some(registry) };
+    if cfg!(not(feature = "monitor")) && lowered.options.monitor.is_some() {
+        let whole = SourceSpan::File(root.offset);
+        let span = lowered.options.monitor.span.as_ref().unwrap_or(&whole);
+        findings.error(span, NotBuilt { feature: "monitor" }.to_string(), "");
+    }
     let sequential = is_sequential(&lowered, &specs, &mut findings);
     let plan = crate::plan::assemble::plan(specs, lowered.options, &rules, &mut findings);
     let warnings = findings.finish(|span| source.locate(Some(&root), span))?;

@@ -92,7 +92,7 @@ impl<'c> Claims<'c> {
                 let offset = section.value.offset_of(&odd.path[1..]).unwrap_or(section.offset);
                 findings.warning(&SourceSpan::File(offset), odd.message, odd.hint);
             }
-        } else if self.registry.get(name).is_some() {
+        } else if self.registry.knows(name) {
             let message = format!("no step is of class {}", quote(name));
             findings.warning(&span, message, "its parameters are not used");
         } else if self.dialect == Dialect::Ctapipe {
@@ -134,7 +134,7 @@ impl<'c> Claims<'c> {
             }
             return;
         }
-        if self.registry.get(target).is_some() {
+        if self.registry.knows(target) {
             findings.error(span, format!("no step is of class {}", quote(target)), "");
             return;
         }

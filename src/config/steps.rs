@@ -166,6 +166,11 @@ fn class<'r>(
         (Some(Found::Class(found)), _) => (&found.class, Some(&**found)),
         (Some(Found::Unusable), _) => return (None, None),
         (_, Some(class)) => (class, None),
+        (_, None) if registry.lacks(name).is_some() => {
+            let lacks = registry.lacks(name).map(|lacks| lacks.to_string()).unwrap_or_default();
+            findings.error(&span, format!("class {}: {lacks}", quote(name)), "");
+            return (None, None);
+        }
         (_, None) => {
             let near = nearest(name, registry.classes().map(Class::name));
             let known = list(fitting());

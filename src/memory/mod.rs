@@ -1,5 +1,6 @@
 //! Arrays beside the messages: shared between steps, threads and processes without a copy.
 
+#[cfg_attr(not(feature = "python"), path = "array_not_built.rs")]
 pub(crate) mod array;
 pub(crate) mod array_ref;
 pub mod buffer;

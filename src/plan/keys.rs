@@ -134,8 +134,18 @@ pub(crate) trait Options: Default + 'static {
 
 /// Reads a value: its schema must allow it.
 pub(crate) fn read<F: Form>(json: &Value) -> Option<F::Value> {
-    let is_valid = jsonschema::validator_for(&F::schema()).is_ok_and(|v| v.is_valid(json));
-    if is_valid { F::read(json) } else { None }
+    if is_valid(&F::schema(), json) { F::read(json) } else { None }
+}
+
+#[cfg(feature = "config")]
+fn is_valid(schema: &Value, json: &Value) -> bool {
+    jsonschema::validator_for(schema).is_ok_and(|validator| validator.is_valid(json))
+}
+
+/// A build without configurations has no values to read.
+#[cfg(not(feature = "config"))]
+fn is_valid(_: &Value, _: &Value) -> bool {
+    false
 }
 
 /// Declares a struct of options: for each key its documentation, its field (the name in a

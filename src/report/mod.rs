@@ -2,7 +2,7 @@
 //! the run goes on or later, also of a run that was killed.
 //!
 //! - [`ReportData`]: what is gathered from the events
-//! - `source`: the events of a run that is over, from its journal or from a file
+//! - `source`: the events of a run that is over, from a file; `journal`: from its journal
 //! - `document`, `sections`, `failures`: the page in HTML; `charts`: its drawings
 //! - `markup`: texts and numbers as they stand there
 
@@ -10,9 +10,12 @@ mod charts;
 mod data;
 mod document;
 mod failures;
+#[cfg_attr(not(feature = "journal"), path = "journal_not_built.rs")]
+mod journal;
 mod markup;
+mod read;
 mod sections;
 mod source;
 
 pub(crate) use data::ReportData;
-pub(crate) use source::read;
+pub(crate) use read::read;

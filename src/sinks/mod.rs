@@ -3,6 +3,7 @@
 //! A new sink is a file here and a line where the pipeline adds it. The stream is no sink but
 //! what all of them stand beside: it numbers the events and is what a run is steered by.
 
+#[cfg_attr(not(feature = "journal"), path = "journal/not_built.rs")]
 pub(crate) mod journal;
 pub(crate) mod lossy_writer;
 pub(crate) mod quarantine;

@@ -12,6 +12,7 @@ pub(crate) use super::erased::{Build, Task};
 use super::erased::{ConsumerTask, ProducerTask, StageTask};
 use super::{Consumer, Producer, Stage};
 use crate::base::failure::{Failure, Result};
+use crate::base::not_built::NotBuilt;
 
 pub(crate) use super::erased::{build_consumer, build_producer, build_stage};
 
@@ -142,6 +143,7 @@ impl Class {
 #[derive(Clone, Default)]
 pub struct Registry {
     classes: BTreeMap<String, Class>,
+    lacking: BTreeMap<String, NotBuilt>,
 }
 
 impl Registry {
@@ -184,6 +186,22 @@ impl Registry {
             consumer.validate()?;
             Ok(Box::new(ConsumerTask(consumer)))
         });
+    }
+
+    /// Names a class that this build lacks: a configuration that asks for it is told
+    /// which `feature` has it.
+    pub fn not_built(&mut self, name: &str, feature: &'static str) {
+        self.lacking.insert(name.to_owned(), NotBuilt { feature });
+    }
+
+    /// What the class of this name needs, if it is not built in.
+    pub(crate) fn lacks(&self, name: &str) -> Option<NotBuilt> {
+        self.lacking.get(name).copied().filter(|_| !self.classes.contains_key(name))
+    }
+
+    /// Whether the name is that of a class, built in or not.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.classes.contains_key(name) || self.lacking.contains_key(name)
     }
 
     /// The class of this name.

@@ -1,8 +1,8 @@
 //! Reads the HDUs of a FITS file one after the other.
 
-use super::card::{keyword, text_value, to_f64, to_i64, value};
 use super::source::{RECORD, Source};
 use crate::prelude::*;
+use crate::stages::frames::card::{keyword, text_value, to_f64, to_i64, value};
 
 /// Limits the cards of a header: more are taken for damage.
 const MOST_CARDS: usize = 200_000;

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::card::{
+use super::reserved::{Kind, kind_of};
+use crate::stages::frames::card::{
     after_indicator, commentary_cards, cut, is_text, is_unfinished, is_value, keyword, numeric,
     plain_card, split_value, string_end, text_cards, to_i64, to_text, value,
 };
-use super::reserved::{Kind, kind_of};
 
 /// Keywords that describe the file, not the image: its layout, scaling, checksums and
 /// extremes.

@@ -1,7 +1,6 @@
 //! FITS files, read and written in safe code with the same digits as astropy; on request CFITSIO
 //! reads back what was written (`verify`).
 
-pub(crate) mod card;
 pub(crate) mod fits_files;
 mod hdu;
 pub(crate) mod header;

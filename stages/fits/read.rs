@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::card::{keyword, text_value, value};
 use super::hdu::{Checksum, Layout, Unit, next_hdu};
 use super::header::is_inherited;
 use super::select::{Hdu, Selection};
@@ -10,6 +9,7 @@ use super::source::{PORTION, RECORD, Source};
 use super::tiles;
 use super::values::{Pixel, Scaling};
 use crate::prelude::*;
+use crate::stages::frames::card::{keyword, text_value, value};
 use crate::stages::frames::{Frame, Pixels, describe_shape};
 
 /// Limits the bytes that the table of a gzipped image in tiles may have beyond its pixels.

@@ -4,9 +4,11 @@
 
 use std::io::{self, Write};
 
-use super::card::{CARD, commentary_cards, keyword, plain_card, text_card, text_value};
 use super::header::portable;
 use crate::prelude::*;
+use crate::stages::frames::card::{
+    CARD, commentary_cards, keyword, plain_card, text_card, text_value,
+};
 use crate::stages::frames::{Frame, Pixels, describe_shape};
 
 /// FITS files come in records of this many bytes.

@@ -1,7 +1,7 @@
 use super::synth::Random;
 use super::{Frame, Pixels};
 use crate::prelude::*;
-use crate::stages::fits::card::{plain_card, real, text_card};
+use crate::stages::frames::card::{plain_card, real, text_card};
 
 /// The radius to which a star's light is drawn, in standard deviations of its profile.
 const REACH: f64 = 5.0;

@@ -121,6 +121,7 @@ fn start_and_watch(
         CommandError::stopped(format_args!("cannot watch for signals: {error}"))
     })?;
     let shown = monitor::options(args, pipeline.plan());
+    let shown = shown.map_err(CommandError::usage)?;
     let asked = if pipeline.plan().sequential { Mode::Sequential } else { Mode::Threads };
     let mode = args.mode.map_or(asked, Mode::from);
     let handle = pipeline.start(mode).map_err(|error| match error {

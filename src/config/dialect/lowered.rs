@@ -128,7 +128,7 @@ impl<'r> Classes<'r> {
     ) -> bool {
         if member.value.is_object() {
             sections.push(member);
-        } else if self.registry.get(&member.key).is_some() || self.in_python.contains(&member.key) {
+        } else if self.registry.knows(&member.key) || self.in_python.contains(&member.key) {
             let found = show(&member.value.to_value());
             let message = format!("found {found}; expected an object with the class's parameters");
             findings.error(&SourceSpan::File(member.value.offset), message, "");

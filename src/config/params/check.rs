@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use super::declared::properties;
+use super::fault::Fault;
 use super::given::Params;
-use super::validate::{Fault, faults, properties};
+use super::validate::faults;
 use crate::base::nearest::nearest;
 use crate::config::foreign::{InPython, Sections};
 use crate::config::sections;

@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::validate::{Fault, integers, only_text};
+use super::declared::{integers, only_text};
+use super::fault::Fault;
 use crate::base::home;
 use crate::config::settings::Setting;
 use crate::config::text::{Node, Tree};

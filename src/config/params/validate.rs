@@ -5,27 +5,11 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::LocationSegment;
 use serde_json::Value;
 
+use super::declared::collect;
+use super::fault::Fault;
 use super::strict::closed;
 use crate::base::nearest::nearest;
 use crate::plan::diagnostic::{did_you_mean, quote, show};
-
-/// A fault of one value.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    /// The keys and indices that lead from the parameters to the value.
-    pub(crate) path: Vec<String>,
-    pub(crate) message: String,
-    pub(crate) hint: String,
-    /// The names that are known there, if the last key of the path is unknown.
-    pub(crate) known: Option<Vec<String>>,
-}
-
-impl Fault {
-    /// A fault without a message.
-    pub(crate) fn at(path: Vec<String>) -> Self {
-        Self { path, message: String::new(), hint: String::new(), known: None }
-    }
-}
 
 /// Returns all faults of the parameters.
 pub(crate) fn faults(schema: &Value, params: &Value) -> Vec<Fault> {
@@ -38,97 +22,6 @@ pub(crate) fn faults(schema: &Value, params: &Value) -> Vec<Fault> {
         explain(&error, &schema, &mut faults);
     }
     faults
-}
-
-/// Returns the names of the parameters.
-pub(crate) fn properties(schema: &Value) -> Vec<String> {
-    let mut names = Vec::new();
-    collect(schema, schema, 0, &mut names);
-    names
-}
-
-/// Whether a parameter takes only texts, or null.
-pub(crate) fn only_text(schema: &Value, param: &str) -> bool {
-    let mut types = Vec::new();
-    if let Some(property) = schema["properties"].get(param) {
-        collect_types(property, schema, 0, &mut types);
-    }
-    types.contains(&"string") && types.iter().all(|name| matches!(*name, "string" | "null"))
-}
-
-/// Turns whole numbers with a point or an exponent, such as `1e3`, into integers where a
-/// parameter takes integers only. To JSON Schema they are the same, to serde they are not.
-pub(crate) fn integers(schema: &Value, params: &mut Value) {
-    for (name, value) in params.as_object_mut().into_iter().flatten() {
-        if let Some(property) = schema["properties"].get(name) {
-            integers_of(property, schema, value);
-        }
-    }
-}
-
-fn integers_of(schema: &Value, root: &Value, value: &mut Value) {
-    match value {
-        Value::Number(number) if !number.is_i64() && !number.is_u64() => {
-            let mut types = Vec::new();
-            collect_types(schema, root, 0, &mut types);
-            let only = types.contains(&"integer") && !types.contains(&"number");
-            let whole = number.as_f64().filter(|n| only && n.fract() == 0.0 && n.abs() <= EXACT);
-            if let Some(whole) = whole {
-                *value = Value::from(whole as i64);
-            }
-        }
-        Value::Array(items) => {
-            let schema = schema.get("items").unwrap_or(&Value::Null);
-            items.iter_mut().for_each(|item| integers_of(schema, root, item));
-        }
-        _ => {}
-    }
-}
-
-/// The largest number up to which a double represents every whole number: 2^53.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-
-/// The most references between definitions that are followed: they may form a circle.
-const DEPTH: usize = 8;
-
-fn target<'a>(schema: &Value, root: &'a Value) -> Option<&'a Value> {
-    root.pointer(schema.get("$ref")?.as_str()?.strip_prefix('#')?)
-}
-
-fn branches(schema: &Value) -> impl Iterator<Item = &Value> {
-    let lists = ["allOf", "anyOf", "oneOf"];
-    lists.into_iter().filter_map(|key| schema.get(key)?.as_array()).flatten()
-}
-
-fn collect(schema: &Value, root: &Value, depth: usize, names: &mut Vec<String>) {
-    if depth > DEPTH {
-        return;
-    }
-    if let Some(properties) = schema["properties"].as_object() {
-        let new: Vec<_> =
-            properties.keys().filter(|name| !names.contains(*name)).cloned().collect();
-        names.extend(new);
-    }
-    for branch in branches(schema).chain(target(schema, root)) {
-        collect(branch, root, depth + 1, names);
-    }
-}
-
-fn collect_types<'a>(schema: &'a Value, root: &'a Value, depth: usize, types: &mut Vec<&'a str>) {
-    if depth > DEPTH {
-        return;
-    }
-    match schema.get("type") {
-        Some(Value::String(name)) => types.push(name),
-        Some(Value::Array(names)) => types.extend(names.iter().filter_map(Value::as_str)),
-        _ => {}
-    }
-    if schema.get("const").is_some_and(Value::is_string) {
-        types.push("string");
-    }
-    for branch in branches(schema).chain(target(schema, root)) {
-        collect_types(branch, root, depth + 1, types);
-    }
 }
 
 fn explain(error: &ValidationError<'_>, schema: &Value, faults: &mut Vec<Fault>) {
@@ -300,6 +193,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::params::declared::only_text;
 
     /// Alternatives with documentation become `oneOf`.
     #[derive(Deserialize, JsonSchema)]

@@ -10,10 +10,10 @@ use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 
-use super::card::text_value;
 use super::hdu::{Header, Layout};
 use super::values::{Pixel, Scaling, integer};
 use crate::prelude::*;
+use crate::stages::frames::card::text_value;
 use dither::{Dither, Tile};
 use table::Table;
 

@@ -1,8 +1,8 @@
 //! The binary table that holds the tiles (FITS 4.0, 7.3).
 
 use crate::prelude::*;
-use crate::stages::fits::card::text_value;
 use crate::stages::fits::hdu::Header;
+use crate::stages::frames::card::text_value;
 
 /// Rows of columns, and a heap for values of variable length.
 pub(super) struct Table<'a> {

@@ -4,7 +4,7 @@
 pub(crate) const CARD: usize = 80;
 
 /// Whether a header may have this character.
-pub(super) fn is_text(c: char) -> bool {
+pub(crate) fn is_text(c: char) -> bool {
     matches!(c, ' '..='~')
 }
 
@@ -14,12 +14,12 @@ pub(crate) fn keyword(card: &str) -> &str {
 }
 
 /// Returns what follows the value indicator, if the card has one.
-pub(super) fn after_indicator(card: &str) -> Option<&str> {
+pub(crate) fn after_indicator(card: &str) -> Option<&str> {
     card.get(8..)?.strip_prefix('=')
 }
 
 /// Splits what follows the `=` into value and comment.
-pub(super) fn split_value(rest: &str) -> (&str, &str) {
+pub(crate) fn split_value(rest: &str) -> (&str, &str) {
     let rest = rest.trim();
     let end = if rest.starts_with('\'') { string_end(rest) } else { None };
     let slash = match end {
@@ -36,7 +36,7 @@ pub(super) fn split_value(rest: &str) -> (&str, &str) {
 }
 
 /// The end of a quoted string, behind its closing quote. Two quotes are one character.
-pub(super) fn string_end(text: &str) -> Option<usize> {
+pub(crate) fn string_end(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = 1;
     loop {
@@ -49,7 +49,7 @@ pub(super) fn string_end(text: &str) -> Option<usize> {
 }
 
 /// Whether this is empty or a value in the standard's free format.
-pub(super) fn is_value(value: &str) -> bool {
+pub(crate) fn is_value(value: &str) -> bool {
     if value.starts_with('\'') {
         return string_end(value) == Some(value.len());
     }
@@ -59,7 +59,7 @@ pub(super) fn is_value(value: &str) -> bool {
 /// Rewrites a real, whole or complex number as the standard demands: capital exponents and no
 /// blanks inside. Programs also write `1.5e+02`, `1.5d2` or `- 1.5 E+02`, which readers take
 /// for numbers.
-pub(super) fn numeric(text: &str) -> Option<String> {
+pub(crate) fn numeric(text: &str) -> Option<String> {
     let Some(pair) = text.strip_prefix('(').and_then(|pair| pair.strip_suffix(')')) else {
         return number(text);
     };
@@ -105,12 +105,12 @@ fn digits(text: &str) -> bool {
 }
 
 /// Parses a number whose exponent has any of the usual letters.
-pub(super) fn to_f64(text: &str) -> Option<f64> {
+pub(crate) fn to_f64(text: &str) -> Option<f64> {
     number(text)?.replace('D', "E").parse().ok()
 }
 
 /// Parses a whole number, which may be written as a real one.
-pub(super) fn to_i64(text: &str) -> Option<i64> {
+pub(crate) fn to_i64(text: &str) -> Option<i64> {
     let text = number(text)?;
     text.parse().ok().or_else(|| {
         let value = to_f64(&text)?;
@@ -120,13 +120,13 @@ pub(super) fn to_i64(text: &str) -> Option<i64> {
 }
 
 /// Returns the text of a quoted value without trailing blanks.
-pub(super) fn to_text(value: &str) -> Option<String> {
+pub(crate) fn to_text(value: &str) -> Option<String> {
     let text = value.strip_prefix('\'')?.strip_suffix('\'')?;
     Some(text.trim_end().replace("''", "'"))
 }
 
 /// Returns the value of a keyword as it is written; `None` if it is absent or has none.
-pub(super) fn value<'a>(cards: &'a [String], name: &str) -> Option<&'a str> {
+pub(crate) fn value<'a>(cards: &'a [String], name: &str) -> Option<&'a str> {
     let card = cards.iter().find(|card| keyword(card) == name)?;
     let (value, _) = split_value(after_indicator(card)?);
     (!value.is_empty()).then_some(value)
@@ -138,13 +138,13 @@ pub(crate) fn text_value(cards: &[String], name: &str) -> Option<String> {
 }
 
 /// Whether this value is a string that continues in a `CONTINUE` card.
-pub(super) fn is_unfinished(rest: &str) -> bool {
+pub(crate) fn is_unfinished(rest: &str) -> bool {
     let (value, _) = split_value(rest);
     value.starts_with('\'') && value.ends_with("&'")
 }
 
 /// Cuts a card to its length and removes trailing blanks.
-pub(super) fn cut(card: &str) -> String {
+pub(crate) fn cut(card: &str) -> String {
     card.get(..CARD).unwrap_or(card).trim_end().to_owned()
 }
 

@@ -1,0 +1,12 @@
+//! What a build with fewer features lacks.
+
+/// A part of drpipe that was asked for and is not in this build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "drpipe was built without its feature \"{feature}\"; add that to the features of the \
+     dependency, or build the program with --features {feature}"
+)]
+pub struct NotBuilt {
+    /// The Cargo feature that has it.
+    pub feature: &'static str,
+}

@@ -1,0 +1,37 @@
+//! MessagePack in a build without steps in Python: what is in it cannot be opened.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::failure::{Failure, Result};
+use crate::base::not_built::NotBuilt;
+use crate::codec::Codec;
+use crate::message::Payload;
+
+const LACKS: NotBuilt = NotBuilt { feature: "python" };
+
+/// The codec of a name that journals and quarantines may have.
+pub(crate) struct MessagePack;
+
+impl Codec for MessagePack {
+    const NAME: &'static str = "MessagePack";
+
+    fn encode_onto<T: Serialize>(_: &T, name: &str, _: &mut Vec<u8>) -> Result<Vec<Bytes>> {
+        Err(Failure::permanent(format!("a {name} cannot be serialized: {LACKS}")))
+    }
+
+    fn decode<T: DeserializeOwned>(_: Payload, name: &str) -> Result<T> {
+        Err(Failure::permanent(format!("the message is no valid {name}: {LACKS}")))
+    }
+}
+
+/// No step of this build can open a pickle, so nobody has to be kept from one.
+pub(crate) fn pickled(_: &[u8]) -> Option<&str> {
+    None
+}
+
+/// Why the contents cannot be shown.
+pub(crate) fn readable(_: &[u8]) -> String {
+    LACKS.to_string()
+}

@@ -1,0 +1,53 @@
+//! Steps in Python in a build without them: each is refused before a run.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::not_built::NotBuilt;
+use crate::config::{About, Described, Unusable, Wanted};
+use crate::stage::registry::Class;
+
+const PYTHON: NotBuilt = NotBuilt { feature: "python" };
+
+/// The package that this build does not have; no plan has a step that needs it.
+pub(crate) struct BundledPackage;
+
+impl BundledPackage {
+    pub(crate) fn unpack() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(crate) fn main(&self) -> PathBuf {
+        PathBuf::new()
+    }
+}
+
+/// Answers for the interpreters that this build does not ask.
+pub(crate) struct Questions<'c> {
+    pub(crate) carried: &'c BundledPackage,
+    pub(crate) also_in: Vec<PathBuf>,
+}
+
+impl Questions<'_> {
+    /// Refuses every class.
+    pub(crate) fn describe(&self, wanted: &[Wanted]) -> Vec<Result<Described, Unusable>> {
+        let refusal =
+            Unusable { about: About::Module, message: PYTHON.to_string(), hint: String::new() };
+        wanted.iter().map(|_| Err(refusal.clone())).collect()
+    }
+}
+
+/// A class that a module offers.
+pub(crate) struct Listed {
+    pub(crate) class: Class,
+    pub(crate) anywhere: bool,
+}
+
+/// # Errors
+/// That this build asks no interpreter.
+pub(crate) fn classes(_: Option<&str>, _: &str) -> Result<Vec<Listed>, NotBuilt> {
+    Err(PYTHON)
+}
+
+/// No interpreter is ever asked.
+pub(crate) fn end_questions() {}
