@@ -21,7 +21,7 @@ use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::plan::Plan;
 use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
-use crate::router::{Action, Batching, Input, Router, Stop};
+use crate::router::{Action, Batching, Input, Router, Stop, Timing};
 use crate::stage::Next;
 use crate::stage::data::Data as _;
 use crate::stage::registry::{Kind, Registry};
@@ -166,7 +166,7 @@ struct Game {
 
 impl Game {
     fn new(index: usize) -> Self {
-        let router = Router::new(&CHECKED[index], Batching::Adaptive);
+        let router = Router::new(&CHECKED[index], Batching::Adaptive, Timing::default());
         let spawn = |worker| Action::Spawn { worker };
         let workers = router.initial_workers();
         let pending = workers.iter().copied().map(spawn).collect();

@@ -126,7 +126,7 @@ mod tests {
     use crate::pipeline::Pipeline;
     use crate::plan::Plan;
     use crate::protocol::report::{Completion, Loss, Outcome};
-    use crate::router::{Batching, Router};
+    use crate::router::{Batching, Router, Timing};
     use crate::sinks::Sinks;
     use crate::stage::Context;
     use crate::stages::{Discard, Integers, Square};
@@ -171,7 +171,7 @@ mod tests {
     ) -> EndedRun {
         let (commander, commands) = commands().unwrap();
         let (transport, connector) = Local::new(commands.wakeup);
-        let router = Router::new(plan, Batching::Adaptive);
+        let router = Router::new(plan, Batching::Adaptive, Timing::default());
         let mut running = Run::new(router, Sinks::new(Stream::new()), commands.values);
         let report = |event| commander.send(Command::Worker(event));
         let mut hub = Hub::new(transport, |worker, of| {

@@ -18,7 +18,7 @@ use crate::driver::sequential::Sequential;
 use crate::event::Report;
 use crate::plan::Plan;
 use crate::python::BundledPackage;
-use crate::router::{Batching, Router};
+use crate::router::{Batching, Router, Timing};
 use crate::sinks::Sinks;
 use crate::stage::Context;
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_room};
@@ -170,7 +170,7 @@ fn bind(
 }
 
 fn router(plan: &Plan, batching: Batching, sinks: &Sinks) -> Router {
-    let mut router = Router::new(plan, batching);
+    let mut router = Router::new(plan, batching, Timing::default());
     let needs = sinks.needs();
     if needs.items {
         router.track_items(plan);

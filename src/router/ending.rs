@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use super::{Action, Held, Phase, ProducerState, Router, State, Worker};
+use super::policy::ending::{self, Ending};
+use super::{Action, Held, Phase, Router, State, Worker};
 use crate::base::failure::Result;
 use crate::base::ids::{Slot, StepId};
 use crate::event::Event;
@@ -89,35 +90,27 @@ impl Router {
                 continue;
             }
             let steps = &self.groups.groups[group].steps;
-            let next = steps.iter().find(|step| self.steps[**step].phase != Phase::Finished);
-            match next.copied() {
-                None => {
+            match ending::next(steps, &self.steps, &self.workers, self.draining) {
+                Ending::Over => {
                     self.groups.groups[group].ended = true;
                     changed = true;
                 }
-                Some(step) if self.steps[step].phase == Phase::Running => {
-                    changed |= self.begin_finish(step);
+                Ending::Finish(step) if self.may_begin() && !self.is_paused(step) => {
+                    self.begin_finish(step);
+                    changed = true;
                 }
-                Some(step) => changed |= self.end_finish(step),
+                Ending::Finished(step) => {
+                    self.end_finish(step);
+                    changed = true;
+                }
+                Ending::Finish(_) | Ending::Wait => {}
             }
         }
         self.over = self.groups.groups.iter().all(|group| group.ended);
         changed && !self.over
     }
 
-    fn begin_finish(&mut self, step: StepId) -> bool {
-        let producing = self.steps[step].is_producer
-            && !self.draining
-            && self.steps[step].workers.iter().any(|worker| {
-                let worker = &self.workers[*worker];
-                worker.state != State::Gone && worker.producer != ProducerState::Exhausted
-            });
-        if producing {
-            return false;
-        }
-        if !self.may_begin() || self.is_paused(step) {
-            return false;
-        }
+    fn begin_finish(&mut self, step: StepId) {
         self.steps[step].phase = Phase::Finishing;
         for worker in self.steps[step].workers.clone() {
             match self.workers[worker].state {
@@ -130,18 +123,13 @@ impl Router {
                 State::Starting | State::Finishing | State::Gone => {}
             }
         }
-        true
     }
 
-    fn end_finish(&mut self, index: StepId) -> bool {
+    fn end_finish(&mut self, index: StepId) {
         let step = &mut self.steps[index];
-        if step.workers.iter().any(|worker| self.workers[*worker].state != State::Gone) {
-            return false;
-        }
         step.phase = Phase::Finished;
         let event = Event::StepFinished { step: step.name.clone(), counts: step.counts };
         self.tell(event);
-        true
     }
 
     pub(super) fn finish_worker(&mut self, worker: Slot) {
@@ -163,7 +151,7 @@ impl Router {
         if let Err(reason) = self.check_routes(worker, &outputs) {
             return self.dismiss(worker, reason, now);
         }
-        self.hold(worker, outputs);
+        self.stage_outputs(worker, outputs);
         if let Err(failure) = result {
             self.finish_failed(worker, failure);
         }
@@ -176,12 +164,12 @@ impl Router {
         if self.steps[self.workers[worker].step].phase == Phase::Running {
             self.workers[worker].state = State::Spare;
         }
-        self.place(worker);
+        self.commit_outputs(worker);
     }
 
     pub(super) fn stop_worker(&mut self, worker: Slot) {
         self.workers[worker].state = State::Gone;
-        self.touch(self.workers[worker].step);
+        self.mark_dirty(self.workers[worker].step);
         // One that waits to be started anew is nobody to be told.
         if self.workers[worker].respawn_at.take().is_none() {
             self.actions.push(Action::Stop { worker: self.workers.id(worker) });
@@ -215,7 +203,7 @@ impl Router {
         self.tell(Event::Stopping { reason: reason.clone() });
         self.abandoned = Some(reason);
         // What waits is dropped: nothing has an order any more.
-        self.ordered = None;
+        self.order = None;
         self.resume_all();
         self.drop_waiting();
     }
@@ -226,7 +214,7 @@ impl Router {
             self.items_dropped(step, None, &batches);
             let count: usize = batches.iter().map(Batch::count).sum();
             self.steps[step].counts.dropped += count as u64;
-            self.leave(step, count);
+            self.complete(step, count);
             self.steps[step].waiting.clear();
         }
         for worker in self.workers.slots() {
@@ -235,7 +223,7 @@ impl Router {
                 let count = batch.count();
                 self.steps[to].counts.received += count as u64;
                 self.steps[to].counts.dropped += count as u64;
-                self.leave(from, count);
+                self.complete(from, count);
                 self.items_dropped(to, None, [&batch]);
             }
         }

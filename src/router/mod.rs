@@ -4,53 +4,50 @@
 //! the simulator of its tests.
 //!
 //! - `interface`: what goes in and what comes out
-//! - `pool`: how many workers a step has
-//! - `queue`: the bounded queue of a step
-//! - `flow`: how messages move: commitment, backpressure, dispatch, grants
-//! - `failure`: what becomes of failed attempts
+//! - `step`, `worker`, `queue`: what is known of each
+//! - `commit`: a report's story: checked, taken in, its outputs committed, messages given
+//! - `loss`: what becomes of failed attempts and lost workers
 //! - `ending`: how steps and runs end, by counting
-//! - `items`: what becomes of each item, for a journal
-//! - `ordered`: results in the order of production
-//! - `snapshot`: where everything stands
-//! - `span`: when each message waited and ran
-//! - `steer`: what an operator changes while the run goes on
+//! - `pool`: workers that are added and let go
+//! - `control`: what an operator changes while the run goes on
+//! - `policy`: pure functions that answer what to do
+//! - `observe`: what is told about the run
 
+mod commit;
+mod control;
 mod ending;
-mod failure;
-mod flow;
 mod interface;
-mod items;
-mod ordered;
+mod loss;
+mod observe;
+mod policy;
 mod pool;
 mod queue;
 #[cfg(test)]
 mod simulator;
-mod snapshot;
-mod span;
-mod steer;
 mod step;
+#[cfg(test)]
+mod testing;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::failure::Failure;
 use crate::base::ids::{MessageId, Slot, StepId, WorkerId};
-use crate::event::times::Times;
-use crate::event::{Counts, Event, Verdict};
-use crate::plan::{self, Plan};
+use crate::event::{Event, Verdict};
+use crate::plan::Plan;
 
-pub(crate) use items::{AttemptOutcome, End, Record};
-pub(crate) use span::{Ran, Span};
+pub(crate) use observe::items::{AttemptOutcome, End, Record};
+pub(crate) use observe::spans::{Ran, Span};
 
 use ending::Groups;
-use failure::Attempted;
-use items::Items;
-use ordered::Ordered;
-use queue::Queue;
-use span::Marks;
-use step::{Phase, Route, Step, Steps};
+use loss::Attempted;
+use observe::items::Items;
+use observe::spans::Marks;
+use policy::ordering::Order;
+use policy::scaling;
+use step::{Phase, Step, Steps};
 use worker::{Held, ProducerState, State, Worker, Workers};
 
 pub(crate) use interface::*;
@@ -68,15 +65,33 @@ pub(crate) enum Batching {
     OneByOne,
 }
 
+/// How long the router waits before it acts by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    pub(crate) scaling: scaling::Delays,
+    /// The wait before a worker that did no work is replaced for the second time; it
+    /// doubles each further time.
+    pub(crate) respawn_after: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let grow_after = Duration::from_millis(100);
+        let scaling = scaling::Delays { grow_after, shrink_after: Duration::from_secs(5) };
+        Self { scaling, respawn_after: Duration::from_millis(50) }
+    }
+}
+
 /// See the module's documentation.
 pub(crate) struct Router {
     batching: Batching,
+    timing: Timing,
     steps: Steps,
     workers: Workers,
     groups: Groups,
     actions: Vec<Action>,
     /// Steps whose queue or workers have changed since the last poll.
-    touched: Vec<StepId>,
+    dirty: Vec<StepId>,
     /// Initial workers that are not ready yet; no work begins before.
     starting: usize,
     started: bool,
@@ -91,7 +106,7 @@ pub(crate) struct Router {
     interrupted: bool,
     over: bool,
     /// The instant of the last poll.
-    settled: Duration,
+    polled: Duration,
     /// The instant of the last input or poll.
     now: Duration,
     uses: u64,
@@ -106,58 +121,31 @@ pub(crate) struct Router {
     /// None without a journal.
     items: Option<Items>,
     /// None unless results are to come in order.
-    ordered: Option<Ordered>,
+    order: Option<Order>,
     /// None without a journal and without a trace.
     marks: Option<Marks>,
 }
 
 impl Router {
-    pub(crate) fn new(plan: &Plan, batching: Batching) -> Self {
+    pub(crate) fn new(plan: &Plan, batching: Batching, timing: Timing) -> Self {
         let groups = Groups::of(plan);
         let mut workers = Vec::new();
-        let route =
-            |route: &plan::Route| Route { to: StepId::at(route.to), feedback: route.feedback };
         let steps = plan.steps.iter().enumerate().map(|(index, step)| {
-            let first = workers.len();
-            let index = StepId::at(index);
+            let (first, index) = (workers.len(), StepId::at(index));
             workers.extend((0..step.workers()).map(|number| {
                 let state = if step.is_initial(number) { State::Starting } else { State::Spare };
                 Worker::new(index, number, state)
             }));
-            Step {
-                name: step.name.as_str().into(),
-                group: groups.group_of(index),
-                is_producer: step.kind == crate::stage::registry::Kind::Producer,
-                in_python: step.python.is_some(),
-                routes: step.routes.iter().map(route).collect(),
-                on_error: *step.options.on_error,
-                retries: *step.options.retries,
-                lost_retries: *step.options.lost_retries,
-                backoff: *step.options.backoff,
-                workers: (first..workers.len()).map(Slot::at).collect(),
-                least: step.min_workers(),
-                most: step.workers(),
-                staff: None,
-                single: step.single,
-                paused: false,
-                sent: vec![0; step.routes.len()],
-                queue: Queue::new(*step.options.queue_limit, *step.options.queue_bytes),
-                waiting: VecDeque::new(),
-                counts: Counts::default(),
-                requeued: 0,
-                times: Times::new(),
-                phase: Phase::Running,
-                lost_in_vain: 0,
-                gathers: step.gathers,
-                pressed_since: None,
-            }
+            let slots = (first..workers.len()).map(Slot::at).collect();
+            Step::new(step, groups.group_of(index), slots)
         });
         let steps: Vec<Step> = steps.collect();
         Self {
             batching,
+            timing,
             groups,
             starting: workers.iter().filter(|w| w.state == State::Starting).count(),
-            touched: (0..steps.len()).map(StepId::at).collect(),
+            dirty: (0..steps.len()).map(StepId::at).collect(),
             steps: Steps(steps),
             workers: Workers(workers),
             actions: Vec::new(),
@@ -169,7 +157,7 @@ impl Router {
             abandoned: None,
             interrupted: false,
             over: false,
-            settled: Duration::ZERO,
+            polled: Duration::ZERO,
             now: Duration::ZERO,
             uses: 0,
             next_id: MessageId(1),
@@ -179,7 +167,7 @@ impl Router {
             consecutive_producer_failures: 0,
             producer_failure: None,
             items: None,
-            ordered: plan.options.ordered.then(|| Ordered::new(plan)),
+            order: plan.options.ordered.then(|| Order::new(plan)),
             marks: None,
         }
     }
@@ -216,7 +204,7 @@ impl Router {
 
     /// Decides what follows from the inputs since the last call.
     pub(crate) fn poll(&mut self, now: Duration) -> Vec<Action> {
-        self.settled = now;
+        self.polled = now;
         self.now = now;
         if !self.over {
             self.respawn(now);
@@ -242,7 +230,7 @@ impl Router {
         let respawns = self.workers.iter().filter_map(|worker| worker.respawn_at);
         let resizes = self.steps.iter().filter_map(|step| self.next_resize(step));
         // What was due at the last poll waits for a worker or for room instead.
-        retries.chain(idlers).chain(respawns).chain(resizes).filter(|due| *due > self.settled).min()
+        retries.chain(idlers).chain(respawns).chain(resizes).filter(|due| *due > self.polled).min()
     }
 
     /// Whether the run is over: nothing more is to be handed in.
@@ -315,7 +303,7 @@ impl Router {
         self.workers[worker].since = now;
         self.used(worker);
         self.worker_has_started();
-        self.touch(self.workers[worker].step);
+        self.mark_dirty(self.workers[worker].step);
         let phase = self.steps[self.workers[worker].step].phase;
         match phase {
             Phase::Running => {}
@@ -363,9 +351,9 @@ impl Router {
         }
     }
 
-    fn touch(&mut self, step: StepId) {
-        if !self.touched.contains(&step) {
-            self.touched.push(step);
+    fn mark_dirty(&mut self, step: StepId) {
+        if !self.dirty.contains(&step) {
+            self.dirty.push(step);
         }
     }
 

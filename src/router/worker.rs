@@ -140,4 +140,44 @@ impl Worker {
     pub(super) fn may_be_granted(&self) -> bool {
         self.state == State::Ready && self.held.is_empty()
     }
+
+    /// Whether it has nothing in hand and nothing that waits for room.
+    pub(super) fn is_empty(&self) -> bool {
+        self.in_hand.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether it may be given a message, with at most `depth` in hand.
+    pub(super) fn can_take(&self, depth: usize) -> bool {
+        self.state == State::Ready
+            && !self.retiring
+            && self.held.is_empty()
+            && self.in_hand_count < depth
+    }
+
+    /// Puts messages into its hands; the oldest are given back first.
+    pub(super) fn give(&mut self, batches: &[Batch], count: usize, now: Duration) {
+        if self.in_hand.is_empty() {
+            self.since = now;
+        }
+        self.in_hand_count += count;
+        self.in_hand.extend(batches.iter().cloned());
+    }
+
+    /// Takes the oldest `count` messages out of its hands.
+    pub(super) fn take_from_hand(&mut self, count: usize) -> Vec<Batch> {
+        let mut taken = Vec::new();
+        let mut left = count.min(self.in_hand_count);
+        self.in_hand_count -= left;
+        while left > 0 {
+            let Some(first) = self.in_hand.front_mut() else { break };
+            let batch = if first.count() > left {
+                Some(first.split_to(left))
+            } else {
+                self.in_hand.pop_front()
+            };
+            left -= batch.as_ref().map_or(left, Batch::count);
+            taken.extend(batch);
+        }
+        taken
+    }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::observe::spans::Attempt;
+use super::policy::retry::{self, MOST_CRASHES, Patience, Retry};
 use super::queue::Failed;
-use super::span::Attempt;
-use super::{Action, FailedInput, Phase, ProducerState, Ran, Router, State, Worker};
+use super::{Action, FailedInput, Phase, ProducerState, Ran, Router, State, Step, Worker};
 use crate::base::failure::Failure;
 use crate::base::ids::{Slot, StepId, WorkerId};
 use crate::event::{Cause, Event};
@@ -13,11 +14,6 @@ use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::plan::OnError;
 use crate::protocol::report::{Blame, Loss, Suspect};
-
-/// How often the workers of a step may be lost without any work done in between.
-const MOST_IN_VAIN: u32 = 6;
-/// The wait before they are replaced for the second time, doubled each further time.
-const RESPAWN_AFTER: Duration = Duration::from_millis(50);
 
 const SENT_LATE: &str = "its threads wanted to send values after the call that had started them \
                          had returned, or a process that it has forked did, which was refused: \
@@ -29,8 +25,8 @@ pub(super) struct Attempted {
     pub(super) failure: Failure,
     /// How long it took; none if the worker did not live to tell.
     pub(super) busy: Option<Duration>,
-    /// How many attempts that ended with their worker count for nothing.
-    pub(super) free: u32,
+    /// How many attempts on one message may be forgiven, for how this one ended.
+    pub(super) forgivable: u32,
 }
 
 /// Why an input whose retry would have to wait is given up.
@@ -47,15 +43,14 @@ impl Router {
         now: Duration,
     ) {
         let Worker { step: index, number, .. } = self.workers[worker];
-        let step = &mut self.steps[index];
         let forgiven = self.forgiven.get(&message.id).copied().unwrap_or(0);
-        let is_free = forgiven < failed.free;
-        let charged = message.attempt.saturating_sub(forgiven);
-        let again = is_free || (charged < step.retries && failed.failure.is_retryable());
-        // One that is free is made up for at once, in another worker.
-        let wait = if is_free { Duration::ZERO } else { backoff(step.backoff, charged) };
-        let awaited = wait.is_zero() || !self.draining;
-        let repeated = again && awaited && self.abandoned.is_none();
+        let attempt = retry::Attempt {
+            number: message.attempt,
+            is_retryable: failed.failure.is_retryable(),
+            forgiven,
+            forgivable: failed.forgivable,
+        };
+        let retry = retry::after(self.steps[index].retries, attempt, self.patience());
         let ran = self.mark_ended(&Attempt {
             step: index,
             worker: Some(worker),
@@ -63,17 +58,21 @@ impl Router {
             attempt: message.attempt,
             origin: &message.origin,
             busy: failed.busy,
-            outcome: if repeated { "retrying" } else { "failed" },
+            outcome: if matches!(retry, Retry::After { .. }) { "retrying" } else { "failed" },
             cause: Some(failed.cause),
         });
         let Attempted { cause, mut failure, .. } = failed;
-        if !repeated {
-            if again && !awaited {
-                failure = failure.wrap(NOT_AWAITED);
+        let (wait, is_forgiven) = match retry {
+            Retry::After { wait, is_forgiven } => (wait, is_forgiven),
+            Retry::GiveUp => {
+                return self.give_up(index, Some(number), message, ran, cause, failure);
             }
-            return self.give_up(index, Some(number), message, ran, cause, failure);
-        }
-        if is_free {
+            Retry::NotAwaited => {
+                failure = failure.wrap(NOT_AWAITED);
+                return self.give_up(index, Some(number), message, ran, cause, failure);
+            }
+        };
+        if is_forgiven {
             self.forgiven.insert(message.id, forgiven + 1);
         }
         self.item_retried(index, &message, ran, &failure);
@@ -92,7 +91,15 @@ impl Router {
         };
         step.queue.delay(message, now.saturating_add(wait), Some(failed));
         self.tell(event);
-        self.touch(index);
+        self.mark_dirty(index);
+    }
+
+    fn patience(&self) -> Patience {
+        match (self.abandoned.is_some(), self.draining) {
+            (true, _) => Patience::None,
+            (false, true) => Patience::Drains,
+            (false, false) => Patience::Waits,
+        }
     }
 
     /// Messages that are done have no losses to remember.
@@ -111,21 +118,12 @@ impl Router {
         for step in self.steps.ids() {
             for (mut message, failed) in self.steps[step].queue.take_delayed(self.now) {
                 let Failed { worker, cause, failure } = failed;
-                let ran = self.mark_ended(&Attempt {
-                    step,
-                    worker: None,
-                    message: message.id,
-                    attempt: message.attempt,
-                    origin: &message.origin,
-                    busy: None,
-                    outcome: "failed",
-                    cause: Some(cause),
-                });
+                let ran = self.mark_not_made(step, &message, cause);
                 // This attempt was not made.
                 message.attempt -= 1;
                 self.give_up(step, Some(worker), message, ran, cause, failure.wrap(NOT_AWAITED));
             }
-            self.touch(step);
+            self.mark_dirty(step);
         }
     }
 
@@ -136,7 +134,13 @@ impl Router {
              finish can only go forward",
             self.steps[step].name
         ));
-        let ran = self.mark_ended(&Attempt {
+        let ran = self.mark_not_made(step, &message, Cause::Late);
+        self.give_up(step, None, message, ran, Cause::Late, failure);
+    }
+
+    /// The message has failed without another attempt on it.
+    fn mark_not_made(&mut self, step: StepId, message: &Message, cause: Cause) -> Ran {
+        self.mark_ended(&Attempt {
             step,
             worker: None,
             message: message.id,
@@ -144,9 +148,8 @@ impl Router {
             origin: &message.origin,
             busy: None,
             outcome: "failed",
-            cause: Some(Cause::Late),
-        });
-        self.give_up(step, None, message, ran, Cause::Late, failure);
+            cause: Some(cause),
+        })
     }
 
     /// The message has failed for good: the step's policy decides.
@@ -166,7 +169,7 @@ impl Router {
             OnError::Skip => step.counts.dropped += 1,
             OnError::Stop | OnError::Quarantine => step.counts.failed += 1,
         }
-        self.leave(index, 1);
+        self.complete(index, 1);
         self.forgiven.remove(&message.id);
         self.item_failed(index, &message, ran, &failure);
         self.order_leaves([message.id]);
@@ -216,10 +219,9 @@ impl Router {
         let index = self.workers[worker].step;
         let step = &mut self.steps[index];
         let failures = self.consecutive_producer_failures;
-        if failures < step.retries && failure.is_retryable() {
+        if let Some(wait) = retry::of_producer(step.retries, failures, failure.is_retryable()) {
             self.consecutive_producer_failures += 1;
             step.counts.retried += 1;
-            let wait = backoff(step.backoff, failures);
             let step = Arc::clone(&step.name);
             let (cause, attempt) = (Cause::Failed, failures + 1);
             self.tell(Event::Retrying { step, origin: None, attempt, cause, failure, wait });
@@ -245,7 +247,7 @@ impl Router {
         self.tell(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
         self.spend(worker, now);
         let in_vain = !self.empty_hands(worker, &loss, now);
-        self.touch(index);
+        self.mark_dirty(index);
         let kept = std::mem::take(&mut self.workers[worker].kept);
         if kept > 0 {
             let name = &self.steps[index].name;
@@ -281,7 +283,7 @@ impl Router {
     /// no suspect.
     fn empty_hands(&mut self, worker: Slot, loss: &Loss, now: Duration) -> bool {
         let lost_retries = self.steps[self.workers[worker].step].lost_retries;
-        let free = match loss.blame {
+        let forgivable = match loss.blame {
             Blame::Limit => 0,
             Blame::Death => lost_retries,
             Blame::Request => lost_retries.max(1),
@@ -295,16 +297,16 @@ impl Router {
             Suspect::Message(id) => numbers.position(|number| number == id),
             Suspect::None => None,
         };
-        let before = self.take_from_hand(worker, place.unwrap_or(usize::MAX));
-        let suspect = self.take_from_hand(worker, usize::from(place.is_some()));
-        let after = self.take_from_hand(worker, usize::MAX);
+        let before = self.workers[worker].take_from_hand(place.unwrap_or(usize::MAX));
+        let suspect = self.workers[worker].take_from_hand(usize::from(place.is_some()));
+        let after = self.workers[worker].take_from_hand(usize::MAX);
         self.give_back(worker, before.into_iter().chain(after).collect());
         for message in suspect.into_iter().flat_map(Batch::into_messages) {
             let failure = match loss.cause {
                 Cause::TimedOut => Failure::retryable(loss.reason.clone()),
                 _ => Failure::retryable(format!("its worker was lost: {}", loss.reason)),
             };
-            let failed = Attempted { cause: loss.cause, failure, busy: None, free };
+            let failed = Attempted { cause: loss.cause, failure, busy: None, forgivable };
             self.attempt_failed(worker, message, failed, now);
         }
         place.is_some()
@@ -318,7 +320,7 @@ impl Router {
             let step = &mut self.steps[index];
             if abandoned {
                 step.counts.dropped += batch.count() as u64;
-                self.leave(index, batch.count());
+                self.complete(index, batch.count());
                 self.items_dropped(index, None, [&batch]);
             } else {
                 step.queue.give_back(batch);
@@ -332,24 +334,21 @@ impl Router {
     fn replace(&mut self, worker: Slot, in_vain: bool, reason: &str, now: Duration) {
         let index = self.workers[worker].step;
         let step = &mut self.steps[index];
-        step.lost_in_vain = if in_vain { step.lost_in_vain + 1 } else { 0 };
-        // All may die at once, of one cause: that counts as one time.
-        let times = step.lost_in_vain.div_ceil(step.workers.len().max(1) as u32);
-        if times > MOST_IN_VAIN {
+        step.consecutive_crashes = if in_vain { step.consecutive_crashes + 1 } else { 0 };
+        let Step { consecutive_crashes, workers, .. } = step;
+        let respawn_after = self.timing.respawn_after;
+        let Some(wait) = retry::of_worker(*consecutive_crashes, workers.len(), respawn_after)
+        else {
             let finishing = self.workers[worker].state == State::Finishing;
             self.leave_place(worker, reason.to_owned());
             if !finishing {
                 self.abandon(format!(
-                    "the workers of \"{}\" end before they do any work, {MOST_IN_VAIN} times in a \
+                    "the workers of \"{}\" end before they do any work, {MOST_CRASHES} times in a \
                      row: {reason}",
                     self.steps[index].name
                 ));
             }
             return;
-        }
-        let wait = match times {
-            0 | 1 => Duration::ZERO,
-            _ => backoff(RESPAWN_AFTER, times - 2),
         };
         self.workers[worker].state = State::Starting;
         self.workers[worker].respawn_at = Some(now.saturating_add(wait));
@@ -369,7 +368,7 @@ impl Router {
     fn producer_lost(&mut self, worker: Slot, reason: String) {
         let index = self.workers[worker].step;
         if self.workers[worker].producer == ProducerState::Granted {
-            self.leave(index, 1);
+            self.complete(index, 1);
         }
         self.workers[worker].state = State::Gone;
         if self.workers[worker].producer != ProducerState::Exhausted {
@@ -411,11 +410,4 @@ impl Router {
         self.finish_failures.push(format!("finish of \"{step}\" failed: {failure}"));
         self.tell(Event::FinishFailed { step, worker: number, failure });
     }
-}
-
-/// The wait before the retry that follows failed attempt `attempt` (from 0).
-fn backoff(first: Duration, attempt: u32) -> Duration {
-    /// Doubling ends here.
-    const LONGEST: Duration = Duration::from_secs(300);
-    first.saturating_mul(2_u32.saturating_pow(attempt)).min(LONGEST.max(first))
 }

@@ -8,12 +8,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Action, Ran, Router};
 use crate::base::failure::Failure;
 use crate::base::ids::{Slot, StepId, WorkerId};
 use crate::message::Message;
 use crate::message::batch::{Batch, Output};
 use crate::plan::Plan;
+use crate::router::{Action, Ran, Router};
 
 /// Something to be written into the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl End {
 }
 
 /// The open items.
-pub(super) struct Items {
+pub(in crate::router) struct Items {
     open: HashMap<Arc<str>, Item>,
     /// Of each step, whether it keeps something of its messages for `finish`.
     gathers: Vec<bool>,
@@ -116,7 +116,7 @@ impl Items {
     }
 
     #[cfg(test)]
-    pub(super) fn open_count(&self) -> usize {
+    pub(in crate::router) fn open_count(&self) -> usize {
         self.open.len()
     }
 }
@@ -147,7 +147,7 @@ impl Router {
         Arc::clone(&self.steps[self.workers[worker.slot].step].name)
     }
 
-    pub(super) fn item_enters(&mut self, worker: Slot, output: &Output) {
+    pub(in crate::router) fn item_enters(&mut self, worker: Slot, output: &Output) {
         if let (Some(items), Output::One { origin: Some(origin), .. }) = (&mut self.items, output) {
             items.enter(origin, self.steps[self.workers[worker].step].is_producer);
         }
@@ -155,14 +155,14 @@ impl Router {
 
     /// A message that had failed is tried again: with no occurrence of its own, so
     /// that the item stays failed for the journal.
-    pub(super) fn item_requeued(&mut self, message: &Message) {
+    pub(in crate::router) fn item_requeued(&mut self, message: &Message) {
         if let (Some(items), Some(origin)) = (&mut self.items, &message.origin) {
             items.enter(origin, false);
         }
     }
 
     /// The step has done these messages.
-    pub(super) fn items_done(&mut self, step: StepId, batches: &[Batch]) {
+    pub(in crate::router) fn items_done(&mut self, step: StepId, batches: &[Batch]) {
         let Some(items) = &self.items else { return };
         let end = match items.gathers[step.index()] {
             true => End::Gathered { step: Arc::clone(&self.steps[step].name) },
@@ -175,7 +175,7 @@ impl Router {
 
     /// These messages of the step were left when the run was stopped, in the hands of
     /// this worker or before they reached one.
-    pub(super) fn items_dropped<'a>(
+    pub(in crate::router) fn items_dropped<'a>(
         &mut self,
         step: StepId,
         worker: Option<Slot>,
@@ -192,20 +192,20 @@ impl Router {
         }
     }
 
-    pub(super) fn record_done(&mut self, step: StepId, message: &Message, ran: Ran) {
+    pub(in crate::router) fn record_done(&mut self, step: StepId, message: &Message, ran: Ran) {
         if self.items.is_some() {
             self.record_attempt(step, message, ran, AttemptOutcome::Done);
         }
     }
 
-    pub(super) fn record_dropped(&mut self, step: StepId, message: &Message, ran: Ran) {
+    pub(in crate::router) fn record_dropped(&mut self, step: StepId, message: &Message, ran: Ran) {
         if self.items.is_some() {
             self.record_attempt(step, message, ran, AttemptOutcome::Dropped);
         }
     }
 
     /// The step's attempt on the message failed and will be repeated.
-    pub(super) fn item_retried(
+    pub(in crate::router) fn item_retried(
         &mut self,
         step: StepId,
         message: &Message,
@@ -218,7 +218,7 @@ impl Router {
     }
 
     /// The message was given up.
-    pub(super) fn item_failed(
+    pub(in crate::router) fn item_failed(
         &mut self,
         step: StepId,
         message: &Message,

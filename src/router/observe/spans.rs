@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Batching, Router, State};
 use crate::base::ids::{MessageId, Slot, StepId};
 use crate::event::Cause;
 use crate::message::ItemKey;
 use crate::message::batch::Batch;
+use crate::router::{Action, Batching, Router, State};
 
 /// One attempt of a step on one message, or one turn of a producer.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,22 +50,22 @@ pub(crate) struct Ran {
 }
 
 /// The end of one attempt.
-pub(super) struct Attempt<'a> {
-    pub(super) step: StepId,
+pub(in crate::router) struct Attempt<'a> {
+    pub(in crate::router) step: StepId,
     /// The worker among all of the run.
-    pub(super) worker: Option<Slot>,
-    pub(super) message: MessageId,
+    pub(in crate::router) worker: Option<Slot>,
+    pub(in crate::router) message: MessageId,
     /// From 0.
-    pub(super) attempt: u32,
-    pub(super) origin: &'a ItemKey,
+    pub(in crate::router) attempt: u32,
+    pub(in crate::router) origin: &'a ItemKey,
     /// None if nobody has told it.
-    pub(super) busy: Option<Duration>,
-    pub(super) outcome: &'static str,
-    pub(super) cause: Option<Cause>,
+    pub(in crate::router) busy: Option<Duration>,
+    pub(in crate::router) outcome: &'static str,
+    pub(in crate::router) cause: Option<Cause>,
 }
 
 /// The messages that are queued or in hand, and since when.
-pub(super) struct Marks {
+pub(in crate::router) struct Marks {
     /// Whether everything is told, and not only what the journal wants to know.
     traced: bool,
     open: HashMap<MessageId, Mark>,
@@ -126,7 +126,7 @@ impl Marks {
 impl Router {
     /// What the worker has been at since its last report was work, though it will never
     /// report on it, or has reported without its time.
-    pub(super) fn spend(&mut self, worker: Slot, now: Duration) {
+    pub(in crate::router) fn spend(&mut self, worker: Slot, now: Duration) {
         let worker = &mut self.workers[worker];
         if worker.is_busy() && worker.state != State::Gone {
             let spent = now.saturating_sub(worker.since);
@@ -144,13 +144,13 @@ impl Router {
         }
     }
 
-    pub(super) fn mark_times(&mut self) {
+    pub(in crate::router) fn mark_times(&mut self) {
         let one_thread = self.batching != Batching::Adaptive;
         self.marks.get_or_insert_with(|| Marks::new(one_thread));
     }
 
     /// The messages have come into the queue of their step.
-    pub(super) fn mark_queued(&mut self, batch: &Batch) {
+    pub(in crate::router) fn mark_queued(&mut self, batch: &Batch) {
         let now = self.now;
         let Some(marks) = &mut self.marks else { return };
         marks.each(batch, |open, number| {
@@ -159,7 +159,7 @@ impl Router {
     }
 
     /// The message has come there alone, to be tried again.
-    pub(super) fn mark_requeued(&mut self, message: MessageId, origin: &ItemKey) {
+    pub(in crate::router) fn mark_requeued(&mut self, message: MessageId, origin: &ItemKey) {
         let now = self.now;
         if let Some(marks) = &mut self.marks
             && (marks.traced || origin.is_some())
@@ -169,7 +169,7 @@ impl Router {
     }
 
     /// A worker has been given them.
-    pub(super) fn mark_given(&mut self, batches: &[Batch], now: Duration) {
+    pub(in crate::router) fn mark_given(&mut self, batches: &[Batch], now: Duration) {
         let Some(marks) = &mut self.marks else { return };
         for batch in batches {
             marks.each(batch, |open, number| {
@@ -181,7 +181,7 @@ impl Router {
     }
 
     /// An attempt on a message has ended. `Ran` is of no meaning where nobody wants to know.
-    pub(super) fn mark_ended(&mut self, attempt: &Attempt<'_>) -> Ran {
+    pub(in crate::router) fn mark_ended(&mut self, attempt: &Attempt<'_>) -> Ran {
         let now = self.now;
         let number = attempt.worker.map(|worker| self.workers[worker].number);
         let Some(marks) = &mut self.marks else { return Ran::default() };
@@ -216,7 +216,7 @@ impl Router {
     }
 
     /// These messages of the step are done by the worker, `count` of them in this time.
-    pub(super) fn mark_done(
+    pub(in crate::router) fn mark_done(
         &mut self,
         worker: Slot,
         batches: &[Batch],
@@ -248,7 +248,12 @@ impl Router {
     }
 
     /// These messages of the step were dropped, in the hands of a worker or before.
-    pub(super) fn mark_dropped(&mut self, step: StepId, worker: Option<Slot>, batch: &Batch) {
+    pub(in crate::router) fn mark_dropped(
+        &mut self,
+        step: StepId,
+        worker: Option<Slot>,
+        batch: &Batch,
+    ) {
         for message in batch.first().successive(batch.count()) {
             let origin = &batch.origin().cloned();
             let attempt = match batch {
@@ -265,12 +270,12 @@ impl Router {
     }
 
     /// A producer has been called so often.
-    pub(super) fn mark_produced(&mut self, worker: Slot, calls: u32, busy: Duration) {
+    pub(in crate::router) fn mark_produced(&mut self, worker: Slot, calls: u32, busy: Duration) {
         self.mark_turn(worker, calls, Some(busy), "produced");
     }
 
     /// The worker has finished.
-    pub(super) fn mark_finished(&mut self, worker: Slot) {
+    pub(in crate::router) fn mark_finished(&mut self, worker: Slot) {
         self.mark_turn(worker, 1, None, "finished");
     }
 
@@ -283,7 +288,7 @@ impl Router {
         outcome: &'static str,
     ) {
         let now = self.now;
-        let super::Worker { step, number, since, .. } = self.workers[worker];
+        let crate::router::Worker { step, number, since, .. } = self.workers[worker];
         let Some(marks) = self.marks.as_mut().filter(|marks| marks.traced) else { return };
         let (begun_at, busy) = marks.place(worker, since, busy, now);
         marks.spans.push(Span {
@@ -304,7 +309,7 @@ impl Router {
     }
 
     /// What has been marked since the last time is to be told.
-    pub(super) fn tell_spans(&mut self) {
+    pub(in crate::router) fn tell_spans(&mut self) {
         if let Some(marks) = &mut self.marks
             && !marks.spans.is_empty()
         {
@@ -314,7 +319,7 @@ impl Router {
     }
 
     #[cfg(test)]
-    pub(super) fn marked(&self) -> usize {
+    pub(in crate::router) fn marked(&self) -> usize {
         self.marks.as_ref().map_or(0, |marks| marks.open.len())
     }
 }

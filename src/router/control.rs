@@ -86,7 +86,7 @@ impl Router {
         if std::mem::replace(paused, false) {
             let name = step.map(|index| Arc::clone(&self.steps[index].name));
             self.tell(Event::Resumed { step: name });
-            self.steps.ids().for_each(|index| self.touch(index));
+            self.steps.ids().for_each(|index| self.mark_dirty(index));
         }
     }
 
@@ -118,20 +118,20 @@ impl Router {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let staff = self.steps[index].staff.unwrap_or(WorkerTarget {
+        let staff = self.steps[index].target.unwrap_or(WorkerTarget {
             before: Duration::ZERO,
             since: Duration::ZERO,
-            now: self.steps[index].most,
-            most: self.steps[index].most,
+            now: self.steps[index].max_workers,
+            most: self.steps[index].max_workers,
         });
-        self.steps[index].staff = Some(WorkerTarget {
+        self.steps[index].target = Some(WorkerTarget {
             before: staff.time(now),
             since: now,
             now: workers,
             most: staff.most.max(workers),
         });
-        self.steps[index].least = workers;
-        self.steps[index].most = workers;
+        self.steps[index].min_workers = workers;
+        self.steps[index].max_workers = workers;
         self.steps[index].pressed_since = None;
         self.tell(Event::WorkersSet { step: Arc::clone(&self.steps[index].name), workers });
         while self.worker_count(index) < workers {
@@ -140,7 +140,7 @@ impl Router {
         while self.worker_count(index) > workers {
             self.retire_one(index);
         }
-        self.touch(index);
+        self.mark_dirty(index);
         Ok(())
     }
 
@@ -148,7 +148,7 @@ impl Router {
     /// all of them together had by `now`.
     pub(crate) fn workforce(&self, step: StepId, now: Duration) -> (usize, Duration) {
         let step = &self.steps[step];
-        match step.staff {
+        match step.target {
             Some(staff) => (staff.most, staff.time(now)),
             None => (step.workers.len(), now * step.workers.len() as u32),
         }
@@ -253,7 +253,7 @@ impl Router {
         }
         self.groups.enter(group, 1);
         self.tell(Event::Requeued { step: name, origin, entry });
-        self.touch(index);
+        self.mark_dirty(index);
         Ok(())
     }
 }

@@ -2,26 +2,14 @@
 
 use std::time::Duration;
 
-use super::step::Route;
+use super::policy::dispatch;
+use super::step::{Route, Step};
 use super::{Action, Attempted, Batching, Held, Phase, ProducerState, Router, State, Worker};
 use crate::base::ids::{RouteId, Slot, StepId};
 use crate::event::Cause;
 use crate::message::batch::{Batch, Output};
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
-
-/// A worker is given as much work ahead as it does in about this time: short
-/// tasks travel in batches, long ones alone.
-const AHEAD: Duration = Duration::from_micros(200);
-/// In Python taking a batch in and reporting on it costs about as much as that,
-/// so batches of very short tasks are longer there.
-const AHEAD_IN_PYTHON: Duration = Duration::from_millis(3);
-/// What counts as very short.
-const VERY_SHORT: Duration = Duration::from_micros(50);
-/// The most messages that a worker has in hand.
-const MOST_IN_HAND: usize = 1024;
-/// Beyond its first message a worker is given no more than this many bytes.
-const BYTES_AHEAD: usize = 1 << 20;
 
 impl Router {
     pub(super) fn done(
@@ -35,12 +23,12 @@ impl Router {
             return self.dismiss(worker, reason, now);
         }
         let step = self.workers[worker].step;
-        self.steps[step].lost_in_vain = 0;
-        self.hold(worker, outputs);
+        self.steps[step].consecutive_crashes = 0;
+        self.stage_outputs(worker, outputs);
         for completion in completions {
             self.steps[step].times.record(completion.busy, completion.count);
             self.workers[worker].busy += completion.busy;
-            let taken = self.take_from_hand(worker, completion.count as usize);
+            let taken = self.workers[worker].take_from_hand(completion.count as usize);
             let (cause, failure) = match completion.outcome {
                 Outcome::Done => {
                     self.mark_done(worker, &taken, completion.busy, completion.count);
@@ -55,7 +43,7 @@ impl Router {
                     if !self.steps[step].routes.is_empty() {
                         self.steps[step].counts.filtered += u64::from(completion.silent);
                     }
-                    self.leave(step, completion.count as usize);
+                    self.complete(step, completion.count as usize);
                     continue;
                 }
                 Outcome::Failed(failure) => (Cause::Failed, failure),
@@ -63,33 +51,14 @@ impl Router {
             };
             for message in taken.into_iter().flat_map(Batch::into_messages) {
                 let (failure, busy) = (failure.clone(), Some(completion.busy));
-                let failed = Attempted { cause, failure, busy, free: 0 };
+                let failed = Attempted { cause, failure, busy, forgivable: 0 };
                 self.attempt_failed(worker, message, failed, now);
             }
         }
         self.workers[worker].since = now;
         self.used(worker);
-        self.place(worker);
-        self.touch(step);
-    }
-
-    /// Takes the oldest `count` messages out of the worker's hands.
-    pub(super) fn take_from_hand(&mut self, worker: Slot, count: usize) -> Vec<Batch> {
-        let worker = &mut self.workers[worker];
-        let mut taken = Vec::new();
-        let mut left = count.min(worker.in_hand_count);
-        worker.in_hand_count -= left;
-        while left > 0 {
-            let Some(first) = worker.in_hand.front_mut() else { break };
-            let batch = if first.count() > left {
-                Some(first.split_to(left))
-            } else {
-                worker.in_hand.pop_front()
-            };
-            left -= batch.as_ref().map_or(left, Batch::count);
-            taken.extend(batch);
-        }
-        taken
+        self.commit_outputs(worker);
+        self.mark_dirty(step);
     }
 
     /// A report must name the worker's oldest messages in order; anything else
@@ -144,13 +113,13 @@ impl Router {
         self.steps[step].times.record(production.busy, production.calls);
         self.mark_produced(worker, production.calls, production.busy);
         self.workers[worker].busy += production.busy;
-        self.hold(worker, outputs);
+        self.stage_outputs(worker, outputs);
         let Some(result) = production.result else {
             // The call that is going on began when those before it had ended.
             let since = self.workers[worker].since;
             self.workers[worker].since = since.saturating_add(production.busy).min(now);
             self.consecutive_producer_failures = 0;
-            return self.place(worker);
+            return self.commit_outputs(worker);
         };
         self.workers[worker].since = now;
         // Of several calls only the last can have failed.
@@ -164,21 +133,21 @@ impl Router {
             Err(failure) => self.production_failed(worker, failure, now),
         };
         self.workers[worker].producer = state;
-        self.leave(step, 1);
+        self.complete(step, 1);
         self.used(worker);
-        self.place(worker);
-        self.touch(step);
+        self.commit_outputs(worker);
+        self.mark_dirty(step);
     }
 
     /// Takes the outputs of a report in: from here on they are the router's, whatever
     /// becomes of the worker.
-    pub(super) fn hold(&mut self, worker: Slot, outputs: Vec<Output>) {
+    pub(super) fn stage_outputs(&mut self, worker: Slot, outputs: Vec<Output>) {
         let held = self.workers[worker].held.len();
-        outputs.into_iter().for_each(|output| self.hold_one(worker, output));
+        outputs.into_iter().for_each(|output| self.stage_output(worker, output));
         self.order_outputs(worker, held);
     }
 
-    fn hold_one(&mut self, worker: Slot, output: Output) {
+    fn stage_output(&mut self, worker: Slot, output: Output) {
         self.item_enters(worker, &output);
         let step = &mut self.steps[self.workers[worker].step];
         let route = &step.routes[output.route().index()];
@@ -190,7 +159,7 @@ impl Router {
         let Route { to, feedback } = *route;
         self.groups.enter(step.group, count);
         let held = &mut self.workers[worker].held;
-        if self.ordered.is_some() {
+        if self.order.is_some() {
             // In order each message goes its own way.
             let single = batch.into_messages().map(Batch::One);
             held.extend(single.map(|batch| Held { to, feedback, batch }));
@@ -201,14 +170,14 @@ impl Router {
 
     /// Moves the worker's held outputs into their queues, in order, until one
     /// finds no room; then the worker waits its turn at that queue.
-    pub(super) fn place(&mut self, worker: Slot) {
+    pub(super) fn commit_outputs(&mut self, worker: Slot) {
         let from = self.workers[worker].step;
         while let Some(held) = self.workers[worker].held.front_mut() {
             let to = held.to;
             let target = &self.steps[to];
             let exempt = held.feedback
                 || target.phase != Phase::Running
-                || self.ordered.as_ref().is_some_and(|ordered| ordered.is_end(to));
+                || self.order.as_ref().is_some_and(|order| order.is_end(to));
             let in_turn = target.waiting.front().is_none_or(|first| *first == worker);
             let admitted = match exempt || self.abandoned.is_some() {
                 true => held.batch.count(),
@@ -230,14 +199,14 @@ impl Router {
             if self.steps[to].waiting.front() == Some(&worker) {
                 self.steps[to].waiting.pop_front();
             }
-            self.arrive(to, batch);
-            self.leave(from, admitted);
+            self.enqueue(to, batch);
+            self.complete(from, admitted);
         }
-        self.touch(from);
+        self.mark_dirty(from);
     }
 
     /// Messages reach their step.
-    fn arrive(&mut self, to: StepId, batch: Batch) {
+    fn enqueue(&mut self, to: StepId, batch: Batch) {
         let count = batch.count();
         let step = &mut self.steps[to];
         step.counts.received += count as u64;
@@ -254,11 +223,11 @@ impl Router {
             Some(place) => self.steps[to].queue.insert(place, batch),
             None => self.steps[to].queue.push(batch),
         }
-        self.touch(to);
+        self.mark_dirty(to);
     }
 
     /// `count` messages of the step have come to their end.
-    pub(super) fn leave(&mut self, step: StepId, count: usize) {
+    pub(super) fn complete(&mut self, step: StepId, count: usize) {
         self.groups.leave(self.steps[step].group, count);
     }
 
@@ -268,16 +237,16 @@ impl Router {
         for step in self.steps.ids() {
             let due = self.steps[step].queue.next_due().is_some_and(|due| due <= now);
             if due || self.steps[step].is_producer || self.batching == Batching::OneByOne {
-                self.touch(step);
+                self.mark_dirty(step);
             }
         }
         if self.batching == Batching::OneByOne {
             // The last step comes first: what can be finished does not wait for what is not
             // begun, and is not lost should the run be stopped.
-            self.touched.sort_unstable();
+            self.dirty.sort_unstable();
         }
         let mut moved = false;
-        while let Some(step) = self.touched.pop() {
+        while let Some(step) = self.dirty.pop() {
             moved |= self.grant(step, now) | self.dispatch(step, now);
             moved |= self.admit_waiting(step);
         }
@@ -289,7 +258,7 @@ impl Router {
         let mut moved = false;
         while let Some(&worker) = self.steps[step].waiting.front() {
             let received = self.steps[step].counts.received;
-            self.place(worker);
+            self.commit_outputs(worker);
             if self.steps[step].counts.received == received {
                 break;
             }
@@ -315,23 +284,11 @@ impl Router {
             && self.may_begin()
             && self.is_next_in_order(step, now)
         {
-            let eligible = |slot: &&Slot| {
-                let worker = &self.workers[**slot];
-                worker.state == State::Ready
-                    && !worker.retiring
-                    && worker.held.is_empty()
-                    && worker.in_hand_count < depth
-            };
-            let workers = &self.steps[step].workers;
-            let count = workers.iter().filter(eligible).count();
-            let chosen = workers.iter().filter(eligible).min_by_key(|slot| {
-                let worker = &self.workers[**slot];
-                (worker.in_hand_count, worker.last_used)
-            });
-            let Some(&worker) = chosen else { break };
-            let share = self.steps[step].queue.servable(now).div_ceil(count);
-            let most = share.min(depth - self.workers[worker].in_hand_count);
-            self.give(worker, most.min(self.room_ahead(step)).max(1), now);
+            let servable = self.steps[step].queue.servable(now);
+            let room = self.room_ahead(step);
+            let chosen = dispatch::choose(&self.steps[step], &self.workers, servable, depth, room);
+            let Some((worker, count)) = chosen else { break };
+            self.give(worker, count, now);
             moved = true;
         }
         moved
@@ -341,22 +298,17 @@ impl Router {
         let step = self.workers[worker].step;
         let mut batches: Vec<Batch> = Vec::new();
         let (mut count, mut bytes) = (0, 0);
-        while count < most && (count == 0 || bytes < BYTES_AHEAD) {
+        while count < most && (count == 0 || bytes < dispatch::BYTES_AHEAD) {
             let Some(batch) = self.steps[step].queue.pop(most - count, now) else { break };
             count += batch.count();
             bytes += batch.len();
             batches.push(batch);
         }
-        let hand = &mut self.workers[worker];
-        if hand.in_hand.is_empty() {
-            hand.since = now;
-        }
-        hand.in_hand_count += count;
-        hand.in_hand.extend(batches.iter().cloned());
+        self.workers[worker].give(&batches, count, now);
         self.mark_given(&batches, now);
         self.used(worker);
         // There is room now for those that wait.
-        self.touch(step);
+        self.mark_dirty(step);
         self.actions.push(Action::Work { worker: self.workers.id(worker), batches });
     }
 
@@ -390,19 +342,12 @@ impl Router {
     /// How many messages a worker of the step may have in hand.
     fn depth(&self, step: StepId) -> usize {
         if self.batching != Batching::Adaptive
-            || (self.ordered.is_some() && !self.steps[step].is_producer)
+            || (self.order.is_some() && !self.steps[step].is_producer)
         {
             return 1;
         }
-        match self.steps[step].times.recent() {
-            None => 1,
-            Some(mean) => {
-                let in_python = self.steps[step].in_python && mean < VERY_SHORT;
-                let ahead = if in_python { AHEAD_IN_PYTHON } else { AHEAD };
-                let ahead = ahead.as_nanos() / mean.as_nanos().max(1);
-                usize::try_from(ahead).unwrap_or(MOST_IN_HAND).saturating_add(1).min(MOST_IN_HAND)
-            }
-        }
+        let Step { batch_ahead, times, .. } = &self.steps[step];
+        dispatch::depth(*batch_ahead, times.recent())
     }
 
     /// The room in the fullest of the queues that the step emits into: a batch

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Phase, ProducerState, Router, State, Step, Worker};
 use crate::base::ids::StepId;
 use crate::event::{Snapshot, StepStatus, WorkerState, WorkerStatus};
+use crate::router::{Phase, ProducerState, Router, State, Step, Worker};
 
 impl Router {
     /// Where the run stands.

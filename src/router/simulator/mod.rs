@@ -1,0 +1,426 @@
+//! Drives the router through random graphs with random delays, failures,
+//! worker deaths and stops, on a virtual clock, and checks the invariants
+//! after every step. A failing case prints its seed;
+//! `DRPIPE_SIMULATOR_SEED=n` repeats it alone; `DRPIPE_SIMULATOR_RUNS=n` makes each
+//! test try so many.
+
+mod checks;
+mod plans;
+mod workers;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use plans::{Token, random_plan};
+use workers::Incarnation;
+
+use super::*;
+use crate::event::Cause;
+use crate::message::batch::{Batch, Output};
+use crate::message::output::OutputBuffer;
+use crate::message::{ItemKey, Message};
+use crate::protocol::report::Loss;
+use crate::stage::registry::Kind;
+
+/// Simulated runs are short.
+const TIMING: Timing = Timing {
+    scaling: scaling::Delays {
+        grow_after: Duration::from_millis(2),
+        shrink_after: Duration::from_millis(20),
+    },
+    respawn_after: Duration::from_millis(50),
+};
+
+/// What is on its way to the router, by the instant of its arrival.
+struct Pending {
+    at: Duration,
+    order: u64,
+    /// The worker that has sent it, perhaps before its end.
+    sender: Option<WorkerId>,
+    input: Input,
+}
+
+impl PartialEq for Pending {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+impl Eq for Pending {}
+impl PartialOrd for Pending {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Pending {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// How often, of 1000, things go wrong in one simulation.
+#[derive(Clone, Copy, Default)]
+struct Faults {
+    failures: u32,
+    deaths: u32,
+    init_failures: u32,
+    stops: u32,
+    one_by_one: bool,
+    /// Results are to come in order.
+    ordered: bool,
+    /// Operators pause, resume, set workers and try failed inputs again.
+    steering: u32,
+}
+
+struct Simulator {
+    rng: ChaCha8Rng,
+    plan: Plan,
+    router: Router,
+    now: Duration,
+    pending: BinaryHeap<Reverse<Pending>>,
+    order: u64,
+    faults: Faults,
+    /// What each worker's stage sees.
+    workers: Vec<Incarnation>,
+    to_produce: u64,
+    next_token: u64,
+    /// Every token that was committed, and how often a stage completed it.
+    committed: BTreeMap<u64, u32>,
+    quarantined: u64,
+    stopped_now: bool,
+    instant_tasks: bool,
+    /// What the producer has emitted, by item, and is not told as closed.
+    items: BTreeMap<Arc<str>, u32>,
+    /// Items of which a message was given up since they were last closed.
+    failed_items: BTreeSet<Arc<str>>,
+    /// The workers that had nothing to do before the latest poll.
+    free: Vec<bool>,
+    /// In order: where each token comes from, as the numbers of its ancestors' emissions.
+    paths: BTreeMap<u64, Vec<u64>>,
+    /// In order: what each step was given last.
+    given: Vec<Vec<u64>>,
+    roots: u64,
+    /// Failed inputs that can be tried again.
+    failed_inputs: Vec<FailedInput>,
+    /// The steps of those that were.
+    requeued: Vec<String>,
+    /// Operators that have not acted yet.
+    orders: Vec<Duration>,
+    /// What was told of the messages' times.
+    spans: Vec<Span>,
+    /// Reports of workers that had been lost or told to stop.
+    stale: u64,
+}
+
+impl Simulator {
+    fn new(seed: u64, faults: Faults) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut plan = random_plan(&mut rng);
+        plan.options.ordered.value = faults.ordered;
+        let batching = if faults.one_by_one { Batching::OneByOne } else { Batching::Adaptive };
+        let mut router = Router::new(&plan, batching, TIMING);
+        router.track_items(&plan);
+        router.trace();
+        let workers = (0..router.slot_count()).map(|_| Incarnation::default()).collect();
+        let steps = plan.steps.len();
+        let mut simulator = Self {
+            to_produce: rng.random_range(0..60),
+            instant_tasks: rng.random_ratio(1, 2),
+            rng,
+            plan,
+            router,
+            now: Duration::ZERO,
+            pending: BinaryHeap::new(),
+            order: 0,
+            faults,
+            workers,
+            next_token: 0,
+            committed: BTreeMap::new(),
+            quarantined: 0,
+            stopped_now: false,
+            items: BTreeMap::new(),
+            failed_items: BTreeSet::new(),
+            free: Vec::new(),
+            paths: BTreeMap::new(),
+            given: vec![Vec::new(); steps],
+            roots: 0,
+            failed_inputs: Vec::new(),
+            requeued: Vec::new(),
+            orders: Vec::new(),
+            spans: Vec::new(),
+            stale: 0,
+        };
+        if simulator.chance(faults.steering) {
+            let count = simulator.rng.random_range(1..20);
+            simulator.orders = (0..count).map(|_| simulator.delay() * 100).collect();
+            simulator.orders.sort_unstable_by(|a, b| b.cmp(a));
+        }
+        for worker in simulator.router.initial_workers() {
+            simulator.spawn(worker);
+        }
+        if simulator.chance(faults.stops) {
+            simulator.after_delay(None, Input::Stop(Stop::Drain));
+            if simulator.rng.random() {
+                simulator.after_delay(None, Input::Stop(Stop::Now));
+            }
+        }
+        simulator
+    }
+
+    fn chance(&mut self, per_mille: u32) -> bool {
+        self.rng.random_ratio(per_mille, 1000)
+    }
+
+    fn delay(&mut self) -> Duration {
+        let most = if self.instant_tasks { 20 } else { 20_000 };
+        Duration::from_micros(self.rng.random_range(0..most))
+    }
+
+    fn after_delay(&mut self, sender: Option<WorkerId>, input: Input) {
+        let at = self.now + self.delay() * 50;
+        self.send_at(at, sender, input);
+    }
+
+    fn send_at(&mut self, at: Duration, sender: Option<WorkerId>, input: Input) {
+        self.order += 1;
+        self.pending.push(Reverse(Pending { at, order: self.order, sender, input }));
+    }
+
+    fn run(&mut self) {
+        let mut steps = 0_u64;
+        while !self.router.is_over() {
+            steps += 1;
+            assert!(steps < 1_000_000, "the run does not end");
+            let wake = self.router.next_wake();
+            let next = self.pending.peek().map(|Reverse(pending)| pending.at);
+            let at = [wake, next, self.orders.last().copied()].into_iter().flatten().min();
+            let at = at.unwrap_or_else(|| {
+                panic!("I5: nothing is under way and the run is not over\n{}", self.state())
+            });
+            self.now = self.now.max(at);
+            // Whatever has arrived by then goes in at once, as in the hub.
+            while self.pending.peek().is_some_and(|Reverse(p)| p.at <= self.now) {
+                let Some(Reverse(pending)) = self.pending.pop() else { break };
+                self.deliver(pending);
+            }
+            while self.orders.last().is_some_and(|at| *at <= self.now) {
+                self.orders.pop();
+                self.steer();
+            }
+            let free = |worker: &Worker| {
+                worker.state == State::Ready && worker.held.is_empty() && worker.in_hand.is_empty()
+            };
+            self.free = self.router.workers.iter().map(free).collect();
+            let actions = self.router.poll(self.now);
+            for action in actions {
+                self.act(action);
+            }
+            self.check_running();
+        }
+        self.check_ended();
+    }
+
+    /// Does something that an operator may do. The last order makes everything go on.
+    fn steer(&mut self) {
+        let step = StepId::at(self.rng.random_range(0..self.plan.steps.len()));
+        let some = self.rng.random_ratio(2, 3).then_some(step);
+        let steer = match self.rng.random_range(0..5) {
+            0 => ControlRequest::Pause { step: some },
+            1 => ControlRequest::Resume { step: some },
+            2 | 3 => ControlRequest::SetWorkers { step, workers: self.rng.random_range(0..7) },
+            _ => ControlRequest::Pause { step: None },
+        };
+        match self.failed_inputs.pop() {
+            Some(failed_input) if self.rng.random() => self.requeue(failed_input),
+            _ => drop(self.router.control(steer, self.now)),
+        }
+        if self.orders.is_empty() {
+            for step in std::iter::once(None).chain(self.router.steps.ids().map(Some)) {
+                let _ = self.router.control(ControlRequest::Resume { step }, self.now);
+            }
+        }
+        self.workers.resize_with(self.router.slot_count(), Incarnation::default);
+    }
+
+    fn requeue(&mut self, failed_input: FailedInput) {
+        let FailedInput { entry, step, origin, payload, .. } = failed_input;
+        let step = self.plan.index(&step).map(StepId::at).expect("the step of a failed input");
+        let token = Token::of(&payload).id;
+        let item = origin.clone();
+        let steer = ControlRequest::Requeue { step, entry: entry.clone(), origin, payload };
+        if self.router.control(steer, self.now).is_ok() {
+            self.quarantined -= 1;
+            self.requeued.push(self.plan.steps[step.index()].name.clone());
+            self.roots += 1;
+            self.paths.insert(token, vec![self.roots]);
+            if let Some(item) = item {
+                self.items.entry(item).or_default();
+            }
+            let payload = Token { id: 0, hops: 0 }.payload(0);
+            let again = ControlRequest::Requeue { step, entry, origin: None, payload };
+            assert!(self.router.control(again, self.now).is_err(), "one entry was taken up twice");
+        }
+    }
+
+    fn deliver(&mut self, pending: Pending) {
+        if let Some(worker) = pending.sender {
+            let Incarnation { epoch, alive, .. } = self.workers[worker.slot.index()];
+            if epoch == worker.epoch && alive {
+                self.observe(worker, &pending.input);
+            } else {
+                // The router gets it all the same, and must not take it for another's.
+                assert!(!self.router.is_heard(worker), "a stale report is heard");
+                self.stale += 1;
+            }
+        }
+        self.stopped_now |= matches!(pending.input, Input::Stop(Stop::Now));
+        let lost = match &pending.input {
+            Input::Lost { worker, .. } => Some(*worker),
+            _ => None,
+        };
+        self.router.handle(pending.input, self.now);
+        if let Some(worker) = lost {
+            // A dead worker's last word may come late: it revives nobody.
+            self.router.handle(Input::Ready { worker }, self.now);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Grant { worker, count } => self.produce(worker, count),
+            Action::Work { worker, batches } => self.work(worker, batches),
+            Action::Finish { worker } => {
+                assert!(
+                    self.workers[worker.slot.index()].alive
+                        && !self.workers[worker.slot.index()].finished
+                );
+                assert_eq!(
+                    self.workers[worker.slot.index()].in_hand,
+                    0,
+                    "finish before the last run"
+                );
+                let mut outputs = OutputBuffer::default();
+                // In `finish` only a producer can name an origin.
+                let origin = self.router.is_producer(worker).then(|| self.new_origin()).flatten();
+                self.emit(worker, 3, &origin, &mut outputs);
+                let outputs = outputs.take();
+                let failed = self.chance(self.faults.failures / 4);
+                let result = if failed { Err(Failure::permanent("simulated")) } else { Ok(()) };
+                if self.chance(self.faults.deaths) {
+                    return self.die(worker);
+                }
+                self.after_delay(Some(worker), Input::Finished { worker, result, outputs });
+            }
+            Action::Stop { worker } => {
+                let Incarnation { alive, crossed, .. } = self.workers[worker.slot.index()];
+                assert!(alive || crossed, "a dead worker is told to stop");
+                self.workers[worker.slot.index()].alive = false;
+            }
+            Action::Spawn { worker } => self.spawn(worker),
+            Action::Quarantine(failed_input) => {
+                self.quarantined += 1;
+                self.check_attempts(&failed_input);
+                self.failed_inputs.push(*failed_input);
+            }
+            Action::Tell(_) => {}
+            Action::Record(record) => self.check_record(record),
+            Action::Spans(spans) => self.spans.extend(spans),
+        }
+    }
+}
+
+fn simulate(name: &str, count: u64, faults: Faults) {
+    if let Ok(seed) = std::env::var("DRPIPE_SIMULATOR_SEED") {
+        let seed = seed.parse().expect("DRPIPE_SIMULATOR_SEED is a number");
+        run(seed, faults);
+        return;
+    }
+    let more = std::env::var("DRPIPE_SIMULATOR_RUNS").ok();
+    let count = more.map_or(count, |count| count.parse().expect("a number of runs"));
+    let mut stale = 0;
+    for seed in 0..count {
+        let case = std::panic::AssertUnwindSafe(|| run(seed, faults));
+        stale += std::panic::catch_unwind(case).unwrap_or_else(|panic| {
+            eprintln!("{name}: seed {seed} failed; repeat with DRPIPE_SIMULATOR_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        });
+    }
+    let some = faults.deaths > 0 && count > 100;
+    assert!(stale > 0 || !some, "{name}: no worker's report came after its end");
+}
+
+/// Returns how many reports came after their workers' ends.
+fn run(seed: u64, faults: Faults) -> u64 {
+    let mut simulator = Simulator::new(seed, faults);
+    simulator.run();
+    simulator.stale
+}
+
+#[test]
+fn undisturbed_runs_lose_nothing_and_end() {
+    simulate("undisturbed", 3000, Faults::default());
+}
+
+#[test]
+fn results_come_in_order_whatever_happens() {
+    simulate("in order", 2000, Faults { ordered: true, ..Faults::default() });
+    let faults = Faults { failures: 150, deaths: 60, ordered: true, ..Faults::default() };
+    simulate("in order, with faults", 2000, faults);
+    let faults = Faults { failures: 50, stops: 300, steering: 900, ..faults };
+    simulate("in order, steered and stopped", 2000, faults);
+}
+
+#[test]
+fn runs_that_are_steered_account_for_every_message() {
+    simulate("steered", 3000, Faults { steering: 1000, ..Faults::default() });
+    let faults =
+        Faults { failures: 150, deaths: 50, stops: 200, steering: 1000, ..Faults::default() };
+    simulate("steered, with faults", 3000, faults);
+}
+
+#[test]
+fn runs_with_failing_stages_account_for_every_message() {
+    let faults = Faults { failures: 150, ..Faults::default() };
+    simulate("failures", 3000, faults);
+}
+
+#[test]
+fn runs_with_dying_workers_account_for_every_message() {
+    let faults = Faults { failures: 50, deaths: 100, ..Faults::default() };
+    simulate("deaths", 3000, faults);
+}
+
+#[test]
+fn a_worker_killed_while_it_starts_or_finishes_is_replaced() {
+    let faults = Faults { deaths: 100, ..Faults::default() };
+    simulate("kills", 3000, faults);
+}
+
+#[test]
+fn one_by_one_nothing_is_done_beside_something_else() {
+    simulate("one by one", 1000, Faults { one_by_one: true, ..Faults::default() });
+    let faults = Faults {
+        failures: 100,
+        deaths: 50,
+        stops: 100,
+        one_by_one: true,
+        init_failures: 10,
+        ..Faults::default()
+    };
+    simulate("one by one, with faults", 1000, faults);
+}
+
+#[test]
+fn stopped_runs_account_for_every_message() {
+    let faults = Faults { failures: 50, deaths: 30, stops: 1000, ..Faults::default() };
+    simulate("stops", 3000, faults);
+}
+
+#[test]
+fn runs_with_failing_inits_end() {
+    let faults =
+        Faults { failures: 50, deaths: 100, stops: 200, init_failures: 100, ..Faults::default() };
+    simulate("inits", 3000, faults);
+}

@@ -1,0 +1,99 @@
+//! Random graphs, and the payloads that travel through them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use crate::base::failure::Failure;
+use crate::message::Payload;
+use crate::plan::{OnError, PipelineOptions, Plan, Route, Step, StepOptions, WorkerRange};
+use crate::stage::registry::Kind;
+
+/// A payload of the simulator: who it is and how many hops it may still make.
+#[derive(Clone, Copy)]
+pub(super) struct Token {
+    pub(super) id: u64,
+    pub(super) hops: u64,
+}
+
+impl Token {
+    pub(super) fn payload(self, size: usize) -> Payload {
+        let mut header = Vec::with_capacity(16 + size);
+        header.extend(self.id.to_le_bytes());
+        header.extend(self.hops.to_le_bytes());
+        header.resize(16 + size, 0);
+        Payload { header: header.into(), buffers: Vec::new() }
+    }
+
+    pub(super) fn of(payload: &Payload) -> Self {
+        let word = |at: usize| {
+            u64::from_le_bytes(payload.header[at..at + 8].try_into().expect("eight bytes"))
+        };
+        Self { id: word(0), hops: word(8) }
+    }
+}
+
+pub(super) fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
+    let stagers = rng.random_range(0..6);
+    let last = stagers + 1;
+    let steps = (0..=last).map(|index| {
+        let mut routes = Vec::new();
+        if index < last {
+            // A chain keeps every step reachable; extra edges branch and join.
+            routes.push(Route { to: index + 1, feedback: false });
+            for to in index + 2..=last {
+                if rng.random_ratio(1, 4) {
+                    routes.push(Route { to, feedback: false });
+                }
+            }
+            for to in 1..=index {
+                if index > 0 && rng.random_ratio(1, 8) {
+                    routes.push(Route { to, feedback: true });
+                }
+            }
+        }
+        let kind = match index {
+            0 => Kind::Producer,
+            _ if index == last => Kind::Consumer,
+            _ => Kind::Stage,
+        };
+        let policies = [OnError::Quarantine, OnError::Quarantine, OnError::Skip, OnError::Stop];
+        let workers = if index == 0 { 1 } else { rng.random_range(1..5) };
+        let mut options = StepOptions::default();
+        options.nb_thread.value = WorkerRange { min: rng.random_range(1..=workers), max: workers };
+        options.queue_limit.value = Some([1, 1, 2, 5, 100][rng.random_range(0..5)]);
+        options.queue_bytes.value = [Some(64), Some(100_000), None][rng.random_range(0..3)];
+        options.on_error.value = policies[rng.random_range(0..policies.len())];
+        options.retries.value = rng.random_range(0..3);
+        options.lost_retries.value = rng.random_range(0..3);
+        options.backoff.value = Duration::from_millis(rng.random_range(0..50));
+        Step {
+            single: false,
+            name: format!("S{index}"),
+            class: "Simulated".into(),
+            kind,
+            options,
+            params: serde_json::Value::Null,
+            routes,
+            gathers: index > 0 && rng.random_ratio(1, 4),
+            codec: Default::default(),
+            takes_objects: false,
+            python: None,
+            build: Arc::new(|| Err(Failure::permanent("simulated"))),
+            input: None,
+        }
+    });
+    Plan {
+        sequential: false,
+        identity: String::new(),
+        reads: Vec::new(),
+        writes: Vec::new(),
+        options: PipelineOptions::default(),
+        config: serde_json::Value::Null,
+        steps: steps.collect(),
+        config_hash: String::new(),
+        work_hash: String::new(),
+    }
+}
