@@ -52,7 +52,7 @@ mod tests {
         let report = run().unwrap();
         let counts: Vec<(u64, u64)> =
             report.steps.iter().map(|step| (step.counts.received, step.counts.done)).collect();
-        assert_eq!(counts, [(0, 1000), (1000, 1000), (1000, 1000), (1, 1)]);
+        assert_eq!(counts, [(0, 0), (1000, 1000), (1000, 1000), (1, 1)]);
         assert_eq!(report.exit_code, 0);
     }
 
@@ -63,7 +63,7 @@ mod tests {
         registry.stage::<Triple>("Triple");
         let text = format!(
             r#"{{ "version": 1, {more}
-                  "producer": {{ "name": "NUMBERS", "class": "Integers" }},
+                  "producer": {{ "name": "NUMBERS", "class": "Integers", "params": {{ "last": 9 }} }},
                   "stagers": [ {{ "name": "STAGE", {stage} }} ],
                   "consumer": {{ "name": "END", "class": "Discard" }} }}"#
         );
