@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::policy::dispatch;
-use super::step::{Route, Step};
+use super::step::Route;
 use super::{Action, Attempted, Batching, Held, Phase, ProducerState, Router, State, Worker};
 use crate::base::ids::{RouteId, Slot, StepId};
 use crate::event::Cause;
@@ -23,7 +23,7 @@ impl Router {
             return self.dismiss(worker, reason, now);
         }
         let step = self.workers[worker].step;
-        self.steps[step].consecutive_crashes = 0;
+        self.steps[step].pool.consecutive_crashes = 0;
         self.stage_outputs(worker, outputs);
         for completion in completions {
             self.steps[step].times.record(completion.busy, completion.count);
@@ -37,7 +37,7 @@ impl Router {
                     self.order_leaves(taken.iter().map(Batch::first));
                     let counts = &mut self.steps[step].counts;
                     counts.done += u64::from(completion.count);
-                    if self.steps[step].gathers {
+                    if self.steps[step].plan.gathers {
                         self.workers[worker].kept += u64::from(completion.count);
                     }
                     if !self.steps[step].routes.is_empty() {
@@ -149,15 +149,16 @@ impl Router {
 
     fn stage_output(&mut self, worker: Slot, output: Output) {
         self.item_enters(worker, &output);
-        let step = &mut self.steps[self.workers[worker].step];
-        let route = &step.routes[output.route().index()];
+        let from = self.workers[worker].step;
+        let step = &mut self.steps[from];
+        let route = &mut step.routes[output.route().index()];
         let count = output.count();
         step.counts.emitted += count as u64;
-        step.sent[output.route().index()] += count as u64;
+        route.sent += count as u64;
         let batch = Batch::new(self.next_id, output);
         self.next_id = self.next_id.plus(count);
-        let Route { to, feedback } = *route;
-        self.groups.enter(step.group, count);
+        let Route { to, feedback, .. } = *route;
+        self.groups.enter(from, count);
         let held = &mut self.workers[worker].held;
         if self.order.is_some() {
             // In order each message goes its own way.
@@ -214,7 +215,7 @@ impl Router {
             step.counts.dropped += count as u64;
             return self.items_dropped(to, None, [&batch]);
         }
-        self.groups.enter(step.group, count);
+        self.groups.enter(to, count);
         if step.phase != Phase::Running {
             return batch.into_messages().for_each(|message| self.arrived_late(to, message));
         }
@@ -228,7 +229,7 @@ impl Router {
 
     /// `count` messages of the step have come to their end.
     pub(super) fn complete(&mut self, step: StepId, count: usize) {
-        self.groups.leave(self.steps[step].group, count);
+        self.groups.leave(step, count);
     }
 
     /// Moves what can be moved; false if nothing could.
@@ -236,7 +237,7 @@ impl Router {
         // Time alone can make a retry due or end a producer's idleness.
         for step in self.steps.ids() {
             let due = self.steps[step].queue.next_due().is_some_and(|due| due <= now);
-            if due || self.steps[step].is_producer || self.batching == Batching::OneByOne {
+            if due || self.steps[step].is_producer() || self.batching == Batching::OneByOne {
                 self.mark_dirty(step);
             }
         }
@@ -313,7 +314,7 @@ impl Router {
     }
 
     fn grant(&mut self, step: StepId, now: Duration) -> bool {
-        if !self.steps[step].is_producer
+        if !self.steps[step].is_producer()
             || self.draining
             || self.is_paused(step)
             || self.results_are_many()
@@ -330,7 +331,7 @@ impl Router {
             if count > 0 && due && worker.may_be_granted() && free {
                 worker.producer = ProducerState::Granted;
                 worker.since = now;
-                self.groups.enter(self.steps[step].group, 1);
+                self.groups.enter(step, 1);
                 self.actions
                     .push(Action::Grant { worker: self.workers.id(index), count: count as u32 });
                 moved = true;
@@ -342,12 +343,12 @@ impl Router {
     /// How many messages a worker of the step may have in hand.
     fn depth(&self, step: StepId) -> usize {
         if self.batching != Batching::Adaptive
-            || (self.order.is_some() && !self.steps[step].is_producer)
+            || (self.order.is_some() && !self.steps[step].is_producer())
         {
             return 1;
         }
-        let Step { batch_ahead, times, .. } = &self.steps[step];
-        dispatch::depth(*batch_ahead, times.recent())
+        let step = &self.steps[step];
+        dispatch::depth(step.plan.batch_ahead(), step.times.recent())
     }
 
     /// The room in the fullest of the queues that the step emits into: a batch

@@ -13,16 +13,6 @@ use crate::message::{ItemKey, Message, Payload};
 /// The most workers that a step can be given.
 const MOST_WORKERS: usize = 256;
 
-/// The workers of a step whose number somebody has set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct WorkerTarget {
-    /// The time that they had before `since`, all of them together.
-    before: Duration,
-    since: Duration,
-    now: usize,
-    most: usize,
-}
-
 impl Router {
     /// Does what an operator wants.
     ///
@@ -99,9 +89,9 @@ impl Router {
     fn set_workers(&mut self, index: StepId, workers: usize, now: Duration) -> Result<(), String> {
         let step = &self.steps[index];
         let name = &step.name;
-        let refusal = if step.is_producer {
+        let refusal = if step.is_producer() {
             Some(format!("\"{name}\" is a producer: it has one worker"))
-        } else if step.single && workers > 1 {
+        } else if step.plan.single && workers > 1 {
             Some(format!("\"{name}\" can have one worker only: its class writes one product"))
         } else if self.batching != Batching::Adaptive {
             Some("in the sequential mode each step has one worker".to_owned())
@@ -118,21 +108,7 @@ impl Router {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let staff = self.steps[index].target.unwrap_or(WorkerTarget {
-            before: Duration::ZERO,
-            since: Duration::ZERO,
-            now: self.steps[index].max_workers,
-            most: self.steps[index].max_workers,
-        });
-        self.steps[index].target = Some(WorkerTarget {
-            before: staff.time(now),
-            since: now,
-            now: workers,
-            most: staff.most.max(workers),
-        });
-        self.steps[index].min_workers = workers;
-        self.steps[index].max_workers = workers;
-        self.steps[index].pressed_since = None;
+        self.steps[index].pool.set(workers, now);
         self.tell(Event::WorkersSet { step: Arc::clone(&self.steps[index].name), workers });
         while self.worker_count(index) < workers {
             self.add_worker(index);
@@ -147,11 +123,7 @@ impl Router {
     /// The most workers that the step had at a time, or could have had, and the time that
     /// all of them together had by `now`.
     pub(crate) fn workforce(&self, step: StepId, now: Duration) -> (usize, Duration) {
-        let step = &self.steps[step];
-        match step.target {
-            Some(staff) => (staff.most, staff.time(now)),
-            None => (step.workers.len(), now * step.workers.len() as u32),
-        }
+        self.steps[step].workforce(now)
     }
 
     /// Workers of the step that are there to stay.
@@ -240,7 +212,6 @@ impl Router {
         step.counts.failed -= 1;
         step.requeued += 1;
         step.counts.retried += 1;
-        let group = step.group;
         let message = Message { id: self.next_id, attempt: 0, origin: origin.clone(), payload };
         self.next_id = self.next_id.plus(1);
         self.now = now;
@@ -251,17 +222,10 @@ impl Router {
             Some(place) => self.steps[index].queue.insert(place, Batch::One(message)),
             None => self.steps[index].queue.delay(message, now, None),
         }
-        self.groups.enter(group, 1);
+        self.groups.enter(index, 1);
         self.tell(Event::Requeued { step: name, origin, entry });
         self.mark_dirty(index);
         Ok(())
-    }
-}
-
-impl WorkerTarget {
-    /// The time that all of them together had by `now`.
-    fn time(self, now: Duration) -> Duration {
-        self.before + now.saturating_sub(self.since) * self.now as u32
     }
 }
 

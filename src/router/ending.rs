@@ -63,16 +63,14 @@ impl Groups {
         Self { of_step, groups }
     }
 
-    pub(super) fn group_of(&self, step: StepId) -> usize {
-        self.of_step[step.index()]
+    /// The step holds so many messages or grants more.
+    pub(super) fn enter(&mut self, step: StepId, count: usize) {
+        self.groups[self.of_step[step.index()]].open += count;
     }
 
-    pub(super) fn enter(&mut self, group: usize, count: usize) {
-        self.groups[group].open += count;
-    }
-
-    pub(super) fn leave(&mut self, group: usize, count: usize) {
-        self.groups[group].open -= count;
+    /// The step holds so many messages or grants fewer.
+    pub(super) fn leave(&mut self, step: StepId, count: usize) {
+        self.groups[self.of_step[step.index()]].open -= count;
     }
 
     fn is_quiet(&self, group: usize) -> bool {

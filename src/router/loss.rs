@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::observe::spans::Attempt;
 use super::policy::retry::{self, MOST_CRASHES, Patience, Retry};
 use super::queue::Failed;
-use super::{Action, FailedInput, Phase, ProducerState, Ran, Router, State, Step, Worker};
+use super::{Action, FailedInput, Phase, ProducerState, Ran, Router, State, Worker};
 use crate::base::failure::Failure;
 use crate::base::ids::{Slot, StepId, WorkerId};
 use crate::event::{Cause, Event};
@@ -50,7 +50,7 @@ impl Router {
             forgiven,
             forgivable: failed.forgivable,
         };
-        let retry = retry::after(self.steps[index].retries, attempt, self.patience());
+        let retry = retry::after(self.steps[index].retries(), attempt, self.patience());
         let ran = self.mark_ended(&Attempt {
             step: index,
             worker: Some(worker),
@@ -163,7 +163,7 @@ impl Router {
         failure: Failure,
     ) {
         let step = &mut self.steps[index];
-        let policy = step.on_error;
+        let policy = *step.plan.options.on_error;
         let name = Arc::clone(&step.name);
         match policy {
             OnError::Skip => step.counts.dropped += 1,
@@ -219,7 +219,7 @@ impl Router {
         let index = self.workers[worker].step;
         let step = &mut self.steps[index];
         let failures = self.consecutive_producer_failures;
-        if let Some(wait) = retry::of_producer(step.retries, failures, failure.is_retryable()) {
+        if let Some(wait) = retry::of_producer(step.retries(), failures, failure.is_retryable()) {
             self.consecutive_producer_failures += 1;
             step.counts.retried += 1;
             let step = Arc::clone(&step.name);
@@ -257,7 +257,7 @@ impl Router {
                 loss.reason
             ));
         }
-        let has_worked = self.started && self.steps[index].is_producer;
+        let has_worked = self.started && self.steps[index].is_producer();
         if has_worked {
             self.producer_lost(worker, loss.reason);
         } else if self.abandoned.is_none() && self.steps[index].phase != Phase::Finished {
@@ -282,7 +282,7 @@ impl Router {
     /// has failed, the rest goes back to where it came from. False if there was
     /// no suspect.
     fn empty_hands(&mut self, worker: Slot, loss: &Loss, now: Duration) -> bool {
-        let lost_retries = self.steps[self.workers[worker].step].lost_retries;
+        let lost_retries = *self.steps[self.workers[worker].step].plan.options.lost_retries;
         let forgivable = match loss.blame {
             Blame::Limit => 0,
             Blame::Death => lost_retries,
@@ -334,11 +334,10 @@ impl Router {
     fn replace(&mut self, worker: Slot, in_vain: bool, reason: &str, now: Duration) {
         let index = self.workers[worker].step;
         let step = &mut self.steps[index];
-        step.consecutive_crashes = if in_vain { step.consecutive_crashes + 1 } else { 0 };
-        let Step { consecutive_crashes, workers, .. } = step;
+        let crashes = if in_vain { step.pool.consecutive_crashes + 1 } else { 0 };
+        step.pool.consecutive_crashes = crashes;
         let respawn_after = self.timing.respawn_after;
-        let Some(wait) = retry::of_worker(*consecutive_crashes, workers.len(), respawn_after)
-        else {
+        let Some(wait) = retry::of_worker(crashes, step.workers.len(), respawn_after) else {
             let finishing = self.workers[worker].state == State::Finishing;
             self.leave_place(worker, reason.to_owned());
             if !finishing {

@@ -137,7 +137,7 @@ impl Router {
                 Worker::new(index, number, state)
             }));
             let slots = (first..workers.len()).map(Slot::at).collect();
-            Step::new(step, groups.group_of(index), slots)
+            Step::new(step, slots)
         });
         let steps: Vec<Step> = steps.collect();
         Self {

@@ -32,18 +32,18 @@ impl Router {
             && step.phase == Phase::Running
             && !self.paused
             && !step.paused
-            && step.min_workers < step.max_workers
+            && step.pool.min < step.pool.max
     }
 
     fn grow(&mut self, index: StepId, now: Duration) {
         let Some(worker) = scaling::candidate(&self.steps[index], &self.workers, now) else {
-            self.steps[index].pressed_since = None;
+            self.steps[index].pool.pressed_since = None;
             return;
         };
         let step = &mut self.steps[index];
-        step.pressed_since.get_or_insert(now);
+        step.pool.pressed_since.get_or_insert(now);
         if scaling::is_due(step, self.timing.scaling, now) {
-            step.pressed_since = None;
+            step.pool.pressed_since = None;
             self.workers[worker].state = State::Starting;
             self.actions.push(Action::Spawn { worker: self.workers.id(worker) });
         }

@@ -5,13 +5,12 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::control::WorkerTarget;
 use super::policy::retry;
 use super::queue::Queue;
 use crate::base::ids::{Slot, StepId};
 use crate::event::Counts;
 use crate::event::times::Times;
-use crate::plan::{self, OnError};
+use crate::plan;
 use crate::stage::registry::Kind;
 
 /// Where one of a step's routes leads.
@@ -20,6 +19,8 @@ pub(super) struct Route {
     pub(super) to: StepId,
     /// Whether the route closes a loop.
     pub(super) feedback: bool,
+    /// Messages sent along it.
+    pub(super) sent: u64,
 }
 
 /// The steps in the order of the plan.
@@ -49,43 +50,76 @@ impl IndexMut<StepId> for Steps {
     }
 }
 
-/// A step: its options, its queue and its counts.
+/// A step: what the plan says of it, its queue and its counts.
 pub(super) struct Step {
     pub(super) name: Arc<str>,
-    pub(super) group: usize,
-    pub(super) is_producer: bool,
-    pub(super) batch_ahead: Duration,
+    pub(super) plan: plan::Step,
     pub(super) routes: Vec<Route>,
-    pub(super) on_error: OnError,
-    pub(super) retries: retry::Limits,
-    pub(super) lost_retries: u32,
     pub(super) workers: Vec<Slot>,
-    /// How many of them there are when there is little to do, and at most.
-    pub(super) min_workers: usize,
-    pub(super) max_workers: usize,
-    /// Once somebody has set the number of its workers.
-    pub(super) target: Option<WorkerTarget>,
-    /// Whether its class allows one worker only.
-    pub(super) single: bool,
-    /// Whether it is paused by itself.
+    pub(super) pool: Pool,
+    /// Whether an operator has paused this step alone.
     pub(super) paused: bool,
-    /// Messages sent along each of its routes.
-    pub(super) sent: Vec<u64>,
     pub(super) queue: Queue,
     /// Workers whose next output waits for room in this queue, the longest
     /// waiting first.
     pub(super) waiting: VecDeque<Slot>,
     pub(super) counts: Counts,
-    /// Failed messages that were taken up again.
+    /// Failed messages that an operator had tried again.
     pub(super) requeued: u64,
     pub(super) times: Times,
     pub(super) phase: Phase,
-    /// Workers lost one after the other without any work having been done.
-    pub(super) consecutive_crashes: u32,
-    /// Whether its workers keep something of their messages for their `finish`.
-    pub(super) gathers: bool,
-    /// Since when messages have waited though a worker could be added.
+}
+
+/// The size of a step's pool of workers.
+pub(super) struct Pool {
+    /// How many workers the step keeps when there is little to do.
+    pub(super) min: usize,
+    pub(super) max: usize,
+    /// None until an operator sets the number of workers.
+    target: Option<WorkerTarget>,
+    /// Since when messages have waited although a worker could be added.
     pub(super) pressed_since: Option<Duration>,
+    /// Workers lost one after the other without any work done in between.
+    pub(super) consecutive_crashes: u32,
+}
+
+/// The workers of a step whose number an operator has set.
+#[derive(Debug, Clone, Copy)]
+struct WorkerTarget {
+    /// The time that all of them together had before `since`.
+    before: Duration,
+    since: Duration,
+    /// The number since then.
+    now: usize,
+    /// The largest number so far.
+    most: usize,
+}
+
+impl WorkerTarget {
+    /// The time that all of them together had by `now`.
+    fn time(self, now: Duration) -> Duration {
+        self.before + now.saturating_sub(self.since) * self.now as u32
+    }
+}
+
+impl Pool {
+    /// Fixes the number of workers.
+    pub(super) fn set(&mut self, workers: usize, now: Duration) {
+        let before = self.target.unwrap_or(WorkerTarget {
+            before: Duration::ZERO,
+            since: Duration::ZERO,
+            now: self.max,
+            most: self.max,
+        });
+        self.target = Some(WorkerTarget {
+            before: before.time(now),
+            since: now,
+            now: workers,
+            most: before.most.max(workers),
+        });
+        (self.min, self.max) = (workers, workers);
+        self.pressed_since = None;
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,36 +131,50 @@ pub(super) enum Phase {
 }
 
 impl Step {
-    /// A step of the plan, in its group, with its workers.
-    pub(super) fn new(step: &plan::Step, group: usize, workers: Vec<Slot>) -> Self {
-        let route =
-            |route: &plan::Route| Route { to: StepId::at(route.to), feedback: route.feedback };
-        let options = &step.options;
+    pub(super) fn new(plan: &plan::Step, workers: Vec<Slot>) -> Self {
+        let route = |route: &plan::Route| Route {
+            to: StepId::at(route.to),
+            feedback: route.feedback,
+            sent: 0,
+        };
         Self {
-            name: step.name.as_str().into(),
-            group,
-            is_producer: step.kind == Kind::Producer,
-            batch_ahead: step.batch_ahead(),
-            routes: step.routes.iter().map(route).collect(),
-            on_error: *options.on_error,
-            retries: retry::Limits { retries: *options.retries, backoff: *options.backoff },
-            lost_retries: *options.lost_retries,
+            name: plan.name.as_str().into(),
+            routes: plan.routes.iter().map(route).collect(),
             workers,
-            min_workers: step.min_workers(),
-            max_workers: step.workers(),
-            target: None,
-            single: step.single,
+            pool: Pool {
+                min: plan.min_workers(),
+                max: plan.workers(),
+                target: None,
+                pressed_since: None,
+                consecutive_crashes: 0,
+            },
             paused: false,
-            sent: vec![0; step.routes.len()],
-            queue: Queue::new(*options.queue_limit, *options.queue_bytes),
+            queue: Queue::new(*plan.options.queue_limit, *plan.options.queue_bytes),
             waiting: VecDeque::new(),
             counts: Counts::default(),
             requeued: 0,
             times: Times::new(),
             phase: Phase::Running,
-            consecutive_crashes: 0,
-            gathers: step.gathers,
-            pressed_since: None,
+            plan: plan.clone(),
+        }
+    }
+
+    pub(super) fn is_producer(&self) -> bool {
+        self.plan.kind == Kind::Producer
+    }
+
+    /// How often the step repeats a failed attempt.
+    pub(super) fn retries(&self) -> retry::Limits {
+        let options = &self.plan.options;
+        retry::Limits { retries: *options.retries, backoff: *options.backoff }
+    }
+
+    /// The most workers that the step had at a time, or could have had, and the time that
+    /// all of them together had by `now`.
+    pub(super) fn workforce(&self, now: Duration) -> (usize, Duration) {
+        match self.pool.target {
+            Some(target) => (target.most, target.time(now)),
+            None => (self.workers.len(), now * self.workers.len() as u32),
         }
     }
 }

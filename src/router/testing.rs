@@ -30,7 +30,7 @@ pub(super) fn step_of(workers: usize) -> Step {
         takes_objects: false,
         python: None,
     };
-    Step::new(&step, 0, workers)
+    Step::new(&step, workers)
 }
 
 /// The workers of the first step, in these states.

@@ -139,7 +139,7 @@ impl Router {
 
     /// Whether the worker's stage is a producer.
     pub(crate) fn is_producer(&self, worker: WorkerId) -> bool {
-        self.steps[self.workers[worker.slot].step].is_producer
+        self.steps[self.workers[worker.slot].step].is_producer()
     }
 
     /// The name of a worker's step.
@@ -149,7 +149,7 @@ impl Router {
 
     pub(in crate::router) fn item_enters(&mut self, worker: Slot, output: &Output) {
         if let (Some(items), Output::One { origin: Some(origin), .. }) = (&mut self.items, output) {
-            items.enter(origin, self.steps[self.workers[worker].step].is_producer);
+            items.enter(origin, self.steps[self.workers[worker].step].is_producer());
         }
     }
 

@@ -14,7 +14,7 @@ impl Router {
             let full = self.waits_for(step, now);
             let alive = step.workers.iter().map(|index| &self.workers[*index]);
             // What a producer lacks is room, not work.
-            let lacks_room = step.is_producer && !full.is_empty();
+            let lacks_room = step.is_producer() && !full.is_empty();
             let each_worker: Vec<_> =
                 alive.filter_map(|worker| worker.status(now, lacks_room)).collect();
             let busy = each_worker.iter().filter(|worker| worker.state.is_at_work());
@@ -33,7 +33,7 @@ impl Router {
                 median,
                 mean: step.times.mean(),
                 p99,
-                sent: step.sent.clone(),
+                sent: step.routes.iter().map(|route| route.sent).collect(),
                 waits_for: full.into_iter().map(|to| Arc::clone(&self.steps[to].name)).collect(),
                 held,
                 held_bytes,
@@ -57,7 +57,7 @@ impl Router {
             let due = matches!(worker.producer, ProducerState::Idle(until) if until <= now);
             due && worker.may_be_granted()
         };
-        let producing = step.is_producer && self.started && !self.draining;
+        let producing = step.is_producer() && self.started && !self.draining;
         if producing && !self.paused && !step.paused && workers.clone().any(wants) {
             let bounded = step.routes.iter().filter(|route| !route.feedback);
             full.extend(bounded.map(|route| route.to).filter(|to| {

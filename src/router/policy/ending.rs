@@ -39,7 +39,7 @@ pub(in crate::router) fn next(
 
 /// Whether the step is a producer that may emit more.
 fn is_producing(step: &Step, workers: &Workers, is_draining: bool) -> bool {
-    step.is_producer
+    step.is_producer()
         && !is_draining
         && step.workers.iter().any(|slot| {
             let worker = &workers[*slot];
@@ -84,7 +84,7 @@ mod tests {
         ];
         for (producer, state, is_draining, expected) in cases {
             let (mut step, mut workers) = (step_of(1), workers_of(&[state]));
-            step.is_producer = true;
+            step.plan.kind = crate::stage::registry::Kind::Producer;
             workers[Slot(0)].producer = producer;
             let found = next(&[STEP], &Steps(vec![step]), &workers, is_draining);
             assert_eq!(found, expected, "{producer:?}, {state:?}, {is_draining}");

@@ -39,12 +39,12 @@ pub(in crate::router) fn excess(
 
 /// Whether messages have waited long enough for another worker.
 pub(in crate::router) fn is_due(step: &Step, delays: Delays, now: Duration) -> bool {
-    step.pressed_since.is_some_and(|since| now.saturating_sub(since) >= delays.grow_after)
+    step.pool.pressed_since.is_some_and(|since| now.saturating_sub(since) >= delays.grow_after)
 }
 
 /// When the number of the step's workers may have to change though nothing has happened.
 pub(in crate::router) fn next(step: &Step, workers: &Workers, delays: Delays) -> Option<Duration> {
-    let grow = step.pressed_since.map(|since| since.saturating_add(delays.grow_after));
+    let grow = step.pool.pressed_since.map(|since| since.saturating_add(delays.grow_after));
     let idle = longest_idle(step, workers);
     let shrink = idle.map(|(_, since)| since.saturating_add(delays.shrink_after));
     grow.into_iter().chain(shrink).min()
@@ -54,7 +54,7 @@ pub(in crate::router) fn next(step: &Step, workers: &Workers, delays: Delays) ->
 /// are more workers than the step's least.
 fn longest_idle(step: &Step, workers: &Workers) -> Option<(Slot, Duration)> {
     let here = |slot: &&Slot| matches!(workers[**slot].state, State::Starting | State::Ready);
-    if step.workers.iter().filter(here).count() <= step.min_workers {
+    if step.workers.iter().filter(here).count() <= step.pool.min {
         return None;
     }
     let is_idle = |worker: &Worker| worker.state == State::Ready && worker.is_empty();
@@ -97,7 +97,7 @@ mod tests {
         for (since, now, expected) in
             [(None, 900, false), (Some(50), 149, false), (Some(50), 150, true)]
         {
-            step.pressed_since = since.map(ms);
+            step.pool.pressed_since = since.map(ms);
             assert_eq!(is_due(&step, DELAYS, ms(now)), expected, "{since:?}, {now}");
         }
     }
@@ -114,7 +114,7 @@ mod tests {
         ];
         for (idle, least, now, expected) in cases {
             let mut step = step_of(idle.len());
-            step.min_workers = least;
+            step.pool.min = least;
             let mut workers = workers_of(&vec![Ready; idle.len()]);
             for (slot, since) in workers.slots().zip(idle) {
                 workers[slot].since = ms(*since);

@@ -151,7 +151,7 @@ impl Simulator {
     /// The numbers that are shown add up at every moment.
     pub(super) fn check_shown(&self) {
         let Router { steps, workers, .. } = &self.router;
-        let sent: u64 = steps.iter().flat_map(|step| &step.sent).sum();
+        let sent: u64 = steps.iter().flat_map(|step| &step.routes).map(|route| route.sent).sum();
         let received: u64 = steps.iter().map(|step| step.counts.received).sum();
         let held = workers.iter().flat_map(|worker| &worker.held).map(|held| held.batch.count());
         assert_eq!(sent, received + held.sum::<usize>() as u64, "sent = received + held");
