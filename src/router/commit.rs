@@ -33,7 +33,7 @@ impl Router {
                 Outcome::Done => {
                     self.mark_done(worker, &taken, completion.busy, completion.count);
                     self.items_done(step, &taken);
-                    self.forget_losses(&taken);
+                    self.failures.forget(&taken);
                     self.order_leaves(taken.iter().map(Batch::first));
                     let counts = &mut self.steps[step].counts;
                     counts.done += u64::from(completion.count);
@@ -56,9 +56,9 @@ impl Router {
             }
         }
         self.workers[worker].since = now;
-        self.used(worker);
+        self.workers.used(worker);
         self.commit_outputs(worker);
-        self.mark_dirty(step);
+        self.steps.mark_dirty(step);
     }
 
     /// A report must name the worker's oldest messages in order; anything else
@@ -118,13 +118,13 @@ impl Router {
             // The call that is going on began when those before it had ended.
             let since = self.workers[worker].since;
             self.workers[worker].since = since.saturating_add(production.busy).min(now);
-            self.consecutive_producer_failures = 0;
+            self.workers[worker].consecutive_failures = 0;
             return self.commit_outputs(worker);
         };
         self.workers[worker].since = now;
         // Of several calls only the last can have failed.
         if production.calls > 1 || result.is_ok() {
-            self.consecutive_producer_failures = 0;
+            self.workers[worker].consecutive_failures = 0;
         }
         let state = match result {
             Ok(Next::More) => ProducerState::Idle(Duration::ZERO),
@@ -134,9 +134,9 @@ impl Router {
         };
         self.workers[worker].producer = state;
         self.complete(step, 1);
-        self.used(worker);
+        self.workers.used(worker);
         self.commit_outputs(worker);
-        self.mark_dirty(step);
+        self.steps.mark_dirty(step);
     }
 
     /// Takes the outputs of a report in: from here on they are the router's, whatever
@@ -155,12 +155,11 @@ impl Router {
         let count = output.count();
         step.counts.emitted += count as u64;
         route.sent += count as u64;
-        let batch = Batch::new(self.next_id, output);
-        self.next_id = self.next_id.plus(count);
         let Route { to, feedback, .. } = *route;
+        let batch = Batch::new(self.steps.number(count), output);
         self.groups.enter(from, count);
         let held = &mut self.workers[worker].held;
-        if self.order.is_some() {
+        if self.observers.order.is_some() {
             // In order each message goes its own way.
             let single = batch.into_messages().map(Batch::One);
             held.extend(single.map(|batch| Held { to, feedback, batch }));
@@ -178,9 +177,9 @@ impl Router {
             let target = &self.steps[to];
             let exempt = held.feedback
                 || target.phase != Phase::Running
-                || self.order.as_ref().is_some_and(|order| order.is_end(to));
+                || self.observers.order.as_ref().is_some_and(|order| order.is_end(to));
             let in_turn = target.waiting.front().is_none_or(|first| *first == worker);
-            let admitted = match exempt || self.abandoned.is_some() {
+            let admitted = match exempt || self.ending.is_abandoned() {
                 true => held.batch.count(),
                 false if in_turn => target.queue.admits(&held.batch),
                 false => 0,
@@ -203,7 +202,7 @@ impl Router {
             self.enqueue(to, batch);
             self.complete(from, admitted);
         }
-        self.mark_dirty(from);
+        self.steps.mark_dirty(from);
     }
 
     /// Messages reach their step.
@@ -211,7 +210,7 @@ impl Router {
         let count = batch.count();
         let step = &mut self.steps[to];
         step.counts.received += count as u64;
-        if self.abandoned.is_some() {
+        if self.ending.is_abandoned() {
             step.counts.dropped += count as u64;
             return self.items_dropped(to, None, [&batch]);
         }
@@ -224,7 +223,7 @@ impl Router {
             Some(place) => self.steps[to].queue.insert(place, batch),
             None => self.steps[to].queue.push(batch),
         }
-        self.mark_dirty(to);
+        self.steps.mark_dirty(to);
     }
 
     /// `count` messages of the step have come to their end.
@@ -237,17 +236,18 @@ impl Router {
         // Time alone can make a retry due or end a producer's idleness.
         for step in self.steps.ids() {
             let due = self.steps[step].queue.next_due().is_some_and(|due| due <= now);
-            if due || self.steps[step].is_producer() || self.batching == Batching::OneByOne {
-                self.mark_dirty(step);
+            if due || self.steps[step].is_producer() || self.options.batching == Batching::OneByOne
+            {
+                self.steps.mark_dirty(step);
             }
         }
-        if self.batching == Batching::OneByOne {
+        if self.options.batching == Batching::OneByOne {
             // The last step comes first: what can be finished does not wait for what is not
             // begun, and is not lost should the run be stopped.
-            self.dirty.sort_unstable();
+            self.steps.sort_dirty();
         }
         let mut moved = false;
-        while let Some(step) = self.dirty.pop() {
+        while let Some(step) = self.steps.pop_dirty() {
             moved |= self.grant(step, now) | self.dispatch(step, now);
             moved |= self.admit_waiting(step);
         }
@@ -276,7 +276,7 @@ impl Router {
     /// Hands the step's messages to its workers: to the one with the least in
     /// hand, and of several to the least recently used.
     fn dispatch(&mut self, step: StepId, now: Duration) -> bool {
-        if self.is_paused(step) {
+        if self.steps.is_paused(step) {
             return false;
         }
         let depth = self.depth(step);
@@ -307,16 +307,16 @@ impl Router {
         }
         self.workers[worker].give(&batches, count, now);
         self.mark_given(&batches, now);
-        self.used(worker);
+        self.workers.used(worker);
         // There is room now for those that wait.
-        self.mark_dirty(step);
+        self.steps.mark_dirty(step);
         self.actions.push(Action::Work { worker: self.workers.id(worker), batches });
     }
 
     fn grant(&mut self, step: StepId, now: Duration) -> bool {
         if !self.steps[step].is_producer()
-            || self.draining
-            || self.is_paused(step)
+            || self.ending.is_draining()
+            || self.steps.is_paused(step)
             || self.results_are_many()
         {
             return false;
@@ -342,8 +342,8 @@ impl Router {
 
     /// How many messages a worker of the step may have in hand.
     fn depth(&self, step: StepId) -> usize {
-        if self.batching != Batching::Adaptive
-            || (self.order.is_some() && !self.steps[step].is_producer())
+        if self.options.batching != Batching::Adaptive
+            || (self.observers.order.is_some() && !self.steps[step].is_producer())
         {
             return 1;
         }
@@ -356,10 +356,5 @@ impl Router {
     fn room_ahead(&self, step: StepId) -> usize {
         let bounded = self.steps[step].routes.iter().filter(|route| !route.feedback);
         bounded.map(|route| self.steps[route.to].queue.room()).min().unwrap_or(usize::MAX)
-    }
-
-    pub(super) fn used(&mut self, worker: Slot) {
-        self.uses += 1;
-        self.workers[worker].last_used = self.uses;
     }
 }

@@ -19,7 +19,7 @@ impl Router {
     /// # Errors
     /// Why it cannot be done, in words; then nothing has changed.
     pub(crate) fn control(&mut self, request: ControlRequest, now: Duration) -> Result<(), String> {
-        if self.over {
+        if self.is_over() {
             return Err("the run is over".to_owned());
         }
         match request {
@@ -32,13 +32,8 @@ impl Router {
         }
     }
 
-    /// Whether the step begins nothing new.
-    pub(super) fn is_paused(&self, step: StepId) -> bool {
-        self.paused || self.steps[step].paused
-    }
-
     fn pause(&mut self, step: Option<StepId>) -> Result<(), String> {
-        if self.abandoned.is_some() || self.draining {
+        if self.ending.is_draining() {
             return Err("the run is stopping: what was taken is processed to its end".to_owned());
         }
         if let Some(step) = step.map(|index| &self.steps[index])
@@ -48,7 +43,7 @@ impl Router {
         }
         let paused = match step {
             Some(index) => &mut self.steps[index].paused,
-            None => &mut self.paused,
+            None => &mut self.steps.paused,
         };
         if !std::mem::replace(paused, true) {
             let step = step.map(|index| Arc::clone(&self.steps[index].name));
@@ -58,7 +53,7 @@ impl Router {
     }
 
     fn resume(&mut self, step: Option<StepId>) -> Result<(), String> {
-        if let (Some(index), true) = (step, self.paused) {
+        if let (Some(index), true) = (step, self.steps.paused) {
             return Err(format!(
                 "\"{}\" goes on when the run does: the whole run is paused",
                 self.steps[index].name
@@ -71,12 +66,12 @@ impl Router {
     fn unpause(&mut self, step: Option<StepId>) {
         let paused = match step {
             Some(index) => &mut self.steps[index].paused,
-            None => &mut self.paused,
+            None => &mut self.steps.paused,
         };
         if std::mem::replace(paused, false) {
             let name = step.map(|index| Arc::clone(&self.steps[index].name));
             self.tell(Event::Resumed { step: name });
-            self.steps.ids().for_each(|index| self.mark_dirty(index));
+            self.steps.ids().for_each(|index| self.steps.mark_dirty(index));
         }
     }
 
@@ -93,14 +88,14 @@ impl Router {
             Some(format!("\"{name}\" is a producer: it has one worker"))
         } else if step.plan.single && workers > 1 {
             Some(format!("\"{name}\" can have one worker only: its class writes one product"))
-        } else if self.batching != Batching::Adaptive {
+        } else if self.options.batching != Batching::Adaptive {
             Some("in the sequential mode each step has one worker".to_owned())
         } else if !(1..=MOST_WORKERS).contains(&workers) {
             let hint = if workers == 0 { "; to have it do nothing, pause it" } else { "" };
             Some(format!("expected 1 to {MOST_WORKERS} workers, found {workers}{hint}"))
-        } else if !self.started {
+        } else if !self.state.has_started() {
             Some("the run is still starting its workers".to_owned())
-        } else if step.phase != Phase::Running || self.abandoned.is_some() {
+        } else if step.phase != Phase::Running || self.ending.is_abandoned() {
             Some(format!("\"{name}\" has done its last work"))
         } else {
             None
@@ -116,7 +111,7 @@ impl Router {
         while self.worker_count(index) > workers {
             self.retire_one(index);
         }
-        self.mark_dirty(index);
+        self.steps.mark_dirty(index);
         Ok(())
     }
 
@@ -163,28 +158,30 @@ impl Router {
             .min_by_key(|worker| self.workers[*worker].is_busy());
         if let Some(worker) = chosen {
             self.workers[worker].retiring = true;
-            self.retiring += 1;
+            self.workers.retiring += 1;
         }
     }
 
     /// Lets those go that are to go and have nothing in hand any more.
     pub(super) fn retire(&mut self) {
-        if self.retiring == 0 {
+        if self.workers.retiring == 0 {
             return;
         }
-        self.retiring = 0;
+        self.workers.retiring = 0;
         for index in self.workers.slots() {
             let worker = &self.workers[index];
             if !worker.retiring {
                 continue;
             }
-            let idle = worker.in_hand.is_empty() && worker.held.is_empty();
-            let is_running = self.steps[worker.step].phase == Phase::Running;
+            let state = worker.state;
+            let may_go = state == State::Ready
+                && worker.is_empty()
+                && self.steps[worker.step].phase == Phase::Running;
             // One that is lost while it finishes is started anew, and is to go then.
-            if !matches!(worker.state, State::Spare | State::Gone) {
-                self.retiring += 1;
+            if !matches!(state, State::Spare | State::Gone) {
+                self.workers.retiring += 1;
             }
-            if worker.state == State::Ready && idle && is_running {
+            if may_go {
                 self.finish_worker(index);
             }
         }
@@ -200,21 +197,21 @@ impl Router {
     ) -> Result<(), String> {
         let step = &mut self.steps[index];
         let name = Arc::clone(&step.name);
-        if step.phase != Phase::Running || self.abandoned.is_some() {
+        if step.phase != Phase::Running || self.ending.is_abandoned() {
             return Err(format!(
                 "\"{name}\" has done its last work: drpipe quarantine retry takes it up in a run \
                  of its own"
             ));
         }
-        if step.counts.failed == 0 || !self.requeued.insert(entry.clone()) {
+        if step.counts.failed == 0 || !self.failures.requeued.insert(entry.clone()) {
             return Err(format!("{entry} was tried again already"));
         }
         step.counts.failed -= 1;
         step.requeued += 1;
         step.counts.retried += 1;
-        let message = Message { id: self.next_id, attempt: 0, origin: origin.clone(), payload };
-        self.next_id = self.next_id.plus(1);
-        self.now = now;
+        let id = self.steps.number(1);
+        let message = Message { id, attempt: 0, origin: origin.clone(), payload };
+        self.clock.now = now;
         self.item_requeued(&message);
         self.mark_requeued(message.id, &message.origin);
         self.order_requeued(message.id, index);
@@ -224,7 +221,7 @@ impl Router {
         }
         self.groups.enter(index, 1);
         self.tell(Event::Requeued { step: name, origin, entry });
-        self.mark_dirty(index);
+        self.steps.mark_dirty(index);
         Ok(())
     }
 }

@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use super::policy::ending::{self, Ending};
+use super::policy::ending::{self, Decision};
+use super::state::RunState;
 use super::{Action, Held, Phase, Router, State, Worker};
 use crate::base::failure::Result;
 use crate::base::ids::{Slot, StepId};
@@ -88,24 +89,26 @@ impl Router {
                 continue;
             }
             let steps = &self.groups.groups[group].steps;
-            match ending::next(steps, &self.steps, &self.workers, self.draining) {
-                Ending::Over => {
+            match ending::next(steps, &self.steps, &self.workers, self.ending.is_draining()) {
+                Decision::Over => {
                     self.groups.groups[group].ended = true;
                     changed = true;
                 }
-                Ending::Finish(step) if self.may_begin() && !self.is_paused(step) => {
+                Decision::Finish(step) if self.may_begin() && !self.steps.is_paused(step) => {
                     self.begin_finish(step);
                     changed = true;
                 }
-                Ending::Finished(step) => {
+                Decision::Finished(step) => {
                     self.end_finish(step);
                     changed = true;
                 }
-                Ending::Finish(_) | Ending::Wait => {}
+                Decision::Finish(_) | Decision::Wait => {}
             }
         }
-        self.over = self.groups.groups.iter().all(|group| group.ended);
-        changed && !self.over
+        if self.groups.groups.iter().all(|group| group.ended) {
+            self.state = RunState::Over;
+        }
+        changed && !self.is_over()
     }
 
     fn begin_finish(&mut self, step: StepId) {
@@ -132,7 +135,7 @@ impl Router {
 
     pub(super) fn finish_worker(&mut self, worker: Slot) {
         self.workers[worker].state = State::Finishing;
-        self.workers[worker].since = self.now;
+        self.workers[worker].since = self.clock.now;
         self.actions.push(Action::Finish { worker: self.workers.id(worker) });
     }
 
@@ -167,7 +170,7 @@ impl Router {
 
     pub(super) fn stop_worker(&mut self, worker: Slot) {
         self.workers[worker].state = State::Gone;
-        self.mark_dirty(self.workers[worker].step);
+        self.steps.mark_dirty(self.workers[worker].step);
         // One that waits to be started anew is nobody to be told.
         if self.workers[worker].respawn_at.take().is_none() {
             self.actions.push(Action::Stop { worker: self.workers.id(worker) });
@@ -177,8 +180,7 @@ impl Router {
 
     /// Nothing more is produced; what was produced is processed to its end.
     pub(super) fn drain(&mut self, reason: &str) {
-        if !self.draining {
-            self.draining = true;
+        if self.ending.drain() {
             self.tell(Event::Stopping { reason: reason.into() });
             self.resume_all();
             self.end_backoffs();
@@ -188,20 +190,18 @@ impl Router {
     /// As [`Router::drain`], and the verdict says why.
     pub(super) fn halt(&mut self, reason: String) {
         self.drain(&reason);
-        self.producer_failure.get_or_insert(reason);
+        self.ending.end_production(reason);
     }
 
     /// What waits is dropped and what is in hand is awaited; then the steps
     /// finish as ever, so that files are closed.
     pub(super) fn abandon(&mut self, reason: String) {
-        if self.abandoned.is_some() {
+        if !self.ending.abandon(&reason) {
             return;
         }
-        self.draining = true;
-        self.tell(Event::Stopping { reason: reason.clone() });
-        self.abandoned = Some(reason);
+        self.tell(Event::Stopping { reason });
         // What waits is dropped: nothing has an order any more.
-        self.order = None;
+        self.observers.order = None;
         self.resume_all();
         self.drop_waiting();
     }
@@ -229,21 +229,20 @@ impl Router {
 
     /// Whether all that was taken has come to its end, and every stage to its own.
     pub(crate) fn has_done_all(&self) -> bool {
-        self.over && self.abandoned.is_none() && self.finish_failures.is_empty()
+        self.is_over() && !self.ending.is_abandoned() && self.ending.finish_failures.is_empty()
     }
 
-    /// Ends a run in which an `init` failed: no stage has anything to finish.
-    pub(super) fn end_without_work(&mut self) {
+    /// Stops the workers of a run in which an `init` failed: no stage has anything to finish.
+    pub(super) fn stop_ready_workers(&mut self) {
         for worker in self.workers.slots() {
             if self.workers[worker].state == State::Ready {
                 self.stop_worker(worker);
             }
         }
-        self.over = true;
     }
 
     pub(super) fn stop_now(&mut self, now: Duration) {
-        self.interrupted = true;
+        self.ending.interrupt();
         self.abandon("stopped at once: what is left is dropped".into());
         for worker in self.workers.slots() {
             self.spend(worker, now);
@@ -260,6 +259,6 @@ impl Router {
                 _ => self.stop_worker(worker),
             }
         }
-        self.over = true;
+        self.state = RunState::Over;
     }
 }

@@ -1,14 +1,15 @@
 //! What becomes of failed attempts, lost workers and failing producers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::observe::spans::Attempt;
-use super::policy::retry::{self, MOST_CRASHES, Patience, Retry};
+use super::policy::retry::{self, MOST_CRASHES, Retry};
 use super::queue::Failed;
 use super::{Action, FailedInput, Phase, ProducerState, Ran, Router, State, Worker};
 use crate::base::failure::Failure;
-use crate::base::ids::{Slot, StepId, WorkerId};
+use crate::base::ids::{MessageId, Slot, StepId, WorkerId};
 use crate::event::{Cause, Event};
 use crate::message::Message;
 use crate::message::batch::Batch;
@@ -33,6 +34,43 @@ pub(super) struct Attempted {
 const NOT_AWAITED: &str = "it was not tried again, for the run takes no more input and does not \
                            wait for a retry that is due later";
 
+/// The failures of a run so far.
+#[derive(Default)]
+pub(super) struct Failures {
+    /// How many attempts on a message ended with its worker and count for nothing.
+    forgiven: BTreeMap<MessageId, u32>,
+    /// How many failed inputs went to quarantine.
+    quarantined: u64,
+    /// Quarantine entries that an operator had tried again.
+    pub(super) requeued: BTreeSet<String>,
+}
+
+impl Failures {
+    fn forgiven(&self, message: MessageId) -> u32 {
+        self.forgiven.get(&message).copied().unwrap_or(0)
+    }
+
+    fn forgive(&mut self, message: MessageId) {
+        *self.forgiven.entry(message).or_default() += 1;
+    }
+
+    /// Forgets the losses of messages that are done.
+    pub(super) fn forget(&mut self, done: &[Batch]) {
+        if !self.forgiven.is_empty() {
+            // One that was tried before travels alone.
+            for batch in done {
+                self.forgiven.remove(&batch.first());
+            }
+        }
+    }
+
+    /// The name of the next quarantine entry.
+    fn next_entry(&mut self, step: &str) -> String {
+        self.quarantined += 1;
+        format!("{:06}-{step}", self.quarantined)
+    }
+}
+
 impl Router {
     /// An attempt in the worker's hands failed: repeat it or give it up.
     pub(super) fn attempt_failed(
@@ -43,14 +81,14 @@ impl Router {
         now: Duration,
     ) {
         let Worker { step: index, number, .. } = self.workers[worker];
-        let forgiven = self.forgiven.get(&message.id).copied().unwrap_or(0);
+        let forgiven = self.failures.forgiven(message.id);
         let attempt = retry::Attempt {
             number: message.attempt,
             is_retryable: failed.failure.is_retryable(),
             forgiven,
             forgivable: failed.forgivable,
         };
-        let retry = retry::after(self.steps[index].retries(), attempt, self.patience());
+        let retry = retry::after(self.steps[index].retries(), attempt, self.ending.patience());
         let ran = self.mark_ended(&Attempt {
             step: index,
             worker: Some(worker),
@@ -73,7 +111,7 @@ impl Router {
             }
         };
         if is_forgiven {
-            self.forgiven.insert(message.id, forgiven + 1);
+            self.failures.forgive(message.id);
         }
         self.item_retried(index, &message, ran, &failure);
         self.mark_requeued(message.id, &message.origin);
@@ -91,39 +129,21 @@ impl Router {
         };
         step.queue.delay(message, now.saturating_add(wait), Some(failed));
         self.tell(event);
-        self.mark_dirty(index);
-    }
-
-    fn patience(&self) -> Patience {
-        match (self.abandoned.is_some(), self.draining) {
-            (true, _) => Patience::None,
-            (false, true) => Patience::Drains,
-            (false, false) => Patience::Waits,
-        }
-    }
-
-    /// Messages that are done have no losses to remember.
-    pub(super) fn forget_losses(&mut self, done: &[Batch]) {
-        if !self.forgiven.is_empty() {
-            // One that was tried before travels alone.
-            for batch in done {
-                self.forgiven.remove(&batch.first());
-            }
-        }
+        self.steps.mark_dirty(index);
     }
 
     /// A run that takes no more input does not wait for retries that are due later:
     /// those inputs have failed.
     pub(super) fn end_backoffs(&mut self) {
         for step in self.steps.ids() {
-            for (mut message, failed) in self.steps[step].queue.take_delayed(self.now) {
+            for (mut message, failed) in self.steps[step].queue.take_delayed(self.clock.now) {
                 let Failed { worker, cause, failure } = failed;
                 let ran = self.mark_not_made(step, &message, cause);
                 // This attempt was not made.
                 message.attempt -= 1;
                 self.give_up(step, Some(worker), message, ran, cause, failure.wrap(NOT_AWAITED));
             }
-            self.mark_dirty(step);
+            self.steps.mark_dirty(step);
         }
     }
 
@@ -170,15 +190,12 @@ impl Router {
             OnError::Stop | OnError::Quarantine => step.counts.failed += 1,
         }
         self.complete(index, 1);
-        self.forgiven.remove(&message.id);
+        self.failures.forgiven.remove(&message.id);
         self.item_failed(index, &message, ran, &failure);
         self.order_leaves([message.id]);
         let attempt = message.attempt + 1;
         // Also the input that stops the run is kept: it is the one to look at.
-        let entry = (policy != OnError::Skip).then(|| {
-            self.failed_inputs += 1;
-            format!("{:06}-{name}", self.failed_inputs)
-        });
+        let entry = (policy != OnError::Skip).then(|| self.failures.next_entry(&name));
         self.tell(Event::Failed {
             step: Arc::clone(&name),
             worker,
@@ -218,9 +235,9 @@ impl Router {
     ) -> ProducerState {
         let index = self.workers[worker].step;
         let step = &mut self.steps[index];
-        let failures = self.consecutive_producer_failures;
+        let failures = self.workers[worker].consecutive_failures;
         if let Some(wait) = retry::of_producer(step.retries(), failures, failure.is_retryable()) {
-            self.consecutive_producer_failures += 1;
+            self.workers[worker].consecutive_failures += 1;
             step.counts.retried += 1;
             let step = Arc::clone(&step.name);
             let (cause, attempt) = (Cause::Failed, failures + 1);
@@ -247,7 +264,7 @@ impl Router {
         self.tell(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
         self.spend(worker, now);
         let in_vain = !self.empty_hands(worker, &loss, now);
-        self.mark_dirty(index);
+        self.steps.mark_dirty(index);
         let kept = std::mem::take(&mut self.workers[worker].kept);
         if kept > 0 {
             let name = &self.steps[index].name;
@@ -257,10 +274,10 @@ impl Router {
                 loss.reason
             ));
         }
-        let has_worked = self.started && self.steps[index].is_producer();
+        let has_worked = self.state.has_started() && self.steps[index].is_producer();
         if has_worked {
             self.producer_lost(worker, loss.reason);
-        } else if self.abandoned.is_none() && self.steps[index].phase != Phase::Finished {
+        } else if !self.ending.is_abandoned() && self.steps[index].phase != Phase::Finished {
             self.replace(worker, in_vain, &loss.reason, now);
         } else {
             self.leave_place(worker, loss.reason);
@@ -273,7 +290,7 @@ impl Router {
         self.workers[worker].state = State::Gone;
         match state {
             State::Finishing => self.finish_failed(worker, Failure::permanent(reason)),
-            State::Starting if !self.started => self.worker_has_started(),
+            State::Starting if !self.state.has_started() => self.state.worker_has_started(),
             _ => self.step_without_workers(step),
         }
     }
@@ -293,7 +310,9 @@ impl Router {
         let place = match loss.suspect {
             Suspect::Oldest => numbers.next().map(|_| 0),
             // Whoever ends what a stopped run has left means no message.
-            Suspect::Message(_) if loss.blame == Blame::Request && self.abandoned.is_some() => None,
+            Suspect::Message(_) if loss.blame == Blame::Request && self.ending.is_abandoned() => {
+                None
+            }
             Suspect::Message(id) => numbers.position(|number| number == id),
             Suspect::None => None,
         };
@@ -315,7 +334,7 @@ impl Router {
     /// Puts what was not begun back to the head of its queue, in order.
     fn give_back(&mut self, worker: Slot, batches: Vec<Batch>) {
         let index = self.workers[worker].step;
-        let abandoned = self.abandoned.is_some();
+        let abandoned = self.ending.is_abandoned();
         for batch in batches.into_iter().rev() {
             let step = &mut self.steps[index];
             if abandoned {
@@ -336,7 +355,7 @@ impl Router {
         let step = &mut self.steps[index];
         let crashes = if in_vain { step.pool.consecutive_crashes + 1 } else { 0 };
         step.pool.consecutive_crashes = crashes;
-        let respawn_after = self.timing.respawn_after;
+        let respawn_after = self.options.timing.respawn_after;
         let Some(wait) = retry::of_worker(crashes, step.workers.len(), respawn_after) else {
             let finishing = self.workers[worker].state == State::Finishing;
             self.leave_place(worker, reason.to_owned());
@@ -383,7 +402,7 @@ impl Router {
 
     fn end_production(&mut self, index: StepId, failure: Failure) {
         let step = Arc::clone(&self.steps[index].name);
-        self.producer_failure.get_or_insert_with(|| format!("\"{step}\" failed: {failure}"));
+        self.ending.end_production(format!("\"{step}\" failed: {failure}"));
         self.tell(Event::ProducerFailed { step, failure });
     }
 
@@ -406,7 +425,7 @@ impl Router {
     pub(super) fn finish_failed(&mut self, worker: Slot, failure: Failure) {
         let Worker { step, number, .. } = self.workers[worker];
         let step = Arc::clone(&self.steps[step].name);
-        self.finish_failures.push(format!("finish of \"{step}\" failed: {failure}"));
+        self.ending.finish_failures.push(format!("finish of \"{step}\" failed: {failure}"));
         self.tell(Event::FinishFailed { step, worker: number, failure });
     }
 }

@@ -4,6 +4,7 @@
 //! the simulator of its tests.
 //!
 //! - `interface`: what goes in and what comes out
+//! - `state`: where the run stands, and why it ends
 //! - `step`, `worker`, `queue`: what is known of each
 //! - `commit`: a report's story: checked, taken in, its outputs committed, messages given
 //! - `loss`: what becomes of failed attempts and lost workers
@@ -24,17 +25,18 @@ mod pool;
 mod queue;
 #[cfg(test)]
 mod simulator;
+mod state;
 mod step;
 #[cfg(test)]
 mod testing;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::failure::Failure;
-use crate::base::ids::{MessageId, Slot, StepId, WorkerId};
+use crate::base::ids::{Slot, StepId, WorkerId};
 use crate::event::{Event, Verdict};
 use crate::plan::Plan;
 
@@ -42,11 +44,10 @@ pub(crate) use observe::items::{AttemptOutcome, End, Record};
 pub(crate) use observe::spans::{Ran, Span};
 
 use ending::Groups;
-use loss::Attempted;
-use observe::items::Items;
-use observe::spans::Marks;
-use policy::ordering::Order;
+use loss::{Attempted, Failures};
+use observe::Observers;
 use policy::scaling;
+use state::{Clock, Ending, RunState};
 use step::{Phase, Step, Steps};
 use worker::{Held, ProducerState, State, Worker, Workers};
 
@@ -82,53 +83,29 @@ impl Default for Timing {
     }
 }
 
-/// See the module's documentation.
-pub(crate) struct Router {
+/// What the driver has chosen for a run.
+#[derive(Debug, Clone, Copy)]
+struct Options {
     batching: Batching,
     timing: Timing,
+}
+
+/// See the module's documentation.
+pub(crate) struct Router {
+    options: Options,
     steps: Steps,
     workers: Workers,
     groups: Groups,
+    failures: Failures,
+    state: RunState,
+    ending: Ending,
+    observers: Observers,
+    clock: Clock,
     actions: Vec<Action>,
-    /// Steps whose queue or workers have changed since the last poll.
-    dirty: Vec<StepId>,
-    /// Initial workers that are not ready yet; no work begins before.
-    starting: usize,
-    started: bool,
-    draining: bool,
-    paused: bool,
-    /// Workers that are to go once they have nothing in hand, or a few more.
-    retiring: usize,
-    /// Quarantine entries that were taken up again.
-    requeued: BTreeSet<String>,
-    /// Why what waits is dropped, once it is.
-    abandoned: Option<String>,
-    interrupted: bool,
-    over: bool,
-    /// The instant of the last poll.
-    polled: Duration,
-    /// The instant of the last input or poll.
-    now: Duration,
-    uses: u64,
-    next_id: MessageId,
-    failed_inputs: u64,
-    finish_failures: Vec<String>,
-    /// How many attempts on a message ended with its worker and count for nothing.
-    forgiven: BTreeMap<MessageId, u32>,
-    consecutive_producer_failures: u32,
-    /// Why production ended early, if it did.
-    producer_failure: Option<String>,
-    /// None without a journal.
-    items: Option<Items>,
-    /// None unless results are to come in order.
-    order: Option<Order>,
-    /// None without a journal and without a trace.
-    marks: Option<Marks>,
 }
 
 impl Router {
     pub(crate) fn new(plan: &Plan, batching: Batching, timing: Timing) -> Self {
-        let groups = Groups::of(plan);
         let mut workers = Vec::new();
         let steps = plan.steps.iter().enumerate().map(|(index, step)| {
             let (first, index) = (workers.len(), StepId::at(index));
@@ -140,43 +117,26 @@ impl Router {
             Step::new(step, slots)
         });
         let steps: Vec<Step> = steps.collect();
+        let missing = workers.iter().filter(|w| w.state == State::Starting).count();
         Self {
-            batching,
-            timing,
-            groups,
-            starting: workers.iter().filter(|w| w.state == State::Starting).count(),
-            dirty: (0..steps.len()).map(StepId::at).collect(),
-            steps: Steps(steps),
-            workers: Workers(workers),
+            options: Options { batching, timing },
+            steps: Steps::new(steps),
+            workers: Workers::new(workers),
+            groups: Groups::of(plan),
+            failures: Failures::default(),
+            state: RunState::Starting { missing },
+            ending: Ending::new(),
+            observers: Observers::new(plan),
+            clock: Clock::default(),
             actions: Vec::new(),
-            started: false,
-            draining: false,
-            paused: false,
-            retiring: 0,
-            requeued: BTreeSet::new(),
-            abandoned: None,
-            interrupted: false,
-            over: false,
-            polled: Duration::ZERO,
-            now: Duration::ZERO,
-            uses: 0,
-            next_id: MessageId(1),
-            failed_inputs: 0,
-            finish_failures: Vec::new(),
-            forgiven: BTreeMap::new(),
-            consecutive_producer_failures: 0,
-            producer_failure: None,
-            items: None,
-            order: plan.options.ordered.then(|| Order::new(plan)),
-            marks: None,
         }
     }
 
     /// Takes one input in. What follows from it is decided by [`Router::poll`],
     /// so that a driver may hand in whatever has arrived first.
     pub(crate) fn handle(&mut self, input: Input, now: Duration) {
-        self.now = now;
-        if self.over || input.worker().is_some_and(|worker| !self.is_heard(worker)) {
+        self.clock.now = now;
+        if self.is_over() || input.worker().is_some_and(|worker| !self.is_heard(worker)) {
             return;
         }
         match input {
@@ -194,7 +154,7 @@ impl Router {
             Input::Lost { worker, loss } => self.lost(worker.slot, loss, now),
             Input::Broken { worker, reason } => self.dismiss(worker.slot, reason, now),
             Input::Stop(Stop::Drain) => {
-                self.interrupted = true;
+                self.ending.interrupt();
                 self.drain("interrupted: no more input is taken, what was taken is processed");
             }
             Input::Stop(Stop::Now) => self.stop_now(now),
@@ -204,13 +164,12 @@ impl Router {
 
     /// Decides what follows from the inputs since the last call.
     pub(crate) fn poll(&mut self, now: Duration) -> Vec<Action> {
-        self.polled = now;
-        self.now = now;
-        if !self.over {
+        self.clock = Clock { polled: now, now };
+        if !self.is_over() {
             self.respawn(now);
-        }
-        if !self.over && self.starting == 0 {
             self.start();
+        }
+        if self.state == RunState::Running {
             self.retire();
             while self.move_messages(now) || self.end_steps() {}
             self.resize(now);
@@ -224,23 +183,30 @@ impl Router {
     pub(crate) fn next_wake(&self) -> Option<Duration> {
         let retries = self.steps.iter().filter_map(|step| step.queue.next_due());
         let idlers = self.workers.iter().filter_map(|worker| match worker.producer {
-            ProducerState::Idle(until) if worker.may_be_granted() && !self.draining => Some(until),
+            ProducerState::Idle(until) if worker.may_be_granted() && !self.ending.is_draining() => {
+                Some(until)
+            }
             _ => None,
         });
         let respawns = self.workers.iter().filter_map(|worker| worker.respawn_at);
         let resizes = self.steps.iter().filter_map(|step| self.next_resize(step));
         // What was due at the last poll waits for a worker or for room instead.
-        retries.chain(idlers).chain(respawns).chain(resizes).filter(|due| *due > self.polled).min()
+        retries
+            .chain(idlers)
+            .chain(respawns)
+            .chain(resizes)
+            .filter(|due| *due > self.clock.polled)
+            .min()
     }
 
     /// Whether the run is over: nothing more is to be handed in.
     pub(crate) fn is_over(&self) -> bool {
-        self.over
+        self.state == RunState::Over
     }
 
     /// How the run ended, or would if it ended now.
     pub(crate) fn verdict(&self) -> Verdict {
-        let unbalanced = self.steps.iter().find(|step| self.over && step.counts.open() != 0);
+        let unbalanced = self.steps.iter().find(|step| self.is_over() && step.counts.open() != 0);
         if let Some(step) = unbalanced {
             let reason = format!(
                 "internal error: the ledger of \"{}\" does not balance: {:?}",
@@ -248,24 +214,17 @@ impl Router {
             );
             return Verdict::Stopped(reason);
         }
-        if self.interrupted {
-            return Verdict::Interrupted;
-        }
-        if let Some(reason) = self.abandoned.as_ref().or(self.producer_failure.as_ref()) {
-            return Verdict::Stopped(reason.clone());
-        }
-        let failed = self.steps.iter().any(|s| s.counts.failed + s.counts.dropped > 0);
-        if failed || !self.finish_failures.is_empty() { Verdict::SomeFailed } else { Verdict::Done }
+        self.ending.verdict(self.steps.iter().any(|s| s.counts.failed + s.counts.dropped > 0))
     }
 
     /// The quarantine entries that were taken up again.
     pub(crate) fn requeued(&self) -> &BTreeSet<String> {
-        &self.requeued
+        &self.failures.requeued
     }
 
     /// What failed in `finish`, in words.
     pub(crate) fn finish_failures(&self) -> &[String] {
-        &self.finish_failures
+        &self.ending.finish_failures
     }
 
     /// The step of a worker, and the worker's number within it.
@@ -282,7 +241,7 @@ impl Router {
 
     /// The number of places for workers.
     pub(crate) fn slot_count(&self) -> usize {
-        self.workers.0.len()
+        self.workers.count()
     }
 
     /// Whether reports of this worker count: it has been started, has not been told to
@@ -301,9 +260,9 @@ impl Router {
         }
         self.workers[worker].state = State::Ready;
         self.workers[worker].since = now;
-        self.used(worker);
-        self.worker_has_started();
-        self.mark_dirty(self.workers[worker].step);
+        self.workers.used(worker);
+        self.state.worker_has_started();
+        self.steps.mark_dirty(self.workers[worker].step);
         let phase = self.steps[self.workers[worker].step].phase;
         match phase {
             Phase::Running => {}
@@ -324,36 +283,26 @@ impl Router {
             worker: number,
             failure: failure.clone(),
         });
-        self.worker_has_started();
+        self.state.worker_has_started();
         self.stop_worker(worker);
         self.abandon(format!("init of \"{name}\" failed: {failure}"));
     }
 
     /// Whether another worker may be given something to do.
     fn may_begin(&self) -> bool {
-        self.batching != Batching::OneByOne || !self.workers.iter().any(Worker::is_busy)
+        self.options.batching != Batching::OneByOne || !self.workers.iter().any(Worker::is_busy)
     }
 
-    fn worker_has_started(&mut self) {
-        self.starting = self.starting.saturating_sub(1);
-    }
-
-    /// Once every initial worker has reported: work begins, unless one failed.
+    /// Lets work begin once every initial worker has reported, unless one failed.
     fn start(&mut self) {
-        if self.started {
+        if self.state != (RunState::Starting { missing: 0 }) {
             return;
         }
-        self.started = true;
-        if self.abandoned.is_some() {
-            self.end_without_work();
+        self.state = RunState::Running;
+        if self.ending.is_abandoned() {
+            self.stop_ready_workers();
         } else {
             self.tell(Event::Started);
-        }
-    }
-
-    fn mark_dirty(&mut self, step: StepId) {
-        if !self.dirty.contains(&step) {
-            self.dirty.push(step);
         }
     }
 

@@ -21,16 +21,16 @@ impl Router {
 
     /// When the number of the step's workers may have to change though nothing has happened.
     pub(super) fn next_resize(&self, step: &Step) -> Option<Duration> {
-        let next = || scaling::next(step, &self.workers, self.timing.scaling);
+        let next = || scaling::next(step, &self.workers, self.options.timing.scaling);
         if self.is_elastic(step) { next() } else { None }
     }
 
     fn is_elastic(&self, step: &Step) -> bool {
-        self.started
-            && self.abandoned.is_none()
-            && self.batching == Batching::Adaptive
+        self.state.has_started()
+            && !self.ending.is_abandoned()
+            && self.options.batching == Batching::Adaptive
             && step.phase == Phase::Running
-            && !self.paused
+            && !self.steps.paused
             && !step.paused
             && step.pool.min < step.pool.max
     }
@@ -42,7 +42,7 @@ impl Router {
         };
         let step = &mut self.steps[index];
         step.pool.pressed_since.get_or_insert(now);
-        if scaling::is_due(step, self.timing.scaling, now) {
+        if scaling::is_due(step, self.options.timing.scaling, now) {
             step.pool.pressed_since = None;
             self.workers[worker].state = State::Starting;
             self.actions.push(Action::Spawn { worker: self.workers.id(worker) });
@@ -50,7 +50,7 @@ impl Router {
     }
 
     fn shrink(&mut self, step: StepId, now: Duration) {
-        let delays = self.timing.scaling;
+        let delays = self.options.timing.scaling;
         if let Some(worker) = scaling::excess(&self.steps[step], &self.workers, delays, now) {
             self.finish_worker(worker);
         }

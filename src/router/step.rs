@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::policy::retry;
 use super::queue::Queue;
-use crate::base::ids::{Slot, StepId};
+use crate::base::ids::{MessageId, Slot, StepId};
 use crate::event::Counts;
 use crate::event::times::Times;
 use crate::plan;
@@ -24,15 +24,55 @@ pub(super) struct Route {
 }
 
 /// The steps in the order of the plan.
-pub(super) struct Steps(pub(super) Vec<Step>);
+pub(super) struct Steps {
+    all: Vec<Step>,
+    /// Steps whose queue or workers have changed since the last poll.
+    dirty: Vec<StepId>,
+    /// Whether an operator has paused the whole run.
+    pub(super) paused: bool,
+    /// The number of the next message that a step emits.
+    next_message: MessageId,
+}
 
 impl Steps {
+    pub(super) fn new(all: Vec<Step>) -> Self {
+        let dirty = (0..all.len()).map(StepId::at).collect();
+        Self { all, dirty, paused: false, next_message: MessageId(1) }
+    }
+
+    /// Numbers `count` new messages; returns the first number.
+    pub(super) fn number(&mut self, count: usize) -> MessageId {
+        let first = self.next_message;
+        self.next_message = first.plus(count);
+        first
+    }
+
+    /// Whether the step begins nothing new.
+    pub(super) fn is_paused(&self, step: StepId) -> bool {
+        self.paused || self[step].paused
+    }
+
+    pub(super) fn mark_dirty(&mut self, step: StepId) {
+        if !self.dirty.contains(&step) {
+            self.dirty.push(step);
+        }
+    }
+
+    pub(super) fn pop_dirty(&mut self) -> Option<StepId> {
+        self.dirty.pop()
+    }
+
+    /// Has the last step come first.
+    pub(super) fn sort_dirty(&mut self) {
+        self.dirty.sort_unstable();
+    }
+
     pub(super) fn ids(&self) -> impl DoubleEndedIterator<Item = StepId> + Clone + use<> {
-        (0..self.0.len()).map(StepId::at)
+        (0..self.all.len()).map(StepId::at)
     }
 
     pub(super) fn iter(&self) -> std::slice::Iter<'_, Step> {
-        self.0.iter()
+        self.all.iter()
     }
 }
 
@@ -40,13 +80,13 @@ impl Index<StepId> for Steps {
     type Output = Step;
 
     fn index(&self, step: StepId) -> &Step {
-        &self.0[step.index()]
+        &self.all[step.index()]
     }
 }
 
 impl IndexMut<StepId> for Steps {
     fn index_mut(&mut self, step: StepId) -> &mut Step {
-        &mut self.0[step.index()]
+        &mut self.all[step.index()]
     }
 }
 

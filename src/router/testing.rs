@@ -36,7 +36,7 @@ pub(super) fn step_of(workers: usize) -> Step {
 /// The workers of the first step, in these states.
 pub(super) fn workers_of(states: &[State]) -> Workers {
     let worker = |(number, state): (usize, &State)| Worker::new(StepId(0), number, *state);
-    Workers(states.iter().enumerate().map(worker).collect())
+    Workers::new(states.iter().enumerate().map(worker).collect())
 }
 
 /// Puts messages into the step's queue.

@@ -9,24 +9,44 @@ use crate::message::batch::Batch;
 
 /// The workers by their slots: first those of the plan, step by step, then those that
 /// an operator has added.
-pub(super) struct Workers(pub(super) Vec<Worker>);
+pub(super) struct Workers {
+    all: Vec<Worker>,
+    /// Grows with each use of a worker.
+    uses: u64,
+    /// Workers that are to go once they have nothing in hand; never too few.
+    pub(super) retiring: usize,
+}
 
 impl Workers {
+    pub(super) fn new(all: Vec<Worker>) -> Self {
+        Self { all, uses: 0, retiring: 0 }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The worker was used last of all.
+    pub(super) fn used(&mut self, slot: Slot) {
+        self.uses += 1;
+        self[slot].last_used = self.uses;
+    }
+
     pub(super) fn slots(&self) -> impl DoubleEndedIterator<Item = Slot> + Clone + use<> {
-        (0..self.0.len()).map(Slot::at)
+        (0..self.all.len()).map(Slot::at)
     }
 
     pub(super) fn add(&mut self, worker: Worker) -> Slot {
-        self.0.push(worker);
-        Slot::at(self.0.len() - 1)
+        self.all.push(worker);
+        Slot::at(self.all.len() - 1)
     }
 
     pub(super) fn iter(&self) -> std::slice::Iter<'_, Worker> {
-        self.0.iter()
+        self.all.iter()
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Worker> {
-        self.0.get(slot.index())
+        self.all.get(slot.index())
     }
 
     /// The slot's present worker.
@@ -39,13 +59,13 @@ impl Index<Slot> for Workers {
     type Output = Worker;
 
     fn index(&self, slot: Slot) -> &Worker {
-        &self.0[slot.index()]
+        &self.all[slot.index()]
     }
 }
 
 impl IndexMut<Slot> for Workers {
     fn index_mut(&mut self, slot: Slot) -> &mut Worker {
-        &mut self.0[slot.index()]
+        &mut self.all[slot.index()]
     }
 }
 
@@ -68,6 +88,8 @@ pub(super) struct Worker {
     /// When it was given what it has in hand, or last reported on it, or was ready.
     pub(super) since: Duration,
     pub(super) producer: ProducerState,
+    /// Failed calls of a producer one after the other.
+    pub(super) consecutive_failures: u32,
     /// The time that it has spent in the stage.
     pub(super) busy: Duration,
     /// Whether it is to go once it has nothing in hand.
@@ -120,6 +142,7 @@ impl Worker {
             since: Duration::ZERO,
             producer: ProducerState::Idle(Duration::ZERO),
             respawn_at: None,
+            consecutive_failures: 0,
             kept: 0,
             busy: Duration::ZERO,
             retiring: false,

@@ -133,7 +133,7 @@ impl Router {
     /// From here on there are records of what becomes of each item.
     pub(crate) fn track_items(&mut self, plan: &Plan) {
         let gathers = plan.steps.iter().map(|step| step.gathers).collect();
-        self.items = Some(Items { open: HashMap::new(), gathers });
+        self.observers.items = Some(Items { open: HashMap::new(), gathers });
         self.mark_times();
     }
 
@@ -148,7 +148,9 @@ impl Router {
     }
 
     pub(in crate::router) fn item_enters(&mut self, worker: Slot, output: &Output) {
-        if let (Some(items), Output::One { origin: Some(origin), .. }) = (&mut self.items, output) {
+        if let (Some(items), Output::One { origin: Some(origin), .. }) =
+            (&mut self.observers.items, output)
+        {
             items.enter(origin, self.steps[self.workers[worker].step].is_producer());
         }
     }
@@ -156,14 +158,14 @@ impl Router {
     /// A message that had failed is tried again: with no occurrence of its own, so
     /// that the item stays failed for the journal.
     pub(in crate::router) fn item_requeued(&mut self, message: &Message) {
-        if let (Some(items), Some(origin)) = (&mut self.items, &message.origin) {
+        if let (Some(items), Some(origin)) = (&mut self.observers.items, &message.origin) {
             items.enter(origin, false);
         }
     }
 
     /// The step has done these messages.
     pub(in crate::router) fn items_done(&mut self, step: StepId, batches: &[Batch]) {
-        let Some(items) = &self.items else { return };
+        let Some(items) = &self.observers.items else { return };
         let end = match items.gathers[step.index()] {
             true => End::Gathered { step: Arc::clone(&self.steps[step].name) },
             false => End::Done,
@@ -181,25 +183,25 @@ impl Router {
         worker: Option<Slot>,
         batches: impl IntoIterator<Item = &'a Batch>,
     ) {
-        if self.marks.is_none() {
+        if self.observers.marks.is_none() {
             return;
         }
         for batch in batches {
             self.mark_dropped(step, worker, batch);
-            if let (Some(message), true) = (tracked(batch), self.items.is_some()) {
+            if let (Some(message), true) = (tracked(batch), self.observers.items.is_some()) {
                 self.item_leaves(message, End::Dropped);
             }
         }
     }
 
     pub(in crate::router) fn record_done(&mut self, step: StepId, message: &Message, ran: Ran) {
-        if self.items.is_some() {
+        if self.observers.items.is_some() {
             self.record_attempt(step, message, ran, AttemptOutcome::Done);
         }
     }
 
     pub(in crate::router) fn record_dropped(&mut self, step: StepId, message: &Message, ran: Ran) {
-        if self.items.is_some() {
+        if self.observers.items.is_some() {
             self.record_attempt(step, message, ran, AttemptOutcome::Dropped);
         }
     }
@@ -212,7 +214,7 @@ impl Router {
         ran: Ran,
         failure: &Failure,
     ) {
-        if self.items.is_some() {
+        if self.observers.items.is_some() {
             self.record_attempt(step, message, ran, AttemptOutcome::Retrying(failure.clone()));
         }
     }
@@ -225,7 +227,7 @@ impl Router {
         ran: Ran,
         failure: &Failure,
     ) {
-        if self.items.is_some() {
+        if self.observers.items.is_some() {
             self.record_attempt(step, message, ran, AttemptOutcome::Failed(failure.clone()));
             let step = Arc::clone(&self.steps[step].name);
             self.item_leaves(message, End::Failed { step, failure: failure.clone() });
@@ -251,7 +253,7 @@ impl Router {
     }
 
     fn item_leaves(&mut self, message: &Message, end: End) {
-        let left = self.items.as_mut().zip(message.origin.as_ref());
+        let left = self.observers.items.as_mut().zip(message.origin.as_ref());
         if let Some(record) = left.and_then(|(items, origin)| items.leave(origin, end)) {
             self.actions.push(Action::Record(record));
         }

@@ -9,7 +9,7 @@ impl Router {
     /// Gives the outputs of one report their keys. What a report of a stage holds was
     /// emitted for the one message that its worker has in hand: in order nobody has more.
     pub(in crate::router) fn order_outputs(&mut self, worker: Slot, held_before: usize) {
-        let Some(order) = &mut self.order else { return };
+        let Some(order) = &mut self.observers.order else { return };
         let worker = &self.workers[worker];
         let parent = worker.in_hand.front().map(Batch::first);
         let parent = parent.and_then(|message| order.key(message)).cloned();
@@ -24,7 +24,7 @@ impl Router {
 
     /// A message that had failed is tried again, behind all that there are.
     pub(in crate::router) fn order_requeued(&mut self, message: MessageId, step: StepId) {
-        if let Some(order) = &mut self.order {
+        if let Some(order) = &mut self.observers.order {
             let key = order.root();
             order.enter(key, message, step);
         }
@@ -35,18 +35,18 @@ impl Router {
         &mut self,
         messages: impl IntoIterator<Item = MessageId>,
     ) {
-        let Some(order) = &mut self.order else { return };
+        let Some(order) = &mut self.observers.order else { return };
         messages.into_iter().for_each(|message| order.leave(message));
         for step in self.steps.ids() {
             if self.is_ordered_end(step) {
-                self.mark_dirty(step);
+                self.steps.mark_dirty(step);
             }
         }
     }
 
     /// Whether the step gets its messages in order.
     pub(in crate::router) fn is_ordered_end(&self, step: StepId) -> bool {
-        self.order.as_ref().is_some_and(|order| order.is_end(step))
+        self.observers.order.as_ref().is_some_and(|order| order.is_end(step))
     }
 
     /// Where in the step's queue a message belongs, counted from the front.
@@ -55,7 +55,7 @@ impl Router {
         step: StepId,
         message: MessageId,
     ) -> Option<usize> {
-        let order = self.order.as_ref().filter(|order| order.is_end(step))?;
+        let order = self.observers.order.as_ref().filter(|order| order.is_end(step))?;
         let key = order.key(message)?;
         let queue = &self.steps[step].queue;
         Some(queue.partition_point(|other| order.key(other.first()) < Some(key)))
@@ -67,7 +67,7 @@ impl Router {
         step: StepId,
         now: std::time::Duration,
     ) -> bool {
-        let Some(order) = self.order.as_ref().filter(|order| order.is_end(step)) else {
+        let Some(order) = self.observers.order.as_ref().filter(|order| order.is_end(step)) else {
             return true;
         };
         let next = self.steps[step].queue.next(now);
@@ -80,7 +80,7 @@ impl Router {
             let step = &self.steps[*step];
             step.phase == Phase::Running && step.queue.room() == 0
         };
-        self.order.is_some()
+        self.observers.order.is_some()
             && self.steps.ids().filter(|s| self.is_ordered_end(*s)).any(|s| is_full(&s))
     }
 }

@@ -43,7 +43,7 @@ impl Router {
                 each_worker,
             }
         });
-        let Self { paused, draining, .. } = *self;
+        let (paused, draining) = (self.steps.paused, self.ending.is_draining());
         Snapshot { elapsed: now, paused, draining, steps: steps.collect() }
     }
 
@@ -57,8 +57,9 @@ impl Router {
             let due = matches!(worker.producer, ProducerState::Idle(until) if until <= now);
             due && worker.may_be_granted()
         };
-        let producing = step.is_producer() && self.started && !self.draining;
-        if producing && !self.paused && !step.paused && workers.clone().any(wants) {
+        let producing =
+            step.is_producer() && self.state.has_started() && !self.ending.is_draining();
+        if producing && !self.steps.paused && !step.paused && workers.clone().any(wants) {
             let bounded = step.routes.iter().filter(|route| !route.feedback);
             full.extend(bounded.map(|route| route.to).filter(|to| {
                 let next = &self.steps[*to];

@@ -139,20 +139,20 @@ impl Router {
     /// From here on it is told when each message waited and ran.
     pub(crate) fn trace(&mut self) {
         self.mark_times();
-        if let Some(marks) = &mut self.marks {
+        if let Some(marks) = &mut self.observers.marks {
             marks.traced = true;
         }
     }
 
     pub(in crate::router) fn mark_times(&mut self) {
-        let one_thread = self.batching != Batching::Adaptive;
-        self.marks.get_or_insert_with(|| Marks::new(one_thread));
+        let one_thread = self.options.batching != Batching::Adaptive;
+        self.observers.marks.get_or_insert_with(|| Marks::new(one_thread));
     }
 
     /// The messages have come into the queue of their step.
     pub(in crate::router) fn mark_queued(&mut self, batch: &Batch) {
-        let now = self.now;
-        let Some(marks) = &mut self.marks else { return };
+        let now = self.clock.now;
+        let Some(marks) = &mut self.observers.marks else { return };
         marks.each(batch, |open, number| {
             open.insert(number, Mark { queued_at: now, given_at: None });
         });
@@ -160,8 +160,8 @@ impl Router {
 
     /// The message has come there alone, to be tried again.
     pub(in crate::router) fn mark_requeued(&mut self, message: MessageId, origin: &ItemKey) {
-        let now = self.now;
-        if let Some(marks) = &mut self.marks
+        let now = self.clock.now;
+        if let Some(marks) = &mut self.observers.marks
             && (marks.traced || origin.is_some())
         {
             marks.open.insert(message, Mark { queued_at: now, given_at: None });
@@ -170,7 +170,7 @@ impl Router {
 
     /// A worker has been given them.
     pub(in crate::router) fn mark_given(&mut self, batches: &[Batch], now: Duration) {
-        let Some(marks) = &mut self.marks else { return };
+        let Some(marks) = &mut self.observers.marks else { return };
         for batch in batches {
             marks.each(batch, |open, number| {
                 if let Some(mark) = open.get_mut(&number) {
@@ -182,9 +182,9 @@ impl Router {
 
     /// An attempt on a message has ended. `Ran` is of no meaning where nobody wants to know.
     pub(in crate::router) fn mark_ended(&mut self, attempt: &Attempt<'_>) -> Ran {
-        let now = self.now;
+        let now = self.clock.now;
         let number = attempt.worker.map(|worker| self.workers[worker].number);
-        let Some(marks) = &mut self.marks else { return Ran::default() };
+        let Some(marks) = &mut self.observers.marks else { return Ran::default() };
         if !marks.traced && attempt.origin.is_none() {
             return Ran::default();
         }
@@ -223,7 +223,7 @@ impl Router {
         busy: Duration,
         count: u32,
     ) {
-        if self.marks.is_none() {
+        if self.observers.marks.is_none() {
             return;
         }
         let busy = busy / count.max(1);
@@ -287,9 +287,11 @@ impl Router {
         busy: Option<Duration>,
         outcome: &'static str,
     ) {
-        let now = self.now;
+        let now = self.clock.now;
         let crate::router::Worker { step, number, since, .. } = self.workers[worker];
-        let Some(marks) = self.marks.as_mut().filter(|marks| marks.traced) else { return };
+        let Some(marks) = self.observers.marks.as_mut().filter(|marks| marks.traced) else {
+            return;
+        };
         let (begun_at, busy) = marks.place(worker, since, busy, now);
         marks.spans.push(Span {
             step: Arc::clone(&self.steps[step].name),
@@ -310,7 +312,7 @@ impl Router {
 
     /// What has been marked since the last time is to be told.
     pub(in crate::router) fn tell_spans(&mut self) {
-        if let Some(marks) = &mut self.marks
+        if let Some(marks) = &mut self.observers.marks
             && !marks.spans.is_empty()
         {
             let spans = std::mem::take(&mut marks.spans);
@@ -320,6 +322,6 @@ impl Router {
 
     #[cfg(test)]
     pub(in crate::router) fn marked(&self) -> usize {
-        self.marks.as_ref().map_or(0, |marks| marks.open.len())
+        self.observers.marks.as_ref().map_or(0, |marks| marks.open.len())
     }
 }

@@ -5,7 +5,7 @@ use crate::router::step::{Phase, Step, Steps};
 use crate::router::worker::{ProducerState, State, Workers};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::router) enum Ending {
+pub(in crate::router) enum Decision {
     /// Let the step's workers finish.
     Finish(StepId),
     /// The step's last worker has finished.
@@ -23,17 +23,17 @@ pub(in crate::router) fn next(
     steps: &Steps,
     workers: &Workers,
     is_draining: bool,
-) -> Ending {
+) -> Decision {
     let Some(step) = group.iter().copied().find(|step| steps[*step].phase != Phase::Finished)
     else {
-        return Ending::Over;
+        return Decision::Over;
     };
     let is_gone = |slot: &Slot| workers[*slot].state == State::Gone;
     match steps[step].phase {
-        Phase::Running if is_producing(&steps[step], workers, is_draining) => Ending::Wait,
-        Phase::Running => Ending::Finish(step),
-        Phase::Finishing if steps[step].workers.iter().all(is_gone) => Ending::Finished(step),
-        Phase::Finishing | Phase::Finished => Ending::Wait,
+        Phase::Running if is_producing(&steps[step], workers, is_draining) => Decision::Wait,
+        Phase::Running => Decision::Finish(step),
+        Phase::Finishing if steps[step].workers.iter().all(is_gone) => Decision::Finished(step),
+        Phase::Finishing | Phase::Finished => Decision::Wait,
     }
 }
 
@@ -59,15 +59,15 @@ mod tests {
         use Phase::{Finished, Finishing, Running};
         use State::{Gone, Ready};
         let cases = [
-            (Running, Ready, Ending::Finish(STEP)),
-            (Finishing, Ready, Ending::Wait),
-            (Finishing, Gone, Ending::Finished(STEP)),
-            (Finished, Gone, Ending::Over),
+            (Running, Ready, Decision::Finish(STEP)),
+            (Finishing, Ready, Decision::Wait),
+            (Finishing, Gone, Decision::Finished(STEP)),
+            (Finished, Gone, Decision::Over),
         ];
         for (phase, state, expected) in cases {
             let mut step = step_of(1);
             step.phase = phase;
-            let found = next(&[STEP], &Steps(vec![step]), &workers_of(&[state]), false);
+            let found = next(&[STEP], &Steps::new(vec![step]), &workers_of(&[state]), false);
             assert_eq!(found, expected, "{phase:?}, {state:?}");
         }
     }
@@ -77,27 +77,27 @@ mod tests {
         let (idle, exhausted) =
             (ProducerState::Idle(std::time::Duration::ZERO), ProducerState::Exhausted);
         let cases = [
-            (idle, State::Ready, false, Ending::Wait),
-            (idle, State::Ready, true, Ending::Finish(STEP)),
-            (idle, State::Gone, false, Ending::Finish(STEP)),
-            (exhausted, State::Ready, false, Ending::Finish(STEP)),
+            (idle, State::Ready, false, Decision::Wait),
+            (idle, State::Ready, true, Decision::Finish(STEP)),
+            (idle, State::Gone, false, Decision::Finish(STEP)),
+            (exhausted, State::Ready, false, Decision::Finish(STEP)),
         ];
         for (producer, state, is_draining, expected) in cases {
             let (mut step, mut workers) = (step_of(1), workers_of(&[state]));
             step.plan.kind = crate::stage::registry::Kind::Producer;
             workers[Slot(0)].producer = producer;
-            let found = next(&[STEP], &Steps(vec![step]), &workers, is_draining);
+            let found = next(&[STEP], &Steps::new(vec![step]), &workers, is_draining);
             assert_eq!(found, expected, "{producer:?}, {state:?}, {is_draining}");
         }
     }
 
     #[test]
     fn steps_on_a_loop_finish_one_after_the_other() {
-        let steps = || Steps(vec![step_of(0), step_of(0)]);
+        let steps = || Steps::new(vec![step_of(0), step_of(0)]);
         let (group, workers) = ([StepId(0), StepId(1)], workers_of(&[]));
         let mut first_done = steps();
         first_done[StepId(0)].phase = Phase::Finished;
-        assert_eq!(next(&group, &steps(), &workers, false), Ending::Finish(StepId(0)));
-        assert_eq!(next(&group, &first_done, &workers, false), Ending::Finish(StepId(1)));
+        assert_eq!(next(&group, &steps(), &workers, false), Decision::Finish(StepId(0)));
+        assert_eq!(next(&group, &first_done, &workers, false), Decision::Finish(StepId(1)));
     }
 }

@@ -11,7 +11,8 @@ impl Simulator {
     /// In order: a step at the end is given what comes next, or the same again.
     pub(super) fn check_order(&mut self, worker: WorkerId, messages: &[Message]) {
         let step = self.router.position(worker).0;
-        if self.router.order.is_none() || !self.plan.steps[step.index()].routes.is_empty() {
+        if self.router.observers.order.is_none() || !self.plan.steps[step.index()].routes.is_empty()
+        {
             return;
         }
         for message in messages {
@@ -93,7 +94,7 @@ impl Simulator {
         let most = 1 + *options.retries + (*options.lost_retries).max(1);
         assert!((1..=most).contains(&failed_input.attempt), "{failed_input:?}");
         let deaths_only = self.faults.failures + self.faults.stops + self.faults.steering == 0;
-        if deaths_only && self.router.abandoned.is_none() && failed_input.cause != Cause::Late {
+        if deaths_only && !self.router.ending.is_abandoned() && failed_input.cause != Cause::Late {
             assert!(
                 failed_input.attempt > *options.retries,
                 "given up too early: {failed_input:?}"
@@ -130,7 +131,7 @@ impl Simulator {
                 assert!(step.queue.high_water() <= limit, "I3: a queue beyond its limit");
             }
             assert!(step.counts.received >= step.counts.done, "I1");
-            if self.router.draining {
+            if self.router.ending.is_draining() {
                 let due = step.queue.next_due();
                 assert!(due.is_none_or(|due| due <= self.now), "a backoff outlives a drain");
             }
@@ -177,7 +178,10 @@ impl Simulator {
         let failed: u64 = snapshot.steps.iter().map(|step| step.counts.failed).sum();
         assert_eq!(failed, self.quarantined, "I1: what fails is in quarantine");
         assert!(self.items.is_empty(), "items are open: {:?}", self.items);
-        assert_eq!(self.router.items.as_ref().map(Items::open_count), Some(0));
+        assert_eq!(
+            self.router.observers.items.as_ref().map(observe::items::Items::open_count),
+            Some(0)
+        );
         self.check_spans();
         let twice: BTreeSet<_> = self.committed.iter().filter(|(_, times)| **times > 1).collect();
         if self.faults.deaths == 0 {

@@ -18,6 +18,7 @@ use plans::{Token, random_plan};
 use workers::Incarnation;
 
 use super::*;
+use crate::base::ids::MessageId;
 use crate::event::Cause;
 use crate::message::batch::{Batch, Output};
 use crate::message::output::OutputBuffer;
