@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::mpsc;
 
-use crate::router::{ControlRequest, Stop};
+use crate::router::{ControlRequest, Refusal, Stop};
 use crate::transport::wakeable::{self, Sender, Wakeable};
 use crate::worker::WorkerEvent;
 
@@ -16,7 +16,16 @@ pub(crate) enum Command {
     /// What a worker's thread or supervisor reports.
     Worker(WorkerEvent),
     /// What an operator wants; the answer says whether it was done.
-    Control(ControlRequest, mpsc::Sender<Result<(), String>>),
+    Control(ControlRequest, mpsc::Sender<Result<(), ControlError>>),
+}
+
+/// Why the loop does not do what an operator wants.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the system refuses more workers: {0}")]
+    NoRoom(io::Error),
 }
 
 /// Tells the loop something, from any thread; after the end of the run it does nothing.

@@ -19,7 +19,7 @@ use crate::protocol::wire::{FromWorker, VERSION};
 use crate::router::{Action, ControlRequest, Input, Router};
 use crate::sinks::{RunEnd, SinkReport, Sinks};
 use crate::worker::WorkerEvent;
-use commands::Command;
+use commands::{Command, ControlError};
 use progress::Progress;
 
 /// The most workers that an operator can add to a step at once; more are refused by the router,
@@ -158,14 +158,16 @@ impl Run {
         }
     }
 
-    fn control(&mut self, request: ControlRequest, driver: &impl Driver) -> Result<(), String> {
+    fn control(
+        &mut self,
+        request: ControlRequest,
+        driver: &impl Driver,
+    ) -> Result<(), ControlError> {
         if let ControlRequest::SetWorkers { step, workers } = &request {
             let added = workers.saturating_sub(self.router.worker_count(*step)).min(MOST_ADDED);
-            driver
-                .make_room(added)
-                .map_err(|error| format!("the system refuses more workers: {error}"))?;
+            driver.make_room(added).map_err(ControlError::NoRoom)?;
         }
-        self.router.control(request, self.now)
+        Ok(self.router.control(request, self.now)?)
     }
 
     fn act<D: Driver>(&mut self, action: Action, driver: &mut D) -> Result<(), D::Error> {

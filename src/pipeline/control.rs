@@ -163,7 +163,7 @@ impl Control {
         let (answer, answered) = mpsc::channel();
         self.commander.send(Command::Control(request, answer));
         match answered.recv_timeout(PATIENCE) {
-            Ok(result) => result.map_err(SteerError::Refused),
+            Ok(result) => result.map_err(|error| SteerError::Refused(error.to_string())),
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 Err(SteerError::NoAnswer("the run is over"))
             }

@@ -1,10 +1,10 @@
-//! What an operator changes while the run goes on: pauses, the number of a step's
-//! workers, failed inputs that are tried again.
+//! The requests of operators: pauses, the number of a step's workers, retries of failed
+//! inputs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Batching, ControlRequest, Phase, Router, State, Worker};
+use super::{Action, Batching, ControlRequest, Phase, Refusal, Router, State, Step, Worker};
 use crate::base::ids::{Slot, StepId};
 use crate::event::Event;
 use crate::message::batch::Batch;
@@ -17,10 +17,14 @@ impl Router {
     /// Does what an operator wants.
     ///
     /// # Errors
-    /// Why it cannot be done, in words; then nothing has changed.
-    pub(crate) fn control(&mut self, request: ControlRequest, now: Duration) -> Result<(), String> {
+    /// If the run or the step cannot do it, or cannot do it now; then nothing has changed.
+    pub(crate) fn control(
+        &mut self,
+        request: ControlRequest,
+        now: Duration,
+    ) -> Result<(), Refusal> {
         if self.is_over() {
-            return Err("the run is over".to_owned());
+            return Err(Refusal::Over);
         }
         match request {
             ControlRequest::Pause { step } => self.pause(step),
@@ -32,14 +36,14 @@ impl Router {
         }
     }
 
-    fn pause(&mut self, step: Option<StepId>) -> Result<(), String> {
+    fn pause(&mut self, step: Option<StepId>) -> Result<(), Refusal> {
         if self.ending.is_draining() {
-            return Err("the run is stopping: what was taken is processed to its end".to_owned());
+            return Err(Refusal::Stopping);
         }
         if let Some(step) = step.map(|index| &self.steps[index])
             && step.phase != Phase::Running
         {
-            return Err(format!("\"{}\" has done its last work", step.name));
+            return Err(Refusal::Finished(Arc::clone(&step.name)));
         }
         let paused = match step {
             Some(index) => &mut self.steps[index].paused,
@@ -52,12 +56,9 @@ impl Router {
         Ok(())
     }
 
-    fn resume(&mut self, step: Option<StepId>) -> Result<(), String> {
+    fn resume(&mut self, step: Option<StepId>) -> Result<(), Refusal> {
         if let (Some(index), true) = (step, self.steps.paused) {
-            return Err(format!(
-                "\"{}\" goes on when the run does: the whole run is paused",
-                self.steps[index].name
-            ));
+            return Err(Refusal::AllPaused(Arc::clone(&self.steps[index].name)));
         }
         self.unpause(step);
         Ok(())
@@ -75,32 +76,14 @@ impl Router {
         }
     }
 
-    /// A run that ends before its inputs do is not kept from it by a pause.
+    /// Ends all pauses, so that none keeps a run from ending early.
     pub(super) fn resume_all(&mut self) {
         self.unpause(None);
         self.steps.ids().for_each(|step| self.unpause(Some(step)));
     }
 
-    fn set_workers(&mut self, index: StepId, workers: usize, now: Duration) -> Result<(), String> {
-        let step = &self.steps[index];
-        let name = &step.name;
-        let refusal = if step.is_producer() {
-            Some(format!("\"{name}\" is a producer: it has one worker"))
-        } else if step.plan.single && workers > 1 {
-            Some(format!("\"{name}\" can have one worker only: its class writes one product"))
-        } else if self.options.batching != Batching::Adaptive {
-            Some("in the sequential mode each step has one worker".to_owned())
-        } else if !(1..=MOST_WORKERS).contains(&workers) {
-            let hint = if workers == 0 { "; to have it do nothing, pause it" } else { "" };
-            Some(format!("expected 1 to {MOST_WORKERS} workers, found {workers}{hint}"))
-        } else if !self.state.has_started() {
-            Some("the run is still starting its workers".to_owned())
-        } else if step.phase != Phase::Running || self.ending.is_abandoned() {
-            Some(format!("\"{name}\" has done its last work"))
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
+    fn set_workers(&mut self, index: StepId, workers: usize, now: Duration) -> Result<(), Refusal> {
+        if let Some(refusal) = self.refuses_workers(&self.steps[index], workers) {
             return Err(refusal);
         }
         self.steps[index].pool.set(workers, now);
@@ -115,19 +98,42 @@ impl Router {
         Ok(())
     }
 
+    /// Why the step cannot get this number of workers, if it cannot.
+    fn refuses_workers(&self, step: &Step, workers: usize) -> Option<Refusal> {
+        let (name, most) = (|| Arc::clone(&step.name), MOST_WORKERS);
+        let refusal = if step.is_producer() {
+            Refusal::Producer(name())
+        } else if step.plan.single && workers > 1 {
+            Refusal::OneProduct(name())
+        } else if self.options.batching != Batching::Adaptive {
+            Refusal::Sequential
+        } else if workers == 0 {
+            Refusal::NoWorkers { most }
+        } else if workers > most {
+            Refusal::TooManyWorkers { most, found: workers }
+        } else if !self.state.has_started() {
+            Refusal::Starting
+        } else if step.phase != Phase::Running || self.ending.is_abandoned() {
+            Refusal::Finished(name())
+        } else {
+            return None;
+        };
+        Some(refusal)
+    }
+
     /// The most workers that the step had at a time, or could have had, and the time that
     /// all of them together had by `now`.
     pub(crate) fn workforce(&self, step: StepId, now: Duration) -> (usize, Duration) {
         self.steps[step].workforce(now)
     }
 
-    /// Workers of the step that are there to stay.
+    /// Counts the workers of the step that are not to go.
     pub(crate) fn worker_count(&self, index: StepId) -> usize {
         let stays = |worker: &&Slot| self.workers[**worker].stays();
         self.steps[index].workers.iter().filter(stays).count()
     }
 
-    /// One that was to go stays, or one that was spared is started, or a new one.
+    /// Keeps a worker that was to go, or starts a spare or a new one.
     fn add_worker(&mut self, index: StepId) {
         let places = &self.steps[index].workers;
         let retiring = places.iter().copied().find(|worker| {
@@ -150,7 +156,7 @@ impl Router {
         self.actions.push(Action::Spawn { worker: self.workers.id(worker) });
     }
 
-    /// One that has nothing to do goes first, and of several the last.
+    /// Chooses a worker to go: an idle one if there is one, and of several the last.
     fn retire_one(&mut self, index: StepId) {
         let places = self.steps[index].workers.iter().rev().copied();
         let chosen = places
@@ -162,7 +168,7 @@ impl Router {
         }
     }
 
-    /// Lets those go that are to go and have nothing in hand any more.
+    /// Lets workers go that are to go and have nothing in hand.
     pub(super) fn retire(&mut self) {
         if self.workers.retiring == 0 {
             return;
@@ -194,17 +200,14 @@ impl Router {
         origin: ItemKey,
         payload: Payload,
         now: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let step = &mut self.steps[index];
         let name = Arc::clone(&step.name);
         if step.phase != Phase::Running || self.ending.is_abandoned() {
-            return Err(format!(
-                "\"{name}\" has done its last work: drpipe quarantine retry takes it up in a run \
-                 of its own"
-            ));
+            return Err(Refusal::FinishedBeforeRetry(name));
         }
         if step.counts.failed == 0 || !self.failures.requeued.insert(entry.clone()) {
-            return Err(format!("{entry} was tried again already"));
+            return Err(Refusal::TriedAgain(entry));
         }
         step.counts.failed -= 1;
         step.requeued += 1;

@@ -1,5 +1,4 @@
-//! What goes into the router and what comes out: the words between it and the
-//! drivers.
+//! The inputs that drivers hand to the router, and the actions that it answers with.
 
 use std::sync::Arc;
 
@@ -12,32 +11,32 @@ use crate::protocol::report::{Completion, Loss, Production};
 
 use super::{Record, Span};
 
-/// What a driver tells the router.
+/// An input: what a driver tells the router.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// The worker has built and initialized its stage.
     Ready { worker: WorkerId },
-    /// The worker could not.
+    /// The worker could not build or initialize its stage.
     InitFailed { worker: WorkerId, failure: Failure },
-    /// The worker has processed the oldest messages that it had in hand, in
-    /// order; `outputs` holds what those that are done emitted, in order.
+    /// The worker has processed the oldest messages that it had in hand; `outputs` is what
+    /// the successful ones emitted. Both are in order.
     Done { worker: WorkerId, completions: Vec<Completion>, outputs: Vec<Output> },
-    /// The producer has used its grant, or a part of it.
+    /// The producer has used all or a part of its grant.
     Produced { worker: WorkerId, production: Production, outputs: Vec<Output> },
-    /// The worker has finished, and emitted `outputs` in doing so.
+    /// The worker's stage has finished and emitted `outputs`.
     Finished { worker: WorkerId, result: Result<()>, outputs: Vec<Output> },
     /// The worker has died.
     Lost { worker: WorkerId, loss: Loss },
-    /// The worker does not keep to the protocol.
+    /// The worker has violated the protocol.
     Broken { worker: WorkerId, reason: String },
-    /// The run shall end before its inputs do.
+    /// An operator or a signal ends the run early.
     Stop(Stop),
-    /// What the run depends on has failed: production ends, with this reason.
+    /// Something that the run depends on has failed: production ends for this reason.
     Halt { reason: String },
 }
 
 impl Input {
-    /// The worker that the input is about.
+    /// Names the worker that the input is about.
     pub(super) fn worker(&self) -> Option<WorkerId> {
         match self {
             Self::Ready { worker }
@@ -52,53 +51,84 @@ impl Input {
     }
 }
 
-/// How a run is made to end early.
+/// A way to end a run early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Nothing more is produced; what was produced is processed to its end.
+    /// Produce nothing more; process what was produced to its end.
     Drain,
-    /// What waits is dropped; what is in hand is awaited no longer.
+    /// Drop what waits, and do not wait for what workers have in hand.
     Now,
 }
 
-/// What an operator wants changed while the run goes on.
+/// A change that an operator wants while the run goes on.
 #[derive(Debug)]
 pub(crate) enum ControlRequest {
-    /// Begin nothing new, at this step or at all.
+    /// Begin nothing new at this step or, without one, at all.
     Pause { step: Option<StepId> },
-    /// Go on.
+    /// Go on after a pause.
     Resume { step: Option<StepId> },
-    /// Have so many workers.
+    /// Change the number of the step's workers.
     SetWorkers { step: StepId, workers: usize },
-    /// Try a failed input of this run again, which is kept in this entry.
+    /// Try a failed input of this run again; `entry` is its quarantine entry.
     Requeue { step: StepId, entry: String, origin: ItemKey, payload: Payload },
 }
 
-/// What the router wants done.
+/// Why the router does not do what an operator wants; nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("the run is over")]
+    Over,
+    #[error("the run is stopping: what was taken is processed to its end")]
+    Stopping,
+    #[error("the run is still starting its workers")]
+    Starting,
+    #[error("\"{0}\" has done its last work")]
+    Finished(Arc<str>),
+    #[error(
+        "\"{0}\" has done its last work: drpipe quarantine retry takes it up in a run of its own"
+    )]
+    FinishedBeforeRetry(Arc<str>),
+    #[error("\"{0}\" goes on when the run does: the whole run is paused")]
+    AllPaused(Arc<str>),
+    #[error("\"{0}\" is a producer: it has one worker")]
+    Producer(Arc<str>),
+    #[error("\"{0}\" can have one worker only: its class writes one product")]
+    OneProduct(Arc<str>),
+    #[error("in the sequential mode each step has one worker")]
+    Sequential,
+    #[error("expected 1 to {most} workers, found 0; to have it do nothing, pause it")]
+    NoWorkers { most: usize },
+    #[error("expected 1 to {most} workers, found {found}")]
+    TooManyWorkers { most: usize, found: usize },
+    #[error("{0} was tried again already")]
+    TriedAgain(String),
+}
+
+/// An action that the router wants a driver to carry out.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Let the producer emit `count` items, or fewer.
+    /// Let the producer emit at most `count` items.
     Grant { worker: WorkerId, count: u32 },
     /// Hand the messages to the worker, in this order.
     Work { worker: WorkerId, batches: Vec<Batch> },
     /// Let the worker's stage finish.
     Finish { worker: WorkerId },
-    /// Let the worker end; nothing more is heard of it.
+    /// End the worker; the router ignores its later reports.
     Stop { worker: WorkerId },
-    /// Start a worker anew in this place.
+    /// Start a worker in this slot.
     Spawn { worker: WorkerId },
-    /// Keep a failed input.
+    /// Write the failed input to quarantine.
     Quarantine(Box<FailedInput>),
-    /// Tell the observers.
+    /// Publish the event.
     Tell(Event),
-    /// Write this into the journal.
+    /// Write the record to the journal.
     Record(Record),
-    /// Write these into the trace.
+    /// Write the spans to the trace.
     Spans(Vec<Span>),
 }
 
 impl Action {
-    /// Whose stage it lets work.
+    /// Names the worker whose stage the action lets work.
     pub(crate) fn worker(&self) -> Option<WorkerId> {
         match self {
             Self::Grant { worker, .. } | Self::Work { worker, .. } | Self::Finish { worker } => {

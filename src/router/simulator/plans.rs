@@ -11,7 +11,7 @@ use crate::message::Payload;
 use crate::plan::{OnError, PipelineOptions, Plan, Route, Step, StepOptions, WorkerRange};
 use crate::stage::registry::Kind;
 
-/// A payload of the simulator: who it is and how many hops it may still make.
+/// A simulated payload: its identity and the number of hops that are left to it.
 #[derive(Clone, Copy)]
 pub(super) struct Token {
     pub(super) id: u64,
@@ -35,46 +35,22 @@ impl Token {
     }
 }
 
+/// Makes a plan of a producer, up to five stages and a consumer.
 pub(super) fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
-    let stagers = rng.random_range(0..6);
-    let last = stagers + 1;
+    let last = rng.random_range(0..6) + 1;
     let steps = (0..=last).map(|index| {
-        let mut routes = Vec::new();
-        if index < last {
-            // A chain keeps every step reachable; extra edges branch and join.
-            routes.push(Route { to: index + 1, feedback: false });
-            for to in index + 2..=last {
-                if rng.random_ratio(1, 4) {
-                    routes.push(Route { to, feedback: false });
-                }
-            }
-            for to in 1..=index {
-                if index > 0 && rng.random_ratio(1, 8) {
-                    routes.push(Route { to, feedback: true });
-                }
-            }
-        }
+        let routes = random_routes(rng, index, last);
         let kind = match index {
             0 => Kind::Producer,
             _ if index == last => Kind::Consumer,
             _ => Kind::Stage,
         };
-        let policies = [OnError::Quarantine, OnError::Quarantine, OnError::Skip, OnError::Stop];
-        let workers = if index == 0 { 1 } else { rng.random_range(1..5) };
-        let mut options = StepOptions::default();
-        options.nb_thread.value = WorkerRange { min: rng.random_range(1..=workers), max: workers };
-        options.queue_limit.value = Some([1, 1, 2, 5, 100][rng.random_range(0..5)]);
-        options.queue_bytes.value = [Some(64), Some(100_000), None][rng.random_range(0..3)];
-        options.on_error.value = policies[rng.random_range(0..policies.len())];
-        options.retries.value = rng.random_range(0..3);
-        options.lost_retries.value = rng.random_range(0..3);
-        options.backoff.value = Duration::from_millis(rng.random_range(0..50));
         Step {
             single: false,
             name: format!("S{index}"),
             class: "Simulated".into(),
             kind,
-            options,
+            options: random_options(rng, index),
             params: serde_json::Value::Null,
             routes,
             gathers: index > 0 && rng.random_ratio(1, 4),
@@ -96,4 +72,37 @@ pub(super) fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         config_hash: String::new(),
         work_hash: String::new(),
     }
+}
+
+/// A chain keeps every step reachable; extra routes branch, join and loop.
+fn random_routes(rng: &mut ChaCha8Rng, index: usize, last: usize) -> Vec<Route> {
+    if index == last {
+        return Vec::new();
+    }
+    let mut routes = vec![Route { to: index + 1, feedback: false }];
+    for to in index + 2..=last {
+        if rng.random_ratio(1, 4) {
+            routes.push(Route { to, feedback: false });
+        }
+    }
+    for to in 1..=index {
+        if rng.random_ratio(1, 8) {
+            routes.push(Route { to, feedback: true });
+        }
+    }
+    routes
+}
+
+fn random_options(rng: &mut ChaCha8Rng, index: usize) -> StepOptions {
+    let policies = [OnError::Quarantine, OnError::Quarantine, OnError::Skip, OnError::Stop];
+    let workers = if index == 0 { 1 } else { rng.random_range(1..5) };
+    let mut options = StepOptions::default();
+    options.nb_thread.value = WorkerRange { min: rng.random_range(1..=workers), max: workers };
+    options.queue_limit.value = Some([1, 1, 2, 5, 100][rng.random_range(0..5)]);
+    options.queue_bytes.value = [Some(64), Some(100_000), None][rng.random_range(0..3)];
+    options.on_error.value = policies[rng.random_range(0..policies.len())];
+    options.retries.value = rng.random_range(0..3);
+    options.lost_retries.value = rng.random_range(0..3);
+    options.backoff.value = Duration::from_millis(rng.random_range(0..50));
+    options
 }

@@ -202,42 +202,57 @@ impl Simulator {
         let mut at = self.workers[worker.slot.index()].busy_until.max(self.now);
         for message in messages {
             if !completions.is_empty() && self.rng.random_ratio(1, 20) {
-                // This call takes long: what is done before it is told.
+                // This call takes long: the worker reports what is done before it.
                 let (completions, outputs) = (std::mem::take(&mut completions), outputs.take());
                 self.send_at(at, Some(worker), Input::Done { worker, completions, outputs });
             }
-            let token = Token::of(&message.payload);
-            let outcome = match self.chance(self.faults.failures) {
-                false => Outcome::Done,
-                true if self.rng.random() => Outcome::Failed(Failure::retryable("simulated")),
-                true => Outcome::Panicked(Failure::permanent("simulated")),
-            };
-            let busy = self.delay();
-            at += busy;
-            let mut emitted = 0;
-            if outcome == Outcome::Done {
-                let times = self.committed.get_mut(&token.id).expect("I2: it was never committed");
-                *times += 1;
-                emitted = self.emit(worker, token.hops, &message.origin, &mut outputs);
-            }
-            let silent = u32::from(emitted == 0);
-            let one = Completion { first: message.id, count: 1, outcome, silent, busy };
-            let last = completions.last_mut().filter(|last| {
-                let follows = last.first.plus(last.count as usize) == one.first;
-                follows && last.outcome == Outcome::Done && one.outcome == Outcome::Done
-            });
-            match last {
-                Some(last) if self.rng.random() => {
-                    last.count += 1;
-                    last.silent += silent;
-                    last.busy += busy;
-                }
-                _ => completions.push(one),
-            }
+            let one = self.call(worker, &message, &mut outputs);
+            at += one.busy;
+            self.complete(&mut completions, one);
         }
         let outputs = outputs.take();
         self.workers[worker.slot.index()].busy_until = at;
         self.send_at(at, Some(worker), Input::Done { worker, completions, outputs });
+    }
+
+    /// Lets the worker's stage process one message.
+    fn call(
+        &mut self,
+        worker: WorkerId,
+        message: &Message,
+        outputs: &mut OutputBuffer,
+    ) -> Completion {
+        let token = Token::of(&message.payload);
+        let outcome = match self.chance(self.faults.failures) {
+            false => Outcome::Done,
+            true if self.rng.random() => Outcome::Failed(Failure::retryable("simulated")),
+            true => Outcome::Panicked(Failure::permanent("simulated")),
+        };
+        let busy = self.delay();
+        let mut emitted = 0;
+        if outcome == Outcome::Done {
+            let times = self.committed.get_mut(&token.id).expect("I2: it was never committed");
+            *times += 1;
+            emitted = self.emit(worker, token.hops, &message.origin, outputs);
+        }
+        let silent = u32::from(emitted == 0);
+        Completion { first: message.id, count: 1, outcome, silent, busy }
+    }
+
+    /// Adds a completion to those before it, sometimes as a part of the last one.
+    fn complete(&mut self, completions: &mut Vec<Completion>, one: Completion) {
+        let last = completions.last_mut().filter(|last| {
+            let follows = last.first.plus(last.count as usize) == one.first;
+            follows && last.outcome == Outcome::Done && one.outcome == Outcome::Done
+        });
+        match last {
+            Some(last) if self.rng.random() => {
+                last.count += 1;
+                last.silent += one.silent;
+                last.busy += one.busy;
+            }
+            _ => completions.push(one),
+        }
     }
 
     /// Notes what a report commits, at the instant when the router has it.
