@@ -20,7 +20,7 @@ pub(super) struct LastWord(pub(super) Stream);
 
 impl LastWord {
     pub(super) fn say(&self, result: &Result<Report, RunError>) {
-        self.0.tell(match result {
+        self.0.publish(match result {
             Ok(report) => Event::Ended(Box::new(report.clone())),
             Err(error) => given_up(error),
         });
@@ -30,7 +30,7 @@ impl LastWord {
 impl Drop for LastWord {
     fn drop(&mut self) {
         // Does nothing after the end.
-        self.0.tell(given_up(&RunError::Panicked));
+        self.0.publish(given_up(&RunError::Panicked));
     }
 }
 

@@ -48,7 +48,7 @@ impl Pipeline {
         let (sinks, journal) = sinks(&run, &plan, retried, &options, &commander, &stream)?;
         let patience = options.drain_limit;
         let opened = opened(&run, &plan, options, placing != Placing::AtOnce);
-        stream.tell(Event::Opened(Box::new(opened)));
+        stream.publish(Event::Opened(Box::new(opened)));
         let control = Control {
             commander: commander.clone(),
             cancelled: Arc::clone(&cancelled),

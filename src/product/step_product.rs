@@ -91,13 +91,13 @@ impl StepProduct {
         Ok(Self { path: file.to_owned(), ownership, has_record: false })
     }
 
-    /// Keeps a hidden record beside the product, as [`Products::with_records`].
+    /// Keeps a hidden record beside the product, as [`Products::with_records`](super::Products::with_records).
     #[must_use]
     pub fn with_record(self) -> Self {
         Self { has_record: true, ..self }
     }
 
-    /// The text by which the product names the pipeline that made it, as [`Products::mark`].
+    /// The text by which the product names the pipeline that made it, as [`Products::mark`](super::Products::mark).
     pub fn mark(&self) -> &str {
         self.ownership.mark()
     }

@@ -143,7 +143,7 @@ impl Sinks {
 
     pub(crate) fn event(&mut self, event: Event) {
         self.sinks.iter_mut().for_each(|sink| sink.event(&event));
-        self.stream.tell(event);
+        self.stream.publish(event);
     }
 
     /// Keeps a record for [`Sinks::pass_on_records`].

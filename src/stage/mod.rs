@@ -13,7 +13,7 @@
 //!   next steps; each edge keeps the order of each worker. With `ordered`, the last steps see
 //!   the producer's order, then that of emission.
 //! - **Failures.** An error that `?` returns is tried again up to the step's `retries`; one
-//!   made with [`Failure::permanent`] is not. A panic is a failed attempt; the same instance
+//!   made with [`Failure::permanent`](crate::base::failure::Failure::permanent) is not. A panic is a failed attempt; the same instance
 //!   goes on, so keep its fields sound before calling what may panic.
 //! - **Blocking in `next`** is allowed. What finished calls have emitted is committed within
 //!   0.1 s while the next call blocks. A producer that waits should return [`Next::Idle`],

@@ -12,7 +12,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(3);
 /// The longest time over which the cost of a message is taken; a shorter run takes its second
 /// half.
 const COST_WINDOW: Duration = Duration::from_secs(60);
-/// The least time between the moments kept for the cost: 120 of them cover the window.
+/// The least time between the samples kept for the cost: 120 of them cover the window.
 const MOMENT_INTERVAL: Duration = Duration::from_millis(500);
 /// The fewest messages that give a cost; with fewer, the whole run counts.
 const MIN_MESSAGES: u64 = 8;
@@ -20,14 +20,14 @@ const MIN_MESSAGES: u64 = 8;
 /// The numbers of the last seconds, and samples of the minute before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pace {
-    recent: VecDeque<Moment>,
+    recent: VecDeque<Sample>,
     /// Samples since work began.
-    working: VecDeque<Moment>,
-    began: Option<Moment>,
+    working: VecDeque<Sample>,
+    began: Option<Sample>,
 }
 
 #[derive(Debug, Clone)]
-struct Moment {
+struct Sample {
     at: Duration,
     steps: Vec<Numbers>,
 }
@@ -91,7 +91,7 @@ impl Pace {
             let held = !step.waits_for.is_empty();
             let starting = step.each_worker.iter().filter(|w| w.state == WorkerState::Starting);
             let starting = if step.queued > 0 { starting.count() as u32 } else { 0 };
-            let before = before.and_then(|moment| moment.steps.get(index));
+            let before = before.and_then(|sample| sample.steps.get(index));
             let (held_for, starting_for) =
                 before.map_or_else(Default::default, |b| (b.held_for, b.starting_for));
             let stands = held || step.paused || snapshot.paused || !working;
@@ -107,24 +107,24 @@ impl Pace {
                 starting_for: starting_for + passed * starting,
             }
         });
-        let moment = Moment { at: snapshot.elapsed, steps: steps.collect() };
+        let sample = Sample { at: snapshot.elapsed, steps: steps.collect() };
         if working {
-            self.keep(&moment);
+            self.keep(&sample);
         }
-        self.recent.push_back(moment);
+        self.recent.push_back(sample);
         while self.recent.get(1).is_some_and(|next| next.at + RATE_WINDOW <= snapshot.elapsed) {
             self.recent.pop_front();
         }
     }
 
-    fn keep(&mut self, moment: &Moment) {
-        let began = self.began.get_or_insert_with(|| moment.clone()).at;
-        let last = self.working.back().map_or(began, |moment| moment.at);
-        if last + MOMENT_INTERVAL > moment.at && !self.working.is_empty() {
+    fn keep(&mut self, sample: &Sample) {
+        let began = self.began.get_or_insert_with(|| sample.clone()).at;
+        let last = self.working.back().map_or(began, |sample| sample.at);
+        if last + MOMENT_INTERVAL > sample.at && !self.working.is_empty() {
             return;
         }
-        self.working.push_back(moment.clone());
-        while self.working.get(1).is_some_and(|next| next.at + COST_WINDOW <= moment.at) {
+        self.working.push_back(sample.clone());
+        while self.working.get(1).is_some_and(|next| next.at + COST_WINDOW <= sample.at) {
             self.working.pop_front();
         }
     }
@@ -166,11 +166,11 @@ impl Pace {
         let began = self.began.as_ref()?;
         let back = (last.at.saturating_sub(began.at) / 2).min(COST_WINDOW);
         let from = last.at.saturating_sub(back);
-        let later = self.working.partition_point(|moment| moment.at <= from);
+        let later = self.working.partition_point(|sample| sample.at <= from);
         let half = self.working.get(later.saturating_sub(1)).unwrap_or(began);
         let now = last.steps.get(index)?;
-        let ended = |moment: &Moment| {
-            moment.steps.get(index).map_or(0, |before| now.ended.saturating_sub(before.ended))
+        let ended = |sample: &Sample| {
+            sample.steps.get(index).map_or(0, |before| now.ended.saturating_sub(before.ended))
         };
         let first = if ended(half) < MIN_MESSAGES { began } else { half };
         let before = first.steps.get(index).filter(|_| ended(first) > 0);
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     /// One step that had ended so many messages by then, in so much time.
-    fn moment(at: u64, ended: u64, spent: u64) -> Moment {
+    fn sample(at: u64, ended: u64, spent: u64) -> Sample {
         let spent = Duration::from_millis(spent);
         let step = Numbers {
             done: ended,
@@ -208,21 +208,21 @@ mod tests {
             held_for: Duration::ZERO,
             starting_for: Duration::ZERO,
         };
-        Moment { at: Duration::from_millis(at), steps: vec![step] }
+        Sample { at: Duration::from_millis(at), steps: vec![step] }
     }
 
     #[test]
     fn a_step_that_has_ended_nothing_since_the_first_look_costs_what_it_did_before() {
-        let pace = |moments: [Moment; 2]| {
+        let pace = |samples: [Sample; 2]| {
             let mut pace = Pace::default();
-            moments.iter().for_each(|moment| pace.keep(moment));
-            pace.recent.extend(moments);
+            samples.iter().for_each(|sample| pace.keep(sample));
+            pace.recent.extend(samples);
             pace
         };
-        let stands = pace([moment(100, 40, 80), moment(5000, 40, 80)]);
+        let stands = pace([sample(100, 40, 80), sample(5000, 40, 80)]);
         assert_eq!((stands.cost(0, false), stands.cost(0, true)), (Some(0.002), Some(0.125)));
-        let goes_on = pace([moment(100, 40, 80), moment(5000, 50, 180)]);
+        let goes_on = pace([sample(100, 40, 80), sample(5000, 50, 180)]);
         assert_eq!(goes_on.cost(0, false), Some(0.01));
-        assert_eq!(pace([moment(100, 0, 0), moment(5000, 0, 0)]).cost(0, false), None);
+        assert_eq!(pace([sample(100, 0, 0), sample(5000, 0, 0)]).cost(0, false), None);
     }
 }

@@ -76,7 +76,7 @@ impl Stream {
         self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn publish(&self, event: Event) {
         let at = self.shared.start.elapsed();
         let mut kept = self.lock();
         if kept.ended {
@@ -229,13 +229,13 @@ mod tests {
     #[test]
     fn every_watcher_sees_every_event_in_order() {
         let stream = Stream::new();
-        stream.tell(said("a"));
+        stream.publish(said("a"));
         let (mut one, mut late) = (stream.watch(), stream.watch_after(1));
-        stream.tell(said("b"));
+        stream.publish(said("b"));
         assert_eq!(numbers(&mut one), [1, 2]);
         assert_eq!(numbers(&mut late), [2]);
-        stream.tell(Event::Error { exit_code: 3, reason: "c".into() });
-        stream.tell(said("after the end"));
+        stream.publish(Event::Error { exit_code: 3, reason: "c".into() });
+        stream.publish(said("after the end"));
         assert_eq!(numbers(&mut one), [3]);
         assert_eq!(one.next(None), Seen::End);
     }
@@ -245,7 +245,7 @@ mod tests {
         let stream = Stream::new();
         let mut stuck = stream.watch();
         for _ in 0..MAX_EVENTS + 5 {
-            stream.tell(said("x"));
+            stream.publish(said("x"));
         }
         assert_eq!(stuck.next(None), Seen::Missed(5));
         let Seen::Event(told) = stuck.next(None) else { panic!("an event should follow") };
@@ -261,7 +261,7 @@ mod tests {
             let step: Arc<str> = "S".into();
             let (level, logger) = (crate::event::Level::Info, String::new());
             let text = "x".repeat(1 << 20);
-            stream.tell(Event::Said { step, worker: 0, level, logger, text });
+            stream.publish(Event::Said { step, worker: 0, level, logger, text });
         }
         let kept = stream.lock();
         assert!(kept.bytes <= MAX_BYTES && kept.events.len() > 10, "{}", kept.bytes);
@@ -272,7 +272,7 @@ mod tests {
         let stream = Stream::new();
         let mut watcher = stream.watch();
         let waiting = std::thread::spawn(move || watcher.next(None));
-        stream.tell(said("now"));
+        stream.publish(said("now"));
         assert!(matches!(waiting.join().unwrap(), Seen::Event(told) if told.number == 1));
     }
 }

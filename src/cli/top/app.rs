@@ -61,7 +61,7 @@ pub(super) struct Note {
 pub(super) enum Wish {
     Quit,
     /// Make the run carry out an action; `said` is the sentence once it has.
-    Steer {
+    Control {
         action: &'static str,
         body: Value,
         said: String,
@@ -192,7 +192,7 @@ impl App {
             Ask::Drain => ("drain", "the run takes no more input"),
             Ask::Stop => ("stop", "the run ends now"),
         };
-        Some(Wish::Steer { action, body: json!({}), said: said.to_owned() })
+        Some(Wish::Control { action, body: json!({}), said: said.to_owned() })
     }
 
     fn pause_step(&self) -> Option<Wish> {
@@ -200,14 +200,14 @@ impl App {
         let (action, what) =
             if step.paused { ("resume", "goes on") } else { ("pause", "is paused") };
         let body = json!({ "step": &*step.name });
-        Some(Wish::Steer { action, body, said: format!("{} {what}", step.name) })
+        Some(Wish::Control { action, body, said: format!("{} {what}", step.name) })
     }
 
     fn pause_run(&self) -> Wish {
         let paused = self.view.as_ref().is_some_and(|view| view.paused);
         let (action, what) =
             if paused { ("resume", "the run goes on") } else { ("pause", "the run is paused") };
-        Wish::Steer { action, body: json!({}), said: what.to_owned() }
+        Wish::Control { action, body: json!({}), said: what.to_owned() }
     }
 
     /// Asks for one worker more or fewer than there are, or than were asked for last.
@@ -225,7 +225,7 @@ impl App {
         let body = json!({ "step": &*name, "workers": workers });
         let said = format!("{name} is set to {workers} workers");
         self.wanted = Some((name, workers));
-        Some(Wish::Steer { action: "workers", body, said })
+        Some(Wish::Control { action: "workers", body, said })
     }
 
     fn retry(&mut self) -> Option<Wish> {
@@ -240,7 +240,7 @@ impl App {
             });
         };
         let said = format!("{entry} is tried again");
-        Some(Wish::Steer { action: "retry", body: json!({ "entry": entry }), said })
+        Some(Wish::Control { action: "retry", body: json!({ "entry": entry }), said })
     }
 }
 
@@ -261,7 +261,7 @@ mod tests {
     use crate::status::testing::view;
 
     fn steer(action: &'static str, body: Value) -> impl Fn(Option<Wish>) -> bool {
-        move |wish| matches!(wish, Some(Wish::Steer { action: a, body: b, .. }) if a == action && b == body)
+        move |wish| matches!(wish, Some(Wish::Control { action: a, body: b, .. }) if a == action && b == body)
     }
 
     #[test]

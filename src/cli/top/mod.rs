@@ -146,7 +146,7 @@ fn has_hung_up() -> io::Result<bool> {
 }
 
 /// An event of the terminal.
-enum Heard {
+enum TerminalInput {
     Key(KeyEvent),
     /// It has another size.
     Resized,
@@ -156,9 +156,9 @@ enum Heard {
 }
 
 impl Screen {
-    fn hear(&self) -> io::Result<Heard> {
+    fn read_input(&self) -> io::Result<TerminalInput> {
         if has_hung_up()? {
-            return Ok(Heard::End);
+            return Ok(TerminalInput::End);
         }
         // The wait above does not notice events other than keys, such as a new size.
         let waiting = match event::poll(Duration::ZERO) {
@@ -166,15 +166,15 @@ impl Screen {
             waiting => waiting.unwrap_or_default(),
         };
         if self.ended.load(Ordering::Relaxed) {
-            return Ok(Heard::End);
+            return Ok(TerminalInput::End);
         }
         if !waiting {
-            return Ok(Heard::Nothing);
+            return Ok(TerminalInput::Nothing);
         }
         Ok(match event::read()? {
-            TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => Heard::Key(key),
-            TerminalEvent::Resize(..) => Heard::Resized,
-            _ => Heard::Nothing,
+            TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => TerminalInput::Key(key),
+            TerminalEvent::Resize(..) => TerminalInput::Resized,
+            _ => TerminalInput::Nothing,
         })
     }
 
@@ -187,10 +187,10 @@ impl Screen {
         let mut choice = Choice { names, chosen: 0 };
         loop {
             self.terminal.draw(|frame| choice.draw(frame))?;
-            let decision = match self.hear()? {
-                Heard::Key(key) => choice.press(key),
-                Heard::End => Some(Decision::Quit),
-                Heard::Resized | Heard::Nothing => None,
+            let decision = match self.read_input()? {
+                TerminalInput::Key(key) => choice.press(key),
+                TerminalInput::End => Some(Decision::Quit),
+                TerminalInput::Resized | TerminalInput::Nothing => None,
             };
             match decision {
                 Some(Decision::Take) => return Ok(Some(runs.swap_remove(choice.chosen))),
@@ -213,18 +213,18 @@ impl Screen {
                 self.terminal.draw(|frame| draw::draw(frame, &app, theme))?;
             }
             changed = true;
-            match self.hear()? {
-                Heard::Key(key) => match app.press(key) {
+            match self.read_input()? {
+                TerminalInput::Key(key) => match app.press(key) {
                     Some(Wish::Quit) => return Ok(()),
-                    Some(Wish::Steer { action, body, said }) => {
+                    Some(Wish::Control { action, body, said }) => {
                         // The receiver lives as long as this function runs.
                         let _ = orders.send(Order { action, body, said });
                     }
                     None => {}
                 },
-                Heard::Resized => {}
-                Heard::End => return Ok(()),
-                Heard::Nothing => changed = false,
+                TerminalInput::Resized => {}
+                TerminalInput::End => return Ok(()),
+                TerminalInput::Nothing => changed = false,
             }
             changed |= take_in(&mut app, &news);
         }

@@ -261,7 +261,7 @@ mod tests {
             crate::sinks::journal::Journal::open(&path, &owner, true, &stream, halt).unwrap();
         assert!(matches!(Journal::open(&path), Err(JournalError::Locked { .. })));
         let error = crate::event::Event::Error { exit_code: 3, reason: "given up".to_owned() };
-        stream.tell(error);
+        stream.publish(error);
         assert_eq!(skip.finish(), 0);
         let requeued = BTreeSet::new();
         let end = RunEnd { verdict: "stopped", is_complete: false, requeued: &requeued };

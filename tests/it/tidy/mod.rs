@@ -262,6 +262,55 @@ fn a_folder_has_at_most_20_files() {
     }
 }
 
+/// What ARCHITECTURE.md names is there.
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let text = fs::read_to_string(package().join("ARCHITECTURE.md")).unwrap();
+    let mut files = Vec::new();
+    for folder in ["src", "stages", "tests", "examples", "benches", "python", "docs", "fuzz"] {
+        for entry in walkdir::WalkDir::new(package().join(folder)) {
+            let path = entry.unwrap().into_path();
+            files.push(path.strip_prefix(package()).unwrap().display().to_string());
+        }
+    }
+    let is_file = |word: &&str| {
+        !word.contains(' ') && [".rs", ".py", ".md"].iter().any(|end| word.ends_with(end))
+    };
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_file).collect();
+    assert!(named.len() > 20, "no files were found in ARCHITECTURE.md");
+    for name in named {
+        let is_there = package().join(name).is_file()
+            || files.iter().any(|file| file.ends_with(&format!("/{name}")));
+        assert!(is_there, "ARCHITECTURE.md names {name}");
+    }
+}
+
+/// Words of an earlier vocabulary, and what to say instead.
+const RETIRED: [(&str, &str); 12] = [
+    ("Parcel", "Batch"),
+    ("Outlet", "Sinks"),
+    ("Casualty", "FailedInput"),
+    ("Chronicle", "ReportData"),
+    ("Keeper", "QuarantineWriter, Reaper"),
+    ("Desk", "Outbox"),
+    ("Ward", "WorkerProcess"),
+    ("Staff", "WorkerTarget"),
+    ("Steer", "ControlRequest"),
+    ("Moment", "Sample, SseFrame"),
+    ("Doors", "AccessPolicy"),
+    ("Carried", "BundledPackage"),
+];
+
+#[test]
+fn retired_words_are_not_used() {
+    for source in all() {
+        for (retired, instead) in RETIRED {
+            let found = names(&source.code, retired);
+            assert!(!found, "{} says {retired}: say {instead}", source.path);
+        }
+    }
+}
+
 /// The project speaks of itself alone.
 #[test]
 fn no_path_of_a_machine_is_in_the_project() {
