@@ -177,7 +177,7 @@ impl Router {
             let target = &self.steps[to];
             let exempt = held.feedback
                 || target.phase != Phase::Running
-                || self.observers.order.as_ref().is_some_and(|order| order.is_end(to));
+                || self.observers.is_ordered_end(to);
             let in_turn = target.waiting.front().is_none_or(|first| *first == worker);
             let admitted = match exempt || self.ending.is_abandoned() {
                 true => held.batch.count(),
@@ -218,7 +218,7 @@ impl Router {
         if step.phase != Phase::Running {
             return batch.into_messages().for_each(|message| self.arrived_late(to, message));
         }
-        self.mark_queued(&batch);
+        self.observers.queued(&batch, self.clock.now);
         match self.order_in_queue(to, batch.first()) {
             Some(place) => self.steps[to].queue.insert(place, batch),
             None => self.steps[to].queue.push(batch),
@@ -306,7 +306,7 @@ impl Router {
             batches.push(batch);
         }
         self.workers[worker].give(&batches, count, now);
-        self.mark_given(&batches, now);
+        self.observers.given(&batches, now);
         self.workers.used(worker);
         // There is room now for those that wait.
         self.steps.mark_dirty(step);

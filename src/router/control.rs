@@ -215,9 +215,7 @@ impl Router {
         let id = self.steps.number(1);
         let message = Message { id, attempt: 0, origin: origin.clone(), payload };
         self.clock.now = now;
-        self.item_requeued(&message);
-        self.mark_requeued(message.id, &message.origin);
-        self.order_requeued(message.id, index);
+        self.observers.requeued(&message, index, now);
         match self.order_in_queue(index, message.id) {
             Some(place) => self.steps[index].queue.insert(place, Batch::One(message)),
             None => self.steps[index].queue.delay(message, now, None),

@@ -1,4 +1,4 @@
-//! How steps and runs end: by counting, never by waiting.
+//! Ends steps and runs: by counting, never by waiting.
 //!
 //! Steps that can reach one another (a loop) form a group and end together;
 //! every other step is a group of its own. A group may end once the groups
@@ -26,7 +26,7 @@ pub(super) struct Groups {
 struct Group {
     /// In the order of the plan.
     steps: Vec<StepId>,
-    /// The groups that it gets messages from.
+    /// The groups that send messages to it.
     upstream: Vec<usize>,
     /// Messages queued, held or in hand, and grants in use.
     open: usize,
@@ -81,7 +81,7 @@ impl Groups {
 }
 
 impl Router {
-    /// Ends what can be ended; false if nothing could.
+    /// Ends every step that can end; returns false if none could.
     pub(super) fn end_steps(&mut self) -> bool {
         let mut changed = false;
         for group in 0..self.groups.groups.len() {
@@ -120,7 +120,7 @@ impl Router {
                 State::Starting if self.workers[worker].respawn_at.is_some() => {
                     self.stop_worker(worker);
                 }
-                // One that is starting anew finishes once it is ready.
+                // A replacement finishes once it is ready.
                 State::Starting | State::Finishing | State::Gone => {}
             }
         }
@@ -161,7 +161,7 @@ impl Router {
         self.workers[worker].kept = 0;
         self.workers[worker].retiring = false;
         self.stop_worker(worker);
-        // It was let go because there was nothing to do: it may come again.
+        // It was let go because there was nothing to do: it may be started again.
         if self.steps[self.workers[worker].step].phase == Phase::Running {
             self.workers[worker].state = State::Spare;
         }
@@ -171,14 +171,14 @@ impl Router {
     pub(super) fn stop_worker(&mut self, worker: Slot) {
         self.workers[worker].state = State::Gone;
         self.steps.mark_dirty(self.workers[worker].step);
-        // One that waits to be started anew is nobody to be told.
+        // A replacement that has not been started need not be told.
         if self.workers[worker].respawn_at.take().is_none() {
             self.actions.push(Action::Stop { worker: self.workers.id(worker) });
         }
         self.workers[worker].epoch += 1;
     }
 
-    /// Nothing more is produced; what was produced is processed to its end.
+    /// Stops production; what was produced is processed to its end.
     pub(super) fn drain(&mut self, reason: &str) {
         if self.ending.drain() {
             self.tell(Event::Stopping { reason: reason.into() });
@@ -187,20 +187,20 @@ impl Router {
         }
     }
 
-    /// As [`Router::drain`], and the verdict says why.
+    /// Drains, and keeps the reason for the verdict.
     pub(super) fn halt(&mut self, reason: String) {
         self.drain(&reason);
         self.ending.end_production(reason);
     }
 
-    /// What waits is dropped and what is in hand is awaited; then the steps
-    /// finish as ever, so that files are closed.
+    /// Drops what waits and awaits what is in hand; then the steps finish as usual, so that
+    /// files are closed.
     pub(super) fn abandon(&mut self, reason: String) {
         if !self.ending.abandon(&reason) {
             return;
         }
         self.tell(Event::Stopping { reason });
-        // What waits is dropped: nothing has an order any more.
+        // What waits is dropped: there is nothing left to order.
         self.observers.order = None;
         self.resume_all();
         self.drop_waiting();
@@ -227,7 +227,7 @@ impl Router {
         }
     }
 
-    /// Whether all that was taken has come to its end, and every stage to its own.
+    /// Whether every message was processed and every stage has finished.
     pub(crate) fn has_done_all(&self) -> bool {
         self.is_over() && !self.ending.is_abandoned() && self.ending.finish_failures.is_empty()
     }

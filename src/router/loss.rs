@@ -1,4 +1,4 @@
-//! What becomes of failed attempts, lost workers and failing producers.
+//! Handles failed attempts, lost workers and failing producers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,17 +20,17 @@ const SENT_LATE: &str = "its threads wanted to send values after the call that h
                          had returned, or a process that it has forked did, which was refused: \
                          see the log";
 
-/// How an attempt in a worker's hands failed.
+/// The failure of an attempt in a worker's hands.
 pub(super) struct Attempted {
     pub(super) cause: Cause,
     pub(super) failure: Failure,
-    /// How long it took; none if the worker did not live to tell.
+    /// How long it took; none if the worker died before it could report.
     pub(super) busy: Option<Duration>,
-    /// How many attempts on one message may be forgiven, for how this one ended.
+    /// How many attempts on one message may be forgiven, given how this one ended.
     pub(super) forgivable: u32,
 }
 
-/// Why an input whose retry would have to wait is given up.
+/// The reason for giving up an input whose retry would have to wait.
 const NOT_AWAITED: &str = "it was not tried again, for the run takes no more input and does not \
                            wait for a retry that is due later";
 
@@ -72,7 +72,7 @@ impl Failures {
 }
 
 impl Router {
-    /// An attempt in the worker's hands failed: repeat it or give it up.
+    /// Repeats a failed attempt of the worker, or gives the message up.
     pub(super) fn attempt_failed(
         &mut self,
         worker: Slot,
@@ -114,7 +114,7 @@ impl Router {
             self.failures.forgive(message.id);
         }
         self.item_retried(index, &message, ran, &failure);
-        self.mark_requeued(message.id, &message.origin);
+        self.observers.retried(&message, self.clock.now);
         let step = &mut self.steps[index];
         step.counts.retried += 1;
         message.attempt += 1;
@@ -132,8 +132,8 @@ impl Router {
         self.steps.mark_dirty(index);
     }
 
-    /// A run that takes no more input does not wait for retries that are due later:
-    /// those inputs have failed.
+    /// Fails the inputs whose retries are due later: a run that takes no more input does not
+    /// wait for them.
     pub(super) fn end_backoffs(&mut self) {
         for step in self.steps.ids() {
             for (mut message, failed) in self.steps[step].queue.take_delayed(self.clock.now) {
@@ -147,7 +147,7 @@ impl Router {
         }
     }
 
-    /// A message came to a step on a loop that finishes or has finished.
+    /// Fails a message that came to a step on a loop after the step began to finish.
     pub(super) fn arrived_late(&mut self, step: StepId, message: Message) {
         let failure = Failure::permanent(format!(
             "\"{}\" was already finishing when this message came: what a step on a loop emits in \
@@ -158,7 +158,7 @@ impl Router {
         self.give_up(step, None, message, ran, Cause::Late, failure);
     }
 
-    /// The message has failed without another attempt on it.
+    /// Records that the message failed without another attempt.
     fn mark_not_made(&mut self, step: StepId, message: &Message, cause: Cause) -> Ran {
         self.mark_ended(&Attempt {
             step,
@@ -172,7 +172,7 @@ impl Router {
         })
     }
 
-    /// The message has failed for good: the step's policy decides.
+    /// Fails the message for good, as the step's policy says.
     fn give_up(
         &mut self,
         index: StepId,
@@ -194,7 +194,7 @@ impl Router {
         self.item_failed(index, &message, ran, &failure);
         self.order_leaves([message.id]);
         let attempt = message.attempt + 1;
-        // Also the input that stops the run is kept: it is the one to look at.
+        // The input that stops the run is kept too: it is the one to look at.
         let entry = (policy != OnError::Skip).then(|| self.failures.next_entry(&name));
         self.tell(Event::Failed {
             step: Arc::clone(&name),
@@ -226,7 +226,7 @@ impl Router {
         }
     }
 
-    /// A producer's call failed: repeat it, or end production.
+    /// Repeats a producer's failed call, or ends production.
     pub(super) fn production_failed(
         &mut self,
         worker: Slot,
@@ -248,17 +248,17 @@ impl Router {
         ProducerState::Exhausted
     }
 
-    /// A worker broke the protocol: it is not trusted any longer.
+    /// Stops a worker that violated the protocol, and treats it as lost.
     pub(super) fn dismiss(&mut self, worker: Slot, reason: String, now: Duration) {
         self.actions.push(Action::Stop { worker: self.workers.id(worker) });
         self.lost(worker, Loss::unexplained(reason), now);
     }
 
-    /// A worker died: what it had in hand is given to others, and another
-    /// worker takes its place.
+    /// Gives what a dead worker had in hand to others, and has another worker take its
+    /// place.
     pub(super) fn lost(&mut self, worker: Slot, loss: Loss, now: Duration) {
         let Worker { step: index, number, .. } = self.workers[worker];
-        // From here on nothing more is heard of it.
+        // From here on its reports are ignored.
         self.workers[worker].epoch += 1;
         let name = Arc::clone(&self.steps[index].name);
         self.tell(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
@@ -284,7 +284,7 @@ impl Router {
         }
     }
 
-    /// The place of a lost worker stays empty.
+    /// Leaves the place of a lost worker empty.
     fn leave_place(&mut self, worker: Slot, reason: String) {
         let Worker { step, state, .. } = self.workers[worker];
         self.workers[worker].state = State::Gone;
@@ -295,9 +295,8 @@ impl Router {
         }
     }
 
-    /// Takes everything out of a lost worker's hands: an attempt on the suspect
-    /// has failed, the rest goes back to where it came from. False if there was
-    /// no suspect.
+    /// Takes everything out of a lost worker's hands: the attempt on the suspect has failed,
+    /// the rest goes back to its queue. Returns false if there was no suspect.
     fn empty_hands(&mut self, worker: Slot, loss: &Loss, now: Duration) -> bool {
         let lost_retries = *self.steps[self.workers[worker].step].plan.options.lost_retries;
         let forgivable = match loss.blame {
@@ -309,7 +308,7 @@ impl Router {
         let mut numbers = in_hand.iter().flat_map(|batch| batch.first().successive(batch.count()));
         let place = match loss.suspect {
             Suspect::Oldest => numbers.next().map(|_| 0),
-            // Whoever ends what a stopped run has left means no message.
+            // Whoever kills a worker of a stopped run blames no message.
             Suspect::Message(_) if loss.blame == Blame::Request && self.ending.is_abandoned() => {
                 None
             }
@@ -331,7 +330,7 @@ impl Router {
         place.is_some()
     }
 
-    /// Puts what was not begun back to the head of its queue, in order.
+    /// Puts messages that were not begun back at the head of their queue, in order.
     fn give_back(&mut self, worker: Slot, batches: Vec<Batch>) {
         let index = self.workers[worker].step;
         let abandoned = self.ending.is_abandoned();
@@ -347,9 +346,9 @@ impl Router {
         }
     }
 
-    /// Has a worker started anew: at once, or after a while if the ones before
-    /// it did no work; if that goes on, the run cannot. What was lost while it
-    /// finished had kept nothing: the new one finishes in its stead.
+    /// Replaces a lost worker: at once, or after a wait if the workers before it did no work.
+    /// If that happens too often, the run ends. A worker that was lost while it finished had
+    /// kept nothing, so the new one finishes in its place.
     fn replace(&mut self, worker: Slot, in_vain: bool, reason: &str, now: Duration) {
         let index = self.workers[worker].step;
         let step = &mut self.steps[index];
@@ -372,7 +371,7 @@ impl Router {
         self.workers[worker].respawn_at = Some(now.saturating_add(wait));
     }
 
-    /// Starts the workers anew whose time has come.
+    /// Starts the replacements that are due.
     pub(super) fn respawn(&mut self, now: Duration) {
         for worker in self.workers.slots() {
             if self.workers[worker].respawn_at.is_some_and(|at| at <= now) {
@@ -382,7 +381,7 @@ impl Router {
         }
     }
 
-    /// A producer cannot be started anew: it would produce everything again.
+    /// Ends production: a new producer would produce everything again.
     fn producer_lost(&mut self, worker: Slot, reason: String) {
         let index = self.workers[worker].step;
         if self.workers[worker].producer == ProducerState::Granted {
@@ -406,7 +405,7 @@ impl Router {
         self.tell(Event::ProducerFailed { step, failure });
     }
 
-    /// A step that has lost its last worker cannot go on, nor can the run.
+    /// Ends the run if the step has lost its last worker.
     pub(super) fn step_without_workers(&mut self, index: StepId) {
         let step = &self.steps[index];
         let gone = step.workers.iter().all(|worker| self.workers[*worker].state == State::Gone);
@@ -416,8 +415,8 @@ impl Router {
         }
     }
 
-    /// Threads of a worker that has ended wanted to send after their call had returned:
-    /// what they had is not in the pipeline.
+    /// Reports that threads of an ended worker tried to send after their call had returned:
+    /// those values are not in the pipeline.
     pub(crate) fn sent_late(&mut self, worker: WorkerId) {
         self.finish_failed(worker.slot, Failure::permanent(SENT_LATE));
     }

@@ -12,7 +12,7 @@
 //! - `pool`: workers that are added and let go
 //! - `control`: what an operator changes while the run goes on
 //! - `policy`: pure functions that answer what to do
-//! - `observe`: what is told about the run
+//! - `observe`: the observers of the run
 
 mod commit;
 mod control;
@@ -174,7 +174,10 @@ impl Router {
             while self.move_messages(now) || self.end_steps() {}
             self.resize(now);
         }
-        self.tell_spans();
+        let spans = self.observers.take_spans();
+        if !spans.is_empty() {
+            self.actions.push(Action::Spans(spans));
+        }
         std::mem::take(&mut self.actions)
     }
 

@@ -12,7 +12,7 @@ impl Router {
     pub(super) fn resize(&mut self, now: Duration) {
         for step in self.steps.ids() {
             // What waits for its turn does not wait for a worker.
-            if self.is_elastic(&self.steps[step]) && !self.is_ordered_end(step) {
+            if self.is_elastic(&self.steps[step]) && !self.observers.is_ordered_end(step) {
                 self.grow(step, now);
                 self.shrink(step, now);
             }

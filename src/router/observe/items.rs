@@ -1,4 +1,4 @@
-//! What becomes of each item, for a journal: an item is what a producer emits
+//! Records what becomes of each item, for the journal. An item is what a producer emits
 //! with an origin, together with all that descends from it.
 //!
 //! An item is open while any of its messages is held, queued or in hand. As a
@@ -101,7 +101,15 @@ impl Items {
         item.occurrences += u32::from(produced);
     }
 
-    /// One message of the item has ended; a record once none is left.
+    /// A failed message is tried again. It is no new occurrence, so that the item stays
+    /// failed for the journal.
+    pub(in crate::router) fn requeued(&mut self, message: &Message) {
+        if let Some(origin) = &message.origin {
+            self.enter(origin, false);
+        }
+    }
+
+    /// One message of the item has ended; returns a record once none is left.
     fn leave(&mut self, origin: &Arc<str>, end: End) -> Option<Record> {
         let item = self.open.get_mut(origin)?;
         if end.severity() > item.end.severity() {
@@ -130,7 +138,7 @@ fn tracked(batch: &Batch) -> Option<&Message> {
 }
 
 impl Router {
-    /// From here on there are records of what becomes of each item.
+    /// Records from here on what becomes of each item.
     pub(crate) fn track_items(&mut self, plan: &Plan) {
         let gathers = plan.steps.iter().map(|step| step.gathers).collect();
         self.observers.items = Some(Items { open: HashMap::new(), gathers });
@@ -152,14 +160,6 @@ impl Router {
             (&mut self.observers.items, output)
         {
             items.enter(origin, self.steps[self.workers[worker].step].is_producer());
-        }
-    }
-
-    /// A message that had failed is tried again: with no occurrence of its own, so
-    /// that the item stays failed for the journal.
-    pub(in crate::router) fn item_requeued(&mut self, message: &Message) {
-        if let (Some(items), Some(origin)) = (&mut self.observers.items, &message.origin) {
-            items.enter(origin, false);
         }
     }
 

@@ -1,5 +1,4 @@
-//! What is told about a run: by item, by message, and as a whole. Nothing here changes a
-//! queue.
+//! Observes a run: by item, by message, and as a whole. Nothing here changes a queue.
 //!
 //! - `items`: what becomes of each item, for the journal
 //! - `order`: the keys of the open messages, where results come in order
@@ -11,12 +10,17 @@ mod order;
 mod snapshot;
 pub(super) mod spans;
 
+use std::time::Duration;
+
 use super::policy::ordering::Order;
+use crate::base::ids::StepId;
+use crate::message::Message;
+use crate::message::batch::Batch;
 use crate::plan::Plan;
 use items::Items;
-use spans::Marks;
+use spans::{Marks, Span};
 
-/// Those that are told about the run; each is none where nobody asks for it.
+/// The observers of a run; each is none where nobody asks for it.
 pub(super) struct Observers {
     /// The journal's.
     pub(super) items: Option<Items>,
@@ -30,5 +34,48 @@ impl Observers {
     pub(super) fn new(plan: &Plan) -> Self {
         let order = plan.options.ordered.then(|| Order::new(plan));
         Self { items: None, marks: None, order }
+    }
+
+    /// Messages are in the queue of their step.
+    pub(super) fn queued(&mut self, batch: &Batch, now: Duration) {
+        if let Some(marks) = &mut self.marks {
+            marks.queued(batch, now);
+        }
+    }
+
+    /// A worker has been given messages.
+    pub(super) fn given(&mut self, batches: &[Batch], now: Duration) {
+        if let Some(marks) = &mut self.marks {
+            marks.given(batches, now);
+        }
+    }
+
+    /// A failed attempt on a message will be repeated.
+    pub(super) fn retried(&mut self, message: &Message, now: Duration) {
+        if let Some(marks) = &mut self.marks {
+            marks.requeued(message, now);
+        }
+    }
+
+    /// An operator has a failed message of the step tried again, behind all others.
+    pub(super) fn requeued(&mut self, message: &Message, step: StepId, now: Duration) {
+        if let Some(items) = &mut self.items {
+            items.requeued(message);
+        }
+        if let Some(order) = &mut self.order {
+            let key = order.root();
+            order.enter(key, message.id, step);
+        }
+        self.retried(message, now);
+    }
+
+    /// Whether the step gets its messages in order.
+    pub(super) fn is_ordered_end(&self, step: StepId) -> bool {
+        self.order.as_ref().is_some_and(|order| order.is_end(step))
+    }
+
+    /// Takes the spans since the last call.
+    pub(super) fn take_spans(&mut self) -> Vec<Span> {
+        self.marks.as_mut().map(Marks::take_spans).unwrap_or_default()
     }
 }

@@ -22,14 +22,6 @@ impl Router {
         }
     }
 
-    /// A message that had failed is tried again, behind all that there are.
-    pub(in crate::router) fn order_requeued(&mut self, message: MessageId, step: StepId) {
-        if let Some(order) = &mut self.observers.order {
-            let key = order.root();
-            order.enter(key, message, step);
-        }
-    }
-
     /// These messages have come to their end: others may be next now.
     pub(in crate::router) fn order_leaves(
         &mut self,
@@ -38,15 +30,10 @@ impl Router {
         let Some(order) = &mut self.observers.order else { return };
         messages.into_iter().for_each(|message| order.leave(message));
         for step in self.steps.ids() {
-            if self.is_ordered_end(step) {
+            if self.observers.is_ordered_end(step) {
                 self.steps.mark_dirty(step);
             }
         }
-    }
-
-    /// Whether the step gets its messages in order.
-    pub(in crate::router) fn is_ordered_end(&self, step: StepId) -> bool {
-        self.observers.order.as_ref().is_some_and(|order| order.is_end(step))
     }
 
     /// Where in the step's queue a message belongs, counted from the front.
@@ -81,6 +68,6 @@ impl Router {
             step.phase == Phase::Running && step.queue.room() == 0
         };
         self.observers.order.is_some()
-            && self.steps.ids().filter(|s| self.is_ordered_end(*s)).any(|s| is_full(&s))
+            && self.steps.ids().filter(|s| self.observers.is_ordered_end(*s)).any(|s| is_full(&s))
     }
 }

@@ -1,8 +1,8 @@
-//! When each message waited and ran at each step: for a trace, and for the journal.
+//! Records when each message waited and ran at each step, for the trace and the journal.
 //!
-//! A worker says only how long it was at a message. When it began follows: as soon as
-//! it had been given the message and was done with the one before. So what is told of
-//! one worker never overlaps, and never lies behind its report.
+//! A worker reports only how long a message took. Its beginning follows: the message had
+//! been given to the worker, and the one before it was done. So the spans of one worker
+//! never overlap, and never end after its report.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use std::time::Duration;
 
 use crate::base::ids::{MessageId, Slot, StepId};
 use crate::event::Cause;
-use crate::message::ItemKey;
 use crate::message::batch::Batch;
-use crate::router::{Action, Batching, Router, State};
+use crate::message::{ItemKey, Message};
+use crate::router::{Batching, Router, State};
 
 /// One attempt of a step on one message, or one turn of a producer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Span {
     pub(crate) step: Arc<str>,
-    /// Its number within the step; none if the message reached no worker.
+    /// The worker's number within the step; none if the message reached no worker.
     pub(crate) worker: Option<usize>,
-    /// None of a producer.
+    /// None for a turn of a producer.
     pub(crate) message: Option<MessageId>,
-    /// How many calls of the stage it is.
+    /// The number of calls of the stage.
     pub(crate) calls: u32,
     /// From 1.
     pub(crate) attempt: u32,
     pub(crate) origin: ItemKey,
-    /// When it came into the step's queue, or came back there to be repeated.
+    /// When it entered the step's queue, or came back there to be repeated.
     pub(crate) queued_at: Duration,
     pub(crate) given_at: Duration,
     pub(crate) begun_at: Duration,
@@ -45,7 +45,7 @@ pub(crate) struct Ran {
     /// The worker's number within the step; none if it reached no worker.
     pub(crate) worker: Option<usize>,
     pub(crate) busy: Duration,
-    /// From its arrival in the queue to its beginning.
+    /// The time from its arrival in the queue to its beginning.
     pub(crate) waited: Duration,
 }
 
@@ -58,18 +58,18 @@ pub(in crate::router) struct Attempt<'a> {
     /// From 0.
     pub(in crate::router) attempt: u32,
     pub(in crate::router) origin: &'a ItemKey,
-    /// None if nobody has told it.
+    /// None if nobody has reported it.
     pub(in crate::router) busy: Option<Duration>,
     pub(in crate::router) outcome: &'static str,
     pub(in crate::router) cause: Option<Cause>,
 }
 
-/// The messages that are queued or in hand, and since when.
+/// The messages that are queued or in hand, and since when they are.
 pub(in crate::router) struct Marks {
-    /// Whether everything is told, and not only what the journal wants to know.
+    /// Whether every message is recorded, and not only those that the journal follows.
     traced: bool,
     open: HashMap<MessageId, Mark>,
-    /// Until when each worker was busy. All workers on one thread are one.
+    /// Until when each worker was busy. All workers on one thread count as one.
     busy_until: Vec<Duration>,
     one_thread: bool,
     spans: Vec<Span>,
@@ -85,6 +85,41 @@ impl Marks {
     fn new(one_thread: bool) -> Self {
         let (open, busy_until) = (HashMap::new(), Vec::new());
         Self { traced: false, open, busy_until, one_thread, spans: Vec::new() }
+    }
+
+    /// The messages are in the queue of their step.
+    pub(in crate::router) fn queued(&mut self, batch: &Batch, now: Duration) {
+        self.each(batch, |open, number| {
+            open.insert(number, Mark { queued_at: now, given_at: None });
+        });
+    }
+
+    /// The message is in the queue of its step alone, to be tried again.
+    pub(in crate::router) fn requeued(&mut self, message: &Message, now: Duration) {
+        if self.traced || message.origin.is_some() {
+            self.open.insert(message.id, Mark { queued_at: now, given_at: None });
+        }
+    }
+
+    /// A worker has been given the messages.
+    pub(in crate::router) fn given(&mut self, batches: &[Batch], now: Duration) {
+        for batch in batches {
+            self.each(batch, |open, number| {
+                if let Some(mark) = open.get_mut(&number) {
+                    mark.given_at = Some(now);
+                }
+            });
+        }
+    }
+
+    /// Takes the spans since the last call.
+    pub(in crate::router) fn take_spans(&mut self) -> Vec<Span> {
+        std::mem::take(&mut self.spans)
+    }
+
+    #[cfg(test)]
+    pub(in crate::router) fn open_count(&self) -> usize {
+        self.open.len()
     }
 
     fn each(
@@ -106,8 +141,8 @@ impl Marks {
         &mut self.busy_until[worker]
     }
 
-    /// When an attempt began and how long it took, of a worker that had what it needs
-    /// since `given_at`.
+    /// Computes when an attempt began and how long it took; its worker could begin at
+    /// `given_at`.
     fn place(
         &mut self,
         worker: Slot,
@@ -124,8 +159,8 @@ impl Marks {
 }
 
 impl Router {
-    /// What the worker has been at since its last report was work, though it will never
-    /// report on it, or has reported without its time.
+    /// Counts the time since the worker's last report as work: no report will tell how long
+    /// this work took.
     pub(in crate::router) fn spend(&mut self, worker: Slot, now: Duration) {
         let worker = &mut self.workers[worker];
         if worker.is_busy() && worker.state != State::Gone {
@@ -136,7 +171,7 @@ impl Router {
         }
     }
 
-    /// From here on it is told when each message waited and ran.
+    /// Records from here on when each message waited and ran.
     pub(crate) fn trace(&mut self) {
         self.mark_times();
         if let Some(marks) = &mut self.observers.marks {
@@ -149,38 +184,7 @@ impl Router {
         self.observers.marks.get_or_insert_with(|| Marks::new(one_thread));
     }
 
-    /// The messages have come into the queue of their step.
-    pub(in crate::router) fn mark_queued(&mut self, batch: &Batch) {
-        let now = self.clock.now;
-        let Some(marks) = &mut self.observers.marks else { return };
-        marks.each(batch, |open, number| {
-            open.insert(number, Mark { queued_at: now, given_at: None });
-        });
-    }
-
-    /// The message has come there alone, to be tried again.
-    pub(in crate::router) fn mark_requeued(&mut self, message: MessageId, origin: &ItemKey) {
-        let now = self.clock.now;
-        if let Some(marks) = &mut self.observers.marks
-            && (marks.traced || origin.is_some())
-        {
-            marks.open.insert(message, Mark { queued_at: now, given_at: None });
-        }
-    }
-
-    /// A worker has been given them.
-    pub(in crate::router) fn mark_given(&mut self, batches: &[Batch], now: Duration) {
-        let Some(marks) = &mut self.observers.marks else { return };
-        for batch in batches {
-            marks.each(batch, |open, number| {
-                if let Some(mark) = open.get_mut(&number) {
-                    mark.given_at = Some(now);
-                }
-            });
-        }
-    }
-
-    /// An attempt on a message has ended. `Ran` is of no meaning where nobody wants to know.
+    /// Records the end of an attempt. The result means nothing where nobody asks for it.
     pub(in crate::router) fn mark_ended(&mut self, attempt: &Attempt<'_>) -> Ran {
         let now = self.clock.now;
         let number = attempt.worker.map(|worker| self.workers[worker].number);
@@ -215,7 +219,7 @@ impl Router {
         Ran { worker: number, busy, waited: begun_at.saturating_sub(mark.queued_at) }
     }
 
-    /// These messages of the step are done by the worker, `count` of them in this time.
+    /// Records messages that the worker has done, `count` of them in `busy`.
     pub(in crate::router) fn mark_done(
         &mut self,
         worker: Slot,
@@ -247,7 +251,7 @@ impl Router {
         }
     }
 
-    /// These messages of the step were dropped, in the hands of a worker or before.
+    /// Records messages of the step that were dropped, in the hands of a worker or before.
     pub(in crate::router) fn mark_dropped(
         &mut self,
         step: StepId,
@@ -269,17 +273,17 @@ impl Router {
         }
     }
 
-    /// A producer has been called so often.
+    /// Records calls of a producer.
     pub(in crate::router) fn mark_produced(&mut self, worker: Slot, calls: u32, busy: Duration) {
         self.mark_turn(worker, calls, Some(busy), "produced");
     }
 
-    /// The worker has finished.
+    /// Records that the worker has finished.
     pub(in crate::router) fn mark_finished(&mut self, worker: Slot) {
         self.mark_turn(worker, 1, None, "finished");
     }
 
-    /// Calls that are about no message.
+    /// Records calls that are about no message.
     fn mark_turn(
         &mut self,
         worker: Slot,
@@ -308,20 +312,5 @@ impl Router {
             outcome,
             cause: None,
         });
-    }
-
-    /// What has been marked since the last time is to be told.
-    pub(in crate::router) fn tell_spans(&mut self) {
-        if let Some(marks) = &mut self.observers.marks
-            && !marks.spans.is_empty()
-        {
-            let spans = std::mem::take(&mut marks.spans);
-            self.actions.push(Action::Spans(spans));
-        }
-    }
-
-    #[cfg(test)]
-    pub(in crate::router) fn marked(&self) -> usize {
-        self.observers.marks.as_ref().map_or(0, |marks| marks.open.len())
     }
 }

@@ -1,4 +1,4 @@
-//! What must hold after every step of a run, and at its end.
+//! Checks the invariants after every step of a run, and at its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::*;
 use crate::event::Counts;
 
 impl Simulator {
-    /// In order: a step at the end is given what comes next, or the same again.
+    /// In ordered runs, a step that ends the pipeline gets what comes next, or the same again.
     pub(super) fn check_order(&mut self, worker: WorkerId, messages: &[Message]) {
         let step = self.router.position(worker).0;
         if self.router.observers.order.is_none() || !self.plan.steps[step.index()].routes.is_empty()
@@ -26,8 +26,8 @@ impl Simulator {
         }
     }
 
-    /// Whenever an item is closed, it is closed for what the producer has emitted
-    /// of it since; at the end nothing is left.
+    /// A record closes an item for all that the producer has emitted of it since the last
+    /// one; at the end no item is open.
     pub(super) fn check_record(&mut self, record: Record) {
         match record {
             Record::Attempt { origin, outcome, .. } => {
@@ -52,9 +52,13 @@ impl Simulator {
         }
     }
 
-    /// Every attempt on every message was told once, and each worker did one thing at a time.
+    /// Every attempt has one span, and each worker did one thing at a time.
     pub(super) fn check_spans(&self) {
-        assert_eq!(self.router.marked(), 0, "messages are left that wait for their end");
+        assert_eq!(
+            self.router.observers.marks.as_ref().map_or(0, observe::spans::Marks::open_count),
+            0,
+            "messages are left that wait for their end"
+        );
         let mut busy_until = BTreeMap::new();
         let mut told = BTreeSet::new();
         for span in &self.spans {
@@ -86,7 +90,7 @@ impl Simulator {
         }
     }
 
-    /// No message is tried more often than its step says.
+    /// No message is tried more often than its step allows.
     pub(super) fn check_attempts(&self, failed_input: &FailedInput) {
         let step = self.plan.index(&failed_input.step).expect("the step of a failed input");
         let step = &self.plan.steps[step];

@@ -2,7 +2,7 @@
 //! worker deaths and stops, on a virtual clock, and checks the invariants
 //! after every step. A failing case prints its seed;
 //! `DRPIPE_SIMULATOR_SEED=n` repeats it alone; `DRPIPE_SIMULATOR_RUNS=n` makes each
-//! test try so many.
+//! test run that many seeds.
 
 mod checks;
 mod plans;
@@ -35,11 +35,11 @@ const TIMING: Timing = Timing {
     respawn_after: Duration::from_millis(50),
 };
 
-/// What is on its way to the router, by the instant of its arrival.
+/// An input on its way to the router, ordered by its arrival.
 struct Pending {
     at: Duration,
     order: u64,
-    /// The worker that has sent it, perhaps before its end.
+    /// The worker that sent it, perhaps before it died.
     sender: Option<WorkerId>,
     input: Input,
 }
@@ -61,7 +61,7 @@ impl Ord for Pending {
     }
 }
 
-/// How often, of 1000, things go wrong in one simulation.
+/// How often in 1000 each kind of fault occurs in a simulation.
 #[derive(Clone, Copy, Default)]
 struct Faults {
     failures: u32,
@@ -83,7 +83,7 @@ struct Simulator {
     pending: BinaryHeap<Reverse<Pending>>,
     order: u64,
     faults: Faults,
-    /// What each worker's stage sees.
+    /// The workers as their stages see them.
     workers: Vec<Incarnation>,
     to_produce: u64,
     next_token: u64,
@@ -92,24 +92,24 @@ struct Simulator {
     quarantined: u64,
     stopped_now: bool,
     instant_tasks: bool,
-    /// What the producer has emitted, by item, and is not told as closed.
+    /// How often the producer has emitted each item that is not closed.
     items: BTreeMap<Arc<str>, u32>,
     /// Items of which a message was given up since they were last closed.
     failed_items: BTreeSet<Arc<str>>,
     /// The workers that had nothing to do before the latest poll.
     free: Vec<bool>,
-    /// In order: where each token comes from, as the numbers of its ancestors' emissions.
+    /// In ordered runs, the origin of each token: the numbers of its ancestors' emissions.
     paths: BTreeMap<u64, Vec<u64>>,
-    /// In order: what each step was given last.
+    /// In ordered runs, the origin of what each step was given last.
     given: Vec<Vec<u64>>,
     roots: u64,
     /// Failed inputs that can be tried again.
     failed_inputs: Vec<FailedInput>,
-    /// The steps of those that were.
+    /// The steps of those that were tried again.
     requeued: Vec<String>,
     /// Operators that have not acted yet.
     orders: Vec<Duration>,
-    /// What was told of the messages' times.
+    /// The spans that the router has recorded.
     spans: Vec<Span>,
     /// Reports of workers that had been lost or told to stop.
     stale: u64,
@@ -223,7 +223,7 @@ impl Simulator {
         self.check_ended();
     }
 
-    /// Does something that an operator may do. The last order makes everything go on.
+    /// Does something that an operator may do. The last order ends all pauses.
     fn steer(&mut self) {
         let step = StepId::at(self.rng.random_range(0..self.plan.steps.len()));
         let some = self.rng.random_ratio(2, 3).then_some(step);

@@ -15,7 +15,7 @@ pub(super) struct Incarnation {
     pub(super) epoch: u32,
     pub(super) alive: bool,
     pub(super) finished: bool,
-    /// It will be lost and reports nothing more.
+    /// Whether it will be lost, and reports nothing more.
     pub(super) doomed: bool,
     /// When its current work will be done.
     pub(super) busy_until: Duration,
@@ -60,8 +60,8 @@ impl Simulator {
         self.report_late(worker, at);
     }
 
-    /// A report that is still on its way when its worker has died, perhaps until another
-    /// one has taken the slot and works on the same message.
+    /// Sends a report that arrives after its worker's death, perhaps when another worker has
+    /// taken the slot and works on the same message.
     pub(super) fn report_late(&mut self, worker: WorkerId, death: Duration) {
         if self.router.position(worker).0.index() + 1 == self.plan.steps.len() {
             return;
@@ -130,7 +130,7 @@ impl Simulator {
         );
     }
 
-    /// A producer reports a part of what it makes with a grant.
+    /// Has a producer report a part of what it makes with a grant.
     pub(super) fn hand_over(&mut self, worker: WorkerId, outputs: Vec<Output>, made: u64) {
         self.to_produce -= made;
         let production = Production { result: None, calls: 1, busy: Duration::ZERO };
@@ -138,13 +138,13 @@ impl Simulator {
         self.send_at(self.now, Some(worker), input);
     }
 
-    /// Some items have no origin, and some the same as others.
+    /// Makes an origin: sometimes none, and sometimes one that others have too.
     pub(super) fn new_origin(&mut self) -> ItemKey {
         let item = self.rng.random_range(0..100);
         (item < 40).then(|| format!("item {item}").into())
     }
 
-    /// An output with a random route and size; the last hop goes nowhere new.
+    /// Emits an output with a random route and size.
     pub(super) fn output(
         &mut self,
         worker: WorkerId,
@@ -255,7 +255,7 @@ impl Simulator {
         }
     }
 
-    /// Notes what a report commits, at the instant when the router has it.
+    /// Notes what a report commits when the router receives it.
     pub(super) fn observe(&mut self, worker: WorkerId, input: &Input) {
         self.order += 1;
         match input {
@@ -304,7 +304,7 @@ impl Simulator {
         }
     }
 
-    /// In order: notes where the outputs of a report come from.
+    /// Notes where the outputs of a report come from, for ordered runs.
     pub(super) fn note_paths(&mut self, worker: WorkerId, outputs: &[Output]) {
         let parent = self.workers[worker.slot.index()]
             .tokens
