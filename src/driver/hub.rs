@@ -1,7 +1,6 @@
 //! Workers behind a transport, on threads or in processes.
 
 use std::io;
-use std::time::Duration;
 
 use super::{Driver, Run};
 use crate::base::ids::{StepId, WorkerId};
@@ -103,8 +102,8 @@ where
         }
     }
 
-    fn wait(&mut self, timeout: Duration, _: &mut Run) -> Result<(), TransportError> {
-        self.transport.wait(timeout)
+    fn wait(&mut self, run: &mut Run) -> Result<(), TransportError> {
+        self.transport.wait(run.timeout())
     }
 
     fn make_room(&self, workers: usize) -> io::Result<()> {

@@ -44,11 +44,11 @@ pub(crate) trait Driver {
     /// As [`Driver::receive`].
     fn act(&mut self, action: Action, run: &mut Run) -> Result<(), Self::Error>;
 
-    /// Waits for a report or a command, at most for `timeout`.
+    /// Waits for a report or a command, at most for [`Run::timeout`].
     ///
     /// # Errors
     /// As [`Driver::receive`].
-    fn wait(&mut self, timeout: Duration, run: &mut Run) -> Result<(), Self::Error>;
+    fn wait(&mut self, run: &mut Run) -> Result<(), Self::Error>;
 
     /// Tries whether the system has room for more workers.
     ///
@@ -90,15 +90,13 @@ pub(crate) fn run<D: Driver>(run: &mut Run, driver: &mut D) -> Result<Duration, 
         driver.receive(run)?;
         // After the reports: what a worker said before it died still counts.
         run.take_commands(driver);
-        let now = run.read_clock();
-        for action in run.router.poll(now) {
+        for action in run.router.poll(run.now) {
             run.act(action, driver)?;
         }
         run.sinks.pass_on_records();
         run.progress();
         if !run.router.is_over() {
-            let timeout = run.next_wake().saturating_sub(run.read_clock());
-            driver.wait(timeout, run)?;
+            driver.wait(run)?;
         }
     }
     Ok(run.read_clock())
@@ -181,17 +179,18 @@ impl Run {
         Ok(())
     }
 
+    /// Publishes where the run stands if that is due, by the clock as it was read last.
     fn progress(&mut self) {
-        let now = self.read_clock();
-        if self.progress.is_due(now) {
-            self.sinks.event(Event::Progress(self.router.snapshot(now)));
+        if self.progress.is_due(self.now) {
+            self.sinks.event(Event::Progress(self.router.snapshot(self.now)));
         }
     }
 
-    /// When the next retry or progress event is due.
-    fn next_wake(&self) -> Duration {
+    /// The time until the next retry or progress event.
+    fn timeout(&mut self) -> Duration {
         let progress = self.progress.next();
-        self.router.next_wake().map_or(progress, |wake| wake.min(progress))
+        let wake = self.router.next_wake().map_or(progress, |wake| wake.min(progress));
+        wake.saturating_sub(self.read_clock())
     }
 
     /// Takes in what was said of the workers at last, and waits for the sinks. Call it once the

@@ -104,6 +104,7 @@ impl<'r> Sequential<'r> {
                 report => self.inputs.push_back(input_of(id, report)),
             }
         }
+        run.read_clock();
         run.progress();
     }
 
@@ -144,7 +145,7 @@ impl Driver for Sequential<'_> {
         Ok(())
     }
 
-    fn wait(&mut self, timeout: Duration, run: &mut Run) -> Result<(), Infallible> {
+    fn wait(&mut self, run: &mut Run) -> Result<(), Infallible> {
         if self.inputs.is_empty()
             && let Some(grant) = self.grants.pop_front()
             && let Some(worker) = grant.worker()
@@ -152,7 +153,7 @@ impl Driver for Sequential<'_> {
             self.begin(worker, grant, run);
         }
         if self.inputs.is_empty() {
-            self.wakeup.wait(timeout);
+            self.wakeup.wait(run.timeout());
         }
         Ok(())
     }
