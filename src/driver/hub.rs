@@ -118,6 +118,8 @@ mod tests {
     use std::sync::{Arc, mpsc};
     use std::thread;
 
+    use std::time::Duration;
+
     use super::*;
     use crate::base::ids::MessageId;
     use crate::driver::commands::{Command, commands};
