@@ -1,6 +1,7 @@
 //! Input that nobody should trust, for the fuzz targets and for property tests
 //! of the same: each function takes any bytes and must return.
 
+#[cfg(feature = "monitor")]
 mod events;
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ use crate::stage::data::Data as _;
 use crate::stage::registry::{Kind, Registry};
 use crate::stages::{FitsPath, Frame, Picture};
 
+#[cfg(feature = "monitor")]
 pub use events::events;
 
 /// Made once: it takes longer than most inputs do.
