@@ -94,6 +94,8 @@ fn by_itself(schema: &mut Value, open: &mut HashSet<String>) {
 
 #[cfg(test)]
 mod tests {
+    #![expect(dead_code, reason = "only the schemas of these types are used")]
+
     use std::collections::BTreeMap;
 
     use schemars::JsonSchema;
@@ -102,20 +104,17 @@ mod tests {
     use super::*;
 
     #[derive(Deserialize, JsonSchema)]
-    #[allow(dead_code)]
     struct Inner {
         width: u32,
     }
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(tag = "kind")]
-    #[allow(dead_code)]
     enum Tagged {
         Wide(Inner),
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[allow(dead_code)]
     struct Outer {
         plain: Option<Inner>,
         list: Option<Vec<Inner>>,
@@ -124,13 +123,11 @@ mod tests {
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[allow(dead_code)]
     struct Enums {
         tagged: Tagged,
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[allow(dead_code)]
     struct Free {
         #[serde(flatten)]
         rest: BTreeMap<String, i64>,

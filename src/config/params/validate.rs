@@ -188,6 +188,8 @@ fn words(error: &ValidationError<'_>, kind: &ValidationErrorKind) -> (String, St
 
 #[cfg(test)]
 mod tests {
+    #![expect(dead_code, reason = "only the schemas of these types are used")]
+
     use schemars::JsonSchema;
     use serde::Deserialize;
     use serde_json::json;
@@ -198,7 +200,6 @@ mod tests {
     /// Alternatives with documentation become `oneOf`.
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
-    #[allow(dead_code)]
     enum Mode {
         /// One.
         Fast,
@@ -207,7 +208,6 @@ mod tests {
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[allow(dead_code)]
     struct Sample {
         mode: Mode,
         count: Option<u8>,
@@ -218,7 +218,6 @@ mod tests {
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
     struct Inner {
         width: u32,
     }
