@@ -179,7 +179,7 @@ impl Run {
         Ok(())
     }
 
-    /// Publishes where the run stands if that is due, by the clock as it was read last.
+    /// Publishes a progress event if one is due at the last reading of the clock.
     fn progress(&mut self) {
         if self.progress.is_due(self.now) {
             self.sinks.event(Event::Progress(self.router.snapshot(self.now)));

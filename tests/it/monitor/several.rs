@@ -95,7 +95,7 @@ fn a_run_elsewhere_is_shown_by_its_address() {
 #[test]
 fn a_run_finds_the_monitor_that_shows_it_already() {
     let place = tempfile::tempdir().unwrap();
-    // It goes on until it is drained: the line comes from a thread of its own.
+    // The run lasts until the test drains it, for another thread prints the line.
     slow(place.path());
     let monitor = monitor(place.path(), &[]);
     let client = monitor.client();

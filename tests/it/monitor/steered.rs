@@ -75,7 +75,7 @@ fn a_failed_input_is_looked_at_and_tried_again() {
     let failure = &view["failures"][0];
     assert_eq!((&failure["step"], &failure["requeued"]), (&json!("PASS"), &json!(false)));
     let entry = failure["entry"].as_str().unwrap();
-    // The event does not wait for the disk.
+    // The event may arrive before its entry is on disk.
     let entry_path = path(&format!("quarantine/{entry}"));
     eventually("the entry is kept", || (client.get(&entry_path).unwrap().0 == 200).then_some(()));
     assert_eq!(get(&client, &entry_path)["step"], "PASS");
