@@ -37,6 +37,8 @@ pub(crate) struct Worker {
     task: Box<dyn Task>,
     /// The outputs of the present call.
     emitted: OutputBuffer,
+    /// Messages that are done and not in the outbox yet; empty between batches.
+    done: Vec<MessageId>,
 }
 
 impl Worker {
@@ -52,7 +54,7 @@ impl Worker {
         });
         let made = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")));
         let task = made.inspect_err(|_| scope::rewind_notes(0))?;
-        Ok(Self { context, task, emitted: OutputBuffer::default() })
+        Ok(Self { context, task, emitted: OutputBuffer::default(), done: Vec::new() })
     }
 
     /// Takes what `init` has made known, and the number of messages that a producer expects to
@@ -79,7 +81,7 @@ impl Worker {
         // Nothing waits for the results of very short calls of a last step: a few of them go
         // into the outbox together.
         let is_last = self.context.next_steps.is_empty();
-        let (mut done, mut stride) = (Vec::new(), 1);
+        let mut stride = 1;
         for message in batches.into_iter().flat_map(Batch::into_messages) {
             if !begin(message.id) {
                 break;
@@ -88,7 +90,7 @@ impl Worker {
             let origin = message.origin.clone();
             let mut failed = None;
             match self.run(message) {
-                Outcome::Done => done.push(id),
+                Outcome::Done => self.done.push(id),
                 outcome => {
                     self.emitted.clear();
                     scope::rewind_notes(notes);
@@ -99,11 +101,11 @@ impl Worker {
                 scope::attribute_notes(notes, origin);
             }
             let waits = is_last && failed.is_none() && scope::note_count() == notes;
-            if !waits || done.len() >= stride {
-                stride = outbox.done(&mut done, failed, &mut self.emitted, &rest)?;
+            if !waits || self.done.len() >= stride {
+                stride = outbox.done(&mut self.done, failed, &mut self.emitted, &rest)?;
             }
         }
-        outbox.close(&mut done, &rest)
+        outbox.close(&mut self.done, &rest)
     }
 
     fn run(&mut self, message: Message) -> Outcome {
@@ -179,7 +181,7 @@ impl Worker {
         call: impl FnOnce(&mut dyn Task, &mut Outputs<'_>) -> Result<R>,
     ) -> std::result::Result<Result<R>, Caught> {
         let Input { message, origin, names_origins } = input;
-        let Self { context, task, emitted: outputs } = self;
+        let Self { context, task, emitted: outputs, .. } = self;
         let mut outputs = Outputs { context, origin, message, names_origins, outputs };
         guarded(|| call(task.as_mut(), &mut outputs))
     }
