@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::observe::spans::Attempt;
 use super::policy::retry::{self, MOST_CRASHES, Retry};
 use super::queue::Failed;
-use super::{Action, FailedInput, Phase, ProducerState, Ran, Router, State, Worker};
+use super::{
+    Action, AttemptOutcome, FailedInput, Phase, ProducerState, Ran, Router, State, Worker,
+};
 use crate::base::failure::Failure;
 use crate::base::ids::{MessageId, Slot, StepId, WorkerId};
 use crate::event::{Cause, Event};
@@ -113,7 +115,7 @@ impl Router {
         if is_forgiven {
             self.failures.forgive(message.id);
         }
-        self.item_retried(index, &message, ran, &failure);
+        self.record_attempt(index, &message, ran, AttemptOutcome::Retrying(failure.clone()));
         self.observers.retried(&message, self.clock.now);
         let step = &mut self.steps[index];
         step.counts.retried += 1;
@@ -426,5 +428,49 @@ impl Router {
         let step = Arc::clone(&self.steps[step].name);
         self.ending.finish_failures.push(format!("finish of \"{step}\" failed: {failure}"));
         self.tell(Event::FinishFailed { step, worker: number, failure });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Route, Step};
+    use crate::protocol::report::Production;
+    use crate::router::testing::{plan_of, planned};
+    use crate::router::{Batching, Input, Timing};
+    use crate::stage::Next;
+    use crate::stage::registry::Kind;
+
+    #[test]
+    fn each_producer_has_its_own_count_of_failures_in_a_row() {
+        let producer = |name| {
+            let mut step = planned(name, Kind::Producer, vec![Route { to: 2, feedback: false }]);
+            step.options.retries.value = 1;
+            step.options.backoff.value = Duration::ZERO;
+            step
+        };
+        let end: Step = planned("END", Kind::Consumer, Vec::new());
+        let plan = plan_of(vec![producer("A"), producer("B"), end]);
+        let mut router = Router::new(&plan, Batching::Adaptive, Timing::default());
+        let workers = router.initial_workers();
+        workers.iter().for_each(|worker| {
+            router.handle(Input::Ready { worker: *worker }, Duration::ZERO);
+        });
+        let failure = || Err(Failure::retryable("busy"));
+        let mut report = |worker: usize, result| {
+            router.poll(Duration::ZERO);
+            let production = Production { result: Some(result), calls: 1, busy: Duration::ZERO };
+            let (worker, outputs) = (workers[worker], Vec::new());
+            router.handle(Input::Produced { worker, production, outputs }, Duration::ZERO);
+            let failed = |action| match action {
+                Action::Tell(Event::ProducerFailed { step, .. }) => Some(step.to_string()),
+                _ => None,
+            };
+            router.poll(Duration::ZERO).into_iter().find_map(failed)
+        };
+        assert_eq!(report(0, failure()), None);
+        assert_eq!(report(1, failure()), None, "the first failure of B");
+        assert_eq!(report(1, Ok(Next::More)), None);
+        assert_eq!(report(0, failure()), Some("A".to_owned()), "B's success is not A's");
     }
 }

@@ -1,4 +1,4 @@
-//! Steps and workers for the tests of policies.
+//! Plans, steps and workers for the tests of the router.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use crate::base::ids::{MessageId, Slot, StepId};
 use crate::message::batch::Batch;
 use crate::message::{Message, Payload};
 use crate::plan;
+use crate::plan::{PipelineOptions, Plan};
 use crate::stage::registry::Kind;
 
-/// The first step of a run, with this many workers.
-pub(super) fn step_of(workers: usize) -> Step {
-    let workers = (0..workers).map(Slot::at).collect();
-    let step = plan::Step {
-        name: "S".into(),
+/// A step with the default options and one worker; its class cannot be built.
+pub(super) fn planned(name: &str, kind: Kind, routes: Vec<plan::Route>) -> plan::Step {
+    plan::Step {
+        name: name.into(),
         class: "Tested".into(),
-        kind: Kind::Stage,
+        kind,
         options: plan::StepOptions::default(),
-        routes: Vec::new(),
+        routes,
         params: serde_json::Value::Null,
         gathers: false,
         single: false,
@@ -29,8 +29,28 @@ pub(super) fn step_of(workers: usize) -> Step {
         codec: Default::default(),
         takes_objects: false,
         python: None,
-    };
-    Step::new(&step, workers)
+    }
+}
+
+/// The plan of these steps.
+pub(super) fn plan_of(steps: Vec<plan::Step>) -> Plan {
+    Plan {
+        sequential: false,
+        identity: String::new(),
+        reads: Vec::new(),
+        writes: Vec::new(),
+        options: PipelineOptions::default(),
+        config: serde_json::Value::Null,
+        steps,
+        config_hash: String::new(),
+        work_hash: String::new(),
+    }
+}
+
+/// The first step of a run, with this many workers.
+pub(super) fn step_of(workers: usize) -> Step {
+    let workers = (0..workers).map(Slot::at).collect();
+    Step::new(&planned("S", Kind::Stage, Vec::new()), workers)
 }
 
 /// The workers of the first step, in these states.

@@ -194,31 +194,6 @@ impl Router {
         }
     }
 
-    pub(in crate::router) fn record_done(&mut self, step: StepId, message: &Message, ran: Ran) {
-        if self.observers.items.is_some() {
-            self.record_attempt(step, message, ran, AttemptOutcome::Done);
-        }
-    }
-
-    pub(in crate::router) fn record_dropped(&mut self, step: StepId, message: &Message, ran: Ran) {
-        if self.observers.items.is_some() {
-            self.record_attempt(step, message, ran, AttemptOutcome::Dropped);
-        }
-    }
-
-    /// The step's attempt on the message failed and will be repeated.
-    pub(in crate::router) fn item_retried(
-        &mut self,
-        step: StepId,
-        message: &Message,
-        ran: Ran,
-        failure: &Failure,
-    ) {
-        if self.observers.items.is_some() {
-            self.record_attempt(step, message, ran, AttemptOutcome::Retrying(failure.clone()));
-        }
-    }
-
     /// The message was given up.
     pub(in crate::router) fn item_failed(
         &mut self,
@@ -234,14 +209,15 @@ impl Router {
         }
     }
 
-    fn record_attempt(
+    /// Records the end of the step's attempt on the message, if it belongs to an item.
+    pub(in crate::router) fn record_attempt(
         &mut self,
         step: StepId,
         message: &Message,
         ran: Ran,
         outcome: AttemptOutcome,
     ) {
-        if let Some(origin) = &message.origin {
+        if let (Some(origin), true) = (&message.origin, self.observers.items.is_some()) {
             self.actions.push(Action::Record(Record::Attempt {
                 origin: Arc::clone(origin),
                 step: Arc::clone(&self.steps[step].name),

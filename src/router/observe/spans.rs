@@ -12,7 +12,7 @@ use crate::base::ids::{MessageId, Slot, StepId};
 use crate::event::Cause;
 use crate::message::batch::Batch;
 use crate::message::{ItemKey, Message};
-use crate::router::{Batching, Router, State};
+use crate::router::{AttemptOutcome, Batching, Router, State};
 
 /// One attempt of a step on one message, or one turn of a producer.
 #[derive(Debug, Clone, PartialEq)]
@@ -230,24 +230,9 @@ impl Router {
         if self.observers.marks.is_none() {
             return;
         }
-        let busy = busy / count.max(1);
-        let step = self.workers[worker].step;
+        let (step, busy) = (self.workers[worker].step, Some(busy / count.max(1)));
         for batch in batches {
-            for message in batch.first().successive(batch.count()) {
-                let origin = batch.origin().cloned();
-                // One that was tried before travels alone.
-                let attempt = match batch {
-                    Batch::One(message) => message.attempt,
-                    Batch::Many { .. } => 0,
-                };
-                let (worker, busy, outcome) = (Some(worker), Some(busy), "done");
-                let (origin, cause) = (&origin, None);
-                let end = Attempt { step, worker, message, attempt, origin, busy, outcome, cause };
-                let ran = self.mark_ended(&end);
-                if let Batch::One(message) = batch {
-                    self.record_done(step, message, ran);
-                }
-            }
+            self.mark_batch(step, Some(worker), batch, busy, ("done", AttemptOutcome::Done));
         }
     }
 
@@ -258,17 +243,30 @@ impl Router {
         worker: Option<Slot>,
         batch: &Batch,
     ) {
+        self.mark_batch(step, worker, batch, None, ("dropped", AttemptOutcome::Dropped));
+    }
+
+    /// Records the end of the attempts on these messages, each of which took `busy`.
+    fn mark_batch(
+        &mut self,
+        step: StepId,
+        worker: Option<Slot>,
+        batch: &Batch,
+        busy: Option<Duration>,
+        (outcome, recorded): (&'static str, AttemptOutcome),
+    ) {
+        let origin = &batch.origin().cloned();
+        // A message that was tried before travels alone.
+        let attempt = match batch {
+            Batch::One(message) => message.attempt,
+            Batch::Many { .. } => 0,
+        };
         for message in batch.first().successive(batch.count()) {
-            let origin = &batch.origin().cloned();
-            let attempt = match batch {
-                Batch::One(message) => message.attempt,
-                Batch::Many { .. } => 0,
-            };
-            let (busy, outcome, cause) = (None, "dropped", None);
+            let cause = None;
             let end = Attempt { step, worker, message, attempt, origin, busy, outcome, cause };
             let ran = self.mark_ended(&end);
             if let Batch::One(message) = batch {
-                self.record_dropped(step, message, ran);
+                self.record_attempt(step, message, ran, recorded.clone());
             }
         }
     }

@@ -1,14 +1,13 @@
 //! Random graphs, and the payloads that travel through them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::base::failure::Failure;
 use crate::message::Payload;
-use crate::plan::{OnError, PipelineOptions, Plan, Route, Step, StepOptions, WorkerRange};
+use crate::plan::{OnError, Plan, Route, Step, StepOptions, WorkerRange};
+use crate::router::testing::{plan_of, planned};
 use crate::stage::registry::Kind;
 
 /// A simulated payload: its identity and the number of hops that are left to it.
@@ -46,32 +45,12 @@ pub(super) fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
             _ => Kind::Stage,
         };
         Step {
-            single: false,
-            name: format!("S{index}"),
-            class: "Simulated".into(),
-            kind,
             options: random_options(rng, index),
-            params: serde_json::Value::Null,
-            routes,
             gathers: index > 0 && rng.random_ratio(1, 4),
-            codec: Default::default(),
-            takes_objects: false,
-            python: None,
-            build: Arc::new(|| Err(Failure::permanent("simulated"))),
-            input: None,
+            ..planned(&format!("S{index}"), kind, routes)
         }
     });
-    Plan {
-        sequential: false,
-        identity: String::new(),
-        reads: Vec::new(),
-        writes: Vec::new(),
-        options: PipelineOptions::default(),
-        config: serde_json::Value::Null,
-        steps: steps.collect(),
-        config_hash: String::new(),
-        work_hash: String::new(),
-    }
+    plan_of(steps.collect())
 }
 
 /// A chain keeps every step reachable; extra routes branch, join and loop.
