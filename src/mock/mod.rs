@@ -5,6 +5,7 @@
 //! number alone. So all counts are known beforehand, and a run is compared with them.
 
 pub(crate) mod faults;
+
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -125,7 +126,6 @@ impl Pipeline {
             step.python = None;
             step.class = if is_producer { PRODUCER } else { STAGE }.to_owned();
             step.params = json!({"faults": faults, "bears": Bears::of(step)});
-            step.python = None;
             let backoff = &mut step.options.backoff.value;
             *backoff = (*backoff).min(LONGEST_BACKOFF);
             if let Some(class) = registry.get(&step.class) {

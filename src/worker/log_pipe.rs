@@ -21,8 +21,8 @@ const MAX_READS: usize = 16;
 /// The most lines of one stream a second. After them the writer has to wait, as it would for a
 /// terminal.
 const MAX_LINES_PER_SECOND: u32 = 20_000;
-/// Begins a line that is a log record in JSON, not printed text.
-const RECORD: u8 = 0x1e;
+/// Begins a line that is a log record in JSON, not printed text; docs/WIRE.md specifies it.
+pub(super) const RECORD: u8 = 0x1e;
 
 /// One of the two output streams of a worker process.
 pub(crate) struct LogPipe {

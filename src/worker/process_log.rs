@@ -9,8 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Begins a line that is a log record; docs/WIRE.md specifies it.
-const RECORD: char = '\u{1e}';
+use super::log_pipe::RECORD;
 
 /// Sends what is logged from here on to the run's log. A program that has a subscriber of its own
 /// keeps it.
@@ -33,7 +32,7 @@ impl Subscriber for RecordLines {
         let record =
             json!({"level": level, "logger": event.metadata().target(), "message": text.0});
         // Fails only if the program has died, and this process ends with it.
-        let _ = writeln!(io::stderr(), "{RECORD}{record}");
+        let _ = writeln!(io::stderr(), "{}{record}", char::from(RECORD));
     }
 
     // Spans are not shown.
