@@ -15,8 +15,8 @@ use super::Reason;
 use crate::base::regular_file;
 use crate::message::Payload;
 
-const REASON: &str = "reason.json";
-const HEADER: &str = "header.bin";
+pub(super) const REASON: &str = "reason.json";
+pub(super) const HEADER: &str = "header.bin";
 /// The largest `reason.json` that is read, in bytes: an entry may come from elsewhere.
 const LARGEST_REASON: u64 = 16 << 20;
 
@@ -146,7 +146,8 @@ fn size(file: &Path) -> io::Result<u64> {
     Ok(regular_file::open_unlinked(file)?.metadata()?.len())
 }
 
-fn buffer(index: usize) -> String {
+/// The file of the input's buffer with this index.
+pub(super) fn buffer(index: usize) -> String {
     format!("buffer-{index}.bin")
 }
 

@@ -237,12 +237,12 @@ impl QuarantineDirectory {
     /// Writes an entry, whole or not at all, like every product.
     fn write(&self, failed_input: &FailedInput) -> io::Result<()> {
         let entry = tempfile::Builder::new().prefix(".entry-").tempdir_in(&self.path)?;
-        fs::write(entry.path().join("header.bin"), &*failed_input.payload.header)?;
+        fs::write(entry.path().join(entries::HEADER), &*failed_input.payload.header)?;
         for (index, buffer) in failed_input.payload.buffers.iter().enumerate() {
-            fs::write(entry.path().join(format!("buffer-{index}.bin")), buffer)?;
+            fs::write(entry.path().join(entries::buffer(index)), buffer)?;
         }
         let text = serde_json::to_string_pretty(&self.reason(failed_input)?)?;
-        fs::write(entry.path().join("reason.json"), text + "\n")?;
+        fs::write(entry.path().join(entries::REASON), text + "\n")?;
         let name = failed_input.entry.replace(['/', '\\'], "_");
         fs::rename(entry.path(), self.path.join(name))?;
         // The directory has its final name: nothing is left to be removed.
