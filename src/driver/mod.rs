@@ -57,7 +57,7 @@ pub(crate) trait Driver {
     fn make_room(&self, workers: usize) -> io::Result<()>;
 }
 
-/// A run that is under way: the router, and where goes what it has to say.
+/// A run that is under way: the router, and the sinks that take its output.
 pub(crate) struct Run {
     pub(crate) router: Router,
     sinks: Sinks,
@@ -193,8 +193,8 @@ impl Run {
         wake.saturating_sub(self.read_clock())
     }
 
-    /// Takes in what was said of the workers at last, and waits for the sinks. Call it once the
-    /// workers have ended.
+    /// Takes in the last events of the workers, and waits for the sinks. Call it once the workers
+    /// have ended.
     pub(crate) fn finish(mut self) -> EndedRun {
         while let Ok(command) = self.commands.try_recv() {
             if let Command::Worker(event) = command {
@@ -218,7 +218,7 @@ impl Run {
     }
 }
 
-/// What a worker's report is to the router.
+/// Turns a worker's report into an input of the router.
 pub(crate) fn input_of(worker: WorkerId, report: FromWorker) -> Input {
     match report {
         FromWorker::Ready { version: VERSION } => Input::Ready { worker },

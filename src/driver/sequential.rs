@@ -29,7 +29,7 @@ pub(crate) struct Sequential<'r> {
     workers: Vec<Option<Worker>>,
     /// The workers that have been started; they cannot be started again.
     started: BTreeSet<Slot>,
-    /// A producer is asked once all that was made is done with: it may wait for that.
+    /// Grants that wait until everything produced so far is done: a producer may wait for that.
     grants: VecDeque<Action>,
     /// Reports that the router has not seen yet.
     inputs: VecDeque<Input>,
@@ -108,7 +108,7 @@ impl<'r> Sequential<'r> {
         run.progress();
     }
 
-    /// Begins nothing any more when the run is stopped at once.
+    /// Lets a worker begin, unless the run was stopped at once.
     fn begin(&mut self, id: WorkerId, action: Action, run: &mut Run) {
         if !self.cancelled.load(Ordering::Relaxed) {
             self.work(id, action, run);

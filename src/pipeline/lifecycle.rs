@@ -1,4 +1,4 @@
-//! The first and the last word of a run's stream.
+//! The first and the last event of a run's stream.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

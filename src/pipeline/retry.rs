@@ -1,4 +1,4 @@
-//! Makes of a pipeline one that tries failed inputs again.
+//! Turns a pipeline into one that tries failed inputs again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -205,7 +205,7 @@ impl Router {
         self.steps.mark_dirty(from);
     }
 
-    /// Messages reach their step.
+    /// Puts messages into the queue of their step.
     fn enqueue(&mut self, to: StepId, batch: Batch) {
         let count = batch.count();
         let step = &mut self.steps[to];
@@ -226,7 +226,7 @@ impl Router {
         self.steps.mark_dirty(to);
     }
 
-    /// `count` messages of the step have come to their end.
+    /// Notes that `count` messages of the step have ended.
     pub(super) fn complete(&mut self, step: StepId, count: usize) {
         self.groups.leave(step, count);
     }

@@ -127,7 +127,7 @@ impl Router {
         self.steps[step].workforce(now)
     }
 
-    /// Counts the workers of the step that are not to go.
+    /// Counts the step's workers without those that are retiring.
     pub(crate) fn worker_count(&self, index: StepId) -> usize {
         let stays = |worker: &&Slot| self.workers[**worker].stays();
         self.steps[index].workers.iter().filter(stays).count()
@@ -168,7 +168,7 @@ impl Router {
         }
     }
 
-    /// Lets workers go that are to go and have nothing in hand.
+    /// Lets retiring workers go that have nothing in hand.
     pub(super) fn retire(&mut self) {
         if self.workers.retiring == 0 {
             return;
@@ -183,7 +183,7 @@ impl Router {
             let may_go = state == State::Ready
                 && worker.is_empty()
                 && self.steps[worker.step].phase == Phase::Running;
-            // One that is lost while it finishes is started anew, and is to go then.
+            // One that is lost while it finishes is replaced, and its replacement retires.
             if !matches!(state, State::Spare | State::Gone) {
                 self.workers.retiring += 1;
             }

@@ -64,12 +64,12 @@ impl Groups {
         Self { of_step, groups }
     }
 
-    /// The step holds so many messages or grants more.
+    /// Counts messages or grants that the step holds from here on.
     pub(super) fn enter(&mut self, step: StepId, count: usize) {
         self.groups[self.of_step[step.index()]].open += count;
     }
 
-    /// The step holds so many messages or grants fewer.
+    /// Counts messages or grants that the step no longer holds.
     pub(super) fn leave(&mut self, step: StepId, count: usize) {
         self.groups[self.of_step[step.index()]].open -= count;
     }

@@ -6,8 +6,8 @@
 //! - `interface`: what goes in and what comes out
 //! - `state`: where the run stands, and why it ends
 //! - `step`, `worker`, `queue`: what is known of each
-//! - `commit`: a report's story: checked, taken in, its outputs committed, messages given
-//! - `loss`: what becomes of failed attempts and lost workers
+//! - `commit`: checks a report, takes it in, commits its outputs, gives messages to workers
+//! - `loss`: handles failed attempts and lost workers
 //! - `ending`: how steps and runs end, by counting
 //! - `pool`: workers that are added and let go
 //! - `control`: what an operator changes while the run goes on
@@ -181,8 +181,7 @@ impl Router {
         std::mem::take(&mut self.actions)
     }
 
-    /// The instant at which [`Router::poll`] is to be called though nothing
-    /// has happened.
+    /// Returns when to call [`Router::poll`] next, even if nothing has happened by then.
     pub(crate) fn next_wake(&self) -> Option<Duration> {
         let retries = self.steps.iter().filter_map(|step| step.queue.next_due());
         let idlers = self.workers.iter().filter_map(|worker| match worker.producer {
@@ -220,7 +219,7 @@ impl Router {
         self.ending.verdict(self.steps.iter().any(|s| s.counts.failed + s.counts.dropped > 0))
     }
 
-    /// The quarantine entries that were taken up again.
+    /// The quarantine entries whose inputs were tried again.
     pub(crate) fn requeued(&self) -> &BTreeSet<String> {
         &self.failures.requeued
     }

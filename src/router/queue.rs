@@ -109,7 +109,7 @@ impl Queue {
         self.high_water = self.high_water.max(self.waiting);
     }
 
-    /// How many of those that wait, from the first on, come before another one.
+    /// The number of the first messages that all satisfy `comes_before`.
     pub(super) fn partition_point(&self, comes_before: impl Fn(&Batch) -> bool) -> usize {
         self.batches.partition_point(comes_before)
     }

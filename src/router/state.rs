@@ -13,7 +13,7 @@ pub(super) enum RunState {
         missing: usize,
     },
     Running,
-    /// Nothing more is to be handed in.
+    /// The router takes no more inputs.
     Over,
 }
 

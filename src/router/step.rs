@@ -62,7 +62,7 @@ impl Steps {
         self.dirty.pop()
     }
 
-    /// Has the last step come first.
+    /// Sorts the marked steps, so that the last one is popped first.
     pub(super) fn sort_dirty(&mut self) {
         self.dirty.sort_unstable();
     }

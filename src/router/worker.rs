@@ -13,7 +13,7 @@ pub(super) struct Workers {
     all: Vec<Worker>,
     /// Grows with each use of a worker.
     uses: u64,
-    /// Workers that are to go once they have nothing in hand; never too few.
+    /// An upper bound of the number of workers that are retiring.
     pub(super) retiring: usize,
 }
 
@@ -26,7 +26,7 @@ impl Workers {
         self.all.len()
     }
 
-    /// The worker was used last of all.
+    /// Notes that the worker is the most recently used.
     pub(super) fn used(&mut self, slot: Slot) {
         self.uses += 1;
         self[slot].last_used = self.uses;
@@ -88,15 +88,15 @@ pub(super) struct Worker {
     /// When it was given what it has in hand, or last reported on it, or was ready.
     pub(super) since: Duration,
     pub(super) producer: ProducerState,
-    /// Failed calls of a producer one after the other.
+    /// The number of a producer's failed calls in a row.
     pub(super) consecutive_failures: u32,
     /// The time that it has spent in the stage.
     pub(super) busy: Duration,
-    /// Whether it is to go once it has nothing in hand.
+    /// Whether it leaves once it has nothing in hand.
     pub(super) retiring: bool,
-    /// Of how many messages it has kept something for its `finish`.
+    /// The number of messages of which it has kept something for its `finish`.
     pub(super) kept: u64,
-    /// When it is to be started anew, while that is waited for.
+    /// When its replacement starts, while that is due later.
     pub(super) respawn_at: Option<Duration>,
 }
 

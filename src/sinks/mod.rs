@@ -1,7 +1,7 @@
-//! Where goes what a run has to say: its stream, and whatever else is a [`Sink`].
+//! Where the output of a run goes: its stream and its [`Sink`]s.
 //!
-//! A new sink is a file here and a line where the pipeline adds it. The stream is no sink but
-//! what all of them stand beside: it numbers the events and is what a run is steered by.
+//! A new sink is a file here and a line where the pipeline adds it. The stream is not a sink: it
+//! numbers the events, and everyone who watches or controls the run reads it.
 
 #[cfg_attr(not(feature = "journal"), path = "journal/not_built.rs")]
 pub(crate) mod journal;
@@ -19,10 +19,10 @@ use crate::router::{FailedInput, Input, Record, Router, Span};
 use crate::status::stream::Stream;
 use journal::SkipCompleted;
 
-/// Takes what a run has to say, on the router's thread.
+/// Takes the output of a run, on the router's thread.
 ///
-/// Every call but [`finish`](Self::finish) returns at once: what takes time belongs on a thread
-/// of the sink's own. A sink that must not lose anything may let the caller wait for room, as
+/// Every call except [`finish`](Self::finish) returns at once: slow work belongs on a thread of
+/// the sink's own. A sink that must not lose anything may let the caller wait for room, as
 /// the journal and the quarantine do when a disk cannot keep up; one that serves a reader drops
 /// what finds no room, and counts it. A sink that can no longer do its work says so at once
 /// through what it was made with, and in `finish`; it never fails a call.
@@ -30,7 +30,7 @@ use journal::SkipCompleted;
 /// Calls come in the order of what happened. There is no call after `finish`; without a
 /// `finish` the run was given up before it began.
 pub(crate) trait Sink: Send {
-    /// What the router must keep account of for this sink; it does so for no other reason.
+    /// What the router must record for this sink; it records nothing that no sink needs.
     fn needs(&self) -> Needs {
         Needs::default()
     }
@@ -50,13 +50,13 @@ pub(crate) trait Sink: Send {
     /// Takes a product that a step has announced, and the item that it is made of.
     fn product(&mut self, _step: &Arc<str>, _item: Option<&Arc<str>>, _path: &Path) {}
 
-    /// Waits until everything is where it belongs, and says what was lost.
+    /// Waits until everything is written, and says what was lost.
     fn finish(self: Box<Self>, _end: &RunEnd<'_>) -> Finished {
         Finished::default()
     }
 }
 
-/// What the router keeps account of only if a sink asks for it.
+/// What the router records only if a sink needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Needs {
     /// What became of each item.
@@ -75,7 +75,7 @@ pub(crate) struct RunEnd<'r> {
     pub(crate) requeued: &'r BTreeSet<String>,
 }
 
-/// What a sink says in the end.
+/// What a sink reports at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
     /// What was lost, and why: it becomes the verdict of the run.
@@ -89,11 +89,11 @@ pub(crate) struct Sinks {
     stream: Stream,
     sinks: Vec<Box<dyn Sink>>,
     skip: Option<SkipCompleted>,
-    /// Those for the next call of [`Sinks::pass_on_records`].
+    /// Records for the next call of [`Sinks::pass_on_records`].
     records: Vec<Record>,
 }
 
-/// What all sinks together say in the end.
+/// What all sinks together report at the end.
 #[derive(Debug, Default)]
 pub(crate) struct SinkReport {
     pub(crate) finished: Finished,
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::router::End;
 
-    /// Notes what it gets: all that a new sink is made of.
+    /// Notes what it gets; as small as a sink can be.
     struct Noting {
         needs: Needs,
         notes: std::sync::mpsc::Sender<String>,

@@ -1,4 +1,5 @@
-//! What every worker does, on a thread or in a process: what the router says, until it says stop.
+//! The loop of every worker, on a thread or in a process: it does what the router says until the
+//! router says stop.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -79,7 +79,7 @@ impl End {
 /// The open items.
 pub(in crate::router) struct Items {
     open: HashMap<Arc<str>, Item>,
-    /// Of each step, whether it keeps something of its messages for `finish`.
+    /// For each step, whether it keeps something of its messages for `finish`.
     gathers: Vec<bool>,
 }
 
@@ -101,15 +101,15 @@ impl Items {
         item.occurrences += u32::from(produced);
     }
 
-    /// A failed message is tried again. It is no new occurrence, so that the item stays
-    /// failed for the journal.
+    /// Opens the item of a failed message that is tried again. The message is no new occurrence,
+    /// so the item stays failed for the journal.
     pub(in crate::router) fn requeued(&mut self, message: &Message) {
         if let Some(origin) = &message.origin {
             self.enter(origin, false);
         }
     }
 
-    /// One message of the item has ended; returns a record once none is left.
+    /// Ends one message of the item; returns a record once none is left.
     fn leave(&mut self, origin: &Arc<str>, end: End) -> Option<Record> {
         let item = self.open.get_mut(origin)?;
         if end.severity() > item.end.severity() {
@@ -163,7 +163,7 @@ impl Router {
         }
     }
 
-    /// The step has done these messages.
+    /// Records that the step has done these messages.
     pub(in crate::router) fn items_done(&mut self, step: StepId, batches: &[Batch]) {
         let Some(items) = &self.observers.items else { return };
         let end = match items.gathers[step.index()] {
@@ -175,7 +175,7 @@ impl Router {
         }
     }
 
-    /// These messages of the step were left when the run was stopped, in the hands of
+    /// Records that messages of the step were left when the run was stopped, in the hands of
     /// this worker or before they reached one.
     pub(in crate::router) fn items_dropped<'a>(
         &mut self,
@@ -194,7 +194,7 @@ impl Router {
         }
     }
 
-    /// The message was given up.
+    /// Records that the message was given up.
     pub(in crate::router) fn item_failed(
         &mut self,
         step: StepId,

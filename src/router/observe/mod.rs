@@ -20,13 +20,13 @@ use crate::plan::Plan;
 use items::Items;
 use spans::{Marks, Span};
 
-/// The observers of a run; each is none where nobody asks for it.
+/// The observers of a run; each is absent unless something needs it.
 pub(super) struct Observers {
-    /// The journal's.
+    /// For the journal.
     pub(super) items: Option<Items>,
-    /// The trace's and the journal's.
+    /// For the trace and the journal.
     pub(super) marks: Option<Marks>,
-    /// Of a run that gives its results in order.
+    /// For a run that gives its results in order.
     pub(super) order: Option<Order>,
 }
 
@@ -36,28 +36,28 @@ impl Observers {
         Self { items: None, marks: None, order }
     }
 
-    /// Messages are in the queue of their step.
+    /// Notes that messages are in the queue of their step.
     pub(super) fn queued(&mut self, batch: &Batch, now: Duration) {
         if let Some(marks) = &mut self.marks {
             marks.queued(batch, now);
         }
     }
 
-    /// A worker has been given messages.
+    /// Notes that a worker has been given messages.
     pub(super) fn given(&mut self, batches: &[Batch], now: Duration) {
         if let Some(marks) = &mut self.marks {
             marks.given(batches, now);
         }
     }
 
-    /// A failed attempt on a message will be repeated.
+    /// Notes that a failed attempt on a message will be repeated.
     pub(super) fn retried(&mut self, message: &Message, now: Duration) {
         if let Some(marks) = &mut self.marks {
             marks.requeued(message, now);
         }
     }
 
-    /// An operator has a failed message of the step tried again, behind all others.
+    /// Notes that an operator tries a failed message of the step again, behind all others.
     pub(super) fn requeued(&mut self, message: &Message, step: StepId, now: Duration) {
         if let Some(items) = &mut self.items {
             items.requeued(message);

@@ -22,7 +22,7 @@ impl Router {
         }
     }
 
-    /// These messages have come to their end: others may be next now.
+    /// Notes that messages have ended: others may be next now.
     pub(in crate::router) fn order_leaves(
         &mut self,
         messages: impl IntoIterator<Item = MessageId>,

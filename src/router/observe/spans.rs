@@ -64,7 +64,7 @@ pub(in crate::router) struct Attempt<'a> {
     pub(in crate::router) cause: Option<Cause>,
 }
 
-/// The messages that are queued or in hand, and since when they are.
+/// Since when each open message is queued or in hand.
 pub(in crate::router) struct Marks {
     /// Whether every message is recorded, and not only those that the journal follows.
     traced: bool,
@@ -87,21 +87,21 @@ impl Marks {
         Self { traced: false, open, busy_until, one_thread, spans: Vec::new() }
     }
 
-    /// The messages are in the queue of their step.
+    /// Notes that the messages are in the queue of their step.
     pub(in crate::router) fn queued(&mut self, batch: &Batch, now: Duration) {
         self.each(batch, |open, number| {
             open.insert(number, Mark { queued_at: now, given_at: None });
         });
     }
 
-    /// The message is in the queue of its step alone, to be tried again.
+    /// Notes that the message is in the queue of its step again, alone.
     pub(in crate::router) fn requeued(&mut self, message: &Message, now: Duration) {
         if self.traced || message.origin.is_some() {
             self.open.insert(message.id, Mark { queued_at: now, given_at: None });
         }
     }
 
-    /// A worker has been given the messages.
+    /// Notes that a worker has been given the messages.
     pub(in crate::router) fn given(&mut self, batches: &[Batch], now: Duration) {
         for batch in batches {
             self.each(batch, |open, number| {
@@ -184,7 +184,7 @@ impl Router {
         self.observers.marks.get_or_insert_with(|| Marks::new(one_thread));
     }
 
-    /// Records the end of an attempt. The result means nothing where nobody asks for it.
+    /// Records the end of an attempt. The result is meaningful only with a journal or a trace.
     pub(in crate::router) fn mark_ended(&mut self, attempt: &Attempt<'_>) -> Ran {
         let now = self.clock.now;
         let number = attempt.worker.map(|worker| self.workers[worker].number);
@@ -281,7 +281,7 @@ impl Router {
         self.mark_turn(worker, 1, None, "finished");
     }
 
-    /// Records calls that are about no message.
+    /// Records calls that process no message.
     fn mark_turn(
         &mut self,
         worker: Slot,

@@ -9,9 +9,9 @@
 //!
 //! A full queue in front of an ending step must not keep out the message that all others
 //! there wait for, so those queues are exempt from their limit, and the producer is
-//! granted nothing while one of them is at it. Beyond the limit stands therefore at most
-//! what was under way in the other queues and hands; and whatever is under way can always
-//! move, for the queue at its end is open.
+//! granted nothing while one of them is at its limit. So a queue exceeds its limit at most by
+//! what was under way in the other queues and in hand; and whatever is under way can always
+//! move, because the queue at its end is open.
 //!
 //! With several producers the order among them is that of their reports. What `finish`
 //! emits comes behind everything that there was before it, in the order of the reports.
@@ -26,9 +26,9 @@ pub(in crate::router) type Key = Box<[u64]>;
 
 /// The open messages in order.
 pub(in crate::router) struct Order {
-    /// Of each step, whether it ends the pipeline.
+    /// For each step, whether it ends the pipeline.
     ends: Vec<bool>,
-    /// Of each step, which ones its messages can reach, itself among them.
+    /// For each step, the steps that its messages can reach, itself among them.
     reach: Vec<Vec<bool>>,
     /// The open messages: their numbers and where they are, or are on their way to.
     open: BTreeMap<Key, (MessageId, StepId)>,

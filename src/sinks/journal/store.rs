@@ -64,7 +64,7 @@ const PRODUCT: &str = "
     INSERT INTO product (run, item, step, path, time)
     VALUES (?1, (SELECT id FROM item WHERE origin = ?2), ?3, ?4, ?5)";
 
-// What is done anew leaves what it made before to whoever removes it.
+// Products of an earlier run no longer count once their item is done anew.
 const ANEW: &str = "
     UPDATE product SET size = NULL
     WHERE run <> ?2 AND item = (SELECT id FROM item WHERE origin = ?1)";
