@@ -22,10 +22,7 @@ use crate::message::output::OutputBuffer;
 /// copy only if they are sent on the worker's own thread.
 pub struct Emitter<'a, T: Data> {
     context: &'a Context,
-    origin: Option<&'a Arc<str>>,
-    message: u64,
-    /// Whether each value names its own origin, as those of producers do.
-    names_origins: bool,
+    input: Option<Input<'a>>,
     outputs: &'a mut OutputBuffer,
     marker: PhantomData<fn(T)>,
 }
@@ -67,45 +64,49 @@ impl<T: Data> Emitter<'_, T> {
     /// What people call the producer's item that the current input descends from, for
     /// example the path of a raw frame; `None` in a producer and in `finish`.
     pub fn origin(&self) -> Option<&str> {
-        self.origin.map(|origin| &**origin)
+        self.input?.origin.map(|origin| &**origin)
     }
 
     /// The number of the current message: unique in this run, and the same at every attempt
     /// on the message. 0 in a producer and in `finish`.
     pub fn message(&self) -> u64 {
-        self.message
+        self.input.map_or(NO_MESSAGE, |input| input.message)
     }
 
     fn push(&mut self, route: usize, value: &T) -> Result<()> {
-        let origin = match self.origin {
-            Some(origin) => Some(Arc::clone(origin)),
-            None if self.names_origins => value.origin().map(Into::into),
-            None => None,
+        let origin = match self.input {
+            Some(input) => input.origin.map(Arc::clone),
+            // What a producer emits names its own item.
+            None => value.origin().map(Into::into),
         };
         let codec = self.context.next_codecs[route];
         self.outputs.push(RouteId::at(route), origin, |header| value.write_to(codec, header))
     }
 }
 
+/// The number of the input of calls that have none.
+pub(super) const NO_MESSAGE: u64 = 0;
+
+/// The input of a call of `run`.
+#[derive(Clone, Copy)]
+pub(crate) struct Input<'a> {
+    pub(crate) message: u64,
+    pub(crate) origin: Option<&'a Arc<str>>,
+}
+
 /// Collects what a call emits until the completion of its input is reported.
 pub(crate) struct Outputs<'a> {
-    pub(crate) context: &'a Context,
-    /// The origin of the current input.
-    pub(crate) origin: Option<&'a Arc<str>>,
-    /// The number of the current input.
-    pub(crate) message: u64,
-    /// Whether each value names its own origin, as those of producers do.
-    pub(crate) names_origins: bool,
-    pub(crate) outputs: &'a mut OutputBuffer,
+    pub(super) context: &'a Context,
+    /// `None` in a producer and in `finish`.
+    pub(super) input: Option<Input<'a>>,
+    pub(super) outputs: &'a mut OutputBuffer,
 }
 
 impl Outputs<'_> {
     pub(crate) fn emitter<T: Data>(&mut self) -> Emitter<'_, T> {
         Emitter {
             context: self.context,
-            origin: self.origin,
-            message: self.message,
-            names_origins: self.names_origins,
+            input: self.input,
             outputs: self.outputs,
             marker: PhantomData,
         }

@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use super::data::Data;
+use super::emitter::{Input, NO_MESSAGE, Outputs};
 use super::scope::Scope;
-use super::{Consumer, Context, Next, Outputs, Producer, Stage};
+use super::{Consumer, Context, Next, Producer, Stage};
 use crate::base::failure::{Failure, Result};
 use crate::message::Payload;
+use crate::message::output::OutputBuffer;
 
-/// The number of the input of calls that have none.
-const NO_MESSAGE: u64 = 0;
-
-/// A producer, stage or consumer without its types.
+/// A producer, stage or consumer without its types. Its code runs within [`Task::start`] or
+/// [`in_call`], so that what it announces belongs to a call.
 pub(crate) trait Task {
+    /// Checks and prepares the instance, before its first call.
+    fn start(&mut self, context: &Context) -> Result<()> {
+        let _scope = Scope::enter(NO_MESSAGE);
+        self.validate_in(context)?;
+        self.init(context)
+    }
     /// Checks what depends on the graph; called before any work runs, without `init`.
     fn validate_in(&self, context: &Context) -> Result<()>;
     fn init(&mut self, context: &Context) -> Result<()>;
@@ -25,6 +31,17 @@ pub(crate) trait Task {
     fn expected(&self) -> Option<u64> {
         None
     }
+}
+
+/// Makes one call of a task; `input` is that of `run`.
+pub(crate) fn in_call<R>(
+    context: &Context,
+    input: Option<Input<'_>>,
+    outputs: &mut OutputBuffer,
+    call: impl FnOnce(&mut Outputs<'_>) -> R,
+) -> R {
+    let _scope = Scope::enter(input.map_or(NO_MESSAGE, |input| input.message));
+    call(&mut Outputs { context, input, outputs })
 }
 
 /// Makes one instance of a stage, on the thread of its worker.
@@ -61,13 +78,10 @@ impl<P: Producer> Task for ProducerTask<P> {
     }
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        let _call = Scope::enter(NO_MESSAGE);
-        self.0.validate_in(context)?;
         self.0.init(context)
     }
 
     fn next(&mut self, outputs: &mut Outputs<'_>) -> Result<Next> {
-        let _call = Scope::enter(NO_MESSAGE);
         self.0.next(&mut outputs.emitter())
     }
 
@@ -76,7 +90,6 @@ impl<P: Producer> Task for ProducerTask<P> {
     }
 
     fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()> {
-        let _call = Scope::enter(NO_MESSAGE);
         self.0.finish(&mut outputs.emitter())
     }
 
@@ -91,8 +104,6 @@ impl<S: Stage> Task for StageTask<S> {
     }
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        let _call = Scope::enter(NO_MESSAGE);
-        self.0.validate_in(context)?;
         self.0.init(context)
     }
 
@@ -101,13 +112,11 @@ impl<S: Stage> Task for StageTask<S> {
     }
 
     fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()> {
-        let _call = Scope::enter(outputs.message);
         let input = S::In::from_payload(payload, outputs.context.codec)?;
         self.0.run(input, &mut outputs.emitter())
     }
 
     fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()> {
-        let _call = Scope::enter(NO_MESSAGE);
         self.0.finish(&mut outputs.emitter())
     }
 }
@@ -118,8 +127,6 @@ impl<C: Consumer> Task for ConsumerTask<C> {
     }
 
     fn init(&mut self, context: &Context) -> Result<()> {
-        let _call = Scope::enter(NO_MESSAGE);
-        self.0.validate_in(context)?;
         self.0.init(context)
     }
 
@@ -128,12 +135,10 @@ impl<C: Consumer> Task for ConsumerTask<C> {
     }
 
     fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()> {
-        let _call = Scope::enter(outputs.message);
         self.0.run(C::In::from_payload(payload, outputs.context.codec)?)
     }
 
     fn finish(&mut self, _: &mut Outputs<'_>) -> Result<()> {
-        let _call = Scope::enter(NO_MESSAGE);
         self.0.finish()
     }
 }

@@ -48,7 +48,7 @@ use data::Data;
 
 pub use context::Context;
 pub use emitter::Emitter;
-pub(crate) use emitter::Outputs;
+pub(crate) use emitter::{Input, Outputs};
 
 /// The answer of a producer to a call of [`Producer::next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

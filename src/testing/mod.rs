@@ -42,9 +42,9 @@ use crate::message::Payload;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
 use crate::stage::data::{Any, Data};
-use crate::stage::erased::{ConsumerTask, ProducerTask, StageTask, Task};
-use crate::stage::scope::{self, Note, Scope};
-use crate::stage::{Consumer, Context, Emitter, Next, Outputs, Producer, Stage};
+use crate::stage::erased::{ConsumerTask, ProducerTask, StageTask, Task, in_call};
+use crate::stage::scope::{self, Note};
+use crate::stage::{Consumer, Context, Emitter, Input, Next, Outputs, Producer, Stage};
 
 /// The identity of the pipeline that a bench stands for.
 const PIPELINE: &str = "0123456789abcdef";
@@ -185,7 +185,7 @@ impl TestBench {
         scope::rewind_notes(0);
         let mut task = ProducerTask(producer);
         let mut outputs = OutputBuffer::default();
-        task.init(&self.context)?;
+        task.start(&self.context)?;
         let expected = task.expected();
         while self.task_call(None, &mut outputs, |out| task.next(out))? != Next::Done {}
         self.task_call(None, &mut outputs, |out| task.finish(out))?;
@@ -248,8 +248,7 @@ impl TestBench {
         call: impl FnOnce(&mut Emitter<'_, T>) -> Result<R>,
     ) -> Result<(R, Run<T>)> {
         let mut outputs = OutputBuffer::default();
-        let _scope = Scope::enter(message);
-        let input = (message > 0).then_some((message, None));
+        let input = (message > 0).then_some(Input { message, origin: None });
         let result = self.task_call(input, &mut outputs, |out| call(&mut out.emitter()))?;
         Ok((result, self.collect(outputs)?))
     }
@@ -260,11 +259,11 @@ impl TestBench {
         inputs: impl IntoIterator<Item = T>,
     ) -> Result<OutputBuffer> {
         let mut outputs = OutputBuffer::default();
-        task.init(&self.context)?;
+        task.start(&self.context)?;
         for (message, input) in (1..).zip(inputs) {
             let origin: Option<Arc<str>> = input.origin().map(Into::into);
             let payload: Payload = input.to_payload(self.context.codec)?;
-            let input = Some((message, origin.as_ref()));
+            let input = Some(Input { message, origin: origin.as_ref() });
             self.task_call(input, &mut outputs, |out| task.run(payload, out))?;
         }
         self.task_call(None, &mut outputs, |out| task.finish(out))?;
@@ -274,15 +273,12 @@ impl TestBench {
     /// Makes one call; a failed one leaves no note.
     fn task_call<R>(
         &self,
-        input: Option<(u64, Option<&Arc<str>>)>,
+        input: Option<Input<'_>>,
         outputs: &mut OutputBuffer,
         call: impl FnOnce(&mut Outputs<'_>) -> Result<R>,
     ) -> Result<R> {
         let earlier_notes = scope::note_count();
-        let (message, origin) = input.unwrap_or_default();
-        let names_origins = input.is_none();
-        let context = &self.context;
-        call(&mut Outputs { context, origin, message, names_origins, outputs })
+        in_call(&self.context, input, outputs, call)
             .inspect_err(|_| scope::rewind_notes(earlier_notes))
     }
 

@@ -2,7 +2,6 @@
 //! caller: on a thread (`thread`), in a process (`process`) or on the loop's thread
 //! (`sequential`). The results of the calls go into an `outbox`.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::failure::Result;
@@ -11,24 +10,13 @@ use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
 use crate::protocol::report::Outcome;
-use crate::stage::registry::{Build, Task};
+use crate::stage::erased::{Build, Task, in_call};
 use crate::stage::scope::Note;
-use crate::stage::{Context, Next, Outputs, scope};
+use crate::stage::{Context, Input, Next, Outputs, scope};
 
 use super::catch::{Caught, guarded};
 use super::outbox::{Outbox, ReportSink};
 use super::tally::{SHORTEST, STRIDE};
-
-/// What is known of the input of a call.
-struct Input<'a> {
-    message: u64,
-    origin: Option<&'a Arc<str>>,
-    /// Whether each output names its own item.
-    names_origins: bool,
-}
-
-/// For a producer, and for `finish`.
-const NO_INPUT: Input<'static> = Input { message: 0, origin: None, names_origins: true };
 
 /// One instance of a stage. It goes on after a panic: what it has gathered (a sum, a page) would
 /// be lost with it.
@@ -49,7 +37,7 @@ impl Worker {
     pub(crate) fn new(build: &Build, context: Context) -> Result<Self> {
         let made = guarded(|| {
             let mut task = build()?;
-            task.init(&context)?;
+            task.start(&context)?;
             Ok(task)
         });
         let made = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")));
@@ -110,8 +98,8 @@ impl Worker {
 
     fn run(&mut self, message: Message) -> Outcome {
         let Message { id, origin, payload, .. } = message;
-        let input = Input { message: id.0, origin: origin.as_ref(), names_origins: false };
-        match self.guarded(input, |task, emitted| task.run(payload, emitted)) {
+        let input = Input { message: id.0, origin: origin.as_ref() };
+        match self.guarded(Some(input), |task, emitted| task.run(payload, emitted)) {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(failure)) => Outcome::Failed(failure),
             Err(Caught(panic)) => Outcome::Panicked(panic),
@@ -136,7 +124,7 @@ impl Worker {
         loop {
             let notes = scope::note_count();
             calls += 1;
-            let next = self.guarded(NO_INPUT, |task, emitted| task.next(emitted));
+            let next = self.guarded(None, |task, emitted| task.next(emitted));
             // A panic may have left the producer in any state: it is not called again.
             let next = next.unwrap_or_else(|Caught(panic)| Err(panic.into_permanent()));
             if next.is_err() {
@@ -166,7 +154,7 @@ impl Worker {
         outbox: &Outbox<S>,
     ) -> std::result::Result<(), S::Error> {
         let notes = scope::note_count();
-        let finished = self.guarded(NO_INPUT, |task, emitted| task.finish(emitted));
+        let finished = self.guarded(None, |task, emitted| task.finish(emitted));
         let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
         if result.is_err() {
             self.emitted.clear();
@@ -177,13 +165,11 @@ impl Worker {
 
     fn guarded<R>(
         &mut self,
-        input: Input<'_>,
+        input: Option<Input<'_>>,
         call: impl FnOnce(&mut dyn Task, &mut Outputs<'_>) -> Result<R>,
     ) -> std::result::Result<Result<R>, Caught> {
-        let Input { message, origin, names_origins } = input;
-        let Self { context, task, emitted: outputs, .. } = self;
-        let mut outputs = Outputs { context, origin, message, names_origins, outputs };
-        guarded(|| call(task.as_mut(), &mut outputs))
+        let Self { context, task, emitted, .. } = self;
+        guarded(|| in_call(context, input, emitted, |outputs| call(task.as_mut(), outputs)))
     }
 }
 
