@@ -3,10 +3,17 @@
 
 /// The 64-bit FNV-1a hash of the bytes.
 pub(crate) fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
-    let start = 0xcbf2_9ce4_8422_2325;
+    fnv1a_after(EMPTY, bytes)
+}
+
+/// The hash of no bytes.
+pub(crate) const EMPTY: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The hash of the bytes behind those whose hash is `hash`.
+pub(crate) fn fnv1a_after(hash: u64, bytes: impl IntoIterator<Item = u8>) -> u64 {
     bytes
         .into_iter()
-        .fold(start, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+        .fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::whole_file::write_whole;
 use crate::base::failure::{Failure, Result};
+use crate::base::fnv;
 use crate::stage::Context;
 
 /// The text before the pipeline's identity in a product.
@@ -251,7 +252,7 @@ pub(super) struct Fingerprint {
 
 impl Default for Fingerprint {
     fn default() -> Self {
-        Self { length: 0, hash: 0xcbf2_9ce4_8422_2325 }
+        Self { length: 0, hash: fnv::EMPTY }
     }
 }
 
@@ -264,9 +265,7 @@ impl Fingerprint {
 impl Write for Fingerprint {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.length += bytes.len() as u64;
-        for byte in bytes {
-            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
+        self.hash = fnv::fnv1a_after(self.hash, bytes.iter().copied());
         Ok(bytes.len())
     }
 
