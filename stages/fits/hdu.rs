@@ -2,7 +2,7 @@
 
 use super::source::{RECORD, Source};
 use crate::prelude::*;
-use crate::stages::frames::card::{keyword, text_value, to_f64, to_i64, value};
+use crate::stages::frames::card::{CARD, keyword, text_value, to_f64, to_i64, value};
 
 /// Limits the cards of a header: more are taken for damage.
 const MOST_CARDS: usize = 200_000;
@@ -60,6 +60,18 @@ impl Checksum {
             self.begun = (self.begun + 1) % 4;
         }
         self.sum = (self.sum & 0xffff_ffff) + (self.sum >> 32);
+    }
+
+    /// Sums up whole words.
+    pub(super) fn of(words: impl Iterator<Item = u32>) -> Self {
+        let mut sum = 0_u64;
+        for word in words {
+            sum += u64::from(word);
+            if sum >= 1 << 63 {
+                sum = (sum & 0xffff_ffff) + (sum >> 32);
+            }
+        }
+        Self { sum, begun: 0 }
     }
 
     pub(super) fn plus(self, other: Self) -> Self {
@@ -120,7 +132,7 @@ fn read_cards(source: &mut Source, number: u32) -> Result<Option<(Vec<String>, C
             )));
         }
         sum.add(&record);
-        for card in record.chunks(80) {
+        for card in record.chunks(CARD) {
             if card.starts_with(b"END") && card.iter().skip(3).all(|b| matches!(b, b' ' | 0)) {
                 while cards.last().is_some_and(String::is_empty) {
                     cards.pop();

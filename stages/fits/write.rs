@@ -4,15 +4,16 @@
 
 use std::io::{self, Write};
 
+use super::hdu::Checksum;
 use super::header::portable;
+use super::source;
 use crate::prelude::*;
 use crate::stages::frames::card::{
     CARD, commentary_cards, keyword, plain_card, text_card, text_value,
 };
 use crate::stages::frames::{Frame, Pixels, describe_shape};
 
-/// FITS files come in records of this many bytes.
-const RECORD: usize = 2880;
+const RECORD: usize = source::RECORD as usize;
 /// The column in which the 16 characters of a checksum begin in its card.
 const CHECKSUM_AT: usize = 11;
 
@@ -42,15 +43,20 @@ pub(crate) fn write_noting(frame: &Frame, mut writer: impl Write) -> Result<Vec<
             describe_shape(&frame.shape)
         )));
     }
-    let (datasum, length) = match &frame.pixels {
-        Pixels::F32(pixels) => (sum(pixels.iter().map(|pixel| pixel.to_bits())), 4 * pixels.len()),
+    let (data, length) = match &frame.pixels {
+        Pixels::F32(pixels) => {
+            (Checksum::of(pixels.iter().map(|pixel| pixel.to_bits())), 4 * pixels.len())
+        }
         Pixels::F64(pixels) => {
             let words = pixels.iter().map(|pixel| pixel.to_bits());
-            (sum(words.flat_map(|word| [(word >> 32) as u32, word as u32])), 8 * pixels.len())
+            (
+                Checksum::of(words.flat_map(|word| [(word >> 32) as u32, word as u32])),
+                8 * pixels.len(),
+            )
         }
     };
     let (kept, noted) = portable(&frame.cards);
-    writer.write_all(&header_records(frame, kept, &noted, datasum))?;
+    writer.write_all(&header_records(frame, kept, &noted, data))?;
     match &frame.pixels {
         Pixels::F32(pixels) => write_big_endian(&mut writer, pixels, |pixel| pixel.to_be_bytes())?,
         Pixels::F64(pixels) => write_big_endian(&mut writer, pixels, |pixel| pixel.to_be_bytes())?,
@@ -75,7 +81,7 @@ fn write_big_endian<T: Copy, const N: usize>(
 }
 
 /// Makes the whole header with its checksums, padded to full records.
-fn header_records(frame: &Frame, kept: Vec<String>, noted: &[String], datasum: u32) -> Vec<u8> {
+fn header_records(frame: &Frame, kept: Vec<String>, noted: &[String], data: Checksum) -> Vec<u8> {
     let mut cards = layout_cards(frame);
     cards.extend(with_unit(kept, frame.unit.as_deref()));
     for text in &frame.history {
@@ -87,7 +93,7 @@ fn header_records(frame: &Frame, kept: Vec<String>, noted: &[String], datasum: u
     }
     let program = concat!("written by drpipe ", env!("CARGO_PKG_VERSION"));
     cards.extend(commentary_cards("HISTORY", program));
-    cards.push(text_card("DATASUM", &datasum.to_string(), "data unit checksum"));
+    cards.push(text_card("DATASUM", &data.value().to_string(), "data unit checksum"));
     let checksum_card = cards.len();
     cards.push(text_card("CHECKSUM", &"0".repeat(16), "HDU checksum"));
     cards.push("END".into());
@@ -97,9 +103,9 @@ fn header_records(frame: &Frame, kept: Vec<String>, noted: &[String], datasum: u
         bytes.extend_from_slice(format!("{card:CARD$}").as_bytes());
     }
     bytes.resize(bytes.len().next_multiple_of(RECORD), b' ');
-    let words =
-        bytes.chunks_exact(4).map(|word| word.iter().fold(0, |w, byte| w << 8 | u32::from(*byte)));
-    let total = add(sum(words), datasum);
+    let mut header = Checksum::default();
+    header.add(&bytes);
+    let total = header.plus(data).value();
     let at = checksum_card * CARD + CHECKSUM_AT;
     if let Some(place) = bytes.get_mut(at..at + 16) {
         place.copy_from_slice(&encode(!total));
@@ -135,31 +141,6 @@ fn with_unit(mut cards: Vec<String>, unit: Option<&str>) -> Vec<String> {
         None => cards.push(card),
     }
     cards
-}
-
-/// The ones' complement sum of 32-bit words.
-fn sum(words: impl Iterator<Item = u32>) -> u32 {
-    // 2^32 words fit before the 64-bit sum overflows; one FITS image of that
-    // size would have 16 GiB, so fold once in a while.
-    let mut total = 0_u64;
-    for word in words {
-        total += u64::from(word);
-        if total >= 1 << 63 {
-            total = (total & 0xffff_ffff) + (total >> 32);
-        }
-    }
-    fold(total)
-}
-
-fn add(a: u32, b: u32) -> u32 {
-    fold(u64::from(a) + u64::from(b))
-}
-
-fn fold(mut total: u64) -> u32 {
-    while total > u64::from(u32::MAX) {
-        total = (total & 0xffff_ffff) + (total >> 32);
-    }
-    total as u32
 }
 
 /// Makes the 16 characters whose words sum up to `value`: the ASCII encoding of the FITS
@@ -216,7 +197,7 @@ mod tests {
             prop_assert!(text.iter().all(u8::is_ascii_alphanumeric));
             text.rotate_left(1);
             // Each character stands for its distance from "0".
-            let total = words(&text).map(|w| w - 0x3030_3030).fold(0, add);
+            let total = Checksum::of(words(&text).map(|w| w - 0x3030_3030)).value();
             prop_assert_eq!(total, value);
         }
     }
@@ -230,7 +211,7 @@ mod tests {
         write_frame(&frame, &mut second).unwrap();
         assert_eq!(first, second);
         assert_eq!(first.len() % RECORD, 0);
-        assert_eq!(sum(words(&first)), u32::MAX);
+        assert_eq!(Checksum::of(words(&first)).value(), u32::MAX);
     }
 
     #[test]
