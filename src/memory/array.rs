@@ -228,7 +228,7 @@ impl<'de, T: Pod> de::Visitor<'de> for ArrayVisitor<T> {
         if dtype == expected {
             return Ok(bytes);
         }
-        // In these words, not serde's, which know of no arrays.
+        // Worded here, because serde's own message has no words for arrays.
         Err(D::Error::custom(format!("an array of {dtype} {shape:?} where {expected} is expected")))
     }
 }

@@ -10,10 +10,9 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::collect::ArrayForm;
-use super::segment;
-
 use super::array_ref::ArrayRef;
+use super::collect::{self, ArrayForm};
+use super::{array, segment};
 
 /// The size in bytes below which an array is copied into the header: a frame of its own would
 /// cost more than the copies (measured: docs/PERFORMANCE.md).
@@ -172,14 +171,12 @@ impl<T: Pod> fmt::Debug for Buffer<T> {
 impl<T: Pod + Send + Sync> Serialize for Buffer<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes: &[u8] = bytemuck::cast_slice(self);
-        let form = super::collect::form();
+        let form = collect::form();
         let beside = form.is_some() && bytes.len() >= INLINE_BELOW;
-        let frame = beside.then(|| u32::try_from(super::collect::add(self.to_frame())));
+        let frame = beside.then(|| u32::try_from(collect::add(self.to_frame())));
         let frame = frame.transpose().map_err(S::Error::custom)?;
         match (form, frame) {
-            (Some(ArrayForm::Extension), frame) => {
-                super::array::write::<T, S>(self, frame, serializer)
-            }
+            (Some(ArrayForm::Extension), frame) => array::write::<T, S>(self, frame, serializer),
             (_, Some(number)) => ArrayRef::frame(number).serialize(serializer),
             (_, None) => ArrayRef::inline(bytes).serialize(serializer),
         }
@@ -188,8 +185,8 @@ impl<T: Pod + Send + Sync> Serialize for Buffer<T> {
 
 impl<'de, T: Pod + Send + Sync> Deserialize<'de> for Buffer<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = match super::collect::form() {
-            Some(ArrayForm::Extension) => super::array::read::<T, D>(deserializer)?,
+        let bytes = match collect::form() {
+            Some(ArrayForm::Extension) => array::read::<T, D>(deserializer)?,
             _ => ArrayRef::deserialize(deserializer)?.bytes().map_err(D::Error::custom)?,
         };
         Self::from_frame(bytes).map_err(D::Error::custom)

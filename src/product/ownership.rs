@@ -41,8 +41,8 @@ pub enum Overwrite {
     Always,
 }
 
-/// Whether a file carries the mark of the pipeline that `context` belongs to, as
-/// [`Products::mark`](super::Products::mark) tells products to.
+/// Returns whether a file carries the [mark](super::Products::mark) of the pipeline that `context`
+/// belongs to.
 ///
 /// A producer that reads files uses it to leave out products of earlier runs. Reads at most
 /// the header of a FITS file, or the first 4096 bytes of another one.

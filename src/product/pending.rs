@@ -1,4 +1,4 @@
-//! A product under way to its name.
+//! A product that is being written.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use crate::base::failure::{Context as _, Failure, Result};
 use crate::stage::notes::announce_product;
 use crate::stage::scope;
 
-/// A product under way: write to it, then [`commit`](Self::commit). Dropped before, it is
-/// gone.
+/// A product that is being written: write to it, then [`commit`](Self::commit). If it is dropped
+/// before, no file appears.
 pub struct PendingProduct {
     file: WholeFile,
     ownership: Ownership,

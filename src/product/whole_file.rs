@@ -22,7 +22,7 @@ const MODE: u32 = 0o666;
 /// Bytes buffered before they are written.
 const BUFFER: usize = 64 * 1024;
 
-/// A file under way to its name. Dropped before [`commit`](Self::commit), it is gone.
+/// A file that is being written. If it is dropped before [`commit`](Self::commit), no file appears.
 pub struct WholeFile {
     writer: BufWriter<Draft>,
     path: PathBuf,

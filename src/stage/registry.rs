@@ -23,7 +23,7 @@ pub(crate) use super::erased::{build_consumer, build_producer, build_stage};
 pub enum Kind {
     /// At the start.
     Producer,
-    /// Between, or at the end, where what it emits ends.
+    /// In the middle, or at the end, where what it emits is dropped.
     Stage,
     /// At the end.
     Consumer,

@@ -14,7 +14,7 @@ use crate::stages::frames::FitsPath;
 const EXTENSIONS: &[&str] =
     &[".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".fit.fz", ".fits", ".fit", ".fts"];
 
-/// Extensions of FITS files that are not read, behind one of those or alone.
+/// Extensions of FITS files that the default pattern leaves out, alone or behind one of the above.
 const NOT_READ: &[&str] = &[".bz2", ".z", ".xz", ".zst", ".zip", ".ftz", ".mef", ".fz", ".gz"];
 /// Limits the files that a warning names.
 const NAMED: usize = 8;

@@ -14,17 +14,17 @@ const OF_THE_FILE: &[&str] = &[
     "SIMPLE", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS", "XTENSION", "BLOCKED",
     "INHERIT", "END", "BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM",
 ];
-/// Such keywords with the number of an axis or parameter behind them.
+/// Keywords of the file that end with the number of an axis or parameter.
 const OF_THE_FILE_NUMBERED: &[&str] = &["NAXIS", "PTYPE", "PSCAL", "PZERO"];
 
-/// Such keywords of an image in compressed tiles, which is stored as a table.
+/// Keywords that describe the table in which an image in compressed tiles is stored.
 const OF_THE_TILES: &[&str] = &[
     "TFIELDS", "THEAP", "ZIMAGE", "ZTABLE", "ZCMPTYPE", "ZBITPIX", "ZNAXIS", "ZSIMPLE", "ZTENSION",
     "ZEXTEND", "ZBLOCKED", "ZPCOUNT", "ZGCOUNT", "ZHECKSUM", "ZDATASUM", "ZQUANTIZ", "ZDITHER0",
     "ZBLANK", "ZSCALE", "ZZERO", "ZMASKCMP", "ZTHEAP", "ZTILELEN", "FZALGOR", "FZTILE", "FZQVALUE",
     "FZQMETHD", "FZDTHRSD", "FZINT2F", "FZHSCALE",
 ];
-/// Such keywords of tiles with the number of an axis, column or parameter behind them.
+/// Keywords of that table that end with the number of an axis, column or parameter.
 const OF_THE_TILES_NUMBERED: &[&str] = &[
     "TTYPE", "TFORM", "TUNIT", "TNULL", "TSCAL", "TZERO", "TDISP", "TBCOL", "TDIM", "TDMIN",
     "TDMAX", "TLMIN", "TLMAX", "ZNAXIS", "ZTILE", "ZNAME", "ZVAL", "ZFORM", "ZCTYP",

@@ -75,11 +75,11 @@ pub fn read_frame(path: &Path, name: &str, options: &ReadOptions) -> Result<Fram
     first.ok_or_else(|| Failure::permanent(format!("{}: no image", path.display())))
 }
 
-/// Reads the images that are asked for, in order, each as [`read_frame`] does, and
-/// gives them to `give`. Returns what is to be said of the file.
+/// Reads the selected images in order, each as [`read_frame`] does, and passes them to `give`.
+/// Returns warnings about the file.
 ///
-/// Of a gzipped file only what is asked for is kept in memory. It is read to its end,
-/// where its checksum is: if that is wrong the frames given before are to be dropped.
+/// Of a gzipped file only the selected images are kept in memory. It is read to its end,
+/// where its checksum stands: after an error, drop the frames that were given before.
 ///
 /// # Errors
 /// As [`read_frame`], and those of `give`.
@@ -204,7 +204,7 @@ fn read_pixels<T: Pixel>(
     let mut pixels = reserve(layout)?;
     let mut sum = Checksum::default();
     if layout.tiled {
-        // Tiles larger than their contents serve to exhaust memory.
+        // A table much larger than its image would only exhaust the memory.
         let most = MOST_OVERHEAD.saturating_add(16 * layout.pixels as u64);
         if source.size().is_none() && unit.bytes > most {
             return Err(header.failure(format!(
@@ -217,7 +217,8 @@ fn read_pixels<T: Pixel>(
         let data = source.read_vec(unit.bytes)?;
         sum.add(&data);
         finish_data(source, unit, unit.bytes, Some(&mut sum))?;
-        // Damage that still unpacks is not found otherwise. A header may have been edited since.
+        // DATASUM is always checked, because damaged tiles may still unpack; CHECKSUM on request
+        // only, because the header may have been edited since.
         unit.verify(&name, sum, verify)?;
         return tiles::read(header, &data, layout, &scaling, pixels);
     }

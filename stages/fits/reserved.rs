@@ -14,10 +14,10 @@ const REALS: &[&str] = &[
     "RESTFRQ", "RESTFREQ", "RESTWAV", "VELANGL", "VELOSYS", "ZSOURCE", "OBSGEO-X", "OBSGEO-Y",
     "OBSGEO-Z", "XPOSURE", "TELAPSE", "TSTART", "TSTOP",
 ];
-/// Such keywords with the number of an axis and the letter of an alternative description.
+/// Keywords of reals that end with the number of an axis, and perhaps with the letter of an
+/// alternative description.
 const REALS_NUMBERED: &[&str] = &["CRPIX", "CRVAL", "CDELT", "CROTA", "CRDER", "CSYER"];
-/// Such keywords with the numbers of an axis and of a second one or a parameter, and such a
-/// letter.
+/// Keywords of reals that end with two numbers, as `1_2`, and perhaps with such a letter.
 const REALS_OF_TWO: &[&str] = &["CD", "PC", "PV"];
 
 const INTEGERS: &[&str] = &["WCSAXES", "EXTVER", "EXTLEVEL", "VELREF"];

@@ -35,9 +35,9 @@ impl Display for Hdu {
 /// The images that are taken of a file, and what was seen of it on the way.
 pub(super) struct Selection<'a> {
     wanted: Option<&'a Hdu>,
-    /// The images, as people call them, and whether each was selected.
+    /// The title of each image, and whether it was selected.
     images: Vec<(String, bool)>,
-    /// The HDU that was selected but has no image.
+    /// Whether an HDU was selected that has no image.
     other: bool,
     taken: usize,
     /// The names of products that are taken.

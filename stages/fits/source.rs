@@ -218,8 +218,8 @@ fn kind_of(start: &[u8]) -> Kind {
     })
 }
 
-/// The members of a gzip file one after the other (RFC 1952, 2.2). Zeros behind them, as
-/// tapes leave them, and what else is no member do not count, as for gunzip.
+/// The members of a gzip file one after the other (RFC 1952, 2.2). As gunzip does, it ignores
+/// the zeros that tapes leave behind the last one, and anything else that is no member.
 struct Members {
     current: Option<GzDecoder<BufReader<File>>>,
 }

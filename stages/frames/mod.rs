@@ -6,6 +6,7 @@ pub(crate) mod noise_removal;
 pub(crate) mod outliers;
 pub(crate) mod synth;
 pub(crate) mod synth_frames;
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 

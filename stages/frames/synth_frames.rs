@@ -1,7 +1,7 @@
-use super::synth::Random;
+use super::card::{plain_card, real, text_card};
+use super::synth::{Random, exp};
 use super::{Frame, Pixels};
 use crate::prelude::*;
-use crate::stages::frames::card::{plain_card, real, text_card};
 
 /// The radius to which a star's light is drawn, in standard deviations of its profile.
 const REACH: f64 = 5.0;
@@ -172,7 +172,7 @@ impl SynthFrames {
             let end = ((center + REACH * sigma).max(0.0) as usize + 1).min(length as usize);
             let value = |at: usize| {
                 let distance = (at as f64 - center) / sigma;
-                super::synth::exp(-0.5 * distance * distance)
+                exp(-0.5 * distance * distance)
             };
             (first, (first..end).map(value).collect())
         };

@@ -25,7 +25,7 @@ enum Action {
     SendLong(usize),
     /// Sends a text to the next step of this name.
     SendTo(String, String),
-    /// Makes known that this file was made.
+    /// Announces this file as a product.
     Announce(String),
     /// The same on a thread of its own.
     AnnounceOnAThread(String),
@@ -68,7 +68,7 @@ impl Data for Sent {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Scripted {
-    /// The socket on which the test waits for those that wait for it.
+    /// The socket where the test accepts those that wait at a gate.
     gate: PathBuf,
     /// How many messages the producer says that it will emit.
     expected: Option<u64>,
@@ -123,7 +123,7 @@ fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|index| (index % 251) as u8).collect()
 }
 
-/// Says at the gate that it is there, and waits until the test closes the connection.
+/// Sends the gate's name to the test, and waits until the test closes the connection.
 fn wait(gate: &Path, name: &str) -> Result<()> {
     let mut stream = UnixStream::connect(gate)?;
     writeln!(stream, "{name}")?;
@@ -193,10 +193,10 @@ impl Stage for ScriptedStage {
     }
 }
 
-/// The variable with the head, in hexadecimal, that a worker says in the place of READY.
+/// The environment variable with the bytes, in hexadecimal, that a worker sends instead of READY.
 const SAYS: &str = "CONFORMANCE_SAYS";
 
-/// A worker that says the wrong thing, and ends at the next word of the router.
+/// Sends a wrong first message, and ends with the router's next one.
 fn say(head: &str) -> Result<()> {
     let post: serde_json::Value = serde_json::from_reader(receive_file()?)?;
     let _page = receive_file()?;

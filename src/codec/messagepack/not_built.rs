@@ -1,4 +1,4 @@
-//! MessagePack in a build without steps in Python: what is in it cannot be opened.
+//! MessagePack in a build without steps in Python: no message in it can be opened.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::message::Payload;
 
 const LACKS: NotBuilt = NotBuilt { feature: "python" };
 
-/// The codec of a name that journals and quarantines may have.
+/// A placeholder, because the journals and quarantines of other builds may name this codec.
 pub(crate) struct MessagePack;
 
 impl Codec for MessagePack {
@@ -26,12 +26,12 @@ impl Codec for MessagePack {
     }
 }
 
-/// No step of this build can open a pickle, so nobody has to be kept from one.
+/// Finds no pickle: only steps in Python, which this build lacks, send and open them.
 pub(crate) fn pickled(_: &[u8]) -> Option<&str> {
     None
 }
 
-/// Why the contents cannot be shown.
+/// Explains why the contents cannot be shown.
 pub(crate) fn readable(_: &[u8]) -> String {
     LACKS.to_string()
 }

@@ -281,8 +281,8 @@ fn bit_of(nybble: u8, row: usize, column: usize) -> u8 {
     nybble >> (3 - 2 * (row % 2) - column % 2) & 1
 }
 
-/// The nearest multiple of a power of two; what is halfway goes away from 0. Once there
-/// is nothing to round the smallest negative step must not be made.
+/// Rounds to the nearest multiple of a power of two, halves away from 0. In the last step the unit
+/// is 1 and nothing is rounded: `half - 1` would then move negative values.
 fn rounded(value: Number, unit: Number, last: bool) -> Number {
     let half = unit >> 1;
     let less = if last { ZERO } else { half - number(1) };
