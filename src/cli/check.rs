@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
-use super::output::{STOPPED, USAGE, complain, print, say, tell};
+use super::output::{STOPPED, USAGE, complain, print, print_text, say};
 use super::process::driver::DriverArgs;
 use super::run;
 use super::run::args::{LogFormat, ModeArg, RunArgs};
@@ -70,7 +70,7 @@ fn show_plan(pipeline: &Pipeline, args: &CheckArgs) -> ExitCode {
         text +=
             &format!("  {} ({}, {}){}\n", step.name, step.class, staff(step), leads(plan, index));
     }
-    tell(&text)
+    print_text(&text)
 }
 
 /// `3 workers`, `1 to 3 workers in processes`, `2 workers on threads and 1 in processes`.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
-use super::output::{CommandError, print, say, table, tell};
+use super::output::{CommandError, print, print_text, say, table};
 use super::target::{self, Key, Target};
 use crate::base::escape::one_line;
 use crate::base::format;
@@ -95,7 +95,7 @@ pub(super) fn ctl(args: CtlArgs) -> ExitCode {
     };
     match done {
         Ok(text) if for_programs => print(text.as_bytes()),
-        Ok(text) => tell(&text),
+        Ok(text) => print_text(&text),
         Err(error) => error.exit(),
     }
 }

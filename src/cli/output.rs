@@ -49,7 +49,7 @@ pub(crate) fn complain(code: u8, message: impl Display) -> ExitCode {
 }
 
 /// Prints text for a person on standard output.
-pub(crate) fn tell(text: &str) -> ExitCode {
+pub(crate) fn print_text(text: &str) -> ExitCode {
     print(escape::lines(text).as_bytes())
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::output::{CommandError, USAGE, complain, print, say, table, tell};
+use super::output::{CommandError, USAGE, complain, print, print_text, say, table};
 use super::run::args::RunArgs;
 use super::run::{self, Performed};
 use crate::base::escape::one_line;
@@ -93,7 +93,7 @@ fn with_entries(args: &EntriesArgs, text: impl FnOnce(&[Entry]) -> String) -> Ex
         say(nothing_in(&args.directory));
         return ExitCode::SUCCESS;
     }
-    tell(&text(&entries))
+    print_text(&text(&entries))
 }
 
 fn nothing_in(directory: &Path) -> String {

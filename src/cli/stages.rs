@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
-use super::output::{USAGE, complain, print, tell};
+use super::output::{USAGE, complain, print, print_text};
 use crate::base::nearest::nearest;
 use crate::python::{self, Listed};
 use crate::stage::registry::{Class, Registry};
@@ -57,10 +57,10 @@ impl Offer {
 fn show(offers: &[Offer], args: &StagesArgs) -> ExitCode {
     match &args.name {
         None if args.json => print_json(&offers.iter().map(as_json).collect::<Value>()),
-        None => tell(&list(offers)),
+        None => print_text(&list(offers)),
         Some(name) => match offers.iter().find(|offer| offer.class.name() == name) {
             Some(offer) if args.json => print_json(&as_json(offer)),
-            Some(offer) => tell(&describe(offer)),
+            Some(offer) => print_text(&describe(offer)),
             None => {
                 let names: Vec<&str> = offers.iter().map(|offer| offer.class.name()).collect();
                 let hint = match nearest(name, names.iter().copied()) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 
-use super::output::{CommandError, print, say, tell};
+use super::output::{CommandError, print, print_text, say};
 use crate::base::escape::one_line;
 use crate::base::format::duration;
 use crate::sinks::journal::JournalError;
@@ -75,7 +75,7 @@ fn look_up(args: &WhyArgs, place: &Path, here: &Path) -> Result<ExitCode, Journa
         return Ok(if lineage.is_empty() { ExitCode::from(NOT_FOUND) } else { printed });
     }
     if !lineage.is_empty() {
-        return Ok(tell(&in_words(&lineage)));
+        return Ok(print_text(&in_words(&lineage)));
     }
     let near = like(&journal, &args.path)?;
     let hint = match &near[..] {

@@ -1,6 +1,7 @@
 //! The JSON Schema of a configuration file, for editors and other programs, made from the keys
 //! that the check itself uses.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::dialect::{ctapipe, native};
@@ -8,6 +9,10 @@ use super::draft;
 use super::foreign::OWN;
 use crate::plan::keys::{Key, Tag};
 use crate::stage::registry::{Class, Registry};
+
+/// What a fragment of a URI escapes.
+const IN_FRAGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Returns the JSON Schema (draft 2020-12) of a configuration file in any layout, with the
 /// classes of `registry`.
@@ -73,17 +78,8 @@ fn reference(name: &str) -> Value {
 
 /// Escapes a name as a segment of a JSON pointer in the fragment of a URI.
 fn escape(name: &str) -> String {
-    let mut escaped = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'~' => escaped.push_str("~0"),
-            b'/' => escaped.push_str("~1"),
-            b'-' | b'.' | b'_' => escaped.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => escaped.push(char::from(byte)),
-            byte => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
+    let segment = name.replace('~', "~0").replace('/', "~1");
+    utf8_percent_encode(&segment, IN_FRAGMENT).to_string()
 }
 
 /// Returns the schema of an object with these keys, after other properties.

@@ -275,7 +275,7 @@ fn converse(
         .spawn()?;
     known.push(child.id());
     drop(known);
-    let sent = tell(&mut child, request);
+    let sent = send(&mut child, request);
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         thread::spawn(move || sender.send(read(stdout)));
@@ -292,7 +292,7 @@ fn converse(
     }
 }
 
-fn tell(child: &mut Child, request: &Value) -> io::Result<()> {
+fn send(child: &mut Child, request: &Value) -> io::Result<()> {
     match child.stdin.take().map(|mut stdin| stdin.write_all(request.to_string().as_bytes())) {
         // The interpreter ended without reading; its output says why.
         Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -71,8 +71,8 @@ pub(super) fn from_lines(source: impl Read) -> io::Result<ReportData> {
 
 /// Adds one event in JSON; returns whether it is one.
 pub(super) fn take(report_data: &mut ReportData, text: &str) -> bool {
-    if let Ok(told) = serde_json::from_str::<EventRecord>(text) {
-        report_data.add(&told);
+    if let Ok(record) = serde_json::from_str::<EventRecord>(text) {
+        report_data.add(&record);
         return true;
     }
     let Ok(value) = serde_json::from_str::<Value>(text) else { return false };

@@ -84,9 +84,9 @@ impl Stream {
         }
         kept.ended = matches!(event, Event::Ended(_) | Event::Error { .. });
         kept.last += 1;
-        let told = Arc::new(EventRecord { number: kept.last, at, event });
-        kept.status.apply(&told);
-        kept.push(told);
+        let record = Arc::new(EventRecord { number: kept.last, at, event });
+        kept.status.apply(&record);
+        kept.push(record);
         drop(kept);
         self.shared.more.notify_all();
     }
@@ -123,9 +123,9 @@ impl Stream {
 }
 
 impl Kept {
-    fn push(&mut self, told: Arc<EventRecord>) {
-        self.bytes += size(&told);
-        self.events.push_back(told);
+    fn push(&mut self, record: Arc<EventRecord>) {
+        self.bytes += size(&record);
+        self.events.push_back(record);
         while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
             let Some(oldest) = self.events.pop_front() else { return };
             self.bytes -= size(&oldest);
@@ -138,15 +138,15 @@ impl Kept {
             return Some(Seen::Missed(first - seen - 1));
         }
         let place = usize::try_from(seen + 1 - first).ok()?;
-        self.events.get(place).map(|told| Seen::Event(Arc::clone(told)))
+        self.events.get(place).map(|record| Seen::Event(Arc::clone(record)))
     }
 }
 
 /// Estimates the bytes of an event from those texts of it that can be long.
-fn size(told: &EventRecord) -> usize {
+fn size(record: &EventRecord) -> usize {
     const LEAST: usize = 256;
     LEAST
-        + match &told.event {
+        + match &record.event {
             Event::Said { text, .. } => text.len(),
             Event::Progress(snapshot) => {
                 snapshot.steps.iter().map(|step| 512 + step.each_worker.len() * 128).sum()
@@ -169,7 +169,7 @@ impl Watcher {
             if let Some(seen) = kept.after(self.seen) {
                 drop(kept);
                 self.seen = match &seen {
-                    Seen::Event(told) => told.number,
+                    Seen::Event(record) => record.number,
                     Seen::Missed(count) => self.seen + count,
                     Seen::Nothing | Seen::End => self.seen,
                 };
@@ -196,7 +196,7 @@ impl Watcher {
         std::iter::from_fn(move || {
             loop {
                 match self.next(None) {
-                    Seen::Event(told) => return Some(told),
+                    Seen::Event(record) => return Some(record),
                     Seen::Missed(_) | Seen::Nothing => {}
                     Seen::End => return None,
                 }
@@ -220,8 +220,8 @@ mod tests {
 
     fn numbers(watcher: &mut Watcher) -> Vec<u64> {
         let mut numbers = Vec::new();
-        while let Seen::Event(told) = watcher.next(Some(Duration::ZERO)) {
-            numbers.push(told.number);
+        while let Seen::Event(record) = watcher.next(Some(Duration::ZERO)) {
+            numbers.push(record.number);
         }
         numbers
     }
@@ -248,8 +248,8 @@ mod tests {
             stream.publish(said("x"));
         }
         assert_eq!(stuck.next(None), Seen::Missed(5));
-        let Seen::Event(told) = stuck.next(None) else { panic!("an event should follow") };
-        assert_eq!(told.number, 6);
+        let Seen::Event(record) = stuck.next(None) else { panic!("an event should follow") };
+        assert_eq!(record.number, 6);
         assert_eq!(stream.lock().events.len(), MAX_EVENTS);
         assert_eq!(stream.status().number, MAX_EVENTS as u64 + 5);
     }
@@ -273,6 +273,6 @@ mod tests {
         let mut watcher = stream.watch();
         let waiting = std::thread::spawn(move || watcher.next(None));
         stream.publish(said("now"));
-        assert!(matches!(waiting.join().unwrap(), Seen::Event(told) if told.number == 1));
+        assert!(matches!(waiting.join().unwrap(), Seen::Event(record) if record.number == 1));
     }
 }

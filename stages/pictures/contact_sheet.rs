@@ -4,11 +4,15 @@ use std::path::{self, Component, Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::save_png::write_png;
 use crate::prelude::*;
 use crate::product::{Overwrite, StepProduct};
 use crate::stages::frames::Picture;
+
+/// What a segment of a URL escapes.
+const IN_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Shows all pictures of a run on one HTML page.
 ///
@@ -246,24 +250,13 @@ fn link(file: &Path, directory: &Path) -> String {
     let shared = file.components().zip(directory.components()).take_while(|(a, b)| a == b).count();
     let up = directory.components().skip(shared).map(|_| "..".to_owned());
     let down = file.components().skip(shared).filter_map(|part| match part {
-        Component::Normal(name) => Some(percent_encode(name.as_encoded_bytes())),
+        Component::Normal(name) => {
+            Some(percent_encode(name.as_encoded_bytes(), IN_SEGMENT).to_string())
+        }
         _ => None,
     });
     let parts: Vec<String> = up.chain(down).collect();
     parts.join("/")
-}
-
-fn percent_encode(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                text.push(char::from(*byte));
-            }
-            _ => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
 }
 
 /// Escapes text for HTML, also inside quotes.

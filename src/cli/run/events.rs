@@ -147,7 +147,7 @@ impl Waiting {
 mod tests {
     use super::*;
 
-    fn told(waiting: &Waiting) -> Vec<&str> {
+    fn lines(waiting: &Waiting) -> Vec<&str> {
         waiting.lines.iter().map(|line| line.text.trim_end()).collect()
     }
 
@@ -157,9 +157,9 @@ mod tests {
         for (text, is_progress) in [("a", true), ("b", false), ("c", true), ("d", false)] {
             waiting.push(text.to_owned(), is_progress);
         }
-        assert_eq!(told(&waiting), ["b", "c", "d"]);
+        assert_eq!(lines(&waiting), ["b", "c", "d"]);
         waiting.complete(Some("end".into()));
-        assert_eq!(told(&waiting), ["b", "d", "end"]);
+        assert_eq!(lines(&waiting), ["b", "d", "end"]);
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(waiting.lines.len(), MAX_LINES);
         assert!(waiting.take().unwrap().starts_with("0\n1\n"));
         waiting.push("after".to_owned(), false);
-        let [omitted, after] = told(&waiting)[..] else { panic!("{:?}", told(&waiting)) };
+        let [omitted, after] = lines(&waiting)[..] else { panic!("{:?}", lines(&waiting)) };
         let omitted: serde_json::Value = serde_json::from_str(omitted).unwrap();
         assert_eq!(omitted, json!({"event": "omitted", "count": 5}));
         assert_eq!(after, "after");
@@ -187,6 +187,6 @@ mod tests {
         }
         assert!(waiting.bytes <= MAX_BYTES);
         waiting.complete(Some("end".into()));
-        assert_eq!(*told(&waiting).last().unwrap(), "end");
+        assert_eq!(*lines(&waiting).last().unwrap(), "end");
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use indicatif::MultiProgress;
 
-use super::output::{CommandError, STOPPED, print, say, tell};
+use super::output::{CommandError, STOPPED, print, print_text, say};
 use super::process::driver::Driver;
 use super::process::signals::{self, PendingSignals};
 use super::run_files::{self, is_standard};
@@ -63,12 +63,12 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
         events.end(result.as_ref().err());
     }
     // Of a run that could not be started there is nothing to report.
-    let told = report_data.filter(|report_data| report_data.run().is_some());
-    let left = match (&args.report, told) {
+    let report_data = report_data.filter(|report_data| report_data.run().is_some());
+    let written = match (&args.report, report_data) {
         (Some(file), Some(report_data)) => report::write_page(&report_data, file),
         _ => Ok(()),
     };
-    let whole = left.map_err(|error| error.exit()).is_ok();
+    let whole = written.map_err(|error| error.exit()).is_ok();
     match result {
         Ok(report) => Ok(Performed { report, whole }),
         Err(error) => Err(error.exit()),
@@ -231,7 +231,7 @@ pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) 
         // Standard output belongs to the summary or the report if it was asked for there.
         match [&args.summary, &args.report].into_iter().flatten().any(|file| is_standard(file)) {
             true => say(ledger.trim_end()),
-            false => whole &= tell(&ledger) == ExitCode::SUCCESS,
+            false => whole &= print_text(&ledger) == ExitCode::SUCCESS,
         }
     }
     ExitCode::from(if whole { report.exit_code } else { STOPPED })

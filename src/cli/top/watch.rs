@@ -95,7 +95,7 @@ fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
         let event = parser.add(&line).map_err(|error| error.to_string())?;
         let Some(SseEvent { kind, data }) = event else { continue };
         let unknown = |error| format!("what the monitor says is not understood: {error}");
-        let (told, over) = match kind.as_str() {
+        let (update, over) = match kind.as_str() {
             "snapshot" => {
                 let whole: Box<Whole> = serde_json::from_str(&data).map_err(unknown)?;
                 let over = whole.view.state == State::Ended;
@@ -108,7 +108,7 @@ fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
             }
             _ => continue,
         };
-        if news.send(told).is_err() || over {
+        if news.send(update).is_err() || over {
             return Ok(());
         }
     }

@@ -97,18 +97,18 @@ impl Game {
     pub(crate) fn play(&mut self) -> (Vec<(f64, View)>, f64) {
         let mut status = Status::default();
         let mut number = 0;
-        let mut tell = |status: &mut Status, at: u64, event| {
+        let mut apply = |status: &mut Status, at: u64, event| {
             number += 1;
             status.apply(&EventRecord { number, at: Duration::from_millis(at), event });
         };
         let (plan, sequential) = (self.plan(), self.sequential);
         let opened = Opened { plan, sequential, ..Opened::default() };
-        tell(&mut status, 0, Event::Opened(Box::new(opened)));
-        tell(&mut status, 0, Event::Started);
-        tell(&mut status, 0, Event::Expected { step: name(0), total: self.total });
+        apply(&mut status, 0, Event::Opened(Box::new(opened)));
+        apply(&mut status, 0, Event::Started);
+        apply(&mut status, 0, Event::Expected { step: name(0), total: self.total });
         for number in 0..self.skipped {
             let (origin, why) = (number.to_string().into(), String::new());
-            tell(&mut status, 0, Event::Decided { origin, skipped: true, why });
+            apply(&mut status, 0, Event::Decided { origin, skipped: true, why });
         }
         let of = |step: &Step| Played {
             workers: vec![Worker::Idle; step.workers],
@@ -132,7 +132,7 @@ impl Game {
                 let elapsed = Duration::from_millis(now);
                 let steps = all.iter().enumerate().map(|(i, p)| self.stands(i, p, &all)).collect();
                 let snapshot = Snapshot { elapsed, paused, draining: false, steps };
-                tell(&mut status, now, Event::Progress(snapshot));
+                apply(&mut status, now, Event::Progress(snapshot));
                 views.push((now as f64 / 1e3, status.view()));
             }
             if over {

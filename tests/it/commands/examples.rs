@@ -9,10 +9,10 @@ use crate::support::program::{
 use crate::support::python::{interpreter, plain};
 
 /// The unit tests in examples run here: they need no program of their own.
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its `main` is for the example")]
 #[path = "../../../examples/custom_stage.rs"]
 mod custom_stage;
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its `main` is for the example")]
 #[path = "../../../examples/products.rs"]
 mod products;
 

@@ -5,20 +5,16 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::program::{assert_balanced, count, drpipe, files, finish, json as read, step};
+use crate::support::program::{
+    assert_balanced, count, drpipe, files, finish, json as read, make_frames, step,
+};
 
 /// A directory with a night: two frames in `raw`, one in `other`, and the configuration.
 fn night() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let make = |place: &str, number: u64, seed: u64| {
-        let config = json!({
-            "version": 1,
-            "producer": { "name": "SYNTH", "class": "SynthFrames",
-                "params": { "count": number, "width": 32, "height": 32, "seed": seed } },
-            "consumer": { "name": "WRITE", "class": "WriteFits", "params": { "directory": place } }
-        });
-        fs::write(directory.path().join("make.json"), config.to_string()).unwrap();
-        finish(drpipe(directory.path()).args(["make.json", "--quiet"])).expect_code(0);
+        let params = json!({ "count": number, "width": 32, "height": 32, "seed": seed });
+        make_frames(directory.path(), &params, place);
     };
     make("raw", 2, 1);
     make("other", 1, 2);

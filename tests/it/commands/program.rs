@@ -1,13 +1,12 @@
 //! The program's manners: exit codes, messages, files, signals.
 
 use std::fs;
-use std::io::BufReader;
-use std::process::Stdio;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::program::{
-    assert_balanced, count, drpipe, files, finish, finished, json, package, signal, step, wait_for,
+    Finished, Logged, assert_balanced, count, drpipe, files, finish, finished, json, package, step,
 };
 
 /// Numbers that go through `stagers` (the inside of a JSON list) and end.
@@ -20,7 +19,7 @@ fn numbers(last: &str, stagers: &str) -> String {
     )
 }
 
-fn run(config: &str, args: &[&str]) -> (crate::support::program::Finished, tempfile::TempDir) {
+fn run(config: &str, args: &[&str]) -> (Finished, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("pipeline.json"), config).unwrap();
     let finished = finish(drpipe(directory.path()).args(args));
@@ -57,7 +56,7 @@ fn wrong_arguments_are_usage_errors_and_help_is_not() {
 }
 
 /// What a program says that is given this configuration on its standard input.
-fn piped(config: &str, args: &[&str]) -> crate::support::program::Finished {
+fn piped(config: &str, args: &[&str]) -> Finished {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("given"), config).unwrap();
     let given = fs::File::open(directory.path().join("given")).unwrap();
@@ -294,47 +293,32 @@ fn a_sequential_run_is_stopped_by_signals_too() {
     let config =
         numbers("9", r#"{ "name": "SLEEP", "class": "Sleep", "params": { "seconds": 100000 } }"#);
     fs::write(directory.path().join("pipeline.json"), config).unwrap();
-    let mut child = drpipe(directory.path())
-        .args(["--mode", "sequential", "--log-level", "debug"])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    wait_for(&mut lines, "every worker is ready");
-    signal(&child, "TERM");
-    signal(&child, "INT");
-    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
-    finished(child.wait_with_output().unwrap()).expect_code(130);
+    let mut run = Logged::start(drpipe(directory.path()).args(["--mode", "sequential"]));
+    run.wait_for("every worker is ready");
+    run.signal(Signal::TERM);
+    run.signal(Signal::INT);
+    run.expect_code(130);
 }
 
-/// Starts a run of endless sleeping work and waits until it has begun.
-fn start_endless(directory: &std::path::Path, seconds: &str) -> std::process::Child {
+/// Starts a run of endless sleeping work.
+fn start_endless(directory: &std::path::Path, seconds: &str) -> Logged {
     let stagers = format!(
         r#"{{ "name": "SLEEP", "class": "Sleep", "params": {{ "seconds": {seconds} }} }},
            {{ "name": "FAIL", "class": "Fail", "params": {{ "every": 1 }} }}"#
     );
     fs::write(directory.join("pipeline.json"), numbers("1000000000", &stagers)).unwrap();
-    drpipe(directory)
-        .args(["--summary", "summary.json", "--log-level", "debug"])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+    Logged::start(drpipe(directory).args(["--summary", "summary.json"]))
 }
 
 #[test]
 fn the_first_signal_drains() {
-    for name in ["TERM", "INT"] {
+    for signal in [Signal::TERM, Signal::INT] {
         let directory = tempfile::tempdir().unwrap();
-        let mut child = start_endless(directory.path(), "0.002");
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        wait_for(&mut lines, "quarantined");
-        signal(&child, "HUP");
-        signal(&child, name);
-        std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
-        let finished = finished(child.wait_with_output().unwrap()).expect_code(130);
-        drop(finished);
+        let mut run = start_endless(directory.path(), "0.002");
+        run.wait_for("quarantined");
+        run.signal(Signal::HUP);
+        run.signal(signal);
+        run.expect_code(130);
         let summary = json(&directory.path().join("summary.json"));
         assert_balanced(&summary);
         let produced = count(step(&summary, "NUMBERS"), "emitted");
@@ -345,14 +329,12 @@ fn the_first_signal_drains() {
 #[test]
 fn the_second_signal_stops_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let mut child = start_endless(directory.path(), "100000");
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    wait_for(&mut lines, "every worker is ready");
-    signal(&child, "TERM");
-    wait_for(&mut lines, "no more input is taken");
-    signal(&child, "TERM");
-    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
-    finished(child.wait_with_output().unwrap()).expect_code(130);
+    let mut run = start_endless(directory.path(), "100000");
+    run.wait_for("every worker is ready");
+    run.signal(Signal::TERM);
+    run.wait_for("no more input is taken");
+    run.signal(Signal::TERM);
+    run.expect_code(130);
     let summary = json(&directory.path().join("summary.json"));
     assert_balanced(&summary);
     assert!(count(step(&summary, "SLEEP"), "dropped") > 0);
@@ -366,17 +348,10 @@ fn the_drain_limit_ends_a_drain() {
         numbers("9", r#"{ "name": "SLEEP", "class": "Sleep", "params": { "seconds": 100000 } }"#),
     )
     .unwrap();
-    let mut child = drpipe(directory.path())
-        .args(["--drain-limit", "0.1", "--log-level", "debug"])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    wait_for(&mut lines, "every worker is ready");
-    signal(&child, "TERM");
-    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
-    finished(child.wait_with_output().unwrap()).expect_code(130);
+    let mut run = Logged::start(drpipe(directory.path()).args(["--drain-limit", "0.1"]));
+    run.wait_for("every worker is ready");
+    run.signal(Signal::TERM);
+    run.expect_code(130);
 }
 
 #[test]

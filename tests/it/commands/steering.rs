@@ -6,9 +6,20 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 use serde_json::{Value, json};
 
-use crate::support::live::{Place, long, step as seen};
+use crate::support::live::{Live, Place, long, step as seen};
 use crate::support::processes::{children, eventually};
 use crate::support::program::{assert_balanced, count, files, finish, json as read_json, step};
+
+/// Waits for the end of a run that was drained; returns its summary.
+#[track_caller]
+fn drained(place: &Place, run: Live) -> Value {
+    assert_eq!(run.end(), Some(130));
+    let summary = read_json(&place.path("run.json"));
+    assert_balanced(&summary);
+    let emitted = count(step(&summary, "NUMBERS"), "emitted");
+    assert_eq!(count(step(&summary, "END"), "done"), emitted, "what was taken is done");
+    summary
+}
 
 #[test]
 fn a_run_is_found_paused_resumed_and_drained() {
@@ -32,11 +43,7 @@ fn a_run_is_found_paused_resumed_and_drained() {
     place.until("the step is paused", |view| seen(view, "SLOW")["standing"] == "paused");
     let said = place.ctl(&["drain"]).expect_code(0);
     assert!(said.out.contains("takes no more input"), "{}", said.out);
-    assert_eq!(run.end(), Some(130));
-    let summary = read_json(&place.path("run.json"));
-    assert_balanced(&summary);
-    let emitted = count(step(&summary, "NUMBERS"), "emitted");
-    assert_eq!(count(step(&summary, "END"), "done"), emitted, "what was taken is done");
+    drained(&place, run);
     assert!(fs::read_dir(place.sockets().join("drpipe")).unwrap().next().is_none());
 }
 
@@ -49,11 +56,7 @@ fn workers_are_set_while_messages_move() {
         place.until("there are so many", |view| seen(view, "SLOW")["workers"] == workers);
     }
     place.ctl(&["drain"]).expect_code(0);
-    assert_eq!(run.end(), Some(130));
-    let summary = read_json(&place.path("run.json"));
-    assert_balanced(&summary);
-    let emitted = count(step(&summary, "NUMBERS"), "emitted");
-    assert_eq!(count(step(&summary, "END"), "done"), emitted);
+    let summary = drained(&place, run);
     assert_eq!(count(step(&summary, "SLOW"), "workers"), 6);
 }
 
@@ -77,11 +80,7 @@ fn worker_processes_are_set_too_and_none_is_left() {
     place.ctl(&["pause", "SLOW"]).expect_code(0);
     place.ctl(&["resume", "SLOW"]).expect_code(0);
     place.ctl(&["drain"]).expect_code(0);
-    assert_eq!(run.end(), Some(130));
-    let summary = read_json(&place.path("run.json"));
-    assert_balanced(&summary);
-    let emitted = count(step(&summary, "NUMBERS"), "emitted");
-    assert_eq!(count(step(&summary, "END"), "done"), emitted);
+    drained(&place, run);
 }
 
 #[test]

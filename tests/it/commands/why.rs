@@ -7,7 +7,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::support::processes::eventually;
-use crate::support::program::{Finished, drpipe, finish};
+use crate::support::program::{Finished, drpipe, finish, make_frames};
 
 /// Frames and a pipeline that makes two products of each.
 pub struct Night(tempfile::TempDir);
@@ -18,13 +18,7 @@ impl Night {
     pub fn new() -> Self {
         let night = Self(tempfile::tempdir().unwrap());
         let size = json!({ "count": FRAMES, "width": 32, "height": 24, "stars": 2 });
-        let make = json!({
-            "version": 1,
-            "producer": { "name": "MAKE", "class": "SynthFrames", "params": size },
-            "consumer": { "name": "WRITE", "class": "WriteFits", "params": { "directory": "raw" } }
-        });
-        fs::write(night.at("make.json"), make.to_string()).unwrap();
-        finish(drpipe(night.path()).args(["--config", "make.json", "-q"])).expect_code(0);
+        make_frames(night.path(), &size, "raw");
         let step = |name: &str, class: &str, params: Value| json!({ "name": name, "class": class, "params": params });
         let reduce = json!({
             "version": 1,

@@ -1,5 +1,5 @@
 //! Small stages, and assertions about checks.
-#![allow(dead_code)] // the parameters are read by serde only
+#![expect(dead_code, reason = "only serde reads the parameters")]
 
 use drpipe::config::{Describe, Diagnostic, Loaded, Setting, load_with};
 use drpipe::plan::Plan;

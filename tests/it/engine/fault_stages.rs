@@ -1,15 +1,15 @@
 //! The stages that go wrong on request do it in the way that was asked for.
 
 use std::fs;
-use std::io::BufReader;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGABRT, SIGSEGV};
 
 use crate::support::program::{
-    assert_balanced, count, drpipe, finish, finished, json, signal, step, wait_for,
+    Logged, assert_balanced, count, drpipe, finish, finished, json, step,
 };
 
 /// The numbers from 0 to 19 through a step with these parameters.
@@ -41,19 +41,12 @@ fn what_ends_the_process_ends_the_program() {
 fn what_hangs_is_stopped_by_the_second_signal() {
     for fault in ["hang", "ignore_sigterm"] {
         let directory = place(json!({ "fault": fault }), 0);
-        let mut child = drpipe(directory.path())
-            .args(["--log-level", "debug"])
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        wait_for(&mut lines, "every worker is ready");
-        signal(&child, "TERM");
-        wait_for(&mut lines, "no more input is taken");
-        signal(&child, "TERM");
-        std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
-        finished(child.wait_with_output().unwrap()).expect_code(130);
+        let mut run = Logged::start(&mut drpipe(directory.path()));
+        run.wait_for("every worker is ready");
+        run.signal(Signal::TERM);
+        run.wait_for("no more input is taken");
+        run.signal(Signal::TERM);
+        run.expect_code(130);
     }
 }
 

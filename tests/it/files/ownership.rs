@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::program::{Finished, drpipe, files, finish};
+use crate::support::program::{Finished, drpipe, files, finish, make_frames};
 
 struct Place(tempfile::TempDir);
 
@@ -20,9 +20,7 @@ impl Place {
     fn new(from: &str, to: &str) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         let size = json!({ "count": 3, "width": 16, "height": 16 });
-        let make = step("MAKE", "SynthFrames", size);
-        place.write("make.json", &make, &[], "raw/sub");
-        place.run("make.json", &[]).expect_code(0);
+        make_frames(place.0.path(), &size, "raw/sub");
         let frames = step("FRAMES", "FitsFiles", json!({ "directory": from }));
         place.write("copy.json", &frames, &[step("READ", "ReadFits", json!({}))], to);
         place

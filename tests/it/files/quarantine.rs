@@ -5,12 +5,12 @@ mod hostile;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::program::{
-    Finished, assert_balanced, count, drpipe, files, finish, finished, json, signal, step, wait_for,
+    Finished, Logged, assert_balanced, count, drpipe, files, finish, json, step,
 };
 
 /// Of the numbers from 1 to 30 those fail that `FAIL.every` divides.
@@ -239,20 +239,13 @@ fn a_stopped_retry_leaves_every_entry() {
 fn an_interrupted_retry_leaves_every_entry() {
     let place = Place::after_failures();
     let before = files(&place.path("quarantine"));
-    let args = ["--set", "FAIL.every=100", "--set", "SLEEP.seconds=100000", "--log-level", "debug"];
-    let mut child = drpipe(place.0.path())
-        .args(["quarantine", "retry", "quarantine"])
-        .args(args)
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap());
-    wait_for(&mut lines, "every worker is ready");
-    signal(&child, "TERM");
-    signal(&child, "INT");
-    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
-    finished(child.wait_with_output().unwrap()).expect_code(130);
+    let args = ["--set", "FAIL.every=100", "--set", "SLEEP.seconds=100000"];
+    let mut retry = drpipe(place.0.path());
+    let mut run = Logged::start(retry.args(["quarantine", "retry", "quarantine"]).args(args));
+    run.wait_for("every worker is ready");
+    run.signal(Signal::TERM);
+    run.signal(Signal::INT);
+    run.expect_code(130);
     assert_eq!(files(&place.path("quarantine")), before);
 }
 

@@ -6,7 +6,6 @@ mod killed;
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use drpipe::pipeline::{JournalError, Mode, Pipeline, Report, RunError, Verdict};
@@ -14,7 +13,8 @@ use drpipe::prelude::*;
 use serde_json::{Value, json};
 
 use crate::support::program::{
-    Finished, assert_balanced, count, drpipe, files, finish, json as read_json, step,
+    Finished, Logged, assert_balanced, count, drpipe, files, finish, json as read_json,
+    make_frames, step,
 };
 use crate::support::skipped;
 
@@ -27,13 +27,7 @@ impl Night {
     fn new() -> Self {
         let night = Self(tempfile::tempdir().unwrap());
         let size = json!({ "count": FRAMES, "width": 32, "height": 24, "stars": 2 });
-        let make = json!({
-            "version": 1,
-            "producer": { "name": "MAKE", "class": "SynthFrames", "params": size },
-            "consumer": { "name": "WRITE", "class": "WriteFits", "params": { "directory": "raw" } }
-        });
-        fs::write(night.at("make.json"), make.to_string()).unwrap();
-        finish(drpipe(night.path()).args(["--config", "make.json"])).expect_code(0);
+        make_frames(night.path(), &size, "raw");
         let step = |name: &str, class: &str, params: Value| json!({ "name": name, "class": class, "params": params });
         let copy = json!({
             "version": 1,
@@ -389,7 +383,6 @@ fn a_journal_of_a_newer_drpipe_is_refused() {
 
 #[test]
 fn a_journal_has_one_run_at_a_time_and_a_killed_one_frees_it() {
-    use std::io::{BufRead, BufReader};
     let night = Night::new();
     let endless = json!({
         "version": 1,
@@ -398,13 +391,10 @@ fn a_journal_has_one_run_at_a_time_and_a_killed_one_frees_it() {
     });
     fs::write(night.at("endless.json"), endless.to_string()).unwrap();
     let mut command = drpipe(night.path());
-    command.args(["--config", "endless.json", "--journal", "j", "--log-level", "debug"]);
-    let mut first = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains("every worker is ready")));
+    let mut first = Logged::start(command.args(["--config", "endless.json", "--journal", "j"]));
+    first.wait_for("every worker is ready");
     assert_refused(&night, "j", &["the journal j is in use by another run", "wait"]);
-    first.kill().unwrap();
-    first.wait().unwrap();
+    first.kill();
     let last = night.run(&["--journal", "j"]).expect(0, 0, FRAMES);
     assert!(night.at("out").exists(), "{}", last.finished.err);
 }

@@ -6,13 +6,14 @@ mod limits;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::processes::eventually;
 use crate::support::program::{
-    Finished, assert_balanced, count, drpipe, files, finish, finished, json as read_json, step,
+    Finished, Logged, assert_balanced, count, drpipe, files, finish, json as read_json, step,
 };
 use crate::support::{odd_directory, skipped};
 
@@ -231,22 +232,11 @@ fn an_input_directory_that_vanishes_in_mid_run_loses_nothing() {
     for number in 0..500 {
         fs::write(raw.join(format!("{number:03}.fits")), "SIMPLE is all that it has").unwrap();
     }
-    let mut child = drpipe(directory.path())
-        .args(["--summary", "s.json", "--log-level", "debug"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut run = Logged::start(drpipe(directory.path()).args(["--summary", "s.json"]));
     // The first that was read failed, as all do: now the others vanish.
-    let mut line = String::new();
-    while !line.contains("quarantined") {
-        line.clear();
-        assert!(std::io::BufRead::read_line(&mut log, &mut line).unwrap() > 0);
-    }
+    run.wait_for("quarantined");
     fs::remove_dir_all(&raw).unwrap();
-    std::io::copy(&mut log, &mut std::io::sink()).unwrap();
-    finished(child.wait_with_output().unwrap()).expect_code(1);
+    run.expect_code(1);
     let summary = summary(directory.path());
     assert_eq!(count(step(&summary, "READ"), "failed"), 500);
     assert_eq!(summary["quarantined"], 500);
@@ -317,19 +307,11 @@ fn a_terminal_that_is_closed_does_not_end_a_run() {
             .insert(0, json!({ "name": "FAIL", "class": "Fail", "params": { "every": 1 } }));
         config["producer"]["params"]["last"] = json!(2000);
         let directory = prepared(&config);
-        let mut child = drpipe(directory.path())
-            .args(["--summary", "s.json", "--log-level", "debug"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut log, &mut line).unwrap();
-        let id = child.id().to_string();
-        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
-        std::io::copy(&mut log, &mut std::io::sink()).unwrap();
-        finished(child.wait_with_output().unwrap()).expect_code(1);
+        let mut run = Logged::start(drpipe(directory.path()).args(["--summary", "s.json"]));
+        // Any line.
+        run.wait_for("");
+        run.signal(Signal::HUP);
+        run.expect_code(1);
         assert_eq!(summary(directory.path())["quarantined"], 2001);
     }
 }

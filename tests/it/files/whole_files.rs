@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
 use crate::support::program::{
-    assert_balanced, count, drpipe, files, finish, json as read_json, step,
+    assert_balanced, count, drpipe, files, finish, json as read_json, make_frames, step,
 };
 
 /// Whether this file system has files without a name.
@@ -76,14 +76,7 @@ fn a_killed_program_leaves_whole_products_and_nothing_else() {
 
 /// Pairs of files whose products have one name: a backslash cannot stand in it.
 fn make_pairs(directory: &Path, pairs: usize) {
-    let config = json!({
-        "version": 1,
-        "producer": { "name": "SYNTH", "class": "SynthFrames",
-            "params": { "count": 1, "width": 16, "height": 16 } },
-        "consumer": { "name": "WRITE", "class": "WriteFits", "params": { "directory": "one" } }
-    });
-    write_config(directory, &config);
-    finish(&mut drpipe(directory)).expect_code(0);
+    make_frames(directory, &json!({ "count": 1, "width": 16, "height": 16 }), "one");
     let frame = files(&directory.join("one")).into_values().next().unwrap();
     fs::create_dir(directory.join("raw")).unwrap();
     for pair in 0..pairs {

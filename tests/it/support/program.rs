@@ -1,10 +1,11 @@
 //! The `drpipe` program and the examples, run as their users run them.
 
-use std::io::BufRead;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
-use serde_json::Value;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 /// The folder of the package.
 pub fn package() -> &'static Path {
@@ -55,6 +56,17 @@ impl Finished {
     }
 }
 
+/// Writes synthetic frames with these parameters to a directory, by a pipeline `make.json`.
+pub fn make_frames(directory: &Path, params: &Value, to: &str) {
+    let config = json!({
+        "version": 1,
+        "producer": { "name": "MAKE", "class": "SynthFrames", "params": params },
+        "consumer": { "name": "WRITE", "class": "WriteFits", "params": { "directory": to } }
+    });
+    std::fs::write(directory.join("make.json"), config.to_string()).unwrap();
+    finish(drpipe(directory).args(["--config", "make.json", "-q"])).expect_code(0);
+}
+
 pub fn json(file: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
@@ -90,16 +102,60 @@ pub fn files(directory: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// Reads lines until one contains `what`.
-pub fn wait_for(lines: &mut impl BufRead, what: &str) {
-    let mut line = String::new();
-    while !line.contains(what) {
-        line.clear();
-        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before it said {what:?}");
+/// A run whose log a test reads while it goes on. It is killed with the test.
+pub struct Logged {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    read: String,
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
-pub fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
-    assert!(sent.unwrap().success());
+impl Logged {
+    /// Starts the program with every line of its log.
+    pub fn start(command: &mut Command) -> Self {
+        command.args(["--log-level", "debug"]).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, log, read: String::new() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads the log up to the next line that contains `part`.
+    #[track_caller]
+    pub fn wait_for(&mut self, part: &str) {
+        loop {
+            let line_start = self.read.len();
+            let length = self.log.read_line(&mut self.read).unwrap();
+            assert!(length > 0, "the log ended without {part:?}:\n{}", self.read);
+            if self.read[line_start..].contains(part) {
+                return;
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Kills the program and waits for its end.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// Reads the rest of the log and waits for the end.
+    #[track_caller]
+    pub fn expect_code(mut self, code: i32) {
+        self.log.read_to_string(&mut self.read).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{}", self.read);
+    }
 }

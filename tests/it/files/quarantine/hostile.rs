@@ -71,27 +71,22 @@ fn pipes_and_endless_files_in_a_quarantine_make_nobody_wait() {
 #[test]
 fn two_retries_of_one_quarantine_exclude_each_other() {
     let place = Place::after_failures();
-    let mut first = drpipe(place.0.path())
-        .args(["quarantine", "retry", "quarantine", "--log-level", "debug"])
-        .args(["--set", "FAIL.every=100", "--set", "SLEEP.seconds=600"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = std::io::BufReader::new(first.stderr.take().unwrap());
-    wait_for(&mut said, "every worker is ready");
+    let mut retry = drpipe(place.0.path());
+    retry.args(["quarantine", "retry", "quarantine"]);
+    retry.args(["--set", "FAIL.every=100", "--set", "SLEEP.seconds=600"]);
+    let mut first = Logged::start(&mut retry);
+    first.wait_for("every worker is ready");
     let run = place.entry(0).parent().unwrap().to_owned();
     let entry = place.entry(1);
     for directory in ["quarantine", run.to_str().unwrap(), entry.to_str().unwrap()] {
         let second = place.run(&["quarantine", "retry", directory, "--set", "SAVE.file=b.txt"]);
         let second = second.expect_code(2);
-        let who = format!("another drpipe (process {})", first.id());
+        let who = format!("another drpipe (process {})", first.pid());
         assert!(second.err.contains(&who), "{}", second.err);
     }
     assert!(!place.path("b.txt").exists());
     // Whatever ends it, the right is free again.
-    first.kill().unwrap();
-    first.wait().unwrap();
+    first.kill();
     place.retry(&["--set", "FAIL.every=100"]).expect_code(0);
     assert_eq!(place.lines(), BTreeSet::from([10, 20, 30]));
 }
