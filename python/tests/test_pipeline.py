@@ -437,6 +437,19 @@ def test_a_step_in_python_that_stops_the_run_is_the_cause(tmp_path):
     assert (failed.kind, failed.value, failed.index) == ("builtins.OverflowError", 1, None)
 
 
+@pytest.mark.parametrize("mode", ["threads", "inline"])
+def test_a_failure_names_an_exception_of_the_package_as_users_know_it(tmp_path, mode):
+    (tmp_path / "bad.py").write_text(
+        "import drpipe\n\n"
+        "class Bad:\n    def run(self, msg):\n        raise drpipe.Permanent(msg)\n"
+    )
+    bad = {"name": "BAD", "module": "bad", "class": "Bad"}
+    (failed,) = load(tmp_path, bad, last=1).run(mode=mode).failures
+    assert failed.kind == "drpipe.failures.Permanent"
+    assert failed.reasons[-1].endswith("\ndrpipe.failures.Permanent: 1")
+    assert type(failed.exception) is drpipe.Permanent
+
+
 def test_results_of_several_workers_are_in_order_if_asked_for(tmp_path):
     content = config({"name": "SQUARE", "class": "Square", "nb_thread": 3}, last=200)
     content["consumer"]["nb_thread"] = 2

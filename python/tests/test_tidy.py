@@ -18,7 +18,7 @@ WIRE = PACKAGE.parents[2] / "docs" / "WIRE.md"
 #: Each folder uses only itself and those before it.
 FOLDERS = ["protocol", "api", "worker", "driving"]
 #: The files beside the folders: the public names, and stable names of modules.
-TOP = ["__init__", "results"]
+TOP = ["__init__", "errors", "failures", "results"]
 
 
 def modules() -> Dict[str, ast.Module]:

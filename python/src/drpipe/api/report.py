@@ -349,6 +349,8 @@ class RunError(DrpipeError):
             far; None if it had not.
     """
 
+    __module__ = "drpipe.errors"
+
     report: Optional[Report] = None
 
 
@@ -364,6 +366,8 @@ class RunFailed(DrpipeError):
         ... except drpipe.RunFailed as error:
         ...     print(error.report.failures)
     """
+
+    __module__ = "drpipe.errors"
 
     report: Report
 
@@ -388,6 +392,8 @@ class RunStopped(RunFailed, RunError):  # type: ignore[misc]
         ...     print(stopped.__cause__, len(stopped.report.results))
     """
 
+    __module__ = "drpipe.errors"
+
 
 class RunInterrupted(KeyboardInterrupt):
     """A run was interrupted by Ctrl-C, and has ended.
@@ -401,6 +407,8 @@ class RunInterrupted(KeyboardInterrupt):
         ... except KeyboardInterrupt as interrupted:
         ...     print(len(interrupted.report.results))
     """
+
+    __module__ = "drpipe.errors"
 
     def __init__(self, report: Optional[Report] = None) -> None:
         super().__init__()

@@ -29,13 +29,19 @@ class Permanent(Exception):
         ...             raise drpipe.Permanent(f"{path} is empty")
     """
 
+    __module__ = "drpipe.failures"
+
 
 class CodecError(Permanent):
     """A value cannot be encoded, or a message cannot be decoded."""
 
+    __module__ = "drpipe.failures"
+
 
 class Unsendable(CodecError):
     """A part of a value cannot be encoded. The encoder finds out where it stands."""
+
+    __module__ = "drpipe.failures"
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(f"{what} cannot be sent{': ' + hint if hint else ''}")
@@ -52,6 +58,8 @@ class SetupError(Exception):
         hint: what to do; may be empty.
         known: the names of the classes that could have been meant.
     """
+
+    __module__ = "drpipe.failures"
 
     def __init__(
         self,

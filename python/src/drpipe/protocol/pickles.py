@@ -189,7 +189,6 @@ class _Unpickler(pickle.Unpickler):
 
 #: The modules of earlier versions whose classes stand in pickles that a quarantine keeps.
 _MOVED = {
-    "drpipe.failures": "drpipe.protocol.failures",
     "drpipe.frames": "drpipe.api.frames",
     "drpipe.header": "drpipe.api.header",
     "drpipe.report": "drpipe.api.report",
