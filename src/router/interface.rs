@@ -153,3 +153,15 @@ pub(crate) struct FailedInput {
     pub(crate) failure: Failure,
     pub(crate) payload: Payload,
 }
+
+/// What became of one attempt of a step on one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AttemptOutcome {
+    Done,
+    /// It failed and will be repeated.
+    Retrying(Failure),
+    /// It failed and was given up.
+    Failed(Failure),
+    /// It was left when the run was stopped.
+    Dropped,
+}

@@ -40,7 +40,7 @@ use crate::base::ids::{Slot, StepId, WorkerId};
 use crate::event::{Event, Verdict};
 use crate::plan::Plan;
 
-pub(crate) use observe::items::{AttemptOutcome, End, Record};
+pub(crate) use observe::items::{End, Record};
 pub(crate) use observe::spans::{Ran, Span};
 
 use ending::Groups;

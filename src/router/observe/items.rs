@@ -13,7 +13,7 @@ use crate::base::ids::{Slot, StepId, WorkerId};
 use crate::message::Message;
 use crate::message::batch::{Batch, Output};
 use crate::plan::Plan;
-use crate::router::{Action, Ran, Router};
+use crate::router::{Action, AttemptOutcome, Ran, Router};
 
 /// Something to be written into the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,18 +35,6 @@ pub(crate) enum Record {
         occurrences: u32,
         end: End,
     },
-}
-
-/// What became of one attempt of a step on one message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum AttemptOutcome {
-    Done,
-    /// It failed and will be repeated.
-    Retrying(Failure),
-    /// It failed and was given up.
-    Failed(Failure),
-    /// It was left when the run was stopped.
-    Dropped,
 }
 
 /// How an item ended: by what went worst with its messages.
