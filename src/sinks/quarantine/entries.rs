@@ -1,41 +1,14 @@
-//! Reads and removes the entries of a quarantine.
+//! Finds and removes the entries of a quarantine.
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags};
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
-use super::Reason;
-use crate::base::regular_file;
-use crate::message::Payload;
-
-pub(super) const REASON: &str = "reason.json";
-pub(super) const HEADER: &str = "header.bin";
-/// The largest `reason.json` that is read, in bytes: an entry may come from elsewhere.
-const LARGEST_REASON: u64 = 16 << 20;
-
-/// One failed input.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) path: PathBuf,
-    /// What it holds, or why it cannot be used.
-    pub(crate) contents: Result<Contents, String>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Contents {
-    pub(crate) reason: Reason,
-    /// `reason.json` as it is, with the fields that this version does not know.
-    pub(crate) fields: Map<String, Value>,
-    pub(crate) header_bytes: u64,
-    pub(crate) buffer_bytes: Vec<u64>,
-}
+use super::entry::{Entry, HEADER, REASON, is_own, read};
 
 /// Finds the entries in a quarantine or in the directory of one run, or the entry that `path` is;
 /// the newest run comes last. Symbolic links count as entries that cannot be used: a quarantine
@@ -93,87 +66,6 @@ fn is_entry(path: &Path) -> bool {
     let number = name.split_once('-').map_or("", |(number, _)| number);
     let numbered = number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit());
     path.is_dir() && (numbered || path.join(REASON).exists() || path.join(HEADER).exists())
-}
-
-pub(super) fn read(path: PathBuf) -> Entry {
-    let contents = contents(&path);
-    Entry { path, contents }
-}
-
-/// Reads an entry's `reason.json`.
-///
-/// # Errors
-/// If it cannot be read, is a link or no file, or is too large.
-pub(crate) fn read_reason(entry: &Path) -> io::Result<Vec<u8>> {
-    regular_file::read_at_most(regular_file::open_unlinked(&entry.join(REASON))?, LARGEST_REASON)
-}
-
-fn contents(path: &Path) -> Result<Contents, String> {
-    if path.is_symlink() {
-        return Err("it is a symbolic link, which is not followed".to_owned());
-    }
-    let text = read_reason(path).map_err(|error| format!("{REASON}: {error}"))?;
-    let fields: Map<String, Value> =
-        serde_json::from_slice(&text).map_err(|error| format!("{REASON}: {error}"))?;
-    let reason = Reason::deserialize(&fields)
-        .map_err(|error: serde_json::Error| format!("{REASON}: {error}"))?;
-    let header_bytes = size(&path.join(HEADER)).map_err(|error| format!("{HEADER}: {error}"))?;
-    let mut buffer_bytes = Vec::new();
-    loop {
-        let name = buffer(buffer_bytes.len());
-        let expected = reason.buffers.is_some_and(|count| buffer_bytes.len() < count);
-        match size(&path.join(&name)) {
-            Ok(bytes) => buffer_bytes.push(bytes),
-            Err(error) if expected || error.kind() != io::ErrorKind::NotFound => {
-                return Err(format!("{name}: {error}"));
-            }
-            Err(_) => break,
-        }
-    }
-    let found = buffer_bytes.iter().fold(header_bytes, |sum, bytes| sum.saturating_add(*bytes));
-    if found != reason.bytes || reason.buffers.is_some_and(|count| count != buffer_bytes.len()) {
-        let count = buffer_bytes.len();
-        return Err(format!(
-            "the header and {count} buffers have {found} bytes, but {REASON} says {}{}",
-            reason.bytes,
-            reason.buffers.map(|count| format!(" and {count} buffers")).unwrap_or_default()
-        ));
-    }
-    Ok(Contents { reason, fields, header_bytes, buffer_bytes })
-}
-
-fn size(file: &Path) -> io::Result<u64> {
-    Ok(regular_file::open_unlinked(file)?.metadata()?.len())
-}
-
-/// The file of the input's buffer with this index.
-pub(super) fn buffer(index: usize) -> String {
-    format!("buffer-{index}.bin")
-}
-
-/// Whether an entry has a file of this name.
-fn is_own(name: &str) -> bool {
-    let number = name.strip_prefix("buffer-").and_then(|rest| rest.strip_suffix(".bin"));
-    let is_buffer = number.is_some_and(|number| number.parse::<usize>().is_ok());
-    is_buffer || name == REASON || name == HEADER
-}
-
-/// Reads the failed input itself.
-///
-/// # Errors
-/// If a file cannot be read; names it.
-pub(crate) fn read_payload(path: &Path, buffers: usize) -> Result<Payload, String> {
-    let read = |name: &str| {
-        let file = path.join(name);
-        let mut contents = Vec::new();
-        regular_file::open_unlinked(&file)
-            .and_then(|mut opened| opened.read_to_end(&mut contents))
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        Ok::<_, String>(contents)
-    };
-    let header = read(HEADER)?.into();
-    let buffers = (0..buffers).map(|index| read(&buffer(index)).map(Bytes::from));
-    Ok(Payload { header, buffers: buffers.collect::<Result<_, _>>()? })
 }
 
 /// Removes an entry, and with the last entry the directory of its run. It removes only the files

@@ -6,24 +6,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use super::Reason;
+use super::entry::{Past, Reason};
 use crate::base::lock::lock;
 use crate::message::Payload;
 use crate::router::FailedInput;
-
-/// What an earlier entry said of an input that was tried again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Past {
-    pub(crate) run: String,
-    pub(crate) entry: String,
-    pub(crate) step: String,
-    pub(crate) attempts: u32,
-    pub(crate) cause: String,
-    pub(crate) reason: Vec<String>,
-    pub(crate) time: String,
-}
 
 /// The inputs that a run tries again, with their histories. Messages carry no history, so it is
 /// found by what they are: an input that fails at the same step is recognized by its bytes, and

@@ -1,10 +1,11 @@
 //! The quarantine: failed inputs, kept so that they can be tried again.
 //!
-//! `DIRECTORY/RUN/ENTRY/` holds `reason.json`, which says what failed, where, when and why, and
-//! the input itself: `header.bin` in the codec that it names, and its buffers, `buffer-0.bin`
-//! and so on, in native byte order.
+//! The sink writes an `entry` for each of them, in `DIRECTORY/RUN/ENTRY/`. `entries` finds and
+//! removes entries, `history` knows those that an input had before, `lock` keeps two retries of
+//! a quarantine apart, and `pickles` says which entries it is safe to load.
 
 mod entries;
+mod entry;
 mod history;
 mod lock;
 mod pickles;
@@ -17,16 +18,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Finished, RunEnd, Sink};
 use crate::codec::CodecId;
 use crate::message::Payload;
 use crate::plan::Plan;
 use crate::router::FailedInput;
 
-pub(crate) use entries::{Contents, Entry, find, read_payload, read_reason, remove};
-pub(crate) use history::{Past, Retried};
+pub(crate) use entries::{find, remove};
+pub(crate) use entry::{Contents, Entry, Reason, read_payload, read_reason};
+pub(crate) use history::Retried;
 pub(crate) use lock::Taken;
 pub(crate) use pickles::is_pickle;
 
@@ -73,38 +73,9 @@ struct QuarantineSummary {
     error: Option<String>,
 }
 
-/// The contents of `reason.json`. A field that not every version has written may be absent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Reason {
-    pub(crate) run: String,
-    pub(crate) config_hash: String,
-    pub(crate) step: String,
-    pub(crate) worker: Option<usize>,
-    pub(crate) origin: Option<String>,
-    pub(crate) attempts: u32,
-    /// A text, so that causes of later versions can be read.
-    pub(crate) cause: String,
-    /// The failure's sentences, the outermost first.
-    pub(crate) reason: Vec<String>,
-    /// When it was put into quarantine.
-    pub(crate) time: String,
-    /// The size of the input's header and buffers together.
-    pub(crate) bytes: u64,
-    /// How many buffers it has.
-    pub(crate) buffers: Option<usize>,
-    /// The type that the step took.
-    pub(crate) input_type: Option<String>,
-    /// How the input is serialized.
-    #[serde(default)]
-    pub(crate) codec: CodecId,
-    /// The entries that it was before, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) retried_from: Vec<Past>,
-}
-
 impl QuarantineSummary {
     fn keep(&mut self, directory: &QuarantineDirectory, failed_input: &FailedInput) {
-        match directory.create().and_then(|()| directory.write(failed_input)) {
+        match directory.create().and_then(|()| directory.add(failed_input)) {
             Ok(()) => {
                 self.count += 1;
                 self.directory.get_or_insert_with(|| directory.path.clone());
@@ -234,20 +205,9 @@ impl QuarantineDirectory {
         Ok(())
     }
 
-    /// Writes an entry, whole or not at all, like every product.
-    fn write(&self, failed_input: &FailedInput) -> io::Result<()> {
-        let entry = tempfile::Builder::new().prefix(".entry-").tempdir_in(&self.path)?;
-        fs::write(entry.path().join(entries::HEADER), &*failed_input.payload.header)?;
-        for (index, buffer) in failed_input.payload.buffers.iter().enumerate() {
-            fs::write(entry.path().join(entries::buffer(index)), buffer)?;
-        }
-        let text = serde_json::to_string_pretty(&self.reason(failed_input)?)?;
-        fs::write(entry.path().join(entries::REASON), text + "\n")?;
-        let name = failed_input.entry.replace(['/', '\\'], "_");
-        fs::rename(entry.path(), self.path.join(name))?;
-        // The directory has its final name: nothing is left to be removed.
-        let _ = entry.keep();
-        Ok(())
+    fn add(&self, failed_input: &FailedInput) -> io::Result<()> {
+        let FailedInput { entry, payload, .. } = failed_input;
+        entry::write(&self.path, entry, payload, &self.reason(failed_input)?)
     }
 
     fn reason(&self, failed_input: &FailedInput) -> io::Result<Reason> {
@@ -277,7 +237,7 @@ impl QuarantineDirectory {
 /// # Errors
 /// If the entry cannot be used.
 pub(crate) fn read_entry(path: &Path) -> Result<(Reason, Payload), String> {
-    let contents = entries::read(path.to_owned()).contents?;
+    let contents = entry::read(path.to_owned()).contents?;
     is_pickle(path, &contents)?;
     let Contents { reason, buffer_bytes, .. } = contents;
     let payload = read_payload(path, buffer_bytes.len())?;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Contents, read_payload};
+use super::entry::{Contents, read_payload};
 use crate::codec::{CodecId, pickled};
 
 /// The permission bit that lets everybody write a file.
