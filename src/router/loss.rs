@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observe::spans::Attempt;
-use super::policy::retry::{self, MOST_CRASHES, Retry};
+use super::policy::retry::{self, FATAL_CRASHES, Retry};
 use super::queue::Failed;
 use super::{
     Action, AttemptOutcome, FailedInput, Phase, ProducerState, Ran, Router, State, Worker,
@@ -362,7 +362,7 @@ impl Router {
             self.leave_place(worker, reason.to_owned());
             if !finishing {
                 self.abandon(format!(
-                    "the workers of \"{}\" end before they do any work, {MOST_CRASHES} times in a \
+                    "the workers of \"{}\" end before they do any work, {FATAL_CRASHES} times in a \
                      row: {reason}",
                     self.steps[index].name
                 ));
@@ -472,5 +472,28 @@ mod tests {
         assert_eq!(report(1, failure()), None, "the first failure of B");
         assert_eq!(report(1, Ok(Next::More)), None);
         assert_eq!(report(0, failure()), Some("A".to_owned()), "B's success is not A's");
+    }
+
+    #[test]
+    fn a_run_that_ends_because_workers_die_says_how_often_they_did() {
+        let producer = planned("A", Kind::Producer, vec![Route { to: 1, feedback: false }]);
+        let plan = plan_of(vec![producer, planned("END", Kind::Consumer, Vec::new())]);
+        let mut router = Router::new(&plan, Batching::Adaptive, Timing::default());
+        let mut worker = router.initial_workers()[1];
+        let mut stops = Vec::new();
+        for death in 1..=7 {
+            let loss = Loss::of_no_message("it died".into());
+            router.handle(Input::Lost { worker, loss }, Duration::from_secs(death * 60));
+            for action in router.poll(Duration::from_secs(death * 60 + 30)) {
+                match action {
+                    Action::Spawn { worker: next } => worker = next,
+                    Action::Tell(Event::Stopping { reason }) => stops.push((death, reason)),
+                    _ => {}
+                }
+            }
+        }
+        let reason =
+            "the workers of \"END\" end before they do any work, 7 times in a row: it died";
+        assert_eq!(stops, [(7, reason.to_owned())]);
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// The longest wait to which doubling leads.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
-/// How often in a row the workers of a step may be lost without any work done in between.
+/// How many losses of a step's workers in a row, without any work done in between, end the run.
 /// Chance alone hardly does that; a class that crashes at once does.
-pub(in crate::router) const MOST_CRASHES: u32 = 6;
+pub(in crate::router) const FATAL_CRASHES: u32 = 7;
 
 /// How often the step repeats an attempt.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +85,7 @@ pub(in crate::router) fn of_worker(
     respawn_after: Duration,
 ) -> Option<Duration> {
     match crashes.div_ceil(workers.max(1) as u32) {
-        times if times > MOST_CRASHES => None,
+        times if times >= FATAL_CRASHES => None,
         0 | 1 => Some(Duration::ZERO),
         times => Some(backoff(respawn_after, times - 2)),
     }
@@ -158,7 +158,7 @@ mod tests {
         let wait = |crashes, workers| of_worker(crashes, workers, SECOND);
         assert_eq!([wait(0, 1), wait(1, 1)], [Some(Duration::ZERO); 2]);
         assert_eq!([wait(2, 1), wait(3, 1)], [Some(SECOND), Some(SECOND * 2)]);
-        assert_eq!([wait(MOST_CRASHES, 1), wait(MOST_CRASHES + 1, 1)], [Some(SECOND * 16), None]);
+        assert_eq!([wait(FATAL_CRASHES - 1, 1), wait(FATAL_CRASHES, 1)], [Some(SECOND * 16), None]);
         // Four that die together count as one.
         assert_eq!([wait(4, 4), wait(5, 4)], [Some(Duration::ZERO), Some(SECOND)]);
     }
