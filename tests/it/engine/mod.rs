@@ -7,5 +7,7 @@ mod fault_stages;
 mod faults;
 mod messagepack;
 mod ordered;
+mod process_runs;
 mod processes;
 mod runs;
+mod worker_deaths;
