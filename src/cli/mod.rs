@@ -37,7 +37,9 @@ use serde::de::DeserializeOwned;
 
 use crate::base::nearest::nearest;
 use crate::config::Setting;
-use crate::pipeline::{LoadError, Pipeline};
+use crate::event::exit_code::USAGE;
+use crate::mock::with_mocks;
+use crate::pipeline::{self, LoadError, Pipeline};
 use crate::plan::diagnostic::ConfigError;
 use crate::stage::registry::Registry;
 use crate::stage::{Consumer, Producer, Stage};
@@ -137,7 +139,7 @@ impl Cli {
     pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
         signals::survive_file_size_limit();
         memory::spare_address_space();
-        crate::mock::serve_worker(&self.registry);
+        pipeline::serve_worker(&with_mocks(&self.registry));
         memory::end_in_order_without_memory();
         let args = source::with_class_settings(source::in_home(args));
         let matches = match Args::command().try_get_matches_from(args) {

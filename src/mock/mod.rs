@@ -16,11 +16,10 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::base::failure::{Failure, Result};
 use crate::event::{Counts, Report, Verdict};
-use crate::pipeline::{self, Pipeline};
+use crate::pipeline::Pipeline;
 use crate::plan::{OnError, Plan, Step};
 use crate::stage::registry::{Kind, Registry};
 use crate::stage::{Emitter, Next, Producer, Stage};
-use crate::worker::process;
 use faults::{Bears, Fate, Faults, Numbered};
 
 /// The running time of a slow message: long enough to be seen, short enough for many.
@@ -34,18 +33,12 @@ const UNDECLARED: &str = "no,such,step";
 const PRODUCER: &str = "(mock producer)";
 const STAGE: &str = "(mock)";
 
-/// As [`pipeline::serve_worker`], for a program whose workers may be mocks.
-pub(crate) fn serve_worker(registry: &Registry) {
-    if process::is_worker() {
-        let mut registry = registry.clone();
-        register(&mut registry);
-        pipeline::serve_worker(&registry);
-    }
-}
-
-fn register(registry: &mut Registry) {
+/// The registry with the mock classes, which the workers of a mocked pipeline need.
+pub(crate) fn with_mocks(registry: &Registry) -> Registry {
+    let mut registry = registry.clone();
     registry.producer::<MockProducer>(PRODUCER);
     registry.stage::<MockStage>(STAGE);
+    registry
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -119,8 +112,7 @@ impl Pipeline {
             return Err(misfit);
         }
         let expectation = Expectation::of(&self.plan, faults);
-        let mut registry = Registry::new();
-        register(&mut registry);
+        let registry = with_mocks(&Registry::new());
         for step in &mut self.plan.steps {
             let is_producer = step.kind == Kind::Producer;
             step.python = None;
