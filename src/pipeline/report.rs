@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::Mode;
 use crate::base::ids::StepId;
 use crate::driver::EndedRun;
-use crate::event::verdict::BUSY_ENOUGH;
 use crate::event::{Report, StepReport, Verdict};
 use crate::plan::Plan;
 use crate::sinks::SinkReport;
+use crate::status::bottleneck;
 
 pub(super) fn report(
     run: String,
@@ -42,15 +42,14 @@ pub(super) fn report(
     // No verdict may hide that an input could not be kept or a record not be written.
     let verdict = finished.lost.map_or_else(|| router.verdict(), Verdict::Stopped);
     let (quarantine, quarantined) = finished.quarantined.unzip();
-    let candidates = steps.iter().filter(|step| step.busy_percent >= 100.0 * BUSY_ENOUGH);
-    let busiest = candidates.max_by(|a, b| a.busy_percent.total_cmp(&b.busy_percent));
+    let bottleneck = bottleneck::of_whole_run(steps.iter().map(|step| step.busy_percent / 100.0));
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         run,
         exit_code: verdict.exit_code(),
         verdict,
         elapsed,
-        bottleneck: busiest.map(|step| step.name.clone()),
+        bottleneck: bottleneck.map(|index| steps[index].name.clone()),
         steps,
         skipped,
         finish_failures: router.finish_failures().to_vec(),

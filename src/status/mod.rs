@@ -1,6 +1,7 @@
 //! Where a run stands: the sum of its events. Dashboard, terminal, metrics and reports show
 //! nothing else, so they all say the same.
 
+pub(crate) mod bottleneck;
 mod lines;
 mod pace;
 mod rate_history;

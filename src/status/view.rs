@@ -8,19 +8,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bottleneck::{self, BUSY_ENOUGH, HELD_BACK};
 use super::lines::{FailureLine, Line, ProductLine};
 use super::pace::{self, StepPace};
 use super::state::{State, Status};
 use super::time_left;
 use crate::base::path_name::as_text;
 use crate::event::times::in_seconds;
-use crate::event::verdict::BUSY_ENOUGH;
 use crate::event::{Counts, StepPlan, StepStatus, Verdict, WorkerStatus};
 use crate::plan::OnError;
 use crate::stage::registry::Kind;
-
-/// The part of the time that workers wait for room from which on a step is held back.
-const HELD_BACK: f64 = 0.3;
 
 /// The view of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -253,20 +250,13 @@ fn numbers(status: &Status) -> View {
     }
 }
 
-/// The step whose workers are busy for the largest part of their time, if that is at least half.
-/// A step that a full queue holds back is never the bottleneck.
+/// The step that limits the pace of the run, by its place in the plan.
 fn bottleneck(status: &Status, rows: &[(&StepPlan, &StepStatus, StepPace)]) -> Option<usize> {
     if status.state == State::Ended {
         let name = status.report.as_ref()?.bottleneck.as_deref()?;
         return rows.iter().position(|(_, step, _)| &*step.name == name);
     }
-    let candidates = rows.iter().enumerate().filter(|(_, (_, step, pace))| {
-        let limits = pace.held < HELD_BACK && pace.utilisation >= BUSY_ENOUGH;
-        limits && !step.finished && !step.paused
-    });
-    let busiest =
-        candidates.max_by(|(_, (_, _, a)), (_, (_, _, b))| a.utilisation.total_cmp(&b.utilisation));
-    busiest.map(|(index, _)| index)
+    bottleneck::now(rows.iter().map(|(_, step, pace)| (*step, pace)))
 }
 
 fn step(
