@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
-use super::output::{STOPPED, USAGE, complain, print, print_text, say};
-use super::process::driver::DriverArgs;
+use super::output::{complain, print, print_text, say};
+use super::process::driving_program::DriverArgs;
 use super::run;
 use super::run::args::{LogFormat, ModeArg, RunArgs};
 use super::run::ledger;
 use super::source::{Named, Source};
 use crate::base::escape::one_line;
+use crate::event::exit_code::{STOPPED, USAGE};
 use crate::event::{Report, Verdict};
 use crate::mock::faults::Faults;
 use crate::pipeline::Pipeline;

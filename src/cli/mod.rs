@@ -44,7 +44,7 @@ use crate::plan::diagnostic::ConfigError;
 use crate::stage::registry::Registry;
 use crate::stage::{Consumer, Producer, Stage};
 use args::{Args, Command};
-use output::{CommandError, USAGE, complain, print, say};
+use output::{CommandError, complain, print, say};
 use process::{memory, signals, token};
 use quarantine::QuarantineCommand;
 use source::Source;

@@ -1,15 +1,11 @@
-//! What a command prints, and its exit codes.
+//! What a command prints, and the exit code that follows.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use crate::base::escape;
-
-/// The exit code for a wrong configuration or command line.
-pub(crate) const USAGE: u8 = 2;
-/// The exit code for a run that a policy or an error of drpipe's own stopped.
-pub(crate) const STOPPED: u8 = 3;
+use crate::event::exit_code::{STOPPED, USAGE};
 
 /// Why a command cannot do its work, and the exit code that follows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

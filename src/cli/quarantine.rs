@@ -7,12 +7,13 @@ use serde_json::{Map, Value, json};
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::output::{CommandError, USAGE, complain, print, print_text, say, table};
+use super::output::{CommandError, complain, print, print_text, say, table};
 use super::run::args::RunArgs;
 use super::run::{self, Performed};
 use crate::base::escape::one_line;
 use crate::codec::{self, CodecId};
 use crate::event::Verdict;
+use crate::event::exit_code::{SOME_FAILED, USAGE};
 use crate::pipeline::Pipeline;
 use crate::sinks::quarantine::{Contents, Entry, Taken, find, is_pickle, read_payload, remove};
 
@@ -66,8 +67,6 @@ pub(super) struct RetryArgs {
 const HEADINGS: [&str; 7] = ["entry", "step", "cause", "attempts", "time", "origin", "reason"];
 /// The longest header that `show` prints, in bytes.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// The exit code if inputs failed, or could not be tried again.
-const SOME_FAILED: u8 = 1;
 
 pub(super) fn list(args: &EntriesArgs) -> ExitCode {
     with_entries(args, |entries| {

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
-use super::output::{USAGE, complain, print, print_text};
+use super::output::{complain, print, print_text};
 use crate::base::nearest::nearest;
+use crate::event::exit_code::USAGE;
 use crate::python::{self, Listed};
 use crate::stage::registry::{Class, Registry};
 

@@ -3,7 +3,8 @@
 use clap::Args as ClapArgs;
 use serde_json::Value;
 
-use super::output::{CommandError, STOPPED, USAGE, say};
+use super::output::{CommandError, say};
+use crate::event::exit_code::{STOPPED, USAGE};
 use crate::monitor::{Client, ClientError, find_run, live_runs, unsafe_places};
 
 /// The token of a monitor.

@@ -10,6 +10,7 @@ use clap::Args as ClapArgs;
 use super::output::{CommandError, print, print_text, say};
 use crate::base::escape::one_line;
 use crate::base::format::duration;
+use crate::event::exit_code::NOT_FOUND;
 use crate::sinks::journal::JournalError;
 use crate::sinks::journal::lineage::{Gathered, Input, Lineage, Part, like};
 use crate::sinks::journal::read::{Attempt, Journal};
@@ -42,9 +43,6 @@ pub(super) struct WhyArgs {
     #[arg(long)]
     pub(super) json: bool,
 }
-
-/// The exit code if the journal does not know the path.
-const NOT_FOUND: u8 = 1;
 
 pub(super) fn why(args: &WhyArgs) -> ExitCode {
     answer(args).unwrap_or_else(|error| error.exit())

@@ -1,6 +1,7 @@
 //! The events of a run: all that its observers learn.
 
 mod counts;
+pub(crate) mod exit_code;
 mod opened;
 mod snapshot;
 mod summary;

@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How busy the workers of a step must be at least for it to be a bottleneck: below half of
-/// their time, the run waits for something else.
-pub(crate) const BUSY_ENOUGH: f64 = 0.5;
+use super::exit_code;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,10 +35,10 @@ impl Verdict {
     /// stopped the run, 130 if a signal interrupted it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Done => 0,
-            Self::SomeFailed => 1,
-            Self::Stopped(_) => 3,
-            Self::Interrupted => 130,
+            Self::Done => exit_code::DONE,
+            Self::SomeFailed => exit_code::SOME_FAILED,
+            Self::Stopped(_) => exit_code::STOPPED,
+            Self::Interrupted => exit_code::INTERRUPTED,
         }
     }
 }

@@ -14,6 +14,7 @@ use super::pace::{self, StepPace};
 use super::state::{State, Status};
 use super::time_left;
 use crate::base::path_name::as_text;
+use crate::event::exit_code::STOPPED;
 use crate::event::times::in_seconds;
 use crate::event::{Counts, StepPlan, StepStatus, Verdict, WorkerStatus};
 use crate::plan::OnError;
@@ -229,7 +230,11 @@ fn numbers(status: &Status) -> View {
             .map(|v| v.name().to_owned())
             .or(status.error.as_ref().map(|_| "stopped".to_owned())),
         reason,
-        exit_code: status.report.as_ref().map(|r| r.exit_code).or(status.error.as_ref().map(|_| 3)),
+        exit_code: status
+            .report
+            .as_ref()
+            .map(|report| report.exit_code)
+            .or(status.error.as_ref().map(|_| STOPPED)),
         elapsed: if *state == State::Ended { snapshot.elapsed } else { status.at },
         eta_s: time_left::time_left(status, pace),
         emitted: time_left::emitted(status),

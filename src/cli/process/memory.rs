@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::SIGABRT;
 
-use crate::cli::output::STOPPED;
+use crate::event::exit_code::STOPPED;
 
 /// The number of heaps of the C library. By default it has eight for each core and reserves
 /// 128 MiB of address space for each: more than the limit allows.

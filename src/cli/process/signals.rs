@@ -10,9 +10,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::warn;
 
-use super::driver::Driver;
+use super::driving_program::DrivingProgram;
 use crate::cli::output::say;
-use crate::event::Verdict;
+use crate::event::exit_code::INTERRUPTED;
 use crate::pipeline::Control;
 use crate::python::end_questions;
 
@@ -58,7 +58,7 @@ impl PendingSignals {
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub(crate) fn attend(&self, driver: Driver) -> io::Result<()> {
+    pub(crate) fn attend(&self, driver: DrivingProgram) -> io::Result<()> {
         let sender = self.0.clone();
         let attend = move || {
             driver.outlive();
@@ -113,7 +113,7 @@ fn heed(received: &Receiver<Word>, survives_hang_up: bool) {
 fn end_before_the_run() {
     end_questions();
     say("interrupted before the run had begun");
-    std::process::exit(Verdict::Interrupted.exit_code().into());
+    std::process::exit(INTERRUPTED.into());
 }
 
 /// Waits for a signal that asks a run to end, until `deadline` if there is one.
@@ -152,5 +152,5 @@ fn stop_in_turn(control: &Control, received: &Receiver<Word>, limit: Duration) {
     if await_signal(received, deadline) == Err(RecvTimeoutError::Timeout) {
         warn!("the run does not end, something is stuck: the program ends without its ledger");
     }
-    std::process::exit(Verdict::Interrupted.exit_code().into());
+    std::process::exit(INTERRUPTED.into());
 }

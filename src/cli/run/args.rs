@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::cli::process::driver::DriverArgs;
+use crate::cli::process::driving_program::DriverArgs;
 use crate::cli::process::token;
 use crate::cli::source::Source;
 use crate::pipeline::Mode;

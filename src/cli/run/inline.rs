@@ -4,8 +4,9 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use crate::cli::output::{STOPPED, USAGE, complain};
+use crate::cli::output::complain;
 use crate::cli::source::Source;
+use crate::event::exit_code::{STOPPED, USAGE};
 use crate::pipeline::Pipeline;
 
 /// Becomes the interpreter; returns only if that fails.

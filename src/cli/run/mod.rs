@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use indicatif::MultiProgress;
 
-use super::output::{CommandError, STOPPED, print, print_text, say};
-use super::process::driver::Driver;
+use super::output::{CommandError, print, print_text, say};
+use super::process::driving_program::DrivingProgram;
 use super::process::signals::{self, PendingSignals};
 use super::run_files::{self, is_standard};
 use super::{monitor, report};
 use crate::base::escape::one_line;
+use crate::event::exit_code::STOPPED;
 use crate::event::{Event, Report, Verdict};
 use crate::pipeline::{Handle, Mode, Pipeline, RunError};
 use crate::report::ReportData;
@@ -141,7 +142,7 @@ fn start_and_watch(
 /// Signals from now on; the end of the driver, if there is one, is as good as two of them.
 fn pending_signals(args: &RunArgs) -> std::io::Result<PendingSignals> {
     let signals = signals::hear()?;
-    if let Some(driver) = Driver::of(&args.driver)? {
+    if let Some(driver) = DrivingProgram::of(&args.driver)? {
         signals.attend(driver)?;
     }
     Ok(signals)

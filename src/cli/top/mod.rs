@@ -28,13 +28,14 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::output::{STOPPED, USAGE, complain};
+use super::output::complain;
 use super::target::{self, Key, Target};
 use app::{App, Wish};
 use choose::{Choice, Decision};
 use theme::Theme;
 use watch::{News, Order};
 
+use crate::event::exit_code::{INTERRUPTED, STOPPED, USAGE};
 use crate::status::{RateHistory, pipeline_in_words};
 
 const EXAMPLES: &str = "\
@@ -49,8 +50,6 @@ The run goes on when this is left.";
 const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// How long the program has to end in good order after its terminal was closed.
 const GRACE: Duration = Duration::from_millis(500);
-/// The exit code after a signal.
-const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]

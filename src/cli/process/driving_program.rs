@@ -1,5 +1,5 @@
-//! The process that drives a run, such as a script in Python. A run must not go on without its
-//! driver: it ends when the driver has died, for whatever reason.
+//! The program that drives a run, such as a script in Python. A run must not go on without it:
+//! it ends when that program has died, for whatever reason.
 
 use std::io;
 use std::num::NonZeroI32;
@@ -23,14 +23,14 @@ pub(crate) struct DriverArgs {
 }
 
 /// The process that drives this run.
-pub(crate) struct Driver {
+pub(crate) struct DrivingProgram {
     /// Readable once the process has ended; none if it had ended before.
     pidfd: Option<OwnedFd>,
     /// The directory that it would have removed itself.
     directory: Option<PathBuf>,
 }
 
-impl Driver {
+impl DrivingProgram {
     /// The driver that the arguments name, if they name one.
     ///
     /// # Errors
