@@ -135,7 +135,7 @@ mod tests {
     use crate::transport::local::{Connector, Local, LocalLink};
     use crate::transport::{Link, ready};
     use crate::worker::WorkerEvent;
-    use crate::worker::serve::{Watch, serve};
+    use crate::worker::serve::{Host, serve};
 
     const MESSAGES: u64 = 1000;
 
@@ -161,8 +161,8 @@ mod tests {
             written: Vec::new(),
             private: None,
         };
-        let watch = Watch::Thread(Arc::new(AtomicBool::new(false)));
-        serve(link, &plan.steps[step].build, context, &watch).unwrap();
+        let host = Host::Thread(Arc::new(AtomicBool::new(false)));
+        serve(link, &plan.steps[step].build, context, &host).unwrap();
     }
 
     /// Runs the plan without a socket. `start` starts the worker of a step.

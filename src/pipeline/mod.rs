@@ -4,13 +4,15 @@ mod builder;
 mod control;
 mod error;
 mod execution;
+mod first_event;
+mod last_event;
 mod launch;
-mod lifecycle;
 mod options;
 mod overlap;
 mod private_directory;
+mod quarantine_retry;
 mod report;
-mod retry;
+mod run_name;
 mod start;
 
 use std::collections::BTreeSet;

@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::thread::{Builder, JoinHandle};
 
 use super::execution::{Execution, Placing};
-use super::lifecycle::{LastWord, opened, run_name};
+use super::first_event::opened;
+use super::last_event::LastEvent;
 use super::options::{JournalFile, Options};
 use super::private_directory::PrivateDirectory;
+use super::run_name::run_name;
 use super::{Control, Handle, Mode, Pipeline, Report, RunError};
 use crate::base::scratch;
 use crate::driver::commands::{Command, Commander, commands};
@@ -44,7 +46,7 @@ impl Pipeline {
         let (commander, commands) = commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let stream = Stream::new();
-        let last_word = LastWord(stream.clone());
+        let last_event = LastEvent(stream.clone());
         let (sinks, journal) = sinks(&run, &plan, retried, &options, &commander, &stream)?;
         let patience = options.drain_limit;
         let opened = opened(&run, &plan, options, placing != Placing::AtOnce);
@@ -71,7 +73,7 @@ impl Pipeline {
         };
         let thread = Builder::new().name("router".into()).spawn(move || {
             let result = execution.run(placing);
-            last_word.say(&result);
+            last_event.publish(&result);
             if let Some(journal) = journal {
                 // A panic of the journal's thread costs the last events in the journal only.
                 let _ = journal.join();

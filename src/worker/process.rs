@@ -21,7 +21,7 @@ use super::page::Page;
 use super::reexec::{
     EXIT_FULL, EXIT_LOST, HEARTBEAT, INTERPRETER, MAIN, REAPER, STARTER, name_after_the_program,
 };
-use super::serve::{Watch, serve};
+use super::serve::{Host, serve};
 use super::{process_log, reaper};
 use crate::base::failure::Failure;
 use crate::base::ids::WorkerId;
@@ -143,9 +143,9 @@ fn work(registry: &Registry) -> Result<u8, Failure> {
         Some(class) => class.with_params(params),
         None => Arc::new(move || Err(unknown(&class))),
     };
-    let watch = Watch::Process { page, memory_limit, full: Cell::new(false) };
-    serve(link, &build, context, &watch)?;
-    Ok(if watch.is_full() { EXIT_FULL } else { 0 })
+    let host = Host::Process { page, memory_limit, full: Cell::new(false) };
+    serve(link, &build, context, &host)?;
+    Ok(if host.is_full() { EXIT_FULL } else { 0 })
 }
 
 fn unknown(class: &str) -> Failure {

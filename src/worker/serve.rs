@@ -15,8 +15,9 @@ use crate::stage::Context;
 use crate::stage::registry::Build;
 use crate::transport::{Link, LinkError, ready};
 
-/// How a worker is stopped early, and where it says what it is working on.
-pub(crate) enum Watch {
+/// What a worker runs on or in: how it is stopped early there, and where it says what it is
+/// working on.
+pub(crate) enum Host {
     /// A thread begins nothing more of a batch once this is set: the run is stopped at once.
     Thread(Arc<AtomicBool>),
     /// A process is ended from outside, by its supervisor, which reads its page. It ends itself
@@ -24,7 +25,7 @@ pub(crate) enum Watch {
     Process { page: Arc<Page>, memory_limit: Option<u64>, full: Cell<bool> },
 }
 
-impl Watch {
+impl Host {
     /// Says which message is begun. Returns false if it must not be.
     fn begin(&self, message: MessageId) -> bool {
         match self {
@@ -67,7 +68,7 @@ pub(crate) fn serve(
     mut link: impl Link + Send + 'static,
     build: &Build,
     context: Context,
-    watch: &Watch,
+    host: &Host,
 ) -> Result<(), LinkError> {
     let mut worker = match Worker::new(build, context) {
         Ok(worker) => worker,
@@ -80,11 +81,11 @@ pub(crate) fn serve(
     }
     let outbox = Arc::new(Outbox::new(link));
     let _watched = reporter::watch(&outbox);
-    while !watch.is_over() {
+    while !host.is_over() {
         match outbox.sink(|link| link.receive())? {
             ToWorker::Grant { count } => worker.produce(count, REPORT_AFTER, &outbox)?,
             ToWorker::Work(batches) => {
-                worker.work(batches, &outbox, |message| watch.begin(message), || watch.rest())?;
+                worker.work(batches, &outbox, |message| host.begin(message), || host.rest())?;
             }
             ToWorker::Finish => worker.finish(&outbox)?,
             ToWorker::Stop => break,

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 
-use super::serve::{Watch, serve};
+use super::serve::{Host, serve};
 use super::{ReportWorker, WorkerEvent};
 use crate::base::ids::WorkerId;
 use crate::memory::segment;
@@ -60,5 +60,5 @@ fn run(assignment: Assignment) -> Result<(), LinkError> {
         segment::share_from_here();
     }
     let link = sockets.link(worker, shares)?;
-    serve(link, &build, context, &Watch::Thread(cancelled))
+    serve(link, &build, context, &Host::Thread(cancelled))
 }
