@@ -50,9 +50,9 @@ keys! {
     /// The object around the steps.
     pub(crate) struct Around {
         /// The steps.
-        pipeline ("Pipeline"): () as Steps,
+        pipeline ("Pipeline"): () as Steps [Products],
         /// As "Pipeline".
-        flow ("Flow"): () as Steps,
+        flow ("Flow"): () as Steps [Products],
     }
 }
 
@@ -60,11 +60,11 @@ keys! {
     /// The steps inside that object.
     pub(crate) struct FlowSteps {
         /// The first step.
-        producer_conf: () as FirstStep [Required],
+        producer_conf: () as FirstStep [Required, Products],
         /// The steps between.
-        stagers_conf: () as StepList,
+        stagers_conf: () as StepList [Products],
         /// The step at the end.
-        consumer_conf: () as LastStep [Required],
+        consumer_conf: () as LastStep [Required, Products],
     }
 }
 
