@@ -22,7 +22,7 @@ Examples:
   drpipe quarantine list quarantine
   drpipe quarantine show quarantine/20250314T021530Z-ftm08c/000001-CLEAN
   drpipe quarantine retry quarantine --config pipeline.json
-  drpipe quarantine retry quarantine/20250314T021530Z-ftm08c --set CLEAN.threshold=4";
+  drpipe quarantine retry quarantine/20250314T021530Z-ftm08c --set CLEAN.sigma=4";
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = QUARANTINE_EXAMPLES)]
