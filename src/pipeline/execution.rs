@@ -173,7 +173,7 @@ fn router(plan: &Plan, batching: Batching, sinks: &Sinks) -> Router {
     let mut router = Router::new(plan, batching, Timing::default());
     let needs = sinks.needs();
     if needs.items {
-        router.track_items(plan);
+        router.track_items();
     }
     if needs.spans {
         router.trace();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::observe::{Change, Hand};
 use super::policy::dispatch;
 use super::step::Route;
 use super::{Action, Attempted, Batching, Held, Phase, ProducerState, Router, State, Worker};
@@ -29,12 +30,12 @@ impl Router {
             self.steps[step].times.record(completion.busy, completion.count);
             self.workers[worker].busy += completion.busy;
             let taken = self.workers[worker].take_from_hand(completion.count as usize);
+            let hand = Hand { worker, busy: Some(completion.busy) };
             let (cause, failure) = match completion.outcome {
                 Outcome::Done => {
-                    self.mark_done(worker, &taken, completion.busy, completion.count);
-                    self.items_done(step, &taken);
+                    self.observe(Change::Done { step, hand, batches: &taken });
                     self.failures.forget(&taken);
-                    self.order_leaves(taken.iter().map(Batch::first));
+                    self.mark_ordered_ends_dirty();
                     let counts = &mut self.steps[step].counts;
                     counts.done += u64::from(completion.count);
                     if self.steps[step].plan.gathers {
@@ -50,9 +51,8 @@ impl Router {
                 Outcome::Panicked(failure) => (Cause::Panicked, failure),
             };
             for message in taken.into_iter().flat_map(Batch::into_messages) {
-                let (failure, busy) = (failure.clone(), Some(completion.busy));
-                let failed = Attempted { cause, failure, busy, forgivable: 0 };
-                self.attempt_failed(worker, message, failed, now);
+                let failed = Attempted { cause, failure: failure.clone(), forgivable: 0 };
+                self.attempt_failed(hand, message, failed, now);
             }
         }
         self.workers[worker].since = now;
@@ -111,7 +111,8 @@ impl Router {
         }
         let step = self.workers[worker].step;
         self.steps[step].times.record(production.busy, production.calls);
-        self.mark_produced(worker, production.calls, production.busy);
+        let Production { calls, busy, .. } = production;
+        self.observe(Change::Produced { worker, calls, busy });
         self.workers[worker].busy += production.busy;
         self.stage_outputs(worker, outputs);
         let Some(result) = production.result else {
@@ -142,13 +143,12 @@ impl Router {
     /// Takes the outputs of a report in: from here on they are the router's, whatever
     /// becomes of the worker.
     pub(super) fn stage_outputs(&mut self, worker: Slot, outputs: Vec<Output>) {
-        let held = self.workers[worker].held.len();
+        let held_from = self.workers[worker].held.len();
         outputs.into_iter().for_each(|output| self.stage_output(worker, output));
-        self.order_outputs(worker, held);
+        self.observe(Change::Emitted { worker, held_from });
     }
 
     fn stage_output(&mut self, worker: Slot, output: Output) {
-        self.item_enters(worker, &output);
         let from = self.workers[worker].step;
         let step = &mut self.steps[from];
         let route = &mut step.routes[output.route().index()];
@@ -212,13 +212,13 @@ impl Router {
         step.counts.received += count as u64;
         if self.ending.is_abandoned() {
             step.counts.dropped += count as u64;
-            return self.items_dropped(to, None, [&batch]);
+            return self.observe(Change::Dropped { step: to, worker: None, batches: &[batch] });
         }
         self.groups.enter(to, count);
         if step.phase != Phase::Running {
             return batch.into_messages().for_each(|message| self.arrived_late(to, message));
         }
-        self.observers.queued(&batch, self.clock.now);
+        self.observe(Change::Queued(&batch));
         match self.order_in_queue(to, batch.first()) {
             Some(place) => self.steps[to].queue.insert(place, batch),
             None => self.steps[to].queue.push(batch),
@@ -306,7 +306,7 @@ impl Router {
             batches.push(batch);
         }
         self.workers[worker].give(&batches, count, now);
-        self.observers.given(&batches, now);
+        self.observe(Change::Given(&batches));
         self.workers.used(worker);
         // There is room now for those that wait.
         self.steps.mark_dirty(step);

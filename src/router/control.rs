@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::observe::Change;
 use super::{Action, Batching, ControlRequest, Phase, Refusal, Router, State, Step, Worker};
 use crate::base::ids::{Slot, StepId};
 use crate::event::Event;
@@ -215,7 +216,7 @@ impl Router {
         let id = self.steps.number(1);
         let message = Message { id, attempt: 0, origin: origin.clone(), payload };
         self.clock.now = now;
-        self.observers.requeued(&message, index, now);
+        self.observe(Change::Requeued { step: index, message: &message });
         match self.order_in_queue(index, message.id) {
             Some(place) => self.steps[index].queue.insert(place, Batch::One(message)),
             None => self.steps[index].queue.delay(message, now, None),

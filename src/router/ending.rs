@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::observe::Change;
 use super::policy::ending::{self, Decision};
 use super::state::RunState;
 use super::{Action, Held, Phase, Router, State, Worker};
@@ -156,7 +157,7 @@ impl Router {
         if let Err(failure) = result {
             self.finish_failed(worker, failure);
         }
-        self.mark_finished(worker);
+        self.observe(Change::Finished { worker });
         self.spend(worker, now);
         self.workers[worker].kept = 0;
         self.workers[worker].retiring = false;
@@ -209,7 +210,7 @@ impl Router {
     fn drop_waiting(&mut self) {
         for step in self.steps.ids() {
             let batches = self.steps[step].queue.clear();
-            self.items_dropped(step, None, &batches);
+            self.observe(Change::Dropped { step, worker: None, batches: &batches });
             let count: usize = batches.iter().map(Batch::count).sum();
             self.steps[step].counts.dropped += count as u64;
             self.complete(step, count);
@@ -222,7 +223,7 @@ impl Router {
                 self.steps[to].counts.received += count as u64;
                 self.steps[to].counts.dropped += count as u64;
                 self.complete(from, count);
-                self.items_dropped(to, None, [&batch]);
+                self.observe(Change::Dropped { step: to, worker: None, batches: &[batch] });
             }
         }
     }
@@ -249,9 +250,8 @@ impl Router {
             let Worker { step, in_hand_count, .. } = self.workers[worker];
             if in_hand_count > 0 {
                 self.steps[step].counts.dropped += in_hand_count as u64;
-                let in_hand = std::mem::take(&mut self.workers[worker].in_hand);
-                self.items_dropped(step, Some(worker), &in_hand);
-                self.workers[worker].in_hand_count = 0;
+                let batches = &self.workers[worker].take_from_hand(in_hand_count);
+                self.observe(Change::Dropped { step, worker: Some(worker), batches });
             }
             match self.workers[worker].state {
                 State::Gone => {}

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::observe::spans::Attempt;
+use super::observe::{Change, Hand};
 use super::policy::retry::{self, FATAL_CRASHES, Retry};
 use super::queue::Failed;
-use super::{
-    Action, AttemptOutcome, FailedInput, Phase, ProducerState, Ran, Router, State, Worker,
-};
+use super::{Action, FailedInput, Phase, ProducerState, Router, State, Worker};
 use crate::base::failure::Failure;
 use crate::base::ids::{MessageId, Slot, StepId, WorkerId};
 use crate::event::{Cause, Event};
@@ -26,8 +24,6 @@ const SENT_LATE: &str = "its threads wanted to send values after the call that h
 pub(super) struct Attempted {
     pub(super) cause: Cause,
     pub(super) failure: Failure,
-    /// How long it took; none if the worker died before it could report.
-    pub(super) busy: Option<Duration>,
     /// How many attempts on one message may be forgiven, given how this one ended.
     pub(super) forgivable: u32,
 }
@@ -35,6 +31,12 @@ pub(super) struct Attempted {
 /// The reason for giving up an input whose retry would have to wait.
 const NOT_AWAITED: &str = "it was not tried again, for the run takes no more input and does not \
                            wait for a retry that is due later";
+
+impl Failed {
+    fn not_awaited(self) -> Self {
+        Self { failure: self.failure.wrap(NOT_AWAITED), ..self }
+    }
+}
 
 /// The failures of a run so far.
 #[derive(Default)]
@@ -74,59 +76,45 @@ impl Failures {
 }
 
 impl Router {
-    /// Repeats a failed attempt of the worker, or gives the message up.
+    /// Repeats an attempt that failed in a worker's hands, or gives the message up.
     pub(super) fn attempt_failed(
         &mut self,
-        worker: Slot,
+        hand: Hand,
         mut message: Message,
-        failed: Attempted,
+        attempted: Attempted,
         now: Duration,
     ) {
-        let Worker { step: index, number, .. } = self.workers[worker];
-        let forgiven = self.failures.forgiven(message.id);
+        let Worker { step: index, number, .. } = self.workers[hand.worker];
+        let Attempted { cause, failure, forgivable } = attempted;
         let attempt = retry::Attempt {
             number: message.attempt,
-            is_retryable: failed.failure.is_retryable(),
-            forgiven,
-            forgivable: failed.forgivable,
+            is_retryable: failure.is_retryable(),
+            forgiven: self.failures.forgiven(message.id),
+            forgivable,
         };
+        let failed = Failed { attempt: message.attempt + 1, worker: Some(number), cause, failure };
         let retry = retry::after(self.steps[index].retries(), attempt, self.ending.patience());
-        let ran = self.mark_ended(&Attempt {
-            step: index,
-            worker: Some(worker),
-            message: message.id,
-            attempt: message.attempt,
-            origin: &message.origin,
-            busy: failed.busy,
-            outcome: if matches!(retry, Retry::After { .. }) { "retrying" } else { "failed" },
-            cause: Some(failed.cause),
-        });
-        let Attempted { cause, mut failure, .. } = failed;
         let (wait, is_forgiven) = match retry {
             Retry::After { wait, is_forgiven } => (wait, is_forgiven),
-            Retry::GiveUp => {
-                return self.give_up(index, Some(number), message, ran, cause, failure);
-            }
+            Retry::GiveUp => return self.give_up(index, Some(hand), message, failed),
             Retry::NotAwaited => {
-                failure = failure.wrap(NOT_AWAITED);
-                return self.give_up(index, Some(number), message, ran, cause, failure);
+                return self.give_up(index, Some(hand), message, failed.not_awaited());
             }
         };
         if is_forgiven {
             self.failures.forgive(message.id);
         }
-        self.record_attempt(index, &message, ran, AttemptOutcome::Retrying(failure.clone()));
-        self.observers.retried(&message, self.clock.now);
+        let change = Change::Retried { step: index, hand, message: &message, failed: &failed };
+        self.observe(change);
         let step = &mut self.steps[index];
         step.counts.retried += 1;
         message.attempt += 1;
-        let failed = Failed { worker: number, cause, failure: failure.clone() };
         let event = Event::Retrying {
             step: Arc::clone(&step.name),
             origin: message.origin.clone(),
-            attempt: message.attempt,
+            attempt: failed.attempt,
             cause,
-            failure,
+            failure: failed.failure.clone(),
             wait,
         };
         step.queue.delay(message, now.saturating_add(wait), Some(failed));
@@ -138,12 +126,8 @@ impl Router {
     /// wait for them.
     pub(super) fn end_backoffs(&mut self) {
         for step in self.steps.ids() {
-            for (mut message, failed) in self.steps[step].queue.take_delayed(self.clock.now) {
-                let Failed { worker, cause, failure } = failed;
-                let ran = self.mark_not_made(step, &message, cause);
-                // This attempt was not made.
-                message.attempt -= 1;
-                self.give_up(step, Some(worker), message, ran, cause, failure.wrap(NOT_AWAITED));
+            for (message, failed) in self.steps[step].queue.take_delayed(self.clock.now) {
+                self.give_up(step, None, message, failed.not_awaited());
             }
             self.steps.mark_dirty(step);
         }
@@ -156,34 +140,14 @@ impl Router {
              finish can only go forward",
             self.steps[step].name
         ));
-        let ran = self.mark_not_made(step, &message, Cause::Late);
-        self.give_up(step, None, message, ran, Cause::Late, failure);
+        let failed =
+            Failed { attempt: message.attempt + 1, worker: None, cause: Cause::Late, failure };
+        self.give_up(step, None, message, failed);
     }
 
-    /// Records that the message failed without another attempt.
-    fn mark_not_made(&mut self, step: StepId, message: &Message, cause: Cause) -> Ran {
-        self.mark_ended(&Attempt {
-            step,
-            worker: None,
-            message: message.id,
-            attempt: message.attempt,
-            origin: &message.origin,
-            busy: None,
-            outcome: "failed",
-            cause: Some(cause),
-        })
-    }
-
-    /// Fails the message for good, as the step's policy says.
-    fn give_up(
-        &mut self,
-        index: StepId,
-        worker: Option<usize>,
-        message: Message,
-        ran: Ran,
-        cause: Cause,
-        failure: Failure,
-    ) {
+    /// Fails the message for good, as the step's policy says. It was in a worker's hands, or
+    /// waited.
+    fn give_up(&mut self, index: StepId, hand: Option<Hand>, message: Message, failed: Failed) {
         let step = &mut self.steps[index];
         let policy = *step.plan.options.on_error;
         let name = Arc::clone(&step.name);
@@ -193,9 +157,9 @@ impl Router {
         }
         self.complete(index, 1);
         self.failures.forgiven.remove(&message.id);
-        self.item_failed(index, &message, ran, &failure);
-        self.order_leaves([message.id]);
-        let attempt = message.attempt + 1;
+        self.observe(Change::Failed { step: index, hand, message: &message, failed: &failed });
+        self.mark_ordered_ends_dirty();
+        let Failed { attempt, worker, cause, failure } = failed;
         // The input that stops the run is kept too: it is the one to look at.
         let entry = (policy != OnError::Skip).then(|| self.failures.next_entry(&name));
         self.tell(Event::Failed {
@@ -286,6 +250,18 @@ impl Router {
         }
     }
 
+    /// Counts the time since the worker's last report as work: no report will tell how long
+    /// this work took.
+    pub(super) fn spend(&mut self, worker: Slot, now: Duration) {
+        let worker = &mut self.workers[worker];
+        if worker.is_busy() && worker.state != State::Gone {
+            let spent = now.saturating_sub(worker.since);
+            worker.since = now;
+            worker.busy += spent;
+            self.steps[worker.step].times.spend(spent);
+        }
+    }
+
     /// Leaves the place of a lost worker empty.
     fn leave_place(&mut self, worker: Slot, reason: String) {
         let Worker { step, state, .. } = self.workers[worker];
@@ -326,8 +302,8 @@ impl Router {
                 Cause::TimedOut => Failure::retryable(loss.reason.clone()),
                 _ => Failure::retryable(format!("its worker was lost: {}", loss.reason)),
             };
-            let failed = Attempted { cause: loss.cause, failure, busy: None, forgivable };
-            self.attempt_failed(worker, message, failed, now);
+            let failed = Attempted { cause: loss.cause, failure, forgivable };
+            self.attempt_failed(Hand { worker, busy: None }, message, failed, now);
         }
         place.is_some()
     }
@@ -341,7 +317,7 @@ impl Router {
             if abandoned {
                 step.counts.dropped += batch.count() as u64;
                 self.complete(index, batch.count());
-                self.items_dropped(index, None, [&batch]);
+                self.observe(Change::Dropped { step: index, worker: None, batches: &[batch] });
             } else {
                 step.queue.give_back(batch);
             }

@@ -235,6 +235,16 @@ impl Router {
         (worker.step, worker.number)
     }
 
+    /// The name of a worker's step.
+    pub(crate) fn step_name(&self, worker: WorkerId) -> Arc<str> {
+        Arc::clone(&self.steps[self.workers[worker.slot].step].name)
+    }
+
+    /// Whether the worker's stage is a producer.
+    pub(crate) fn is_producer(&self, worker: WorkerId) -> bool {
+        self.steps[self.workers[worker.slot].step].is_producer()
+    }
+
     /// The workers to start at the beginning.
     pub(crate) fn initial_workers(&self) -> Vec<WorkerId> {
         let initial = |slot: &Slot| self.workers[*slot].state == State::Starting;

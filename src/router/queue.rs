@@ -38,8 +38,10 @@ struct Delayed {
 /// How the latest attempt on a message failed.
 #[derive(Debug)]
 pub(super) struct Failed {
-    /// The number of the worker within the step.
-    pub(super) worker: usize,
+    /// From 1.
+    pub(super) attempt: u32,
+    /// The number of the worker within the step; none if the message reached no worker.
+    pub(super) worker: Option<usize>,
     pub(super) cause: Cause,
     pub(super) failure: Failure,
 }
@@ -272,7 +274,7 @@ mod tests {
         let mut queue = Queue::new(None, None);
         let failed = || {
             let failure = Failure::retryable("busy");
-            Some(Failed { worker: 0, cause: Cause::Failed, failure })
+            Some(Failed { attempt: 1, worker: Some(0), cause: Cause::Failed, failure })
         };
         for (id, due) in [(1, 5), (2, 9), (3, 7)] {
             queue.delay(message(id, 1), Duration::from_secs(due), failed());

@@ -8,12 +8,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::change::{Attempt, Change, Outcome, RunView};
 use crate::base::failure::Failure;
-use crate::base::ids::{Slot, StepId, WorkerId};
-use crate::message::Message;
-use crate::message::batch::{Batch, Output};
-use crate::plan::Plan;
-use crate::router::{Action, AttemptOutcome, Ran, Router};
+use crate::router::{Action, AttemptOutcome, Ran};
 
 /// Something to be written into the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +62,9 @@ impl End {
 }
 
 /// The open items.
+#[derive(Default)]
 pub(in crate::router) struct Items {
     open: HashMap<Arc<str>, Item>,
-    /// For each step, whether it keeps something of its messages for `finish`.
-    gathers: Vec<bool>,
 }
 
 struct Item {
@@ -79,6 +75,56 @@ struct Item {
 }
 
 impl Items {
+    /// Counts the messages that a change adds.
+    pub(super) fn on(&mut self, change: Change<'_>, run: &RunView<'_>) {
+        match change {
+            Change::Emitted { worker, held_from } => {
+                let worker = &run.workers[worker];
+                let produced = run.steps[worker.step].is_producer();
+                let emitted = worker.held.iter().skip(held_from);
+                let origins = emitted.filter_map(|held| held.batch.origin());
+                origins.for_each(|origin| self.enter(origin, produced));
+            }
+            // No new occurrence, so that the item stays failed for the journal.
+            Change::Requeued { message, .. } => {
+                message.origin.iter().for_each(|origin| self.enter(origin, false));
+            }
+            _ => {}
+        }
+    }
+
+    /// Records an attempt, and its item if no message of it is left.
+    pub(super) fn ended(
+        &mut self,
+        attempt: &Attempt<'_>,
+        ran: Ran,
+        run: &RunView<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(origin) = attempt.origin else { return };
+        let step = &run.steps[attempt.step];
+        let name = || Arc::clone(&step.name);
+        let (number, outcome, end) = match attempt.outcome {
+            Outcome::Done if step.plan.gathers => {
+                (attempt.number, AttemptOutcome::Done, Some(End::Gathered { step: name() }))
+            }
+            Outcome::Done => (attempt.number, AttemptOutcome::Done, Some(End::Done)),
+            Outcome::Retrying(failed) => {
+                (failed.attempt, AttemptOutcome::Retrying(failed.failure.clone()), None)
+            }
+            Outcome::Failed(failed) => {
+                let end = End::Failed { step: name(), failure: failed.failure.clone() };
+                (failed.attempt, AttemptOutcome::Failed(failed.failure.clone()), Some(end))
+            }
+            Outcome::Dropped => (attempt.number, AttemptOutcome::Dropped, Some(End::Dropped)),
+        };
+        let origin = Arc::clone(origin);
+        let closed = end.and_then(|end| self.leave(&origin, end));
+        let record = Record::Attempt { origin, step: name(), attempt: number, outcome, ran };
+        actions.push(Action::Record(record));
+        actions.extend(closed.map(Action::Record));
+    }
+
     fn enter(&mut self, origin: &Arc<str>, produced: bool) {
         let item = self.open.entry(Arc::clone(origin)).or_insert(Item {
             messages: 0,
@@ -87,14 +133,6 @@ impl Items {
         });
         item.messages += 1;
         item.occurrences += u32::from(produced);
-    }
-
-    /// Opens the item of a failed message that is tried again. The message is no new occurrence,
-    /// so the item stays failed for the journal.
-    pub(in crate::router) fn requeued(&mut self, message: &Message) {
-        if let Some(origin) = &message.origin {
-            self.enter(origin, false);
-        }
     }
 
     /// Ends one message of the item; returns a record once none is left.
@@ -114,112 +152,5 @@ impl Items {
     #[cfg(test)]
     pub(in crate::router) fn open_count(&self) -> usize {
         self.open.len()
-    }
-}
-
-/// The messages that have an origin: they travel alone.
-fn tracked(batch: &Batch) -> Option<&Message> {
-    match batch {
-        Batch::One(message) if message.origin.is_some() => Some(message),
-        Batch::One(_) | Batch::Many { .. } => None,
-    }
-}
-
-impl Router {
-    /// Records from here on what becomes of each item.
-    pub(crate) fn track_items(&mut self, plan: &Plan) {
-        let gathers = plan.steps.iter().map(|step| step.gathers).collect();
-        self.observers.items = Some(Items { open: HashMap::new(), gathers });
-        self.mark_times();
-    }
-
-    /// Whether the worker's stage is a producer.
-    pub(crate) fn is_producer(&self, worker: WorkerId) -> bool {
-        self.steps[self.workers[worker.slot].step].is_producer()
-    }
-
-    /// The name of a worker's step.
-    pub(crate) fn step_name(&self, worker: WorkerId) -> Arc<str> {
-        Arc::clone(&self.steps[self.workers[worker.slot].step].name)
-    }
-
-    pub(in crate::router) fn item_enters(&mut self, worker: Slot, output: &Output) {
-        if let (Some(items), Output::One { origin: Some(origin), .. }) =
-            (&mut self.observers.items, output)
-        {
-            items.enter(origin, self.steps[self.workers[worker].step].is_producer());
-        }
-    }
-
-    /// Records that the step has done these messages.
-    pub(in crate::router) fn items_done(&mut self, step: StepId, batches: &[Batch]) {
-        let Some(items) = &self.observers.items else { return };
-        let end = match items.gathers[step.index()] {
-            true => End::Gathered { step: Arc::clone(&self.steps[step].name) },
-            false => End::Done,
-        };
-        for message in batches.iter().filter_map(tracked) {
-            self.item_leaves(message, end.clone());
-        }
-    }
-
-    /// Records that messages of the step were left when the run was stopped, in the hands of
-    /// this worker or before they reached one.
-    pub(in crate::router) fn items_dropped<'a>(
-        &mut self,
-        step: StepId,
-        worker: Option<Slot>,
-        batches: impl IntoIterator<Item = &'a Batch>,
-    ) {
-        if self.observers.marks.is_none() {
-            return;
-        }
-        for batch in batches {
-            self.mark_dropped(step, worker, batch);
-            if let (Some(message), true) = (tracked(batch), self.observers.items.is_some()) {
-                self.item_leaves(message, End::Dropped);
-            }
-        }
-    }
-
-    /// Records that the message was given up.
-    pub(in crate::router) fn item_failed(
-        &mut self,
-        step: StepId,
-        message: &Message,
-        ran: Ran,
-        failure: &Failure,
-    ) {
-        if self.observers.items.is_some() {
-            self.record_attempt(step, message, ran, AttemptOutcome::Failed(failure.clone()));
-            let step = Arc::clone(&self.steps[step].name);
-            self.item_leaves(message, End::Failed { step, failure: failure.clone() });
-        }
-    }
-
-    /// Records the end of the step's attempt on the message, if it belongs to an item.
-    pub(in crate::router) fn record_attempt(
-        &mut self,
-        step: StepId,
-        message: &Message,
-        ran: Ran,
-        outcome: AttemptOutcome,
-    ) {
-        if let (Some(origin), true) = (&message.origin, self.observers.items.is_some()) {
-            self.actions.push(Action::Record(Record::Attempt {
-                origin: Arc::clone(origin),
-                step: Arc::clone(&self.steps[step].name),
-                attempt: message.attempt + 1,
-                outcome,
-                ran,
-            }));
-        }
-    }
-
-    fn item_leaves(&mut self, message: &Message, end: End) {
-        let left = self.observers.items.as_mut().zip(message.origin.as_ref());
-        if let Some(record) = left.and_then(|(items, origin)| items.leave(origin, end)) {
-            self.actions.push(Action::Record(record));
-        }
     }
 }

@@ -1,31 +1,33 @@
-//! Observes a run: by item, by message, and as a whole. Nothing here changes a queue.
+//! Observes a run: by item, by message, and as a whole. The router tells every [`Change`] to
+//! [`Observers::on`]; an observer sees the run, but cannot change it.
 //!
+//! - `change`: what the router tells
 //! - `items`: what becomes of each item, for the journal
 //! - `order`: the keys of the open messages, where results come in order
 //! - `snapshot`: where everything stands
 //! - `spans`: when each message waited and ran, for the trace and the journal
 
+mod change;
 pub(super) mod items;
 mod order;
 mod snapshot;
 pub(super) mod spans;
 
-use std::time::Duration;
-
 use super::policy::ordering::Order;
+use super::{Action, Batching, Router};
 use crate::base::ids::StepId;
-use crate::message::Message;
-use crate::message::batch::Batch;
 use crate::plan::Plan;
 use items::Items;
-use spans::{Marks, Span};
+use spans::{Span, Spans};
+
+pub(super) use change::{Change, Hand, RunView};
 
 /// The observers of a run; each is absent unless something needs it.
 pub(super) struct Observers {
-    /// For the journal.
+    /// For the journal. Where there are items, there are spans.
     pub(super) items: Option<Items>,
     /// For the trace and the journal.
-    pub(super) marks: Option<Marks>,
+    pub(super) spans: Option<Spans>,
     /// For a run that gives its results in order.
     pub(super) order: Option<Order>,
 }
@@ -33,40 +35,25 @@ pub(super) struct Observers {
 impl Observers {
     pub(super) fn new(plan: &Plan) -> Self {
         let order = plan.options.ordered.then(|| Order::new(plan));
-        Self { items: None, marks: None, order }
+        Self { items: None, spans: None, order }
     }
 
-    /// Notes that messages are in the queue of their step.
-    pub(super) fn queued(&mut self, batch: &Batch, now: Duration) {
-        if let Some(marks) = &mut self.marks {
-            marks.queued(batch, now);
-        }
-    }
-
-    /// Notes that a worker has been given messages.
-    pub(super) fn given(&mut self, batches: &[Batch], now: Duration) {
-        if let Some(marks) = &mut self.marks {
-            marks.given(batches, now);
-        }
-    }
-
-    /// Notes that a failed attempt on a message will be repeated.
-    pub(super) fn retried(&mut self, message: &Message, now: Duration) {
-        if let Some(marks) = &mut self.marks {
-            marks.requeued(message, now);
-        }
-    }
-
-    /// Notes that an operator tries a failed message of the step again, behind all others.
-    pub(super) fn requeued(&mut self, message: &Message, step: StepId, now: Duration) {
-        if let Some(items) = &mut self.items {
-            items.requeued(message);
-        }
+    /// Takes a change in. Records for the journal become actions.
+    pub(super) fn on(&mut self, change: Change<'_>, run: &RunView<'_>, actions: &mut Vec<Action>) {
         if let Some(order) = &mut self.order {
-            let key = order.root();
-            order.enter(key, message.id, step);
+            order.on(change, run);
         }
-        self.retried(message, now);
+        let Some(spans) = &mut self.spans else { return };
+        change.each_attempt(|attempt| {
+            let ran = spans.ended(attempt, run);
+            if let Some(items) = &mut self.items {
+                items.ended(attempt, ran, run, actions);
+            }
+        });
+        spans.on(change, run);
+        if let Some(items) = &mut self.items {
+            items.on(change, run);
+        }
     }
 
     /// Whether the step gets its messages in order.
@@ -76,6 +63,30 @@ impl Observers {
 
     /// Takes the spans since the last call.
     pub(super) fn take_spans(&mut self) -> Vec<Span> {
-        self.marks.as_mut().map(Marks::take_spans).unwrap_or_default()
+        self.spans.as_mut().map(Spans::take).unwrap_or_default()
+    }
+}
+
+impl Router {
+    /// Tells the observers what has happened.
+    pub(super) fn observe(&mut self, change: Change<'_>) {
+        let run = RunView { steps: &self.steps, workers: &self.workers, now: self.clock.now };
+        self.observers.on(change, &run, &mut self.actions);
+    }
+
+    /// Records from here on what becomes of each item.
+    pub(crate) fn track_items(&mut self) {
+        self.observers.items = Some(Items::default());
+        self.record_spans();
+    }
+
+    /// Records from here on when each message waited and ran.
+    pub(crate) fn trace(&mut self) {
+        self.record_spans().trace_all();
+    }
+
+    fn record_spans(&mut self) -> &mut Spans {
+        let one_thread = self.options.batching != Batching::Adaptive;
+        self.observers.spans.get_or_insert_with(|| Spans::new(one_thread))
     }
 }

@@ -1,34 +1,49 @@
 //! Keeps the order of the open messages, where results are to come in order.
 
-use crate::base::ids::{MessageId, Slot, StepId};
-use crate::message::batch::Batch;
+use super::change::{Change, RunView};
+use crate::base::ids::{MessageId, StepId};
 use crate::router::Router;
+use crate::router::policy::ordering::Order;
 use crate::router::step::Phase;
 
-impl Router {
-    /// Gives the outputs of one report their keys. What a report of a stage holds was
-    /// emitted for the one message that its worker has in hand: in order nobody has more.
-    pub(in crate::router) fn order_outputs(&mut self, worker: Slot, held_before: usize) {
-        let Some(order) = &mut self.observers.order else { return };
-        let worker = &self.workers[worker];
-        let parent = worker.in_hand.front().map(Batch::first);
-        let parent = parent.and_then(|message| order.key(message)).cloned();
-        for (index, held) in (0..).zip(worker.held.iter().skip(held_before)) {
-            let key = match &parent {
-                Some(parent) => parent.iter().copied().chain([index]).collect(),
-                None => order.root(),
-            };
-            order.enter(key, held.batch.first(), held.to);
+impl Order {
+    /// Keeps the keys of the open messages.
+    pub(super) fn on(&mut self, change: Change<'_>, run: &RunView<'_>) {
+        match change {
+            // In order a worker has one message in hand at most: all that a stage emits
+            // descends from it.
+            Change::Emitted { worker, held_from } => {
+                let worker = &run.workers[worker];
+                let parent = worker.in_hand.front().and_then(|batch| self.key(batch.first()));
+                let parent = parent.cloned();
+                for (index, held) in (0..).zip(worker.held.iter().skip(held_from)) {
+                    let key = match &parent {
+                        Some(parent) => parent.iter().copied().chain([index]).collect(),
+                        None => self.root(),
+                    };
+                    self.enter(key, held.batch.first(), held.to);
+                }
+            }
+            Change::Requeued { step, message } => {
+                let key = self.root();
+                self.enter(key, message.id, step);
+            }
+            Change::Done { batches, .. } => {
+                batches.iter().for_each(|batch| self.leave(batch.first()));
+            }
+            Change::Failed { message, .. } => self.leave(message.id),
+            _ => {}
         }
     }
+}
 
-    /// Notes that messages have ended: others may be next now.
-    pub(in crate::router) fn order_leaves(
-        &mut self,
-        messages: impl IntoIterator<Item = MessageId>,
-    ) {
-        let Some(order) = &mut self.observers.order else { return };
-        messages.into_iter().for_each(|message| order.leave(message));
+impl Router {
+    /// Has the steps that get their messages in order looked at again: with messages that
+    /// have come to their end, others may be next.
+    pub(in crate::router) fn mark_ordered_ends_dirty(&mut self) {
+        if self.observers.order.is_none() {
+            return;
+        }
         for step in self.steps.ids() {
             if self.observers.is_ordered_end(step) {
                 self.steps.mark_dirty(step);

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{MessageId, Slot, StepId};
+use super::change::{Attempt, Change, Outcome, RunView};
+use crate::base::ids::{MessageId, Slot};
 use crate::event::Cause;
+use crate::message::ItemKey;
 use crate::message::batch::Batch;
-use crate::message::{ItemKey, Message};
-use crate::router::{AttemptOutcome, Batching, Router, State};
 
 /// One attempt of a step on one message, or one turn of a producer.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,23 +49,8 @@ pub(crate) struct Ran {
     pub(crate) waited: Duration,
 }
 
-/// The end of one attempt.
-pub(in crate::router) struct Attempt<'a> {
-    pub(in crate::router) step: StepId,
-    /// The worker among all of the run.
-    pub(in crate::router) worker: Option<Slot>,
-    pub(in crate::router) message: MessageId,
-    /// From 0.
-    pub(in crate::router) attempt: u32,
-    pub(in crate::router) origin: &'a ItemKey,
-    /// None if nobody has reported it.
-    pub(in crate::router) busy: Option<Duration>,
-    pub(in crate::router) outcome: &'static str,
-    pub(in crate::router) cause: Option<Cause>,
-}
-
-/// Since when each open message is queued or in hand.
-pub(in crate::router) struct Marks {
+/// The spans since the last poll, and since when messages are queued or in hand.
+pub(in crate::router) struct Spans {
     /// Whether every message is recorded, and not only those that the journal follows.
     traced: bool,
     open: HashMap<MessageId, Mark>,
@@ -81,39 +66,19 @@ struct Mark {
     given_at: Option<Duration>,
 }
 
-impl Marks {
-    fn new(one_thread: bool) -> Self {
+impl Spans {
+    pub(super) fn new(one_thread: bool) -> Self {
         let (open, busy_until) = (HashMap::new(), Vec::new());
         Self { traced: false, open, busy_until, one_thread, spans: Vec::new() }
     }
 
-    /// Notes that the messages are in the queue of their step.
-    pub(in crate::router) fn queued(&mut self, batch: &Batch, now: Duration) {
-        self.each(batch, |open, number| {
-            open.insert(number, Mark { queued_at: now, given_at: None });
-        });
-    }
-
-    /// Notes that the message is in the queue of its step again, alone.
-    pub(in crate::router) fn requeued(&mut self, message: &Message, now: Duration) {
-        if self.traced || message.origin.is_some() {
-            self.open.insert(message.id, Mark { queued_at: now, given_at: None });
-        }
-    }
-
-    /// Notes that a worker has been given the messages.
-    pub(in crate::router) fn given(&mut self, batches: &[Batch], now: Duration) {
-        for batch in batches {
-            self.each(batch, |open, number| {
-                if let Some(mark) = open.get_mut(&number) {
-                    mark.given_at = Some(now);
-                }
-            });
-        }
+    /// Records every message from here on.
+    pub(super) fn trace_all(&mut self) {
+        self.traced = true;
     }
 
     /// Takes the spans since the last call.
-    pub(in crate::router) fn take_spans(&mut self) -> Vec<Span> {
+    pub(super) fn take(&mut self) -> Vec<Span> {
         std::mem::take(&mut self.spans)
     }
 
@@ -122,15 +87,113 @@ impl Marks {
         self.open.len()
     }
 
-    fn each(
-        &mut self,
-        batch: &Batch,
-        mut mark: impl FnMut(&mut HashMap<MessageId, Mark>, MessageId),
-    ) {
-        if self.traced || batch.origin().is_some() {
-            let numbers = batch.first().successive(batch.count());
-            numbers.for_each(|number| mark(&mut self.open, number));
+    /// Notes when messages enter a queue or a worker's hands, and calls that process none.
+    pub(super) fn on(&mut self, change: Change<'_>, run: &RunView<'_>) {
+        let queued = Mark { queued_at: run.now, given_at: None };
+        match change {
+            Change::Queued(batch) if self.records(batch.origin()) => {
+                let messages = batch.first().successive(batch.count());
+                self.open.extend(messages.map(|message| (message, queued)));
+            }
+            Change::Requeued { message, .. } | Change::Retried { message, .. }
+                if self.records(message.origin.as_ref()) =>
+            {
+                self.open.insert(message.id, queued);
+            }
+            Change::Given(batches) => {
+                batches.iter().for_each(|batch| self.given(batch, run.now));
+            }
+            Change::Produced { worker, calls, busy } => {
+                self.turn(worker, calls, Some(busy), "produced", run);
+            }
+            Change::Finished { worker } => self.turn(worker, 1, None, "finished", run),
+            _ => {}
         }
+    }
+
+    /// Records the end of an attempt. The result is meaningful only with a journal or a trace.
+    pub(super) fn ended(&mut self, attempt: &Attempt<'_>, run: &RunView<'_>) -> Ran {
+        if !self.records(attempt.origin) {
+            return Ran::default();
+        }
+        let mark = self.open.remove(&attempt.message);
+        let mark = mark.unwrap_or(Mark { queued_at: run.now, given_at: None });
+        let given_at = mark.given_at.unwrap_or(run.now);
+        let (begun_at, busy) = match attempt.hand {
+            Some(hand) => self.place(hand.worker, given_at, hand.busy, run.now),
+            None => (run.now, Duration::ZERO),
+        };
+        let worker = attempt.hand.map(|hand| run.workers[hand.worker].number);
+        let (outcome, cause) = match attempt.outcome {
+            Outcome::Done => ("done", None),
+            Outcome::Retrying(failed) => ("retrying", Some(failed.cause)),
+            Outcome::Failed(failed) => ("failed", Some(failed.cause)),
+            Outcome::Dropped => ("dropped", None),
+        };
+        if self.traced {
+            self.spans.push(Span {
+                step: Arc::clone(&run.steps[attempt.step].name),
+                worker,
+                message: Some(attempt.message),
+                calls: 1,
+                attempt: attempt.number,
+                origin: attempt.origin.cloned(),
+                queued_at: mark.queued_at,
+                given_at,
+                begun_at,
+                reported_at: run.now,
+                busy,
+                outcome,
+                cause,
+            });
+        }
+        Ran { worker, busy, waited: begun_at.saturating_sub(mark.queued_at) }
+    }
+
+    fn given(&mut self, batch: &Batch, now: Duration) {
+        if self.records(batch.origin()) {
+            for message in batch.first().successive(batch.count()) {
+                if let Some(mark) = self.open.get_mut(&message) {
+                    mark.given_at = Some(now);
+                }
+            }
+        }
+    }
+
+    /// Records calls that process no message.
+    fn turn(
+        &mut self,
+        worker: Slot,
+        calls: u32,
+        busy: Option<Duration>,
+        outcome: &'static str,
+        run: &RunView<'_>,
+    ) {
+        if !self.traced {
+            return;
+        }
+        let crate::router::Worker { step, number, since, .. } = run.workers[worker];
+        let (begun_at, busy) = self.place(worker, since, busy, run.now);
+        self.spans.push(Span {
+            step: Arc::clone(&run.steps[step].name),
+            worker: Some(number),
+            message: None,
+            calls,
+            attempt: 1,
+            origin: None,
+            queued_at: since,
+            given_at: since,
+            begun_at,
+            reported_at: run.now,
+            busy,
+            outcome,
+            cause: None,
+        });
+    }
+
+    /// Whether messages of this origin are recorded.
+    fn records(&self, origin: Option<&Arc<str>>) -> bool {
+        self.traced || origin.is_some()
     }
 
     fn busy_until(&mut self, worker: Slot) -> &mut Duration {
@@ -155,160 +218,5 @@ impl Marks {
         let busy = busy.unwrap_or_else(|| now.saturating_sub(begun_at));
         *until = begun_at + busy;
         (begun_at, busy)
-    }
-}
-
-impl Router {
-    /// Counts the time since the worker's last report as work: no report will tell how long
-    /// this work took.
-    pub(in crate::router) fn spend(&mut self, worker: Slot, now: Duration) {
-        let worker = &mut self.workers[worker];
-        if worker.is_busy() && worker.state != State::Gone {
-            let spent = now.saturating_sub(worker.since);
-            worker.since = now;
-            worker.busy += spent;
-            self.steps[worker.step].times.spend(spent);
-        }
-    }
-
-    /// Records from here on when each message waited and ran.
-    pub(crate) fn trace(&mut self) {
-        self.mark_times();
-        if let Some(marks) = &mut self.observers.marks {
-            marks.traced = true;
-        }
-    }
-
-    pub(in crate::router) fn mark_times(&mut self) {
-        let one_thread = self.options.batching != Batching::Adaptive;
-        self.observers.marks.get_or_insert_with(|| Marks::new(one_thread));
-    }
-
-    /// Records the end of an attempt. The result is meaningful only with a journal or a trace.
-    pub(in crate::router) fn mark_ended(&mut self, attempt: &Attempt<'_>) -> Ran {
-        let now = self.clock.now;
-        let number = attempt.worker.map(|worker| self.workers[worker].number);
-        let Some(marks) = &mut self.observers.marks else { return Ran::default() };
-        if !marks.traced && attempt.origin.is_none() {
-            return Ran::default();
-        }
-        let mark = marks.open.remove(&attempt.message);
-        let mark = mark.unwrap_or(Mark { queued_at: now, given_at: None });
-        let given_at = mark.given_at.unwrap_or(now);
-        let (begun_at, busy) = match attempt.worker {
-            Some(worker) => marks.place(worker, given_at, attempt.busy, now),
-            None => (now, Duration::ZERO),
-        };
-        if marks.traced {
-            marks.spans.push(Span {
-                step: Arc::clone(&self.steps[attempt.step].name),
-                worker: number,
-                message: Some(attempt.message),
-                calls: 1,
-                attempt: attempt.attempt + 1,
-                origin: attempt.origin.clone(),
-                queued_at: mark.queued_at,
-                given_at,
-                begun_at,
-                reported_at: now,
-                busy,
-                outcome: attempt.outcome,
-                cause: attempt.cause,
-            });
-        }
-        Ran { worker: number, busy, waited: begun_at.saturating_sub(mark.queued_at) }
-    }
-
-    /// Records messages that the worker has done, `count` of them in `busy`.
-    pub(in crate::router) fn mark_done(
-        &mut self,
-        worker: Slot,
-        batches: &[Batch],
-        busy: Duration,
-        count: u32,
-    ) {
-        if self.observers.marks.is_none() {
-            return;
-        }
-        let (step, busy) = (self.workers[worker].step, Some(busy / count.max(1)));
-        for batch in batches {
-            self.mark_batch(step, Some(worker), batch, busy, ("done", AttemptOutcome::Done));
-        }
-    }
-
-    /// Records messages of the step that were dropped, in the hands of a worker or before.
-    pub(in crate::router) fn mark_dropped(
-        &mut self,
-        step: StepId,
-        worker: Option<Slot>,
-        batch: &Batch,
-    ) {
-        self.mark_batch(step, worker, batch, None, ("dropped", AttemptOutcome::Dropped));
-    }
-
-    /// Records the end of the attempts on these messages, each of which took `busy`.
-    fn mark_batch(
-        &mut self,
-        step: StepId,
-        worker: Option<Slot>,
-        batch: &Batch,
-        busy: Option<Duration>,
-        (outcome, recorded): (&'static str, AttemptOutcome),
-    ) {
-        let origin = &batch.origin().cloned();
-        // A message that was tried before travels alone.
-        let attempt = match batch {
-            Batch::One(message) => message.attempt,
-            Batch::Many { .. } => 0,
-        };
-        for message in batch.first().successive(batch.count()) {
-            let cause = None;
-            let end = Attempt { step, worker, message, attempt, origin, busy, outcome, cause };
-            let ran = self.mark_ended(&end);
-            if let Batch::One(message) = batch {
-                self.record_attempt(step, message, ran, recorded.clone());
-            }
-        }
-    }
-
-    /// Records calls of a producer.
-    pub(in crate::router) fn mark_produced(&mut self, worker: Slot, calls: u32, busy: Duration) {
-        self.mark_turn(worker, calls, Some(busy), "produced");
-    }
-
-    /// Records that the worker has finished.
-    pub(in crate::router) fn mark_finished(&mut self, worker: Slot) {
-        self.mark_turn(worker, 1, None, "finished");
-    }
-
-    /// Records calls that process no message.
-    fn mark_turn(
-        &mut self,
-        worker: Slot,
-        calls: u32,
-        busy: Option<Duration>,
-        outcome: &'static str,
-    ) {
-        let now = self.clock.now;
-        let crate::router::Worker { step, number, since, .. } = self.workers[worker];
-        let Some(marks) = self.observers.marks.as_mut().filter(|marks| marks.traced) else {
-            return;
-        };
-        let (begun_at, busy) = marks.place(worker, since, busy, now);
-        marks.spans.push(Span {
-            step: Arc::clone(&self.steps[step].name),
-            worker: Some(number),
-            message: None,
-            calls,
-            attempt: 1,
-            origin: None,
-            queued_at: since,
-            given_at: since,
-            begun_at,
-            reported_at: now,
-            busy,
-            outcome,
-            cause: None,
-        });
     }
 }

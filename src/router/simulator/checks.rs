@@ -55,7 +55,7 @@ impl Simulator {
     /// Every attempt has one span, and each worker did one thing at a time.
     pub(super) fn check_spans(&self) {
         assert_eq!(
-            self.router.observers.marks.as_ref().map_or(0, observe::spans::Marks::open_count),
+            self.router.observers.spans.as_ref().map_or(0, observe::spans::Spans::open_count),
             0,
             "messages are left that wait for their end"
         );

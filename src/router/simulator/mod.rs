@@ -122,7 +122,7 @@ impl Simulator {
         plan.options.ordered.value = faults.ordered;
         let batching = if faults.one_by_one { Batching::OneByOne } else { Batching::Adaptive };
         let mut router = Router::new(&plan, batching, TIMING);
-        router.track_items(&plan);
+        router.track_items();
         router.trace();
         let workers = (0..router.slot_count()).map(|_| Incarnation::default()).collect();
         let steps = plan.steps.len();
