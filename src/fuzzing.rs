@@ -236,7 +236,7 @@ impl Game {
         }
     }
 
-    /// A worker does what it was told to first; each message gives `outputs`.
+    /// Answers the oldest pending action of the workers; each message gives `outputs`.
     fn answer(&mut self, outputs: u32) {
         let Some(action) = self.pending.pop_front() else { return };
         let outputs = |count| (0..count * outputs).map(|_| one(0)).collect();

@@ -13,11 +13,11 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::prelude::*;
 
-/// Goes wrong on the messages that are chosen and passes the others on.
+/// Goes wrong on chosen messages and passes the others on.
 ///
-/// `every`, `nth` and `numbers` choose; without any of them it is each message.
-/// The faults `abort`, `segfault` and `exit` end the whole program, and `hang`
-/// and `ignore_sigterm` block its end, unless the step runs in worker processes.
+/// `every`, `nth` and `numbers` choose messages; without any of them every message is chosen. The
+/// faults `abort`, `segfault` and `exit` end the whole program, and `hang` and `ignore_sigterm`
+/// keep it from ending, unless the step runs in worker processes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
@@ -29,20 +29,20 @@ pub struct Fault {
     /// Chooses the n-th message that this worker sees, attempts included.
     #[schemars(range(min = 1))]
     nth: Option<u64>,
-    /// Chooses the whole numbers that n divides, whichever worker gets them.
+    /// Chooses the whole numbers that n divides, whichever worker receives them.
     #[schemars(range(min = 1))]
     numbers: Option<u64>,
-    /// How many attempts on a message that `numbers` chose, or on each if
-    /// nothing chooses, go wrong; all of them if it is absent.
+    /// How many attempts go wrong on each message that `numbers` chose, or on every message if
+    /// nothing chooses; by default all of them.
     attempts: Option<u32>,
-    /// Where the attempts are counted, so that the count survives the end of a
-    /// worker process; absent, it is kept in the memory of this process.
+    /// The directory in which attempts are counted, so that the count survives the end of a worker
+    /// process; by default the memory of this process.
     directory: Option<PathBuf>,
     /// How long `sleep` sleeps.
     #[serde(default = "default_seconds")]
     #[schemars(range(min = 0), extend("unit" = "s"))]
     seconds: f64,
-    /// How much memory `leak` takes for each message and never gives back.
+    /// How much memory `leak` takes for each message and never releases.
     #[serde(default = "default_bytes")]
     #[schemars(extend("unit" = "bytes"))]
     bytes: usize,
@@ -89,13 +89,13 @@ pub enum FaultKind {
     Segfault,
     /// Ends the process with `code`, as a library that calls exit.
     Exit,
-    /// Never comes back.
+    /// Never returns.
     Hang,
-    /// Never comes back, and the process does not end on SIGTERM.
+    /// Never returns, and the process ignores SIGTERM.
     IgnoreSigterm,
-    /// Takes `seconds`, then goes on as if nothing were wrong.
+    /// Takes `seconds`, then continues as if nothing were wrong.
     Sleep,
-    /// Takes `bytes` of memory, then goes on as if nothing were wrong.
+    /// Takes `bytes` of memory, then continues as if nothing were wrong.
     Leak,
     /// Sends the message `count` times.
     Flood,
@@ -113,7 +113,7 @@ impl Fault {
         if given().count() > 1 {
             let names: Vec<&str> = given().map(|(name, _)| *name).collect();
             let names = names.join(" and ");
-            return Err(Failure::permanent(format!("{names} both choose messages: give one")));
+            return Err(Failure::permanent(format!("{names} both choose messages: give only one")));
         }
         if let Some((name, _)) = choices.iter().find(|(_, value)| *value == Some(0)) {
             return Err(Failure::permanent(format!("\"{name}\" is 0, expected 1 or more")));
@@ -196,7 +196,7 @@ impl Fault {
     }
 }
 
-const ASKED_FOR: &str = "this message fails, as asked for";
+const ASKED_FOR: &str = "this message fails as requested";
 
 fn hang() -> ! {
     loop {
@@ -234,16 +234,15 @@ impl Stage for Fault {
     }
 }
 
-/// Makes the whole numbers from 0 on and goes wrong on those that are chosen.
+/// Emits the whole numbers from 0 on and goes wrong on chosen ones.
 ///
-/// The parameters are those of `Fault`, with the calls in the place of the
-/// messages. After a failure the same number is tried again if the step has
-/// `retries`.
+/// The parameters are those of `Fault`, applied to calls instead of messages. After a failure the
+/// producer tries the same number again if the step has `retries`.
 #[derive(Debug, Deserialize, JsonSchema)]
 // Serde cannot deny unknown fields beside flattened ones; the check of parameters does.
 #[schemars(extend("additionalProperties" = false))]
 pub struct FaultyProducer {
-    /// How many numbers are made.
+    /// How many numbers to emit.
     messages: i64,
     #[serde(flatten)]
     fault: Fault,
@@ -361,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "as asked for")]
+    #[should_panic(expected = "as requested")]
     fn a_panic_is_a_panic() {
         let stage: Fault = from_params(json!({ "fault": "panic" })).unwrap();
         let _ = run(stage, [message(1)]);

@@ -49,17 +49,17 @@ impl Stage for Sleep {
     }
 }
 
-/// Fails on every n-th message of a worker and passes the others on: to try
-/// out what a pipeline does about failures.
+/// Fails on every n-th message of a worker and passes the others on; shows how a pipeline handles
+/// failures.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fail {
-    /// Which messages fail: 1 is each of them, 3 every third. Each worker
-    /// counts its own, attempts included.
+    /// Which messages fail: 1 means every message, 3 every third. Each worker counts its own,
+    /// attempts included.
     #[serde(default = "default_every")]
     #[schemars(range(min = 1))]
     every: u64,
-    /// In which way they fail.
+    /// How they fail.
     #[serde(default)]
     how: FailHow,
     #[serde(skip)]
@@ -99,7 +99,7 @@ impl Stage for Fail {
         if !self.seen.is_multiple_of(self.every) {
             return out.send(message);
         }
-        let text = format!("message {} of this worker fails, as asked for", self.seen);
+        let text = format!("message {} of this worker fails as requested", self.seen);
         match self.how {
             FailHow::Error => Err(Failure::retryable(text)),
             FailHow::Permanent => Err(Failure::permanent(text)),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "as asked for")]
+    #[should_panic(expected = "as requested")]
     fn a_panic_is_a_panic() {
         let stage: Fail = from_params(json!({ "how": "panic" })).unwrap();
         let _ = run(stage, [message()]);

@@ -10,7 +10,7 @@ pub struct Integers {
     /// The first number.
     #[serde(default)]
     first: i64,
-    /// The last number; nothing is made if it is below the first.
+    /// The last number; below `first`, the step emits nothing.
     last: i64,
     /// How many were made.
     #[serde(skip)]
@@ -112,8 +112,8 @@ impl Stage for FormatNumber {
     }
 }
 
-/// Adds up all numbers and sends the sum once, at the end. A sum beyond 64 bits
-/// fails the number that leads beyond it.
+/// Adds up all numbers and sends the sum once, at the end. If a
+/// number takes the sum beyond 64 bits, that number fails.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sum {

@@ -10,9 +10,9 @@ use crate::product::{Overwrite, PendingProduct, StepProduct};
 /// The lines that are emitted per call.
 const BATCH: usize = 64;
 
-/// Sends the lines of a text file in order, without their line ends.
+/// Sends the lines of a text file in order, without their line endings.
 ///
-/// The file must be UTF-8; a line that is not ends production with a failure.
+/// The file must be UTF-8; a line that is not ends the production with a failure.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lines {
@@ -82,11 +82,10 @@ impl Stage for Uppercase {
 
 /// Writes each text as a line of a file.
 ///
-/// The lines stand in the order of arrival, or sorted. The file appears whole
-/// at the end of the run, or not at all. It replaces one that an earlier run of
-/// this pipeline made and nobody has changed since, but no other (see
-/// "overwrite"); a record of that is kept beside it, in a hidden file:
-/// `.out.txt.drpipe` for `out.txt`.
+/// The lines are in the order of arrival, or sorted. The file appears whole at the end of the run,
+/// or not at all. It replaces one that an earlier run of this pipeline made and nobody has changed
+/// since, but no other (see "overwrite"); a hidden file beside it records that: `.out.txt.drpipe`
+/// for `out.txt`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteLines {

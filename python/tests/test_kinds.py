@@ -391,7 +391,7 @@ def test_every_kind_crosses_between_workers_also_unopened_through_rust(tmp_path,
         ("SQUARE", ["kinds.Event cannot be sent to a step in Rust: use dataclasses.asdict"]),
         (
             "PASS",
-            ["an object of Python (kinds.Event), which only steps in Python can open, but", "send"],
+            ["a Python object (kinds.Event), which only steps in Python can open, but", "send"],
         ),
     ],
 )
@@ -443,13 +443,13 @@ def test_a_kept_object_is_tried_again_only_if_nobody_else_can_have_written_it(
         command = [str(program()), "quarantine", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    assert quarantine("show", "quarantine").stdout.count("<an object of Python: kinds.Event>") == 3
+    assert quarantine("show", "quarantine").stdout.count("<a Python object: kinds.Event>") == 3
     (exposed, *_) = sorted(tmp_path.glob("quarantine/*/*/header.bin"))
     exposed.chmod(0o666)
     retry = ["retry", "quarantine", "--config", str(path), "--set", "END.fail=false"]
     done = quarantine(*retry)
     assert done.returncode == 1, done.stderr
-    assert "can be written by everybody" in done.stderr and "2 entries are objects" in done.stderr
+    assert "is writable by every user" in done.stderr and "2 entries are Python objects" in done.stderr
     assert len((tmp_path / "retried.txt").read_text().splitlines()) == 2
     exposed.chmod(0o644)
     assert quarantine(*retry).returncode == 0

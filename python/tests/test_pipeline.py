@@ -72,7 +72,7 @@ def test_failed_inputs_are_no_exception_but_check_is(tmp_path):
     assert (report.verdict, report.exit_code, report.quarantined) == ("some_failed", 1, 2)
     assert [failed.step for failed in report.failures] == ["FAIL", "FAIL"]
     first = report.failures[0]
-    assert first.cause == "failed" and "as asked for" in first.reasons[0]
+    assert first.cause == "failed" and "as requested" in first.reasons[0]
     assert report.quarantine is not None
     assert (Path(report.quarantine) / str(first.entry)).is_dir()
     with pytest.raises(drpipe.RunFailed, match="first at the step FAIL") as caught:
@@ -412,7 +412,7 @@ def test_a_run_ends_with_a_python_that_is_killed(tmp_path, results, number):
 
 def test_a_run_that_is_stopped_raises(tmp_path):
     stops = {**FAIL, "on_error": "stop"}
-    with pytest.raises(drpipe.RunStopped, match="as asked for") as caught:
+    with pytest.raises(drpipe.RunStopped, match="as requested") as caught:
         load(tmp_path, stops).run(results=True, ordered=True)
     report = caught.value.report
     assert report.verdict == "stopped" and report.failures[0].step == "FAIL"

@@ -1,5 +1,5 @@
-//! FNV-1a, a hash that stays the same for good: it stands in journals and in products, and the
-//! standard library's may change with its version. It protects against nobody.
+//! FNV-1a, a hash that never changes: journals and products contain it, while the standard
+//! library's may change with its version. It is no protection against forgery.
 
 /// The 64-bit FNV-1a hash of the bytes.
 pub(crate) fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {

@@ -1,4 +1,5 @@
-//! What every other module may use: failures, locks, names, paths, numbers and text for people.
+//! Basics that every other module may use: failures, locks, names, paths, numbers and text for
+//! people.
 
 pub(crate) mod escape;
 pub mod failure;

@@ -1,6 +1,6 @@
-//! Suggests the name that a misspelled one was meant to be.
+//! Suggests the name that the user meant by a misspelled one.
 
-/// The candidate most like `name`, if it is like enough to be what was meant.
+/// The candidate most like `name`, if it is similar enough.
 pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,

@@ -1,6 +1,6 @@
 //! What a build with fewer features lacks.
 
-/// A part of drpipe that was asked for and is not in this build.
+/// A requested part of drpipe that is not in this build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "drpipe was built without its feature \"{feature}\"; add that to the features of the \

@@ -1,5 +1,5 @@
-//! Files and directories in places where other users can create some too: tells those of this
-//! user, and opens them without waiting and without following links.
+//! Files and directories in places where other users can create some too: checks that they belong
+//! to this user, and opens them without waiting and without following links.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -11,7 +11,7 @@ use super::regular_file;
 /// Opens a regular file of this user for reading. Never waits for a pipe.
 ///
 /// # Errors
-/// If it is a link, no regular file or another user's, or cannot be opened.
+/// If it is a link, not a regular file, or another user's, or cannot be opened.
 pub(crate) fn open_own(path: &Path) -> io::Result<File> {
     let file = regular_file::open_unlinked(path)?;
     match is_own(&file.metadata()?) {
@@ -40,7 +40,7 @@ pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
 /// Checks that only this user has access to the directory: others could put anything there.
 ///
 /// # Errors
-/// If it is no directory, another user's, or lets others in.
+/// If it is not a directory, belongs to another user, or gives other users access.
 pub(crate) fn check_private(directory: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(directory)?;
     if !found.is_dir() || !is_own(&found) {
@@ -49,7 +49,7 @@ pub(crate) fn check_private(directory: &Path) -> io::Result<()> {
     match found.mode() & 0o777 {
         mode if mode & 0o077 == 0 => Ok(()),
         mode => Err(io::Error::other(format!(
-            "found the mode {mode:o}, which lets others in; expected 700"
+            "found the mode {mode:o}, which gives other users access; expected 700"
         ))),
     }
 }

@@ -1,5 +1,5 @@
-//! Removes secrets from the command and the configuration of a run, which stand in its events,
-//! reports and journals: others may read those.
+//! Removes secrets from the command and the configuration of a run, because other users may read
+//! them in its events, reports and journals.
 
 use serde_json::Value;
 

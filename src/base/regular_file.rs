@@ -1,5 +1,5 @@
-//! Opens files without trust in who made them: no pipe without a writer and no endless file
-//! makes a command wait.
+//! Opens files that other users may have made: neither a pipe without a writer nor an endless file
+//! can make a command wait.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,9 +1,9 @@
-//! Directories for one program as long as it runs, among the temporary files. A program removes
-//! its own; the next program of the same user removes those that a killed one left.
+//! Temporary directories that last as long as their program runs. A program removes its own; the
+//! next program of the same user removes those of killed ones.
 //!
-//! A file lock in the directory tells live programs from dead ones: the program that holds it
-//! owns the directory. A program that makes a directory checks, once it has the lock, that the
-//! file is still there, for another program may have removed the new directory as abandoned.
+//! A file lock in the directory tells live programs from dead ones: the program that holds it owns
+//! the directory. A program that makes a directory checks, once it has the lock, that the file
+//! still exists, because another program may have removed the new directory as abandoned.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -19,8 +19,8 @@ const PREFIX: &str = "drpipe-run-";
 const DRIVERS: &str = "drpipe-py-";
 /// The name of the file that is locked.
 const LOCK: &str = "lock";
-/// How often a directory is made anew after another program removed it as abandoned. Once is
-/// rare already.
+/// How often a directory is made again after another program removed it as abandoned. Even once is
+/// rare.
 const MAX_TRIES: usize = 16;
 
 /// A directory with access for this user only. Dropping it removes it.
@@ -54,7 +54,7 @@ impl Scratch {
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::other("something removes each new directory at once"))
+        Err(io::Error::other("another program removes each new directory as soon as it is made"))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -87,8 +87,8 @@ fn sweep_in(temporary: &Path) {
     }
 }
 
-/// Removes the directory if no program owns it. `may_be_new` says that its maker makes another
-/// one if this one is removed before it has the lock.
+/// Removes the directory if no program owns it. `may_be_new` means that the owner makes another one
+/// if this one is removed before it has the lock.
 fn remove_abandoned(directory: &Path, may_be_new: bool) -> io::Result<()> {
     let found = fs::symlink_metadata(directory)?;
     if !found.is_dir() || !own_files::is_own(&found) {

@@ -1,4 +1,4 @@
-//! The commands and what they are called with; the options of each stand beside it.
+//! The commands and their arguments; the options of each command are in its own file.
 
 use clap::{Parser, Subcommand};
 
@@ -61,17 +61,17 @@ pub(super) enum Command {
     Graph(GraphArgs),
     /// List the stages, or show one with its parameters
     Stages(StagesArgs),
-    /// Look at the inputs that failed, or try them again
+    /// Show the inputs that failed, or retry them
     Quarantine(QuarantineArgs),
     /// Show all runs of this user on this machine to browsers, also after their end
     Monitor(MonitorArgs),
     /// Show a run in the terminal and steer it
     Top(TopArgs),
-    /// Say where a run stands, or steer it: pause, workers, retry, drain, stop
+    /// Show the state of a run, or steer it: pause, workers, retry, drain, stop
     Ctl(CtlArgs),
-    /// Say what became of an input, or from which input a product came
+    /// Show what became of an input, or which input a product came from
     Why(WhyArgs),
-    /// Make a page of a run that is over, or was killed
+    /// Write the report of a run that has ended or was killed, as one HTML page
     Report(ReportArgs),
     /// Print the JSON Schema of the configuration file
     Schema,

@@ -1,5 +1,5 @@
-//! `drpipe check`: is the configuration right, and, with `--mock`, does its graph run as its
-//! policies say?
+//! `drpipe check`: checks the configuration and, with `--mock`, that its graph runs as its policies
+//! say.
 
 use std::process::ExitCode;
 
@@ -19,16 +19,16 @@ use crate::pipeline::Pipeline;
 use crate::plan::{Plan, Step};
 
 const MOCK_HELP: &str = "\
-With --mock, mocks take the place of the stages: the graph, the workers, the queue limits and
-the policies run, and no stage of the pipeline does. Producers emit numbered messages, stages
-pass each on to one of the next steps, and things go wrong as often as FAULTS says:
+With --mock, mocks replace the stages: the graph, the workers, the queue limits and the policies
+are real, but no stage of the pipeline runs. Producers emit numbered messages, each stage passes
+a message on to one of its next steps, and FAULTS says how often something goes wrong:
   fail=P, panic=P     a message fails, or its stage panics
   undeclared=P        it is sent to a step that is not among the next steps
   slow=P              it takes 5 ms
   messages=N          how many messages each producer emits; default 100
-  seed=N              other messages go wrong; default 0
-P is between 0 and 1. What goes wrong depends only on the seed, the step and the message, so the
-ledger is known in advance and compared with that of the run. Waits before retries are short.
+  seed=N              selects which messages go wrong; default 0
+P is between 0 and 1. What goes wrong depends only on the seed, the step and the message, so
+drpipe predicts the ledger and compares it with that of the run. Waits before retries are short.
 
 Examples:
   drpipe check --config pipeline.json
@@ -119,7 +119,7 @@ fn run_mocks(mut pipeline: Pipeline, faults: &str, args: &CheckArgs) -> ExitCode
     };
     if faults.need_processes() && args.mode == ModeArg::Sequential {
         let error =
-            "abort, segfault and hang need worker processes, which --mode sequential has not";
+            "abort, segfault and hang need worker processes, which --mode sequential does not have";
         return complain(USAGE, format_args!("error: --mock: {error}"));
     }
     // Nobody needs the failed inputs of mocks afterwards; they go with this directory.
@@ -152,14 +152,15 @@ fn run_mocks(mut pipeline: Pipeline, faults: &str, args: &CheckArgs) -> ExitCode
 
 fn conclusion(report: &Report, differences: &[String]) -> String {
     match (&report.verdict, differences) {
-        (_, [_, ..]) => "mock: the run is not the expected one\n".to_owned(),
+        (_, [_, ..]) => "mock: the run did not go as expected\n".to_owned(),
         (Verdict::Interrupted, []) => "mock: interrupted; the ledger balances\n".to_owned(),
-        (Verdict::Stopped(_), []) => "mock: the run was stopped as its policies say, and the ledger \
-                                      balances: at every step received = done + failed + dropped, \
-                                      and what was emitted arrived\n"
+        (Verdict::Stopped(_), []) => "mock: the policies stopped the run as expected, and the \
+                                      ledger balances: at every step received = done + failed + \
+                                      dropped, and everything emitted arrived\n"
             .to_owned(),
-        (_, []) => "mock: the run ended as its policies say, and the ledger is the expected one: \
-                    at every step received = done + failed + dropped, and what was emitted arrived\n"
+        (_, []) => "mock: the run ended as its policies require, and the ledger is as expected: \
+                    at every step received = done + failed + dropped, and everything emitted \
+                    arrived\n"
             .to_owned(),
     }
 }

@@ -25,15 +25,15 @@ Examples:
 Exit codes:
   0  done
   2  the command line is wrong, or there is no such run, step or failed input
-  3  the run refuses, or cannot be reached";
+  3  the run refused, or could not be reached";
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CtlArgs {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// Which run: its name, what only its name begins or ends with, or the address of its
-    /// monitor (http://host:port); needed only where several are under way
+    /// The run: its name, a unique beginning or end of its name, or the address of its
+    /// monitor (http://host:port); needed only if several are under way
     #[arg(long, global = true, value_name = "RUN", allow_hyphen_values = true)]
     run: Option<String>,
     #[command(flatten)]
@@ -59,7 +59,7 @@ enum Verb {
         /// The step; without one, the whole run
         step: Option<String>,
     },
-    /// Go on after a pause
+    /// Resume after a pause
     Resume {
         /// The step; without one, the whole run
         step: Option<String>,
@@ -79,7 +79,7 @@ enum Verb {
     },
     /// Take no more input and process what was taken, as after the first signal
     Drain,
-    /// Drop what waits and end at once, as after the second signal
+    /// Drop what is queued and end at once, as after the second signal
     Stop,
 }
 
@@ -109,11 +109,17 @@ fn steer(run: &Target, verb: &Verb) -> Result<String, CommandError> {
     let (action, body, said) = match verb {
         Verb::Pause { step } => {
             let (body, what) = of_step(step);
-            ("pause", body, format!("{what} is paused: what is in hand is done, no more is begun"))
+            (
+                "pause",
+                body,
+                format!(
+                    "{what} is paused: workers finish what they have in hand and begin nothing new"
+                ),
+            )
         }
         Verb::Resume { step } => {
             let (body, what) = of_step(step);
-            ("resume", body, format!("{what} goes on"))
+            ("resume", body, format!("{what} continues"))
         }
         Verb::Workers { step, workers } => {
             let body = json!({ "step": step, "workers": workers });
@@ -123,10 +129,13 @@ fn steer(run: &Target, verb: &Verb) -> Result<String, CommandError> {
             ("retry", json!({ "entry": entry }), format!("{entry} is tried again"))
         }
         Verb::Drain => {
-            let said = format!("run {} takes no more input and ends when all is done", run.name);
+            let said = format!(
+                "run {} takes no more input and ends when it has processed what it has taken",
+                run.name
+            );
             ("drain", json!({}), said)
         }
-        Verb::Stop => ("stop", json!({}), format!("run {} ends now", run.name)),
+        Verb::Stop => ("stop", json!({}), format!("run {} is ending now", run.name)),
         Verb::List { .. } | Verb::Status { .. } => return Ok(String::new()),
     };
     run.post(action, &body).map(|()| said + "\n")
@@ -185,7 +194,7 @@ fn status(run: &Target, json: bool) -> Result<String, CommandError> {
     let wrong = |error: serde_json::Error| {
         let name = &run.name;
         CommandError::stopped(format_args!(
-            "run {name} says what this version does not understand: {error}"
+            "run {name} sent an answer that this version of drpipe does not understand: {error}"
         ))
     };
     if json {
@@ -196,14 +205,15 @@ fn status(run: &Target, json: bool) -> Result<String, CommandError> {
     Ok(in_words(&view))
 }
 
-/// Where the run stands: a line, a sentence and a table of its steps.
+/// The state of the run: a line, a sentence and a table of its steps.
 fn in_words(view: &View) -> String {
     let View { run, host, pid, .. } = view;
     let (state, elapsed) = (view.state_in_words(), format::clock(view.elapsed.as_secs_f64()));
     let progress = view.progress_in_words();
     let part = view.part_done().map(|part| format::percent(part) + ", ").unwrap_or_default();
     let mut text = format!(
-        "run {run} of {} on {host} (process {pid}): {state} for {elapsed}, {part}{progress}{}\n{}\n",
+        "run {run} of {} on {host} (process {pid}): {state} for {elapsed}, \
+         {part}{progress}{}\n{}\n",
         view.pipeline_in_words(),
         view.failures_in_words(),
         one_line(&view.sentence())
@@ -241,7 +251,7 @@ fn in_words(view: &View) -> String {
         })
         .collect();
     if !failures.is_empty() {
-        text += "the last failures:\n";
+        text += "the latest failures:\n";
         text += &failures.concat();
     }
     text

@@ -50,7 +50,7 @@ use quarantine::QuarantineCommand;
 use source::Source;
 
 /// The error for `drpipe --quiet check`.
-const OPTIONS_LAST: &str = "The options of a command stand behind it: drpipe check --config FILE";
+const OPTIONS_LAST: &str = "The options of a command follow it: drpipe check --config FILE";
 
 /// The command line over a set of classes.
 ///
@@ -127,8 +127,8 @@ impl Cli {
         self
     }
 
-    /// Runs the command that the program's arguments name. If a token is among them, the program
-    /// first starts itself anew with the token in its environment.
+    /// Runs the command that the program's arguments name. If they include a token, the program
+    /// first starts itself again with the token in its environment.
     pub fn run(self) -> ExitCode {
         token::hide();
         self.run_with(std::env::args_os())
@@ -221,8 +221,8 @@ impl Cli {
         Pipeline::read(&text, &source.shown(), Path::new("."), &self.registry, settings)
     }
 
-    /// Loads the pipeline; prints all errors and warnings on standard error. A signal meanwhile
-    /// ends the program and the interpreters that it asks about steps in Python.
+    /// Loads the pipeline; prints all errors and warnings on standard error. A signal during this
+    /// time ends the program and the interpreters that it asks about Python steps.
     fn load(&self, source: &Source) -> Result<Pipeline, ExitCode> {
         let config = source.config();
         if is_frame(config) {
@@ -265,7 +265,7 @@ fn is_frame(file: &Path) -> bool {
     [".fits", ".fit", ".fts", ".fz"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Returns whether the word is a command, and no file has that name.
+/// Returns whether the word is a command and no file has that name.
 fn is_command(word: &Path) -> bool {
     let command = Args::command();
     let mut names = command.get_subcommands().map(clap::Command::get_name);
@@ -292,7 +292,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Prints all that is wrong with a configuration, a line each.
+/// Prints everything that is wrong with a configuration, a line each.
 fn complain_of(error: &ConfigError) -> ExitCode {
     error.diagnostics.iter().for_each(say);
     ExitCode::from(USAGE)

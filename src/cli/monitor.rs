@@ -23,12 +23,11 @@ pub(super) struct MonitorArgs {
     /// Show this run too, or the runs of this monitor, such as http://tel2:5565/
     #[arg(long = "run", value_name = "URL")]
     pub(super) runs: Vec<String>,
-    /// The token of the runs that --run names; better given as DRPIPE_TOKEN
+    /// The token of the runs that --run names; prefer DRPIPE_TOKEN
     #[arg(long, env = "DRPIPE_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
-    /// Token that steering over the network takes, also from this machine; without one, other
-    /// machines can only watch. Better given as DRPIPE_MONITOR_TOKEN, which no other user can
-    /// read
+    /// Token required to steer over the network, also from this machine; without one, other
+    /// machines can only watch. Prefer DRPIPE_MONITOR_TOKEN, which other users cannot read
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token::parse)]
     pub(super) monitor_token: Option<String>,
 }
@@ -46,7 +45,7 @@ pub(super) fn show_all(args: MonitorArgs) -> ExitCode {
     }
 }
 
-/// Where to show a run: the command line beats the configuration.
+/// Where to show a run: the command line overrides the configuration.
 ///
 /// # Errors
 /// Never in a build that has the monitor.
@@ -57,7 +56,7 @@ pub(super) fn options(args: &RunArgs, plan: &Plan) -> Result<Options, NotBuilt> 
     Ok(Options { address, token: args.monitor_token.clone() })
 }
 
-/// Shows the run. If it cannot be shown, the run goes on with a warning.
+/// Shows the run. If it cannot be shown, the run continues with a warning.
 pub(super) fn start(handle: &Handle, options: Options) -> Option<Monitor> {
     let log = |level, text: &str| match level {
         Level::Debug => tracing::debug!("{text}"),

@@ -32,8 +32,8 @@ impl CommandError {
     }
 }
 
-/// Prints a message on standard error. A standard error that has gone away, because
-/// the terminal was closed, say, must not end a run.
+/// Prints a message on standard error. A closed standard error, for example after its terminal was
+/// closed, must not end a run.
 pub(crate) fn say(message: impl Display) {
     let _ = writeln!(std::io::stderr(), "{}", escape::message(&message.to_string()));
 }
@@ -49,8 +49,8 @@ pub(crate) fn print_text(text: &str) -> ExitCode {
     print(escape::lines(text).as_bytes())
 }
 
-/// Prints bytes for a program on standard output, unchanged. A reader that has gone away
-/// needs nothing more; any other failure to write is an error.
+/// Prints bytes for a program on standard output, unchanged. A reader that is gone needs nothing
+/// more; any other failure to write is an error.
 pub(crate) fn print(text: &[u8]) -> ExitCode {
     let mut out = std::io::stdout();
     match out.write_all(text).and_then(|()| out.flush()) {
@@ -61,7 +61,7 @@ pub(crate) fn print(text: &[u8]) -> ExitCode {
     }
 }
 
-/// Rows of cells below headings, in columns two blanks apart.
+/// Rows of cells below headings, in columns two spaces apart.
 pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = headings.map(|heading| heading.chars().count());
     for row in rows {

@@ -35,13 +35,13 @@ pub(super) struct QuarantineArgs {
 pub(super) enum QuarantineCommand {
     /// List failed inputs, a line each, the newest run last
     List(EntriesArgs),
-    /// Show all that is known of failed inputs
+    /// Show everything that is known about failed inputs
     Show(EntriesArgs),
     /// Feed failed inputs through the pipeline again, each from the step at which it failed
     ///
-    /// The pipeline's own producer is not run. Entries are removed when the run has reached
-    /// its end: what failed again is in the quarantine of the new run. The options are those
-    /// of a run, and so are the exit codes; it is 1 at least if an entry could not be read.
+    /// The pipeline's own producer does not run. When the run reaches its end, drpipe removes the
+    /// entries; inputs that failed again are in the quarantine of the new run. The options and
+    /// the exit codes are those of a run; the code is at least 1 if an entry could not be read.
     Retry(Box<RetryArgs>),
 }
 
@@ -120,7 +120,7 @@ fn row(entry: &Entry) -> [String; 7] {
     ]
 }
 
-/// The sentence that says why: the innermost one that is no traceback.
+/// The sentence that gives the reason: the innermost one that is not a traceback.
 fn why(reason: &[String]) -> &str {
     let last = reason.iter().rfind(|sentence| !sentence.contains('\n'));
     last.or(reason.first()).map_or("-", String::as_str)
@@ -146,7 +146,7 @@ fn details(entry: &Entry) -> String {
     text
 }
 
-/// The input in words, if its form describes itself and it is not too long.
+/// The input in words, if its codec is self-describing and it is not too long.
 fn value(path: &Path, contents: &Contents) -> Option<String> {
     let wanted =
         contents.reason.codec == CodecId::MessagePack && contents.header_bytes <= MAX_HEADER_BYTES;
@@ -203,8 +203,8 @@ fn as_json(entry: &Entry) -> Value {
 pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
     if args.run.journal.is_some() || args.run.resume {
         let error = CommandError::usage(
-            "a retry keeps no journal, for a part of an item says nothing of the whole; run \
-             the pipeline itself with --resume to do failed items again from their beginning",
+            "a retry cannot keep a journal, because it processes only part of an item; run the \
+             pipeline itself with --resume to process failed items again from the beginning",
         );
         return error.exit();
     }
@@ -221,10 +221,12 @@ pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
     let inputs = newest_of_each(inputs);
     if inputs.len() < paths.len() {
         let older = paths.len() - inputs.len();
-        say(format_args!("note: {older} older entries of the same inputs go with the newest"));
+        say(format_args!(
+            "note: {older} older entries of the same inputs are removed together with the newest"
+        ));
     }
     if paths.is_empty() {
-        return complain(SOME_FAILED, "error: no entry is left to be tried again");
+        return complain(SOME_FAILED, "error: no entry is left to retry");
     }
     let pipeline = match pipeline.retrying(inputs) {
         Ok((pipeline, note)) => {
@@ -261,15 +263,15 @@ fn usable(entries: Vec<Entry>) -> (Vec<(PathBuf, Contents)>, usize) {
     }
     if pickles > 0 {
         say(format_args!(
-            "note: {} are objects of Python (pickles): to load one runs what its writer chose, so \
-             retry only what your own runs have kept",
+            "note: {} are Python objects (pickles): loading one runs code that its author chose, \
+             so retry only what your own runs have kept",
             entries_of(pickles)
         ));
     }
     (inputs, skipped)
 }
 
-/// Takes the entries, so that no other program tries them again meanwhile.
+/// Locks the entries, so that no other program retries them at the same time.
 fn take(directory: &Path) -> Result<(Vec<Entry>, Taken), CommandError> {
     let find = |directory| find(directory).map_err(CommandError::usage);
     let taken = |paths: &[PathBuf]| {
@@ -280,8 +282,8 @@ fn take(directory: &Path) -> Result<(Vec<Entry>, Taken), CommandError> {
         return Ok((Vec::new(), taken(&[])?));
     }
     let taken = taken(&paths)?;
-    // Another program may have processed some since the first look; those that are new since
-    // then are not taken.
+    // Another program may have processed some since the first look; those that are new since then
+    // are left out.
     let mut entries = if directory.exists() { find(directory)? } else { Vec::new() };
     entries.retain(|entry| paths.contains(&entry.path));
     Ok((entries, taken))
@@ -327,7 +329,7 @@ fn conclude(
         match remove(path) {
             Ok(others) if others.is_empty() => {}
             Ok(others) => say(format_args!(
-                "note: {shown} has files that are not drpipe's, and stays with them: {}",
+                "note: {shown} is kept, because it has files that drpipe did not write: {}",
                 others.join(", ")
             )),
             Err(error) => {

@@ -25,7 +25,7 @@ pub(crate) fn check(option: &str, file: &Path) -> Result<(), CommandError> {
     }
     if !directory.is_dir() {
         return Err(CommandError::usage(format_args!(
-            "{option} {}: there is no directory {}; make it first",
+            "{option} {}: the directory {} does not exist; create it first",
             file.display(),
             directory.display()
         )));
@@ -57,7 +57,7 @@ pub(crate) fn are_different(options: &[(&str, Option<&Path>)]) -> Result<(), Com
         let Some(path) = place(file) else { continue };
         if let Some((other, _)) = seen.iter().find(|(_, known)| *known == path) {
             return Err(CommandError::usage(format_args!(
-                "{option} {}: this is the file of {other} too; expected one of its own",
+                "{option} {}: {other} uses this file too; name another one",
                 file.display()
             )));
         }
@@ -70,7 +70,7 @@ pub(crate) fn are_different(options: &[(&str, Option<&Path>)]) -> Result<(), Com
 /// is written directly.
 ///
 /// # Errors
-/// If the system refuses.
+/// If the system refuses to write.
 pub(crate) fn write(report: &Report, file: &Path) -> io::Result<()> {
     write_text(&(serde_json::to_string_pretty(report)? + "\n"), file)
 }
@@ -78,11 +78,11 @@ pub(crate) fn write(report: &Report, file: &Path) -> io::Result<()> {
 /// Writes a text in the same way as [`write`].
 ///
 /// # Errors
-/// If the system refuses.
+/// If the system refuses to write.
 pub(crate) fn write_text(text: &str, file: &Path) -> io::Result<()> {
     if is_standard(file) {
         let mut out = io::stdout();
-        // A reader that has gone away needs nothing more.
+        // A reader that is gone needs nothing more.
         return match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => written,

@@ -1,4 +1,4 @@
-//! The configuration that is meant, with its settings.
+//! The configuration that the command line names, with its settings.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::plan::diagnostic::ConfigError;
 /// The most frames that a suggested command repeats; more would hide the command.
 const MAX_FRAMES: usize = 4;
 
-/// A configuration as a person names it: `drpipe check night.json`.
+/// A configuration named without an option: `drpipe check night.json`.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Named {
     /// The configuration, unless --config names it
@@ -37,7 +37,7 @@ pub(super) struct Source {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Set a step's key (CLEAN.nb_thread=4), a step's parameter or a parameter
-    /// of a class (FitsFiles.directory=night7); beats the file. Also written
+    /// of a class (FitsFiles.directory=night7); overrides the file. Also written
     /// as --FitsFiles.directory=night7
     #[arg(long, value_name = "NAME.KEY=VALUE")]
     set: Vec<String>,
@@ -93,7 +93,7 @@ impl Source {
         self.config().display().to_string()
     }
 
-    /// The settings of the command line. Frames come first, so that `--set` beats them.
+    /// The settings of the command line. Frames come first, so that `--set` overrides them.
     pub(super) fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
         let (settings, errors): (Vec<_>, Vec<_>) =
             self.set.iter().map(|text| Setting::parse(text)).partition(Result::is_ok);

@@ -40,7 +40,7 @@ pub(super) fn stages(registry: &Registry, args: &StagesArgs) -> ExitCode {
 /// A class that a configuration may name.
 struct Offer {
     class: Class,
-    /// Where it may stand, in a word.
+    /// Its possible place in a pipeline, in a word.
     place: &'static str,
 }
 

@@ -1,4 +1,5 @@
-//! Finds the run that is meant: one of this machine by a part of its name, or one at an address.
+//! Finds the run that the user names: one of this machine by a part of its name, or one at an
+//! address.
 
 use clap::Args as ClapArgs;
 use serde_json::Value;
@@ -10,7 +11,7 @@ use crate::monitor::{Client, ClientError, find_run, live_runs, unsafe_places};
 /// The token of a monitor.
 #[derive(Debug, Default, ClapArgs)]
 pub(super) struct Key {
-    /// The token of a run at an address, which gives the right to steer it; better given as
+    /// The token of a run at an address, which gives the right to steer it; prefer
     /// DRPIPE_MONITOR_TOKEN
     #[arg(
         long,
@@ -22,7 +23,7 @@ pub(super) struct Key {
     pub(super) token: Option<String>,
 }
 
-/// A run that can be asked.
+/// A run that answers requests.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) name: String,
@@ -55,16 +56,16 @@ impl Target {
     /// Makes the run carry out an action.
     ///
     /// # Errors
-    /// If there is no answer, or the run refuses, with the run's own words.
+    /// If there is no answer, or the run refuses; the error has the run's own words.
     pub(super) fn post(&self, what: &str, body: &Value) -> Result<(), CommandError> {
         answer(self.client.post(&self.path(what), body)?).map(drop)
     }
 }
 
-/// Finds all runs that are meant: those of this machine, or those at an address.
+/// Finds all runs of this machine, or those at an address.
 ///
 /// # Errors
-/// If none is meant, or the address does not answer.
+/// If there is none, or the address does not answer.
 pub(super) fn all(place: Option<&str>, token: Option<&str>) -> Result<Vec<Target>, CommandError> {
     match place {
         Some(url) if is_address(url) => at(url, token),
@@ -79,14 +80,16 @@ pub(super) fn all(place: Option<&str>, token: Option<&str>) -> Result<Vec<Target
 /// Warns of directories in which runs of this user may be, and which are not searched.
 pub(super) fn warn() {
     for problem in unsafe_places() {
-        say(format_args!("warning: runs are not looked for in {problem}; remove or mend it"));
+        say(format_args!(
+            "warning: drpipe does not look for runs in {problem}; remove or repair it"
+        ));
     }
 }
 
 /// Finds one run: by a part of its name, by its address, or the only one.
 ///
 /// # Errors
-/// If none is meant, or more than one.
+/// If none matches, or more than one.
 pub(super) fn one(place: Option<&str>, token: Option<&str>) -> Result<Target, CommandError> {
     let Some(url) = place.filter(|place| is_address(place)) else {
         warn();
@@ -131,13 +134,13 @@ fn at(url: &str, token: Option<&str>) -> Result<Vec<Target>, CommandError> {
 /// Gets the list of runs that a monitor shows.
 ///
 /// # Errors
-/// If there is no answer, or it is no such list.
+/// If there is no answer, or it is not such a list.
 pub(super) fn runs(client: &Client) -> Result<Vec<Value>, CommandError> {
     let body = answer(client.get("/api/runs")?)?;
     serde_json::from_slice(&body).map_err(|error| {
         let target = client.target();
         CommandError::stopped(format_args!(
-            "what {target} answers is not the list of its runs: {error}"
+            "{target} did not answer with the list of its runs: {error}"
         ))
     })
 }

@@ -1,4 +1,4 @@
-//! `drpipe why`: what became of an input, or from which input a product came.
+//! `drpipe why`: what became of an input, or which input a product came from.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ Exit codes:
 #[derive(Debug, ClapArgs)]
 #[command(after_help = WHY_HELP)]
 pub(super) struct WhyArgs {
-    /// An input or a product, as the run named it or as it is found from here
+    /// An input or a product: the path that the run used, or its path from this directory
     #[arg(value_name = "PATH")]
     pub(super) path: PathBuf,
     /// The journal; default: the only one in the current directory
@@ -55,9 +55,9 @@ fn answer(args: &WhyArgs) -> Result<ExitCode, CommandError> {
     let place = journal(args, &here)?;
     look_up(args, &place, &here).map_err(|error| match error {
         JournalError::Locked { path } => CommandError::usage(format_args!(
-            "a run is writing into {}, or another program has it open; ask again when it \
-             has ended. Until then its own page (drpipe run --monitor), its log and --events tell \
-             of each failure and product",
+            "a run is writing into {}, or another program has it open; ask again when it has \
+             ended. Until then, its dashboard (drpipe run --monitor), its log and --events show \
+             each failure and product",
             path.display()
         )),
         error => CommandError::usage(error),
@@ -91,7 +91,7 @@ fn look_up(args: &WhyArgs, place: &Path, here: &Path) -> Result<ExitCode, Journa
     Ok(ExitCode::from(NOT_FOUND))
 }
 
-/// Finds the journal that is meant.
+/// Finds the journal to ask.
 fn journal(args: &WhyArgs, here: &Path) -> Result<PathBuf, CommandError> {
     if let Some(journal) = &args.journal {
         return Ok(journal.clone());
@@ -162,7 +162,7 @@ fn state(input: &Input) -> String {
     match item.state.as_str() {
         "done" => format!("done in run {run} at {}", item.time),
         "gathered" => format!("processed in run {run}, and gathered by {step}"),
-        "dropped" => format!("left when run {run} was stopped"),
+        "dropped" => format!("dropped when run {run} was stopped"),
         "failed" => {
             let reason = item.reason.as_deref().unwrap_or("the reason is not known");
             format!("failed in run {run} at {step}: {}", one_line(reason))
@@ -183,7 +183,7 @@ fn describe_run(text: &mut String, part: &Part) {
         let _ = writeln!(text, "    {:<width$}  {}", one_line(&attempt.step), attempted(attempt));
     }
     for product in &part.products {
-        let gone = if product.missing { ", not there any more" } else { "" };
+        let gone = if product.missing { ", no longer there" } else { "" };
         let _ = writeln!(
             text,
             "    made {} ({}{gone})",
@@ -192,7 +192,7 @@ fn describe_run(text: &mut String, part: &Part) {
         );
     }
     for entry in &part.quarantine {
-        let gone = if entry.exists() { "" } else { " (not there any more)" };
+        let gone = if entry.exists() { "" } else { " (no longer there)" };
         let _ = writeln!(text, "    kept in {}{gone}", one_line(&entry.display().to_string()));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn keys() -> Vec<&'static Key> {
     StepWork::KEYS.iter().chain(StepOptions::KEYS).collect()
 }
 
-/// A step whose class nobody has looked at yet.
+/// A step whose class has not been examined yet.
 pub(crate) struct Draft<'d> {
     pub(crate) role: Role,
     pub(crate) node: &'d Node,

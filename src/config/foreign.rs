@@ -57,10 +57,10 @@ pub struct Described {
     pub python: Python,
     /// Where it may stand; none if anywhere.
     pub kind: Option<Kind>,
-    /// Whether a step may have only one worker of it.
-    pub single: bool,
+    /// Whether a step of it can have only one worker.
+    pub singleton: bool,
     /// Whether it emits in `finish` what it has accumulated from its messages.
-    pub gathers: bool,
+    pub stateful: bool,
     /// The JSON Schema of the parameters that it declares.
     pub schema: Value,
     /// Whether it takes the whole configuration, as classes of traitlets do.
@@ -75,7 +75,7 @@ pub struct Described {
     /// The helpers' objections to their sections: the path of the parameter, with points
     /// between the names, and what is wrong.
     pub refused: Vec<(String, String)>,
-    /// What is odd about the place that the module comes from.
+    /// Warnings about the place that the module comes from.
     pub odd: Vec<String>,
 }
 
@@ -163,7 +163,7 @@ fn is_own(registry: &Registry, wanted: &Wanted) -> bool {
 
 fn own_hint(registry: &Registry, class: &str) -> String {
     match registry.get(class) {
-        Some(_) => format!("drpipe's own class {} is meant without a module", quote(class)),
+        Some(_) => format!("remove \"module\" to use drpipe's own class {}", quote(class)),
         None => String::new(),
     }
 }
@@ -216,14 +216,14 @@ pub(crate) struct InPython {
 }
 
 fn found(draft: &Draft<'_>, described: Described, configuration: &Value) -> InPython {
-    let Described { mut python, kind, single, gathers, schema, configurable, .. } = described;
+    let Described { mut python, kind, singleton, stateful, schema, configurable, .. } = described;
     let name = draft.class().unwrap_or_default();
     let kind = kind.unwrap_or_else(|| draft.role.usual_kind());
     if configurable {
         python.configuration = configuration.clone();
     }
     InPython {
-        class: Class::foreign(name, kind, single, gathers, schema),
+        class: Class::foreign(name, kind, singleton, stateful, schema),
         python,
         configurable,
         invalid: described.invalid,

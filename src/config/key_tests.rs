@@ -41,7 +41,8 @@ fn file(step: &str) -> String {
     )
 }
 
-/// What is said about a file that has this besides in its step, or with these settings.
+/// Returns the findings about a file with these additional keys in its step, or with these
+/// settings.
 fn said(step: &str, settings: &[&str]) -> String {
     let settings: Vec<Setting> =
         settings.iter().map(|text| Setting::parse(text).unwrap()).collect();
@@ -51,7 +52,7 @@ fn said(step: &str, settings: &[&str]) -> String {
     }
 }
 
-/// What is said about an object that may have the drafted key, and the value that it sets.
+/// Returns the findings about an object that may have the drafted key, and the value that it sets.
 fn read_drafted(text: &str) -> (String, u32) {
     let (root, _) = super::text::parse(text);
     let keys: Vec<&'static Key> = Drafted::KEYS.iter().collect();
@@ -104,8 +105,8 @@ fn every_key_of_a_step_is_wherever_keys_are() {
         let set = said("", &[&format!("A.{name}={{\"a\": []}}")]);
         let refused = match key.is(Tag::FileOnly) {
             true => format!("\"{name}\" cannot be set"),
-            // Any text is one.
-            false if key.expected.starts_with("a text") => String::new(),
+            // Any string is allowed.
+            false if key.expected.starts_with("a string") => String::new(),
             false => format!("\"{name}\": found an object; expected {}", key.expected),
         };
         let is_text = ["python", "next_steps", "feedback", "pythonpath"].contains(&name);
@@ -165,7 +166,7 @@ fn documentation_has_every_key() {
     assert_documented("docs/CONFIGURATION.md", &tables);
 }
 
-/// A table for those who read it for the first time.
+/// A table for new users.
 fn summary(keys: &[&'static Key]) -> String {
     let row =
         |key: &&'static Key| format!("| `{}` | {} | {} |\n", key.name, meaning(key), default(key));
@@ -173,7 +174,7 @@ fn summary(keys: &[&'static Key]) -> String {
     format!("| key | meaning | default |\n| --- | --- | --- |\n{rows}")
 }
 
-/// A table with all that is known.
+/// A table with all details.
 fn reference(keys: &[&'static Key]) -> String {
     let row = |key: &&'static Key| {
         let products = if key.is(Tag::Products) { "yes" } else { "no" };

@@ -1,4 +1,4 @@
-//! Finds the line and the JSON path of what a finding is about.
+//! Finds the line and the JSON path of a finding.
 
 use super::settings::Setting;
 use super::text::{Node, line_column, parse};

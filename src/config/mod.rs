@@ -1,9 +1,9 @@
 //! Makes a checked plan from a JSON file.
 //!
-//! [`load`] reads the text of a file in one of its layouts, lowers it to the model, and checks
-//! it. It returns a [`Plan`], or everything that is wrong at once. Nothing
-//! here touches files, threads, or clocks. Paths stay as they are given, so a relative path is
-//! relative to the current directory of the run.
+//! [`load`] reads the text of a file in one of its layouts, lowers it to the model, and checks it.
+//! It returns a [`Plan`], or everything that is wrong at once. This module uses no files, threads,
+//! or clocks. Paths stay as they are, so a relative path is relative to the current directory of
+//! the run.
 
 mod dialect;
 mod draft;
@@ -45,7 +45,7 @@ use steps::Context;
 
 /// Checks a configuration and plans its run.
 ///
-/// Findings begin with the name `file`. The command line's `settings` win over the file.
+/// Findings begin with the name `file`. The command line's `settings` override the file.
 ///
 /// Classes in Python are unknown here; [`load_with`] asks about them.
 ///
@@ -109,11 +109,11 @@ pub fn load_with(
     Ok(Loaded { plan, warnings })
 }
 
-/// Whether the file asks for one step after the other.
+/// Whether the file asks for the sequential mode.
 fn is_sequential(lowered: &Lowered<'_>, specs: &[StepSpec], findings: &mut Findings) -> bool {
     let Set { value: Some(mode), span: Some(span) } = &lowered.flow.mode else { return false };
     if *mode == Mode::MultiThread && specs.iter().any(|spec| spec.python.is_some()) {
-        findings.warning(span, "steps in Python run in processes of their own all the same", "");
+        findings.warning(span, "steps in Python still run in processes of their own", "");
     }
     *mode == Mode::Sequential
 }

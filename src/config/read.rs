@@ -52,8 +52,8 @@ pub(crate) fn wrong_value(key: &Key, value: &Value, span: &SourceSpan, findings:
     findings.error(span, message, (key.hint)(value));
 }
 
-/// Reports that a key is not one of the `keys`; `others` are names besides that it may have
-/// been meant to be.
+/// Reports that a key is not one of the `keys`; `others` are further names that the user may have
+/// meant.
 pub(crate) fn unknown_key<'a>(
     member: &Member,
     keys: &[&'static Key],

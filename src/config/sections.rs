@@ -26,7 +26,7 @@ pub(crate) struct Claims<'c> {
     /// The sections of classes in Python that take the whole configuration, and of their
     /// helpers.
     known: Sections,
-    /// Whether there is any such class.
+    /// Whether such a class exists.
     configurable: bool,
     /// Whether a class could not be examined.
     unsure: bool,
@@ -74,7 +74,7 @@ impl<'c> Claims<'c> {
         true
     }
 
-    /// Reports sections that nobody takes.
+    /// Reports sections that no class takes.
     pub(crate) fn check_sections(&self, lowered: &Lowered<'_>, findings: &mut Findings) {
         for section in &lowered.sections {
             self.check_section(section, findings);
@@ -96,7 +96,7 @@ impl<'c> Claims<'c> {
             let message = format!("no step is of class {}", quote(name));
             findings.warning(&span, message, "its parameters are not used");
         } else if self.dialect == Dialect::Ctapipe {
-            let message = format!("nothing that is known here takes the section {}", quote(name));
+            let message = format!("no known class takes the section {}", quote(name));
             findings.warning(&span, message, did_you_mean(nearest(name, self.classes())));
         } else if !self.unsure {
             unknown_key(section, &native::keys(), self.classes(), findings);
@@ -128,7 +128,7 @@ impl<'c> Claims<'c> {
             }
             for section in &lowered.sections {
                 if let Some(path) = inside(&section.value, &section.key, target, param) {
-                    let message = format!("{} in the file wins over it", quote(&path));
+                    let message = format!("{} in the file overrides it", quote(&path));
                     findings.warning(span, message, format!("set that: --{path}.{param}=..."));
                 }
             }
@@ -146,7 +146,7 @@ impl<'c> Claims<'c> {
         }
         let target = quote(target);
         if theirs && near.is_none() {
-            let message = format!("nothing that is known here takes a parameter of {target}");
+            let message = format!("no known class takes a parameter of {target}");
             findings.warning(span, message, "");
             return;
         }
@@ -183,7 +183,8 @@ pub(crate) struct Odd {
     pub(crate) hint: String,
 }
 
-/// Returns what is odd about the section of this name, and about sections inside it.
+/// Returns the parts of the section of this name, and of sections inside it, that no known class
+/// takes.
 pub(crate) fn odd(known: &Sections, name: &str, section: &Value) -> Vec<Odd> {
     let mut found = Vec::new();
     add_odd(known, &mut vec![name.to_owned()], section, &mut found);
@@ -193,7 +194,7 @@ pub(crate) fn odd(known: &Sections, name: &str, section: &Value) -> Vec<Odd> {
 fn add_odd(known: &Sections, path: &mut Vec<String>, section: &Value, found: &mut Vec<Odd>) {
     let name = path.last().cloned().unwrap_or_default();
     let Some(params) = known.get(&name) else {
-        let message = format!("nothing that is known here takes the section {}", quote(&name));
+        let message = format!("no known class takes the section {}", quote(&name));
         let hint = did_you_mean(nearest(&name, known.keys().map(String::as_str)));
         found.push(Odd { path: path.clone(), message, hint });
         return;

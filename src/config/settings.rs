@@ -6,8 +6,7 @@ use serde_json::Value;
 
 use crate::plan::diagnostic::{Diagnostic, Location, Severity};
 
-/// A setting of the command line. It wins over the file, and a later one wins over an earlier
-/// one.
+/// A setting of the command line. It overrides the file, and a later one overrides an earlier one.
 ///
 /// ```
 /// use drpipe::config::Setting;
@@ -23,7 +22,7 @@ pub struct Setting {
     /// A key of the step, or a parameter. `params.` before a parameter distinguishes it from a
     /// key of the same name.
     pub key: String,
-    /// The value: JSON, or a text as it stands.
+    /// The value: JSON, or a string as it is.
     pub value: String,
     /// The whole setting, as it was typed.
     pub text: String,
@@ -33,7 +32,7 @@ pub struct Setting {
 
 /// The target that means the producer, whatever the name of its step.
 pub(crate) const PRODUCER: &str = "producer";
-/// The parameters that tell a producer what to read.
+/// The parameters that name the files to read.
 const FILES: &str = "files";
 const DIRECTORY: &str = "directory";
 
@@ -109,7 +108,7 @@ impl Setting {
         }
     }
 
-    /// The value where JSON is expected; text that is not JSON is taken as it stands.
+    /// The value where JSON is expected; text that is not JSON becomes a string.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.value).unwrap_or_else(|_| self.verbatim())
     }
@@ -119,14 +118,14 @@ impl Setting {
         self.key.strip_prefix("params.").unwrap_or(&self.key)
     }
 
-    /// The value in the form that a key allows: JSON other than a text, or else the text as it
-    /// stands.
+    /// The value in the form that a key allows: JSON other than a string, or else the text as a
+    /// string.
     pub(crate) fn value_for(&self, takes: impl Fn(&Value) -> bool) -> Option<Value> {
         let json = Some(self.json()).filter(|value| !value.is_string());
         json.into_iter().chain([self.verbatim()]).find(|value| takes(value))
     }
 
-    /// The value where a text is expected.
+    /// The value where a string is expected.
     pub(crate) fn verbatim(&self) -> Value {
         Value::String(self.value.clone())
     }

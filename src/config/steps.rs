@@ -30,8 +30,8 @@ pub(crate) struct Context<'c> {
     pub(crate) settings: &'c [Setting],
 }
 
-/// Returns the specifications of the steps, and whether they are incomplete, so that a check of
-/// the graph as a whole would only add to the noise.
+/// Returns the specifications of the steps, and whether they are incomplete, so that a check of the
+/// whole graph would only add noise.
 pub(crate) fn specs(
     lowered: &Lowered<'_>,
     context: &Context<'_>,
@@ -61,7 +61,7 @@ pub(crate) fn specs(
     (specs, incomplete)
 }
 
-/// Returns nothing if the step has no usable name.
+/// Makes the specification of one step; returns none if it has no usable name.
 fn spec(
     draft: &Draft<'_>,
     lowered: &Lowered<'_>,
@@ -94,8 +94,8 @@ fn spec(
         kind: usable.map_or(Kind::Stage, Class::kind),
         input: usable.and_then(Class::input),
         output: usable.and_then(Class::output),
-        single: usable.is_some_and(Class::singleton),
-        gathers: usable.is_some_and(Class::stateful),
+        singleton: usable.is_some_and(Class::singleton),
+        stateful: usable.is_some_and(Class::stateful),
         options,
         next_steps: links(draft, &draft.work.next_steps, context.source),
         feedback: links(draft, &draft.work.feedback, context.source),
@@ -108,12 +108,12 @@ fn spec(
     })
 }
 
-/// Stands in for a class in error; no plan is ever made from it.
+/// A placeholder for a class with an error; no plan is ever made from it.
 fn failing_build() -> Build {
     Arc::new(|| Err(Failure::permanent("the configuration is in error")))
 }
 
-/// Returns the options, with the numbers of workers that the step really gets.
+/// Returns the options, with the actual numbers of workers.
 fn options(draft: &Draft<'_>, is_python: bool, findings: &mut Findings) -> StepOptions {
     let mut options = draft.options.clone();
     let (mut threads, mut processes) = workers(draft, findings);
@@ -186,7 +186,7 @@ fn class<'r>(
     };
     if !fits(class.kind(), draft.role) {
         let message = format!(
-            "class {} is a {}, but stands as a {}; expected {}",
+            "class {} is a {}, but is used as a {}; expected {}",
             quote(name),
             class.kind().as_str(),
             draft.role.as_str(),
@@ -293,12 +293,12 @@ fn links(draft: &Draft<'_>, names: &Set<Vec<String>>, source: &Source<'_>) -> Ve
     links
 }
 
-/// Adds the names in a text with commas. Blanks around names are left out, and so are empty
+/// Adds the names in a comma-separated string. Blanks around names are left out, and so are empty
 /// names.
 fn links_in(node: &Node, source: &Source<'_>, links: &mut Vec<Link>) {
     let value = node.to_value();
     let text = value.as_str().unwrap_or_default();
-    // Without escapes the text stands in the file as it is, after the quote.
+    // Without escapes, the file has the text as it is, after the quote.
     let exact = Some(node.offset + 1).filter(|at| source.has(*at, text));
     let mut start = 0;
     for part in text.split(',') {

@@ -312,15 +312,15 @@ fn syntax_hint(rest: &str, error: &serde_json::Error) -> &'static str {
     if error.is_eof() {
         "the file ends too early: a closing bracket or quote is missing"
     } else if rest.starts_with('\'') {
-        "JSON strings stand in double quotes"
+        "JSON strings use double quotes"
     } else if rest.starts_with('/') || rest.starts_with('#') {
         "JSON has no comments: remove it, or use the key \"description\""
     } else if rest.starts_with(|c: char| c.is_alphabetic())
         && python.iter().any(|name| word.starts_with(name))
     {
-        "JSON knows true, false and null, in lower case, and no NaN or Infinity"
+        "JSON has true, false and null, in lower case, and no NaN or Infinity"
     } else if bare(error).starts_with("key must be") {
-        "keys stand in double quotes"
+        "keys need double quotes"
     } else if rest.starts_with('"') {
         "a comma or a colon is missing before it"
     } else {

@@ -1,4 +1,4 @@
-//! What other threads tell the router's loop.
+//! The commands that other threads send to the router's loop.
 
 use std::io;
 use std::sync::mpsc;
@@ -7,19 +7,19 @@ use crate::router::{ControlRequest, Refusal, Stop};
 use crate::transport::wakeable::{self, Sender, Wakeable};
 use crate::worker::WorkerEvent;
 
-/// What other threads tell the loop.
+/// A command from another thread to the loop.
 pub(crate) enum Command {
-    /// The run shall end early.
+    /// Ends the run early.
     Stop(Stop),
-    /// What the run depends on has failed.
+    /// Something that the run depends on has failed.
     Halt(String),
     /// What a worker's thread or supervisor reports.
     Worker(WorkerEvent),
-    /// What an operator wants; the answer says whether it was done.
+    /// An operator's request; the answer says whether it was carried out.
     Control(ControlRequest, mpsc::Sender<Result<(), ControlError>>),
 }
 
-/// Why the loop does not do what an operator wants.
+/// Why the loop refuses an operator's request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
     #[error(transparent)]
@@ -28,7 +28,7 @@ pub(crate) enum ControlError {
     NoRoom(io::Error),
 }
 
-/// Tells the loop something, from any thread; after the end of the run it does nothing.
+/// Sends commands to the loop, from any thread; has no effect after the end of the run.
 pub(crate) type Commander = Sender<Command>;
 
 /// The receiving end of all [`Commander`]s. The driver waits on its `wakeup`.

@@ -10,8 +10,8 @@ use crate::router::{Action, Input};
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, make_room};
 use crate::transport::{Delivery, Transport, TransportError};
 
-/// The most messages taken in before the router decides again, so that a flood of reports does
-/// not keep idle workers waiting.
+/// The most reports received before the router decides again, so that a flood of reports does not
+/// keep idle workers waiting.
 const MOST_AT_ONCE: usize = 256;
 
 /// The driver of a run whose workers are behind a transport.
@@ -56,7 +56,7 @@ where
         let sharing = self.lifeline(worker).map_or(Sharing::No, Sharing::Over);
         let message = message.encode(sharing);
         match self.transport.send(worker, message)? {
-            // The router still has what a lost worker had in hand: its end is reported apart.
+            // The router still has what a lost worker had in hand: its end is reported separately.
             Delivery::Sent | Delivery::Gone(_) => Ok(()),
         }
     }
@@ -96,7 +96,7 @@ where
                 Ok(())
             }
             // These concern no worker.
-            Action::Quarantine(_) | Action::Tell(_) | Action::Record(_) | Action::Spans(_) => {
+            Action::Quarantine(_) | Action::Publish(_) | Action::Record(_) | Action::Spans(_) => {
                 Ok(())
             }
         }

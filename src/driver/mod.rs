@@ -1,4 +1,5 @@
-//! The router's loop: receive what workers report, let the router decide, carry it out.
+//! The router's loop: receives the workers' reports, lets the router decide, and carries out its
+//! actions.
 //!
 //! [`run`] is the loop. A [`Driver`] says where the workers are: behind a transport (`hub`), or
 //! on the loop's own thread (`sequential`). `commands` come from other threads.
@@ -26,19 +27,19 @@ use progress::Progress;
 /// whatever the system has room for.
 const MOST_ADDED: usize = 256;
 
-/// What carries out the router's actions at the workers.
+/// Carries out the router's actions on the workers.
 pub(crate) trait Driver {
     /// Why the workers can no longer be reached.
     type Error;
 
-    /// Gives the run what workers have reported; never blocks.
+    /// Passes the workers' reports to the run; never blocks.
     ///
     /// # Errors
-    /// If the workers can no longer be reached; the run has to be given up then.
+    /// If the workers can no longer be reached; the run cannot go on then.
     fn receive(&mut self, run: &mut Run) -> Result<(), Self::Error>;
 
-    /// Carries out an action that concerns a worker. [`Action::Spawn`] for a worker that never
-    /// was there starts it.
+    /// Carries out an action that concerns a worker. [`Action::Spawn`] starts a worker that does
+    /// not exist yet.
     ///
     /// # Errors
     /// As [`Driver::receive`].
@@ -50,7 +51,7 @@ pub(crate) trait Driver {
     /// As [`Driver::receive`].
     fn wait(&mut self, run: &mut Run) -> Result<(), Self::Error>;
 
-    /// Tries whether the system has room for more workers.
+    /// Tests whether the system has room for more workers.
     ///
     /// # Errors
     /// What the system refuses.
@@ -88,7 +89,7 @@ pub(crate) fn run<D: Driver>(run: &mut Run, driver: &mut D) -> Result<Duration, 
     while !run.router.is_over() {
         run.read_clock();
         driver.receive(run)?;
-        // After the reports: what a worker said before it died still counts.
+        // After the reports: those that a worker sent before it died still count.
         run.take_commands(driver);
         for action in run.router.poll(run.now) {
             run.act(action, driver)?;
@@ -114,7 +115,7 @@ impl Run {
         self.now
     }
 
-    /// Takes in what a worker has reported.
+    /// Passes a worker's report to the router.
     fn report(&mut self, worker: WorkerId, report: FromWorker) {
         if let FromWorker::Notes(notes) = report {
             let (step, number) = (self.router.step_name(worker), self.router.position(worker).1);
@@ -140,14 +141,14 @@ impl Run {
                 }
                 Command::Worker(event) => self.observe(event),
                 Command::Control(request, answer) => {
-                    // Nobody may wait for the answer any longer.
+                    // The requester may no longer wait for the answer.
                     let _ = answer.send(self.control(request, driver));
                 }
             }
         }
     }
 
-    /// Takes in what is said of a worker, other than its end.
+    /// Handles a report about a worker, except its end.
     fn observe(&mut self, event: WorkerEvent) {
         match event {
             WorkerEvent::SentLate { worker } => self.router.sent_late(worker),
@@ -171,7 +172,7 @@ impl Run {
     fn act<D: Driver>(&mut self, action: Action, driver: &mut D) -> Result<(), D::Error> {
         match action {
             Action::Quarantine(failed_input) => self.sinks.failed_input(*failed_input),
-            Action::Tell(event) => self.sinks.event(event),
+            Action::Publish(event) => self.sinks.event(event),
             Action::Record(record) => self.sinks.record(record),
             Action::Spans(spans) => self.sinks.spans(spans),
             action => driver.act(action, self)?,
@@ -203,7 +204,7 @@ impl Run {
         }
         let now = self.read_clock();
         for action in self.router.poll(now) {
-            if let Action::Tell(event) = action {
+            if let Action::Publish(event) = action {
                 self.sinks.event(event);
             }
         }
@@ -233,7 +234,7 @@ pub(crate) fn input_of(worker: WorkerId, report: FromWorker) -> Input {
         }
         FromWorker::Finished { result, outputs } => Input::Finished { worker, result, outputs },
         FromWorker::Notes(_) => {
-            Input::Broken { worker, reason: "its notes came as a report".to_owned() }
+            Input::Broken { worker, reason: "it sent notes where a report was expected".to_owned() }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the loop publishes by itself: where the run stands, and what workers make known.
+//! What the loop itself publishes: the progress of the run, and the notes of workers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,7 +43,7 @@ impl Progress {
         is_due
     }
 
-    /// Passes on what a worker, by its number in the step, makes known.
+    /// Publishes a note of a worker, given its number in the step.
     pub(super) fn note(&mut self, sinks: &mut Sinks, step: &Arc<str>, worker: usize, note: Note) {
         match note {
             Note::Expected(total) => {

@@ -23,7 +23,7 @@ use crate::worker::outbox::{Outbox, ReportSink};
 pub(crate) struct Sequential<'r> {
     plan: &'r Plan,
     cancelled: &'r AtomicBool,
-    /// What a worker of a step, by number, knows of the run.
+    /// Makes the context of a step's worker, given its number.
     context_of: &'r dyn Fn(StepId, usize) -> Context,
     wakeup: Wakeup,
     workers: Vec<Option<Worker>>,
@@ -50,7 +50,8 @@ impl ReportSink for Reports {
 }
 
 impl<'r> Sequential<'r> {
-    /// `wakeup` is that of the run's commands. Once `cancelled` is set nothing new is begun.
+    /// `wakeup` is that of the run's commands. Once `cancelled` is set, no worker begins anything
+    /// new.
     pub(crate) fn new(
         plan: &'r Plan,
         cancelled: &'r AtomicBool,
@@ -88,7 +89,7 @@ impl<'r> Sequential<'r> {
         self.inputs.push_back(input_of(id, report));
     }
 
-    /// Lets a worker do what the action says, and collects what it reports.
+    /// Lets a worker carry out the action, and collects its reports.
     fn work(&mut self, id: WorkerId, action: Action, run: &mut Run) {
         let worker = self.workers.get_mut(id.slot.index()).and_then(Option::as_mut);
         let Some(worker) = worker else { return };
@@ -140,7 +141,7 @@ impl Driver for Sequential<'_> {
                 self.inputs.push_back(Input::Lost { worker, loss });
             }
             // These concern no worker.
-            Action::Quarantine(_) | Action::Tell(_) | Action::Record(_) | Action::Spans(_) => {}
+            Action::Quarantine(_) | Action::Publish(_) | Action::Record(_) | Action::Spans(_) => {}
         }
         Ok(())
     }

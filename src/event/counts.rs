@@ -16,7 +16,7 @@ pub struct Counts {
     /// Messages whose last attempt failed: the quarantine keeps them, or they stopped the
     /// run.
     pub failed: u64,
-    /// Messages that a policy gave up: skipped after a failure, or left when the run was
+    /// Messages that a policy gave up: skipped after a failure, or still queued when the run was
     /// stopped.
     pub dropped: u64,
     /// Attempts beyond the first.

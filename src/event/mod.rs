@@ -1,4 +1,4 @@
-//! The events of a run: all that its observers learn.
+//! The events of a run: everything that its observers learn.
 
 mod counts;
 pub(crate) mod exit_code;
@@ -50,9 +50,9 @@ pub enum Cause {
 pub enum Level {
     /// Helps to find a fault.
     Debug,
-    /// Tells what goes on.
+    /// Describes normal progress.
     Info,
-    /// Something is odd, and the run goes on.
+    /// Something looks wrong, but the run continues.
     Warning,
     /// Something went wrong.
     Error,
@@ -165,7 +165,7 @@ pub enum Event {
         /// One line or several.
         text: String,
     },
-    /// The step has done its last work.
+    /// The step has finished.
     StepFinished {
         /// The step's name.
         step: Arc<str>,
@@ -217,7 +217,7 @@ pub enum Event {
         /// The step's name; none for the whole run.
         step: Option<Arc<str>>,
     },
-    /// One step, or the whole run, goes on after a pause.
+    /// One step, or the whole run, resumes after a pause.
     Resumed {
         /// The step's name; none for the whole run.
         step: Option<Arc<str>>,
@@ -242,7 +242,7 @@ pub enum Event {
     Progress(Snapshot),
     /// The run is over. Always the last event, unless that is `Error`.
     Ended(Box<Report>),
-    /// The run had to be given up.
+    /// The run could not go on.
     Error {
         /// The exit code.
         exit_code: u8,

@@ -1,4 +1,4 @@
-//! What the first event of a run tells: which plan runs, where, and for whom.
+//! The contents of the first event of a run: which plan runs, where, and for whom.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::base::path_name::{as_text, as_text_if_any};
 use crate::plan::OnError;
 use crate::stage::registry::Kind;
 
-/// What is known of a run when it begins.
+/// What is known about a run when it begins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Opened {
     /// The version of the form of events: 1.
@@ -55,7 +55,7 @@ pub struct Opened {
     pub plan: Vec<StepPlan>,
 }
 
-/// What is known of a step when a run begins.
+/// What is known about a step when a run begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepPlan {
     /// Its name.

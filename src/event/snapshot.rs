@@ -78,7 +78,7 @@ pub struct StepStatus {
     /// Whether this step is paused, apart from a pause of the whole run.
     #[serde(default)]
     pub paused: bool,
-    /// Whether it has done its last work.
+    /// Whether it has finished.
     pub finished: bool,
     /// Its workers, by number.
     #[serde(default)]

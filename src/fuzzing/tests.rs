@@ -86,18 +86,18 @@ fn what_a_worker_reports_after_its_end_changes_nothing() {
 #[test]
 fn an_output_of_finish_for_a_step_that_is_not_there_is_a_fault() {
     let mut game = begun();
-    let mut told = false;
+    let mut reported = false;
     for _ in 0..1000 {
         if matches!(game.pending.front(), Some(Action::Finish { worker: WORKER })) {
             let (worker, result) = (WORKER, Ok(()));
             game.hand_in(Input::Finished { worker, result, outputs: vec![one(9)] });
-            told = true;
+            reported = true;
             game.pending.pop_front();
         }
         game.answer(0);
         game.poll();
     }
-    assert!(told);
+    assert!(reported);
     game.end();
 }
 

@@ -41,7 +41,7 @@ impl Faults {
         }
         let all: f64 = faults.fates().iter().map(|(part, _)| part).sum();
         if all > 1.0 {
-            return Err(format!("the faults come to {all} of 1 together; expected 1 at most"));
+            return Err(format!("the probabilities add up to {all}; expected 1 at most"));
         }
         Ok(faults)
     }
@@ -59,10 +59,9 @@ impl Faults {
             "seed" => return number(name, value).map(|number| self.seed = number),
             _ => return Err(unknown(name)),
         };
-        *part =
-            value.parse().ok().filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| {
-                format!("{name}={value}: expected a part of 1, such as {name}=0.1")
-            })?;
+        *part = value.parse().ok().filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| {
+            format!("{name}={value}: expected a probability from 0 to 1, such as {name}=0.1")
+        })?;
         Ok(())
     }
 
@@ -78,7 +77,7 @@ impl Faults {
         ]
     }
 
-    /// Decides what becomes of a message at a step whose workers survive this much.
+    /// Decides what happens to a message at a step whose workers survive these faults.
     pub(crate) fn fate(&self, step: &str, bears: Bears, message: &Numbered) -> Fate {
         let drawn = part_of_one(self.draw(step, message, 0));
         let mut bound = 0.0;
@@ -126,7 +125,7 @@ impl Faults {
 }
 
 fn number(name: &str, value: &str) -> std::result::Result<u64, String> {
-    value.parse().map_err(|_| format!("{name}={value}: expected a whole number from 0 on"))
+    value.parse().map_err(|_| format!("{name}={value}: expected a whole number of 0 or more"))
 }
 
 fn unknown(name: &str) -> String {

@@ -2,7 +2,7 @@
 //! whether its workers, queues and policies do what they promise.
 //!
 //! What becomes of a message at a step depends on the seed, the step's name and the message's
-//! number alone. So all counts are known beforehand, and a run is compared with them.
+//! number alone. So all counts can be predicted, and a run is compared with them.
 
 pub(crate) mod faults;
 
@@ -73,9 +73,9 @@ impl Stage for MockStage {
 
     fn run(&mut self, message: Numbered, out: &mut Emitter<'_, Numbered>) -> Result<()> {
         match self.faults.fate(out.context().step(), self.bears, &message) {
-            Fate::Fails => Err(Failure::retryable("the mock fails, as asked for")),
+            Fate::Fails => Err(Failure::retryable("the mock fails as requested")),
             #[allow(clippy::panic, reason = "panicking is what was asked for")]
-            Fate::Panics => panic!("the mock panics, as asked for"),
+            Fate::Panics => panic!("the mock panics as requested"),
             Fate::GoesAstray => out.send_to(UNDECLARED, message),
             Fate::IsSlow => {
                 std::thread::sleep(SLOW);
@@ -167,7 +167,7 @@ impl Expectation {
         if !as_expected {
             let expected = match self.stopping.as_slice() {
                 [] => format!("{:?}", self.verdict()),
-                names => format!("it to be stopped by {}", names.join(" or ")),
+                names => format!("Stopped by {}", names.join(" or ")),
             };
             found.push(format!("the run ended as {:?}; expected {expected}", report.verdict));
         }
@@ -247,7 +247,7 @@ fn imbalances(report: &Report) -> Vec<String> {
     }
     if emitted != received {
         found.push(format!(
-            "the steps emitted {emitted} messages together, but received {received}"
+            "all steps together emitted {emitted} messages, but received {received}"
         ));
     }
     found
@@ -350,10 +350,10 @@ mod tests {
             ("fial=0.1", "did you mean \"fail\"?"),
             ("colour=0.1", "expected one of fail, panic"),
             ("fail", "expected name=value"),
-            ("fail=2", "expected a part of 1"),
-            ("fail=NaN", "expected a part of 1"),
+            ("fail=2", "expected a probability from 0 to 1"),
+            ("fail=NaN", "expected a probability from 0 to 1"),
             ("messages=-1", "expected a whole number"),
-            ("fail=0.6,panic=0.6", "of 1 together"),
+            ("fail=0.6,panic=0.6", "add up to 1.2"),
         ] {
             let error = Faults::parse(text).unwrap_err();
             assert!(error.contains(part), "{error}");

@@ -17,8 +17,8 @@ use crate::base::own_files::{check_private, make_private};
 const SUFFIX: &str = ".sock";
 /// The beginning of a socket's name until it listens.
 const PENDING_PREFIX: &str = ".";
-/// How often a run makes a new socket after another program took its last one for that of a
-/// killed run. Once is rare already.
+/// How often a run makes a new socket after another program mistook its last one for that of a
+/// killed run. Even once is rare.
 const MAX_TRIES: usize = 16;
 
 /// A run in progress on this machine.
@@ -60,7 +60,7 @@ impl RunSocket {
         for _ in 0..MAX_TRIES {
             make_private(directory)?;
             match Self::make(directory, &path) {
-                // Another program took it for the socket of a killed run and removed it.
+                // Another program mistook it for the socket of a killed run and removed it.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     if is_live(&path) {
@@ -70,11 +70,11 @@ impl RunSocket {
                 result => return result,
             }
         }
-        Err(io::Error::other("something removes each new socket at once"))
+        Err(io::Error::other("another program removes each new socket as soon as it is made"))
     }
 
-    /// Makes the socket; it gets its name when it listens, for a socket that refuses connections
-    /// counts as that of a killed run, and is removed.
+    /// Makes the socket; it gets its name once it listens, because a socket that refuses
+    /// connections counts as that of a killed run, and is removed.
     fn make(directory: &Path, path: &Path) -> io::Result<Self> {
         let unnamed =
             tempfile::Builder::new().prefix(PENDING_PREFIX).make_in(directory, |unnamed| {
@@ -128,8 +128,8 @@ fn directories() -> Vec<PathBuf> {
     all
 }
 
-/// The directories that are not searched for runs because they are another user's, or let
-/// others in; each with the reason.
+/// The directories that are not searched for runs because they belong to another user, or other
+/// users can access them; each with the reason.
 pub fn unsafe_places() -> Vec<String> {
     let problem = |place: PathBuf| match check_private(&place) {
         Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -169,7 +169,7 @@ fn is_live(path: &Path) -> bool {
     match try_connect(path) {
         Ok(()) => true,
         Err(Errno::CONNREFUSED) => {
-            // A file that is no socket gives this error too.
+            // A file that is not a socket gives this error too.
             if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
                 let _ = fs::remove_file(path);
             }
@@ -187,7 +187,7 @@ fn try_connect(path: &Path) -> Result<(), Errno> {
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
-/// Why no run is the one that is meant.
+/// Why a name does not identify one run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FindRunError {
@@ -195,13 +195,13 @@ pub enum FindRunError {
     #[error("no run of this user is under way on this machine")]
     NoRun,
     /// No name of a run begins or ends with this part.
-    #[error("there is no run {part:?}: under way are {}{}", runs.join(", "), hint(nearest.as_deref()))]
+    #[error("there is no run {part:?}; the runs under way are {}{}", runs.join(", "), hint(nearest.as_deref()))]
     Unknown {
         /// The part that was given.
         part: String,
         /// The names of the runs in progress.
         runs: Vec<String>,
-        /// The name that may have been meant.
+        /// The nearest name.
         nearest: Option<String>,
     },
     /// Several runs are in progress, and no name was given.
@@ -211,7 +211,7 @@ pub enum FindRunError {
         runs: Vec<String>,
     },
     /// Several names begin or end with this part.
-    #[error("{part:?} may be any of {}; give more of its name", runs.join(", "))]
+    #[error("{part:?} matches several runs: {}; give more of the name", runs.join(", "))]
     Ambiguous {
         /// The part that was given.
         part: String,
@@ -224,11 +224,11 @@ fn hint(nearest: Option<&str>) -> String {
     nearest.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default()
 }
 
-/// Finds the run that `part` means: by its name, or by what only its name begins or ends with;
-/// an empty part means the only run.
+/// Finds the run that `part` means: by its name, or by a unique beginning or end of its name; an
+/// empty part means the only run.
 ///
 /// # Errors
-/// If no run is meant, or more than one.
+/// If no run matches, or more than one.
 pub fn find_run(part: &str) -> Result<LiveRun, FindRunError> {
     pick(live_runs(), part)
 }
@@ -273,7 +273,7 @@ mod tests {
             pick(runs(), "2026")
                 .unwrap_err()
                 .to_string()
-                .contains("may be any of 20260101T000000Z-11, ")
+                .contains("matches several runs: 20260101T000000Z-11, ")
         );
         assert!(
             pick(runs(), "13")
@@ -295,7 +295,7 @@ mod tests {
         let open = RunSocket::open_in(&directory, "A").unwrap();
         assert_eq!(fs::metadata(&open.path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
-        // As a run that was killed leaves it.
+        // The state that a killed run leaves.
         let (stale, begun) = (directory.join("B.sock"), directory.join(".begun"));
         drop(UnixListener::bind(&stale).unwrap());
         drop(UnixListener::bind(&begun).unwrap());

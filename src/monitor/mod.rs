@@ -55,12 +55,12 @@ pub struct Monitor {
 /// How soon a run notices that its socket was removed.
 const SOCKET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reports what the monitor has to say about itself.
+/// Receives messages about the monitor itself.
 type Say = Box<dyn Fn(Level, &str) + Send>;
 
 impl Monitor {
-    /// Shows the run of this stream, which `control` steers. Reports to `say` where the run
-    /// is shown, or why it cannot be: neither ends a run.
+    /// Shows the run of this stream, which `control` steers. Reports to `say` where the run is
+    /// shown, or why it is not; a failure to show it does not end the run.
     ///
     /// # Errors
     /// If the system refuses a thread or a file descriptor.
@@ -127,8 +127,8 @@ async fn show(
     server.shut_down().await;
 }
 
-/// Serves the programs that look for the run by its name. If its socket is removed, with a
-/// directory that the system cleans up, say, makes it again.
+/// Serves the programs that look for the run by its name. If its socket is removed, for example
+/// with a directory that the system cleans up, makes it again.
 async fn stay_findable(
     mut socket: Option<RunSocket>,
     run: &str,
@@ -216,7 +216,7 @@ pub enum ShowError {
     /// The address of a run elsewhere is wrong.
     #[error(transparent)]
     Address(#[from] ClientError),
-    /// The system refuses what a server needs.
+    /// The system refuses a resource that a server needs.
     #[error(transparent)]
     System(#[from] io::Error),
     /// The address cannot be listened at.
@@ -228,7 +228,7 @@ pub enum ShowError {
 /// ends.
 ///
 /// # Errors
-/// If nothing can be served, or an address is wrong.
+/// If the server cannot start, or an address is wrong.
 pub fn show_all(
     options: Options,
     elsewhere: &[Elsewhere],

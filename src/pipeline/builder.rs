@@ -14,9 +14,8 @@ use crate::stage::registry::{
 };
 use crate::stage::{Consumer, Producer, Stage};
 
-/// Builds a pipeline step by step. What follows the call that adds a step, such as
-/// [`Builder::threads`], applies to that step. Without any [`Builder::next_step`], each step
-/// leads to the one after it.
+/// Builds a pipeline step by step. A call such as [`Builder::threads`] applies to the step that was
+/// added last. Without any [`Builder::next_step`], each step leads to the one after it.
 ///
 /// ```
 /// use drpipe::pipeline::{Mode, Pipeline};
@@ -117,7 +116,7 @@ impl Builder {
         self.last(|step| step.feeds_back_to(name))
     }
 
-    /// Sets what becomes of a message that failed for good.
+    /// Sets what happens to a message that failed for good.
     #[must_use]
     pub fn on_error(self, policy: OnError) -> Self {
         self.last(|step| step.options.on_error.value = policy)

@@ -31,13 +31,12 @@ pub struct Control {
     pub(super) steps: Arc<[String]>,
     /// Where the failed inputs of the run are kept.
     pub(super) quarantine: PathBuf,
-    /// Present since the first failed input was tried again.
+    /// Set when the first failed input is tried again.
     pub(super) taken: Arc<Mutex<Option<Taken>>>,
     pub(super) stream: Stream,
 }
 
-/// Why a run does not do what it was asked to do. Nothing has changed then, except after
-/// [`SteerError::NoAnswer`].
+/// Why a run refused a request. Nothing has changed then, except after [`SteerError::NoAnswer`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SteerError {
     /// There is no such step or entry.
@@ -46,7 +45,7 @@ pub enum SteerError {
     /// The run cannot do it, or cannot do it now.
     #[error("{0}")]
     Refused(String),
-    /// The run is over, or does not answer; then it may still do it later.
+    /// The run is over, or does not answer; it may still carry out the request later.
     #[error("{0}")]
     NoAnswer(&'static str),
 }
@@ -135,9 +134,10 @@ impl Control {
             return Ok(place);
         }
         let failures = self.stream.status().failures;
-        let told: Vec<&str> = failures.iter().filter_map(|line| line.entry.as_deref()).collect();
+        let published: Vec<&str> =
+            failures.iter().filter_map(|line| line.entry.as_deref()).collect();
         let start = Instant::now();
-        while told.contains(&entry) && start.elapsed() < WRITTEN_WITHIN {
+        while published.contains(&entry) && start.elapsed() < WRITTEN_WITHIN {
             if place.is_dir() {
                 return Ok(place);
             }
@@ -146,7 +146,7 @@ impl Control {
         Err(SteerError::Unknown(format!(
             "there is no failed input {entry:?} of this run in {}{}",
             self.quarantine.display(),
-            hint(entry, told.into_iter())
+            hint(entry, published.into_iter())
         )))
     }
 
@@ -168,7 +168,7 @@ impl Control {
                 Err(SteerError::NoAnswer("the run is over"))
             }
             Err(mpsc::RecvTimeoutError::Timeout) => Err(SteerError::NoAnswer(
-                "the run has not answered within 10 s; it may do what it was told later",
+                "the run has not answered within 10 s; it may still carry out the request later",
             )),
         }
     }

@@ -16,7 +16,7 @@ pub enum LoadError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
     /// The configuration is wrong.
@@ -24,7 +24,7 @@ pub enum LoadError {
     Wrong(#[from] ConfigError),
 }
 
-/// Why a run could not be started or had to be given up.
+/// Why a run could not start or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The system refused a thread, a file descriptor or memory.
@@ -35,8 +35,8 @@ pub enum RunError {
     System(#[from] io::Error),
     /// The private directory of worker processes cannot be created.
     #[error(
-        "no private directory for the worker processes: {0}; set TMPDIR to a directory of less \
-         than {LONGEST_PRIVATE} bytes that can be written to"
+        "cannot make a private directory for the worker processes: {0}; set TMPDIR to a writable \
+         directory whose path is shorter than {LONGEST_PRIVATE} bytes"
     )]
     NoPrivateDirectory(io::Error),
     /// This process is a worker of another run, because its main did not call
@@ -54,7 +54,7 @@ pub enum RunError {
     Trace {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
     /// The router's socket failed.

@@ -1,4 +1,4 @@
-//! Carries a run through, from the first worker to the report.
+//! Performs a run, from the first worker to the report.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::worker::supervisor::Supervisor;
 /// interrupted on its thread, so those that are still at work are left behind.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A run that is about to begin: all that it needs.
+/// Everything that a run needs, ready to begin.
 pub(super) struct Execution {
     pub(super) run: String,
     pub(super) plan: Arc<Plan>,
@@ -62,7 +62,7 @@ impl Execution {
     /// Runs to the end.
     ///
     /// # Errors
-    /// If the run has to be given up.
+    /// If the run cannot go on.
     pub(super) fn run(self, placing: Placing) -> Result<Report, RunError> {
         match placing {
             Placing::AtOnce => self.threads(Batching::Adaptive),
@@ -71,7 +71,7 @@ impl Execution {
         }
     }
 
-    /// What a worker of a step, by number, knows of the run.
+    /// Makes the context of a step's worker, given its number.
     fn context(&self) -> impl Fn(StepId, usize) -> Context + use<> {
         let (run, plan) = (self.run.clone(), Arc::clone(&self.plan));
         let private = self.private.as_ref().map(|directory| directory.path().to_owned());
@@ -145,7 +145,7 @@ impl Execution {
             threads.into_iter().for_each(|thread| drop(thread.join()));
         }
         drop(transport);
-        // What has failed so far is kept, also of a run that had to be given up.
+        // Failed inputs are kept, even if the run could not go on.
         let ended = running.finish();
         drop(private);
         drop(reaper);

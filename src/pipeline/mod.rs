@@ -126,7 +126,7 @@ impl Pipeline {
         &self.plan
     }
 
-    /// What looks wrong in the configuration but does not keep it from running.
+    /// What looks wrong in the configuration but does not prevent a run.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }
@@ -137,7 +137,7 @@ fn nowhere(error: &std::io::Error) -> Unusable {
     Unusable {
         about: About::Module,
         message: format!("the package for steps in Python cannot be unpacked: {error}"),
-        hint: "set XDG_CACHE_HOME or TMPDIR to a directory that can be written to".to_owned(),
+        hint: "set XDG_CACHE_HOME or TMPDIR to a writable directory".to_owned(),
     }
 }
 
@@ -162,7 +162,7 @@ impl Handle {
     /// Waits for the end of the run.
     ///
     /// # Errors
-    /// If the run had to be given up.
+    /// If the run could not go on.
     pub fn wait(self) -> Result<Report, RunError> {
         self.thread.join().map_err(|_| RunError::Panicked)?
     }
@@ -170,7 +170,7 @@ impl Handle {
 
 /// Runs this process as a worker and ends it, if it was started as one; otherwise does nothing.
 ///
-/// Worker processes are the program itself, started anew. So a program that loads pipelines with
+/// Worker processes are this program itself, started again. So a program that loads pipelines with
 /// worker processes calls this first thing in `main`, with the registry that it loads them with.
 /// [`cli::Cli`](crate::cli::Cli) does so by itself.
 ///

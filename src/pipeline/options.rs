@@ -1,4 +1,4 @@
-//! What a pipeline can be told before it runs.
+//! The options of a pipeline, set before it runs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::codec::CodecId;
 /// How long the end of a run waits for worker processes, unless the caller says otherwise.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
-/// What is set apart from the plan.
+/// The options that are not part of the plan.
 pub(super) struct Options {
     pub(super) journal: Option<JournalFile>,
     pub(super) trace: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub(super) struct Options {
 /// The journal of a run.
 pub(super) struct JournalFile {
     pub(super) path: PathBuf,
-    /// Whether to skip what it says is done.
+    /// Whether to skip the items that it records as done.
     pub(super) resume: bool,
 }
 
@@ -57,7 +57,7 @@ impl Pipeline {
     }
 
     /// Records in the file `path` what becomes of each item of the producer, step by step. With
-    /// `resume`, the run skips what the file says is done.
+    /// `resume`, the run skips the items that the file records as done.
     ///
     /// An item is what the producer emits with an origin
     /// ([`Data::origin`](crate::stage::data::Data::origin)), and all that descends from it. It is
@@ -79,8 +79,8 @@ impl Pipeline {
     /// Writes to the file `path` when each message waited and ran, step by step and worker by
     /// worker, as JSON that Perfetto and chrome://tracing show.
     ///
-    /// The run never waits for the file: what finds no room in memory is left out, and the end of
-    /// the file says how much that is.
+    /// The run never waits for the file: it leaves out what finds no room in memory, and the end of
+    /// the file says how much that was.
     pub fn set_trace(&mut self, path: impl Into<PathBuf>) {
         self.options.trace = Some(path.into());
     }
@@ -91,8 +91,8 @@ impl Pipeline {
         self.options.drain_limit = limit;
     }
 
-    /// Sets the command that started the run, for those who watch it. They do not see the values
-    /// of options and settings that are called a token, a password or a secret.
+    /// Sets the command that started the run, which watchers of the run see, but without the values
+    /// of options and settings whose names end in token, password or secret.
     pub fn set_command(&mut self, arguments: impl IntoIterator<Item = String>) {
         self.options.command = redact::command(arguments);
     }

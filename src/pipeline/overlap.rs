@@ -18,8 +18,8 @@ pub(crate) fn warnings(plan: &Plan) -> Vec<Diagnostic> {
             };
             if is_in {
                 let message = format!(
-                    "it writes into {}, and {} looks for its inputs in {}: what this pipeline has \
-                     made there is left out of the search",
+                    "it writes into {}, and {} looks for inputs in {}: the search leaves out \
+                     files that this pipeline made",
                     writes.directory().display(),
                     reads.step,
                     reads.path.display()

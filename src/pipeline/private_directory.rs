@@ -8,8 +8,8 @@ use crate::base::scratch::Scratch;
 /// The longest name of the directory: a socket in it may have 107 bytes.
 pub(crate) const LONGEST_PRIVATE: usize = 90;
 
-/// A directory for the endpoint of worker processes and for what they share. Nobody else can look
-/// into it, and it is removed with the run.
+/// A directory for the endpoint of worker processes and for what they share. No other user can read
+/// it, and it is removed with the run.
 pub(crate) struct PrivateDirectory(Scratch);
 
 impl PrivateDirectory {

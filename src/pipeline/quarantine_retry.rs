@@ -23,8 +23,8 @@ const NAME: &str = "RETRY";
 
 impl Pipeline {
     /// Replaces the producers by one that emits each input to the step at which it failed. Steps
-    /// that are not reached any more are left out: they would finish without an input and replace
-    /// what they wrote before. Also returns a note on what could not be checked.
+    /// that are no longer reached are left out: they would finish without an input and replace what
+    /// they wrote before. Also returns a note on what could not be checked.
     ///
     /// # Errors
     /// One line for each kind of input that does not fit into the pipeline.
@@ -147,9 +147,9 @@ fn misfit(plan: &Plan, name: &str, kept: Option<&str>, codec: CodecId) -> Option
             step.class
         )),
         _ if codec != step.codec => Some(format!(
-            "it was kept in {codec}, but the step \"{name}\" ({}) takes {} now: which one depends on \
-             the steps in Python beside it; use the configuration of that run, or run the pipeline \
-             again from its beginning",
+            "it was kept in {codec}, but the step \"{name}\" ({}) takes {} now: which one depends \
+             on the steps in Python beside it; use the configuration of that run, or run the \
+             pipeline again from its beginning",
             step.class, step.codec
         )),
         _ => None,
@@ -165,8 +165,8 @@ fn unchecked(plan: &Plan, inputs: &[(PathBuf, Contents)]) -> Option<String> {
     match unknown.count() {
         0 => None,
         count => Some(format!(
-            "the type of {count} of the {} inputs is not known; each is taken as what its step \
-             takes",
+            "the type of {count} of the {} inputs is not known; each is read as the type that its \
+             step takes",
             inputs.len()
         )),
     }

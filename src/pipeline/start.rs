@@ -27,8 +27,8 @@ impl Pipeline {
     /// Runs to the end.
     ///
     /// # Errors
-    /// If the run cannot be started or has to be given up. That inputs failed is no error: the
-    /// report says so.
+    /// If the run cannot start or cannot go on. Failed inputs are not an error; the report lists
+    /// them.
     pub fn run(self, mode: Mode) -> Result<Report, RunError> {
         self.start(mode)?.wait()
     }
@@ -105,8 +105,8 @@ fn private_directory(plan: &Plan, placing: Placing) -> Result<Option<PrivateDire
     has_processes.then(PrivateDirectory::make).transpose().map_err(RunError::NoPrivateDirectory)
 }
 
-/// Opens all that the run writes. Also returns the journal's thread, to be waited for after the
-/// last event.
+/// Opens everything that the run writes. Also returns the journal's thread, to be waited for after
+/// the last event.
 fn sinks(
     run: &str,
     plan: &Plan,
@@ -138,8 +138,8 @@ fn begin_trace(path: &Path, plan: &Plan) -> Result<Trace, RunError> {
     Trace::begin(path, steps).map_err(|error| RunError::Trace { path: path.to_owned(), error })
 }
 
-/// A journal that fails while the run is under way ends production: what it does not say would
-/// be done again without need, or, worse, believed not to be there.
+/// A journal that fails during the run ends production: items that it does not record would be
+/// processed again for nothing or, worse, taken as missing.
 fn open_journal(
     file: &JournalFile,
     run: &str,

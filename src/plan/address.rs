@@ -66,11 +66,11 @@ impl FromStr for Address {
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
         if host.is_empty() || !host.chars().all(plain) {
-            return Err(wrong("it names no machine"));
+            return Err(wrong("it names no host"));
         }
         let port = match port {
             None => PORT,
-            Some(port) => port.parse().map_err(|_| wrong(&format!("{port:?} is no port")))?,
+            Some(port) => port.parse().map_err(|_| wrong(&format!("{port:?} is not a port")))?,
         };
         Ok(Self { host: host.to_owned(), port })
     }

@@ -25,14 +25,14 @@ const RUN_WORKERS: usize = 1000;
 pub struct Loaded {
     /// The plan.
     pub plan: Plan,
-    /// What is odd but does not forbid the run, in the order of the file.
+    /// What looks wrong but does not prevent the run, in the order of the file.
     pub warnings: Vec<Diagnostic>,
 }
 
 /// How to check the graph.
 pub(crate) struct Rules<'a> {
     pub(crate) loops: Loops,
-    /// Whether some steps are in error, and absent.
+    /// Whether some steps are missing because of errors.
     pub(crate) incomplete: bool,
     /// For hints.
     pub(crate) registry: Option<&'a Registry>,
@@ -41,7 +41,7 @@ pub(crate) struct Rules<'a> {
 /// Makes the plan of steps that come from a program, not from a file.
 ///
 /// # Errors
-/// All that is wrong with them, each with the name of its step.
+/// Everything that is wrong with them, with the names of the steps.
 pub(crate) fn assemble(specs: Vec<StepSpec>, quarantine: PathBuf) -> Result<Loaded, ConfigError> {
     let mut findings = Findings::default();
     for spec in &specs {
@@ -67,16 +67,16 @@ pub(crate) fn assemble(specs: Vec<StepSpec>, quarantine: PathBuf) -> Result<Load
     Ok(Loaded { plan, warnings })
 }
 
-/// Makes the plan. It is of no use if there are errors.
+/// Makes the plan. Do not use it if there are errors.
 pub(crate) fn plan(
     mut specs: Vec<StepSpec>,
     options: PipelineOptions,
     rules: &Rules<'_>,
     findings: &mut Findings,
 ) -> Plan {
-    for spec in specs.iter_mut().filter(|spec| spec.single && spec.workers() > 1) {
+    for spec in specs.iter_mut().filter(|spec| spec.singleton && spec.workers() > 1) {
         let message = format!(
-            "the class {} runs on one worker; {} are taken as 1",
+            "the class {} runs on one worker; found {}, using 1",
             quote(&spec.class),
             spec.workers()
         );
@@ -128,7 +128,7 @@ pub(crate) fn plan(
     }
 }
 
-/// Lets each class check its steps' places in the graph, for parameters that name next steps.
+/// Lets each class check its steps' next steps, for parameters that name them.
 fn places(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| spec.python.is_none()) {
         let routes = edges.iter().filter(|edge| edge.from == index);
@@ -151,8 +151,8 @@ fn step(spec: StepSpec, routes: Vec<Route>, codec: CodecId, takes_objects: bool)
         options: spec.options,
         params: spec.params,
         routes,
-        gathers: spec.gathers,
-        single: spec.single,
+        stateful: spec.stateful,
+        singleton: spec.singleton,
         build: spec.build,
         input: spec.input,
         codec,

@@ -40,9 +40,9 @@ fn groups(specs: &[StepSpec], edges: &[Edge]) -> Vec<usize> {
     group
 }
 
-/// Tells which steps may be sent whatever pickle takes: those whose inputs a step in Python
-/// opens in the end, or nobody does. Where only steps in Rust would open such a value, steps in
-/// Python refuse to send it.
+/// Returns which steps may receive any value that can be pickled: those whose inputs are finally
+/// opened by a step in Python, or by no step. If only steps in Rust would open such a value, steps
+/// in Python refuse to send it.
 pub(crate) fn take_objects(specs: &[StepSpec], edges: &[Edge]) -> Vec<bool> {
     let mut in_python: Vec<bool> = specs.iter().map(|spec| spec.python.is_some()).collect();
     let opens = |spec: &StepSpec| spec.python.is_none() && spec.input != Some(ANY);
@@ -88,8 +88,8 @@ mod tests {
         step
     }
 
-    /// Between a producer of whole numbers, which leads to `first`, and an end
-    /// that takes all.
+    /// Puts the steps between a producer of whole numbers, which leads to `first`, and an end that
+    /// takes any type.
     fn plan(first: &[&str], between: Vec<StepSpec>) -> Plan {
         let mut steps = vec![step("IN", Role::Producer, of_producer::<Integers>(), first)];
         steps.extend(between);
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(packed(&plan(&["A", "P"], steps)), ["A", "B", "P", "OUT"]);
     }
 
-    /// The names of the steps that may be sent whatever pickle takes.
+    /// The names of the steps that may receive any value that can be pickled.
     fn takers(plan: &Plan) -> Vec<&str> {
         let takers = plan.steps.iter().filter(|step| step.takes_objects);
         takers.map(|step| step.name.as_str()).collect()
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_python_emits_may_be_anything() {
-        // What it takes is not what it emits: no type is wrong behind it.
+        // It may emit another type than it takes, so no type after it is wrong.
         let text = || stage::<FormatNumber>("TEXT", &["P"]);
         let behind = vec![text(), python("P", &["SQUARE"]), stage::<Square>("SQUARE", &["OUT"])];
         assert_eq!(packed(&plan(&["TEXT"], behind)), ["P", "SQUARE"]);

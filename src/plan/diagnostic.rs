@@ -5,13 +5,13 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Whether a finding forbids the run.
+/// Whether a finding prevents the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The pipeline does not run.
     Error,
-    /// The pipeline runs, but perhaps not as it was meant to.
+    /// The pipeline runs, but perhaps not as intended.
     Warning,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Location {
 /// `pipeline.json:7:31: error: stagers[0].nb_thred: unknown key "nb_thred"; ...`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// Whether it forbids the run.
+    /// Whether it prevents the run.
     pub severity: Severity,
     /// The location.
     pub place: Location,
@@ -112,7 +112,7 @@ impl From<Diagnostic> for ConfigError {
     }
 }
 
-/// Puts a text in double quotes and escapes what would break a line.
+/// Puts a string in double quotes and escapes what would break a line.
 pub(crate) fn quote(text: &str) -> String {
     Value::from(text).to_string()
 }
@@ -140,7 +140,7 @@ pub(crate) fn did_you_mean(name: Option<&str>) -> String {
     name.map(|name| format!("did you mean {}?", quote(name))).unwrap_or_default()
 }
 
-/// Joins the lines of a message from elsewhere: a finding has one line.
+/// Joins the lines of a message from another source: a finding has one line.
 fn one_line(text: &str) -> String {
     text.split(['\n', '\r'])
         .map(str::trim)

@@ -50,7 +50,7 @@ fn dot_label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// Writes characters that mean something to Mermaid or to HTML as entities, by number.
+/// Writes characters that are special in Mermaid or HTML as numeric entities.
 fn mermaid_label(text: &str) -> String {
     let mut label = String::new();
     for c in text.chars() {

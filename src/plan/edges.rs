@@ -1,4 +1,4 @@
-//! The edges of the graph, its loops, and whether every step has a part in it.
+//! The edges of the graph, its loops, and whether every step is connected.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ pub(crate) enum Loops {
 }
 
 /// Returns the edges in the order of the steps and of their `next_steps`. If `incomplete`, some
-/// steps are in error and absent, and what follows from their absence is not reported.
+/// steps are missing because of errors, and the consequences are not reported.
 pub(crate) fn edges(
     specs: &[StepSpec],
     loops: Loops,
@@ -49,13 +49,14 @@ pub(crate) fn edges(
             let own = spec.next_steps.iter().find(|link| link.name == spec.name);
             if let Some(link) = own {
                 let name = quote(&spec.name);
-                let message = format!("the consumer {name} leads to itself, but it is the end");
-                let hint = "a step that feeds itself is one of the stagers: put it there, with \
-                            \"feedback\", and a consumer behind it, such as one of class Discard";
+                let message =
+                    format!("the consumer {name} is its own next step, but a consumer is the end");
+                let hint = "make it one of the stagers, with \"feedback\", and put a consumer \
+                            after it, such as one of class Discard";
                 findings.error(&link.span, message, hint);
             } else if let Some(link) = spec.next_steps.first() {
                 let message = format!("the consumer {} has next steps", quote(&spec.name));
-                findings.error(&link.span, message, "it is the end: remove \"next_steps\"");
+                findings.error(&link.span, message, "a consumer is the end: remove \"next_steps\"");
             }
             continue;
         }
@@ -100,7 +101,10 @@ fn no_next_steps(specs: &[StepSpec], from: usize, findings: &mut Findings) {
     let hint = match next_in_list(specs, from) {
         Some(edge) => {
             let next = quote(&specs[edge.to].name);
-            format!("add \"next_steps\": {next}, or remove them all: then the list is the order")
+            format!(
+                "add \"next_steps\": {next}, or remove every \"next_steps\": the steps then run \
+                 in the order of the list"
+            )
         }
         None => "add \"next_steps\"".to_owned(),
     };
@@ -118,12 +122,12 @@ fn links(
     let mut given: Vec<&str> = Vec::new();
     for Link { name, span } in &specs[from].next_steps {
         if given.contains(&name.as_str()) {
-            let message = format!("the next step {} is there twice", quote(name));
+            let message = format!("the next step {} is listed twice", quote(name));
             findings.error(span, message, "remove one of them");
             continue;
         }
         given.push(name);
-        // A misspelled name is taken as the nearest one, so that one slip gives one error.
+        // A misspelled name counts as the nearest one, so that one slip gives one error.
         let to = match names.get(name.as_str()) {
             Some(to) => Some(*to),
             None => {
@@ -186,8 +190,8 @@ fn successors(count: usize, edges: &[Edge], all: bool) -> Vec<Vec<usize>> {
     next
 }
 
-/// Walks depth first from the producers, without recursion. An edge that leads back to a step
-/// on the way closes a loop.
+/// Walks depth first from the producers, without recursion. An edge that leads back to a step on
+/// the current path closes a loop.
 fn undeclared_loops(specs: &[StepSpec], edges: &mut [Edge], loops: Loops, findings: &mut Findings) {
     let next = successors(specs.len(), edges, false);
     let mut seen = vec![false; specs.len()];
@@ -224,7 +228,7 @@ fn undeclared_loop(
     loops: Loops,
     findings: &mut Findings,
 ) {
-    edge.feedback = true; // also in error, so that the walks that follow end
+    edge.feedback = true; // even after an error, so that later walks end
     let target = quote(&specs[edge.to].name);
     let way = cycle.iter().chain(cycle.first()).map(|step| specs[*step].name.as_str());
     let message = format!("the steps {} form a loop", way.collect::<Vec<_>>().join(" -> "));
@@ -242,13 +246,13 @@ fn undeclared_loop(
     }
 }
 
-/// Reports feedback that leads to a step from which no way comes back.
+/// Reports feedback to a step from which no path leads back.
 fn idle_feedback(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     let next = successors(specs.len(), edges, false);
     for edge in edges.iter().filter(|edge| edge.feedback) {
         if !walk(&[edge.to], &next, edges)[edge.from] {
             let message = format!(
-                "the feedback from {} to {} closes no loop: no way without feedback leads from \
+                "the feedback from {} to {} closes no loop: no path without feedback leads from \
                  {} to {}",
                 quote(&specs[edge.from].name),
                 quote(&specs[edge.to].name),
@@ -260,7 +264,7 @@ fn idle_feedback(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     }
 }
 
-/// Tells which steps are reached from `starts`, the starts included.
+/// Returns which steps are reached from `starts`, the starts included.
 fn walk(starts: &[usize], next: &[Vec<usize>], edges: &[Edge]) -> Vec<bool> {
     let mut seen = vec![false; next.len()];
     let mut open = starts.to_vec();
@@ -297,12 +301,12 @@ fn reach(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     for (step, spec) in specs.iter().enumerate() {
         let name = quote(&spec.name);
         if !reached[step] {
-            let message = format!("no way leads from the producer to the step {name}");
+            let message = format!("no path leads from the producer to the step {name}");
             let hint =
                 format!("add {name} to the \"next_steps\" of a step before it, or remove it");
             findings.error(&spec.span, message, hint);
         } else if !leads[step] {
-            let message = format!("no way leads from the step {name} to the consumer");
+            let message = format!("no path leads from the step {name} to the consumer");
             let ends = quote_all(consumers.iter().map(|step| specs[*step].name.as_str()));
             let hint = format!("add {ends} to the \"next_steps\" of a step after it");
             findings.error(&spec.span, message, hint);
@@ -310,8 +314,8 @@ fn reach(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
     }
 }
 
-/// Returns the steps in topological order without the feedback edges, producers first. Of the
-/// steps that may come next, the first of the list does.
+/// Returns the steps in topological order without the feedback edges, producers first. If several
+/// steps may come next, the first of the list does.
 pub(crate) fn order(specs: &[StepSpec], edges: &[Edge]) -> Vec<usize> {
     let mut waits = vec![0_usize; specs.len()];
     for edge in edges.iter().filter(|edge| !edge.feedback) {

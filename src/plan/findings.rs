@@ -1,4 +1,4 @@
-//! Gathers all that is wrong with a configuration.
+//! Collects everything that is wrong with a configuration.
 
 use std::collections::HashSet;
 

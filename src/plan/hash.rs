@@ -1,5 +1,5 @@
-//! What tells pipelines and their configurations apart. Journals keep these hashes, so they
-//! must stay the same from version to version.
+//! The hashes that identify pipelines and their configurations. Journals keep these hashes, so they
+//! must not change between versions.
 
 use std::path::Path;
 
@@ -61,7 +61,8 @@ pub(super) fn work(specs: &[StepSpec], edges: &[Edge], index: usize) -> Value {
         // The helpers of such a class may take any section.
         work["configuration"] = json!([whole["sections"], whole["settings"]]);
     }
-    // Defaults are left out, so that a new key does not change the hash of what is there.
+    // Defaults are left out, so that a new key does not change the hashes of existing
+    // configurations.
     let defaults = StepOptions::default().values();
     for ((key, value), (_, default)) in spec.options.values().into_iter().zip(defaults) {
         if key.is(Tag::Products) && value != default {

@@ -45,7 +45,7 @@ pub(crate) trait Form {
         Self::schema()
     }
 
-    /// Reads JSON that the schema allows; `None` if it breaks a rule that no schema can say.
+    /// Reads JSON that the schema allows; `None` if it breaks a rule that a schema cannot express.
     fn read(json: &Value) -> Option<Self::Value>;
 
     /// Writes the value as a configuration would have it.

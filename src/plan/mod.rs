@@ -35,14 +35,14 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The options of the pipeline as a whole.
     pub options: PipelineOptions,
-    /// Whether the configuration asks for one step after the other.
+    /// Whether the configuration asks for the sequential mode.
     pub sequential: bool,
     /// The configuration with the command line's settings; null if a program made it.
     pub config: Value,
     /// A hash of the configuration with the command line's settings, in hexadecimal.
     pub config_hash: String,
-    /// What is the same in every run of this pipeline: a hash of its name, or else of its
-    /// file's name, and of its producers' classes.
+    /// The identity of this pipeline in all of its runs: a hash of its name, or else of its file's
+    /// name, and of its producers' classes.
     pub identity: String,
     /// Where its steps read files, as far as their classes declare it.
     pub reads: Vec<StepPath>,

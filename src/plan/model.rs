@@ -14,17 +14,17 @@ use super::values::{
 keys! {
     /// A pipeline as a whole.
     pub struct PipelineOptions {
-        /// Where an editor finds this schema; drpipe does not look.
+        /// Where an editor finds the schema of this file; drpipe ignores it.
         schema ("$schema"): String as Text,
         /// The version of this format.
         version: u64 as Version,
         /// The name of the pipeline.
         ///
-        /// Displays call it so; without a name they call it after the file.
+        /// Displays show this name; the default is the name of the file.
         name: Option<String> as Title,
         /// What the pipeline is for.
         description: String as Text,
-        /// The step that makes the messages.
+        /// The step that produces the messages.
         producer: () as FirstStep [Required, Products, FileOnly],
         /// The steps between producer and consumer.
         stagers: () as StepList [Products, FileOnly],
@@ -39,8 +39,8 @@ keys! {
         /// The interpreter of steps in Python; without it the active virtual environment's, or
         /// python3.
         python: String as Interpreter [Python],
-        /// Where Python modules are looked for before all other places; relative to the current
-        /// directory, which comes after these, before the configuration's own directory.
+        /// Directories that are searched for Python modules before all others; relative to the
+        /// current directory, which comes next, followed by the configuration's own directory.
         pythonpath: Vec<PathBuf> as Directories [Python],
         /// Where the run is shown to browsers while it lasts, such as localhost:5565.
         monitor: Option<String> as DashboardAddress,
@@ -64,15 +64,15 @@ keys! {
         /// The interpreter of steps in Python; without it the active virtual environment's, or
         /// python3.
         python: String as Interpreter [Python],
-        /// Where Python modules are looked for before all other places; relative to the current
-        /// directory, which comes after these, before the configuration's own directory.
+        /// Directories that are searched for Python modules before all others; relative to the
+        /// current directory, which comes next, followed by the configuration's own directory.
         pythonpath: Vec<PathBuf> as Directories [Python],
-        /// The parameters of the class; they win over the section named after the class.
+        /// The parameters of the class; they override the section named after the class.
         params: () as Parameters [Products, FileOnly],
-        /// Where the step's output goes, the default first. If no step says it, the order of
-        /// the file is the chain.
+        /// Where the step's output goes, the default first. If no step has this key, each step
+        /// leads to the next one in the file.
         ///
-        /// A list, or a text with commas.
+        /// A list, or a string with commas.
         next_steps: Vec<String> as StepNames [Products],
         /// Those of next_steps that close a loop.
         feedback: Vec<String> as StepNames [Products],
@@ -80,34 +80,34 @@ keys! {
 }
 
 keys! {
-    /// How a step runs. The plan's steps hold these options, and whoever acts on one reads it
+    /// How a step runs. The plan's steps hold these options, and code that acts on one reads it
     /// there.
     pub struct StepOptions {
         /// The number of workers on threads; 1 if there are no processes either.
         ///
-        /// A range, `{"min": 1, "max": 8}`, lets the number follow the work.
+        /// A range, `{"min": 1, "max": 8}`, lets the number follow the load.
         nb_thread: WorkerRange as Workers = WorkerRange::exactly(1),
         /// The number of workers in processes of their own, beside the threads.
         ///
-        /// A range lets the number follow the work. There are threads as well only if
-        /// `nb_thread` says so.
+        /// A range lets the number follow the load. The step has threads as well only if
+        /// `nb_thread` is set.
         nb_process: WorkerRange as Workers = WorkerRange::exactly(0),
-        /// The most messages that wait for the step.
+        /// The most messages that may wait for the step.
         ///
-        /// -1 is no limit, with a warning.
+        /// -1 means no limit and gives a warning.
         queue_limit: Option<usize> as MessageLimit [Inputs] = Some(100),
-        /// The most bytes that wait for the step.
+        /// The most bytes that may wait for the step.
         ///
-        /// A number, or a text such as `"256 MiB"`. A larger message passes alone; -1 is no
-        /// limit, with a warning.
+        /// A number, or a string such as `"256 MiB"`. A larger message passes alone; -1 means no
+        /// limit and gives a warning.
         queue_bytes: Option<u64> as ByteLimit [Inputs] = Some(256 << 20),
-        /// What is done with a message that failed.
+        /// What happens to a message that failed.
         ///
         /// `quarantine` keeps it, `skip` drops it, `stop` keeps it and ends the run.
         on_error: OnError as Policy = OnError::Quarantine,
         /// How often a failed message is tried again.
         ///
-        /// What cannot get better, such as a truncated file, is not tried again.
+        /// A permanent failure, such as a truncated file, is not tried again.
         retries: u32 as Retries = 0,
         /// How often a message whose worker died is tried again, before `retries` count.
         lost_retries: u32 as Retries = 1,
@@ -115,15 +115,15 @@ keys! {
         ///
         /// The wait never exceeds 300 seconds.
         backoff: Duration as Wait = Duration::from_millis(100),
-        /// The longest time for one message, in seconds; then its worker is ended, and the
-        /// attempt has failed. Only where all workers are processes.
+        /// The longest time for one message, in seconds; after it the worker is ended, and the
+        /// attempt has failed. All workers must be processes.
         ///
         /// `init` and `finish` may take longer.
         timeout: Option<Duration> as TimeLimit [Inputs, Processes],
-        /// The most memory that one worker may have for itself; then it is ended, and the
-        /// attempt has failed. Only where all workers are processes.
+        /// The most private memory of one worker; beyond it the worker is ended, and the attempt
+        /// has failed. All workers must be processes.
         ///
-        /// A number, or a text such as `"2 GiB"`. Files, shared memory, and programs that the
+        /// A number, or a string such as `"2 GiB"`. Files, shared memory, and programs that the
         /// worker starts do not count.
         memory_limit: Option<u64> as Bytes [Processes],
     }

@@ -50,16 +50,16 @@ pub(crate) struct StepSpec {
     pub(crate) class: String,
     pub(crate) role: Role,
     pub(crate) kind: Kind,
-    /// None if it takes nothing, or if the class is in error.
+    /// None if it takes nothing, or if the class has an error.
     pub(crate) input: Option<&'static str>,
-    /// None if it emits nothing, or if the class is in error.
+    /// None if it emits nothing, or if the class has an error.
     pub(crate) output: Option<&'static str>,
-    /// Whether it can have one worker only.
-    pub(crate) single: bool,
+    /// Whether it can have only one worker.
+    pub(crate) singleton: bool,
     /// Whether it emits in `finish` what it has accumulated from its messages.
-    pub(crate) gathers: bool,
+    pub(crate) stateful: bool,
     pub(crate) options: StepOptions,
-    /// If every step's list is empty, the order of the steps is the chain.
+    /// If every step's list is empty, each step leads to the next one.
     pub(crate) next_steps: Vec<Link>,
     /// Those of `next_steps` that close a loop.
     pub(crate) feedback: Vec<Link>,
@@ -87,8 +87,8 @@ impl StepSpec {
             kind: traits.kind,
             input: traits.input,
             output: traits.output,
-            single: traits.singleton,
-            gathers: traits.stateful,
+            singleton: traits.singleton,
+            stateful: traits.stateful,
             options: StepOptions::default(),
             next_steps: Vec::new(),
             feedback: Vec::new(),
@@ -112,7 +112,7 @@ impl StepSpec {
         self.options.nb_thread.max + self.options.nb_process.max
     }
 
-    /// Where the parameter was set that a message names first.
+    /// Where the first parameter that a message names was set.
     pub(crate) fn span_of(&self, message: &str) -> &SourceSpan {
         let given = words(message).find_map(|word| {
             self.param_spans.iter().find(|(name, _)| name == word).map(|(_, span)| span)

@@ -14,8 +14,8 @@ use crate::stage::registry::{Build, Kind};
 pub struct Route {
     /// The index of the step that it leads to.
     pub to: usize,
-    /// Whether it closes a loop: such an edge is exempt from the limit of the
-    /// queue that it leads to, so that a full loop cannot stand still.
+    /// Whether it closes a loop: such an edge is exempt from the limit of the queue that it leads
+    /// to, so that a full loop cannot deadlock.
     pub feedback: bool,
 }
 
@@ -45,21 +45,21 @@ pub struct Step {
     /// How it runs. The numbers of workers are those that it really gets: a class that runs on
     /// one worker gets one, and a class in Python gets processes only.
     pub options: StepOptions,
-    /// Where its output goes; the first is the default.
+    /// The edges to its next steps; the first is the default.
     pub routes: Vec<Route>,
     /// The parameters of its class; null where a program made the step.
     pub(crate) params: Value,
     /// Whether it emits in `finish` what it has accumulated from its messages.
-    pub gathers: bool,
-    /// Whether it can have one worker only.
-    pub single: bool,
+    pub stateful: bool,
+    /// Whether it can have only one worker.
+    pub singleton: bool,
     /// Makes its instances.
     pub(crate) build: Build,
     /// The name of the type of its input; none for a producer.
     pub input: Option<&'static str>,
     /// How its input is serialized.
     pub codec: CodecId,
-    /// Whether steps in Python may send it whatever pickle takes.
+    /// Whether steps in Python may send it any value that can be pickled.
     pub(crate) takes_objects: bool,
     /// Where its class is found if that is written in Python. Then all of its workers are
     /// processes.
@@ -104,9 +104,9 @@ impl Step {
         }
     }
 
-    /// How much work a worker gets in advance: the time that these messages take together. A
-    /// worker in Python gets more while its messages are very short (below 50 µs), because a
-    /// delivery costs it many times what it costs a worker in Rust.
+    /// How much work a worker gets in advance: the time that these messages take together. A worker
+    /// in Python gets more while its messages are very short (below 50 µs), because a delivery
+    /// costs it many times as much as a worker in Rust.
     pub fn batch_ahead(&self) -> Duration {
         match self.python {
             Some(_) => Duration::from_millis(3),

@@ -59,7 +59,7 @@ impl Claims {
         match self {
             Self::InMemory(table) => Ok(lock(table).get(path).map(ToString::to_string)),
             Self::Shared(directory) => owner_shared(directory, path)
-                .with_context(|| format!("cannot see who has claimed {}", path.display())),
+                .with_context(|| format!("cannot find out which input claimed {}", path.display())),
         }
     }
 

@@ -230,7 +230,7 @@ fn file_name(name: &str, suffix: &str) -> Result<String> {
     clean.extend(suffix.chars().map(replace));
     if clean.len() > 255 {
         return Err(Failure::permanent(format!(
-            "the file name {clean} is longer than the 255 bytes that file systems take"
+            "the file name {clean} is longer than the 255 bytes that file systems allow"
         )));
     }
     Ok(clean)
@@ -374,7 +374,7 @@ mod tests {
         let products = open(directory.path(), "run-i", "SAVE", Overwrite::Own);
         let pending = in_call(1, || products.claim("x", "a.fits")).unwrap();
         let refused = std::thread::spawn(move || pending.commit()).join().unwrap().unwrap_err();
-        assert!(refused.to_string().contains("another one"), "{refused}");
+        assert!(refused.to_string().contains("another thread"), "{refused}");
         assert!(products.claim("x", "a.fits").is_err());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         let placeholder = in_call(1, || Products::default().claim("x", "a.fits").err());

@@ -114,7 +114,7 @@ impl Ownership {
         let shown = path.display();
         if self.overwrite == Overwrite::Never && !again {
             return Err(Failure::permanent(format!(
-                "{shown} is there already, and \"overwrite\" is \"never\": move it away, or write to \
+                "{shown} already exists, and \"overwrite\" is \"never\": move it away, or write to \
                  another place"
             )));
         }
@@ -129,7 +129,7 @@ impl Ownership {
         }
         let whose = match is_other {
             true => "was made by another pipeline",
-            false => "is there, and no earlier run of this pipeline has made it as it is",
+            false => "exists, and no earlier run of this pipeline made it in its present form",
         };
         Err(Failure::permanent(format!(
             "{shown} {whose}, so it is not replaced: move it away, write to another place, or set \
@@ -243,7 +243,7 @@ pub(super) fn record(path: &Path, mark: &str, contents: &Fingerprint) -> Result<
     write_whole(&record, |file| Ok(file.write_all(text.as_bytes())?))
 }
 
-/// The length and FNV-1a hash of a file's contents, which tell them from others.
+/// The length and FNV-1a hash of a file's contents, which identify them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     length: u64,
@@ -343,7 +343,7 @@ mod tests {
         let error = own.check(&at("other"), false).unwrap_err();
         assert!(!error.is_retryable() && error.to_string().contains("another pipeline"), "{error}");
         let error = own.check(&at("foreign"), false).unwrap_err().to_string();
-        assert!(error.contains("/foreign is there, and no earlier run"), "{error}");
+        assert!(error.contains("/foreign exists, and no earlier run"), "{error}");
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Write for PendingProduct {
 
 pub(super) fn other_thread() -> Failure {
     Failure::permanent(
-        "a product is claimed and committed on the thread that runs the stage, but this is \
-         another one",
+        "a product is claimed and committed on the thread that runs the stage; this is another \
+         thread",
     )
 }

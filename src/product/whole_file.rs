@@ -166,7 +166,7 @@ pub(super) fn make_directory(directory: &Path) -> Result<()> {
     let shown = directory.display();
     Err(match in_the_way.filter(|path| !path.is_dir()) {
         Some(path) => Failure::permanent(format!(
-            "cannot make the directory {shown}: {} is there and is no directory",
+            "cannot make the directory {shown}: {} exists and is not a directory",
             path.display()
         )),
         None => Failure::from(error).wrap(format!("cannot make the directory {shown}")),
@@ -429,7 +429,7 @@ mod tests {
         for path in [file.clone(), file.join("a/b")] {
             let error = make_directory(&path).unwrap_err();
             let said =
-                format!("{}: {} is there and is no directory", path.display(), file.display());
+                format!("{}: {} exists and is not a directory", path.display(), file.display());
             assert!(error.to_string().ends_with(&said), "{error}");
         }
         make_directory(&directory.path().join("a/b")).unwrap();

@@ -1,4 +1,4 @@
-//! What the workers and the router of a run say to each other (docs/WIRE.md).
+//! The protocol between the workers and the router of a run (docs/WIRE.md).
 
 pub(crate) mod lifeline;
 pub(crate) mod report;

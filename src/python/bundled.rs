@@ -64,7 +64,7 @@ fn keep(cache: &Path) -> io::Result<PathBuf> {
     let parent = cache.parent().unwrap_or(cache);
     fs::create_dir_all(parent)?;
     if !own_files::keeps_others_out(parent)? {
-        return Err(io::Error::other(format!("others may write to {}", parent.display())));
+        return Err(io::Error::other(format!("other users may write to {}", parent.display())));
     }
     have_private(cache)?;
     match own_files::check_private(&path) {
@@ -80,8 +80,8 @@ fn keep(cache: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Makes a private directory, or closes this user's own one to others. Its contents are
-/// checked afterwards.
+/// Makes a private directory, or removes other users' access to an existing one of this user. Its
+/// contents are checked afterwards.
 fn have_private(directory: &Path) -> io::Result<()> {
     own_files::make_private(directory).or_else(|error| {
         let found = fs::symlink_metadata(directory)?;
@@ -93,7 +93,7 @@ fn have_private(directory: &Path) -> io::Result<()> {
     })
 }
 
-/// Replaces a directory that others may have changed. Every program refuses to use such a one.
+/// Replaces a directory that other users may have changed. No drpipe uses such a directory.
 fn replace(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path)?.is_dir() {
         true => fs::remove_dir_all(path)?,
@@ -108,8 +108,8 @@ fn is_whole(file: &Path, text: &str) -> bool {
     file.take(text.len() as u64 + 1).read_to_end(&mut found).is_ok() && found == text.as_bytes()
 }
 
-/// Writes a file anew, and removes what is in its way: a directory at a file's path, or a file
-/// or link at a directory's. Several programs may do so at once: they write the same.
+/// Writes a file again, and removes what blocks its path: a directory at a file's path, or a file
+/// or link at a directory's. Several programs may do this at once, because they write the same.
 fn mend(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     let put_there = || put(directory, name, text);
     put_there().or_else(|error| {
@@ -141,7 +141,7 @@ fn put(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// Names the package's directory in the cache: no file of another version is ever beside its own.
+/// Names the package's directory in the cache, so that versions never share a directory.
 fn hash(files: &[(&str, &str)]) -> u64 {
     let parts = files.iter().flat_map(|(name, text)| [*name, "\0", *text, "\0"]);
     fnv1a(parts.flat_map(str::bytes))
@@ -249,9 +249,9 @@ mod tests {
         fs::set_permissions(&cache, Permissions::from_mode(0o777)).unwrap();
         assert_eq!(keep(&cache).unwrap(), path);
         assert!(own_files::check_private(&cache).is_ok());
-        // A user who can rename the cache can put another one there.
+        // A user who can rename the cache can replace it.
         fs::set_permissions(place.path(), Permissions::from_mode(0o777)).unwrap();
-        assert!(keep(&cache).unwrap_err().to_string().contains("others may write to"));
+        assert!(keep(&cache).unwrap_err().to_string().contains("other users may write to"));
     }
 
     #[test]

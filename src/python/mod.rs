@@ -1,5 +1,5 @@
-//! Steps whose classes are written in Python: their interpreter, the package
-//! that drpipe brings for them, and what is asked about a class before a run.
+//! Steps whose classes are written in Python: their interpreter, the package that drpipe brings for
+//! them, and the questions about a class before a run.
 //!
 //! - `bundled`: the package's files, where an interpreter can import them
 //! - `interpreter`: finds the interpreter that is meant

@@ -1,4 +1,4 @@
-//! Steps in Python in a build without them: each is refused before a run.
+//! Python steps in a build without support for them: each is refused before a run.
 
 use std::io;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ impl BundledPackage {
     }
 }
 
-/// Answers for the interpreters that this build does not ask.
+/// Stands in for the interpreters that this build does not ask.
 pub(crate) struct Questions<'c> {
     pub(crate) carried: &'c BundledPackage,
     pub(crate) also_in: Vec<PathBuf>,

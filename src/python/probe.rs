@@ -49,7 +49,7 @@ struct Answer {
     /// The helpers' objections to their sections.
     #[serde(default)]
     refused: Vec<(String, String)>,
-    /// What is odd about the places that modules come from.
+    /// Warnings about the places that modules come from.
     #[serde(default)]
     odd: Vec<String>,
 }
@@ -66,8 +66,10 @@ struct Entry {
 struct Facts {
     kind: Option<Kind>,
     doc: String,
-    single: bool,
-    gathers: bool,
+    #[serde(rename = "single")]
+    singleton: bool,
+    #[serde(rename = "gathers")]
+    stateful: bool,
     schema: Value,
     #[serde(default)]
     configurable: bool,
@@ -217,7 +219,7 @@ impl Questions<'_> {
     }
 }
 
-/// Returns paths as texts; paths need not be UTF-8.
+/// Returns paths as strings; paths need not be UTF-8.
 fn names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(name_of_path).collect()
 }
@@ -312,8 +314,8 @@ fn described(wanted: &Wanted, python: Python, entry: Entry) -> Result<Described,
         (Some(facts), _) => Ok(Described {
             python,
             kind: facts.kind,
-            single: facts.single,
-            gathers: facts.gathers,
+            singleton: facts.singleton,
+            stateful: facts.stateful,
             schema: facts.schema,
             configurable: facts.configurable,
             settings: facts.settings,
@@ -338,13 +340,13 @@ fn unusable(wanted: &Wanted, trouble: Trouble) -> Unusable {
 
 fn listed(entry: Entry) -> Result<Listed, PythonError> {
     match (entry.ok, entry.error) {
-        (Some(Facts { kind, doc, single, gathers, mut schema, .. }), _) => {
+        (Some(Facts { kind, doc, singleton, stateful, mut schema, .. }), _) => {
             if let (Some(object), false) = (schema.as_object_mut(), doc.is_empty()) {
                 object.entry("description").or_insert_with(|| doc.into());
             }
             let anywhere = kind.is_none();
             let kind = kind.unwrap_or(Kind::Stage);
-            let class = Class::foreign(&entry.name, kind, single, gathers, schema);
+            let class = Class::foreign(&entry.name, kind, singleton, stateful, schema);
             Ok(Listed { class, anywhere })
         }
         (None, Some(Trouble { message, hint, .. })) => Err(PythonError { message, hint }),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::markup::{count, percent, rate, text};
 use crate::status::{History, StepHistory};
 
-/// The most columns of a strip, and its number of shades: more cannot be told apart.
+/// The most columns of a strip, and its number of shades: more cannot be distinguished.
 const COLUMNS: usize = 160;
 const SHADES: f64 = 10.0;
 /// The size of a strip in units of its own; it stretches to the page.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::event::{Event, EventRecord, Level};
 use crate::status::{FailureLine, Line, ProductLine, State, Status};
 
-/// Retention limits: what is beyond them is counted, and a page stays readable by browsers.
+/// Retention limits, so that browsers can show the page; anything beyond them is only counted.
 const MAX_FAILURES: usize = 10_000;
 const MAX_WARNINGS: usize = 1_000;
 const MAX_PRODUCTS: usize = 100;

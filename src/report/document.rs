@@ -100,7 +100,7 @@ fn verdict(page: &mut String, report_data: &ReportData, view: &View) {
     more.extend(bottleneck(view));
     if report_data.missing > 0 {
         more.push(format!(
-            "{} kept: the numbers are right, lists may be short.",
+            "{} kept: the numbers are right, but lists may be incomplete.",
             of(report_data.missing, "event was not", "events were not")
         ));
     }
@@ -113,19 +113,19 @@ fn verdict(page: &mut String, report_data: &ReportData, view: &View) {
     *page += "</div>\n";
 }
 
-/// How the run ended: a sentence, and what there is to add.
+/// How the run ended: a sentence, and details.
 fn in_words(report_data: &ReportData, view: &View) -> (Tone, String, Vec<String>) {
     let took = duration(view.elapsed);
     let inputs = of(view.emitted, "input", "inputs");
     if let Some(reason) = &report_data.status.error {
-        return (Tone::Bad, "The run had to be given up.".to_owned(), vec![reason.clone()]);
+        return (Tone::Bad, "The run could not go on.".to_owned(), vec![reason.clone()]);
     }
     let Some(report) = &report_data.status.report else { return unfinished(report_data, view) };
     let (failed, dropped) = lost(view);
     let mut more = Vec::new();
     if report.skipped > 0 {
         let skipped = of(report.skipped, "input was", "inputs were");
-        more.push(format!("{skipped} done by earlier runs already and skipped."));
+        more.push(format!("{skipped} skipped: earlier runs had processed them."));
     }
     if report.quarantined > 0 {
         let kept = of(report.quarantined, "failed input is kept", "failed inputs are kept");
@@ -158,7 +158,7 @@ fn in_words(report_data: &ReportData, view: &View) -> (Tone, String, Vec<String>
     }
 }
 
-/// The words on a run without an end.
+/// Describes a run that has not ended.
 fn unfinished(report_data: &ReportData, view: &View) -> (Tone, String, Vec<String>) {
     let status = &report_data.status;
     if report_data.run().is_none() {
@@ -167,7 +167,7 @@ fn unfinished(report_data: &ReportData, view: &View) -> (Tone, String, Vec<Strin
     let last = status.opened.started.parse::<jiff::Timestamp>().ok();
     let last = last.and_then(|start| start.checked_add(status.at).ok());
     let when = last.map_or_else(|| "an unknown time".to_owned(), |time| instant(&time.to_string()));
-    let first = format!("The run was killed, or is still under way: its last event is of {when}.");
+    let first = format!("The run was killed, or is still under way: its last event was at {when}.");
     let open: u64 = view.steps.iter().map(|step| step.counts.open()).sum();
     let more = vec![
         format!(
@@ -178,10 +178,9 @@ fn unfinished(report_data: &ReportData, view: &View) -> (Tone, String, Vec<Strin
             of(open, "message was", "messages were"),
         ),
         match &status.opened.journal {
-            Some(_) => "What was not done is done by the same run with --resume.".to_owned(),
-            None => {
-                "It kept no journal: only a new run from the beginning does the rest.".to_owned()
-            }
+            Some(_) => "To process the rest, start the run again with --resume.".to_owned(),
+            None => "It kept no journal: only a new run from the beginning can process the rest."
+                .to_owned(),
         },
     ];
     (Tone::Bad, first, more)
@@ -200,9 +199,9 @@ fn bottleneck(view: &View) -> Option<String> {
     let limit = view.limit_in_words(true)?;
     let step = view.steps.iter().find(|step| Some(&step.name) == view.bottleneck.as_ref())?;
     let hint = match (step.utilisation >= 0.7, step.kind) {
-        (true, Kind::Producer) => "It is the producer, of which there is one.",
+        (true, Kind::Producer) => "It is the producer, which has one worker.",
         (true, _) => "More workers there, or less work in it, would make the run faster.",
-        (false, _) => "No step was at work all the time: waiting took the rest.",
+        (false, _) => "No step was busy all the time: each spent the rest waiting.",
     };
     Some(format!("{limit} {hint}"))
 }

@@ -10,7 +10,7 @@ use crate::base::escape;
 use crate::base::format::three_digits;
 use crate::base::path_name::name_of_path;
 
-/// What a path keeps as it is in a URL.
+/// The characters that a path keeps in a URL.
 const IN_URL: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 

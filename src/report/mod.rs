@@ -1,10 +1,10 @@
-//! The report: one page to keep of what became of a run, made from its events alone, while
-//! the run goes on or later, also of a run that was killed.
+//! The report: one page about a run, made from its events alone, during the run or later, even of a
+//! run that was killed.
 //!
 //! - [`ReportData`]: what is gathered from the events
 //! - `source`: the events of a run that is over, from a file; `journal`: from its journal
 //! - `document`, `sections`, `failures`: the page in HTML; `charts`: its drawings
-//! - `markup`: texts and numbers as they stand there
+//! - `markup`: the format of texts and numbers in the page
 
 mod charts;
 mod data;

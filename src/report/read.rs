@@ -1,4 +1,4 @@
-//! Finds out what a file is that a report is to be made from.
+//! Finds out what kind of file a report is made from.
 
 use std::io::{self, Read};
 use std::path::Path;

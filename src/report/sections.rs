@@ -18,7 +18,8 @@ const MAX_TIMELINES: usize = 64;
 fn table(html: &mut String, label: &str, headings: &[&str], rows: &[Vec<String>]) {
     let _ = write!(
         html,
-        "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\">\n<table>\n<thead><tr>"
+        "<div class=\"wide\" tabindex=\"0\" role=\"region\" \
+         aria-label=\"{label}\">\n<table>\n<thead><tr>"
     );
     for (column, heading) in headings.iter().enumerate() {
         let class = if column == 0 { " class=\"text\"" } else { "" };
@@ -78,7 +79,7 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
         }
         (0, false) => "<p class=\"soft\">At the last event nothing was under way.</p>\n".to_owned(),
         (open, true) => format!(
-            "<p class=\"is-bad\">The ledger does not balance: {} without an end.</p>\n",
+            "<p class=\"is-bad\">The ledger does not balance: {} unaccounted for.</p>\n",
             of(open, "message is", "messages are")
         ),
         (open, false) => format!(
@@ -86,8 +87,8 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
             of(open, "message was", "messages were")
         ),
     };
-    html += "<p class=\"soft\">Filtered messages are among those done: they emitted nothing. Dropped ones \
-             were given up by policy, or left when the run was stopped.</p>\n";
+    html += "<p class=\"soft\">Filtered messages count as done: they emitted nothing. Dropped \
+             messages were given up by policy, or were still queued when the run stopped.</p>\n";
     html
 }
 
@@ -104,7 +105,7 @@ pub(super) fn times(view: &View, report_data: &ReportData) -> String {
         "Busy",
         "Share",
         "Workers",
-        "Utilisation",
+        "Utilization",
         "Throughput",
         "Queue, at most",
     ];
@@ -138,9 +139,10 @@ pub(super) fn times(view: &View, report_data: &ReportData) -> String {
     let rows: Vec<_> = view.steps.iter().map(row).collect();
     let mut html = String::new();
     table(&mut html, "Time per step", &headings, &rows);
-    html += "<p class=\"soft\">Median, mean and 99 % are times of one call. Busy is the time that all \
-             workers were at work, whatever came of it, share is its part of that of all steps, and utilisation its part of the time \
-             that the workers had.</p>\n";
+    html += "<p class=\"soft\">Median, mean and 99 % are times of one call. Busy is the time that \
+             all workers spent on calls, failed ones included; share is the step's part of the \
+             busy time of all steps; utilization is the part of their lifetime that the workers \
+             were busy.</p>\n";
     html
 }
 
@@ -150,7 +152,8 @@ pub(super) fn over_time(report_data: &ReportData) -> String {
         return String::new();
     }
     let mut html = String::from(
-        "<h3>Workers</h3>\n<p class=\"soft\">Idle <span class=\"legend\"></span> busy all the time</p>\n\
+        "<h3>Workers</h3>\n<p class=\"soft\">Idle <span class=\"legend\"></span> busy all the \
+         time</p>\n\
          <div class=\"strips\">\n",
     );
     let mut left = MAX_TIMELINES;
@@ -229,7 +232,8 @@ pub(super) fn products(report_data: &ReportData) -> String {
     let mut html = format!("<p>{} made known", of(count, "file was", "files were"));
     html += if shown < count { "; the latest:</p>\n" } else { ".</p>\n" };
     html += "<table class=\"cards\">\n<thead><tr><th class=\"text\" scope=\"col\">File</th>\
-             <th class=\"text\" scope=\"col\">Made from</th><th class=\"text\" scope=\"col\">Step</th>\
+             <th class=\"text\" scope=\"col\">Made from</th><th class=\"text\" \
+             scope=\"col\">Step</th>\
              <th scope=\"col\">At</th></tr></thead>\n<tbody>\n";
     for product in report_data.products.iter().rev() {
         let origin = product.origin.as_deref().map_or_else(|| "all inputs".to_owned(), text);
@@ -268,14 +272,14 @@ pub(super) fn reproduce(report_data: &ReportData) -> String {
         retry.extend(source(&opened.command));
         let _ = write!(
             html,
-            "<p>What failed, each from the step at which it did:</p>\n<pre>{}</pre>\n",
+            "<p>The failed inputs, each from the step at which it failed:</p>\n<pre>{}</pre>\n",
             text(line(&retry))
         );
     }
     if opened.journal.is_some() && !opened.command.iter().any(|argument| argument == "--resume") {
         let _ = write!(
             html,
-            "<p>What is not done yet, by the journal:</p>\n<pre>{} --resume</pre>\n",
+            "<p>Everything that the journal does not record as done:</p>\n<pre>{} --resume</pre>\n",
             text(&command)
         );
     }
@@ -327,7 +331,8 @@ pub(super) fn configuration(report_data: &ReportData) -> String {
         let json = serde_json::to_string_pretty(&opened.config).unwrap_or_default();
         let _ = write!(
             html,
-            "<details>\n<summary>The configuration with the settings of the command line</summary>\n\
+            "<details>\n<summary>The configuration with the settings of the command \
+             line</summary>\n\
              <pre>{}</pre>\n</details>\n",
             text(json)
         );

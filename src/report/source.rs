@@ -24,7 +24,7 @@ pub(crate) enum ReadError {
          written", path.display()
     )]
     NoEvents { path: PathBuf },
-    #[error("{}: the run {run} has left no events: it was made by an older drpipe", path.display())]
+    #[error("{}: the run {run} has no events: an older drpipe wrote it", path.display())]
     NoneKept { path: PathBuf, run: String },
     #[error("{} has no run {asked}{hint}; its runs are {runs}", path.display())]
     NoSuchRun { path: PathBuf, asked: String, hint: String, runs: String },
@@ -46,7 +46,7 @@ pub(super) fn from_lines(source: impl Read) -> io::Result<ReportData> {
         let length = reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? as u64;
         read += length;
         if length == MAX_LINE_BYTES {
-            let remark = "The file is read up to a line that is too long to be an event.";
+            let remark = "The report ends at a line of the file that is too long to be an event.";
             report_data.remarks.push(remark.to_owned());
         }
         let has_none = read > MAX_BYTES_WITHOUT_EVENT && report_data.status.number == 0;
@@ -64,7 +64,9 @@ pub(super) fn from_lines(source: impl Read) -> io::Result<ReportData> {
         line.clear();
     }
     if unknown > 0 && report_data.status.number > 0 {
-        report_data.remarks.push(format!("{unknown} lines of the file are not understood."));
+        report_data
+            .remarks
+            .push(format!("{unknown} lines of the file are not events that this version knows."));
     }
     Ok(report_data)
 }

@@ -38,7 +38,7 @@ impl Router {
                     self.mark_ordered_ends_dirty();
                     let counts = &mut self.steps[step].counts;
                     counts.done += u64::from(completion.count);
-                    if self.steps[step].plan.gathers {
+                    if self.steps[step].plan.stateful {
                         self.workers[worker].kept += u64::from(completion.count);
                     }
                     if !self.steps[step].routes.is_empty() {
@@ -91,7 +91,9 @@ impl Router {
     pub(super) fn check_routes(&self, worker: Slot, outputs: &[Output]) -> Result<(), String> {
         let routes = self.steps[self.workers[worker].step].routes.len();
         match outputs.iter().map(Output::route).find(|route| route.index() >= routes) {
-            Some(RouteId(route)) => Err(format!("it sent to next step {route} of {routes}")),
+            Some(RouteId(route)) => {
+                Err(format!("it sent to next step {route}, but has only {routes}"))
+            }
             None => Ok(()),
         }
     }

@@ -52,7 +52,7 @@ impl Router {
         };
         if !std::mem::replace(paused, true) {
             let step = step.map(|index| Arc::clone(&self.steps[index].name));
-            self.tell(Event::Paused { step });
+            self.publish(Event::Paused { step });
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ impl Router {
         };
         if std::mem::replace(paused, false) {
             let name = step.map(|index| Arc::clone(&self.steps[index].name));
-            self.tell(Event::Resumed { step: name });
+            self.publish(Event::Resumed { step: name });
             self.steps.ids().for_each(|index| self.steps.mark_dirty(index));
         }
     }
@@ -88,7 +88,7 @@ impl Router {
             return Err(refusal);
         }
         self.steps[index].pool.set(workers, now);
-        self.tell(Event::WorkersSet { step: Arc::clone(&self.steps[index].name), workers });
+        self.publish(Event::WorkersSet { step: Arc::clone(&self.steps[index].name), workers });
         while self.worker_count(index) < workers {
             self.add_worker(index);
         }
@@ -104,7 +104,7 @@ impl Router {
         let (name, most) = (|| Arc::clone(&step.name), MOST_WORKERS);
         let refusal = if step.is_producer() {
             Refusal::Producer(name())
-        } else if step.plan.single && workers > 1 {
+        } else if step.plan.singleton && workers > 1 {
             Refusal::OneProduct(name())
         } else if self.options.batching != Batching::Adaptive {
             Refusal::Sequential
@@ -122,8 +122,8 @@ impl Router {
         Some(refusal)
     }
 
-    /// The most workers that the step had at a time, or could have had, and the time that
-    /// all of them together had by `now`.
+    /// Returns the most workers that the step had, or could have had, at one time, and their total
+    /// time by `now`.
     pub(crate) fn workforce(&self, step: StepId, now: Duration) -> (usize, Duration) {
         self.steps[step].workforce(now)
     }
@@ -222,7 +222,7 @@ impl Router {
             None => self.steps[index].queue.delay(message, now, None),
         }
         self.groups.enter(index, 1);
-        self.tell(Event::Requeued { step: name, origin, entry });
+        self.publish(Event::Requeued { step: name, origin, entry });
         self.steps.mark_dirty(index);
         Ok(())
     }

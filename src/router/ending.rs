@@ -131,7 +131,7 @@ impl Router {
         let step = &mut self.steps[index];
         step.phase = Phase::Finished;
         let event = Event::StepFinished { step: step.name.clone(), counts: step.counts };
-        self.tell(event);
+        self.publish(event);
     }
 
     pub(super) fn finish_worker(&mut self, worker: Slot) {
@@ -182,7 +182,7 @@ impl Router {
     /// Stops production; what was produced is processed to its end.
     pub(super) fn drain(&mut self, reason: &str) {
         if self.ending.drain() {
-            self.tell(Event::Stopping { reason: reason.into() });
+            self.publish(Event::Stopping { reason: reason.into() });
             self.resume_all();
             self.end_backoffs();
         }
@@ -200,7 +200,7 @@ impl Router {
         if !self.ending.abandon(&reason) {
             return;
         }
-        self.tell(Event::Stopping { reason });
+        self.publish(Event::Stopping { reason });
         // What waits is dropped: there is nothing left to order.
         self.observers.order = None;
         self.resume_all();
@@ -244,7 +244,7 @@ impl Router {
 
     pub(super) fn stop_now(&mut self, now: Duration) {
         self.ending.interrupt();
-        self.abandon("stopped at once: what is left is dropped".into());
+        self.abandon("stopped at once; the remaining messages are dropped".into());
         for worker in self.workers.slots() {
             self.spend(worker, now);
             let Worker { step, in_hand_count, .. } = self.workers[worker];

@@ -11,7 +11,7 @@ use crate::protocol::report::{Completion, Loss, Production};
 
 use super::{Record, Span};
 
-/// An input: what a driver tells the router.
+/// An input from a driver to the router.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// The worker has built and initialized its stage.
@@ -78,17 +78,15 @@ pub(crate) enum ControlRequest {
 pub(crate) enum Refusal {
     #[error("the run is over")]
     Over,
-    #[error("the run is stopping: what was taken is processed to its end")]
+    #[error("the run is stopping: it only finishes what it has taken")]
     Stopping,
     #[error("the run is still starting its workers")]
     Starting,
-    #[error("\"{0}\" has done its last work")]
+    #[error("\"{0}\" has finished")]
     Finished(Arc<str>),
-    #[error(
-        "\"{0}\" has done its last work: drpipe quarantine retry takes it up in a run of its own"
-    )]
+    #[error("\"{0}\" has finished; use drpipe quarantine retry, which starts a run of its own")]
     FinishedBeforeRetry(Arc<str>),
-    #[error("\"{0}\" goes on when the run does: the whole run is paused")]
+    #[error("the whole run is paused, and \"{0}\" with it: resume the run")]
     AllPaused(Arc<str>),
     #[error("\"{0}\" is a producer: it has one worker")]
     Producer(Arc<str>),
@@ -96,7 +94,7 @@ pub(crate) enum Refusal {
     OneProduct(Arc<str>),
     #[error("in the sequential mode each step has one worker")]
     Sequential,
-    #[error("expected 1 to {most} workers, found 0; to have it do nothing, pause it")]
+    #[error("expected 1 to {most} workers, found 0; to stop the step, pause it")]
     NoWorkers { most: usize },
     #[error("expected 1 to {most} workers, found {found}")]
     TooManyWorkers { most: usize, found: usize },
@@ -120,7 +118,7 @@ pub(crate) enum Action {
     /// Write the failed input to quarantine.
     Quarantine(Box<FailedInput>),
     /// Publish the event.
-    Tell(Event),
+    Publish(Event),
     /// Write the record to the journal.
     Record(Record),
     /// Write the spans to the trace.

@@ -16,9 +16,8 @@ use crate::message::batch::Batch;
 use crate::plan::OnError;
 use crate::protocol::report::{Blame, Loss, Suspect};
 
-const SENT_LATE: &str = "its threads wanted to send values after the call that had started them \
-                         had returned, or a process that it has forked did, which was refused: \
-                         see the log";
+const SENT_LATE: &str = "its threads tried to send values after their call had returned, or a \
+                         process that it forked did, and drpipe refused them: see the log";
 
 /// The failure of an attempt in a worker's hands.
 pub(super) struct Attempted {
@@ -29,8 +28,8 @@ pub(super) struct Attempted {
 }
 
 /// The reason for giving up an input whose retry would have to wait.
-const NOT_AWAITED: &str = "it was not tried again, for the run takes no more input and does not \
-                           wait for a retry that is due later";
+const NOT_AWAITED: &str = "it was not tried again, because the run takes no more input and does \
+                           not wait for a retry that is due later";
 
 impl Failed {
     fn not_awaited(self) -> Self {
@@ -118,7 +117,7 @@ impl Router {
             wait,
         };
         step.queue.delay(message, now.saturating_add(wait), Some(failed));
-        self.tell(event);
+        self.publish(event);
         self.steps.mark_dirty(index);
     }
 
@@ -162,7 +161,7 @@ impl Router {
         let Failed { attempt, worker, cause, failure } = failed;
         // The input that stops the run is kept too: it is the one to look at.
         let entry = (policy != OnError::Skip).then(|| self.failures.next_entry(&name));
-        self.tell(Event::Failed {
+        self.publish(Event::Failed {
             step: Arc::clone(&name),
             worker,
             message: message.id.0,
@@ -207,7 +206,7 @@ impl Router {
             step.counts.retried += 1;
             let step = Arc::clone(&step.name);
             let (cause, attempt) = (Cause::Failed, failures + 1);
-            self.tell(Event::Retrying { step, origin: None, attempt, cause, failure, wait });
+            self.publish(Event::Retrying { step, origin: None, attempt, cause, failure, wait });
             return ProducerState::Idle(now.saturating_add(wait));
         }
         self.end_production(index, failure);
@@ -227,7 +226,7 @@ impl Router {
         // From here on its reports are ignored.
         self.workers[worker].epoch += 1;
         let name = Arc::clone(&self.steps[index].name);
-        self.tell(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
+        self.publish(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
         self.spend(worker, now);
         let in_vain = !self.empty_hands(worker, &loss, now);
         self.steps.mark_dirty(index);
@@ -235,8 +234,8 @@ impl Router {
         if kept > 0 {
             let name = &self.steps[index].name;
             self.abandon(format!(
-                "\"{name}\" has lost what it had gathered from {kept} messages, for its worker was \
-                 lost: {}; run it on a thread, or start the run anew",
+                "\"{name}\" has lost what it had gathered from {kept} messages, because its \
+                 worker was lost: {}; run it on a thread, or start the run again",
                 loss.reason
             ));
         }
@@ -286,7 +285,7 @@ impl Router {
         let mut numbers = in_hand.iter().flat_map(|batch| batch.first().successive(batch.count()));
         let place = match loss.suspect {
             Suspect::Oldest => numbers.next().map(|_| 0),
-            // Whoever kills a worker of a stopped run blames no message.
+            // A worker killed in a stopped run does not put the blame on its message.
             Suspect::Message(_) if loss.blame == Blame::Request && self.ending.is_abandoned() => {
                 None
             }
@@ -338,8 +337,8 @@ impl Router {
             self.leave_place(worker, reason.to_owned());
             if !finishing {
                 self.abandon(format!(
-                    "the workers of \"{}\" end before they do any work, {FATAL_CRASHES} times in a \
-                     row: {reason}",
+                    "the workers of \"{}\" ended {FATAL_CRASHES} times in a row before they did \
+                     any work: {reason}",
                     self.steps[index].name
                 ));
             }
@@ -380,7 +379,7 @@ impl Router {
     fn end_production(&mut self, index: StepId, failure: Failure) {
         let step = Arc::clone(&self.steps[index].name);
         self.ending.end_production(format!("\"{step}\" failed: {failure}"));
-        self.tell(Event::ProducerFailed { step, failure });
+        self.publish(Event::ProducerFailed { step, failure });
     }
 
     /// Ends the run if the step has lost its last worker.
@@ -403,7 +402,7 @@ impl Router {
         let Worker { step, number, .. } = self.workers[worker];
         let step = Arc::clone(&self.steps[step].name);
         self.ending.finish_failures.push(format!("finish of \"{step}\" failed: {failure}"));
-        self.tell(Event::FinishFailed { step, worker: number, failure });
+        self.publish(Event::FinishFailed { step, worker: number, failure });
     }
 }
 
@@ -439,7 +438,7 @@ mod tests {
             let (worker, outputs) = (workers[worker], Vec::new());
             router.handle(Input::Produced { worker, production, outputs }, Duration::ZERO);
             let failed = |action| match action {
-                Action::Tell(Event::ProducerFailed { step, .. }) => Some(step.to_string()),
+                Action::Publish(Event::ProducerFailed { step, .. }) => Some(step.to_string()),
                 _ => None,
             };
             router.poll(Duration::ZERO).into_iter().find_map(failed)
@@ -463,13 +462,13 @@ mod tests {
             for action in router.poll(Duration::from_secs(death * 60 + 30)) {
                 match action {
                     Action::Spawn { worker: next } => worker = next,
-                    Action::Tell(Event::Stopping { reason }) => stops.push((death, reason)),
+                    Action::Publish(Event::Stopping { reason }) => stops.push((death, reason)),
                     _ => {}
                 }
             }
         }
         let reason =
-            "the workers of \"END\" end before they do any work, 7 times in a row: it died";
+            "the workers of \"END\" ended 7 times in a row before they did any work: it died";
         assert_eq!(stops, [(7, reason.to_owned())]);
     }
 }

@@ -155,7 +155,9 @@ impl Router {
             Input::Broken { worker, reason } => self.dismiss(worker.slot, reason, now),
             Input::Stop(Stop::Drain) => {
                 self.ending.interrupt();
-                self.drain("interrupted: no more input is taken, what was taken is processed");
+                self.drain(
+                    "interrupted: the run takes no more input and finishes what it has taken",
+                );
             }
             Input::Stop(Stop::Now) => self.stop_now(now),
             Input::Halt { reason } => self.halt(reason),
@@ -256,8 +258,8 @@ impl Router {
         self.workers.count()
     }
 
-    /// Whether reports of this worker count: it has been started, has not been told to
-    /// stop, and is not lost. Those of a predecessor in its slot never do.
+    /// Whether reports of this worker count: it was started, was not asked to stop, and is not
+    /// lost. Reports of a predecessor in its slot never count.
     pub(crate) fn is_heard(&self, worker: WorkerId) -> bool {
         self.workers.get(worker.slot).is_some_and(|present| {
             present.epoch == worker.epoch
@@ -290,7 +292,7 @@ impl Router {
         }
         let Worker { step, number, .. } = self.workers[worker];
         let name = Arc::clone(&self.steps[step].name);
-        self.tell(Event::InitFailed {
+        self.publish(Event::InitFailed {
             step: Arc::clone(&name),
             worker: number,
             failure: failure.clone(),
@@ -314,11 +316,11 @@ impl Router {
         if self.ending.is_abandoned() {
             self.stop_ready_workers();
         } else {
-            self.tell(Event::Started);
+            self.publish(Event::Started);
         }
     }
 
-    fn tell(&mut self, event: Event) {
-        self.actions.push(Action::Tell(event));
+    fn publish(&mut self, event: Event) {
+        self.actions.push(Action::Publish(event));
     }
 }

@@ -114,7 +114,7 @@ impl Ending {
     }
 }
 
-/// The instants that the router was last told of.
+/// The latest instants that the router knows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Clock {
     /// The instant of the last poll.

@@ -209,8 +209,8 @@ impl Step {
         retry::Limits { retries: *options.retries, backoff: *options.backoff }
     }
 
-    /// The most workers that the step had at a time, or could have had, and the time that
-    /// all of them together had by `now`.
+    /// Returns the most workers that the step had, or could have had, at one time, and their total
+    /// time by `now`.
     pub(super) fn workforce(&self, now: Duration) -> (usize, Duration) {
         match self.pool.target {
             Some(target) => (target.most, target.time(now)),

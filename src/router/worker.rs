@@ -108,7 +108,7 @@ pub(super) enum State {
     Ready,
     /// Its stage is finishing.
     Finishing,
-    /// Told to stop, dead, or never able to start.
+    /// Asked to stop, dead, or never able to start.
     Gone,
 }
 

@@ -1,5 +1,5 @@
-//! A file that a run writes without ever waiting for it: a named pipe that nobody reads, or a
-//! slow disk, costs what finds no room in memory, and nothing else.
+//! A file that a run writes without ever waiting for it. If nobody reads a named pipe, or a disk is
+//! slow, the file loses what finds no room in memory; the run is not affected.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use crate::base::lock::lock;
 /// How long the end of a run waits for a reader that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What waits to be written. It is bounded, and counts what finds no room.
+/// The data that waits to be written. It is bounded, and counts what finds no room.
 pub(crate) trait Buffer: Send + 'static {
     /// What is written at once.
     type Portion;
@@ -23,7 +23,7 @@ pub(crate) trait Buffer: Send + 'static {
     fn take(&mut self) -> Option<Self::Portion>;
 }
 
-/// Writes what is put into a buffer, on a thread of its own.
+/// Writes the contents of a buffer, on a thread of its own.
 pub(crate) struct LossyWriter<B> {
     shared: Arc<Shared<B>>,
     written: Receiver<io::Result<()>>,
@@ -43,9 +43,9 @@ struct State<B> {
 }
 
 impl<B: Buffer> LossyWriter<B> {
-    /// Opens the file; a named pipe is opened as soon as it has a reader, and nobody waits for
-    /// one. `format` appends the text of a portion; it is called on the writer's thread, which
-    /// has this `name`.
+    /// Opens the file; a named pipe is opened as soon as it has a reader, without waiting for one.
+    /// `format` appends the text of a portion; it is called on the writer's thread, which has this
+    /// `name`.
     ///
     /// # Errors
     /// If the file cannot be written to.
@@ -64,7 +64,7 @@ impl<B: Buffer> LossyWriter<B> {
         let write = move || {
             let file = file.map_or_else(|| File::options().write(true).open(path), Ok);
             let result = file.and_then(|file| source.write_to(file, &mut format));
-            // Nobody may wait for it any more.
+            // The receiver may be gone.
             let _ = sender.send(result);
         };
         std::thread::Builder::new().name(name.into()).spawn(write)?;
@@ -77,13 +77,13 @@ impl<B: Buffer> LossyWriter<B> {
         self.shared.more.notify_one();
     }
 
-    /// Puts the last into the buffer, and waits until everything is written or nothing has been
-    /// for a while.
+    /// Puts the last portion into the buffer, and waits until everything is written or the reader
+    /// takes nothing for a while.
     ///
     /// # Errors
-    /// Why the file is not complete. That a reader has gone is no error of a pipe: the kind is
-    /// [`io::ErrorKind::BrokenPipe`] then. If a reader takes nothing it is
-    /// [`io::ErrorKind::TimedOut`].
+    /// If the file is not complete. The kind is [`io::ErrorKind::BrokenPipe`] if the reader of a
+    /// pipe is gone, which is not a fault, and [`io::ErrorKind::TimedOut`] if a reader takes
+    /// nothing.
     pub(crate) fn finish(self, last: impl FnOnce(&mut B)) -> io::Result<()> {
         self.put(last);
         let mut portions = {
@@ -102,7 +102,7 @@ impl<B: Buffer> LossyWriter<B> {
                     let now = lock(&self.shared.state).portions;
                     if now == portions {
                         let kind = io::ErrorKind::TimedOut;
-                        return Err(io::Error::new(kind, "nobody takes it"));
+                        return Err(io::Error::new(kind, "its reader does not take it"));
                     }
                     portions = now;
                 }

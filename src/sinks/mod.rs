@@ -21,14 +21,14 @@ use journal::SkipCompleted;
 
 /// Takes the output of a run, on the router's thread.
 ///
-/// Every call except [`finish`](Self::finish) returns at once: slow work belongs on a thread of
-/// the sink's own. A sink that must not lose anything may let the caller wait for room, as
-/// the journal and the quarantine do when a disk cannot keep up; one that serves a reader drops
-/// what finds no room, and counts it. A sink that can no longer do its work says so at once
-/// through what it was made with, and in `finish`; it never fails a call.
+/// Every call except [`finish`](Self::finish) returns at once: slow work belongs on a thread of the
+/// sink's own. A sink that must not lose anything may let the caller wait for room, as the journal
+/// and the quarantine do when a disk cannot keep up; one that serves a reader drops what finds no
+/// room, and counts it. A sink that can no longer do its work reports that at once through a
+/// callback that it was made with, and again in `finish`; it never fails a call.
 ///
-/// Calls come in the order of what happened. There is no call after `finish`; without a
-/// `finish` the run was given up before it began.
+/// Calls come in the order of events. No call follows `finish`; if `finish` is never called, the
+/// run failed before it began.
 pub(crate) trait Sink: Send {
     /// What the router must record for this sink; it records nothing that no sink needs.
     fn needs(&self) -> Needs {
@@ -38,7 +38,7 @@ pub(crate) trait Sink: Send {
     /// Takes an event that is about to be published.
     fn event(&mut self, _event: &Event) {}
 
-    /// Takes what became of items since the last call. Only with [`Needs::items`].
+    /// Takes the records of items since the last call. Only with [`Needs::items`].
     fn items(&mut self, _records: Drain<'_, Record>) {}
 
     /// Takes when messages waited and ran. Only with [`Needs::spans`].
@@ -111,7 +111,7 @@ impl Sinks {
         self.sinks.push(Box::new(sink));
     }
 
-    /// Skips what an earlier run has done.
+    /// Makes the run skip what an earlier run has done.
     pub(crate) fn set_skip(&mut self, skip: SkipCompleted) {
         self.skip = Some(skip);
     }
@@ -120,7 +120,7 @@ impl Sinks {
         &self.stream
     }
 
-    /// What any of the sinks needs.
+    /// The needs of all sinks together.
     pub(crate) fn needs(&self) -> Needs {
         self.sinks.iter().map(|sink| sink.needs()).fold(Needs::default(), |all, needs| Needs {
             items: all.items || needs.items,
@@ -128,7 +128,7 @@ impl Sinks {
         })
     }
 
-    /// Takes out of a producer's report what an earlier run has done.
+    /// Removes from a producer's report what an earlier run has done.
     pub(crate) fn skip_completed(&mut self, mut input: Input, router: &Router) -> Input {
         let Some(skip) = &mut self.skip else { return input };
         if let Input::Produced { worker, outputs, .. } | Input::Finished { worker, outputs, .. } =
@@ -151,7 +151,7 @@ impl Sinks {
         self.records.push(record);
     }
 
-    /// Gives the sinks all records so far, with one call each.
+    /// Passes all records so far to the sinks, with one call each.
     pub(crate) fn pass_on_records(&mut self) {
         if self.records.is_empty() {
             return;
@@ -177,7 +177,7 @@ impl Sinks {
     /// Waits for all sinks, one after the other. Of several losses the first counts.
     pub(crate) fn finish(mut self, end: &RunEnd<'_>) -> SinkReport {
         self.pass_on_records();
-        // It goes first: the journal waits until nobody can send to it any more.
+        // It goes first: the journal waits until no sender is left.
         let skipped = self.skip.take().map_or(0, SkipCompleted::finish);
         let mut all = Finished::default();
         for sink in self.sinks {

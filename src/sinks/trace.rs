@@ -1,10 +1,9 @@
 //! The file that `--trace` names: when each message waited and ran, at which worker, in
 //! the JSON form of trace events, as Perfetto and chrome://tracing open it.
 //!
-//! One process of the file is a step, one thread a worker. What finds no room in memory is left
-//! out, and its number is written at the end. The file is an array with one event a line,
-//! written as the run goes: of a run that was killed the array is not closed, which both
-//! programs accept.
+//! One process of the file is a step, one thread a worker. Events that find no room in memory are
+//! left out, and their number is written at the end. The file is an array with one event a line,
+//! written as the run goes: if a run is killed, the array stays open, which both programs accept.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -111,10 +110,10 @@ impl Sink for Trace {
         self.0.put(|waiting| waiting.add(Part::Spans(spans)));
     }
 
-    /// The run itself is not affected by what the trace lacks.
+    /// An incomplete trace does not affect the run.
     fn finish(self: Box<Self>, _: &RunEnd<'_>) -> Finished {
         if let Err(error) = self.0.finish(Waiting::end) {
-            tracing::warn!("the trace is not whole: {error}");
+            tracing::warn!("the trace is incomplete: {error}");
         }
         Finished::default()
     }
@@ -187,7 +186,7 @@ impl Formatter {
                     );
                 }
             }
-            // It was at no worker: a mark in its step instead of a bar.
+            // No worker had it: a mark in its step instead of a bar.
             None => {
                 event["ph"] = "i".into();
                 event["s"] = "p".into();

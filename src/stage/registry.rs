@@ -188,8 +188,8 @@ impl Registry {
         });
     }
 
-    /// Names a class that this build lacks: a configuration that asks for it is told
-    /// which `feature` has it.
+    /// Names a class that this build lacks: the error for a configuration that names it says which
+    /// `feature` has it.
     pub fn not_built(&mut self, name: &str, feature: &'static str) {
         self.lacking.insert(name.to_owned(), NotBuilt { feature });
     }

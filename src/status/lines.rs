@@ -72,7 +72,7 @@ pub struct ProductLine {
     pub path: PathBuf,
 }
 
-/// The line of the log that tells of the event, if one does.
+/// Returns the log line that describes the event, if there is one.
 pub(super) fn in_words(event: &Event) -> Option<(Level, Option<Arc<str>>, String)> {
     let about = |step: &Arc<str>| Some(Arc::clone(step));
     Some(match event {
@@ -81,7 +81,7 @@ pub(super) fn in_words(event: &Event) -> Option<(Level, Option<Arc<str>>, String
         }
         Event::Retrying { step, origin, attempt, failure, .. } => {
             let what = origin.as_deref().map(|o| format!(" on {o}")).unwrap_or_default();
-            let text = format!("attempt {attempt}{what} failed, will be repeated: {failure}");
+            let text = format!("attempt {attempt}{what} failed and will be retried: {failure}");
             (Level::Warning, about(step), text)
         }
         Event::ProducerFailed { step, failure } => {

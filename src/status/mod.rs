@@ -1,5 +1,5 @@
-//! Where a run stands: the sum of its events. Dashboard, terminal, metrics and reports show
-//! nothing else, so they all say the same.
+//! The state of a run: the sum of its events. Dashboard, terminal, metrics and reports all show
+//! this state, so they always agree.
 
 pub(crate) mod bottleneck;
 mod lines;

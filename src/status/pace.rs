@@ -194,7 +194,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// One step that had ended so many messages by then, in so much time.
+    /// A sample of one step: the messages that had ended by `at`, and the time spent on them.
     fn sample(at: u64, ended: u64, spent: u64) -> Sample {
         let spent = Duration::from_millis(spent);
         let step = Numbers {

@@ -1,5 +1,5 @@
-//! What goes on in a run and what limits its pace, in words. Dashboard, terminal, reports and
-//! log all take their sentences from here.
+//! Sentences about the state of a run and about what limits its pace. Dashboard, terminal, reports
+//! and log all take their sentences from here.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub fn bottleneck(name: &str, workers: usize, busy: f64, over: bool) -> String {
 }
 
 impl Standing {
-    /// What a step does for the pace, in a word or two.
+    /// The step's role for the pace, in a word or two.
     pub(crate) fn in_words(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -88,7 +88,7 @@ impl View {
         text
     }
 
-    /// The part of what is expected that is done with, 0 to 1.
+    /// The finished part of the expected messages, 0 to 1.
     pub(crate) fn part_done(&self) -> Option<f64> {
         let expected = self.expected.filter(|expected| *expected > 0)?;
         Some((self.finished as f64 / expected as f64).min(1.0))
@@ -108,20 +108,20 @@ impl View {
         pipeline_in_words(&self.pipeline, &self.directory.display().to_string())
     }
 
-    /// What goes on and what limits the pace, in one text.
+    /// The state of the run and what limits its pace, in one text.
     pub(crate) fn sentence(&self) -> String {
         let [first, more] = self.in_words();
         format!("{first} {more}").trim_end().to_owned()
     }
 
-    /// The most important sentence, and what there is to add.
+    /// The most important sentence, and one with details.
     pub fn in_words(&self) -> [String; 2] {
         match self.state {
             State::Ended => self.ending(),
             State::Starting => [self.starting(), String::new()],
             _ if self.paused => [
-                "The run is paused: nothing new is begun.".to_owned(),
-                "What workers have in hand is done.".to_owned(),
+                "The run is paused: workers begin nothing new.".to_owned(),
+                "They finish what they have in hand.".to_owned(),
             ],
             State::Running | State::Draining => self.going_on(),
         }
@@ -141,8 +141,8 @@ impl View {
         let workers = self.steps.iter().flat_map(|step| &step.each_worker);
         let ready = workers.clone().filter(|w| w.state != WorkerState::Starting).count();
         match workers.count() {
-            0 => "The workers are being started.".to_owned(),
-            all => format!("The workers are being started: {ready} of {all} are ready."),
+            0 => "The workers are starting.".to_owned(),
+            all => format!("The workers are starting: {ready} of {all} are ready."),
         }
     }
 
@@ -150,7 +150,7 @@ impl View {
         let mut first = Vec::new();
         let mut more = Vec::new();
         if self.state == State::Draining {
-            first.push("No more input is taken.".to_owned());
+            first.push("The run takes no more input.".to_owned());
         }
         let paused: Vec<_> = self.steps.iter().filter(|step| step.paused).collect();
         if !paused.is_empty() {
@@ -222,7 +222,7 @@ impl View {
                 Some(reason) => format!("it was stopped: {reason}"),
                 None => "it was stopped".to_owned(),
             },
-            Some("lost") => "its program has gone".to_owned(),
+            Some("lost") => "its program is gone".to_owned(),
             Some(other) => other.to_owned(),
             None => "it is over".to_owned(),
         };

@@ -11,7 +11,7 @@ use super::pace::Pace;
 use super::series::History;
 use crate::event::{Event, EventRecord, Opened, Report, Snapshot};
 
-/// Retention limits: a view holds all of these, and viewers get it five times a second.
+/// Retention limits: every view holds all of these, and viewers receive five views a second.
 const MAX_FAILURES: usize = 100;
 const MAX_LINES: usize = 100;
 const MAX_PRODUCTS: usize = 24;
@@ -23,7 +23,7 @@ pub struct Status {
     pub number: u64,
     /// The time of that event since the run's start.
     pub at: Duration,
-    /// What the first event says.
+    /// The contents of the first event.
     pub opened: Opened,
     /// The phase of the run.
     pub state: State,
@@ -45,7 +45,7 @@ pub struct Status {
     pub history: History,
     /// The report, once the run has ended.
     pub report: Option<Report>,
-    /// Why the run had to be given up.
+    /// Why the run could not go on.
     pub error: Option<String>,
     pub(super) pace: Pace,
 }

@@ -1,9 +1,9 @@
 //! The stream of a run's events: the one source for all watchers.
 //!
-//! The run appends and never waits; events stay until newer ones need the room. Each watcher has
-//! a position of its own, so neither their number nor a stuck one costs the run anything. A
-//! watcher that falls too far behind learns how many events it has missed, and finds where the
-//! run stands in the status, which every event updates.
+//! The run appends and never waits; events stay until newer ones need the room. Each watcher has a
+//! position of its own, so neither their number nor a stuck one costs the run anything. A watcher
+//! that falls too far behind learns how many events it has missed, and finds the current state in
+//! the status, which every event updates.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -91,7 +91,7 @@ impl Stream {
         self.shared.more.notify_all();
     }
 
-    /// Where the run stands, after all events so far.
+    /// The status of the run, after all events so far.
     pub fn status(&self) -> Status {
         self.lock().status.clone()
     }
@@ -159,8 +159,8 @@ fn size(record: &EventRecord) -> usize {
 }
 
 impl Watcher {
-    /// The next event. Blocks for `patience` at most, without one until an event comes or the
-    /// run ends.
+    /// The next event. Blocks for `patience` at most; without it, until an event comes or the run
+    /// ends.
     pub fn next(&mut self, patience: Option<Duration>) -> Seen {
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         let shared = Arc::clone(&self.stream.shared);

@@ -1,9 +1,9 @@
-//! How far a run is, and the time that is left.
+//! The progress of a run, and the time left.
 //!
-//! The load of a step is what waits for it or is in its hands, what other steps will send it,
-//! and what the producer will still produce, in the proportions of the messages so far. Each
-//! message takes a worker as long as messages have taken so far. The run waits for the step that
-//! needs the longest, and then for the last message's way through the steps behind it.
+//! The load of a step is what waits for it or is in its hands, what other steps will send it, and
+//! what the producer will still produce, in the proportions of the messages so far. Each message
+//! takes a worker as long as messages have taken so far. The run waits for the step that needs the
+//! longest, and then for the last message to pass the steps after it.
 
 use super::pace::Pace;
 use super::state::{State, Status};
@@ -84,7 +84,7 @@ pub(crate) fn finished(status: &Status) -> u64 {
     (emitted as f64 - open + 1e-6).max(0.0) as u64
 }
 
-/// The time until the run ends, in seconds, if it can be told.
+/// The estimated time until the run ends, in seconds, if it is known.
 pub(crate) fn time_left(status: &Status, pace: &Pace) -> Option<f64> {
     let Status { state, snapshot, .. } = status;
     let stands = matches!(state, State::Ended | State::Starting) || snapshot.paused;
@@ -95,7 +95,7 @@ pub(crate) fn time_left(status: &Status, pace: &Pace) -> Option<f64> {
     let loads = loads(&flows);
     let mut longest = 0.0_f64;
     let mut all = 0.0;
-    // The last message's way from a step to the end of the run.
+    // The time of the last message from a step to the end of the run.
     let mut ways = vec![0.0_f64; flows.len()];
     let rows = status.opened.plan.iter().zip(&status.snapshot.steps).enumerate();
     for (index, (plan, step)) in rows.rev() {

@@ -1,5 +1,5 @@
-//! The view of a run, which all displays show: the numbers of its status with rates, with what
-//! they mean, and with how far the run is.
+//! The view of a run, which all displays show: the numbers of its status with rates, their meaning,
+//! and the progress of the run.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -47,14 +47,14 @@ pub struct View {
     pub paused: bool,
     /// How it ended.
     pub verdict: Option<String>,
-    /// Why, if it was stopped or had to be given up.
+    /// Why, if it was stopped or could not go on.
     pub reason: Option<String>,
     /// The exit code, once it has ended.
     pub exit_code: Option<u8>,
     /// The time since its start, in seconds.
     #[serde(rename = "elapsed_s", with = "in_seconds")]
     pub elapsed: Duration,
-    /// The time until its end, in seconds, if it can be told.
+    /// The estimated time until its end, in seconds, if it is known.
     pub eta_s: Option<f64>,
     /// How many messages the producers have emitted.
     pub emitted: u64,
@@ -69,8 +69,8 @@ pub struct View {
     pub skipped: u64,
     /// The step that limits the pace.
     pub bottleneck: Option<Arc<str>>,
-    /// What goes on and what limits the pace: the most important sentence, and what there is to
-    /// add.
+    /// The state of the run and what limits its pace: the most important sentence, and one with
+    /// details.
     #[serde(default)]
     pub says: [String; 2],
     /// The steps in the order of the plan.
@@ -176,7 +176,7 @@ pub struct EdgeView {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Standing {
-    /// Its workers are being started.
+    /// Its workers are starting.
     Starting,
     /// It limits the pace of the run.
     Bottleneck,
@@ -188,12 +188,12 @@ pub enum Standing {
     Working,
     /// It is paused.
     Paused,
-    /// It has done its last work.
+    /// It has finished.
     Finished,
 }
 
 impl Status {
-    /// What is shown of the run.
+    /// Returns the view of the run.
     pub fn view(&self) -> View {
         let mut view = numbers(self);
         view.says = view.in_words();

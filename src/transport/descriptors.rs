@@ -1,5 +1,5 @@
-//! Tries whether the system has room for the workers, before libzmq is asked for anything: where
-//! it finds no descriptor or thread, it ends the whole program.
+//! Tests whether the system has room for the workers before libzmq is used: without a descriptor or
+//! a thread, libzmq ends the whole program.
 
 use std::fs;
 use std::io;
@@ -27,10 +27,10 @@ const THREADS: usize = 2;
 const OF_A_WORKER: usize = 5 << 19;
 /// The address space of the run itself, in bytes: the threads of a context with their stacks.
 const OF_A_RUN: usize = 48 << 20;
-/// The most checks whether a thread is gone; after them it is taken as gone.
+/// The most checks whether a thread is gone; after them it counts as gone.
 const MAX_CHECKS: usize = 10_000;
 
-/// Tries whether there are threads for a context, descriptors for it and `more`, and address space
+/// Tests whether there are threads for a context, descriptors for it and `more`, and address space
 /// for that many `workers`.
 ///
 /// # Errors
@@ -85,7 +85,7 @@ fn try_threads() -> io::Result<()> {
     Ok(())
 }
 
-/// Tries whether a worker process can be started and connect itself.
+/// Tests whether a worker process can start and connect.
 ///
 /// # Errors
 /// If the process has too few descriptors left.

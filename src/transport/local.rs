@@ -76,7 +76,7 @@ impl Drop for Local {
 }
 
 impl Connector {
-    /// The link of the worker in this worker.
+    /// The link of this worker.
     pub(crate) fn link(&self, worker: WorkerId) -> LocalLink {
         let (sender, received) = mpsc::channel();
         lock(&self.workers).insert(worker, sender);

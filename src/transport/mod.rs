@@ -1,4 +1,4 @@
-//! What carries messages between the router's loop and the workers.
+//! Carries messages between the router's loop and the workers.
 //!
 //! [`Transport`] is the loop's side and [`Link`] a worker's. `zmq/` connects threads and
 //! processes over sockets; `local` connects threads over channels, for tests.
@@ -23,15 +23,15 @@ pub(crate) type Frames = Vec<Bytes>;
 
 /// The router's side of the connections to all workers of a run.
 ///
-/// One thread owns it and makes every call. Workers connect and disconnect at any time, without
-/// an event of their own: their first message tells that they are there, and their supervisor
-/// or their thread tells that they are gone.
+/// One thread owns it and makes every call. Workers connect and disconnect at any time, without an
+/// event of their own: their first message shows that they are there, and their supervisor or their
+/// thread reports that they are gone.
 ///
 /// - Messages of one worker arrive in the order in which it sent them, each exactly once, also
 ///   those that it sent just before it died. Messages of different workers have no order.
 /// - Messages to one worker arrive in the order of the calls of [`send`](Self::send). There is
 ///   no limit on those that wait: the router's grants and batches are the limit.
-/// - An error is final: the transport is of no use any more.
+/// - An error is final: the transport can no longer be used.
 pub(crate) trait Transport {
     /// Returns the next message that has arrived and its sender; never blocks. A sender that
     /// is not of this run's form is skipped; one of an earlier epoch is the caller's to reject.
@@ -57,7 +57,7 @@ pub(crate) trait Transport {
     fn wait(&mut self, timeout: Duration) -> Result<(), TransportError>;
 }
 
-/// What became of a message that was to be sent.
+/// The result of sending a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
     /// It is on its way.
@@ -101,7 +101,7 @@ pub(crate) enum LinkError {
     Failed(#[source] Box<dyn Error + Send + Sync>),
     #[error("the connection to the router failed: {0}")]
     System(#[from] io::Error),
-    #[error("the router sent a message that is not of the protocol: {0}")]
+    #[error("the router sent a message that breaks the protocol: {0}")]
     Wire(#[from] WireError),
 }
 

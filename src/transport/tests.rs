@@ -17,7 +17,7 @@ const FOREVER: Duration = Duration::from_secs(600);
 
 const WORKER: WorkerId = WorkerId { slot: Slot(70_000), epoch: 3 };
 
-/// Runs the test with each transport, its waker, and what connects a worker in a worker.
+/// Runs the test with each transport, its waker, and a function that connects a worker.
 macro_rules! with_each_transport {
     ($test:ident) => {{
         let wakeup = queue::<()>().unwrap().1.wakeup;

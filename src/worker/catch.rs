@@ -17,7 +17,7 @@ thread_local! {
 /// Calls a stage's code, and catches a panic in it.
 ///
 /// # Errors
-/// The panic. What the code itself fails with is the inner result.
+/// If the code panics. A failure that the code returns is the inner result.
 pub(crate) fn guarded<R>(
     call: impl FnOnce() -> Result<R>,
 ) -> std::result::Result<Result<R>, Caught> {
@@ -26,7 +26,7 @@ pub(crate) fn guarded<R>(
     let result = catch_unwind(AssertUnwindSafe(call));
     IN_STAGE.set(outer);
     result.map_err(|payload| {
-        // A payload's destructor may panic; leaking it is the safe way out.
+        // The payload's destructor may panic, so it is leaked.
         std::mem::forget(payload);
         let message = PANIC.take().unwrap_or_else(|| "panicked".into());
         Caught(Failure::retryable(message))

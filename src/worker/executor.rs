@@ -18,8 +18,8 @@ use super::catch::{Caught, guarded};
 use super::outbox::{Outbox, ReportSink};
 use super::tally::{SHORTEST, STRIDE};
 
-/// One instance of a stage. It goes on after a panic: what it has gathered (a sum, a page) would
-/// be lost with it.
+/// One instance of a stage. It survives a panic, because what it has gathered (a sum, a page) would
+/// otherwise be lost.
 pub(crate) struct Worker {
     context: Context,
     task: Box<dyn Task>,
@@ -45,16 +45,15 @@ impl Worker {
         Ok(Self { context, task, emitted: OutputBuffer::default(), done: Vec::new() })
     }
 
-    /// Takes what `init` has made known, and the number of messages that a producer expects to
-    /// emit.
+    /// Returns the notes of `init`, and the number of messages that a producer expects to emit.
     pub(crate) fn first_notes(&self) -> Vec<Note> {
         let expected = guarded(|| Ok(self.task.expected())).ok().and_then(Result::ok).flatten();
         scope::take_notes().into_iter().chain(expected.map(Note::Expected)).collect()
     }
 
     /// Processes the messages in order. The results go into the outbox, which reports them when
-    /// it is time. Calls `begin` with the number of each message before it begins it, and ends
-    /// the work if that returns false. Calls `rest` before each report.
+    /// they are due. Calls `begin` with the number of each message before processing it, and stops
+    /// if `begin` returns false. Calls `rest` before each report.
     ///
     /// # Errors
     /// If a report could not be sent; that ends the work.

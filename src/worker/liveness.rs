@@ -1,4 +1,4 @@
-//! What is seen of a worker process from outside: whether it lives, and how it ended.
+//! What a worker process shows from outside: whether it is alive, and how it ended.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -26,14 +26,14 @@ impl Liveness {
         Self { beats: 0, seen: started, computed: None }
     }
 
-    /// Does not hold the silence so far against the worker.
+    /// Ignores the silence so far.
     pub(crate) fn forgive(&mut self, now: Instant) {
         (self.seen, self.computed) = (now, None);
     }
 
-    /// Whether a silent worker has not used the processor for a while either: code in C may
-    /// keep a worker in Python from its heartbeat for as long as it likes. `computed` returns
-    /// the processor time that the worker has used.
+    /// Returns whether a silent worker has also used no processor time for a while: C code may keep
+    /// a Python worker from sending heartbeats for any length of time. `computed` returns the
+    /// processor time that the worker has used.
     pub(crate) fn has_stopped(
         &mut self,
         beats: u64,
@@ -63,9 +63,9 @@ impl Liveness {
     }
 }
 
-/// The cause of most kills that nobody has asked for.
-const OUT_OF_MEMORY: &str = ", which the system sends when memory runs out: fewer workers or a \
-                             \"memory_limit\" keep it from that";
+/// The usual cause of a SIGKILL that no user sent.
+const OUT_OF_MEMORY: &str =
+    ", which the system sends when memory runs out: use fewer workers, or set a \"memory_limit\"";
 
 /// Describes how a process has ended.
 pub(crate) fn describe(status: ExitStatus) -> String {

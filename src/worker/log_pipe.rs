@@ -1,4 +1,4 @@
-//! What worker processes print and log, on its way into the run's log.
+//! Carries what worker processes print and log into the run's log.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -107,7 +107,7 @@ impl LogPipe {
         false
     }
 
-    /// Reports all that is left of a writer that has ended: a pipe holds no more than a
+    /// Reports the remaining output of a writer that has ended: a pipe holds no more than a
     /// mebibyte.
     pub(crate) fn read_rest(&mut self, mut report: impl FnMut(Event)) {
         for _ in 0..8 {
@@ -129,7 +129,7 @@ impl LogPipe {
     fn take(&mut self, bytes: &[u8], report: &mut impl FnMut(Event)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let part = match part.iter().position(|byte| *byte == RECORD) {
-                // A record may come in the middle of a line that somebody prints.
+                // A record may arrive in the middle of a printed line.
                 Some(start) => {
                     self.begun.extend_from_slice(&part[..start]);
                     self.take_rest(report);
@@ -154,7 +154,7 @@ impl LogPipe {
             Some(Ok(Record { level, logger, message })) => (level, logger, message),
             _ => (self.level, String::new(), String::from_utf8_lossy(line).into_owned()),
         };
-        // What draws on a terminal means nothing in a log.
+        // Control characters for terminals mean nothing in a log.
         let text = text.trim_end().replace(|c: char| c.is_control() && c != '\n' && c != '\t', " ");
         if !text.is_empty() {
             let (step, worker) = (Arc::clone(&self.step), self.worker);

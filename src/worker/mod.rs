@@ -1,10 +1,10 @@
-//! Workers: what runs the code of a step.
+//! Workers, which run the code of a step.
 //!
 //! The `executor` calls a stage with panics caught (`catch`). The results wait in an `outbox`,
 //! counted in a `tally`, until the worker or the `reporter` sends them. `serve` is the worker's
 //! loop, on a `thread` or in a `process`. On the program's side the `supervisor` starts and ends
 //! processes: it reads their `page`, `usage`, `liveness` and `log_pipe`, and has a `reaper` where
-//! processes cannot clean up after themselves. `reexec` says how the program is started anew.
+//! processes cannot clean up after themselves. `reexec` starts the program again in another role.
 
 pub(crate) mod catch;
 pub(crate) mod executor;
@@ -29,16 +29,16 @@ use crate::base::ids::WorkerId;
 use crate::event::Event;
 use crate::protocol::report::Loss;
 
-/// What a worker's thread or supervisor reports of it, besides what it says itself over its
+/// What a worker's thread or supervisor reports about it; the worker's own reports come over its
 /// link.
 pub(crate) enum WorkerEvent {
     /// Its thread or process has ended; more comes from it only if it was sent before.
     Lost { worker: WorkerId, loss: Loss },
-    /// Threads of the worker, which has ended, wanted to send after their call had returned.
+    /// Threads of the worker, which has ended, tried to send after their call had returned.
     SentLate { worker: WorkerId },
-    /// What the worker printed or logged, or what is to be said of it.
+    /// A line for the log: what the worker printed or logged, or a remark about it.
     Said(Event),
 }
 
-/// Takes what is reported of workers. It never blocks, and any thread may call it.
+/// Receives reports about workers. It never blocks, and any thread may call it.
 pub(crate) type ReportWorker = Arc<dyn Fn(WorkerEvent) + Send + Sync>;

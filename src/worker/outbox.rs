@@ -1,4 +1,4 @@
-//! What a worker has done and has not reported yet.
+//! What a worker has done but not yet reported.
 //!
 //! The results of many short calls are reported together. When a call takes long, a second
 //! thread (`reporter`) reports the results of the calls before it, so that nothing waits for a
@@ -84,7 +84,7 @@ impl<S: ReportSink> Outbox<S> {
         }))
     }
 
-    /// Uses the sink for something else than a report. The reporter has to wait meanwhile, so the
+    /// Uses the sink for something other than a report. The reporter has to wait meanwhile, so the
     /// outbox must be empty.
     pub(crate) fn sink<R>(&self, act: impl FnOnce(&mut S) -> R) -> R {
         act(&mut lock(&self.0).sink)

@@ -69,13 +69,13 @@ impl Page {
         unsafe { AtomicU64::from_ptr(address) }
     }
 
-    /// Says that the worker begins this message.
+    /// Records that the worker begins this message.
     pub(crate) fn begin(&self, message: MessageId) {
         self.word(SINCE).store(now(), Ordering::Relaxed);
         self.word(MESSAGE).store(message.0, Ordering::Release);
     }
 
-    /// Says that the worker works on no message.
+    /// Records that the worker is idle.
     pub(crate) fn rest(&self) {
         self.word(MESSAGE).store(0, Ordering::Release);
     }

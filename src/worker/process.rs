@@ -1,4 +1,4 @@
-//! A worker in a process of its own: the side of the process.
+//! A worker in a process of its own, seen from the process.
 //!
 //! The supervisor starts the program anew, with one end of the lifeline as standard input. The
 //! first thing that arrives over it is the [`Assignment`].
@@ -49,7 +49,7 @@ pub(crate) struct Assignment {
     pub(crate) python: Option<InPython>,
 }
 
-/// What a worker in Python needs to know besides.
+/// What a worker in Python also needs to know.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InPython {
     /// The module that has the class.
@@ -88,12 +88,12 @@ pub(crate) fn run(registry: &Registry) -> ! {
     {
         become_python(&interpreter, &main);
     }
-    // The supervisor reports the exit code; there is nobody else to tell.
+    // The supervisor reports the exit code; there is no one else to inform.
     let code = work(registry).unwrap_or(EXIT_LOST);
     std::process::exit(code.into())
 }
 
-/// Makes the system prefer a worker, which can be replaced, to the program when memory runs
+/// Makes the system kill a worker, which can be replaced, rather than the program when memory runs
 /// out.
 fn offer_to_the_memory_killer() {
     const FILE: &str = "/proc/self/oom_score_adj";
@@ -162,8 +162,8 @@ fn take_standard_input() -> io::Result<Lifeline> {
     Ok(lifeline.into())
 }
 
-/// Starts the thread that gives signs of life, and that ends this process and all that it has
-/// started when the program has died.
+/// Starts the thread that gives signs of life, and that ends this process and its child processes
+/// when the program has died.
 fn watch_over(lifeline: Lifeline, page: Arc<Page>, directory: PathBuf) -> io::Result<()> {
     let watch = move || {
         let beat = timespec(HEARTBEAT);
@@ -175,7 +175,7 @@ fn watch_over(lifeline: Lifeline, page: Arc<Page>, directory: PathBuf) -> io::Re
                 break;
             }
         }
-        // What the program would have removed itself.
+        // The program can no longer remove it.
         let _ = std::fs::remove_dir_all(directory);
         if getpgrp().as_raw_nonzero().get() as u32 == std::process::id() {
             let _ = kill_current_process_group(Signal::KILL);

@@ -11,7 +11,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::log_pipe::RECORD;
 
-/// Sends what is logged from here on to the run's log. A program that has a subscriber of its own
+/// Sends what code logs from now on to the run's log. A program that has a subscriber of its own
 /// keeps it.
 pub(super) fn install() {
     let _ = tracing::subscriber::set_global_default(RecordLines);

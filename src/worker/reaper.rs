@@ -1,11 +1,11 @@
 //! The reaper: a process beside the program that outlives it by a moment. When the program has
-//! died, it ends what the workers and the programs that they have started have left, and removes
-//! the run's private directory. When a run has ended in good order, it ends those of the programs
-//! that have left the process groups of their workers.
+//! died, it ends the remaining workers and the programs that they started, and removes the run's
+//! private directory. After the normal end of a run, it ends those started programs that have left
+//! the process groups of their workers.
 //!
-//! Workers in Rust do so for themselves. An interpreter cannot: code that holds its lock may keep
-//! every other thread of it waiting. So the system itself ends it with the program, and what a
-//! step has started would live on.
+//! Workers in Rust do this themselves. An interpreter cannot: code that holds its lock may keep
+//! every other thread of it waiting. So the system itself ends it with the program, and what a step
+//! has started would live on.
 
 use std::collections::BTreeSet;
 use std::fmt::Arguments;
@@ -25,9 +25,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::reexec::{ITSELF, MARK, REAPER, STARTER, name_after_the_program, own_name};
 use crate::protocol::lifeline::Lifeline;
 
-/// A process that was killed is gone after this time.
+/// Limits the wait for killed processes to disappear.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The time between two searches for what is left.
+/// The time between two searches for remaining processes.
 const AGAIN: Duration = Duration::from_millis(10);
 /// The line by which the program says that the run has ended. Before it come lines that name
 /// process groups: `+` one that a worker leads, `-` one that is gone.
@@ -79,8 +79,8 @@ impl Reaper {
     }
 }
 
-/// Says that no worker is left, and waits until what they have started is gone too. Before this
-/// the reaper sees to the private directory, should the program die.
+/// Says that no worker is left, and waits until what they have started is gone too. Until then, the
+/// reaper removes the private directory if the program dies.
 impl Drop for Reaper {
     fn drop(&mut self) {
         self.say(format_args!("{FAREWELL}"));
@@ -94,7 +94,7 @@ impl Drop for Reaper {
 fn start(directory: &Path) -> io::Result<Process> {
     let (ours, theirs) = Lifeline::pair()?;
     let line = UnixStream::from(OwnedFd::from(ours));
-    // The supervisor waits for nobody.
+    // The supervisor must never block.
     line.set_nonblocking(true)?;
     let child = Command::new(ITSELF)
         .arg0(own_name())

@@ -1,12 +1,12 @@
-//! The program started anew, as a worker or as the reaper: how it is started, how it recognizes
-//! what it is, and with which exit codes it ends.
+//! Starts the program again, as a worker or as the reaper: how it starts, how it recognizes its
+//! role, and its exit codes.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// This very program, also where its file has been replaced.
+/// This program, even if its file has been replaced.
 pub(crate) const ITSELF: &str = "/proc/self/exe";
 
 /// The variable that makes the program a worker or the reaper; its value is the process that
@@ -14,7 +14,7 @@ pub(crate) const ITSELF: &str = "/proc/self/exe";
 pub(crate) const STARTER: &str = "DRPIPE_WORKER";
 /// The variable that makes the program the reaper; its value is the run's private directory.
 pub(crate) const REAPER: &str = "DRPIPE_REAPER";
-/// The variable that marks all that a worker starts, in whatever group or session it is; its
+/// The variable that marks every process that a worker starts, whatever its group or session; its
 /// value is the run's private directory, whose name no other run has.
 pub(crate) const MARK: &str = "DRPIPE_PRIVATE";
 /// The variables that make a worker one in Python: the interpreter, and the script that it runs.
@@ -23,9 +23,9 @@ pub(crate) const MAIN: &str = "DRPIPE_PYTHON_MAIN";
 
 /// The exit code of a worker that can no longer talk to the router.
 pub(crate) const EXIT_LOST: u8 = 113;
-/// The exit code of a worker that has more memory than its limit after a message.
+/// The exit code of a worker that uses more memory than its limit after a message.
 pub(crate) const EXIT_FULL: u8 = 114;
-/// The exit code of a worker whose threads wanted to send after their call had returned.
+/// The exit code of a worker whose threads tried to send after their call had returned.
 pub(crate) const EXIT_LATE: u8 = 115;
 
 /// The time between two heartbeats of a worker process.
@@ -40,7 +40,7 @@ pub(crate) fn worker_environment(directory: &Path) -> Environment {
         (STARTER, Some(std::process::id().to_string().into())),
         (MARK, Some(directory.into())),
         (REAPER, None),
-        // Everybody can read what a step prints of its environment.
+        // A step may print its environment into a log that every user can read.
         ("DRPIPE_MONITOR_TOKEN", None),
         ("DRPIPE_TOKEN", None),
     ]
@@ -51,13 +51,14 @@ pub(crate) fn own_name() -> OsString {
     std::env::args_os().next().unwrap_or_else(|| "drpipe".into())
 }
 
-/// Explains why the program could not be started anew, if it is because it cannot find itself.
+/// Explains why the program could not be started again, if the reason is that it cannot find
+/// itself.
 pub(crate) fn explain(error: io::Error) -> io::Error {
     if Path::new(ITSELF).exists() {
         return error;
     }
     let message = format!(
-        "there is no {ITSELF}, by which worker processes are started: mount /proc, or use \
+        "{ITSELF} is missing, and worker processes are started through it: mount /proc, or use \
          nb_thread instead of nb_process"
     );
     io::Error::new(error.kind(), message)

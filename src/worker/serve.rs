@@ -26,7 +26,7 @@ pub(crate) enum Host {
 }
 
 impl Host {
-    /// Says which message is begun. Returns false if it must not be.
+    /// Records which message the worker begins. Returns false if it must not begin it.
     fn begin(&self, message: MessageId) -> bool {
         match self {
             Self::Thread(cancelled) => !cancelled.load(Ordering::Relaxed),

@@ -40,7 +40,7 @@ pub(crate) fn spawn(assignment: Assignment) -> io::Result<JoinHandle<()>> {
     Builder::new().name(name).spawn(move || {
         let (worker, report) = (assignment.worker, Arc::clone(&assignment.report));
         let alive = assignment.alive.clone();
-        // Stages are guarded call by call; this is for what nobody foresaw.
+        // Stages are guarded call by call; this catches any other panic.
         let ended = catch_unwind(AssertUnwindSafe(|| run(assignment)));
         let reason = match ended {
             Ok(Ok(()) | Err(LinkError::Closed)) => None,

@@ -19,18 +19,17 @@ const NOT_READ: &[&str] = &[".bz2", ".z", ".xz", ".zst", ".zip", ".ftz", ".mef",
 /// Limits the files that a warning names.
 const NAMED: usize = 8;
 
-/// Gives the FITS files of a directory, of a list, or both.
+/// Emits the paths of the FITS files of a directory, of a list, or both.
 ///
-/// Gives file paths, sorted, each file once also where links or the list lead
-/// to it again; nothing is opened. Every file has a product name of its own:
-/// its base name, or, for files that share one, their directories and if need
-/// be their extensions as well, as in "night1_m31" and "night2_m31". A missing
-/// directory, or no matching file at all, stops the run before it begins;
-/// directories that cannot be read are reported at the end. Two warnings say how
-/// many files were left out because links or the list lead to them twice, and
-/// how many look like FITS but do not match the default pattern ("x.fits.bz2").
-/// Files that appear during the run are not taken. Where the pipeline writes to the
-/// directory or to one in it, the files that its earlier runs have made are left out.
+/// The paths are sorted, and each file comes once even if links or the list lead to it again; the
+/// producer opens no file. Every file has a product name of its own: its base name, or, for files
+/// that share one, their directories and if need be their extensions as well, as in "night1_m31"
+/// and "night2_m31". A missing directory, or no matching file at all, stops the run before it
+/// begins; directories that cannot be read are reported at the end. Two warnings say how many
+/// files were left out because links or the list lead to them twice, and how many look like FITS
+/// but do not match the default pattern ("x.fits.bz2"). Files that appear during the run are left
+/// out. If the pipeline writes to the directory or to one in it, the files that its earlier runs
+/// made are left out too.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FitsFiles {
@@ -38,15 +37,15 @@ pub struct FitsFiles {
     #[serde(default)]
     #[schemars(extend("reads" = "directory"))]
     directory: Option<PathBuf>,
-    /// Which files of the directory to take: a shell pattern, compared in any
-    /// case with the file's name, or, if it has a "/", with its path below the
-    /// directory. Hidden files are taken only if the pattern begins with a point.
+    /// Which files of the directory to take: a shell pattern, compared without regard to case with
+    /// the file's name, or, if it has a "/", with its path below the directory. Hidden files are
+    /// taken only if the pattern begins with a dot.
     #[serde(default = "default_pattern")]
     pattern: String,
-    /// Files to take as they are named, and directories to look for files in as well.
+    /// Files to take whatever their names, and further directories to look for files in.
     #[serde(default)]
     files: Vec<PathBuf>,
-    /// Whether to look in the directories below the directory too.
+    /// Whether to search subdirectories too.
     #[serde(default = "default_recursive")]
     recursive: bool,
     /// The files that are not emitted yet, the next one last.
@@ -101,7 +100,7 @@ impl Producer for FitsFiles {
         if !twice.is_empty() {
             let (count, names) = (twice.len(), named(&twice));
             announce_warning(format!(
-                "{count} files are left out, for links or the list lead to them twice: {names}"
+                "{count} files are left out, because links or the list lead to them twice: {names}"
             ));
         }
         if !self.passed_over.is_empty() {
@@ -144,7 +143,7 @@ impl FitsFiles {
             .build()
             .map(|glob| glob.compile_matcher())
             .map_err(|error| {
-                Failure::permanent(format!("\"pattern\" is no shell pattern: {error}"))
+                Failure::permanent(format!("\"pattern\" is not a shell pattern: {error}"))
             })
     }
 
@@ -177,7 +176,7 @@ impl FitsFiles {
                 // A pipe or device: reading it could block forever.
                 Ok(entry) if !entry.file_type().is_file() => {
                     if self.matches(&matcher, directory, entry.path(), hidden_too) {
-                        self.unreadable.push(format!("{} is no file", entry.path().display()));
+                        self.unreadable.push(format!("{} is not a file", entry.path().display()));
                     }
                     continue;
                 }
@@ -225,8 +224,8 @@ impl FitsFiles {
         let place = directory.display();
         let below = if self.recursive { " and below" } else { "" };
         let mut message = format!(
-            "no file matches \"{}\" among the {looked_at} files in {place}{below}: check \"directory\" \
-             and \"pattern\"",
+            "no file matches \"{}\" among the {looked_at} files in {place}{below}: check \
+             \"directory\" and \"pattern\"",
             self.pattern
         );
         if !self.passed_over.is_empty() {
@@ -407,7 +406,7 @@ mod tests {
         let pipe = directory.path().join("y.fits");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let error = found(json!({ "directory": directory.path() })).unwrap_err().to_string();
-        assert!(error.contains("y.fits is no file"), "{error}");
+        assert!(error.contains("y.fits is not a file"), "{error}");
     }
 
     #[test]

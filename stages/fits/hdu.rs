@@ -208,7 +208,9 @@ impl Header<'_> {
     fn axes(&self, bitpix: &str, naxis: &str) -> Result<(i64, Vec<u64>)> {
         let bits = self.needed(bitpix)?;
         if !matches!(bits, 8 | 16 | 32 | 64 | -32 | -64) {
-            return Err(self.failure(format!("{bitpix} is {bits}, which no FITS image has")));
+            return Err(
+                self.failure(format!("{bitpix} is {bits}, which is not a pixel type of FITS"))
+            );
         }
         let count = self.needed(naxis)?;
         if !(0..=999).contains(&count) {
@@ -219,7 +221,7 @@ impl Header<'_> {
             let name = format!("{naxis}{axis}");
             let length = self.needed(&name)?;
             axes.push(u64::try_from(length).map_err(|_| {
-                self.failure(format!("{name} is {length}, which is no length of an axis"))
+                self.failure(format!("{name} is {length}, which is not a valid axis length"))
             })?);
         }
         Ok((bits, axes))
@@ -242,7 +244,7 @@ impl Header<'_> {
             values.checked_mul(bitpix.unsigned_abs() / 8)
         };
         size().filter(|size| *size < 1 << 62).ok_or_else(|| {
-            self.failure(format!("NAXISn, PCOUNT and GCOUNT make no size: {axes:?}"))
+            self.failure(format!("NAXISn, PCOUNT and GCOUNT give no valid size: {axes:?}"))
         })
     }
 
@@ -257,7 +259,7 @@ impl Header<'_> {
         let pixels = shape.as_ref().and_then(product).filter(|pixels| *pixels < 1 << 60);
         match (shape, pixels) {
             (Some(shape), Some(pixels)) => Ok(Some(Layout { bitpix, shape, pixels, tiled })),
-            _ => Err(self.failure(format!("NAXISn make no size: {axes:?}"))),
+            _ => Err(self.failure(format!("NAXISn give no valid size: {axes:?}"))),
         }
     }
 }
@@ -307,7 +309,8 @@ impl Unit {
             _ => "CHECKSUM",
         };
         Err(Failure::permanent(format!(
-            "{source}: damaged: the contents of HDU {} do not agree with its {wrong}; fetch it again",
+            "{source}: damaged: the contents of HDU {} do not agree with its {wrong}; fetch it \
+             again",
             self.number
         )))
     }

@@ -100,7 +100,7 @@ pub fn read_frames(
             Ok(None) => break,
             // What is behind the image cannot damage it.
             Err(failure) if selection.has_taken() && source.size().is_some() => {
-                warnings.push(format!("{failure}; what is before that was read"));
+                warnings.push(format!("{failure}; everything before it was read"));
                 break;
             }
             Err(failure) => return Err(failure),
@@ -127,9 +127,7 @@ pub fn read_frames(
 
 fn nonconforming(source: &str, primary: &Unit) -> Option<String> {
     (value(&primary.cards, "SIMPLE") != Some("T")).then(|| {
-        format!(
-            "{source} says of itself that it does not follow the FITS standard (SIMPLE is not T)"
-        )
+        format!("{source} states that it does not follow the FITS standard (SIMPLE is not T)")
     })
 }
 

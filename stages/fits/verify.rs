@@ -40,7 +40,7 @@ fn verify(frame: &Frame, copy: &File) -> Result<()> {
     let image = file.primary_hdu().map_err(|error| wrong(error.to_string()))?;
     let shape: Vec<usize> = match &image.info {
         HduInfo::ImageInfo { shape, .. } => shape.iter().rev().copied().collect(),
-        _ => return Err(wrong("its first HDU is no image".into())),
+        _ => return Err(wrong("its first HDU is not an image".into())),
     };
     if shape != frame.shape {
         let (found, expected) = (describe_shape(&shape), describe_shape(&frame.shape));
@@ -63,7 +63,7 @@ fn verify(frame: &Frame, copy: &File) -> Result<()> {
     };
     match difference {
         None => Ok(()),
-        Some(at) => Err(wrong(format!("pixel {at} is another (the first is 0, NAXIS1 fastest)"))),
+        Some(at) => Err(wrong(format!("pixel {at} differs (the first is 0, NAXIS1 fastest)"))),
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
         let mut written = Vec::new();
         let failure = write_verified(&frame, &mut written, |writer| write_noting(&other, writer))
             .unwrap_err();
-        assert!(failure.to_string().contains("pixel 2 is another"), "{failure}");
+        assert!(failure.to_string().contains("pixel 2 differs"), "{failure}");
         other.shape = vec![6];
         let failure = write_verified(&frame, &mut written, |writer| write_noting(&other, writer))
             .unwrap_err();

@@ -7,16 +7,14 @@ use crate::stages::frames::Frame;
 
 /// Saves each frame as a FITS file and passes the frame on.
 ///
-/// Takes and gives frames of any number of axes; may stand in the middle or at
-/// the end. The file has one image of 32-bit or 64-bit reals, as the frame
-/// has, in the frame's unit. The frame's header goes along without the cards
-/// that describe the file it came from (layout, compression, BSCALE, BZERO,
-/// BLANK, checksums, DATAMIN, DATAMAX); invalid cards are mended, which the log
-/// and HISTORY say. HISTORY says where the frame came from and what was done;
-/// DATASUM and CHECKSUM are right. Two runs write the same bytes. A file appears
-/// whole or not at all. It replaces one that an earlier run of this pipeline made,
-/// which HISTORY tells, but no other (see "overwrite"), and never one that another
-/// input of this run made, nor its own input.
+/// Takes and emits frames of any number of axes, in the middle or at the end of a pipeline. The
+/// file has one image of 32-bit or 64-bit reals, as the frame has, in the frame's unit. The
+/// frame's header goes along without the cards that describe the file it came from (layout,
+/// compression, BSCALE, BZERO, BLANK, checksums, DATAMIN, DATAMAX); invalid cards are mended, and
+/// the log and HISTORY say so. HISTORY says where the frame came from and what was done; DATASUM
+/// and CHECKSUM are right. Two runs write the same bytes. A file appears whole or not at all. It
+/// replaces one that an earlier run of this pipeline made, as HISTORY records, but no other (see
+/// "overwrite"), and never one that another input of this run made, nor its own input.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteFits {
@@ -29,8 +27,8 @@ pub struct WriteFits {
     /// What happens to an older file of that name.
     #[serde(default)]
     overwrite: Overwrite,
-    /// Whether CFITSIO is to read each file before it gets its name: its axes and pixels
-    /// must be the frame's to the last bit. It costs about the time of writing again.
+    /// Whether CFITSIO reads each file before it gets its name: its axes and pixels must equal the
+    /// frame's to the last bit. This takes about as long as writing the file again.
     #[serde(default)]
     verify: bool,
     #[serde(skip)]

@@ -10,12 +10,11 @@ use crate::prelude::*;
 /// histogram is stretched over `bins` levels, whose histogram, clipped at a
 /// threshold, is cumulated to the gray values. It works in single precision.
 ///
-/// Missing pixels (NaN) and -infinity are black, +infinity is white, and none
-/// of them counts in the histograms; nor do values such as -1e30, which stand
-/// for missing ones and are so far away that all others would share one bin:
-/// they are black or white, and the log says so. A constant image is black. If
-/// too few different values are left to equalize, the stretch is linear. A
-/// frame without a finite pixel fails.
+/// Missing pixels (NaN) and -infinity are black, +infinity is white, and the histograms ignore
+/// them. They also ignore values such as -1e30, which stand for missing pixels and are so far away
+/// that all others would share one bin: these become black or white, and the log says so. A
+/// constant image is black. If too few different values are left to equalize, the stretch is
+/// linear. A frame without a finite pixel fails.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HistogramEqualization {
@@ -36,8 +35,8 @@ pub struct HistogramEqualization {
     #[serde(default = "default_t_factor")]
     #[schemars(range(min = 0))]
     t_factor: f64,
-    /// Whether the first row of the FITS image is at the bottom of the picture, as DS9
-    /// and other viewers show it, and not at the top.
+    /// Whether the first row of the FITS image is at the bottom of the picture, where DS9 and
+    /// other viewers show it, instead of at the top.
     #[serde(default)]
     flip: bool,
 }
@@ -108,8 +107,8 @@ impl Stage for HistogramEqualization {
         let (mut pixels, left_out) = self.equalize_noting(&image).context(frame.source.clone())?;
         if left_out > 0 {
             announce_warning(format!(
-                "{}: {left_out} pixels are left out of the histogram, for they are too far from \
-                 the others: missing ones, written as numbers?",
+                "{}: {left_out} pixels are left out of the histogram, because they are too far \
+                 from the others; they may be missing pixels written as numbers",
                 frame.source
             ));
         }

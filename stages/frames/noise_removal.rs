@@ -3,22 +3,21 @@ use crate::prelude::*;
 
 /// Replaces outliers, such as cosmic rays and hot pixels, by the median around them.
 ///
-/// Takes and gives two-dimensional frames (axes of length 1 beyond the second
-/// do not count) in any unit; others fail. In each pass every pixel that is
-/// farther than `sigma` standard deviations from the mean of the image becomes
-/// the median of the 3 x 3 pixels around it, as they were before the pass; at
-/// the upper and left border the window lies inside, at the others it is cut.
-/// The algorithm is that of NoiseRemoval in the Keck DRP framework, pixel for
-/// pixel, with mean and standard deviation in single precision. Missing (NaN)
-/// and infinite pixels count in none of the statistics; missing ones stay.
+/// Takes and emits two-dimensional frames (axes of length 1 beyond the second do not count) in any
+/// unit; others fail. In each pass every pixel that is farther than `sigma` standard deviations
+/// from the mean of the image becomes the median of the 3 x 3 pixels around it, as they were
+/// before the pass; at the upper and left border the window lies inside, at the others it is cut.
+/// The algorithm is that of NoiseRemoval in the Keck DRP framework, pixel for pixel, with mean and
+/// standard deviation in single precision. The statistics ignore missing (NaN) and infinite
+/// pixels; missing pixels stay.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoiseRemoval {
-    /// How far from the mean an outlier is at least.
+    /// The smallest distance of an outlier from the mean.
     #[serde(default = "default_sigma")]
     #[schemars(range(min = 0), extend("unit" = "standard deviation"))]
     sigma: f32,
-    /// How often this is done.
+    /// The number of passes.
     #[serde(default = "default_passes")]
     #[schemars(range(min = 0, max = 100))]
     passes: u32,

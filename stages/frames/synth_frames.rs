@@ -12,11 +12,11 @@ const LISTED: usize = 5;
 
 /// Makes frames of a synthetic star field, with noise and cosmic rays.
 ///
-/// Gives single-precision frames of whole ADU as a CCD would: bias + (stars +
-/// sky with Poisson noise + Gaussian read noise) / gain, cut at 0 and 65535.
-/// Each frame has its own stars. The same `seed` gives the same bytes on every
-/// machine, in any order. The header holds the truth: the parameters, and place
-/// (FITS convention, the first pixel is 1) and flux of the brightest stars.
+/// Emits single-precision frames of whole ADU as a CCD would: bias + (stars + sky with Poisson
+/// noise + Gaussian read noise) / gain, cut at 0 and 65535. Each frame has its own stars. The same
+/// `seed` gives the same bytes on every machine, in any order. The header records the truth: the
+/// parameters, and the position (FITS convention, the first pixel is 1) and flux of the brightest
+/// stars.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SynthFrames {
@@ -28,7 +28,7 @@ pub struct SynthFrames {
     /// The number of rows.
     #[schemars(range(min = 1, max = 65_536), extend("unit" = "pixel"))]
     height: u32,
-    /// The seed of the random numbers: each makes frames of its own.
+    /// The seed of the random numbers; different seeds make different frames.
     seed: u64,
     /// The number of stars in a frame.
     stars: u32,

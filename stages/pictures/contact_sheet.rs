@@ -16,12 +16,11 @@ const IN_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove
 
 /// Shows all pictures of a run on one HTML page.
 ///
-/// Takes 8-bit gray pictures. The page needs nothing else: the thumbnails are
-/// in it. They are sorted by name, whatever the order of arrival, and lead to
-/// the saved file where there is one. The page appears whole at the end of the
-/// run, or not at all; it replaces one that an earlier run of this pipeline
-/// made, but no other file (see "overwrite"). Memory does not grow with the size of the pictures:
-/// thumbnails wait in a temporary file.
+/// Takes 8-bit gray pictures. The page includes the thumbnails, so it needs no other file. They
+/// are sorted by name, whatever the order of arrival, and link to the saved file if there is one.
+/// The page appears whole at the end of the run, or not at all; it replaces one that an earlier
+/// run of this pipeline made, but no other file (see "overwrite"). Memory does not grow with the
+/// size of the pictures: a temporary file holds the thumbnails until then.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContactSheet {
@@ -39,7 +38,7 @@ pub struct ContactSheet {
     #[serde(default = "default_thumbnail")]
     #[schemars(range(min = 16, max = 4096), extend("unit" = "pixel"))]
     thumbnail: u32,
-    /// Where the thumbnails wait.
+    /// The temporary file that holds the thumbnails.
     #[serde(skip)]
     spool: Option<File>,
     #[serde(skip)]

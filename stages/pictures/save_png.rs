@@ -7,10 +7,9 @@ use crate::stages::frames::Picture;
 
 /// Saves each picture as a PNG file and passes the picture on with the file's path.
 ///
-/// Takes and gives 8-bit gray pictures; usually stands at the end or before
-/// `ContactSheet`. The first row is at the top. A file
-/// appears whole or not at all. It replaces one that an earlier run of this
-/// pipeline made, which a text in the file tells, but no other (see
+/// Takes and emits 8-bit gray pictures; usually the last step or the one before `ContactSheet`.
+/// The first row is at the top. A file appears whole or not at all. It replaces one that an
+/// earlier run of this pipeline made, as a text chunk in the file records, but no other (see
 /// "overwrite"), and never one that another input of this run made.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

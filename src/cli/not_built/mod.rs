@@ -1,4 +1,4 @@
-//! Commands of features that this build lacks: each says which one.
+//! Commands of features that this build lacks; each names its feature.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use super::output::CommandError;
 use crate::base::not_built::NotBuilt;
 
-/// Whatever is given to a command that is not there.
+/// The arguments of a missing command.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Arguments {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]

@@ -10,7 +10,7 @@ use crate::plan::Plan;
 
 pub(super) type MonitorArgs = Arguments;
 
-/// A run that is shown, of which there is none.
+/// A run that is shown; this build has none.
 pub(super) enum Monitor {}
 
 impl Monitor {
@@ -23,10 +23,10 @@ pub(super) fn show_all(_: MonitorArgs) -> ExitCode {
     lacks("monitor")
 }
 
-/// How the run is to be shown.
+/// Reads where to show the run.
 ///
 /// # Errors
-/// If it is to be shown to browsers.
+/// If the options ask to show it.
 pub(super) fn options(args: &RunArgs, _: &Plan) -> Result<(), NotBuilt> {
     match args.monitor {
         Some(_) => Err(NotBuilt { feature: "monitor" }),

@@ -26,7 +26,7 @@ pub(crate) struct DriverArgs {
 pub(crate) struct DrivingProgram {
     /// Readable once the process has ended; none if it had ended before.
     pidfd: Option<OwnedFd>,
-    /// The directory that it would have removed itself.
+    /// The directory that the driver can no longer remove.
     directory: Option<PathBuf>,
 }
 

@@ -23,8 +23,8 @@ pub(crate) fn spare_address_space() {
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
 }
 
-/// Ends the program with code 3 if it runs out of memory within the limit: Rust's allocator and
-/// libzmq abort then, after they have printed why. Without a limit, an abort is a fault of the
+/// Ends the program with code 3 if it runs out of memory within the limit: in that case Rust's
+/// allocator and libzmq print the reason and abort. Without a limit, an abort is a fault of the
 /// program and leaves a core dump for a debugger.
 pub(crate) fn end_in_order_without_memory() {
     if getrlimit(Resource::As).current.is_some() {

@@ -1,4 +1,5 @@
-//! The program as a process: its signals, its memory, its command line, who started it.
+//! The program as a process: its signals, its memory, its command line, and the process that
+//! started it.
 
 pub(crate) mod driving_program;
 pub(crate) mod memory;

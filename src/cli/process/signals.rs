@@ -1,4 +1,4 @@
-//! Signals that ask a run to end, on threads of their own: they work even if the log cannot be
+//! Signals that ask a run to end, on threads of their own: they work even while the log cannot be
 //! written or a stage hangs.
 
 use std::io;
@@ -20,8 +20,8 @@ use crate::python::end_questions;
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Receives signals from now on; [`PendingSignals::watch`] applies them to a run. Until then, each
-/// ends the program and the interpreters that it asks: there is nothing to finish. Another call
-/// changes nothing.
+/// ends the program and the interpreters that it asks: there is nothing to finish. Another call has
+/// no effect.
 ///
 /// # Errors
 /// If the system refuses the signals or a thread.
@@ -138,7 +138,7 @@ fn stop_in_turn(control: &Control, received: &Receiver<Word>, limit: Duration) {
     }
     control.drain();
     warn!(
-        "what was begun is finished within {} s; a second Ctrl-C, or another signal, stops at once",
+        "work in progress has {} s to finish; a second Ctrl-C, or another signal, stops at once",
         limit.as_secs_f64()
     );
     let deadline = Instant::now().checked_add(limit);
@@ -146,11 +146,14 @@ fn stop_in_turn(control: &Control, received: &Receiver<Word>, limit: Duration) {
         warn!("the drain limit of {} s has passed", limit.as_secs_f64());
     }
     control.stop_now();
-    // The process ends with the run. If the run cannot end, because something is stuck outside
-    // its reach, the process ends all the same.
+    // The process ends with the run. If the run cannot end, because something outside its control
+    // is stuck, the process ends anyway.
     let deadline = Instant::now().checked_add(STOP_TIMEOUT);
     if await_signal(received, deadline) == Err(RecvTimeoutError::Timeout) {
-        warn!("the run does not end, something is stuck: the program ends without its ledger");
+        warn!(
+            "the run does not end because something is stuck; the program exits without printing \
+             the ledger"
+        );
     }
     std::process::exit(INTERRUPTED.into());
 }

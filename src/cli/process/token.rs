@@ -11,7 +11,7 @@ use crate::cli::output::say;
 const WITHOUT: [&str; 8] =
     ["check", "graph", "stages", "why", "report", "schema", "completions", "worker"];
 
-/// Starts this program anew with the tokens of its command line in its environment, which only
+/// Starts this program again with the tokens of its command line in its environment, which only
 /// this user can read. Does nothing if the command line has none.
 pub(crate) fn hide() {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -23,8 +23,8 @@ pub(crate) fn hide() {
         None => program.exec(),
     };
     say(format_args!(
-        "warning: the token is in the list of processes ({error}); give it with \
-         DRPIPE_MONITOR_TOKEN"
+        "warning: other users can see the token in the list of processes ({error}); set \
+         DRPIPE_MONITOR_TOKEN instead of --monitor-token"
     ));
 }
 
@@ -78,15 +78,15 @@ fn split(arg: &OsStr) -> (&str, Option<&OsStr>) {
 /// The shortest token: a shorter one can be guessed.
 const SHORTEST: usize = 8;
 
-/// Why a text is no token.
+/// Why a string is not a token.
 #[derive(Debug, thiserror::Error)]
-#[error("expected {SHORTEST} or more letters, digits and signs without blanks")]
+#[error("expected {SHORTEST} or more letters, digits and symbols without spaces")]
 pub(crate) struct TokenError;
 
 /// Reads a token, which must fit into a header.
 ///
 /// # Errors
-/// If it is too short, or has blanks or letters beyond ASCII.
+/// If it is too short, or has spaces or characters beyond ASCII.
 pub(crate) fn parse(text: &str) -> Result<String, TokenError> {
     match text.len() >= SHORTEST && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),

@@ -11,7 +11,7 @@ use crate::cli::source::Source;
 use crate::pipeline::Mode;
 use crate::plan::address::Address;
 
-/// A run as a person asks for it: `drpipe night.json raw/*.fits`.
+/// A run requested without options: `drpipe night.json raw/*.fits`.
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct RunCommand {
     /// The configuration, unless --config names it
@@ -72,7 +72,7 @@ pub(in crate::cli) struct RunArgs {
     /// Record in this file what becomes of each item
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) journal: Option<PathBuf>,
-    /// Skip items that the journal has as done with the same configuration; without --journal,
+    /// Skip items that the journal records as done with the same configuration; without --journal,
     /// the journal is the configuration's name with .journal, in the current directory
     #[arg(long)]
     pub(in crate::cli) resume: bool,
@@ -92,12 +92,11 @@ pub(in crate::cli) struct RunArgs {
     #[arg(short, long)]
     pub(in crate::cli) quiet: bool,
     /// Show the run to browsers while it lasts, at host:port, a port or a host; without
-    /// one at localhost:5565
+    /// a value, at localhost:5565
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = Address::DEFAULT)]
     pub(in crate::cli) monitor: Option<Address>,
-    /// Token that steering over the network takes, also from this machine; without one, other
-    /// machines can only watch. Better given as DRPIPE_MONITOR_TOKEN, which no other user can
-    /// read
+    /// Token required to steer over the network, also from this machine; without one, other
+    /// machines can only watch. Prefer DRPIPE_MONITOR_TOKEN, which other users cannot read
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token::parse)]
     pub(in crate::cli) monitor_token: Option<String>,
     #[command(flatten)]
@@ -142,7 +141,7 @@ impl From<ModeArg> for Mode {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum LogFormat {
-    /// Lines to read
+    /// Lines for people
     Text,
     /// One JSON object a line
     Json,

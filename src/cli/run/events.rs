@@ -14,10 +14,10 @@ use crate::sinks::lossy_writer::{Buffer, LossyWriter};
 /// The most lines and bytes that wait for a slow reader.
 const MAX_LINES: usize = 10_000;
 const MAX_BYTES: usize = 16 << 20;
-/// The size in bytes from which on lines are written.
+/// From this size in bytes on, lines are written.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// Writes events; the run waits for no reader.
+/// Writes events; the run never waits for a reader.
 pub(crate) struct Events(LossyWriter<Waiting>);
 
 /// The lines that are not written yet.
@@ -61,8 +61,8 @@ impl Events {
         self.0.put(|waiting| waiting.omitted += count);
     }
 
-    /// Writes the rest and blocks until all is written or nobody reads. `error` is why the run
-    /// could not be started or had to be given up; it becomes the last line.
+    /// Writes the rest, and blocks until everything is written or the reader takes nothing. `error`
+    /// says why the run could not start or could not go on; it becomes the last line.
     pub(crate) fn end(self, error: Option<&CommandError>) {
         let last = error.and_then(|CommandError { code, message }| {
             let event = Event::Error { exit_code: *code, reason: message.clone() };
@@ -70,10 +70,10 @@ impl Events {
         });
         let error = match self.0.finish(|waiting| waiting.complete(last)) {
             Ok(()) => return,
-            // A reader that has gone needs no more.
+            // A reader that is gone needs no more.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return,
             Err(error) if error.kind() == ErrorKind::TimedOut => {
-                io::Error::new(ErrorKind::TimedOut, "nobody reads the last events")
+                io::Error::new(ErrorKind::TimedOut, "the reader does not take the last events")
             }
             Err(error) => error,
         };
@@ -97,7 +97,7 @@ impl Buffer for Waiting {
 }
 
 impl Waiting {
-    /// Drops older progress: a reader that is behind needs the latest only.
+    /// Drops older progress events: a slow reader needs only the latest.
     fn drop_progress(&mut self) {
         if let Some(at) = self.lines.iter().rposition(|line| line.is_progress)
             && let Some(line) = self.lines.remove(at)
@@ -118,7 +118,8 @@ impl Waiting {
         self.add(text, is_progress);
     }
 
-    /// Drops progress that the end makes out of date, then adds what is missing and `last`.
+    /// Drops progress events that the end makes obsolete, then adds the count of missing events and
+    /// `last`.
     fn complete(&mut self, last: Option<String>) {
         self.drop_progress();
         self.add_omitted();

@@ -1,4 +1,4 @@
-//! What follows the ledger: where the products are, and what to do next.
+//! The lines after the ledger: where the products are, and what to do next.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,15 +36,15 @@ fn products(directories: &BTreeMap<String, u64>) -> String {
     format!("products: {total} {files} in {}{more}\n", places.join(", "))
 }
 
-/// The command that does the rest of a run that was cut short: the same one, with its journal.
+/// The command that completes an interrupted run: the same one, with its journal.
 fn rest(args: &RunArgs) -> String {
     let Some(mut words) = args.source.again() else {
-        return "to do the rest: the same command with --resume\n".to_owned();
+        return "to process the rest, run the same command with --resume\n".to_owned();
     };
     if let Some(journal) = &args.journal {
         words.extend(["--journal".to_owned(), journal.display().to_string()]);
     }
-    format!("to do the rest:\n  drpipe {} --resume\n", command(words))
+    format!("to process the rest:\n  drpipe {} --resume\n", command(words))
 }
 
 /// The lines below the ledger.
@@ -92,16 +92,19 @@ mod tests {
 
     #[test]
     fn the_rest_is_of_the_same_frames_settings_and_journal() {
-        assert_eq!(rest_of(&["a.json", "--resume"]), "to do the rest:\n  drpipe a.json --resume\n");
+        assert_eq!(
+            rest_of(&["a.json", "--resume"]),
+            "to process the rest:\n  drpipe a.json --resume\n"
+        );
         let line = ["a.json", "my x.fits", "y.fits", "--set", "A.b=1", "--journal", "x.journal"];
         assert_eq!(
             rest_of(&line),
-            "to do the rest:\n  drpipe a.json 'my x.fits' y.fits --set A.b=1 --journal x.journal \
-             --resume\n"
+            "to process the rest:\n  drpipe a.json 'my x.fits' y.fits --set A.b=1 --journal \
+             x.journal --resume\n"
         );
         let secret = rest_of(&["a.json", "--set", "A.api_token=s", "--resume"]);
         assert!(secret.contains("--set 'A.api_token=[hidden]'"), "{secret}");
-        let generic = "to do the rest: the same command with --resume\n";
+        let generic = "to process the rest, run the same command with --resume\n";
         assert_eq!(rest_of(&["-c", "-", "--journal", "x.journal"]), generic);
         let many = ["a.json", "1.fits", "2.fits", "3.fits", "4.fits", "5.fits", "--resume"];
         assert_eq!(rest_of(&many), generic);

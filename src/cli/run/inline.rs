@@ -1,5 +1,5 @@
-//! `drpipe run --inline`: this process becomes the Python interpreter. That starts the program
-//! again for everything else, and works as the workers of the steps in Python itself.
+//! `drpipe run --inline`: this process becomes the Python interpreter. The interpreter starts the
+//! program again for everything else, and runs the Python steps itself.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -14,7 +14,7 @@ pub(crate) fn become_interpreter(pipeline: &Pipeline, source: &Source) -> ExitCo
     if source.is_standard_input() {
         return complain(
             USAGE,
-            "error: with --inline standard input is the steps': give the configuration as a file",
+            "error: with --inline the steps read standard input: give the configuration as a file",
         );
     }
     let (interpreters, main) = pipeline.interpreters().unwrap_or_default();
@@ -26,8 +26,8 @@ pub(crate) fn become_interpreter(pipeline: &Pipeline, source: &Source) -> ExitCo
             return complain(
                 USAGE,
                 format_args!(
-                    "error: --inline runs all steps in Python in one interpreter, but they have \
-                     {one} and {another}: give one with --set python=PROGRAM"
+                    "error: --inline runs all steps in Python in one interpreter, but they name \
+                     {one} and {another}: choose one with --set python=PROGRAM"
                 ),
             );
         }
@@ -42,7 +42,10 @@ pub(crate) fn become_interpreter(pipeline: &Pipeline, source: &Source) -> ExitCo
     let program = match std::env::current_exe() {
         Ok(program) => program,
         Err(error) => {
-            return complain(STOPPED, format_args!("error: the program is not found: {error}"));
+            return complain(
+                STOPPED,
+                format_args!("error: drpipe cannot find its own program file: {error}"),
+            );
         }
     };
     let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--inline");

@@ -25,8 +25,8 @@ pub(crate) fn text(report: &Report) -> String {
     table(&rows) + &conclusion(report)
 }
 
-/// Formats rows of cells, the headings first. Columns are two blanks apart, or one if the table is
-/// too wide; if it still is, names are cut.
+/// Formats rows of cells, the headings first. Columns are two spaces apart, or one if the table is
+/// too wide; if that is not enough, names are cut.
 fn table(rows: &[Row]) -> String {
     let is_shown = |column: &usize| {
         let empty = rows.iter().skip(1).all(|row| row[*column] == "0");
@@ -62,7 +62,7 @@ fn shortened(name: &str, most: usize) -> String {
 fn row(step: &StepReport) -> Row {
     let counts = &step.counts;
     let [received, done] = match step.kind {
-        // A producer receives nothing; it has done what it has emitted.
+        // A producer receives nothing; its done messages are those that it emitted.
         Kind::Producer => ["-".into(), counts.emitted.to_string()],
         _ => [counts.received.to_string(), counts.done.to_string()],
     };

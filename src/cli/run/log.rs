@@ -16,7 +16,7 @@ use crate::cli::output::CommandError;
 use crate::event::{Event, Level};
 use crate::plan::OnError;
 
-/// The target of what worker processes log and print; a filter can tell it from the run's own
+/// The target of what worker processes log and print; a filter can separate it from the run's own
 /// lines.
 const WORDS: &str = "drpipe::steps";
 
@@ -67,7 +67,7 @@ impl Write for AboveBars {
             true => Cow::Owned(escape::log_line(&String::from_utf8_lossy(line)).into_bytes()),
             false => Cow::Borrowed(line),
         };
-        // The run goes on when nobody reads its log.
+        // The run continues if nobody reads its log.
         let _ = self.bars.suspend(|| io::stderr().write_all(&text));
         Ok(line.len())
     }
@@ -123,12 +123,12 @@ pub(crate) fn log(event: &Event, form: LogFormat) {
         Event::Decided { origin, skipped: false, why } => debug!(%origin, "to be done: {why}"),
         Event::Untracked { step } => {
             warn!(%step, "messages without an origin: the journal does not track them, and \
-                --resume does them again");
+                          --resume processes them again");
         }
         Event::Paused { step } => info!(step = step.as_deref(), "paused"),
         Event::Resumed { step } => info!(step = step.as_deref(), "resumed"),
         Event::WorkersSet { step, workers } => {
-            info!(%step, workers, "the number of workers is set")
+            info!(%step, workers, "the number of workers was changed")
         }
         Event::Requeued { step, origin, entry } => {
             info!(%step, origin = origin.as_deref(), entry, "tried again");
@@ -194,7 +194,8 @@ fn failure_in_fields(event: &Event) {
                     warn!(%step, worker, origin, attempt, "failed, skipped: {failure}");
                 }
                 OnError::Stop => {
-                    error!(%step, worker, origin, attempt, entry, "failed, stops the run: {failure}");
+                    error!(%step, worker, origin, attempt, entry, "failed, stops the run: \
+                         {failure}");
                 }
             }
         }
@@ -205,7 +206,8 @@ fn failure_in_fields(event: &Event) {
 /// Logs that events came faster than they could be logged.
 pub(crate) fn missed(count: u64) {
     warn!(
-        "{count} events came too fast to be logged; the quarantine and the ledger have what failed"
+        "{count} events came too fast to be logged; the ledger and the quarantine account for \
+         every failure"
     );
 }
 

@@ -45,14 +45,13 @@ pub(super) struct Performed {
 /// Runs to the end, with progress and log lines.
 ///
 /// # Errors
-/// The exit code, if nothing was run or the run had to be given up; the reason has been
-/// printed.
+/// If nothing ran or the run could not go on: the exit code, after the reason was printed.
 pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performed, ExitCode> {
     let bars = MultiProgress::new();
     let events = prepare(args, &bars).map_err(|error| error.exit())?;
     set(&mut pipeline, args);
-    // Each worker needs descriptors; where the limit cannot be raised, a run
-    // that needs more says so when it starts.
+    // Each worker needs descriptors; if the limit cannot be raised, a run that needs more reports
+    // an error when it starts.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let progress = Progress::new(pipeline.plan(), &bars, args.quiet);
     let report_data = args.report.is_some().then(ReportData::default);
@@ -63,7 +62,7 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
     if let Some(events) = events {
         events.end(result.as_ref().err());
     }
-    // Of a run that could not be started there is nothing to report.
+    // A run that could not start has no report.
     let report_data = report_data.filter(|report_data| report_data.run().is_some());
     let written = match (&args.report, report_data) {
         (Some(file), Some(report_data)) => report::write_page(&report_data, file),
@@ -139,7 +138,7 @@ fn start_and_watch(
     result
 }
 
-/// Signals from now on; the end of the driver, if there is one, is as good as two of them.
+/// Receives signals from now on; the end of the driver, if there is one, counts as two of them.
 fn pending_signals(args: &RunArgs) -> std::io::Result<PendingSignals> {
     let signals = signals::hear()?;
     if let Some(driver) = DrivingProgram::of(&args.driver)? {
@@ -148,7 +147,7 @@ fn pending_signals(args: &RunArgs) -> std::io::Result<PendingSignals> {
     Ok(signals)
 }
 
-/// What sees every event of a run.
+/// Everything that watches the events of a run.
 struct Watchers<'a> {
     args: &'a RunArgs,
     bars: MultiProgress,
@@ -158,7 +157,7 @@ struct Watchers<'a> {
 }
 
 impl Watchers<'_> {
-    /// Sees the run to its end.
+    /// Watches the run to its end.
     fn watch(&mut self, handle: &Handle) {
         let mut watcher = handle.stream().watch();
         loop {
@@ -189,7 +188,7 @@ impl Watchers<'_> {
             }
             Event::Decided { origin, skipped, why } if self.args.explain => {
                 let line = explained(origin, *skipped, why);
-                // The run goes on when nobody reads any more.
+                // The run continues if nobody reads any more.
                 let _ = self.bars.suspend(|| print(line.as_bytes()));
             }
             event => log::log(event, self.args.log_format),
@@ -213,8 +212,8 @@ fn explained(origin: &str, skipped: bool, why: &str) -> String {
     format!("{decision}\t{}\t{}\n", one_line(origin), one_line(why))
 }
 
-/// Writes the summary and prints the ledger. A file that cannot be written is an error, however
-/// the run went; the others are written all the same.
+/// Writes the summary and prints the ledger. A file that cannot be written is an error, whatever
+/// the result of the run; the other files are still written.
 pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) -> ExitCode {
     let mut whole = *whole;
     if let Some(file) = &args.summary

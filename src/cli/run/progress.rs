@@ -54,7 +54,7 @@ impl Progress {
         }
     }
 
-    /// Shows where the run stands, `elapsed` after its start, if it is time for that.
+    /// Shows the progress of the run, `elapsed` after its start, if an update is due.
     pub(crate) fn show(&mut self, elapsed: Duration, view: impl FnOnce() -> View) {
         match self {
             Self::Silent => {}
@@ -89,7 +89,7 @@ fn bar(part: f64) -> String {
     (0..WIDTH).map(|i| if i < filled { '#' } else { '.' }).collect()
 }
 
-/// How far the run is, with the failures so far.
+/// The progress of the run, with the failures so far.
 fn so_far(view: &View) -> String {
     if view.state == State::Starting {
         return view.sentence();
@@ -176,7 +176,7 @@ mod tests {
         let mut view = View { state: State::Starting, ..view() };
         view.steps[1].each_worker[0].state = crate::event::WorkerState::Starting;
         let text = line(Duration::from_secs(5), &view);
-        assert_eq!(text, "5 s: The workers are being started: 3 of 4 are ready");
+        assert_eq!(text, "5 s: The workers are starting: 3 of 4 are ready");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The state of `drpipe top` and what keys do to it, apart from any terminal.
+//! The state of `drpipe top` and the effects of keys, independent of any terminal.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::output::CommandError;
 use crate::status::{FailureLine, RateHistory, State, StepView, View};
 
-/// What is shown and what is chosen.
+/// What the screen shows and what is selected.
 #[derive(Debug, Default)]
 pub(super) struct App {
     pub(super) view: Option<View>,
@@ -16,20 +16,20 @@ pub(super) struct App {
     pub(super) rates: RateHistory,
     /// Whether the monitor lets this program steer.
     pub(super) may_steer: bool,
-    /// Why no news comes, while none does.
+    /// Why the connection is lost, while it is.
     pub(super) lost: Option<String>,
-    /// The index of the chosen step.
+    /// The index of the selected step.
     pub(super) step: usize,
     pub(super) pane: Pane,
-    /// The number of the chosen failure; none is the newest.
+    /// The number of the selected failure; none means the newest.
     failure: Option<u64>,
     /// How many lines of the log are below the visible ones.
     pub(super) back: usize,
-    /// The question that waits for a yes.
+    /// The question that waits for confirmation.
     pub(super) asks: Option<Ask>,
     pub(super) help: bool,
     pub(super) note: Option<Note>,
-    /// The number of workers that was last asked for, until the step has it.
+    /// The number of workers that was last requested, until the step has it.
     wanted: Option<(Arc<str>, usize)>,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Note {
     pub(super) is_error: bool,
 }
 
-/// What a key asks of the program.
+/// What a key makes the program do.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Wish {
     Quit,
@@ -101,7 +101,7 @@ impl App {
         self.view.iter().flat_map(|view| view.failures.iter().rev())
     }
 
-    /// The index of the chosen failure in that order.
+    /// The index of the selected failure in that order.
     pub(super) fn chosen_failure(&self) -> usize {
         let chosen = |line: &FailureLine| Some(line.number) == self.failure;
         self.failures().position(chosen).unwrap_or_default()
@@ -162,7 +162,7 @@ impl App {
         let refusal = if view.state == State::Ended {
             "the run is over"
         } else if !self.may_steer {
-            "this monitor lets us look only; the run's token (--token) gives the right to steer"
+            "this monitor is read-only; give the run's token (--token) to steer"
         } else {
             return match command {
                 'p' => self.pause_step(),
@@ -190,7 +190,7 @@ impl App {
     fn end(&mut self, ask: Ask) -> Option<Wish> {
         let (action, said) = match ask {
             Ask::Drain => ("drain", "the run takes no more input"),
-            Ask::Stop => ("stop", "the run ends now"),
+            Ask::Stop => ("stop", "the run is ending now"),
         };
         Some(Wish::Control { action, body: json!({}), said: said.to_owned() })
     }
@@ -198,7 +198,7 @@ impl App {
     fn pause_step(&self) -> Option<Wish> {
         let step = self.chosen_step()?;
         let (action, what) =
-            if step.paused { ("resume", "goes on") } else { ("pause", "is paused") };
+            if step.paused { ("resume", "continues") } else { ("pause", "is paused") };
         let body = json!({ "step": &*step.name });
         Some(Wish::Control { action, body, said: format!("{} {what}", step.name) })
     }
@@ -206,11 +206,11 @@ impl App {
     fn pause_run(&self) -> Wish {
         let paused = self.view.as_ref().is_some_and(|view| view.paused);
         let (action, what) =
-            if paused { ("resume", "the run goes on") } else { ("pause", "the run is paused") };
+            if paused { ("resume", "the run continues") } else { ("pause", "the run is paused") };
         Wish::Control { action, body: json!({}), said: what.to_owned() }
     }
 
-    /// Asks for one worker more or fewer than there are, or than were asked for last.
+    /// Requests one worker more or fewer than there are, or than were last requested.
     fn set_workers(&mut self, by: isize) -> Option<Wish> {
         let step = self.chosen_step()?;
         let name = Arc::clone(&step.name);
@@ -220,7 +220,7 @@ impl App {
         };
         let workers = now.saturating_add_signed(by);
         if workers == 0 {
-            return self.refuse(&format!("{name} keeps one worker; p pauses it"));
+            return self.refuse(&format!("{name} needs at least one worker; p pauses it"));
         }
         let body = json!({ "step": &*name, "workers": workers });
         let said = format!("{name} is set to {workers} workers");
@@ -235,7 +235,7 @@ impl App {
         };
         let (Some(entry), false) = (failure.entry, failure.requeued) else {
             return self.refuse(match failure.requeued {
-                true => "this one is tried again already; Tab leads to the failures",
+                true => "this one is being retried already; Tab leads to the failures",
                 false => "this input was not kept, so it cannot be tried again",
             });
         };
@@ -313,7 +313,7 @@ mod tests {
         app.press(KeyCode::Tab.into());
         press(&mut app, 'j');
         assert_eq!(press(&mut app, 'r'), None, "the older one is tried again already");
-        // A new failure does not move the choice.
+        // A new failure does not move the selection.
         let mut newer = view();
         let mut line = newer.failures[1].clone();
         line.number = 99;

@@ -18,22 +18,22 @@ use crate::status::{State, StepView, View};
 /// The smallest screen.
 const WIDTH: u16 = 60;
 const HEIGHT: u16 = 15;
-/// The size from which on all panes are visible at once.
+/// From this size on, all panes are visible at once.
 const WIDE: u16 = 100;
 const HIGH: u16 = 32;
-/// The height from which on there is room for the pace.
+/// From this height on, there is room for the pace.
 const PACED: u16 = 20;
 
 const HELP: &str = "\
-arrows j k  choose a step, or in the other panes a line
+arrows j k  select a step, or a line in another pane
 Tab         go to the failures, the log, the workers
-p           pause the chosen step, or let it go on
-P           pause the whole run, or let it go on
-+ -         one worker more or fewer for the chosen step
-r           try the chosen failure again
-d           take no more input, end when all is done (asks)
-S           drop what waits and end now (asks)
-q           leave; the run goes on";
+p           pause or resume the selected step
+P           pause or resume the whole run
++ -         add or remove a worker of the selected step
+r           retry the selected failure
+d           take no more input, finish what was taken (asks)
+S           drop what is queued and end now (asks)
+q           quit; the run continues";
 
 /// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame, app: &App, theme: Theme) {
@@ -50,7 +50,7 @@ pub(super) fn draw(frame: &mut Frame, app: &App, theme: Theme) {
     let Some(view) = &app.view else {
         let text = app.lost.as_ref().map_or_else(
             || "waiting for the run; q quits".to_owned(),
-            |why| format!("no news of the run: {}; it is tried again; q quits", one_line(why)),
+            |why| format!("not connected to the run: {}; trying again; q quits", one_line(why)),
         );
         return frame.render_widget(Paragraph::new(text), area);
     };
@@ -115,7 +115,7 @@ fn heading<'v>(view: &View, theme: Theme, width: u16) -> Line<'v> {
     ])
 }
 
-/// How far the run is, as a bar and in words.
+/// The progress of the run, as a bar and in words.
 fn bar_of<'v>(view: &View, theme: Theme, width: u16) -> Line<'v> {
     let text = view.progress_in_words() + &view.failures_in_words();
     let Some(part) = view.part_done() else { return Line::from(text) };
@@ -126,11 +126,11 @@ fn bar_of<'v>(view: &View, theme: Theme, width: u16) -> Line<'v> {
     ])
 }
 
-/// What goes on, or why that is not known.
+/// The state of the run, or why it is not known.
 fn news<'v>(app: &App, view: &View, theme: Theme) -> Line<'v> {
     match &app.lost {
         Some(why) => {
-            let text = format!("No news: {}. What is shown is old.", one_line(why));
+            let text = format!("Not connected: {}. These numbers are old.", one_line(why));
             Line::styled(text, theme.color(Color::Red).add_modifier(Modifier::BOLD))
         }
         None => Line::raw(one_line(&view.sentence())),
@@ -249,10 +249,10 @@ fn footer<'v>(app: &App, view: &View, theme: Theme, width: u16) -> Line<'v> {
     let strong = theme.strong();
     if let Some(ask) = app.asks {
         let what = match ask {
-            Ask::Drain => "Take no more input and end when all is done?",
-            Ask::Stop => "Drop what waits and end at once?",
+            Ask::Drain => "Take no more input and finish what was taken?",
+            Ask::Stop => "Drop what is queued and end at once?",
         };
-        return Line::styled(format!("{what} y does it, any other key does not"), strong);
+        return Line::styled(format!("{what} y confirms, any other key cancels"), strong);
     }
     if let Some(note) = &app.note {
         let color = if note.is_error { Color::Red } else { Color::Green };
@@ -260,7 +260,7 @@ fn footer<'v>(app: &App, view: &View, theme: Theme, width: u16) -> Line<'v> {
     }
     Line::raw(match (view.state, app.may_steer) {
         (State::Ended, _) => "These are the final numbers.   Tab pane   ? help   q quit",
-        (_, false) => "You may look, not steer.   Tab pane   ? help   q quit",
+        (_, false) => "Read-only.   Tab pane   ? help   q quit",
         _ if width < 70 => "p P pause  + - workers  r retry  d S end  ? help  q quit",
         _ => "p pause  P run  + - workers  r retry  d drain  S stop  ? help  q quit",
     })
@@ -296,7 +296,7 @@ mod tests {
         screen(width, height, |frame| draw(frame, app, PLAIN))
     }
 
-    /// Some line has all these parts, in this order.
+    /// Asserts that some line has all these parts, in this order.
     #[track_caller]
     fn assert_line(text: &str, parts: &[&str]) {
         let has = |line: &str| {
@@ -397,23 +397,25 @@ mod tests {
     fn questions_help_and_answers_are_seen() {
         let mut app = app();
         press(&mut app, 'd');
-        assert!(shown(&app, 80, 24).contains("Take no more input and end when all is done? y"));
+        assert!(shown(&app, 80, 24).contains("Take no more input and finish what was taken? y"));
         press(&mut app, 'n');
         press(&mut app, '?');
-        assert!(shown(&app, 80, 24).contains("q           leave; the run goes on"));
+        assert!(shown(&app, 80, 24).contains("q           quit; the run continues"));
         press(&mut app, '?');
         app.answered(Err(CommandError::stopped("\"CLEAN\" can have one worker only")));
         assert!(shown(&app, 80, 24).contains("\"CLEAN\" can have one worker only"));
         app.may_steer = false;
         app.note = None;
-        assert!(shown(&app, 80, 24).contains("You may look, not steer."));
+        assert!(shown(&app, 80, 24).contains("Read-only."));
     }
 
     #[test]
     fn a_lost_run_and_one_that_has_ended_are_told_apart() {
         let mut app = app();
         app.lost = Some("the run is gone".into());
-        assert!(shown(&app, 80, 24).contains("No news: the run is gone. What is shown is old."));
+        assert!(
+            shown(&app, 80, 24).contains("Not connected: the run is gone. These numbers are old.")
+        );
         let mut view = crate::status::testing::view();
         (view.state, view.verdict, view.exit_code) =
             (State::Ended, Some("some_failed".into()), Some(1));
@@ -428,7 +430,7 @@ mod tests {
         let mut app = App::default();
         assert!(shown(&app, 80, 24).contains("waiting for the run"));
         app.lost = Some("cannot reach it".into());
-        assert!(shown(&app, 80, 24).contains("no news of the run: cannot reach it"));
+        assert!(shown(&app, 80, 24).contains("not connected to the run: cannot reach it"));
     }
 
     #[test]

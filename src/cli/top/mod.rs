@@ -1,9 +1,9 @@
 //! `drpipe top`: shows a run in the terminal and steers it.
 //!
-//! - `watch`: what comes from the run, on a thread of its own
-//! - `app`: what is known and what keys do
-//! - `draw`, `panes`, `theme`: the picture
-//! - `choose`: which of several runs
+//! - `watch`: receives the state of the run, on a thread of its own
+//! - `app`: the state and the effects of keys
+//! - `draw`, `panes`, `theme`: the screen
+//! - `choose`: the choice between several runs
 
 mod app;
 mod choose;
@@ -44,17 +44,17 @@ Examples:
   drpipe top m08c
   drpipe top http://tel2:5565/
 
-The run goes on when this is left.";
+The run continues when you quit.";
 
-/// The time between two looks for keys and news.
+/// The time between two checks for keys and news.
 const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-/// How long the program has to end in good order after its terminal was closed.
+/// How long the program may take to end properly after its terminal was closed.
 const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct TopArgs {
-    /// Which run: its name, what only its name begins or ends with, or the address of its
+    /// The run: its name, a unique beginning or end of its name, or the address of its
     /// monitor (http://host:port); without one, the only run or one of a list
     #[arg(value_name = "RUN", allow_hyphen_values = true)]
     run: Option<String>,
@@ -83,8 +83,7 @@ pub(super) fn top(args: &TopArgs) -> ExitCode {
     }
 }
 
-/// Restores the terminal in every case; after a panic, the hook that `ratatui` has set does
-/// so.
+/// Restores the terminal in every case; after a panic, the hook of `ratatui` does.
 fn on_screen(runs: Vec<Target>) -> io::Result<ExitCode> {
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -127,12 +126,12 @@ fn named(run: &Target) -> String {
 
 struct Screen {
     terminal: DefaultTerminal,
-    /// Whether a signal has asked for the end.
+    /// Whether a signal has asked the program to end.
     ended: Arc<AtomicBool>,
 }
 
-/// Waits for a key for a short while; returns whether the terminal has been closed, for reading
-/// keys would block forever then.
+/// Waits for a key for a short while; returns whether the terminal has been closed, because reading
+/// keys would then block forever.
 fn has_hung_up() -> io::Result<bool> {
     let stdin = io::stdin();
     let mut keys = [PollFd::new(&stdin, PollFlags::IN)];
@@ -147,10 +146,10 @@ fn has_hung_up() -> io::Result<bool> {
 /// An event of the terminal.
 enum TerminalInput {
     Key(KeyEvent),
-    /// It has another size.
+    /// Its size has changed.
     Resized,
     Nothing,
-    /// A signal has come.
+    /// A signal has arrived.
     End,
 }
 
@@ -230,7 +229,7 @@ impl Screen {
     }
 }
 
-/// Takes in all news; returns whether there was any.
+/// Handles all pending news; returns whether there was any.
 fn take_in(app: &mut App, news: &Receiver<News>) -> bool {
     let mut any = false;
     for news in news.try_iter() {

@@ -1,4 +1,4 @@
-//! The panes below the steps: workers of the chosen step, failures, the log.
+//! The panes below the steps: workers of the selected step, failures, the log.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;

@@ -1,4 +1,4 @@
-//! What tests of `drpipe top` press and see.
+//! Helpers for tests of `drpipe top`.
 
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
@@ -7,7 +7,7 @@ use ratatui::{Frame, Terminal};
 use super::app::{App, Wish};
 use crate::status::testing::view;
 
-/// What is shown once that view has come.
+/// The app after that view has arrived.
 pub(super) fn app() -> App {
     let mut app = App::default();
     app.may_steer = true;
@@ -25,7 +25,7 @@ pub(super) fn press(app: &mut App, key: char) -> Option<Wish> {
     app.press(KeyCode::Char(key).into())
 }
 
-/// What is drawn on a screen of this size, line by line.
+/// Draws on a screen of this size, and returns its lines.
 pub(super) fn screen(width: u16, height: u16, draw: impl FnOnce(&mut Frame)) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(draw).unwrap();

@@ -1,4 +1,4 @@
-//! How the screen of `drpipe top` looks.
+//! The look of the screen of `drpipe top`.
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -7,7 +7,7 @@ use crate::status::Standing;
 /// The colors and weights of the screen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Theme {
-    /// False where NO_COLOR asks for it.
+    /// False if NO_COLOR is set.
     pub(super) colors: bool,
 }
 
@@ -22,7 +22,7 @@ impl Theme {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// The style of a step that does this for the pace.
+    /// The style of a step with this role for the pace.
     pub(super) fn of(self, standing: Standing) -> Style {
         match standing {
             Standing::Bottleneck => self.color(Color::Yellow).add_modifier(Modifier::BOLD),

@@ -18,13 +18,13 @@ const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// How long a monitor may be silent: it sends a comment every 15 s at least.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// What comes from the run.
+/// News from the run.
 pub(super) enum News {
     /// The snapshot that comes first.
     Whole(Box<Whole>),
     /// A new view.
     View(Box<View>),
-    /// No news comes, and why.
+    /// The connection is lost, with the reason.
     Lost(String),
     /// The result of an action.
     Answer(Result<String, CommandError>),
@@ -58,7 +58,7 @@ pub(super) struct Order {
     pub(super) said: String,
 }
 
-/// Makes the run carry out actions, one after the other; the results come as news.
+/// Makes the run carry out actions, one after the other; the results arrive as news.
 pub(super) fn steer(run: Target, news: Sender<News>) -> Sender<Order> {
     let (sender, orders) = channel::<Order>();
     thread::spawn(move || {
@@ -75,7 +75,7 @@ pub(super) fn steer(run: Target, news: Sender<News>) -> Sender<Order> {
 /// Follows the run until it ends or the receiver is gone.
 ///
 /// # Errors
-/// Why the connection is lost.
+/// If the connection is lost.
 fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
     let path = run.path("stream");
     let (status, mut lines) = run.client.lines(&path).map_err(|error| error.to_string())?;
@@ -89,12 +89,12 @@ fn follow_once(run: &Target, news: &Sender<News>) -> Result<(), String> {
             NextLine::Line(line) => line,
             NextLine::End => return Err("the run is gone".to_owned()),
             NextLine::Nothing if heard.elapsed() < SILENCE_TIMEOUT => continue,
-            NextLine::Nothing => return Err("the monitor says nothing any more".to_owned()),
+            NextLine::Nothing => return Err("the monitor has stopped sending".to_owned()),
         };
         heard = Instant::now();
         let event = parser.add(&line).map_err(|error| error.to_string())?;
         let Some(SseEvent { kind, data }) = event else { continue };
-        let unknown = |error| format!("what the monitor says is not understood: {error}");
+        let unknown = |error| format!("cannot understand what the monitor sends: {error}");
         let (update, over) = match kind.as_str() {
             "snapshot" => {
                 let whole: Box<Whole> = serde_json::from_str(&data).map_err(unknown)?;

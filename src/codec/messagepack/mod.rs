@@ -71,8 +71,9 @@ impl Codec for MessagePack {
         let Payload { header, buffers } = payload;
         if let Some(found) = pickled(&header) {
             return Err(Failure::permanent(format!(
-                "the message is an object of Python ({found}), which only steps in Python can open, but \
-                 the step takes a {name}: send numbers, text, bytes, lists, dicts or arrays here"
+                "the message is a Python object ({found}), which only steps in Python can open, \
+                 but the step takes a {name}: send numbers, text, bytes, lists, dicts or arrays \
+                 here"
             )));
         }
         let (found, value) = open(&header);
@@ -88,7 +89,7 @@ impl Codec for MessagePack {
         };
         provide_frames(ArrayForm::Extension, buffers, decode).map_err(|error| {
             let outer = match found {
-                Some(_) => format!("the message is no valid {name}"),
+                Some(_) => format!("the message is not a valid {name}"),
                 None => {
                     format!(
                         "the message is {}, but the step takes a {name}",

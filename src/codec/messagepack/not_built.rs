@@ -22,7 +22,7 @@ impl Codec for MessagePack {
     }
 
     fn decode<T: DeserializeOwned>(_: Payload, name: &str) -> Result<T> {
-        Err(Failure::permanent(format!("the message is no valid {name}: {LACKS}")))
+        Err(Failure::permanent(format!("the message is not a valid {name}: {LACKS}")))
     }
 }
 

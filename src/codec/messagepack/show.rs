@@ -110,7 +110,7 @@ const DEPTH: usize = 20;
 /// Shows the value in a notation close to JSON, cut off if it is long.
 pub(crate) fn readable(header: &[u8]) -> String {
     if let Some(name) = pickled(header) {
-        return format!("<an object of Python: {}>", cut(name));
+        return format!("<a Python object: {}>", cut(name));
     }
     let mut text = String::new();
     let whole = write(&mut { header }, DEPTH, &mut text);

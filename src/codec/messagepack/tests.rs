@@ -203,7 +203,8 @@ fn a_failure_within_a_value_says_where() {
     wrong.extend(array("<f8", &[1, 2], &[0; 16]));
     assert_eq!(
         refused::<Small>(&extension(2, &wrong)),
-        "the message is no valid lab/S/1: counts: an array of float64 [1, 2] where uint16 is expected"
+        "the message is not a valid lab/S/1: counts: an array of float64 [1, 2] where uint16 is \
+         expected"
     );
     let small = |value: &[u8]| refused::<Small>(&[b"\x81\xa6counts", value].concat());
     assert!(
@@ -229,13 +230,13 @@ fn a_failure_within_a_value_says_where() {
 
 #[test]
 fn what_is_no_messagepack_is_refused() {
-    assert!(refused::<i64>(&[]).contains("end in the midst"));
+    assert!(refused::<i64>(&[]).contains("end in the middle"));
     assert!(refused::<i64>(&[7, 7]).ends_with("1 bytes are left over"));
-    assert!(refused::<Lists>(&[0x81, 0xc1, 0]).contains("begins no value"));
-    assert!(refused::<String>(b"\xa1\xff").contains("not in UTF-8"));
+    assert!(refused::<Lists>(&[0x81, 0xc1, 0]).contains("cannot start a value"));
+    assert!(refused::<String>(b"\xa1\xff").contains("not UTF-8"));
     // Forged lengths: nothing is allocated for them.
     for bytes in [&b"\xdd\xff\xff\xff\xff"[..], b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff"] {
-        assert!(refused::<Lists>(bytes).contains("end in the midst"));
+        assert!(refused::<Lists>(bytes).contains("end in the middle"));
     }
     let empty = array("<f8", &[1 << 60, 0], &[]);
     let lists = [b"\x81\xa7numbers".as_slice(), &empty].concat();
@@ -273,7 +274,7 @@ fn an_object_of_python_is_refused_by_its_name_with_a_way_out() {
     for part in ["lab.Event", "only steps in Python", Frame::TYPE, "send numbers, text"] {
         assert!(text.contains(part), "{part} in {text}");
     }
-    assert_eq!(readable(&header), "<an object of Python: lab.Event>");
+    assert_eq!(readable(&header), "<a Python object: lab.Event>");
     assert!(refused::<i64>(&[PICKLE]).contains("a pickle that cannot be read"));
 }
 

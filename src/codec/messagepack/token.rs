@@ -67,12 +67,12 @@ pub(super) fn read<'de>(rest: &mut &'de [u8]) -> Result<Token<'de>, Malformed> {
         Marker::Ext8 => length::<1>(rest).and_then(|length| extension(rest, length))?,
         Marker::Ext16 => length::<2>(rest).and_then(|length| extension(rest, length))?,
         Marker::Ext32 => length::<4>(rest).and_then(|length| extension(rest, length))?,
-        Marker::Reserved => return Err(Malformed("there is a byte that begins no value")),
+        Marker::Reserved => return Err(Malformed("found a byte that cannot start a value")),
     })
 }
 
 fn cut_off() -> Malformed {
-    Malformed("the bytes end in the midst of a value")
+    Malformed("the bytes end in the middle of a value")
 }
 
 fn fixed<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
@@ -102,7 +102,7 @@ fn signed<'de>(number: i64) -> Token<'de> {
 
 fn text<'de>(rest: &mut &'de [u8], length: usize) -> Result<Token<'de>, Malformed> {
     let text = std::str::from_utf8(take(rest, length)?);
-    text.map(Token::Text).map_err(|_| Malformed("there is a text that is not in UTF-8"))
+    text.map(Token::Text).map_err(|_| Malformed("found text that is not UTF-8"))
 }
 
 fn bytes<'de>(rest: &mut &'de [u8], length: usize) -> Result<Token<'de>, Malformed> {

@@ -55,7 +55,7 @@ pub(super) fn lower<'d>(
 ) {
     let root = lowered.root;
     if let (Some(_), Some(second)) = (root.get("Pipeline"), root.get("Flow")) {
-        let message = "both \"Pipeline\" and \"Flow\" are there; expected one of them";
+        let message = "found both \"Pipeline\" and \"Flow\"; expected one of them";
         findings.error(&SourceSpan::File(second.offset), message, "");
     }
     let mut idle = Vec::new();
@@ -90,8 +90,7 @@ fn top_level<'d>(
         },
         |member, findings| {
             if matches!(member.key.as_str(), "producer" | "stagers" | "consumer") {
-                let hint =
-                    "the steps stand inside \"Pipeline\" or \"Flow\" here, or else without it";
+                let hint = "put the steps inside \"Pipeline\" or \"Flow\", or remove that key";
                 misplaced_key(member, hint, findings);
             } else if !classes.take_section(member, sections, findings) {
                 match is_idle(member, &keys) {
@@ -103,7 +102,7 @@ fn top_level<'d>(
     );
 }
 
-/// Reads the object around the steps. Its keys win over those beside it.
+/// Reads the object around the steps. Its keys override those beside it.
 fn flow<'d>(
     lowered: &mut Lowered<'d>,
     around: &'d Node,
@@ -133,8 +132,8 @@ fn flow<'d>(
     steps
 }
 
-/// Whether an unknown key is a setting of the first model or of its programs, which have many,
-/// and no slip: neither steps nor near to a known key.
+/// Whether an unknown key is a setting of the first model or of its programs, which have many, and
+/// not a slip: it holds no steps and is not near to a known key.
 fn is_idle(member: &Member, keys: &[&'static Key]) -> bool {
     let flow = flow_keys();
     if find(&flow, &member.key).is_some_and(|key| key.is(Tag::Ignored)) {

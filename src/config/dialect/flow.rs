@@ -30,7 +30,7 @@ impl Form for AnyMode {
     }
 }
 
-/// A value that nobody looks at.
+/// A value that drpipe ignores.
 pub(crate) struct Anything;
 
 impl Form for Anything {
@@ -69,14 +69,14 @@ keys! {
 }
 
 keys! {
-    /// How the run goes: keys that drpipe reads, then those that mean nothing to it.
+    /// How the pipeline runs: keys that drpipe reads, then those that it ignores.
     pub(crate) struct FlowOptions {
         /// How the steps run: one after the other if sequential. Steps in Python run in processes
         /// in every mode.
         mode: Option<Mode> as AnyMode,
         /// Whether the run is shown to browsers while it lasts.
         gui: bool as Flag = false,
-        /// Where it is shown if gui is true; localhost:5565 if nothing else is said.
+        /// Where it is shown if gui is true; the default is localhost:5565.
         gui_address: Option<String> as DashboardAddress,
         /// Has no effect.
         log_level: () as Anything [Ignored],

@@ -32,7 +32,7 @@ pub(crate) struct Lowered<'d> {
     pub(crate) options: PipelineOptions,
     /// Options of ctapipe's layout; the command line may set them for any file.
     pub(crate) flow: FlowOptions,
-    /// Whether steps are missing that were meant to be there.
+    /// Whether steps are missing because of errors.
     pub(crate) incomplete: bool,
 }
 
@@ -49,8 +49,8 @@ impl<'d> Lowered<'d> {
         }
     }
 
-    /// Takes the steps that stand in `object` under the names of producer, stagers, and
-    /// consumer. A name whose value is not allowed has not been set.
+    /// Takes the steps of `object` under the names of producer, stagers, and consumer. A name whose
+    /// value is not allowed counts as not set.
     pub(super) fn take_steps(
         &mut self,
         object: &'d Node,

@@ -77,7 +77,7 @@ impl Params<'_> {
     fn undeclared(&self, fault: &Fault, class: &Class, step: usize, findings: &mut Findings) {
         let name = fault.path.last().map(String::as_str).unwrap_or_default();
         let message = format!(
-            "class {} does not declare the parameter {}, which is passed to it all the same",
+            "class {} does not declare the parameter {}, but receives it anyway",
             quote(class.name()),
             quote(name)
         );
@@ -86,7 +86,7 @@ impl Params<'_> {
     }
 
     /// Reports the class's own objection to its parameters. If the message names none of them,
-    /// the one to blame is the one without which the class says something else.
+    /// blames the one without which the class reports another objection.
     fn refused(
         &self,
         message: &str,
@@ -120,7 +120,7 @@ impl Params<'_> {
         };
         let names = known.iter().map(String::as_str);
         let expected = match known.as_slice() {
-            [] => "there are none".to_owned(),
+            [] => "it has none".to_owned(),
             known => format!("expected one of {}", known.join(", ")),
         };
         let message = format!("unknown parameter {} of class {class}; {expected}", quote(last));

@@ -9,7 +9,7 @@ pub(crate) fn properties(schema: &Value) -> Vec<String> {
     names
 }
 
-/// Whether a parameter takes only texts, or null.
+/// Whether a parameter takes only strings, or null.
 pub(crate) fn only_text(schema: &Value, param: &str) -> bool {
     let mut types = Vec::new();
     if let Some(property) = schema["properties"].get(param) {
@@ -50,7 +50,7 @@ fn integers_of(schema: &Value, root: &Value, value: &mut Value) {
 /// The largest number up to which a double represents every whole number: 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The most references between definitions that are followed: they may form a circle.
+/// The most references between definitions that are followed: they may form a cycle.
 const DEPTH: usize = 8;
 
 fn target<'a>(schema: &Value, root: &'a Value) -> Option<&'a Value> {

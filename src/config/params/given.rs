@@ -1,5 +1,5 @@
-//! The parameters of a step as they are given. The step's own win over the section of its
-//! class, and the command line's win over both.
+//! The parameters of a step as they are given. The step's own override the section of its class,
+//! and the command line's override both.
 
 use serde_json::{Map, Value};
 
@@ -159,7 +159,7 @@ fn insert(object: &mut Value, names: &[&str], value: Value) {
     insert(inner, rest, value);
 }
 
-/// Expands texts that begin with `~/`: they are paths in the home directory.
+/// Expands strings that begin with `~/`: they are paths in the home directory.
 pub(crate) fn in_home(value: &mut Value) {
     match value {
         Value::String(text) => {

@@ -51,8 +51,8 @@ fn is_struct(schema: &Value) -> bool {
     schema.get("properties").is_some() || refuses
 }
 
-/// Closes what is inside `schema`; `alone` tells whether nothing else adds properties to the
-/// value. Definitions that are joined with others go into `open`.
+/// Closes what is inside `schema`; `alone` is true if nothing else adds properties to the value.
+/// Definitions that are joined with others go into `open`.
 fn close(schema: &mut Value, alone: bool, open: &mut HashSet<String>) {
     let Some(object) = schema.as_object_mut() else { return };
     let joined =

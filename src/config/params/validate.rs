@@ -63,8 +63,8 @@ fn known_at(error: &ValidationError<'_>, schema: &Value) -> Vec<String> {
     names
 }
 
-/// Explains that none of several alternatives fits. If one of them fits but for something
-/// inside, reports that; otherwise lists them all.
+/// Explains that no alternative matches. If one of them matches except for a part inside, reports
+/// that part; otherwise lists all alternatives.
 fn alternatives(
     error: &ValidationError<'_>,
     context: &[Vec<ValidationError<'static>>],
@@ -116,7 +116,7 @@ fn alternatives(
     expected.extend(types.into_iter().filter(|word| *word != "null").map(str::to_owned));
     expected.dedup();
     let message = match expected.as_slice() {
-        [] => format!("found {}, which fits none of the alternatives", show(found)),
+        [] => format!("found {}, which matches none of the alternatives", show(found)),
         expected => format!("found {}; expected {}", show(found), expected.join(" or ")),
     };
     faults.push(Fault { path, message, hint: nearest_option(found, &options), known: None });
@@ -139,7 +139,7 @@ fn type_word(name: &'static str) -> &'static str {
     match name {
         "integer" => "a whole number",
         "number" => "a number",
-        "string" => "a text in double quotes",
+        "string" => "a string in double quotes",
         "boolean" => "true or false",
         "array" => "a list",
         "object" => "an object",
@@ -180,7 +180,7 @@ fn words(error: &ValidationError<'_>, kind: &ValidationErrorKind) -> (String, St
         K::MaxLength { limit } => format!("{limit} or fewer characters"),
         K::MinItems { limit } => format!("{limit} or more items"),
         K::MaxItems { limit } => format!("{limit} or fewer items"),
-        K::Pattern { pattern } => format!("a text of the form {pattern}"),
+        K::Pattern { pattern } => format!("a string of the form {pattern}"),
         _ => return (error.to_string(), String::new()),
     };
     (format!("found {found}; expected {expected}"), String::new())

@@ -1,19 +1,19 @@
-//! An answer as lines, however its pieces were cut.
+//! Splits an answer into lines, whatever pieces it arrives in.
 
 use std::collections::VecDeque;
 
 /// The longest line, in bytes: a view of a large run takes a hundredth of it.
 const LONGEST: usize = 16 << 20;
 
-/// What came is longer than a monitor sends anything.
+/// The answer has something longer than a monitor ever sends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} of more than {limit} bytes came")]
+#[error("received {what} of more than {limit} bytes")]
 pub(crate) struct TooLong {
     pub(crate) what: &'static str,
     pub(crate) limit: usize,
 }
 
-/// Makes lines of pieces.
+/// Assembles lines from pieces.
 #[derive(Debug, Default)]
 pub(crate) struct LineSplitter {
     lines: VecDeque<String>,
@@ -46,7 +46,7 @@ impl LineSplitter {
         self.lines.pop_front()
     }
 
-    /// What came behind the end of the last line, if anything.
+    /// The unfinished last line, if there is one.
     pub(crate) fn last(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.rest);
         (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 pub(crate) use lines::LineSplitter;
 pub(crate) use sse::{SseEvent, SseParser};
 
-/// How long a connection may take to stand.
+/// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take: longer than a run takes to carry out an action.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -59,7 +59,7 @@ pub enum ClientError {
     /// The answer did not come in time.
     #[error("{0} has not answered within 15 s")]
     Late(String),
-    /// The connection broke, or what came is no answer.
+    /// The connection broke, or the answer is not HTTP.
     #[error("the connection to {0} broke: {1}")]
     Broken(String, String),
 }
@@ -70,7 +70,7 @@ pub struct Lines {
     body: Incoming,
     target: String,
     splitter: LineSplitter,
-    /// The connection lasts as long as this.
+    /// Keeps the connection open.
     _sender: SendRequest<Full<Bytes>>,
 }
 
@@ -95,7 +95,7 @@ impl Client {
     /// the right to steer, where the run has one.
     ///
     /// # Errors
-    /// If the address is not of this kind, or the token cannot be sent.
+    /// If the address has another form, or the token cannot be sent.
     pub fn address(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
         let wrong = |why: &str| {
             ClientError::Address(format!(
@@ -106,20 +106,20 @@ impl Client {
             None => url,
             Some(("http", rest)) => rest,
             Some((scheme, _)) => {
-                return Err(wrong(&format!("{scheme} is not spoken here, only http")));
+                return Err(wrong(&format!("{scheme} is not supported, only http")));
             }
         };
         let uri = format!("http://{rest}").parse::<Uri>();
-        let uri = uri.map_err(|_| wrong("it names no machine"))?;
+        let uri = uri.map_err(|_| wrong("it names no host"))?;
         let host = uri.host().filter(|host| !host.is_empty());
         let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
         let Some(host) = host.filter(|_| !has_user) else {
-            return Err(wrong("it names no machine"));
+            return Err(wrong("it names no host"));
         };
         let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
         if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(ClientError::Address(
-                "the token has blanks or letters beyond ASCII, which cannot be sent".to_owned(),
+                "the token has spaces or characters beyond ASCII, which cannot be sent".to_owned(),
             ));
         }
         let token = token.map(str::to_owned);
@@ -214,7 +214,7 @@ impl Client {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         request.body(Full::new(body)).map_err(|error| {
-            ClientError::Address(format!("{path:?} is no path that can be asked for: {error}"))
+            ClientError::Address(format!("{path:?} is not a path that HTTP can request: {error}"))
         })
     }
 
@@ -275,7 +275,7 @@ impl Lines {
     /// The next line; blocks for `patience` at most. Panics within an asynchronous runtime.
     ///
     /// # Errors
-    /// If the connection breaks, or a line is longer than a monitor sends any.
+    /// If the connection breaks, or a line is longer than a monitor ever sends.
     #[allow(clippy::should_implement_trait, reason = "it takes a time limit")]
     pub fn next(&mut self, patience: Duration) -> Result<NextLine, ClientError> {
         let Self { runtime, body, splitter, target, .. } = self;

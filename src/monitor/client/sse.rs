@@ -1,4 +1,4 @@
-//! Server-sent events, put together from their lines.
+//! Assembles server-sent events from their lines.
 
 use super::lines::TooLong;
 
@@ -14,7 +14,7 @@ pub(crate) struct SseEvent {
     pub(crate) data: String,
 }
 
-/// Makes events of lines. Comments, and fields other than `event` and `data`, mean nothing here.
+/// Assembles events from lines. Ignores comments, and fields other than `event` and `data`.
 #[derive(Debug, Default)]
 pub(crate) struct SseParser {
     kind: String,

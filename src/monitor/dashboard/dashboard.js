@@ -8,7 +8,7 @@ const ENDS = {
   done: "ended: all inputs were processed", some_failed: "ended: some inputs failed", stopped: "ended: it was stopped",
   interrupted: "ended early", lost: "lost: the program has gone",
 };
-/** A run tells its numbers a few times a second; silence for so long is odd. */
+/** A run sends its numbers a few times a second; a silence of this length means trouble. */
 const SILENCE = 5000;
 
 let base = "";
@@ -32,11 +32,11 @@ function connect() {
   source?.close();
   source = new EventSource(`${base}api/stream`);
   source.addEventListener("snapshot", (event) => {
-    const told = JSON.parse(event.data);
-    history = told.history;
-    take(told.view);
+    const snapshot = JSON.parse(event.data);
+    history = snapshot.history;
+    take(snapshot.view);
     wait = 1000;
-    unlock(told.may_steer);
+    unlock(snapshot.may_steer);
   });
   source.addEventListener("history", (event) => {
     history = JSON.parse(event.data);
@@ -89,8 +89,8 @@ function unlock(may) {
   if (!may && token()) {
     fetch(`${base}api/view`, { headers: headers() })
       .then((answer) => (answer.ok ? answer.json() : { may_steer: false }))
-      .then((told) => {
-        maySteer = told.may_steer;
+      .then((view) => {
+        maySteer = view.may_steer;
         if (!maySteer) {
           sessionStorage.removeItem("drpipe-token");
           complain("This is not the token of the run.");
@@ -116,8 +116,8 @@ async function post(action, body = {}) {
       body: JSON.stringify(body),
     });
     if (!answer.ok) {
-      const told = await answer.json().catch(() => ({}));
-      complain(`Not done: ${told.error ?? `the answer was ${answer.status}`}`);
+      const refusal = await answer.json().catch(() => ({}));
+      complain(`Not done: ${refusal.error ?? `the answer was ${answer.status}`}`);
     }
     return answer.ok;
   } catch {
@@ -141,10 +141,10 @@ function confirm(title, text, yes, action) {
 byId("confirm-no").addEventListener("click", () => byId("confirm").close());
 byId("pause").addEventListener("click", () => post(view?.paused ? "resume" : "pause"));
 byId("drain").addEventListener("click", () => confirm("Finish early?",
-  "No more input is taken. What was taken is processed to its end. This cannot be taken back.",
+  "The run takes no more input. It finishes what it has taken. This cannot be undone.",
   "Finish early", "drain"));
 byId("stop").addEventListener("click", () => confirm("Stop now?",
-  "What waits in the queues is dropped, and what is at work is not waited for. This cannot be taken back.",
+  "Queued messages are dropped, and the run does not wait for work in progress. This cannot be undone.",
   "Stop now", "stop"));
 byId("unlock").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -223,7 +223,7 @@ function head() {
   show(byId("unlock"), !maySteer && !over);
 }
 
-/** Tells what has changed in kind to those who hear the page; numbers are not told. */
+/** Announces changes of state to screen readers; numbers are not announced. */
 function announce(sentence) {
   const now = { state: state(), limit: view.bottleneck };
   if (now.state !== announced.state) say(byId("announce"), `The run: ${now.state}.`);

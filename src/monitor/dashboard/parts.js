@@ -151,7 +151,7 @@ export function remember(history, view) {
 export function rates(history, place) {
   const { at_s: times } = history;
   const done = history.steps[place]?.done ?? [];
-  // Over a second at least: what is told in between comes in bursts.
+  // Over a second at least, because numbers in between come in bursts.
   return times.map((at, point) => {
     let from = point;
     while (from > 0 && at - times[from] < 1) from -= 1;

@@ -1,14 +1,14 @@
-//! Who may look at a run, and who may steer it: a decision about what is known of a request.
+//! Decides who may watch a run, and who may steer it, from what is known about a request.
 //!
-//! It keeps out other machines, unless they were let in; pages of other sites in the browser
-//! of somebody who may steer; and names that such a page makes point to this machine
-//! (DNS rebinding).
+//! It refuses other machines, unless they were given access; pages of other sites in the browser of
+//! a user who may steer; and host names that such a page has pointed to this machine (DNS
+//! rebinding).
 
 use std::net::IpAddr;
 
 use subtle::ConstantTimeEq;
 
-/// What is known of a request.
+/// What is known about a request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestInfo<'a> {
     /// Where it comes from.
@@ -76,8 +76,8 @@ impl AccessPolicy {
         };
         refuse_other_sites(request)?;
         let has_token = self.has_token(request)?;
-        // Where there is a token, a request from this machine may be anybody's: a proxy need
-        // not say that it passes one on.
+        // If there is a token, a request from this machine may come from anywhere: a proxy need not
+        // say that it passes it on.
         let from_here = local && !request.forwarded && self.token.is_none();
         let may_steer = has_token || request.peer == Peer::Socket || from_here;
         if !request.changes {
@@ -87,14 +87,16 @@ impl AccessPolicy {
             (true, _) if request.marked => Ok(true),
             (true, _) => refuse(
                 403,
-                "the header \"X-Drpipe: 1\" is missing: without it, a page of another site could ask for this",
+                "the header \"X-Drpipe: 1\" is missing: without it, a page of another site could \
+                 send this request",
             ),
             (false, Some(_)) => {
                 refuse(401, "steering needs the token: give it with DRPIPE_MONITOR_TOKEN")
             }
             (false, None) => refuse(
                 403,
-                "steering is possible from this machine only; a run that was started with DRPIPE_MONITOR_TOKEN lets in whoever has the token",
+                "only this machine may steer the run; to steer it from another machine, start it \
+                 with DRPIPE_MONITOR_TOKEN and send that token",
             ),
         }
     }
@@ -102,7 +104,7 @@ impl AccessPolicy {
     /// Returns whether the client is on this machine and asks by a loopback name.
     ///
     /// # Errors
-    /// If it asks by a name that is not this machine's.
+    /// If it asks by a name that does not belong to this machine.
     fn is_local(
         &self,
         request: &RequestInfo<'_>,
@@ -110,7 +112,7 @@ impl AccessPolicy {
         local: IpAddr,
     ) -> Result<bool, Refusal> {
         let Some(host) = request.host else {
-            return refuse(403, "the request does not say by which name it asks");
+            return refuse(403, "the request has no Host header");
         };
         let name = without_port(host);
         let number = name.trim_matches(['[', ']']).parse::<IpAddr>().ok();
@@ -124,7 +126,8 @@ impl AccessPolicy {
             return refuse(
                 403,
                 format!(
-                    "{name:?} is no name that this is asked by; use localhost, or the address given to --monitor"
+                    "{name:?} is not a name of this server; use localhost, or the address given \
+                     to --monitor"
                 ),
             );
         }
@@ -134,7 +137,7 @@ impl AccessPolicy {
     /// Returns whether the request shows the token.
     ///
     /// # Errors
-    /// If it shows another one.
+    /// If it shows a wrong token.
     fn has_token(&self, request: &RequestInfo<'_>) -> Result<bool, Refusal> {
         let (Some(token), Some(shown)) = (&self.token, request.authorization) else {
             return Ok(false);
@@ -142,23 +145,23 @@ impl AccessPolicy {
         let shown = shown.strip_prefix("Bearer ").unwrap_or_default();
         match bool::from(shown.as_bytes().ct_eq(token.as_bytes())) {
             true => Ok(true),
-            false => refuse(401, "the token is not the run's"),
+            false => refuse(401, "this is not the token of the run"),
         }
     }
 }
 
-/// Refuses what a page of another site asks for: browsers say whose page asks.
+/// Refuses requests from pages of other sites: browsers name the page that sends a request.
 fn refuse_other_sites(request: &RequestInfo<'_>) -> Result<(), Refusal> {
     let elsewhere = matches!(request.fetch_site, Some("cross-site" | "same-site"));
     // A link on another page shows this one to a person, not to that page.
     let only_looks = request.navigates && !request.changes;
     if elsewhere && !only_looks {
-        return refuse(403, "a page of another site asks for this");
+        return refuse(403, "the request comes from a page of another site");
     }
     let Some(origin) = request.origin else { return Ok(()) };
     let own = origin.split_once("://").map(|(_, authority)| authority);
     if own.is_none() || own != request.host {
-        return refuse(403, format!("the page {origin:?} is not of this site"));
+        return refuse(403, format!("the request comes from {origin:?}, which is another site"));
     }
     Ok(())
 }
@@ -232,7 +235,7 @@ mod tests {
             (RequestInfo { fetch_site: Some("cross-site"), navigates: true, ..local() }, 403),
             (post(HERE, "evil.example:5565"), 403),
             (RequestInfo { host: None, ..local() }, 403),
-            // By the name of the machine it is not clear who asks.
+            // The name of the machine does not show who asks.
             (post(HERE, "tel1.example.org:5565"), 403),
             (remote(), 403),
             (post(ELSEWHERE, "localhost:5565"), 403),
@@ -253,7 +256,7 @@ mod tests {
             (shown("secret"), 401),
             (RequestInfo { origin: Some("http://evil.example"), ..shown("Bearer secret") }, 403),
             (RequestInfo { marked: false, ..shown("Bearer secret") }, 403),
-            // What comes from this machine may come from a proxy that says nothing.
+            // A request from this machine may come from a silent proxy.
             (post(HERE, "localhost:5565"), 401),
             (
                 RequestInfo {
@@ -270,7 +273,7 @@ mod tests {
             |peer| RequestInfo { peer, host: Some("localhost:5565"), ..RequestInfo::default() };
         assert_eq!(policy(Some("secret")).authorize(&look(HERE)), Ok(false));
         assert_eq!(policy(Some("secret")).authorize(&look(Peer::Socket)), Ok(true));
-        // A token where the run has none is no offence, and no key.
+        // A token for a run without one is no error, but gives no right.
         assert_status(None, &shown("Bearer secret"), 403);
     }
 

@@ -1,4 +1,4 @@
-//! The streams that viewers read. What they show is made once, however many viewers there are.
+//! The streams that viewers read. Their contents are made once, however many viewers there are.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,7 +17,7 @@ use super::Connection;
 use crate::status::stream::{Seen, Watcher};
 use crate::status::{State, View};
 
-/// How often a stream without news sends a comment, which shows that the connection stands.
+/// How often an idle stream sends a comment, which shows that the connection is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a viewer may take nothing before its connection is closed.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -152,15 +152,15 @@ fn batch(watcher: &mut Watcher) -> (Vec<u8>, bool) {
     (lines, false)
 }
 
-/// Why nothing more can be sent.
+/// Why sending failed.
 enum SendError {
     /// The viewer has closed the connection.
     Gone,
-    /// The viewer takes nothing, and the connection stands.
+    /// The viewer reads nothing, but the connection is open.
     Stuck,
 }
 
-/// Sends; if the viewer takes nothing any more, closes its connection.
+/// Sends; if the viewer no longer reads, closes its connection.
 async fn closing_if_stuck(
     connection: Arc<Connection>,
     sending: impl Future<Output = Result<(), SendError>>,

@@ -25,7 +25,7 @@ pub(crate) struct Listening {
 pub(crate) enum NotListening {
     /// A monitor of this user listens there already, and shows this run too.
     Shown,
-    /// The system refuses.
+    /// The system refused.
     Failed(ListenError),
 }
 
@@ -41,7 +41,7 @@ pub struct ListenError {
 enum ListenReason {
     #[error(transparent)]
     System(#[from] io::Error),
-    #[error("it is taken, and so are the {MORE_PORTS} ports above")]
+    #[error("it is in use, and so are the {MORE_PORTS} ports above")]
     Taken,
 }
 
@@ -76,14 +76,14 @@ pub(crate) async fn listen(address: &Address, is_run: bool) -> Result<Listening,
 /// not have.
 async fn bind(numbers: &[SocketAddr], wanted: u16) -> io::Result<Vec<TcpListener>> {
     let (mut listeners, mut port) = (Vec::new(), wanted);
-    let mut missing = io::Error::new(ErrorKind::NotFound, "the name has no number");
+    let mut missing = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for number in numbers {
         match TcpListener::bind(SocketAddr::new(number.ip(), port)).await {
             Ok(listener) => {
                 port = listener.local_addr()?.port();
                 listeners.push(listener);
             }
-            // Where any port is right, the others must take the one that the first has got.
+            // If any port will do, the other addresses must use the one that the first got.
             Err(error) if error.kind() == ErrorKind::AddrInUse && (wanted != 0 || port == 0) => {
                 return Err(error);
             }
@@ -120,29 +120,31 @@ impl Listening {
         let moved = match address.port {
             0 => String::new(),
             port if port == self.port => String::new(),
-            port => format!(" (port {port} is taken)"),
+            port => format!(" (port {port} is in use)"),
         };
         match (self.is_local, has_token) {
             (true, false) => (
                 Level::Info,
-                format!("monitor at http://{at}/ (this machine only; may steer){moved}"),
+                format!("monitor at http://{at}/ (this machine only, which may steer){moved}"),
             ),
             (true, true) => (
                 Level::Info,
                 format!(
-                    "monitor at http://{at}/ (this machine only; whoever has the token may steer){moved}"
+                    "monitor at http://{at}/ (this machine only; steering needs the token){moved}"
                 ),
             ),
             (false, false) => (
                 Level::Warning,
                 format!(
-                    "monitor at http://{at}/, visible to every machine that reaches this one: read-only{moved}"
+                    "monitor at http://{at}/, visible to every machine that reaches this one: \
+                     read-only{moved}"
                 ),
             ),
             (false, true) => (
                 Level::Warning,
                 format!(
-                    "monitor at http://{at}/, visible to every machine that reaches this one; whoever has the token may steer, and it travels unencrypted{moved}"
+                    "monitor at http://{at}/, visible to every machine that reaches this one; \
+                     steering needs the token, which travels unencrypted{moved}"
                 ),
             ),
         }

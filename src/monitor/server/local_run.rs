@@ -46,7 +46,7 @@ impl LocalRun {
         }
     }
 
-    /// Gives viewers what is new, for as long as the run lasts.
+    /// Publishes new views, for as long as the run lasts.
     pub(crate) async fn publish(&self) {
         let mut ticks = tokio::time::interval(REFRESH_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -58,7 +58,7 @@ impl LocalRun {
         }
     }
 
-    /// Makes and publishes the view of now, unless nothing has happened since the last one.
+    /// Makes and publishes the current view, unless nothing has happened since the last one.
     pub(crate) fn refresh(&self) -> SseFrame {
         let number = self.stream.number();
         if self.feed.borrow().number != number {
@@ -166,7 +166,7 @@ struct EmptyBody {}
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal {
         status: 400,
-        why: format!("the body is not what is expected here: {error}"),
+        why: format!("the body of the request is invalid: {error}"),
     })
 }
 

@@ -15,13 +15,13 @@ const OF_STEPS: [(&str, &str, &str, OfStep); 16] = [
         Some(s.counts.done as f64)
     }),
     // Failures that are tried again no longer count as failed, and a counter must not fall.
-    ("drpipe_messages_failed_total", "counter", "Messages whose last attempt failed, all.", |s| {
+    ("drpipe_messages_failed_total", "counter", "Messages whose last attempt failed.", |s| {
         Some((s.counts.failed + s.requeued) as f64)
     }),
     (
         "drpipe_messages_requeued_total",
         "counter",
-        "Failed messages that were taken up again.",
+        "Failed messages that an operator retried.",
         |s| Some(s.requeued as f64),
     ),
     ("drpipe_messages_dropped_total", "counter", "Messages given up by policy.", |s| {
@@ -56,7 +56,7 @@ const OF_STEPS: [(&str, &str, &str, OfStep); 16] = [
     }),
     ("drpipe_workers", "gauge", "Workers of the step.", |s| Some(s.workers as f64)),
     ("drpipe_workers_busy", "gauge", "Workers that have work in hand.", |s| Some(s.busy as f64)),
-    ("drpipe_stage_seconds_total", "counter", "Time that workers were busy, summed.", |s| {
+    ("drpipe_stage_seconds_total", "counter", "Total time that workers were busy.", |s| {
         Some(s.busy_time.as_secs_f64())
     }),
 ];
@@ -74,19 +74,27 @@ const OF_RUNS: [(&str, &str, &str, OfRun); 9] = [
     ("drpipe_run_paused", "gauge", "1 while the whole run is paused.", |view| {
         Some(f64::from(u8::from(view.paused)))
     }),
-    ("drpipe_run_remaining_seconds", "gauge", "How long the run will go on.", |view| view.eta_s),
+    ("drpipe_run_remaining_seconds", "gauge", "Estimated time until the run ends.", |view| {
+        view.eta_s
+    }),
     ("drpipe_run_inputs_total", "counter", "Messages that the producers have emitted.", |view| {
         Some(view.emitted as f64)
     }),
-    ("drpipe_run_inputs_finished", "gauge", "Of those, how many are done with.", |view| {
-        Some(view.finished as f64)
-    }),
+    (
+        "drpipe_run_inputs_finished",
+        "gauge",
+        "Messages of the producers that are finished.",
+        |view| Some(view.finished as f64),
+    ),
     ("drpipe_run_inputs_skipped", "gauge", "Inputs that earlier runs had done.", |view| {
         Some(view.skipped as f64)
     }),
-    ("drpipe_run_inputs_expected", "gauge", "Messages that they expect to emit.", |view| {
-        view.expected.map(|count| count as f64)
-    }),
+    (
+        "drpipe_run_inputs_expected",
+        "gauge",
+        "Messages that the producers expect to emit.",
+        |view| view.expected.map(|count| count as f64),
+    ),
     ("drpipe_run_exit_code", "gauge", "The exit code of a run that is over.", |view| {
         view.exit_code.map(f64::from)
     }),
@@ -95,7 +103,7 @@ const OF_RUNS: [(&str, &str, &str, OfRun); 9] = [
 /// The metrics of the runs.
 pub(crate) fn text(views: &[View]) -> String {
     let mut text = String::new();
-    head(&mut text, "drpipe_run_info", "gauge", "What is known of the run; always 1.");
+    head(&mut text, "drpipe_run_info", "gauge", "Facts about the run; always 1.");
     for view in views {
         let directory = view.directory.display().to_string();
         let labels = [
@@ -133,7 +141,7 @@ fn steps(views: &[View]) -> impl Iterator<Item = (&View, &StepView)> {
 
 fn times(text: &mut String, views: &[View]) {
     let name = "drpipe_stage_call_seconds";
-    head(text, name, "gauge", "The part \"quantile\" of the calls took at most this time.");
+    head(text, name, "gauge", "The fraction \"quantile\" of the calls took at most this time.");
     for (view, step) in steps(views) {
         for (quantile, time) in [("0.5", step.median), ("0.99", step.p99)] {
             let labels = [("run", view.run.as_str()), ("step", &step.name), ("quantile", quantile)];

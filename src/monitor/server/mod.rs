@@ -36,7 +36,7 @@ use tokio::time::{sleep, timeout};
 use crate::base::lock::lock;
 use access::Peer;
 
-/// The most connections at a time, where the system allows so many descriptors.
+/// The most connections at a time, if the system allows enough descriptors.
 const MAX_CONNECTIONS: u64 = 1100;
 /// How long a connection may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -182,7 +182,7 @@ async fn serve<S>(
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // Only the client can do something about a connection that fails.
+        // A failed connection is the client's concern only.
         _ = watcher.watch(serving) => {}
         () = connection.closed.notified() => {}
     }

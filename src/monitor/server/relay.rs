@@ -1,5 +1,4 @@
-//! Answers of other runs, made fit to be passed on: a browser takes what this monitor sends
-//! for its own.
+//! Makes answers of other runs safe to pass on: a browser treats them as answers of this monitor.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

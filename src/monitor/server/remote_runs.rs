@@ -40,7 +40,7 @@ const MAX_ENDED_RUNS: usize = 50;
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 /// The longest history, in bytes.
 const MAX_HISTORY_BYTES: usize = 64 << 20;
-/// What an entry's name keeps as it is in a path.
+/// The characters that an entry's name keeps in a path.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
 /// The runs that a monitor shows.
@@ -67,7 +67,7 @@ pub(crate) struct RemoteRun {
     thumbnails: Thumbnails,
 }
 
-/// What is known of a run.
+/// What is known about a run.
 #[derive(Default)]
 struct Known {
     view: Option<View>,
@@ -134,8 +134,8 @@ impl RemoteRuns {
     /// Follows a run, unless it is followed already.
     fn follow(self: &Arc<Self>, name: String, client: Client, is_here: bool) {
         let mut runs = lock(&self.runs);
-        // No run of another machine takes the name of one of this machine: it would be steered
-        // in its place.
+        // A run of another machine never replaces one of this machine with the same name: it would
+        // be steered by mistake.
         let stays = |known: &Arc<RemoteRun>| match (known.is_here, is_here) {
             (false, true) => false,
             (true, false) => true,
@@ -162,7 +162,7 @@ impl RemoteRuns {
         });
     }
 
-    /// Keeps what is known of a run that has ended, and forgets the oldest such run.
+    /// Keeps what is known about a run that has ended, and forgets the oldest such run.
     fn remember(&self, run: &RemoteRun) {
         let mut runs = lock(&self.runs);
         if !runs.by_name.get(&run.name).is_some_and(|known| std::ptr::eq(&**known, run)) {
@@ -188,7 +188,7 @@ impl RemoteRuns {
     }
 
     fn known(&self, name: &str) -> Result<Arc<RemoteRun>, Refusal> {
-        let gone = || Refusal { status: 404, why: format!("there is no run {name:?} any more") };
+        let gone = || Refusal { status: 404, why: format!("the run {name:?} no longer exists") };
         self.find(name).ok_or_else(gone)
     }
 
@@ -204,7 +204,7 @@ impl RemoteRuns {
     /// The view of the run now, and whether the client may steer it.
     pub(crate) async fn latest(&self, name: &str, may: bool) -> Result<(SseFrame, bool), Refusal> {
         let run = self.known(name)?;
-        // Somebody who has just steered the run must see the effect.
+        // A user who has just steered the run must see the effect.
         if !run.has_ended()
             && let Ok(view) = ask(&run.client, &run.path("api/view")).await
         {
@@ -356,14 +356,15 @@ impl RemoteRun {
         let (answer, _sender) = self.client.send(request).await?;
         let broken = |why: &str| Refusal { status: 503, why: why.to_owned() };
         if answer.status() != StatusCode::OK {
-            return Err(broken("the run does not tell what it does"));
+            return Err(broken("the run does not send its state"));
         }
         let mut body = answer.into_body();
         let (mut lines, mut parser) = (LineSplitter::default(), SseParser::default());
         let mut asked_at = Instant::now();
         loop {
-            let frame =
-                timeout(SILENCE_TIMEOUT, body.frame()).await.map_err(|_| broken("it is silent"))?;
+            let frame = timeout(SILENCE_TIMEOUT, body.frame())
+                .await
+                .map_err(|_| broken("it has stopped sending"))?;
             let Some(frame) = frame else { return Ok(()) };
             let frame = frame.map_err(|error| broken(&error.to_string()))?;
             let data = frame.data_ref().map_or(&[][..], |data| data);
@@ -399,7 +400,7 @@ impl RemoteRun {
     }
 
     fn take_view(&self, text: &[u8]) {
-        // A view that cannot be read, or is another run's, is not shown.
+        // A view that cannot be read, or belongs to another run, is not shown.
         if let Ok(view) = serde_json::from_slice::<View>(text)
             && view.run == self.name
         {
@@ -430,8 +431,8 @@ impl RemoteRun {
         view.verdict = Some("lost".to_owned());
         view.says = view.in_words();
         view.reason = Some(
-            "the program has gone without a last word: it was killed, or its machine cannot be \
-             reached. These are the last numbers that it told"
+            "the program ended without a report: it was killed, or its machine cannot be reached. \
+             These are the last numbers that it sent"
                 .to_owned(),
         );
         view.number += 1;

@@ -1,4 +1,4 @@
-//! The paths of a site, and what answers each.
+//! The paths of a site, and their handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const MAX_BODY_BYTES: usize = 4 << 10;
 /// How long a refusal waits for the rest of the request, so that the client reads the answer.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a server shows, and to whom.
+/// The runs that a server shows, and who may see them.
 pub(crate) struct Site {
     pub(crate) policy: AccessPolicy,
     pub(crate) runs: Runs,
@@ -65,16 +65,16 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/runs/{run}/api/pictures/{number}", get(picture))
         .route("/runs/{run}/api/quarantine/{entry}", get(quarantine))
         .route("/runs/{run}/api/{action}", post(steer))
-        .fallback(async || not_found("there is nothing of this name"))
+        .fallback(async || not_found("there is no page of this name"))
         .layer(middleware::from_fn_with_state(Arc::clone(&site), guard))
         .with_state(site)
 }
 
-/// Applies the access policy, and tells browsers what they may use an answer for.
+/// Applies the access policy, and sends browsers the policy for each answer.
 async fn guard(State(site): State<Arc<Site>>, mut request: Request, next: Next) -> Response {
     let access = site.policy.authorize(&request_info(&request));
     let policy = match request.uri().path().contains("/api/") {
-        // Data of runs is no page, whatever is in it.
+        // Data of runs is never a page, whatever it contains.
         true => "default-src 'none'; frame-ancestors 'none'; sandbox",
         false => "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     };
@@ -134,7 +134,7 @@ fn request_info(request: &Request) -> RequestInfo<'_> {
     }
 }
 
-/// The header's value; empty, and so never right, if it comes twice or is no text.
+/// The header's value; empty, and so never valid, if it comes twice or is not text.
 fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut all = headers.get_all(name).iter();
     let first = all.next()?;
@@ -303,7 +303,7 @@ async fn picture(
     Path((run, number)): Path<(String, String)>,
 ) -> Answer {
     site.run(&run)?;
-    let number = number.parse().map_err(|_| not_found("a picture has a number"))?;
+    let number = number.parse().map_err(|_| not_found("expected the number of a picture"))?;
     let picture = match &site.runs {
         Runs::Local(local) => local.picture(number).await,
         Runs::Remote(remote) => remote.picture(&run, number).await,
@@ -339,7 +339,7 @@ async fn steer(
 ) -> Answer {
     let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|_| Refusal {
         status: 413,
-        why: format!("the body is longer than {MAX_BODY_BYTES} bytes, or has not come whole"),
+        why: format!("the body is longer than {MAX_BODY_BYTES} bytes, or incomplete"),
     })?;
     site.run(&run)?;
     let kind = one(&headers, "content-type").unwrap_or_default();
@@ -351,8 +351,10 @@ async fn steer(
         Runs::Local(local) => {
             let local = Arc::clone(local);
             let done = tokio::task::spawn_blocking(move || local.steer(&action, &body)).await;
-            let failed =
-                || Refusal { status: 503, why: "the program has failed to ask".to_owned() };
+            let failed = || Refusal {
+                status: 503,
+                why: "the program failed to pass the request on".to_owned(),
+            };
             done.unwrap_or_else(|_| Err(failed()))?;
             Ok(as_json(json!({"ok": true}).to_string()))
         }

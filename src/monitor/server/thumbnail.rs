@@ -14,7 +14,7 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 /// The most memory that decoding may take, in bytes: a small file can hold a huge picture.
 const MAX_MEMORY_BYTES: u64 = 512 << 20;
 
-/// Makes a thumbnail, as PNG; none if the file is no picture in PNG or JPEG.
+/// Makes a thumbnail, as PNG; none if the file is not a PNG or JPEG picture.
 pub(crate) fn thumbnail(path: &Path) -> Option<Vec<u8>> {
     let mut file = regular_file::open_unlinked(path).ok()?;
     if file.metadata().ok()?.len() > MAX_FILE_BYTES {

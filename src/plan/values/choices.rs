@@ -1,4 +1,4 @@
-//! Values that are one of a few.
+//! Values out of a few alternatives.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::base::nearest::nearest;
 use crate::plan::diagnostic::did_you_mean;
 use crate::plan::keys::Form;
 
-/// What is done with a message that failed and is not tried again.
+/// What happens to a message that failed and is not tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {

@@ -109,7 +109,7 @@ impl Form for ByteLimit {
     }
 }
 
-/// A number of bytes, where there need be none.
+/// A number of bytes, for an optional key.
 pub(crate) struct Bytes;
 
 impl Form for Bytes {

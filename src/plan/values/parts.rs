@@ -36,7 +36,7 @@ macro_rules! parts {
 }
 
 parts! {
-    /// The step that makes the messages.
+    /// The step that produces the messages.
     FirstStep: "object", "an object, the first step", published as {"$ref": STEP};
     /// The steps between.
     StepList: "array", "a list of objects, one per step",

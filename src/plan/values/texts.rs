@@ -1,4 +1,4 @@
-//! Texts: names, paths, addresses.
+//! Strings: names, paths, addresses.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ use crate::plan::keys::Form;
 /// The longest name of a step, in characters: it becomes part of file names.
 const NAME_LENGTH: usize = 64;
 
-/// Any text.
+/// Any string.
 pub(crate) struct Text;
 
 impl Form for Text {
     type Value = String;
-    const EXPECTED: &'static str = "a text in double quotes";
+    const EXPECTED: &'static str = "a string in double quotes";
 
     fn schema() -> Value {
         json!({"type": "string"})
@@ -28,7 +28,7 @@ impl Form for Text {
     }
 }
 
-/// A text; an empty one says nothing.
+/// A string; an empty one counts as none.
 pub(crate) struct Title;
 
 impl Form for Title {
@@ -122,7 +122,7 @@ impl Form for DashboardAddress {
     }
 }
 
-/// What [`wrong_name`] finds nothing wrong with.
+/// The pattern of the names that [`wrong_name`] accepts.
 const NAME: &str =
     r"^[^.,=/\\\s\x00-\x1f\x7f-\x9f]([^.,=/\\\x00-\x1f\x7f-\x9f]*[^.,=/\\\s\x00-\x1f\x7f-\x9f])?$";
 

@@ -45,14 +45,14 @@ pub(crate) enum ToWorker {
     Stop,
 }
 
-/// Why frames are no message of the protocol.
+/// Why frames are not a message of the protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WireError {
     #[error("a message is cut short")]
     Short(#[from] TryGetError),
     #[error("a message refers to a segment, but its sender has no lifeline")]
     NoSegments,
-    #[error("a segment did not come as it should: {0}")]
+    #[error("a segment could not be received: {0}")]
     Segment(String),
     #[error("a message refers to more frames than it has")]
     MissingFrame,
@@ -60,9 +60,9 @@ pub(crate) enum WireError {
     LeftOver(usize, usize),
     #[error("{what} {found} is not known")]
     Unknown { what: &'static str, found: u8 },
-    #[error("a text is not UTF-8")]
+    #[error("text is not UTF-8")]
     NotText,
-    #[error("a pack does not hold the messages that it promises")]
+    #[error("a packed batch does not hold as many messages as it states")]
     NotPacked,
 }
 

@@ -105,7 +105,7 @@ impl Items {
         let step = &run.steps[attempt.step];
         let name = || Arc::clone(&step.name);
         let (number, outcome, end) = match attempt.outcome {
-            Outcome::Done if step.plan.gathers => {
+            Outcome::Done if step.plan.stateful => {
                 (attempt.number, AttemptOutcome::Done, Some(End::Gathered { step: name() }))
             }
             Outcome::Done => (attempt.number, AttemptOutcome::Done, Some(End::Done)),

@@ -60,11 +60,11 @@ impl Simulator {
             "messages are left that wait for their end"
         );
         let mut busy_until = BTreeMap::new();
-        let mut told = BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for span in &self.spans {
             assert!(span.queued_at <= span.given_at && span.given_at <= span.begun_at, "{span:?}");
             if let Some(message) = span.message {
-                assert!(told.insert((message, span.attempt)), "told twice: {span:?}");
+                assert!(seen.insert((message, span.attempt)), "two spans of one attempt: {span:?}");
             }
             if let Some(worker) = span.worker {
                 let until = busy_until.entry((span.step.clone(), worker)).or_insert(Duration::ZERO);
@@ -192,7 +192,7 @@ impl Simulator {
             assert!(twice.is_empty(), "I2: completed twice: {twice:?}");
         }
         if self.faults.failures == 0 && !matches!(verdict, Verdict::Stopped(_)) {
-            // Whoever dies while it finishes is replaced, unless it is a producer.
+            // A worker that dies while it finishes is replaced, unless it is a producer.
             let failures = self.router.finish_failures().len();
             let producers = self.plan.steps.iter().filter(|step| step.kind == Kind::Producer);
             assert!(failures <= producers.count(), "{:?}", self.router.finish_failures());

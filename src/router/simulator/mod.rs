@@ -111,7 +111,7 @@ struct Simulator {
     orders: Vec<Duration>,
     /// The spans that the router has recorded.
     spans: Vec<Span>,
-    /// Reports of workers that had been lost or told to stop.
+    /// Reports of workers that had been lost or asked to stop.
     stale: u64,
 }
 
@@ -271,7 +271,7 @@ impl Simulator {
             if epoch == worker.epoch && alive {
                 self.observe(worker, &pending.input);
             } else {
-                // The router gets it all the same, and must not take it for another's.
+                // The router still receives it, and must not attribute it to another worker.
                 assert!(!self.router.is_heard(worker), "a stale report is heard");
                 self.stale += 1;
             }
@@ -325,7 +325,7 @@ impl Simulator {
                 self.check_attempts(&failed_input);
                 self.failed_inputs.push(*failed_input);
             }
-            Action::Tell(_) => {}
+            Action::Publish(_) => {}
             Action::Record(record) => self.check_record(record),
             Action::Spans(spans) => self.spans.extend(spans),
         }

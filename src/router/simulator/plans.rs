@@ -46,7 +46,7 @@ pub(super) fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         };
         Step {
             options: random_options(rng, index),
-            gathers: index > 0 && rng.random_ratio(1, 4),
+            stateful: index > 0 && rng.random_ratio(1, 4),
             ..planned(&format!("S{index}"), kind, routes)
         }
     });

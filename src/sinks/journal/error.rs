@@ -10,20 +10,20 @@ use crate::base::not_built::NotBuilt;
 pub enum JournalError {
     /// It cannot be opened, created or written.
     #[error(
-        "cannot use {} as the journal: {reason}; name a file in a directory that can be written \
-         to with --journal FILE", path.display()
+        "cannot use {} as the journal: {reason}; name a file in a writable directory with \
+         --journal FILE", path.display()
     )]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         reason: String,
     },
-    /// It is damaged, or drpipe did not make it.
+    /// It is damaged, or drpipe did not write it.
     #[error(
-        "the journal {} cannot be believed: {reason}; it is damaged, or not made by drpipe, and was \
-         left as it is: take a copy that is whole, or name another file with --journal FILE, which \
-         begins anew", path.display()
+        "the journal {} cannot be trusted: {reason}; it is damaged, or drpipe did not write it, \
+         and it was left unchanged: restore an intact copy, or start a new journal with --journal \
+         FILE", path.display()
     )]
     Damaged {
         /// The file.
@@ -33,8 +33,8 @@ pub enum JournalError {
     },
     /// It is not a journal.
     #[error(
-        "{} is not a journal of drpipe but something else, and was left as it is; name another \
-         file with --journal FILE", path.display()
+        "{} is not a drpipe journal, and was left unchanged; name another file with --journal \
+         FILE", path.display()
     )]
     Foreign {
         /// The file.
@@ -42,7 +42,7 @@ pub enum JournalError {
     },
     /// A newer drpipe made it.
     #[error(
-        "{} is a journal of version {found}, and this drpipe knows version {known}; use the newer \
+        "{} is a journal of version {found}, but this drpipe knows version {known}; use the newer \
          drpipe, or name another file with --journal FILE", path.display()
     )]
     Newer {

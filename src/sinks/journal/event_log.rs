@@ -1,9 +1,9 @@
-//! The events of a run on their way into its journal, so that a report can be made
-//! from that alone, also of a run that was killed.
+//! Writes the events of a run to its journal, so that a report can be made from the journal alone,
+//! even of a run that was killed.
 //!
 //! They come from the run's stream, like those of every watcher. Snapshots of progress come ten
 //! times a second: a few hundred are kept, spread over the whole run, and the last. Of events
-//! that can come without end only the first are kept, and the number of the others.
+//! without a limit, only the first are kept, and the number of the others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const MAX_PROGRESS: usize = 480;
 const FIRST: Duration = Duration::from_millis(200);
 /// The newest progress is brought up to date after this time.
 const NEWEST_AFTER: Duration = Duration::from_secs(1);
-/// Retention limits: failures, and every other kind of event that may come without end.
+/// Retention limits: failures, and every other kind of event without a limit of its own.
 const MAX_FAILED: u64 = 10_000;
 const MAX_OTHERS: u64 = 2_000;
 /// How long to wait for the first event, which comes at once.
@@ -118,7 +118,7 @@ impl EventLog {
         if !due {
             return;
         }
-        // The last row was there only to be up to date.
+        // The last row was only there to keep the file up to date.
         if let [.., (_, before), (number, last)] = rows[..]
             && last.saturating_sub(before) < *every
         {
@@ -144,7 +144,7 @@ impl EventLog {
     /// Writes the events that have come since the last call.
     ///
     /// # Errors
-    /// Why the file takes no more.
+    /// If the file cannot be written.
     pub(crate) fn write(&mut self, connection: &Connection, run: i64) -> rusqlite::Result<()> {
         loop {
             match self.watcher.next(Some(Duration::ZERO)) {

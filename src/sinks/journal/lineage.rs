@@ -57,7 +57,7 @@ pub(crate) struct Gathered {
     pub(crate) made_from: Vec<String>,
 }
 
-/// What is known of a run besides its row.
+/// What is known about a run besides its row.
 struct Known {
     directory: PathBuf,
     quarantine: PathBuf,

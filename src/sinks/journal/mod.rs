@@ -1,17 +1,17 @@
-//! The journal: what became of each item, kept in a file so that a later run can go on where
-//! this one ended, however it ended.
+//! The journal: what became of each item, kept in a file so that a later run can continue where
+//! this one ended, whatever the reason.
 //!
 //! - `store`: the file, an SQLite database; `schema`: its tables
-//! - `trust`: what it must be before it is believed
-//! - `event_log`: the events of the run, as far as they are kept there
+//! - `trust`: what it must satisfy before it is trusted
+//! - `event_log`: the events of the run that are kept
 //! - `skip`: skips what earlier runs have done
-//! - `read`: what a journal says when no run writes into it
+//! - `read`: reads a journal that no run writes to
 //! - `lineage`: what became of an input, and where a product came from
-//! - `previous`: what earlier runs left, and what follows from it for each item
+//! - `previous`: what earlier runs recorded, and what follows for each item
 //!
-//! What a producer emits passes [`SkipCompleted`] before the router sees it; what the router says
-//! of each item goes to the [`Journal`]. A thread of its own writes, so that a slow disk does not
-//! hold the router up. What is written is always behind what is done: a run that is killed does
+//! What a producer emits passes [`SkipCompleted`] before the router sees it; the router's records
+//! of each item go to the [`Journal`]. A thread of its own writes, so that a slow disk does not
+//! hold up the router. The file is always slightly behind the run: after a kill, the next run does
 //! a few items again, and never misses one.
 
 mod error;
@@ -43,8 +43,8 @@ use store::Store;
 
 pub(crate) use skip::SkipCompleted;
 
-/// The most records that wait to be written. Then the router waits for the disk: a record that
-/// was lost would be an item done again without need.
+/// The most records that wait to be written. Beyond that the router waits for the disk: a lost
+/// record would mean that an item is done again for nothing.
 const MAX_WAITING: usize = 16 * 1024;
 /// The number of entries after which the writer is woken; fewer wait for the next commit, because
 /// each wake takes the processor from the stages.
@@ -60,7 +60,7 @@ pub(crate) struct Owner<'a> {
 /// The journal of a run that is under way.
 pub(crate) struct Journal {
     queue: Queue,
-    /// Whether everything could be written.
+    /// The result of writing.
     written: mpsc::Receiver<Result<(), String>>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Opened {
     pub(crate) thread: JoinHandle<()>,
 }
 
-/// The queue to the writer's thread.
+/// The sending end of the queue to the writer's thread.
 #[derive(Clone)]
 struct Queue {
     entries: mpsc::SyncSender<Entry>,
@@ -85,7 +85,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Sends an entry. Does nothing once the writer has failed, which it reports itself.
+    /// Sends an entry. Does nothing once the writer has failed; the writer itself reports that.
     fn send(&mut self, entry: Entry) {
         let _ = self.entries.send(entry);
         self.unwritten += 1;
@@ -101,7 +101,7 @@ impl Queue {
     }
 }
 
-/// What the writer writes.
+/// An entry for the writer.
 enum Entry {
     /// The producer has emitted a message of this item, and it is not skipped.
     Begun {
@@ -123,7 +123,7 @@ enum Entry {
     },
 }
 
-/// What shows that a file has changed.
+/// The properties that show whether a file has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileState {
     size: i64,
@@ -135,7 +135,7 @@ impl FileState {
     /// Looks at the file that an origin names; none if it names no file.
     ///
     /// # Errors
-    /// If the system does not say.
+    /// If the system refuses to answer.
     fn of(origin: &str) -> io::Result<Option<Self>> {
         let Some(metadata) = look(origin)?.filter(Metadata::is_file) else { return Ok(None) };
         let modified = metadata.mtime().saturating_mul(1_000_000_000);
@@ -147,7 +147,7 @@ impl FileState {
 /// Looks up a file by its name in the journal; none if there is no such file.
 ///
 /// # Errors
-/// If the system does not say.
+/// If the system refuses to answer.
 fn look(name: &str) -> io::Result<Option<Metadata>> {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     match std::fs::metadata(path_of_name(name)) {
@@ -171,12 +171,12 @@ fn size_of(metadata: &Metadata) -> i64 {
 }
 
 impl Journal {
-    /// Opens the journal, or creates it, and notes that a run begins. `failed` is called, on
-    /// another thread, if writing fails later. The events of `stream` are kept up to the last
-    /// one, which comes after the end of everything else: wait for the thread then.
+    /// Opens the journal, or creates it, and records that a run begins. `failed` is called, on
+    /// another thread, if writing fails later. The events of `stream` are kept up to the last one,
+    /// which comes after the end of everything else: wait for the thread then.
     ///
     /// # Errors
-    /// If the file cannot serve; then it is as it was.
+    /// If the file cannot serve as the journal; it is then unchanged.
     pub(crate) fn open(
         path: &Path,
         owner: &Owner<'_>,
@@ -222,7 +222,7 @@ impl Sink for Journal {
         self.queue.send(Entry::Product { origin, step, path });
     }
 
-    /// Waits until nobody can send entries, so the journal's [`SkipCompleted`] must be gone.
+    /// Waits until no sender is left, so the journal's [`SkipCompleted`] must be dropped first.
     fn finish(mut self: Box<Self>, end: &RunEnd<'_>) -> Finished {
         self.queue.send(Entry::Ended { verdict: end.verdict });
         self.queue.wake();
@@ -252,9 +252,9 @@ impl Writer {
         let Self { mut store, path, received, at_once, mut events, answer } = self;
         let result = store.write(&received, &at_once, &mut events).map_err(|error| {
             let advice = if trust::is_damage(&error) {
-                "it is damaged: take a copy that is whole, or name another file with --journal"
+                "it is damaged: restore an intact copy, or name another file with --journal"
             } else {
-                "what it holds is right: make room, then go on with --resume"
+                "what it holds is valid: free some space, then continue with --resume"
             };
             format!("the journal {path} cannot be written: {error}; {advice}")
         });
@@ -262,7 +262,7 @@ impl Writer {
             failed(reason.clone());
         }
         let is_whole = result.is_ok();
-        // Nobody waits for the answer if the run could not even begin.
+        // The receiver is gone if the run could not begin.
         let _ = answer.send(result);
         if is_whole {
             // If this fails, only the last events are missing, and the run has ended.

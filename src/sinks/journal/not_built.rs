@@ -1,4 +1,4 @@
-//! The journal in a build without it: none can be opened.
+//! The journal in a build without it: opening one fails.
 
 mod error;
 
@@ -26,7 +26,7 @@ pub(crate) enum Journal {}
 
 impl Sink for Journal {}
 
-/// What skips items by a journal, of which this build has none.
+/// The filter of completed items, of which this build has none.
 pub(crate) enum SkipCompleted {}
 
 impl SkipCompleted {

@@ -1,11 +1,11 @@
-//! What earlier runs left, and the decision that follows for each item.
+//! What earlier runs recorded, and the decision that follows for each item.
 
 use std::collections::HashMap;
 use std::io;
 
 use super::FileState;
 
-/// What the journal knows of earlier runs.
+/// What the journal records about earlier runs.
 pub(crate) struct Past {
     /// Every run by its number.
     pub(crate) runs: HashMap<i64, Run>,
@@ -34,12 +34,12 @@ pub(crate) struct Item {
     pub(crate) made: Vec<Made>,
     /// The number of its messages that the producer has emitted in this run.
     pub(crate) seen: u32,
-    /// Why nothing that earlier runs did counts, if so; none before that has been checked.
+    /// Why the work of earlier runs does not count, if so; none until that has been checked.
     pub(crate) outdated: Option<Option<String>>,
 }
 
 impl Item {
-    /// Says which product is not as it was made, if any of it counts.
+    /// Says which product has changed since it was made, if any.
     fn gone(&self, look: &Look) -> Option<String> {
         self.made.iter().filter(|_| self.done > 0).find_map(|made| gone(made, look))
     }
@@ -121,7 +121,7 @@ impl Past {
     }
 }
 
-/// Says why nothing that earlier runs did of the item counts any more, if so.
+/// Says why the earlier runs' work on the item no longer counts, if so.
 fn outdated(
     item: &Item,
     last_other: i64,
@@ -133,7 +133,7 @@ fn outdated(
     }
     let file = match file {
         Ok(file) => *file,
-        Err(error) => return Some(format!("the file cannot be looked at: {error}")),
+        Err(error) => return Some(format!("the file cannot be examined: {error}")),
     };
     match (item.file, file) {
         (Some(old), Some(new)) if old.size != new.size => {
@@ -144,17 +144,17 @@ fn outdated(
             let (old, new) = (time(old.modified), time(new.modified));
             Some(format!("the file has changed since run {run}: modified {old} -> {new}"))
         }
-        (Some(_), None) => Some(format!("the file of run {run} is not there any more")),
+        (Some(_), None) => Some(format!("the file that run {run} read no longer exists")),
         (None, Some(_)) => Some(format!("there was no such file in run {run}")),
         _ => None,
     }
 }
 
-/// Says why a product is not as it was made, if so.
+/// Says how a product has changed since it was made, if it has.
 fn gone(made: &Made, look: &Look) -> Option<String> {
     let path = &made.path;
     match (look(path), made.size) {
-        (Err(error), _) => Some(format!("its product {path} cannot be looked at: {error}")),
+        (Err(error), _) => Some(format!("its product {path} cannot be examined: {error}")),
         (Ok(None), _) => Some(format!("its product {path} is missing")),
         (Ok(Some(new)), Some(old)) if new != old => {
             let words =
@@ -171,7 +171,7 @@ fn open(item: &Item, run: &str) -> String {
     let step = item.step.as_deref().unwrap_or("?");
     match item.state {
         State::InFlight => format!("was in flight when run {run} ended"),
-        State::Dropped => format!("was left when run {run} was stopped"),
+        State::Dropped => format!("was dropped when run {run} was stopped"),
         State::Failed => {
             let reason = item.reason.as_deref().unwrap_or("?");
             format!("failed in run {run} at {step}: {reason}")
@@ -241,7 +241,7 @@ mod tests {
         let directory = "its product x.png has another size: no file -> 9 bytes";
         assert_eq!(found(Some(-1), || Ok(Some(9))), directory);
         let why = found(None, denied);
-        assert_eq!(why, "its product x.png cannot be looked at: permission denied");
+        assert_eq!(why, "its product x.png cannot be examined: permission denied");
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         let mut past = past(item(State::Done, 1));
         let denied = Err(io::ErrorKind::PermissionDenied.into());
         let decision = past.decide("x", &denied, &|_| Ok(None));
-        assert_eq!(decision.why, "the file cannot be looked at: permission denied");
+        assert_eq!(decision.why, "the file cannot be examined: permission denied");
         assert!(!decision.skip);
     }
 
@@ -263,7 +263,7 @@ mod tests {
     fn each_state_has_its_reason() {
         for (state, why) in [
             (State::InFlight, "was in flight when run two ended"),
-            (State::Dropped, "was left when run two was stopped"),
+            (State::Dropped, "was dropped when run two was stopped"),
             (State::Failed, "failed in run two at CLEAN: no light"),
             (
                 State::Gathered,
@@ -303,7 +303,7 @@ mod tests {
                 "the file has changed since run two: modified 1970-01-01T00:00:01.000000001Z -> \
                  1970-01-01T00:00:02Z",
             ),
-            (None, "the file of run two is not there any more"),
+            (None, "the file that run two read no longer exists"),
         ] {
             let mut past = past(item(State::Done, 2));
             for _ in 0..2 {

@@ -1,5 +1,5 @@
-//! Reads a journal that no run writes to: its runs, inputs and products. Reading changes nothing;
-//! a journal of an older version is read as if it were of this one.
+//! Reads a journal that no run writes to: its runs, inputs and products. Reading changes nothing; a
+//! journal of an older version is upgraded in memory only.
 
 use std::path::{Path, PathBuf};
 
@@ -216,7 +216,7 @@ mod tests {
     use crate::sinks::journal::Opened;
     use crate::sinks::{RunEnd, Sink};
 
-    /// A journal as version 1 made it, with one run and one item.
+    /// A journal as version 1 wrote it, with one run and one item.
     fn old(path: &Path) {
         let connection = Connection::open(path).unwrap();
         upgrade(&connection, 0, 1).unwrap();

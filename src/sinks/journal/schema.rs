@@ -41,7 +41,7 @@ const TABLES: &str = "
     ) STRICT;
 ";
 
-/// What version 2 has beyond version 1.
+/// What version 2 adds.
 const SECOND: &str = "
     ALTER TABLE outcome ADD COLUMN worker INTEGER;   -- its number within the step
     ALTER TABLE outcome ADD COLUMN busy_s REAL;      -- how long the attempt took
@@ -63,8 +63,8 @@ const SECOND: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// What version 3 adds. Names are texts that keep every byte; where a name of an older version
-/// may mean another file now, the item is done again.
+/// What version 3 adds. Names are strings that keep every byte; if a name of an older version may
+/// mean another file now, the item is done again.
 const THIRD: &str = "
     ALTER TABLE product ADD COLUMN size INTEGER;     -- in bytes, when the item was done: -1
                                                      -- if it is no file, NULL if it has gone

@@ -7,14 +7,14 @@ use super::{Entry, FileState, Queue, look_at_size};
 use crate::event::Event;
 use crate::message::batch::Output;
 
-/// Takes out of a producer's reports what earlier runs have done, and records the rest as begun.
+/// Removes from a producer's reports what earlier runs have done, and records the rest as begun.
 pub(crate) struct SkipCompleted {
     queue: Queue,
-    /// None unless what is done is to be skipped.
+    /// None unless the run skips completed items.
     past: Option<Past>,
     /// The number of messages skipped.
     skipped: u64,
-    /// Whether it was said that the producer emits something that cannot be tracked.
+    /// Whether a warning has said that the producer emits messages that cannot be tracked.
     warned: bool,
 }
 
@@ -64,7 +64,7 @@ impl SkipCompleted {
         true
     }
 
-    /// Ends its part of the journal, and returns the number of messages skipped.
+    /// Closes its queue to the journal, and returns the number of messages skipped.
     pub(crate) fn finish(self) -> u64 {
         self.skipped
     }

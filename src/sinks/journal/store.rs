@@ -1,6 +1,6 @@
-//! The journal's file: an SQLite database with the tables `run`, `item`, `outcome`,
-//! `product` and `event`. The system locks it for as long as the run lives: whatever kills the
-//! program frees it.
+//! The journal's file: an SQLite database with the tables `run`, `item`, `outcome`, `product` and
+//! `event`. The run holds a lock of the system on it, which ends with the program, even if it is
+//! killed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -21,8 +21,8 @@ use crate::router::{AttemptOutcome, End, Record};
 
 /// How long to wait for another program that holds the file, such as a reader.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Entries are committed after this time, or when the thread is unparked: the most that a kill
-/// makes the next run do again.
+/// Entries are committed after this time, or when the thread is unparked: this limits what the next
+/// run does again after a kill.
 const COMMIT_AFTER: Duration = Duration::from_millis(50);
 /// The most entries in one transaction, which are all in memory at once.
 const COMMIT_ENTRIES: usize = 10_000;
@@ -44,8 +44,8 @@ const BEGUN: &str = "
         run = excluded.run,
         time = excluded.time";
 
-// What went worst with an item in a run stays: messages that come to a good end
-// after one of the same item has failed do not make the item done.
+// The worst outcome of an item in a run stays: if one of its messages has failed, later messages
+// that succeed do not make the item done.
 const DONE: &str = "
     UPDATE item SET state = 'done', done = done + ?2, time = ?3
     WHERE origin = ?1 AND state IN ('in flight', 'done')";
@@ -92,10 +92,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens or creates the file, and notes that a run begins.
+    /// Opens or creates the file, and records that a run begins.
     ///
     /// # Errors
-    /// If the file cannot serve; then it is as it was.
+    /// If the file cannot serve as the journal; it is then unchanged.
     pub(crate) fn open(path: &Path, owner: &Owner<'_>) -> Result<Self, JournalError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -108,7 +108,7 @@ impl Store {
         Ok(Self { connection, path: path.to_owned(), run, open: Open::new() })
     }
 
-    /// Reads what earlier runs left.
+    /// Reads what earlier runs recorded.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -150,11 +150,11 @@ impl Store {
         Ok(Past { runs, last_other, items })
     }
 
-    /// Writes entries until the last sender is gone. To have them written soon, set `at_once`,
-    /// then unpark the thread: the channel unparks it too, so that alone might go unnoticed.
+    /// Writes entries until the last sender is gone. To write them soon, set `at_once`, then unpark
+    /// the thread; unparking alone is not enough, because the channel unparks it too.
     ///
     /// # Errors
-    /// If the file takes no more. What has been committed stays.
+    /// If the file cannot be written. What was committed stays.
     pub(crate) fn write(
         &mut self,
         entries: &Receiver<Entry>,
@@ -200,20 +200,20 @@ impl Store {
 pub(crate) fn lock(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    // The first to begin has the file: two that only read would hold each other up.
+    // The first program to begin gets the file: two readers would block each other.
     connection.execute_batch("BEGIN EXCLUSIVE")
 }
 
-/// Brings the tables to this version, notes that a run begins, and returns its number.
+/// Upgrades the tables to this version, records that a run begins, and returns its number.
 fn begin(connection: &mut Connection, found: i64, owner: &Owner<'_>) -> rusqlite::Result<i64> {
     connection.execute_batch("COMMIT")?;
     let new = found == 0;
     if new {
-        // A new file holds nothing yet that would be worth waiting for the disk.
+        // A new file holds nothing yet that is worth a wait for the disk.
         connection.pragma_update(None, "synchronous", "OFF")?;
     }
     // A commit reaches the file at once, and the disk when SQLite or the system sees fit. That is
-    // enough for whatever ends the program.
+    // enough, whatever ends the program.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -336,7 +336,7 @@ impl<'a> Batch<'a> {
         let time = &self.time;
         let made = self.open.remove(origin).filter(|_| *end == End::Done);
         for (row, path) in made.unwrap_or_default() {
-            // A later step may have removed or moved a product: it is not missed.
+            // A later step may have removed or moved a product, which is not an error.
             let size = fs::metadata(path).ok().map(|metadata| size_of(&metadata));
             self.size.execute(params![row, size])?;
         }

@@ -1,4 +1,4 @@
-//! Checks a journal before it is believed. It may be damaged or come from elsewhere: it must not
+//! Checks a journal before it is trusted. It may be damaged or come from elsewhere: it must not
 //! hang a command, run code that it contains, or remove a file.
 
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Params, Row, ffi};
 use super::JournalError;
 use super::schema::{VERSION, upgrade, version};
 
-/// The most steps of SQLite that reading may take: for each byte of the file, and in any case.
-/// They are some hundred times what a whole journal takes.
+/// The most SQLite steps that reading may take: for each byte of the file, and as a minimum. An
+/// intact journal takes about a hundredth of them.
 const STEPS_PER_BYTE: u64 = 200;
 const STEPS: u64 = 20_000_000;
 /// The number of steps between two checks of that limit.
@@ -43,7 +43,7 @@ pub(crate) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, JournalE
     }
     let rollback = beside(path, "-journal");
     if names_another(&rollback).is_ok_and(|names| names) {
-        let reason = format!("{} is not one that drpipe has left", rollback.display());
+        let reason = format!("{} does not come from drpipe", rollback.display());
         return Err(damaged(path, reason));
     }
     let explained = |error| explain(path, &error);
@@ -88,7 +88,7 @@ fn restrict(connection: &mut Connection, bytes: u64) -> rusqlite::Result<()> {
     connection.progress_handler(CHECK_EVERY as i32, Some(is_enough))
 }
 
-/// Lifts the limit of steps, for a journal that is believed.
+/// Lifts the limit of steps, for a trusted journal.
 pub(crate) fn release(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.progress_handler(0, None::<fn() -> bool>)
 }
@@ -115,7 +115,7 @@ pub(crate) fn version_of(path: &Path, connection: &Connection) -> Result<i64, Jo
         let (expected, has) = (expected.map_err(explained)?, shape(connection).map_err(explained)?);
         let differs = |name: &&String| expected.get(*name) != has.get(*name);
         if let Some(name) = expected.keys().chain(has.keys()).find(differs) {
-            let reason = format!("{name} is not as drpipe makes it");
+            let reason = format!("{name} differs from what drpipe creates");
             return Err(damaged(path, reason));
         }
     }
@@ -164,7 +164,7 @@ pub(crate) fn each_row(
 }
 
 fn corrupt() -> rusqlite::Error {
-    let reason = "it gives more than it can hold".to_owned();
+    let reason = "it yields more data than a file of its size can hold".to_owned();
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(reason))
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> JournalError {
         Some(ErrorCode::NotADatabase) => JournalError::Foreign { path },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked { path },
         Some(ErrorCode::OperationInterrupted) => {
-            let reason = "reading it takes longer than its size can need".to_owned();
+            let reason = "reading it takes longer than a file of its size needs".to_owned();
             JournalError::Damaged { path, reason }
         }
         _ if is_damage(error) => JournalError::Damaged { path, reason },
@@ -188,7 +188,7 @@ pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> JournalError {
     }
 }
 
-/// Whether the error lies in the file and not in its surroundings.
+/// Whether the cause of the error is the file itself, not its surroundings.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => matches!(
@@ -200,7 +200,7 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
                 | ErrorCode::ConstraintViolation
                 | ErrorCode::Unknown
         ),
-        // A value of another type than drpipe writes.
+        // A value whose type differs from what drpipe writes.
         None => true,
     }
 }
@@ -244,7 +244,7 @@ mod tests {
             ("DROP TABLE event", "table event"),
         ] {
             let error = refused(change);
-            assert!(error.contains(name) && error.contains("not as drpipe makes it"), "{error}");
+            assert!(error.contains(name) && error.contains("differs from what drpipe creates"), "{error}");
         }
         assert_eq!(refused("ANALYZE"), "");
         assert_eq!(refused("VACUUM"), "");
@@ -259,11 +259,14 @@ mod tests {
                        SELECT count(*) FROM x";
         let error = connection.query_row(endless, [], |_| Ok(())).unwrap_err();
         let error = explain(&path, &error).to_string();
-        assert!(error.contains("takes longer than its size can need"), "{error}");
+        assert!(error.contains("takes longer than a file of its size needs"), "{error}");
         let rows = endless.replace("count(*)", "'a text', n");
         let error = each_row(&connection, 1000, &rows, [], |_| Ok(())).unwrap_err();
         let error = explain(&path, &error).to_string();
-        assert!(error.contains("is damaged") && error.contains("more than it can"), "{error}");
+        assert!(
+            error.contains("is damaged") && error.contains("more data than a file of its size"),
+            "{error}"
+        );
     }
 
     #[test]

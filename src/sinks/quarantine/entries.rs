@@ -60,7 +60,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().map(OsStr::to_string_lossy).unwrap_or_default().into_owned()
 }
 
-/// Whether this is an entry. It may lack any of its files; then its name tells.
+/// Whether this is an entry. It may lack any of its files; its name then decides.
 fn is_entry(path: &Path) -> bool {
     let name = name_of(path);
     let number = name.split_once('-').map_or("", |(number, _)| number);
@@ -75,7 +75,7 @@ fn is_entry(path: &Path) -> bool {
 /// # Errors
 /// If a file cannot be removed.
 pub(crate) fn remove(path: &Path) -> io::Result<Vec<String>> {
-    // Only the canonical path of an entry given as "." has its name.
+    // If an entry is given as ".", only its canonical path has its name.
     let path = match path.file_name() {
         Some(_) => path.to_owned(),
         None => fs::canonicalize(path)?,

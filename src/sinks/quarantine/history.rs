@@ -12,9 +12,9 @@ use crate::base::lock::lock;
 use crate::message::Payload;
 use crate::router::FailedInput;
 
-/// The inputs that a run tries again, with their histories. Messages carry no history, so it is
-/// found by what they are: an input that fails at the same step is recognized by its bytes, and
-/// what descends from an input by its origin, if no other input has the same.
+/// The inputs that a run tries again, with their histories. Messages carry no history, so they are
+/// recognized by their contents: an input that fails at the same step is recognized by its bytes,
+/// and what descends from an input by its origin, if no other input has the same.
 #[derive(Clone, Default)]
 pub(crate) struct Retried(Arc<Mutex<Inputs>>);
 

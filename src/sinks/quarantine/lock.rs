@@ -5,8 +5,8 @@ use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{self, Path, PathBuf};
 
-/// The right to try entries again. It ends when this is dropped, or when the program ends in
-/// whatever way.
+/// The right to try entries again. It ends when this is dropped, or when the program ends for any
+/// reason.
 #[derive(Debug)]
 pub(crate) struct Taken {
     _locks: Vec<File>,
@@ -16,7 +16,7 @@ impl Taken {
     /// Locks the directories that these entries are in, all or none.
     ///
     /// # Errors
-    /// Names the directory that another program has locked.
+    /// If another program has locked a directory; the error names it.
     pub(crate) fn of<'a>(entries: impl IntoIterator<Item = &'a Path>) -> Result<Self, String> {
         let directories: BTreeSet<PathBuf> = entries.into_iter().filter_map(directory_of).collect();
         let mut locks = Vec::new();
@@ -28,8 +28,8 @@ impl Taken {
                 Err(TryLockError::WouldBlock) => {
                     let who = holder(&directory).map(|process| format!(" (process {process})"));
                     return Err(format!(
-                        "the failed inputs in {shown} are being tried again by another drpipe{}; wait \
-                         until it has ended",
+                        "another drpipe{} is retrying the failed inputs in {shown}; wait until it \
+                         has ended",
                         who.unwrap_or_default()
                     ));
                 }
@@ -45,7 +45,7 @@ impl Taken {
 fn directory_of(entry: &Path) -> Option<PathBuf> {
     let beside = match entry.file_name() {
         Some(_) => path::absolute(entry).ok()?,
-        // Only the canonical path of an entry given as "." has its name.
+        // If an entry is given as ".", only its canonical path has its name.
         None => fs::canonicalize(entry).ok()?,
     };
     fs::canonicalize(beside.parent()?).ok()
@@ -80,7 +80,9 @@ mod tests {
         let refused = Taken::of([&*c, &*b]).unwrap_err();
         let me = format!("(process {})", std::process::id());
         assert!(
-            refused.contains("/one are being tried again") && refused.contains(&me),
+            refused.contains("is retrying the failed inputs in ")
+                && refused.contains("/one;")
+                && refused.contains(&me),
             "{refused}"
         );
         drop(first);

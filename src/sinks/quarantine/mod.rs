@@ -30,8 +30,8 @@ pub(crate) use history::Retried;
 pub(crate) use lock::Taken;
 pub(crate) use pickles::is_pickle;
 
-/// The most failed inputs that wait to be written. Then the router waits for the disk: no input
-/// may be lost, and their payloads may be large.
+/// The most failed inputs that wait to be written. Beyond that the router waits for the disk: no
+/// input may be lost, and payloads may be large.
 const MAX_WAITING: usize = 16;
 
 /// Keeps the failed inputs of one run, on a thread of its own, so that a slow disk does not hold
@@ -39,7 +39,7 @@ const MAX_WAITING: usize = 16;
 pub(crate) struct QuarantineWriter {
     directory: QuarantineDirectory,
     writer: Option<Writer>,
-    /// What was kept without the thread, if it could not be started.
+    /// What was kept without the thread, if it could not start.
     kept: QuarantineSummary,
 }
 
@@ -54,7 +54,7 @@ struct QuarantineDirectory {
     retried: Retried,
     /// Whether the run has created the directory, which is its own from then on.
     is_made: Arc<AtomicBool>,
-    /// Ends production: what fails from now on could not be kept either.
+    /// Ends production, because later failures could not be kept either.
     halt: Arc<dyn Fn(String) + Send + Sync>,
 }
 
@@ -91,7 +91,7 @@ impl QuarantineSummary {
         }
     }
 
-    /// Removes entries that are of no use any more. One that cannot be removed stays.
+    /// Removes obsolete entries. An entry that cannot be removed stays.
     fn remove(&mut self, entries: &BTreeSet<String>) {
         let Some(directory) = &self.directory else { return };
         let removed = entries.iter().filter(|entry| remove(&directory.join(entry)).is_ok());
@@ -162,7 +162,7 @@ impl Sink for QuarantineWriter {
     fn finish(self: Box<Self>, end: &RunEnd<'_>) -> Finished {
         let mut kept = self.close();
         if end.is_complete && kept.error.is_none() {
-            // They were tried again, and what failed again has an entry of its own.
+            // They were tried again, and inputs that failed again have new entries.
             kept.remove(end.requeued);
         }
         let QuarantineSummary { directory, count, error } = kept;
@@ -196,7 +196,8 @@ impl QuarantineDirectory {
         };
         made.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => {
-                let why = format!("another run is called {} too; start this one again", self.run);
+                let why =
+                    format!("another run has the name {} too; start this one again", self.run);
                 io::Error::other(why)
             }
             _ => error,
@@ -232,7 +233,7 @@ impl QuarantineDirectory {
     }
 }
 
-/// Reads what is known of a failed input, and the input itself.
+/// Reads the record of a failed input, and the input itself.
 ///
 /// # Errors
 /// If the entry cannot be used.
@@ -268,7 +269,7 @@ mod tests {
         let (first, second) = (directory(path.clone()), directory(path.clone()));
         first.create().unwrap();
         let error = second.create().unwrap_err().to_string();
-        assert!(error.contains("another run is called"), "{error}");
+        assert!(error.contains("another run has the name"), "{error}");
         // A directory goes with its last entry, and is created again.
         fs::remove_dir(&path).unwrap();
         first.clone().create().unwrap();

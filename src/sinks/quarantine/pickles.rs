@@ -1,4 +1,4 @@
-//! Failed inputs that are objects of Python. Loading one runs what its writer chose, so it must
+//! Failed inputs that are Python objects. Loading one runs code that its author chose, so it must
 //! come from a run of the same user.
 
 use std::fs;
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use super::entry::{Contents, read_payload};
 use crate::codec::{CodecId, pickled};
 
-/// The permission bit that lets everybody write a file.
+/// The permission bit that lets every user write a file.
 const OTHERS_WRITE: u32 = 0o002;
 
-/// Whether an entry holds an object of Python.
+/// Whether an entry holds a Python object.
 ///
 /// # Errors
-/// If it must not be loaded or cannot be read.
+/// If it is not safe to load or cannot be read.
 pub(crate) fn is_pickle(path: &Path, contents: &Contents) -> Result<bool, String> {
     if contents.reason.codec != CodecId::MessagePack {
         return Ok(false);
@@ -31,7 +31,7 @@ pub(crate) fn is_pickle(path: &Path, contents: &Contents) -> Result<bool, String
             .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
         if let Some(strange) = strange {
             return Err(format!(
-                "it is an object of Python, and to load one runs what its writer chose, but {} \
+                "it is a Python object, and loading it runs code that its author chose, but {} \
                  {strange}; retry as that user, or copy the entry if you trust it",
                 file.display()
             ));
@@ -46,13 +46,13 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     std::iter::once(Ok(path.to_owned())).chain(inside).collect()
 }
 
-/// Says who else could have written a file, if anybody.
+/// Says which other users could have written a file, if any.
 fn strangers(file: &Path, user: u32) -> io::Result<Option<String>> {
     let metadata = fs::metadata(file)?;
     Ok(if metadata.uid() != user {
         Some(format!("belongs to another user ({})", metadata.uid()))
     } else if metadata.mode() & OTHERS_WRITE != 0 {
-        Some("can be written by everybody".to_owned())
+        Some("is writable by every user".to_owned())
     } else {
         None
     })
@@ -75,6 +75,6 @@ mod tests {
         assert!(other.contains("belongs to another user"), "{other}");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
         let open = strangers(&file, user).unwrap().unwrap();
-        assert!(open.contains("by everybody"), "{open}");
+        assert!(open.contains("by every user"), "{open}");
     }
 }

@@ -21,11 +21,11 @@ pub(crate) struct Step {
     pub(crate) limit: usize,
     /// How long the message of this number takes.
     pub(crate) cost: Box<dyn Fn(u64) -> u64>,
-    /// How many the message of this number makes.
+    /// How many messages the message of this number makes.
     pub(crate) makes: Box<dyn Fn(u64) -> u64>,
     /// Where they go, in turn.
     pub(crate) next: Vec<usize>,
-    /// Which attempt of so many ends its worker, which is then started for so long.
+    /// Every n-th attempt ends its worker, which then takes the given time to start again.
     pub(crate) kills: Option<(u64, u64)>,
     /// Whether what it takes is waiting, not work.
     pub(crate) idles: bool,
@@ -63,7 +63,7 @@ pub(crate) struct Game {
     pub(crate) total: u64,
     pub(crate) skipped: u64,
     pub(crate) sequential: bool,
-    /// At this time the step gets so many workers.
+    /// The time at which the step gets a new number of workers.
     pub(crate) change: Option<(u64, usize, usize)>,
     /// From when to when the run is paused.
     pub(crate) pause: Option<(u64, u64)>,

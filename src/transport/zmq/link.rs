@@ -9,8 +9,8 @@ use crate::protocol::wire::{FromWorker, Sharing, ToWorker};
 use crate::transport::descriptors::make_room;
 use crate::transport::{Link, LinkError};
 
-/// How long an ending process waits until what it has sent has left it, in milliseconds: the
-/// router may have lost interest, so not for ever.
+/// How long an ending process waits until its messages have left it, in milliseconds; limited,
+/// because the router may no longer receive.
 const PROCESS_LINGER: i32 = 1000;
 
 /// A worker's socket.
@@ -53,7 +53,7 @@ impl ZmqLink {
         shares: bool,
     ) -> Result<Self, LinkError> {
         let socket = context.socket(zmq::DEALER)?;
-        // What a process has sent must leave it before it ends.
+        // The messages of a process must leave it before it ends.
         socket.set_linger(if lifeline.is_some() { PROCESS_LINGER } else { 0 })?;
         socket.set_sndhwm(0)?;
         socket.set_rcvhwm(0)?;

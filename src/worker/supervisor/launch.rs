@@ -10,23 +10,24 @@ use std::process::{Child, Command, Stdio};
 use crate::protocol::lifeline::Lifeline;
 use crate::worker::reexec::{Environment, ITSELF, explain, own_name, worker_environment};
 
-/// All that the start of a process needs, ready before it: the supervisor knows no languages.
+/// Everything that starting a process needs, prepared in advance: the supervisor knows no
+/// languages.
 pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     /// What lists of processes show; the worker does not read them.
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Environment,
-    /// Whether the reaper must end what the worker has started, because the worker itself may
-    /// be kept from it.
+    /// Whether the reaper must end what the worker has started, because the worker itself may be
+    /// unable to.
     pub(crate) needs_reaper: bool,
-    /// Who "did not become a worker", should that happen.
+    /// The subject of the message that ends with "did not become a worker".
     pub(crate) who: String,
-    /// What to do then; begins with ": ", or is empty.
+    /// The advice in that message; begins with ": ", or is empty.
     pub(crate) advice: &'static str,
 }
 
 impl Launch {
-    /// Starts this program anew, as a worker of the run with this private `directory`.
+    /// Starts this program again, as a worker of the run with this private `directory`.
     pub(crate) fn of_this_program(step: &str, worker: usize, directory: &std::path::Path) -> Self {
         Self {
             program: ITSELF.into(),

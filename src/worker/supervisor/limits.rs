@@ -1,4 +1,4 @@
-//! When a worker process has to be ended: limits of time and memory, and signs of life.
+//! Decides when to end a worker process: limits of time and memory, and signs of life.
 
 use std::time::{Duration, Instant};
 
@@ -22,19 +22,20 @@ pub(crate) struct Limits {
     pub(crate) memory: Option<u64>,
 }
 
-/// Watches one worker for what it may not do.
+/// Watches the limits of one worker.
 pub(super) struct Watch {
     limits: Limits,
     started: Instant,
     liveness: Liveness,
-    /// A message that was at work when time stood still, and for how long that was.
+    /// A message that was in progress while the program was suspended, and for how long.
     forgiven: Option<(MessageId, Duration)>,
-    /// What is said of a worker that gave no first sign of life.
+    /// The reason reported for a worker that never gave a sign of life.
     never_began: String,
 }
 
 impl Watch {
-    /// `who` did not become a worker, should that happen, and `advice` follows.
+    /// If the worker gives no sign of life, the reason says that `who` did not become a worker,
+    /// followed by `advice`.
     pub(super) fn new(limits: Limits, who: &str, advice: &str) -> Self {
         let started = Instant::now();
         let seconds = START.as_secs();
@@ -80,7 +81,7 @@ impl Watch {
         Some(loss_at(page, Blame::Limit, reason))
     }
 
-    /// Does not hold it against the worker that time stood still.
+    /// Ignores a time in which the whole program was suspended.
     pub(super) fn forgive(&mut self, page: &Page, time: Duration, now: Instant) {
         self.liveness.forgive(now);
         self.started = self.started.max(now - START.min(time));

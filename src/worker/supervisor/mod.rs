@@ -1,6 +1,5 @@
-//! Worker processes: the side of the program. One thread starts them, sees at once when one
-//! has died, ends those that take too long or too much memory, and is over only when all of
-//! them are.
+//! Worker processes, seen from the program. One thread starts them, notices at once when one has
+//! died, ends those that take too long or too much memory, and ends only after all of them.
 
 mod launch;
 mod limits;
@@ -35,9 +34,9 @@ use worker_process::{WorkerProcess, sent_late};
 const LOOK: Duration = Duration::from_millis(20);
 /// The time between two looks otherwise; only signs of life are looked for.
 const GLANCE: Duration = Duration::from_secs(1);
-/// A run that does not end although all is done says after this time what it waits for.
+/// A run that is done but does not end says after this time what it waits for.
 const NOTICE: Duration = Duration::from_secs(3);
-/// If the supervisor itself has not looked for this long, time stood still for the workers too.
+/// If the supervisor itself has not looked for this long, the workers were suspended too.
 const FROZEN: Duration = Duration::from_secs(5);
 
 /// Starts and ends worker processes, from any thread.
@@ -80,8 +79,8 @@ impl Supervisor {
         Ok(Self { commands: sender, thread })
     }
 
-    /// Starts a worker and returns the program's end of its lifeline. What goes wrong later is
-    /// reported as the worker's loss.
+    /// Starts a worker and returns the program's end of its lifeline. A later failure is reported
+    /// as the loss of the worker.
     ///
     /// # Errors
     /// If the process has no file descriptors left.
@@ -111,7 +110,7 @@ struct SupervisorLoop {
     reaper: Reaper,
     /// Since when no worker is needed any more, and how long the supervisor waits for them.
     ending: Option<(Instant, Duration)>,
-    /// Whether it was said what the end of the run waits for.
+    /// Whether the supervisor has said what the end of the run waits for.
     has_said: bool,
     /// The latest look at the workers.
     looked: Instant,
@@ -218,7 +217,7 @@ impl SupervisorLoop {
         self.say_what_it_waits_for();
         let since = now - std::mem::replace(&mut self.looked, now);
         if since > FROZEN {
-            // The whole program stood still, and the workers with it, perhaps.
+            // The whole program was suspended, and perhaps the workers too.
             self.workers.values_mut().for_each(|process| process.forgive(since, now));
         }
         let over = self.ending.filter(|(start, patience)| now - *start >= *patience);
@@ -231,8 +230,8 @@ impl SupervisorLoop {
             } else if let Some((_, patience)) = over {
                 if !patience.is_zero() {
                     let text = format!(
-                        "its worker has not ended within {} s after its last work: what its \
-                         threads and exit functions still do is cut off",
+                        "its worker has not ended within {} s after its last work: its threads \
+                         and exit functions are cut off",
                         patience.as_secs_f64()
                     );
                     (self.report)(WorkerEvent::Said(process.says(Level::Warning, text)));
@@ -242,7 +241,7 @@ impl SupervisorLoop {
         }
     }
 
-    /// Says once why a run does not end although all is done.
+    /// Says once why a run that is done does not end.
     fn say_what_it_waits_for(&mut self) {
         let Some((since, patience)) = self.ending else { return };
         if self.has_said || since.elapsed() < NOTICE || patience <= NOTICE {

@@ -25,7 +25,7 @@ use crate::protocol::report::{Blame, Loss};
 /// The time between asking a worker to end and ending it by force.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// All that the supervisor must know to start a worker.
+/// Everything that the supervisor needs to start a worker.
 pub(crate) struct NewWorker {
     pub(crate) id: WorkerId,
     pub(crate) step: String,
@@ -66,7 +66,7 @@ impl WorkerProcess {
         let complained = child.stderr.take().map(|pipe| LogPipe::stderr(pipe, step, *number));
         let logs = printed.into_iter().chain(complained).collect::<io::Result<_>>()?;
         let pidfd = pid(&child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        // If it has died already, its end tells why.
+        // If it has died already, its exit status explains why.
         let _ = ours.send_assignment(assignment, file.as_fd());
         Ok(Self {
             step: step.as_str().into(),
@@ -111,7 +111,7 @@ impl WorkerProcess {
         self.watch.check(&self.page, self.child.id(), now)
     }
 
-    /// Does not hold it against the worker that time stood still.
+    /// Ignores a time in which the whole program was suspended.
     pub(super) fn forgive(&mut self, time: Duration, now: Instant) {
         self.watch.forgive(&self.page, time, now);
     }
@@ -148,7 +148,7 @@ impl WorkerProcess {
         self.child.wait().ok()
     }
 
-    /// What there is to say of a worker that has ended with this status.
+    /// Describes the loss of a worker that ended with this status.
     pub(super) fn into_loss(mut self, status: Option<ExitStatus>) -> Loss {
         if let Some((loss, _)) = self.ended.take() {
             return loss;
@@ -162,14 +162,14 @@ impl WorkerProcess {
         loss_at(&self.page, blame, reason)
     }
 
-    /// An event that says something of this worker.
+    /// An event with a line of text about this worker.
     pub(super) fn says(&self, level: Level, text: String) -> Event {
         let (step, worker) = (Arc::clone(&self.step), self.number);
         Event::Said { step, worker, level, logger: String::new(), text }
     }
 }
 
-/// Whether the worker's threads wanted to send after their call had returned.
+/// Whether the worker's threads tried to send after their call had returned.
 pub(super) fn sent_late(status: Option<ExitStatus>) -> bool {
     status.and_then(|status| status.code()) == Some(EXIT_LATE.into())
 }

@@ -35,7 +35,7 @@ impl<'a> Table<'a> {
         for number in 1..=fields {
             let form = text_value(header.cards, &format!("TFORM{number}")).unwrap_or_default();
             let (letter, element, width) = parse(form.trim()).ok_or_else(|| {
-                header.failure(format!("TFORM{number} is '{form}', which is no form of a column"))
+                header.failure(format!("TFORM{number} is '{form}', which is not a column format"))
             })?;
             let name = text_value(header.cards, &format!("TTYPE{number}")).unwrap_or_default();
             columns.push(Column { name: name.to_ascii_uppercase(), start, letter, element });

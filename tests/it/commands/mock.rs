@@ -32,7 +32,7 @@ fn every_configuration_holds_what_it_promises_whatever_goes_wrong() {
             let faults = "fail=0.1,panic=0.05,slow=0.02,undeclared=0.01,messages=200,seed=7";
             let (checked, directory) = check(&config, &["--mock", faults, "--mode", mode]);
             let checked = checked.expect_code(0);
-            assert!(checked.out.contains("the ledger is the expected one"), "{}", checked.out);
+            assert!(checked.out.contains("the ledger is as expected"), "{}", checked.out);
             assert_eq!(checked.err, "", "{config}");
             assert!(files(directory.path()).is_empty(), "a mock wrote a file");
         }
@@ -46,7 +46,7 @@ fn the_policy_stop_is_expected_to_stop() {
     let args = ["--set", "CLEAN.on_error=stop", "--mock", "fail=0.2"];
     let checked = check(config, &args).0.expect_code(0);
     assert!(checked.out.contains("stopped: \"CLEAN\" failed: "), "{}", checked.out);
-    assert!(checked.out.contains("stopped as its policies say"), "{}", checked.out);
+    assert!(checked.out.contains("the policies stopped the run as expected"), "{}", checked.out);
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn what_cannot_be_printed_is_an_error() {
 fn a_summary_that_cannot_be_written_is_refused_before_the_run() {
     let (run, directory) = run(&numbers("3", ""), &["--summary", "missing/summary.json"]);
     let run = run.expect_code(2);
-    assert!(run.err.contains("there is no directory missing"), "{}", run.err);
+    assert!(run.err.contains("the directory missing does not exist"), "{}", run.err);
     assert_eq!(files(directory.path()).len(), 1);
 }
 
@@ -332,7 +332,7 @@ fn the_second_signal_stops_at_once() {
     let mut run = start_endless(directory.path(), "100000");
     run.wait_for("every worker is ready");
     run.signal(Signal::TERM);
-    run.wait_for("no more input is taken");
+    run.wait_for("the run takes no more input");
     run.signal(Signal::TERM);
     run.expect_code(130);
     let summary = json(&directory.path().join("summary.json"));
@@ -377,5 +377,5 @@ fn a_summary_may_go_to_standard_output() {
     assert!(finished.err.contains("done in"), "{}", finished.err);
     assert!(!directory.path().join("-").exists());
     let (refused, _) = run(&numbers("3", ""), &["--summary", "-", "--report", "-"]);
-    assert!(refused.expect_code(2).err.contains("the file of --summary too"));
+    assert!(refused.expect_code(2).err.contains("--summary uses this file too"));
 }

@@ -205,7 +205,7 @@ fn what_is_wrong_about_sources_and_targets_is_said() {
             assert!(run.err.contains(part), "{part} in {}", run.err);
         }
     };
-    refused(&["--report", "missing/page.html"], &["--report missing/page.html", "make it first"]);
+    refused(&["--report", "missing/page.html"], &["--report missing/page.html", "create it first"]);
     refused(&["report", "missing.journal"], &["missing.journal", "No such file"]);
     refused(&["report", "pipeline.json"], &["has no event of a run", "--events FILE"]);
     run(directory.path(), &["--journal", "run.journal"], 1);
@@ -228,7 +228,11 @@ fn a_file_of_events_that_is_cut_or_lacks_some_says_so() {
     finish(drpipe(directory.path()).args(["report", "cut.jsonl", "-o", "page.html"]))
         .expect_code(0);
     let text = Page::read(&directory.path().join("page.html")).text();
-    for part in ["7 events were not kept", "cut off", "1 lines of the file are not understood"] {
+    for part in [
+        "7 events were not kept",
+        "cut off",
+        "1 lines of the file are not events that this version knows",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }

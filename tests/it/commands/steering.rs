@@ -101,7 +101,7 @@ fn what_failed_is_tried_again_while_the_run_goes_on() {
     place.until("a number fails", |view| view["failure_count"] == 1);
     place.ctl(&["pause"]).expect_code(0);
     let text = place.ctl(&["status"]).expect_code(0).out;
-    assert!(text.contains("000001-PICKY  PICKY: this message fails, as asked for"), "{text}");
+    assert!(text.contains("000001-PICKY  PICKY: this message fails as requested"), "{text}");
     let said = place.ctl(&["retry", "000001-PICKY"]).expect_code(0);
     assert!(said.out.contains("is tried again"), "{}", said.out);
     let twice = place.ctl(&["retry", "000001-PICKY"]).expect_code(3);
@@ -194,8 +194,8 @@ fn a_place_for_sockets_that_lets_others_in_is_said() {
     fs::DirBuilder::new().create(&sockets).unwrap();
     fs::set_permissions(&sockets, fs::Permissions::from_mode(0o777)).unwrap();
     let listed = place.ctl(&[]).expect_code(0);
-    let expected = "found the mode 777, which lets others in; expected 700";
-    assert!(listed.err.contains("runs are not looked for in"), "{}", listed.err);
+    let expected = "found the mode 777, which gives other users access; expected 700";
+    assert!(listed.err.contains("does not look for runs in"), "{}", listed.err);
     assert!(listed.err.contains(expected), "{}", listed.err);
 }
 

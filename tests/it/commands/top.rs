@@ -145,7 +145,7 @@ fn the_end_of_a_run_stays_on_the_screen() {
     terminal.drpipe("top");
     terminal.until("the run is seen", |screen| screen.contains("is the bottleneck"));
     terminal.press(&["d"]);
-    terminal.until("it asks", |screen| screen.contains("y does it"));
+    terminal.until("it asks", |screen| screen.contains("y confirms"));
     terminal.press(&["y"]);
     assert_eq!(run.end(), Some(130));
     let ended = "The run has ended: it was interrupted (exit code 130)";
@@ -169,7 +169,7 @@ fn a_run_that_is_killed_is_missed_and_a_signal_restores_the_terminal() {
     terminal.until("the run is seen", |screen| screen.contains("is the bottleneck"));
     // Killed: nothing is said any more.
     drop(run);
-    terminal.until("it is missed", |screen| screen.contains("No news: "));
+    terminal.until("it is missed", |screen| screen.contains("Not connected: "));
     let pid = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]);
     let shell: u32 = String::from_utf8_lossy(&pid.stdout).trim().parse().unwrap();
     let top = crate::support::processes::children(shell)[0];

@@ -223,7 +223,7 @@ fn a_reader_that_never_comes_is_not_waited_for_for_ever() {
     .unwrap();
     let mut command = drpipe(directory.path());
     let run = finish(command.arg("--trace").arg(&pipe)).expect_code(1);
-    assert!(run.err.contains("the trace is not whole"), "{}", run.err);
+    assert!(run.err.contains("the trace is incomplete"), "{}", run.err);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn two_options_with_one_file_are_refused_before_it_is_touched() {
         ["--journal", "a", "--trace", "a"],
     ] {
         let run = finish(drpipe(directory.path()).args(args)).expect_code(2);
-        assert!(run.err.contains("this is the file of --"), "{}", run.err);
+        assert!(run.err.contains(" uses this file too; name another one"), "{}", run.err);
         assert_eq!(fs::read_to_string(directory.path().join("pipeline.json")).unwrap(), config);
         assert!(!directory.path().join("a").exists());
     }

@@ -147,7 +147,7 @@ fn what_is_not_there_is_said_with_what_is_near() {
     assert!(several.err.contains("other.journal, reduce.journal"), "{}", several.err);
     let foreign = finish(drpipe(night.path()).args(["why", "x", "--journal", "other.journal"]))
         .expect_code(2);
-    assert!(foreign.err.contains("not a journal of drpipe"), "{}", foreign.err);
+    assert!(foreign.err.contains("not a drpipe journal"), "{}", foreign.err);
 }
 
 #[test]

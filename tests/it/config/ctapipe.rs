@@ -190,7 +190,7 @@ fn a_queue_limit_of_0_is_1_in_the_first_model_only() {
 fn a_section_that_nothing_takes_is_said() {
     let text = LISTED.replacen('{', "{ \"StringWritr\": {},", 1);
     let (_, warnings) = good(&text);
-    let parts = ["nothing that is known here", "did you mean \"StringWriter\"?"];
+    let parts = ["no known class takes", "did you mean \"StringWriter\"?"];
     says(&warnings, &format!("{}: warning: ", at(&text, "\"StringWritr\"")), &parts);
     let text = with_stagers("").replacen('{', "{\"StringWritr\": {},", 1);
     says(&bad(&text), &format!("{}: error: ", at(&text, "\"StringWritr\"")), &["unknown key"]);

@@ -141,11 +141,11 @@ fn unknown_classes_are_errors() {
 #[test]
 fn classes_of_the_wrong_kind_are_errors() {
     let text = with_stagers(r#"{"name": "A", "class": "Sum" }"#);
-    one(&text, "\"Sum\" }", &["is a consumer, but stands as a stager", "one of Clean, Pass"]);
+    one(&text, "\"Sum\" }", &["is a consumer, but is used as a stager", "one of Clean, Pass"]);
     let text = with_stagers("").replace("\"Count\"", "\"Pass\"");
-    one(&text, "\"Pass\"", &["is a stage, but stands as a producer; expected one of Count"]);
+    one(&text, "\"Pass\"", &["is a stage, but is used as a producer; expected one of Count"]);
     let text = with_stagers("").replace("\"Sum\"", "\"Count\"");
-    one(&text.replacen("Count", "Nix", 0), "\"Count\"}}", &["stands as a consumer"]);
+    one(&text.replacen("Count", "Nix", 0), "\"Count\"}}", &["is used as a consumer"]);
     // A stage may stand at the end.
     let (plan, _) = good(&with_stagers("").replace("\"Sum\"", "\"Pass\""));
     assert!(plan.steps[1].routes.is_empty());
@@ -162,7 +162,7 @@ fn what_has_no_effect_is_a_warning() {
     warned(&with_key(r#""queue_bytes": "-1""#), "\"-1\"", "no limit");
     warned(&with_key(r#""module": "support""#), "\"support\"", "no effect");
     let single = with_stagers(r#"{"name": "A", "class": "Relay", "nb_thread": 4}"#);
-    warned(&single, "4}", "one worker; 4 are taken as 1");
+    warned(&single, "4}", "one worker; found 4, using 1");
     let unused = with_stagers("").replacen('{', "{ \"Clean\": {},", 1);
     warned(&unused, "\"Clean\"", "no step is of class \"Clean\"");
 }

@@ -75,7 +75,7 @@ fn unknown_next_steps_are_errors_at_their_name() {
 fn next_steps_twice_and_to_the_producer_are_errors() {
     let text =
         graph(&[("IN", "Count", "A", ""), ("A", "Pass", "OUT, OUT", ""), ("OUT", "Sum", "", "")]);
-    one(&text, "OUT\" }],", &["stagers[0].next_steps", "\"OUT\" is there twice"]);
+    one(&text, "OUT\" }],", &["stagers[0].next_steps", "\"OUT\" is listed twice"]);
     let text =
         graph(&[("IN", "Count", "A", ""), ("A", "Pass", "OUT,IN", ""), ("OUT", "Sum", "", "")]);
     let found = bad(&text);
@@ -92,7 +92,7 @@ fn some_without_next_steps_are_errors() {
 #[test]
 fn the_consumer_has_no_next_steps() {
     let text = graph(&[("IN", "Count", "OUT", ""), ("OUT", "Sum", "IN", "")]);
-    one(&text, "IN\" }", &["consumer.next_steps", "it is the end"]);
+    one(&text, "IN\" }", &["consumer.next_steps", "a consumer is the end"]);
 }
 
 #[test]
@@ -137,10 +137,14 @@ fn feedback_must_close_a_loop_and_be_a_next_step() {
 fn steps_apart_are_errors() {
     let text =
         graph(&[("IN", "Count", "OUT", ""), ("A", "Pass", "OUT", ""), ("OUT", "Sum", "", "")]);
-    one(&text, "\"A\", \"class\"", &["stagers[0].name", "no way leads from the producer", "\"A\""]);
+    one(
+        &text,
+        "\"A\", \"class\"",
+        &["stagers[0].name", "no path leads from the producer", "\"A\""],
+    );
     let text =
         graph(&[("IN", "Count", "A,OUT", ""), ("A", "Pass", "A", "A"), ("OUT", "Sum", "", "")]);
-    one(&text, "\"A\", \"class\"", &["no way leads from the step \"A\" to the consumer"]);
+    one(&text, "\"A\", \"class\"", &["no path leads from the step \"A\" to the consumer"]);
 }
 
 #[test]
@@ -191,7 +195,8 @@ fn the_hash_is_that_of_what_counts() {
 #[test]
 fn a_consumer_that_leads_to_itself_is_told_what_to_do() {
     let text = graph(&[("IN", "Count", "OUT", ""), ("OUT", "Pass", "OUT", "")]);
-    let parts = ["leads to itself, but it is the end", "one of the stagers", "Discard"];
+    let parts =
+        ["is its own next step, but a consumer is the end", "one of the stagers", "Discard"];
     says(&bad(&text), &at(&text, "OUT\" } }"), &parts);
 }
 

@@ -18,9 +18,9 @@ fn unknown_parameters_are_errors_whatever_the_class_says() {
         ],
     );
     let text = with_key(r#""params": {"a": 1}"#);
-    one(&text, "\"a\"", &["unknown parameter \"a\" of class \"Pass\"; there are none"]);
+    one(&text, "\"a\"", &["unknown parameter \"a\" of class \"Pass\"; it has none"]);
     let text = with_stagers("").replace("\"Sum\"", "\"Sum\", \"params\": {\"b\": 1}");
-    one(&text, "\"b\"", &["unknown parameter \"b\" of class \"Sum\"; there are none"]);
+    one(&text, "\"b\"", &["unknown parameter \"b\" of class \"Sum\"; it has none"]);
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn a_built_in_class_is_also_meant_by_its_own_module_if_python_has_none() {
 #[test]
 fn a_built_in_class_takes_no_misspelt_modules_place() {
     for text in [pass("lib"), ctapipe(&pass("lib"))] {
-        let parts = ["no such module", "drpipe's own class \"Pass\" is meant without a module"];
+        let parts = ["no such module", "remove \"module\" to use drpipe's own class \"Pass\""];
         says(&found(&text, &[]), &format!("{}: error: ", at(&text, "\"lib\"")), &parts);
     }
 }
@@ -226,7 +226,7 @@ fn misspelt_names_in_sections_of_helpers_are_said() {
     let found = lines(&check_with(&text, &[], describe).err().expect("errors"));
     says(&found, &format!("{}: error: ", at(&text, "\"Cleanr\"")), &["did you mean \"Cleaner\"?"]);
     let theirs = ctapipe(&text);
-    warned(&theirs, "\"Cleanr\"", &["nothing that is known", "did you mean \"Cleaner\"?"]);
+    warned(&theirs, "\"Cleanr\"", &["no known class takes", "did you mean \"Cleaner\"?"]);
     for (setting, part) in [
         ("Cleanr.cut=1", "did you mean \"Cleaner\"?"),
         ("Zoom.cut=1", "neither a step nor a class"),
@@ -236,7 +236,7 @@ fn misspelt_names_in_sections_of_helpers_are_said() {
     }
     let (_, warnings) = component(&ctapipe(&with_stagers(GAIN)), &["Cleaner.cutt=1", "Zoom.cut=1"]);
     says(&warnings, "--set Cleaner.cutt=1: warning: ", &["did you mean \"cut\"?"]);
-    says(&warnings, "--set Zoom.cut=1: warning: ", &["nothing that is known"]);
+    says(&warnings, "--set Zoom.cut=1: warning: ", &["no known class takes"]);
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn what_helpers_refuse_is_said_where_it_was_given() {
     says(&found, &format!("{}: error: ", at(&text, "\"cut\"")), &["\"Gain.Cleaner.cut\": no"]);
     says(&found, "--set Cleaner.cut=y: error: ", &["\"Cleaner.cut\": no"]);
     // The section inside the class's own section wins, as in traitlets.
-    says(&found, "--set Cleaner.cut=y: warning: ", &["\"Gain.Cleaner\" in the file wins over it"]);
+    says(&found, "--set Cleaner.cut=y: warning: ", &["\"Gain.Cleaner\" in the file overrides it"]);
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn a_class_that_declares_its_kind_stands_where_it_may() {
         vec![answer]
     };
     let error = check_with(&text, &[], &mut producer).err().expect("errors");
-    says(&lines(&error), &at(&text, "\"Maker\""), &["is a producer, but stands as a stager"]);
+    says(&lines(&error), &at(&text, "\"Maker\""), &["is a producer, but is used as a stager"]);
 }
 
 #[test]

@@ -301,7 +301,7 @@ fn a_step_that_has_finished_cannot_be_steered() {
     run.until_numbers("PASS finishes", |now| step(now, "PASS").finished);
     for result in [control.pause(Some("PASS")), control.set_workers("PASS", 3)] {
         let why = refusal(result);
-        assert!(why.contains("\"PASS\" has done its last work"), "{why}");
+        assert!(why.contains("\"PASS\" has finished"), "{why}");
     }
     control.resume(Some("COLLECT")).unwrap();
     run.end();
@@ -385,7 +385,7 @@ fn a_number_of_workers_that_cannot_be_is_refused() {
     for (step, workers, part) in [
         ("NUMBERS", 2, "is a producer"),
         ("ALONE", 2, "one worker only"),
-        ("PASS", 0, "to have it do nothing, pause it"),
+        ("PASS", 0, "to stop the step, pause it"),
         ("PASS", 257, "expected 1 to 256 workers, found 257"),
     ] {
         let why = refusal(run.control().set_workers(step, workers));

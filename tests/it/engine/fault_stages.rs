@@ -44,7 +44,7 @@ fn what_hangs_is_stopped_by_the_second_signal() {
         let mut run = Logged::start(&mut drpipe(directory.path()));
         run.wait_for("every worker is ready");
         run.signal(Signal::TERM);
-        run.wait_for("no more input is taken");
+        run.wait_for("the run takes no more input");
         run.signal(Signal::TERM);
         run.expect_code(130);
     }

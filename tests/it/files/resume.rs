@@ -178,7 +178,7 @@ fn an_item_whose_product_is_gone_is_done_again() {
     fs::remove_file(product(1)).unwrap();
     fs::File::options().write(true).open(product(3)).unwrap().set_len(2880).unwrap();
     let why = finish(drpipe(night.path()).args(["why", &frames[1]])).expect_code(0);
-    assert!(why.out.contains("(SAVE, not there any more)"), "{}", why.out);
+    assert!(why.out.contains("(SAVE, no longer there)"), "{}", why.out);
     let again = night.resume(&[]).expect(0, FRAMES - 2, 2);
     again.assert_explained(&frames[1], "run", &["its product ", " is missing"]);
     again.assert_explained(&frames[3], "run", &["has another size: ", " -> 2880 bytes"]);
@@ -300,7 +300,7 @@ fn a_run_that_was_stopped_goes_on_where_it_ended() {
     let resumed = night.resume(&stop).expect(0, done, FRAMES - done);
     let decided = resumed.explained();
     assert!(decided[..done].iter().all(|line| line.1 == "skip"), "{decided:?}");
-    let left = |why: &str| why == "new" || why.starts_with("was left when run");
+    let left = |why: &str| why == "new" || why.starts_with("was dropped when run");
     assert!(decided[done..].iter().all(|line| left(line.2)), "{decided:?}");
     assert_eq!(files(&night.at("out")).len(), FRAMES);
 }
@@ -361,7 +361,7 @@ fn what_is_no_journal_is_refused_and_left_alone() {
     drop(other);
     for foreign in ["text", "other.db"] {
         let before = fs::read(night.at(foreign)).unwrap();
-        assert_refused(&night, foreign, &[foreign, "is not a journal", "--journal FILE"]);
+        assert_refused(&night, foreign, &[foreign, "is not a drpipe journal", "--journal FILE"]);
         assert_eq!(fs::read(night.at(foreign)).unwrap(), before);
     }
     assert_refused(&night, "raw", &["cannot use raw as the journal: it is a directory"]);
@@ -421,6 +421,6 @@ fn a_journal_that_takes_no_more_ends_the_run_with_the_reason() {
     };
     let run = limited("300").expect_code(3);
     assert!(run.out.contains("stopped: the journal c.journal cannot be written: "), "{}", run.out);
-    assert!(run.out.contains("go on with --resume"), "{}", run.out);
+    assert!(run.out.contains("continue with --resume"), "{}", run.out);
     limited("unlimited").expect_code(0);
 }

@@ -146,7 +146,7 @@ fn a_summary_that_finds_no_room_is_an_error() {
     let limited = "ulimit -f 0; exec \"$1\" --summary s.json";
     expect(script(directory.path(), limited), 3, &["the summary s.json: File too large"]);
     let run = finish(drpipe(directory.path()).args(["--summary", "missing/s.json"]));
-    expect(run, 2, &["--summary missing/s.json", "there is no directory missing"]);
+    expect(run, 2, &["--summary missing/s.json", "the directory missing does not exist"]);
     assert_eq!(files(directory.path()).len(), 1, "only the configuration is there");
 }
 
@@ -155,8 +155,8 @@ fn a_directory_that_cannot_be_made_stops_the_run_and_is_named() {
     let directory = prepared(&frames(5, "nb_thread"));
     fs::write(directory.path().join("file"), "").unwrap();
     let cases = [
-        ("file", "directory file: file is there and is no directory"),
-        ("file/a/b", "directory file/a/b: file is there and is no directory"),
+        ("file", "directory file: file exists and is not a directory"),
+        ("file/a/b", "directory file/a/b: file exists and is not a directory"),
         ("/proc/drpipe", "directory /proc/drpipe: No such file or directory"),
     ];
     for (place, said) in cases {
@@ -256,13 +256,17 @@ fn a_temporary_directory_that_is_of_no_use_is_named_with_what_to_do() {
     ];
     for (place, said) in cases {
         let run = finish(drpipe(directory.path()).env("TMPDIR", place));
-        expect(run, 3, &["no private directory", place, said, "set TMPDIR to"]);
+        expect(run, 3, &["cannot make a private directory", place, said, "set TMPDIR to"]);
     }
     assert_eq!(fs::read_dir(long).unwrap().count(), 0, "something was left");
     let test = "a_temporary_directory_that_is_of_no_use_is_named_with_what_to_do";
     if let Some(odd) = odd_directory(test, directory.path()) {
         let run = finish(drpipe(directory.path()).env("TMPDIR", odd));
-        expect(run, 3, &["no private directory", "a name that is not UTF-8", "set TMPDIR to"]);
+        expect(
+            run,
+            3,
+            &["cannot make a private directory", "a name that is not UTF-8", "set TMPDIR to"],
+        );
     }
     let run = finish(drpipe(directory.path()).env("TMPDIR", "."));
     run.expect_code(0);

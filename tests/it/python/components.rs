@@ -62,7 +62,7 @@ fn a_component_and_its_helpers_find_their_configuration() {
     let said: Vec<&str> = err.lines().filter(|line| line.contains("warning: ")).collect();
     assert_eq!(said.len(), 2, "{err}");
     assert!(said[0].contains("\"zmq_ports\" has no effect here"), "{err}");
-    assert!(said[1].contains("nothing that is known here takes the section \"OtherReader\""));
+    assert!(said[1].contains("no known class takes the section \"OtherReader\""));
     let settings = ["--Cleaner.bands=g", "--Cleaner.bands=r", "--Calibration.Cleaner.cut=5"];
     let (line, _) = first_models(&python, &settings);
     assert_eq!((&line["cut"], &line["bands"]), (&json!(5), &json!(["g", "r"])));

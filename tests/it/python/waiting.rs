@@ -51,7 +51,7 @@ fn what_is_sent_after_its_call_has_returned_is_refused_and_the_run_says_so() {
     );
     let finished = night.run(&[]).expect_code(1);
     assert_eq!(night.lines(), [] as [Value; 0]);
-    for part in ["send_msg of the thread late 3", "which was refused", "RuntimeError"] {
+    for part in ["send_msg of the thread late 3", "drpipe refused them", "RuntimeError"] {
         assert!(finished.err.contains(part), "{part} in {}", finished.err);
     }
 }
@@ -83,7 +83,7 @@ fn threads_that_the_end_does_not_wait_for_are_named_with_their_step() {
     let args = ["--drain-limit", "0.2", "--log-format", "json"];
     let finished = night.run(&args).expect_code(0);
     let lines = finished.err.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut cut = lines.filter(|line| line.to_string().contains("is cut off"));
+    let mut cut = lines.filter(|line| line.to_string().contains("are cut off"));
     let line = cut.next().unwrap_or_else(|| panic!("{}", finished.err));
     assert_eq!((&line["level"], &line["step"]), (&json!("WARN"), &json!("S")));
 }

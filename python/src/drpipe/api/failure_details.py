@@ -98,7 +98,7 @@ def record(occasion: Occasion, error: BaseException, value: Any = None) -> None:
         local.record(occasion, FailureDetails(kind, b"", _dump(value)), error)
         return
     details = (kind, _dump(error), _dump(value))
-    # The failure itself is reported all the same.
+    # The failure itself is still reported.
     with contextlib.suppress(OSError), open(_file(str(directory), occasion), "wb") as file:
         pickle.dump(details, file)
 
@@ -163,7 +163,7 @@ def _content(path: str) -> bytes:
 
 def _dump(thing: Any) -> bytes:
     try:
-        # Arrays tell their size: a large one is not pickled in vain.
+        # Arrays know their size, so a large one is never pickled for nothing.
         is_small = getattr(thing, "nbytes", 0) <= _LONGEST
         data = session_pickles.dumps(thing) if is_small else b""
     except Exception:

@@ -319,7 +319,7 @@ def _formatted(keyword: str, value: Any) -> str:
 
 def _real(keyword: str, value: float) -> str:
     if not math.isfinite(value):
-        raise ValueError(f"{keyword} is {value}, which a header cannot say")
+        raise ValueError(f"{keyword} is {value}, which a header cannot hold")
     text = repr(value).upper()
     return text if "." in text or "E" not in text else text.replace("E", ".0E")
 

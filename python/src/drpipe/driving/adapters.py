@@ -80,7 +80,7 @@ class Step(_Adapter):
 
     def run(self, msg: Any) -> Any:
         """Is replaced by `init`."""
-        raise NotImplementedError("init comes first")
+        raise NotImplementedError("call init first")
 
 
 class KeepingStep(Step):

@@ -85,7 +85,7 @@ class Channel:
         Raises:
             End: if there are no more.
             Failed: if the other side could not go on.
-            EOFError, OSError: if the other side has gone without a word.
+            EOFError, OSError: if the other side has gone without a message.
         """
         count, length = _HEAD.unpack(self._read(_HEAD.size))
         if count == 1:
@@ -178,8 +178,8 @@ def connect(name: str) -> Channel:
     said = channel._read(len(_WELCOME))
     if said != _WELCOME:
         raise RuntimeError(
-            f"the drpipe package that drives the run says {said!r}, the program's expects "
-            f"{_WELCOME!r}: install versions that belong together"
+            f"the drpipe package that drives the run sent {said!r}; that of the program expects "
+            f"{_WELCOME!r}: install matching versions"
         )
     return channel
 

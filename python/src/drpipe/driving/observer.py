@@ -22,7 +22,7 @@ _MOST_EVENTS, _MOST_FAILURES = 100_000, 10_000
 _MOST_VALUE_BYTES = 64 << 20
 #: The most lines that an error quotes of a program that gave no report.
 _MOST_LINES = 30
-#: The events that tell of a failure, each with the name of the call, if there was no message.
+#: The events that report a failure, each with the name of the call, if there was no message.
 _FAILURES = {"failed": "", "init_failed": "init", "producer_failed": "produce"}
 #: The program's exit code after a signal.
 _INTERRUPTED = 130
@@ -31,7 +31,7 @@ Outcome = Union[Report, DrpipeError]
 
 
 class Observer:
-    """Collects what the program's process tells. One thread calls the methods `on_...`."""
+    """Collects what the program's process reports. One thread calls the methods `on_...`."""
 
     def __init__(
         self,

@@ -76,7 +76,7 @@ def _pickled(thing: Any, name: str) -> _PickleFile:
     if not main:
         why = problem or f"{name} exists in this session only"
         raise NotCarried(
-            f"{name} cannot be given to workers: {why}; install what can do it "
+            f"{name} cannot be given to workers: {why}; install a package that can "
             f"({sys.executable} -m pip install cloudpickle), or put it into a module"
         )
     return _PickleFile(data, **main)

@@ -45,7 +45,7 @@ class Pipeline:
 
         Args:
             path: the file. Relative paths in it are relative to the current directory.
-            settings: values that win over those of the file, by name: a step's key
+            settings: values that override those of the file, by name: a step's key
                 ("CLEAN.nb_thread"), a step's parameter, or a class's
                 ("FitsFiles.directory"). A text is read as on the command line.
 
@@ -104,7 +104,7 @@ class Pipeline:
                 with the steps in Python in this process, in the thread that calls
                 `Run.wait`, where pdb, coverage and profilers find them.
             journal: a file that records what becomes of each item.
-            resume: skips what the journal has as done. Without `journal` it is the
+            resume: skips items that the journal records as done. Without `journal` it is the
                 configuration's name with .journal, in the current directory.
             quarantine: the directory for failed inputs; without it the configuration's.
             summary: a file to which the report is written as JSON.

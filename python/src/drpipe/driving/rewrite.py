@@ -50,7 +50,7 @@ def deliver(name: str) -> Dict[str, Any]:
         "module": RESULTS_MODULE,
         "class": "Deliver",
         "nb_process": 1,
-        # It fails if the driver has gone. Then nobody wants the results.
+        # It fails if the driver is gone; nobody needs the results then.
         "on_error": "stop",
     }
 
@@ -58,7 +58,7 @@ def deliver(name: str) -> Dict[str, Any]:
 def refused(error: ConfigError, path: str) -> ConfigError:
     """Returns the error that explains why a valid configuration can give no results."""
     text = f"results=True: the last step of {path} must return or send what it makes"
-    if "but stands as a" in str(error):
+    if "but is used as a" in str(error):
         text += "; it is a consumer: use a stage there, or a Python class not derived from Consumer"
     return ConfigError(f"{text}\n{error}")
 

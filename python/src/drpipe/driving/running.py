@@ -135,7 +135,7 @@ class Run:
 
     def _needs_workers(self) -> None:
         if self._host is not None and not self._served:
-            raise RuntimeError('with mode="inline" nothing is done before wait() is called')
+            raise RuntimeError('with mode="inline" nothing runs before wait() is called')
 
     def cancel(self, now: bool = False) -> None:
         """Asks the run to end, and returns at once. `wait` waits for the end.
@@ -267,7 +267,7 @@ class Run:
             return
         if count == 1:
             logging_bridge.LOGGER.warning(
-                "interrupted: what was begun has %g s to be finished; interrupt again to drop it",
+                "interrupted: work in progress has %g s to finish; interrupt again to drop it",
                 self._drain,
             )
             self.cancel()

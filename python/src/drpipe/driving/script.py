@@ -165,8 +165,8 @@ def start(
     """
     if pickling.is_loading():
         raise RuntimeError(
-            "a worker is loading this script, which starts a run: put what it does below "
-            'if __name__ == "__main__":'
+            "a worker is loading this script, which starts a run: put the code that starts it "
+            'below if __name__ == "__main__":'
         )
     steps = _steps(producer, [*stages, *([] if consumer is None else [consumer])], workers)
     if mode == INLINE:

@@ -360,7 +360,7 @@ def _obstacle(value: Any, error: Exception) -> str:
         return "it is nested too deeply"
     near = "" if session_pickles.is_available() else ", or install cloudpickle"
     is_lost = isinstance(error, (AttributeError, pickles.PicklingError))
-    hint = f"; put what it is made of into a module{near}" if is_lost else ""
+    hint = f"; put its parts into a module{near}" if is_lost else ""
     return summary(error) + hint
 
 

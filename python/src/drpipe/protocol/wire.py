@@ -317,7 +317,7 @@ class Reader:
         except IndexError:
             at = -1
         if at != size or count == 0:
-            raise WireError("a pack does not hold the messages that it promises")
+            raise WireError("a packed batch does not hold as many messages as it states")
 
     def _buffer(self) -> Buffer:
         kind = self._u8()

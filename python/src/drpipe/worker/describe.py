@@ -84,7 +84,7 @@ def _end_children() -> None:
 
 
 def _compile_once() -> None:
-    """Compiles this package, even if Python is told to keep nothing that it compiles.
+    """Compiles this package, even if Python is configured not to keep compiled files.
 
     Workers then start in half the time.
     """

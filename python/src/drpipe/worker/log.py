@@ -14,7 +14,7 @@ _STDERR = 2
 
 
 class RecordLines(logging.Handler):
-    """Writes each record as a line that the program tells from other output."""
+    """Writes each record as a line that the program can distinguish from other output."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record with one system call, so that lines of threads do not mix."""

@@ -32,7 +32,7 @@ fn a_link_in_a_quarantine_is_neither_followed_nor_removed() {
     assert_eq!(files(&precious), before);
     assert_eq!(place.entries().len(), 3);
     let named = place.run(&["quarantine", "retry", run.join("000001-FAIL").to_str().unwrap()]);
-    assert!(named.expect_code(1).err.contains("no entry is left to be tried again"));
+    assert!(named.expect_code(1).err.contains("no entry is left to retry"));
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn only_what_drpipe_has_put_into_an_entry_is_removed() {
     fs::write(entry.join("notes.txt"), "why it failed").unwrap();
     fs::create_dir(entry.join("buffer-0.bin.old")).unwrap();
     let retry = place.retry(&["--set", "FAIL.every=100"]).expect_code(0);
-    assert!(retry.err.contains("stays with them"), "{}", retry.err);
+    assert!(retry.err.contains("is kept, because it has files"), "{}", retry.err);
     let mut left: Vec<_> =
         fs::read_dir(&entry).unwrap().map(|file| file.unwrap().file_name()).collect();
     left.sort();
