@@ -130,7 +130,7 @@ fn why(reason: &[String]) -> &str {
 fn details(entry: &Entry) -> String {
     let mut text = one_line(&entry.path.display().to_string()) + "\n";
     match &entry.contents {
-        Err(error) => text += &field("corrupt", &Value::from(error.as_str())),
+        Err(error) => text += &field("corrupt", &Value::from(error.to_string())),
         Ok(contents) => {
             text +=
                 &contents.fields.iter().map(|(name, value)| field(name, value)).collect::<String>();
@@ -189,7 +189,7 @@ fn as_json(entry: &Entry) -> Value {
     let mut object = Map::from_iter([("path".to_owned(), json!(entry.path.display().to_string()))]);
     match &entry.contents {
         Err(error) => {
-            object.insert("corrupt".into(), json!(error));
+            object.insert("corrupt".into(), json!(error.to_string()));
         }
         Ok(contents) => {
             object.extend(contents.fields.clone());

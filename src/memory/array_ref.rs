@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::collect;
+use super::collect::{self, MissingFrame};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ArrayRef<'a> {
@@ -25,7 +25,7 @@ impl<'a> ArrayRef<'a> {
         Self { frame: Some(number), inline: ByteString(Cow::Borrowed(&[])) }
     }
 
-    pub(crate) fn bytes(self) -> Result<Bytes, String> {
+    pub(crate) fn bytes(self) -> Result<Bytes, MissingFrame> {
         match self.frame {
             None => Ok(collect::shared_with_source(self.inline.0)),
             Some(number) => collect::get(number.into()),

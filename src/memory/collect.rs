@@ -89,15 +89,18 @@ pub(crate) fn add(frame: Bytes) -> usize {
     })
 }
 
+/// The number of a frame that the message does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("frame {0} of a buffer is missing")]
+pub(crate) struct MissingFrame(u64);
+
 /// Returns the frame of this number.
 ///
 /// # Errors
 /// If there is none.
-pub(crate) fn get(number: u64) -> Result<Bytes, String> {
+pub(crate) fn get(number: u64) -> Result<Bytes, MissingFrame> {
     let index = usize::try_from(number).unwrap_or(usize::MAX);
-    FRAMES
-        .with_borrow(|frames| frames.get(index).cloned())
-        .ok_or_else(|| format!("frame {number} of a buffer is missing"))
+    FRAMES.with_borrow(|frames| frames.get(index).cloned()).ok_or(MissingFrame(number))
 }
 
 /// The size in bytes from which an array in a header shares its memory. Smaller ones are

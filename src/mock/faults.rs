@@ -26,27 +26,53 @@ const NAMES: [&str; 9] =
     ["fail", "panic", "slow", "undeclared", "abort", "segfault", "hang", "messages", "seed"];
 /// The number of messages unless the faults say otherwise.
 const MESSAGES: u64 = 100;
+
+/// Why faults cannot be had as they were asked for.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum FaultsError {
+    #[error("found {0:?}; expected name=value, such as fail=0.1")]
+    NoValue(String),
+    #[error("there is no fault \"{name}\"; {}", expected_instead_of(name))]
+    Unknown { name: String },
+    #[error("{name}={value}: expected a probability from 0 to 1, such as {name}=0.1")]
+    NotAProbability { name: String, value: String },
+    #[error("{name}={value}: expected a whole number of 0 or more")]
+    NotANumber { name: String, value: String },
+    #[error("the probabilities add up to {0}; expected 1 at most")]
+    TooMany(f64),
+    #[error(
+        "\"hang\" needs a step whose workers are processes (\"nb_process\") with a \"timeout\"; \
+         this pipeline has none"
+    )]
+    NeedsTimeout,
+    #[error(
+        "\"abort\" and \"segfault\" would end this program, not only one worker: they need a step \
+         whose workers are processes (\"nb_process\"); this pipeline has none"
+    )]
+    NeedsProcesses,
+}
+
 impl Faults {
     /// Reads `fail=0.1,panic=0.05,messages=500,seed=7`.
     ///
     /// # Errors
     /// Says what is wrong, what was expected, and the nearest name.
-    pub(crate) fn parse(text: &str) -> std::result::Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, FaultsError> {
         let mut faults = Self { messages: MESSAGES, ..Self::default() };
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let Some((name, value)) = part.split_once('=') else {
-                return Err(format!("found {part:?}; expected name=value, such as fail=0.1"));
+                return Err(FaultsError::NoValue(part.to_owned()));
             };
             faults.set(name.trim(), value.trim())?;
         }
         let all: f64 = faults.fates().iter().map(|(part, _)| part).sum();
         if all > 1.0 {
-            return Err(format!("the probabilities add up to {all}; expected 1 at most"));
+            return Err(FaultsError::TooMany(all));
         }
         Ok(faults)
     }
 
-    fn set(&mut self, name: &str, value: &str) -> std::result::Result<(), String> {
+    fn set(&mut self, name: &str, value: &str) -> Result<(), FaultsError> {
         let part = match name {
             "fail" => &mut self.fail,
             "panic" => &mut self.panic,
@@ -57,10 +83,12 @@ impl Faults {
             "hang" => &mut self.hang,
             "messages" => return number(name, value).map(|number| self.messages = number),
             "seed" => return number(name, value).map(|number| self.seed = number),
-            _ => return Err(unknown(name)),
+            _ => return Err(FaultsError::Unknown { name: name.to_owned() }),
         };
-        *part = value.parse().ok().filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| {
-            format!("{name}={value}: expected a probability from 0 to 1, such as {name}=0.1")
+        let is_part = |part: &f64| (0.0..=1.0).contains(part);
+        *part = value.parse().ok().filter(is_part).ok_or_else(|| FaultsError::NotAProbability {
+            name: name.to_owned(),
+            value: value.to_owned(),
         })?;
         Ok(())
     }
@@ -95,21 +123,17 @@ impl Faults {
         self.abort + self.segfault + self.hang > 0.0
     }
 
-    /// Says why the faults cannot happen in the plan, if so.
-    pub(crate) fn misfit(&self, plan: &Plan) -> Option<String> {
+    /// Checks that each of the faults can happen somewhere in the plan.
+    ///
+    /// # Errors
+    /// Names the workers that a fault needs and the plan has not.
+    pub(crate) fn check_plan(&self, plan: &Plan) -> Result<(), FaultsError> {
         let asked = self.fates().into_iter().filter(|(part, _)| *part > 0.0);
         let nowhere = |fate: &Fate| !plan.steps.iter().any(|step| Bears::of(step).all(*fate));
-        match asked.map(|(_, fate)| fate).find(nowhere)? {
-            Fate::Hangs => Some(
-                "\"hang\" needs a step whose workers are processes (\"nb_process\") with a \
-                 \"timeout\"; this pipeline has none"
-                    .into(),
-            ),
-            _ => Some(
-                "\"abort\" and \"segfault\" would end this program, not only one worker: they \
-                 need a step whose workers are processes (\"nb_process\"); this pipeline has none"
-                    .into(),
-            ),
+        match asked.map(|(_, fate)| fate).find(nowhere) {
+            None => Ok(()),
+            Some(Fate::Hangs) => Err(FaultsError::NeedsTimeout),
+            Some(_) => Err(FaultsError::NeedsProcesses),
         }
     }
 
@@ -124,16 +148,16 @@ impl Faults {
     }
 }
 
-fn number(name: &str, value: &str) -> std::result::Result<u64, String> {
-    value.parse().map_err(|_| format!("{name}={value}: expected a whole number of 0 or more"))
+fn number(name: &str, value: &str) -> Result<u64, FaultsError> {
+    let wrong = |_| FaultsError::NotANumber { name: name.to_owned(), value: value.to_owned() };
+    value.parse().map_err(wrong)
 }
 
-fn unknown(name: &str) -> String {
-    let hint = match nearest(name, NAMES) {
+fn expected_instead_of(name: &str) -> String {
+    match nearest(name, NAMES) {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("expected one of {}", NAMES.join(", ")),
-    };
-    format!("there is no fault \"{name}\"; {hint}")
+    }
 }
 
 /// Hashes two numbers with the finalizer of SplitMix64.

@@ -20,7 +20,7 @@ use crate::pipeline::Pipeline;
 use crate::plan::{OnError, Plan, Step};
 use crate::stage::registry::{Kind, Registry};
 use crate::stage::{Emitter, Next, Producer, Stage};
-use faults::{Bears, Fate, Faults, Numbered};
+use faults::{Bears, Fate, Faults, FaultsError, Numbered};
 
 /// The running time of a slow message: long enough to be seen, short enough for many.
 const SLOW: Duration = Duration::from_millis(5);
@@ -107,10 +107,8 @@ impl Pipeline {
     pub(crate) fn mocked(
         mut self,
         faults: &Faults,
-    ) -> std::result::Result<(Self, Expectation), String> {
-        if let Some(misfit) = faults.misfit(&self.plan) {
-            return Err(misfit);
-        }
+    ) -> std::result::Result<(Self, Expectation), FaultsError> {
+        faults.check_plan(&self.plan)?;
         let expectation = Expectation::of(&self.plan, faults);
         let registry = with_mocks(&Registry::new());
         for step in &mut self.plan.steps {
@@ -355,7 +353,7 @@ mod tests {
             ("messages=-1", "expected a whole number"),
             ("fail=0.6,panic=0.6", "add up to 1.2"),
         ] {
-            let error = Faults::parse(text).unwrap_err();
+            let error = Faults::parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
     }

@@ -12,7 +12,7 @@ use crate::base::nearest::nearest;
 use crate::driver::commands::{Command, Commander};
 use crate::router::{ControlRequest, Stop};
 use crate::sinks::quarantine;
-use crate::sinks::quarantine::Taken;
+use crate::sinks::quarantine::{LockError, Taken};
 use crate::status::stream::Stream;
 
 /// How long to wait for the router's answer. It comes within microseconds; in the sequential mode,
@@ -100,8 +100,8 @@ impl Control {
     /// If there is no such entry, it was tried again already, or its step has finished.
     pub fn retry(&self, entry: &str) -> Result<(), SteerError> {
         let place = self.entry(entry)?;
-        self.take(&place).map_err(SteerError::Refused)?;
-        let (reason, payload) = quarantine::read_entry(&place).map_err(SteerError::Refused)?;
+        self.take(&place).map_err(refused)?;
+        let (reason, payload) = quarantine::read_entry(&place).map_err(refused)?;
         let step = self.step(&reason.step)?;
         let (entry, origin) = (entry.to_owned(), reason.origin.map(Into::into));
         self.request(ControlRequest::Requeue { step, entry, origin, payload })
@@ -118,7 +118,7 @@ impl Control {
     }
 
     /// Keeps other programs from trying the same inputs again.
-    fn take(&self, entry: &Path) -> Result<(), String> {
+    fn take(&self, entry: &Path) -> Result<(), LockError> {
         let mut taken = lock(&self.taken);
         if taken.is_none() {
             *taken = Some(Taken::of([entry])?);
@@ -163,7 +163,7 @@ impl Control {
         let (answer, answered) = mpsc::channel();
         self.commander.send(Command::Control(request, answer));
         match answered.recv_timeout(PATIENCE) {
-            Ok(result) => result.map_err(|error| SteerError::Refused(error.to_string())),
+            Ok(result) => result.map_err(refused),
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 Err(SteerError::NoAnswer("the run is over"))
             }
@@ -172,6 +172,10 @@ impl Control {
             )),
         }
     }
+}
+
+fn refused(error: impl std::error::Error) -> SteerError {
+    SteerError::Refused(error.to_string())
 }
 
 fn hint<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {

@@ -186,7 +186,8 @@ impl Producer for Replay {
         let Some((path, Contents { reason, buffer_bytes, .. })) = self.inputs.get(self.next) else {
             return Ok(Next::Done);
         };
-        let payload = read_payload(path, buffer_bytes.len()).map_err(Failure::permanent)?;
+        let payload = read_payload(path, buffer_bytes.len())
+            .map_err(|error| Failure::permanent(error.to_string()))?;
         self.retried.add(path, reason, &payload);
         out.send_to(&reason.step, Again { payload, origin: reason.origin.clone() })?;
         self.next += 1;

@@ -12,6 +12,17 @@ use crate::message::batch::{Batch, Output};
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
 
+/// What is wrong with a worker's report.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadReport {
+    #[error("it reported on work that it was not given")]
+    NotAtWork,
+    #[error("it reported on messages that it was not given")]
+    NotItsMessages,
+    #[error("it sent to next step {route}, but has only {routes}")]
+    NoSuchRoute { route: u32, routes: usize },
+}
+
 impl Router {
     pub(super) fn done(
         &mut self,
@@ -20,8 +31,8 @@ impl Router {
         outputs: Vec<Output>,
         now: Duration,
     ) {
-        if let Err(reason) = self.check_report(worker, &completions, &outputs) {
-            return self.dismiss(worker, reason, now);
+        if let Err(error) = self.check_report(worker, &completions, &outputs) {
+            return self.dismiss(worker, error.to_string(), now);
         }
         let step = self.workers[worker].step;
         self.steps[step].pool.consecutive_crashes = 0;
@@ -68,10 +79,10 @@ impl Router {
         worker: Slot,
         completions: &[Completion],
         outputs: &[Output],
-    ) -> Result<(), String> {
+    ) -> Result<(), BadReport> {
         let Worker { state, ref in_hand, .. } = self.workers[worker];
         if state != State::Ready || completions.is_empty() {
-            return Err("it reported on work that it was not given".into());
+            return Err(BadReport::NotAtWork);
         }
         let mut expected = in_hand.iter().flat_map(|batch| batch.first().successive(batch.count()));
         for completion in completions {
@@ -82,18 +93,16 @@ impl Router {
                 && expected.next() == Some(completion.first)
                 && (others == 0 || expected.nth(others - 1).is_some());
             if !as_given {
-                return Err("it reported on messages that it was not given".into());
+                return Err(BadReport::NotItsMessages);
             }
         }
         self.check_routes(worker, outputs)
     }
 
-    pub(super) fn check_routes(&self, worker: Slot, outputs: &[Output]) -> Result<(), String> {
+    pub(super) fn check_routes(&self, worker: Slot, outputs: &[Output]) -> Result<(), BadReport> {
         let routes = self.steps[self.workers[worker].step].routes.len();
         match outputs.iter().map(Output::route).find(|route| route.index() >= routes) {
-            Some(RouteId(route)) => {
-                Err(format!("it sent to next step {route}, but has only {routes}"))
-            }
+            Some(RouteId(route)) => Err(BadReport::NoSuchRoute { route, routes }),
             None => Ok(()),
         }
     }
@@ -108,8 +117,8 @@ impl Router {
         if self.workers[worker].producer != ProducerState::Granted {
             return;
         }
-        if let Err(reason) = self.check_routes(worker, &outputs) {
-            return self.dismiss(worker, reason, now);
+        if let Err(error) = self.check_routes(worker, &outputs) {
+            return self.dismiss(worker, error.to_string(), now);
         }
         let step = self.workers[worker].step;
         self.steps[step].times.record(production.busy, production.calls);

@@ -150,8 +150,8 @@ impl Router {
         if self.workers[worker].state != State::Finishing {
             return;
         }
-        if let Err(reason) = self.check_routes(worker, &outputs) {
-            return self.dismiss(worker, reason, now);
+        if let Err(error) = self.check_routes(worker, &outputs) {
+            return self.dismiss(worker, error.to_string(), now);
         }
         self.stage_outputs(worker, outputs);
         if let Err(failure) = result {

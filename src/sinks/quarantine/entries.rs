@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::entry::{Entry, HEADER, REASON, is_own, read};
+use super::error::EntryError;
 
 /// Finds the entries in a quarantine or in the directory of one run, or the entry that `path` is;
 /// the newest run comes last. Symbolic links count as entries that cannot be used: a quarantine
@@ -16,10 +17,9 @@ use super::entry::{Entry, HEADER, REASON, is_own, read};
 ///
 /// # Errors
 /// If there is no such directory or it cannot be read.
-pub(crate) fn find(path: &Path) -> Result<Vec<Entry>, String> {
-    let cannot = |path: &Path, error: io::Error| {
-        format!("cannot read {}: {error}; name a quarantine, a run or an entry", path.display())
-    };
+pub(crate) fn find(path: &Path) -> Result<Vec<Entry>, EntryError> {
+    let cannot =
+        |path: &Path, error: io::Error| EntryError::NotFound { path: path.to_owned(), error };
     // An entry may be given as ".", or through a link.
     let whole = fs::canonicalize(path).map_err(|error| cannot(path, error))?;
     if is_entry(path) || is_entry(&whole) {
@@ -135,6 +135,6 @@ mod tests {
         assert!(!is_entry(&make("20250101T000000Z-10")));
         let entry = make("000001-CLEAN");
         assert!(is_entry(&entry));
-        assert!(read(entry).contents.unwrap_err().starts_with("reason.json: "));
+        assert!(read(entry).contents.unwrap_err().to_string().starts_with("reason.json: "));
     }
 }

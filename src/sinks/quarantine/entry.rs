@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::error::EntryError;
 use crate::base::regular_file;
 use crate::codec::CodecId;
 use crate::message::Payload;
@@ -67,7 +68,7 @@ pub(crate) struct Past {
 pub(crate) struct Entry {
     pub(crate) path: PathBuf,
     /// What it holds, or why it cannot be used.
-    pub(crate) contents: Result<Contents, String>,
+    pub(crate) contents: Result<Contents, EntryError>,
 }
 
 #[derive(Debug)]
@@ -115,16 +116,16 @@ pub(crate) fn read_reason(entry: &Path) -> io::Result<Vec<u8>> {
     regular_file::read_at_most(regular_file::open_unlinked(&entry.join(REASON))?, LARGEST_REASON)
 }
 
-fn contents(path: &Path) -> Result<Contents, String> {
+fn contents(path: &Path) -> Result<Contents, EntryError> {
     if path.is_symlink() {
-        return Err("it is a symbolic link, which is not followed".to_owned());
+        return Err(EntryError::Link);
     }
-    let text = read_reason(path).map_err(|error| format!("{REASON}: {error}"))?;
+    let text = read_reason(path).map_err(|error| unusable(REASON, error))?;
     let fields: Map<String, Value> =
-        serde_json::from_slice(&text).map_err(|error| format!("{REASON}: {error}"))?;
+        serde_json::from_slice(&text).map_err(|error| unusable(REASON, error.into()))?;
     let reason = Reason::deserialize(&fields)
-        .map_err(|error: serde_json::Error| format!("{REASON}: {error}"))?;
-    let header_bytes = size(&path.join(HEADER)).map_err(|error| format!("{HEADER}: {error}"))?;
+        .map_err(|error: serde_json::Error| unusable(REASON, error.into()))?;
+    let header_bytes = size(&path.join(HEADER)).map_err(|error| unusable(HEADER, error))?;
     let mut buffer_bytes = Vec::new();
     loop {
         let name = buffer(buffer_bytes.len());
@@ -132,21 +133,21 @@ fn contents(path: &Path) -> Result<Contents, String> {
         match size(&path.join(&name)) {
             Ok(bytes) => buffer_bytes.push(bytes),
             Err(error) if expected || error.kind() != io::ErrorKind::NotFound => {
-                return Err(format!("{name}: {error}"));
+                return Err(unusable(&name, error));
             }
             Err(_) => break,
         }
     }
     let found = buffer_bytes.iter().fold(header_bytes, |sum, bytes| sum.saturating_add(*bytes));
     if found != reason.bytes || reason.buffers.is_some_and(|count| count != buffer_bytes.len()) {
-        let count = buffer_bytes.len();
-        return Err(format!(
-            "the header and {count} buffers have {found} bytes, but {REASON} says {}{}",
-            reason.bytes,
-            reason.buffers.map(|count| format!(" and {count} buffers")).unwrap_or_default()
-        ));
+        let Reason { bytes, buffers, .. } = reason;
+        return Err(EntryError::OtherSize { count: buffer_bytes.len(), found, bytes, buffers });
     }
     Ok(Contents { reason, fields, header_bytes, buffer_bytes })
+}
+
+fn unusable(file: &str, error: io::Error) -> EntryError {
+    EntryError::Unusable { file: file.to_owned(), error }
 }
 
 fn size(file: &Path) -> io::Result<u64> {
@@ -157,14 +158,14 @@ fn size(file: &Path) -> io::Result<u64> {
 ///
 /// # Errors
 /// If a file cannot be read; names it.
-pub(crate) fn read_payload(path: &Path, buffers: usize) -> Result<Payload, String> {
+pub(crate) fn read_payload(path: &Path, buffers: usize) -> Result<Payload, EntryError> {
     let read = |name: &str| {
         let file = path.join(name);
         let mut contents = Vec::new();
         regular_file::open_unlinked(&file)
             .and_then(|mut opened| opened.read_to_end(&mut contents))
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        Ok::<_, String>(contents)
+            .map_err(|error| EntryError::Unreadable { path: file, error })?;
+        Ok::<_, EntryError>(contents)
     };
     let header = read(HEADER)?.into();
     let buffers = (0..buffers).map(|index| read(&buffer(index)).map(Bytes::from));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{self, Path, PathBuf};
 
@@ -12,26 +13,37 @@ pub(crate) struct Taken {
     _locks: Vec<File>,
 }
 
+/// Why entries cannot be tried again now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LockError {
+    #[error("cannot open {} to lock it: {error}", directory.display())]
+    Open { directory: PathBuf, error: io::Error },
+    /// Another program tries them again; its process, if the system says so.
+    #[error(
+        "another drpipe{} is retrying the failed inputs in {}; wait until it has ended",
+        holder.map(|process| format!(" (process {process})")).unwrap_or_default(),
+        directory.display()
+    )]
+    Busy { directory: PathBuf, holder: Option<u32> },
+}
+
 impl Taken {
     /// Locks the directories that these entries are in, all or none.
     ///
     /// # Errors
     /// If another program has locked a directory; the error names it.
-    pub(crate) fn of<'a>(entries: impl IntoIterator<Item = &'a Path>) -> Result<Self, String> {
+    pub(crate) fn of<'a>(entries: impl IntoIterator<Item = &'a Path>) -> Result<Self, LockError> {
         let directories: BTreeSet<PathBuf> = entries.into_iter().filter_map(directory_of).collect();
         let mut locks = Vec::new();
         for directory in directories {
-            let shown = directory.display();
-            let file = File::open(&directory)
-                .map_err(|error| format!("cannot open {shown} to lock it: {error}"))?;
+            let file = match File::open(&directory) {
+                Ok(file) => file,
+                Err(error) => return Err(LockError::Open { directory, error }),
+            };
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => {
-                    let who = holder(&directory).map(|process| format!(" (process {process})"));
-                    return Err(format!(
-                        "another drpipe{} is retrying the failed inputs in {shown}; wait until it \
-                         has ended",
-                        who.unwrap_or_default()
-                    ));
+                    let holder = holder(&directory);
+                    return Err(LockError::Busy { directory, holder });
                 }
                 // Some file systems have no locks: then nothing keeps others out.
                 Ok(()) | Err(TryLockError::Error(_)) => locks.push(file),
@@ -77,7 +89,7 @@ mod tests {
         };
         let (a, b, c) = (entry("one", "000001-F"), entry("one", "000002-F"), entry("two", "1"));
         let first = Taken::of([&*a]).unwrap();
-        let refused = Taken::of([&*c, &*b]).unwrap_err();
+        let refused = Taken::of([&*c, &*b]).unwrap_err().to_string();
         let me = format!("(process {})", std::process::id());
         assert!(
             refused.contains("is retrying the failed inputs in ")

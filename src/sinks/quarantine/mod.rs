@@ -6,6 +6,7 @@
 
 mod entries;
 mod entry;
+mod error;
 mod history;
 mod lock;
 mod pickles;
@@ -26,8 +27,9 @@ use crate::router::FailedInput;
 
 pub(crate) use entries::{find, remove};
 pub(crate) use entry::{Contents, Entry, Reason, read_payload, read_reason};
+pub(crate) use error::EntryError;
 pub(crate) use history::Retried;
-pub(crate) use lock::Taken;
+pub(crate) use lock::{LockError, Taken};
 pub(crate) use pickles::is_pickle;
 
 /// The most failed inputs that wait to be written. Beyond that the router waits for the disk: no
@@ -237,7 +239,7 @@ impl QuarantineDirectory {
 ///
 /// # Errors
 /// If the entry cannot be used.
-pub(crate) fn read_entry(path: &Path) -> Result<(Reason, Payload), String> {
+pub(crate) fn read_entry(path: &Path) -> Result<(Reason, Payload), EntryError> {
     let contents = entry::read(path.to_owned()).contents?;
     is_pickle(path, &contents)?;
     let Contents { reason, buffer_bytes, .. } = contents;

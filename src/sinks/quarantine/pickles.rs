@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::entry::{Contents, read_payload};
+use super::error::EntryError;
 use crate::codec::{CodecId, pickled};
 
 /// The permission bit that lets every user write a file.
@@ -16,7 +17,7 @@ const OTHERS_WRITE: u32 = 0o002;
 ///
 /// # Errors
 /// If it is not safe to load or cannot be read.
-pub(crate) fn is_pickle(path: &Path, contents: &Contents) -> Result<bool, String> {
+pub(crate) fn is_pickle(path: &Path, contents: &Contents) -> Result<bool, EntryError> {
     if contents.reason.codec != CodecId::MessagePack {
         return Ok(false);
     }
@@ -25,16 +26,10 @@ pub(crate) fn is_pickle(path: &Path, contents: &Contents) -> Result<bool, String
         return Ok(false);
     }
     let user = rustix::process::geteuid().as_raw();
-    let files = files(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    for file in files {
-        let strange = strangers(&file, user)
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        if let Some(strange) = strange {
-            return Err(format!(
-                "it is a Python object, and loading it runs code that its author chose, but {} \
-                 {strange}; retry as that user, or copy the entry if you trust it",
-                file.display()
-            ));
+    let unreadable = |path: &Path, error| EntryError::Unreadable { path: path.to_owned(), error };
+    for file in files(path).map_err(|error| unreadable(path, error))? {
+        if let Some(why) = strangers(&file, user).map_err(|error| unreadable(&file, error))? {
+            return Err(EntryError::Untrusted { file, why });
         }
     }
     Ok(true)
