@@ -6,6 +6,7 @@
     "drpipe was built without its feature \"{feature}\"; add that to the features of the \
      dependency, or build the program with --features {feature}"
 )]
+#[non_exhaustive]
 pub struct NotBuilt {
     /// The Cargo feature that has it.
     pub feature: &'static str,

@@ -23,6 +23,7 @@ use crate::stage::registry::{Class, Kind, Registry};
 
 /// A class written in Python that a configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Wanted {
     /// The interpreter as it was given, if one was.
     pub interpreter: Option<String>,

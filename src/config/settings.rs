@@ -15,6 +15,7 @@ use crate::plan::diagnostic::{Diagnostic, Location, Severity};
 /// assert_eq!((&*setting.target, &*setting.key, &*setting.value), ("CLEAN", "nb_thread", "4"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Setting {
     /// The name of a step or of a class, or `producer` for the producer's step; empty for a key
     /// of the pipeline.
@@ -75,7 +76,7 @@ impl Setting {
     ///
     /// # Errors
     /// If a name is not UTF-8, which a configuration cannot hold.
-    pub fn frames(paths: &[PathBuf]) -> Result<Option<Self>, Diagnostic> {
+    pub(crate) fn frames(paths: &[PathBuf]) -> Result<Option<Self>, Diagnostic> {
         let Some(first) = paths.first() else { return Ok(None) };
         let text = match paths.len() {
             1 => first.display().to_string(),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// At the end of every run, `received == done + failed + dropped`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Counts {
     /// Messages that reached the step.
     pub received: u64,

@@ -60,6 +60,7 @@ pub enum Level {
 
 /// An event with its place in the stream of its run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EventRecord {
     /// Counts from 1 without gaps, in the order in which things happened.
     pub number: u64,

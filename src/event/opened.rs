@@ -11,6 +11,7 @@ use crate::stage::registry::Kind;
 
 /// What is known about a run when it begins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Opened {
     /// The version of the form of events: 1.
     pub format: u32,
@@ -57,6 +58,7 @@ pub struct Opened {
 
 /// What is known about a step when a run begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepPlan {
     /// Its name.
     pub name: Arc<str>,
@@ -80,6 +82,7 @@ pub struct StepPlan {
 
 /// An edge of the graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NextStep {
     /// The name of the step that it leads to.
     pub name: Arc<str>,

@@ -10,6 +10,7 @@ use super::times::in_seconds;
 
 /// Where a run stands at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Time since the run's start, in seconds.
     #[serde(rename = "elapsed_s", with = "in_seconds")]
@@ -26,6 +27,7 @@ pub struct Snapshot {
 
 /// Where a step stands at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepStatus {
     /// Its name.
     pub name: Arc<str>,
@@ -87,6 +89,7 @@ pub struct StepStatus {
 
 /// Where a worker stands at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WorkerStatus {
     /// Its number within the step.
     pub worker: usize,

@@ -14,6 +14,7 @@ use crate::stage::registry::Kind;
 
 /// The report of a run, which `--summary FILE` writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// The version of drpipe.
     pub version: String,
@@ -51,6 +52,7 @@ pub struct Report {
 
 /// The report of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepReport {
     /// Its name.
     pub name: String,

@@ -7,7 +7,7 @@ use crate::base::ids::MessageId;
 
 /// The name of the producer's item that a message descends from, for example the path of a
 /// raw frame. Shared by all descendants of the item.
-pub type ItemKey = Option<Arc<str>>;
+pub(crate) type ItemKey = Option<Arc<str>>;
 
 /// A payload with its number and origin, on its way through the router.
 #[derive(Debug, Clone, PartialEq, Eq)]

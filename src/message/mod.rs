@@ -6,7 +6,7 @@ pub(crate) mod output;
 mod payload;
 pub(crate) mod recycle;
 
-pub use item::ItemKey;
+pub(crate) use item::ItemKey;
 pub(crate) use item::Message;
 pub use payload::Payload;
 pub(crate) use payload::{Header, IN_PLACE_AND_MORE};

@@ -23,6 +23,7 @@ const MAX_TRIES: usize = 16;
 
 /// A run in progress on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct LiveRun {
     /// Its name.
     pub name: String,
@@ -130,7 +131,7 @@ fn directories() -> Vec<PathBuf> {
 
 /// The directories that are not searched for runs because they belong to another user, or other
 /// users can access them; each with the reason.
-pub fn unsafe_places() -> Vec<String> {
+pub(crate) fn unsafe_places() -> Vec<String> {
     let problem = |place: PathBuf| match check_private(&place) {
         Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             Some(format!("{}: {error}", place.display()))

@@ -22,8 +22,8 @@ use tokio::time::sleep;
 pub(crate) use client::LineSplitter;
 pub use client::{Client, ClientError, Lines, NextLine};
 pub(crate) use client::{SseEvent, SseParser};
-pub use directory::{FindRunError, LiveRun, find_run, live_runs, unsafe_places};
-pub use server::listen::ListenError;
+pub(crate) use directory::unsafe_places;
+pub use directory::{FindRunError, LiveRun, find_run, live_runs};
 
 use crate::event::Level;
 use crate::pipeline::Control;
@@ -32,7 +32,7 @@ use crate::status::stream::Stream;
 use directory::RunSocket;
 use server::Server;
 use server::access::AccessPolicy;
-use server::listen::{Listening, NotListening, listen};
+use server::listen::{ListenError, Listening, NotListening, listen};
 use server::local_run::LocalRun;
 use server::remote_runs::RemoteRuns;
 use server::routes::{Runs, Site, router};
@@ -202,17 +202,16 @@ fn names(address: Option<&Address>) -> Vec<String> {
 
 /// A run elsewhere, or all runs that another monitor shows.
 #[derive(Debug, Clone)]
-pub struct Elsewhere {
+pub(crate) struct Elsewhere {
     /// Its address, such as `http://localhost:5565/`.
-    pub url: String,
+    pub(crate) url: String,
     /// The token that gives the right to steer it.
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
 }
 
 /// Why no runs can be shown.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ShowError {
+pub(crate) enum ShowError {
     /// The address of a run elsewhere is wrong.
     #[error(transparent)]
     Address(#[from] ClientError),
@@ -229,7 +228,7 @@ pub enum ShowError {
 ///
 /// # Errors
 /// If the server cannot start, or an address is wrong.
-pub fn show_all(
+pub(crate) fn show_all(
     options: Options,
     elsewhere: &[Elsewhere],
     say: impl Fn(Level, &str),

@@ -1,5 +1,6 @@
 //! Controls a run that is under way.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::base::ids::StepId;
 use crate::base::lock::lock;
 use crate::base::nearest::nearest;
-use crate::driver::commands::{Command, Commander};
-use crate::router::{ControlRequest, Stop};
+use crate::driver::commands::{Command, Commander, ControlError};
+use crate::router::{ControlRequest, Refusal, Stop};
 use crate::sinks::quarantine;
 use crate::sinks::quarantine::{LockError, Taken};
 use crate::status::stream::Stream;
@@ -37,17 +38,57 @@ pub struct Control {
 }
 
 /// Why a run refused a request. Nothing has changed then, except after [`SteerError::NoAnswer`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SteerError {
-    /// There is no such step or entry.
-    #[error("{0}")]
-    Unknown(String),
+    /// There is no such step.
+    #[error(
+        "there is no step {name:?}: the steps are {}{}",
+        steps.join(", "), hint(name, steps.iter().map(String::as_str))
+    )]
+    UnknownStep {
+        /// The name that was given.
+        name: String,
+        /// The names of the steps.
+        steps: Vec<String>,
+    },
+    /// There is no such failed input.
+    #[error(
+        "there is no failed input {entry:?} of this run in {}{}",
+        quarantine.display(), hint(entry, entries.iter().map(String::as_str))
+    )]
+    UnknownEntry {
+        /// The name that was given.
+        entry: String,
+        /// The directory of the run's failed inputs.
+        quarantine: PathBuf,
+        /// The latest entries of the run.
+        entries: Vec<String>,
+    },
     /// The run cannot do it, or cannot do it now.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The failed input cannot be read, or another program tries it again.
     #[error("{0}")]
-    Refused(String),
-    /// The run is over, or does not answer; it may still carry out the request later.
-    #[error("{0}")]
-    NoAnswer(&'static str),
+    UnusableEntry(String),
+    /// The system has no room for more workers.
+    #[error("the system refuses more workers: {0}")]
+    NoRoom(io::Error),
+    /// The run is over.
+    #[error("the run is over")]
+    Ended,
+    /// The run does not answer; it may still carry out the request later.
+    #[error("the run has not answered within 10 s; it may still carry out the request later")]
+    NoAnswer,
+}
+
+impl From<ControlError> for SteerError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Refused(refusal) => Self::Refused(refusal),
+            ControlError::NoRoom(error) => Self::NoRoom(error),
+        }
+    }
 }
 
 impl Control {
@@ -100,8 +141,9 @@ impl Control {
     /// If there is no such entry, it was tried again already, or its step has finished.
     pub fn retry(&self, entry: &str) -> Result<(), SteerError> {
         let place = self.entry(entry)?;
-        self.take(&place).map_err(refused)?;
-        let (reason, payload) = quarantine::read_entry(&place).map_err(refused)?;
+        self.take(&place).map_err(|error| SteerError::UnusableEntry(error.to_string()))?;
+        let (reason, payload) = quarantine::read_entry(&place)
+            .map_err(|error| SteerError::UnusableEntry(error.to_string()))?;
         let step = self.step(&reason.step)?;
         let (entry, origin) = (entry.to_owned(), reason.origin.map(Into::into));
         self.request(ControlRequest::Requeue { step, entry, origin, payload })
@@ -143,19 +185,18 @@ impl Control {
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        Err(SteerError::Unknown(format!(
-            "there is no failed input {entry:?} of this run in {}{}",
-            self.quarantine.display(),
-            hint(entry, published.into_iter())
-        )))
+        Err(SteerError::UnknownEntry {
+            entry: entry.to_owned(),
+            quarantine: self.quarantine.clone(),
+            entries: published.into_iter().map(str::to_owned).collect(),
+        })
     }
 
     fn step(&self, name: &str) -> Result<StepId, SteerError> {
         let found = self.steps.iter().position(|step| step == name).map(StepId::at);
-        found.ok_or_else(|| {
-            let hint = hint(name, self.steps.iter().map(String::as_str));
-            let steps = self.steps.join(", ");
-            SteerError::Unknown(format!("there is no step {name:?}: the steps are {steps}{hint}"))
+        found.ok_or_else(|| SteerError::UnknownStep {
+            name: name.to_owned(),
+            steps: self.steps.to_vec(),
         })
     }
 
@@ -163,19 +204,11 @@ impl Control {
         let (answer, answered) = mpsc::channel();
         self.commander.send(Command::Control(request, answer));
         match answered.recv_timeout(PATIENCE) {
-            Ok(result) => result.map_err(refused),
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Err(SteerError::NoAnswer("the run is over"))
-            }
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(SteerError::NoAnswer(
-                "the run has not answered within 10 s; it may still carry out the request later",
-            )),
+            Ok(result) => Ok(result?),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(SteerError::Ended),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(SteerError::NoAnswer),
         }
     }
-}
-
-fn refused(error: impl std::error::Error) -> SteerError {
-    SteerError::Refused(error.to_string())
 }
 
 fn hint<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {

@@ -10,6 +10,7 @@ use crate::transport::TransportError;
 
 /// Why a configuration cannot be loaded.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read {}: {error}; name the configuration with --config FILE", path.display())]
@@ -26,6 +27,7 @@ pub enum LoadError {
 
 /// Why a run could not start or could not go on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// The system refused a thread, a file descriptor or memory.
     #[error(

@@ -33,6 +33,7 @@ use crate::worker::process;
 use options::Options;
 
 pub use crate::event::{Report, StepReport, Verdict};
+pub use crate::router::Refusal;
 pub use crate::sinks::journal::JournalError;
 pub use builder::Builder;
 pub use control::{Control, SteerError};

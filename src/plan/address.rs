@@ -21,20 +21,12 @@ impl Address {
 }
 
 /// A text that is not an address, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("found {found:?}: {why}; expected {EXPECTED}, such as {}", Address::DEFAULT)]
 pub struct AddressError {
     found: String,
     why: String,
 }
-
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { found, why } = self;
-        write!(f, "found {found:?}: {why}; expected {EXPECTED}, such as {}", Address::DEFAULT)
-    }
-}
-
-impl std::error::Error for AddressError {}
 
 impl FromStr for Address {
     type Err = AddressError;

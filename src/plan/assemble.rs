@@ -22,6 +22,7 @@ use crate::stage::registry::Registry;
 const RUN_WORKERS: usize = 1000;
 
 /// A checked configuration.
+#[non_exhaustive]
 pub struct Loaded {
     /// The plan.
     pub plan: Plan,

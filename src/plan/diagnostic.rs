@@ -8,6 +8,7 @@ use serde_json::Value;
 /// Whether a finding prevents the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Severity {
     /// The pipeline does not run.
     Error,
@@ -18,6 +19,7 @@ pub enum Severity {
 /// Where a finding was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Location {
     /// In the file.
     File {
@@ -53,6 +55,7 @@ impl fmt::Display for Location {
 /// A finding. It is displayed as one line:
 /// `pipeline.json:7:31: error: stagers[0].nb_thred: unknown key "nb_thred"; ...`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Diagnostic {
     /// Whether it prevents the run.
     pub severity: Severity,
@@ -86,25 +89,17 @@ impl fmt::Display for Diagnostic {
 
 /// All findings about a configuration, in the order of the file; the command line's settings
 /// come last. Displayed with one finding per line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", one_a_line(diagnostics))]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The findings, at least one of them an error.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{diagnostic}")?;
-        }
-        Ok(())
-    }
+fn one_a_line(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
 }
-
-impl std::error::Error for ConfigError {}
 
 impl From<Diagnostic> for ConfigError {
     fn from(diagnostic: Diagnostic) -> Self {

@@ -22,13 +22,14 @@ use serde_json::Value;
 use crate::codec::CodecId;
 pub use keys::Set;
 pub use model::{PipelineOptions, StepOptions};
-pub use paths::StepPath;
+pub(crate) use paths::StepPath;
 pub use step::{Python, Route, Step};
 pub use values::{OnError, WorkerRange};
 
 /// A checked graph. Every route leads to a step, every step is reachable from a producer, every
 /// loop is declared, and the types of every edge agree.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Plan {
     /// The steps: producers first, then the others in topological order without the feedback
     /// edges.
@@ -43,11 +44,11 @@ pub struct Plan {
     pub config_hash: String,
     /// The identity of this pipeline in all of its runs: a hash of its name, or else of its file's
     /// name, and of its producers' classes.
-    pub identity: String,
+    pub(crate) identity: String,
     /// Where its steps read files, as far as their classes declare it.
-    pub reads: Vec<StepPath>,
+    pub(crate) reads: Vec<StepPath>,
     /// Where its steps write files, as far as their classes declare it.
-    pub writes: Vec<StepPath>,
+    pub(crate) writes: Vec<StepPath>,
     /// A hash of the part that products depend on: the steps with their classes, parameters,
     /// and routes, but not how they run. Parameters are known only if there is a configuration.
     pub work_hash: String,
@@ -74,7 +75,7 @@ impl Plan {
     }
 
     /// Whether the outputs of step `index` may go to a worker in a process.
-    pub fn leads_to_processes(&self, index: usize) -> bool {
+    pub(crate) fn leads_to_processes(&self, index: usize) -> bool {
         self.steps[index].routes.iter().any(|route| self.steps[route.to].processes() > 0)
     }
 
@@ -101,7 +102,7 @@ impl Plan {
     }
 
     /// The codecs of the next steps' inputs, the default's first.
-    pub fn next_codecs(&self, index: usize) -> Vec<CodecId> {
+    pub(crate) fn next_codecs(&self, index: usize) -> Vec<CodecId> {
         self.steps[index].routes.iter().map(|route| self.steps[route.to].codec).collect()
     }
 

@@ -13,6 +13,7 @@ use super::values::{
 
 keys! {
     /// A pipeline as a whole.
+    #[non_exhaustive]
     pub struct PipelineOptions {
         /// Where an editor finds the schema of this file; drpipe ignores it.
         schema ("$schema"): String as Text,
@@ -82,6 +83,7 @@ keys! {
 keys! {
     /// How a step runs. The plan's steps hold these options, and code that acts on one reads it
     /// there.
+    #[non_exhaustive]
     pub struct StepOptions {
         /// The number of workers on threads; 1 if there are no processes either.
         ///

@@ -7,20 +7,20 @@ use crate::stage::registry::Registry;
 
 /// A directory or a file that a step names in a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StepPath {
+pub(crate) struct StepPath {
     /// The step's name.
-    pub step: String,
+    pub(crate) step: String,
     /// The path, as the configuration has it.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Whether it is a file, not a directory.
-    pub is_file: bool,
+    pub(crate) is_file: bool,
     /// Whether the step leaves out directories inside it.
-    pub is_flat: bool,
+    pub(crate) is_flat: bool,
 }
 
 impl StepPath {
     /// The directory, or the one that the file is in.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         let parent = self.path.parent().filter(|_| self.is_file).unwrap_or(&self.path);
         if parent.as_os_str().is_empty() { Path::new(".") } else { parent }
     }

@@ -11,6 +11,7 @@ use crate::stage::registry::{Build, Kind};
 
 /// An edge of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Route {
     /// The index of the step that it leads to.
     pub to: usize,
@@ -35,6 +36,7 @@ pub struct Python {
 
 /// One step of the plan.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Step {
     /// Its name, unique in the plan.
     pub name: String,
@@ -92,12 +94,12 @@ impl Step {
     }
 
     /// Whether the worker of this number within the step is a process.
-    pub fn is_process(&self, worker: usize) -> bool {
+    pub(crate) fn is_process(&self, worker: usize) -> bool {
         self.processes() > 0 && worker >= self.options.nb_thread.max
     }
 
     /// Whether the worker of this number is there from the start.
-    pub fn is_initial(&self, worker: usize) -> bool {
+    pub(crate) fn is_initial(&self, worker: usize) -> bool {
         match worker.checked_sub(self.options.nb_thread.max) {
             Some(process) => process < self.options.nb_process.min,
             None => worker < self.options.nb_thread.min,
@@ -107,7 +109,7 @@ impl Step {
     /// How much work a worker gets in advance: the time that these messages take together. A worker
     /// in Python gets more while its messages are very short (below 50 µs), because a delivery
     /// costs it many times as much as a worker in Rust.
-    pub fn batch_ahead(&self) -> Duration {
+    pub(crate) fn batch_ahead(&self) -> Duration {
         match self.python {
             Some(_) => Duration::from_millis(3),
             None => Duration::from_micros(200),

@@ -73,31 +73,52 @@ pub(crate) enum ControlRequest {
     Requeue { step: StepId, entry: String, origin: ItemKey, payload: Payload },
 }
 
-/// Why the router does not do what an operator wants; nothing has changed then.
+/// Why a run does not do what an operator wants; nothing has changed then. Steps go by name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+#[non_exhaustive]
+pub enum Refusal {
+    /// The run has ended.
     #[error("the run is over")]
     Over,
+    /// The run drains or was stopped.
     #[error("the run is stopping: it only finishes what it has taken")]
     Stopping,
+    /// Not all workers are ready.
     #[error("the run is still starting its workers")]
     Starting,
+    /// The step has finished.
     #[error("\"{0}\" has finished")]
     Finished(Arc<str>),
+    /// The step at which the input failed has finished.
     #[error("\"{0}\" has finished; use drpipe quarantine retry, which starts a run of its own")]
     FinishedBeforeRetry(Arc<str>),
+    /// The step cannot be resumed alone.
     #[error("the whole run is paused, and \"{0}\" with it: resume the run")]
     AllPaused(Arc<str>),
+    /// A producer always has one worker.
     #[error("\"{0}\" is a producer: it has one worker")]
     Producer(Arc<str>),
+    /// The class of the step allows one worker only.
     #[error("\"{0}\" can have one worker only: its class writes one product")]
     OneProduct(Arc<str>),
+    /// In the sequential mode the number of workers is fixed.
     #[error("in the sequential mode each step has one worker")]
     Sequential,
+    /// A step must have a worker.
     #[error("expected 1 to {most} workers, found 0; to stop the step, pause it")]
-    NoWorkers { most: usize },
+    NoWorkers {
+        /// The most workers that a step can have.
+        most: usize,
+    },
+    /// More workers than a step can have.
     #[error("expected 1 to {most} workers, found {found}")]
-    TooManyWorkers { most: usize, found: usize },
+    TooManyWorkers {
+        /// The most workers that a step can have.
+        most: usize,
+        /// The number that was asked for.
+        found: usize,
+    },
+    /// The entry was tried again in this run.
     #[error("{0} was tried again already")]
     TriedAgain(String),
 }

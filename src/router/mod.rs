@@ -51,6 +51,7 @@ use state::{Clock, Ending, RunState};
 use step::{Phase, Step, Steps};
 use worker::{Held, ProducerState, State, Worker, Workers};
 
+pub use interface::Refusal;
 pub(crate) use interface::*;
 
 /// How much work a worker may have in hand.

@@ -13,6 +13,7 @@ use crate::plan::OnError;
 
 /// The final failure of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FailureLine {
     /// The event's number.
     pub number: u64,
@@ -41,6 +42,7 @@ pub struct FailureLine {
 
 /// A line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Line {
     /// The event's number.
     pub number: u64,
@@ -57,6 +59,7 @@ pub struct Line {
 
 /// A file that a stage made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ProductLine {
     /// The event's number.
     pub number: u64,

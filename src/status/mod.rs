@@ -16,7 +16,7 @@ mod view;
 
 pub use lines::{FailureLine, Line, ProductLine};
 pub(crate) use rate_history::RateHistory;
-pub use sentence::bottleneck;
+pub(crate) use sentence::bottleneck;
 pub(crate) use sentence::pipeline_in_words;
 pub use series::{History, StepHistory, WorkerHistory};
 pub use state::{State, Status};

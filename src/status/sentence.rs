@@ -11,7 +11,7 @@ use crate::event::WorkerState;
 use crate::stage::registry::Kind;
 
 /// The sentence that names the bottleneck; `busy` is 0 to 1, `over` sets it in the past.
-pub fn bottleneck(name: &str, workers: usize, busy: f64, over: bool) -> String {
+pub(crate) fn bottleneck(name: &str, workers: usize, busy: f64, over: bool) -> String {
     let (is, was) = if over { ("was", "were") } else { ("is", "are") };
     let whose = match workers {
         0 | 1 => format!("its worker {is}"),
@@ -115,7 +115,7 @@ impl View {
     }
 
     /// The most important sentence, and one with details.
-    pub fn in_words(&self) -> [String; 2] {
+    pub(crate) fn in_words(&self) -> [String; 2] {
         match self.state {
             State::Ended => self.ending(),
             State::Starting => [self.starting(), String::new()],
@@ -128,7 +128,7 @@ impl View {
     }
 
     /// The sentence that says which step limits the pace, if one does.
-    pub fn limit_in_words(&self, over: bool) -> Option<String> {
+    pub(crate) fn limit_in_words(&self, over: bool) -> Option<String> {
         let step = self.slowest()?;
         Some(bottleneck(&step.name, step.workers, step.utilisation, over) + ".")
     }

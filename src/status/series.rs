@@ -15,6 +15,7 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Columns of numbers. Each list has one entry for each point in time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct History {
     /// The times since the run's start, in seconds.
     pub at_s: Vec<f64>,
@@ -26,6 +27,7 @@ pub struct History {
 
 /// The columns of one step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepHistory {
     /// Its name.
     pub name: Arc<str>,
@@ -46,6 +48,7 @@ pub struct StepHistory {
 
 /// The column of one worker.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct WorkerHistory {
     /// Its number within the step.
     pub worker: usize,

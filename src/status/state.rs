@@ -18,6 +18,7 @@ const MAX_PRODUCTS: usize = 24;
 
 /// Where a run stands.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Status {
     /// The number of the last event in the sum.
     pub number: u64,
@@ -68,7 +69,7 @@ pub enum State {
 
 impl Status {
     /// Adds one event to the sum.
-    pub fn apply(&mut self, record: &EventRecord) {
+    pub(crate) fn apply(&mut self, record: &EventRecord) {
         self.number = record.number;
         self.at = record.at;
         match &record.event {

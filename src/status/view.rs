@@ -22,6 +22,7 @@ use crate::stage::registry::Kind;
 
 /// The view of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct View {
     /// The number of the last event that it includes.
     pub number: u64,
@@ -87,6 +88,7 @@ pub struct View {
 
 /// The view of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepView {
     /// Its name.
     pub name: Arc<str>,
@@ -157,6 +159,7 @@ pub struct StepView {
 
 /// The view of an edge of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EdgeView {
     /// The name of the step that it leads to.
     pub name: Arc<str>,

@@ -32,7 +32,7 @@ pub(crate) enum NotListening {
 /// Why an address cannot be listened at.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen at {address}: {reason}")]
-pub struct ListenError {
+pub(crate) struct ListenError {
     address: Address,
     reason: ListenReason,
 }

@@ -14,7 +14,7 @@ use super::access::Refusal;
 use super::feed::{SseFrame, json};
 use super::thumbnail::thumbnail;
 use crate::base::lock::lock;
-use crate::pipeline::{Control, SteerError};
+use crate::pipeline::{self, Control, SteerError};
 use crate::sinks::quarantine::read_reason;
 use crate::status::stream::Stream;
 use crate::status::{ProductLine, View};
@@ -124,9 +124,9 @@ impl LocalRun {
         };
         done.map_err(|error| Refusal {
             status: match &error {
-                SteerError::Unknown(_) => 404,
-                SteerError::Refused(_) => 409,
-                SteerError::NoAnswer(_) => 503,
+                SteerError::UnknownStep { .. } | SteerError::UnknownEntry { .. } => 404,
+                SteerError::Ended | SteerError::NoAnswer => 503,
+                _ => 409,
             },
             why: error.to_string(),
         })
@@ -134,7 +134,7 @@ impl LocalRun {
 
     fn not_over(&self) -> Result<(), SteerError> {
         match self.stream.status().state {
-            crate::status::State::Ended => Err(SteerError::Refused("the run is over".to_owned())),
+            crate::status::State::Ended => Err(SteerError::Refused(pipeline::Refusal::Over)),
             _ => Ok(()),
         }
     }

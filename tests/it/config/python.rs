@@ -288,7 +288,9 @@ fn a_class_says_what_is_wrong_with_its_parameters_where_they_are() {
 fn a_class_that_declares_its_kind_stands_where_it_may() {
     let text = with_stagers(&GAIN.replace("Gain", "Maker"));
     let mut producer = |wanted: &[Wanted]| {
-        let answer = answer(&Wanted { class: "Clean".into(), ..wanted[0].clone() });
+        let mut clean = wanted[0].clone();
+        clean.class = "Clean".into();
+        let answer = answer(&clean);
         vec![answer]
     };
     let error = check_with(&text, &[], &mut producer).err().expect("errors");

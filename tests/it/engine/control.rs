@@ -147,7 +147,7 @@ fn is_quiet(snapshot: &Snapshot) -> bool {
 #[track_caller]
 fn refusal<T: std::fmt::Debug>(result: Result<T, SteerError>) -> String {
     match result {
-        Err(SteerError::Refused(why)) => why,
+        Err(error @ SteerError::Refused(_)) => error.to_string(),
         other => panic!("it should have been refused: {other:?}"),
     }
 }
@@ -248,7 +248,8 @@ fn a_step_that_is_not_there_is_unknown() {
     let control = run.control();
     let told = [control.pause(Some("PAS")), control.resume(Some("PAS"))];
     for result in told.into_iter().chain([control.set_workers("PAS", 2)]) {
-        let Err(SteerError::Unknown(why)) = result else { panic!("{result:?}") };
+        let Err(error @ SteerError::UnknownStep { .. }) = result else { panic!("{result:?}") };
+        let why = error.to_string();
         assert!(why.contains("did you mean \"PASS\"?") && why.contains("NUMBERS"), "{why}");
     }
     run.end();
@@ -287,7 +288,8 @@ fn a_run_that_is_over_says_so() {
         let control = run.control();
         run.end();
         for told in [control.pause(None), control.resume(None), control.set_workers("PASS", 2)] {
-            assert_eq!(told, Err(SteerError::NoAnswer("the run is over")));
+            let Err(error @ SteerError::Ended) = told else { panic!("{told:?}") };
+            assert_eq!(error.to_string(), "the run is over");
         }
     }
 }

@@ -108,7 +108,8 @@ fn an_entry_that_is_not_there_is_unknown() {
         (".", "no failed input"),
     ] {
         let result = run.control().retry(name);
-        let Err(SteerError::Unknown(why)) = result else { panic!("{result:?}") };
+        let Err(error @ SteerError::UnknownEntry { .. }) = result else { panic!("{result:?}") };
+        let why = error.to_string();
         assert!(why.contains(part), "{why}");
     }
     run.enough.store(true, Ordering::SeqCst);
