@@ -101,9 +101,15 @@ impl<E: std::error::Error> From<E> for Failure {
 /// Adds to an error what the program was doing.
 pub trait Context<T> {
     /// Puts `message` before the error's own chain.
+    ///
+    /// # Errors
+    /// If this is an error.
     fn context(self, message: impl Into<String>) -> Result<T>;
 
     /// Like [`Context::context`], but makes the message only on failure.
+    ///
+    /// # Errors
+    /// If this is an error.
     fn with_context<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T>;
 }
 
