@@ -27,7 +27,7 @@ use crate::router::FailedInput;
 
 pub(crate) use entries::{find, remove};
 pub(crate) use entry::{Contents, Entry, Reason, read_payload, read_reason};
-pub(crate) use error::EntryError;
+use error::EntryError;
 pub(crate) use history::Retried;
 pub(crate) use lock::{LockError, Taken};
 pub(crate) use pickles::is_pickle;
