@@ -9,12 +9,13 @@ use drpipe::config;
 use drpipe::pipeline::{Builder, Mode, Pipeline, Report, Verdict};
 use drpipe::prelude::*;
 
+use crate::peers::Survives;
 use crate::stages::{Block, Forget, Frame, compute, emit, map};
-use crate::{Line, keck, medians, peers, python, rate};
+use crate::{Line, keck, medians, peers, python, rate, scaling};
 
 type Case = fn() -> Vec<Line>;
 
-pub const ALL: [(&str, Case); 16] = [
+pub const ALL: [(&str, Case); 22] = [
     ("tiny", tiny),
     ("blocks", blocks),
     ("header", header),
@@ -30,6 +31,12 @@ pub const ALL: [(&str, Case); 16] = [
     ("python", pools),
     ("in-python", crate::in_python::steps),
     ("watched", crate::watched::watched),
+    ("scaling-threads", scaling::threads),
+    ("scaling-processes", scaling::processes),
+    ("scaling-python", scaling::steps_in_python),
+    ("scaling-share", scaling::share),
+    ("scaling-wakeups", scaling::wakeups),
+    ("scaling-idle", scaling::idle),
     ("keck", keck),
 ];
 
@@ -61,7 +68,7 @@ fn tiny() -> Vec<Line> {
         &|| numbers(count, 3, WIDE),
         &|| peers::push_pull(count, 8, 1),
         &|| peers::push_pull(count, 8, 3),
-        &|| peers::crossbeam(count, |n| n as i64, |number| number),
+        &|| peers::crossbeam(count, 2, |n| n as i64, |number| number),
     ]);
     vec![
         Line::new("8 bytes, 1 stager x2, queue_limit 4096", one, "/s").at_least(2e6),
@@ -132,7 +139,7 @@ fn sum() -> Vec<Line> {
         rate(count, run(builder).elapsed)
     };
     let channel =
-        || peers::crossbeam(count, |n| vec![n as f32; 1 << 18], |pixels| peers::sum(&pixels));
+        || peers::crossbeam(count, 2, |n| vec![n as f32; 1 << 18], |pixels| peers::sum(&pixels));
     let [ours, channel] = medians([&ours, &channel]);
     vec![
         Line::new("1 MiB, stage sums x2", ours, "/s"),
@@ -316,15 +323,17 @@ fn fits2png() -> Vec<Line> {
     let Some(files) = frames(folder.path()) else { return Vec::new() };
     let mut registry = Registry::new();
     drpipe::stages::register(&mut registry);
-    let text = std::fs::read_to_string("examples/fits2png.json").unwrap();
-    let set = |text: String| config::Setting::parse(&text).unwrap();
-    let settings = [
-        set(format!("FitsFiles.directory={}", folder.path().display())),
-        set(format!("SavePng.directory={}", folder.path().join("png").display())),
-    ];
-    let ours = || {
-        let file = folder.path().join("pipeline.json");
-        std::fs::write(&file, &text).unwrap();
+    let file = folder.path().join("pipeline.json");
+    std::fs::copy("examples/fits2png.json", &file).unwrap();
+    let ours = |threads: usize| {
+        let set = |text: String| config::Setting::parse(&text).unwrap();
+        let mut settings = vec![
+            set(format!("FitsFiles.directory={}", folder.path().display())),
+            set(format!("SavePng.directory={}", folder.path().join("png").display())),
+        ];
+        for step in ["READ", "CLEAN", "EQUALIZE", "SAVE"] {
+            settings.push(set(format!("{step}.nb_thread={threads}")));
+        }
         let pipeline = Pipeline::load(&file, &registry, &settings).unwrap();
         let start = Instant::now();
         assert_eq!(pipeline.run(Mode::Threads).unwrap().verdict, Verdict::Done);
@@ -332,11 +341,23 @@ fn fits2png() -> Vec<Line> {
     };
     let by_hand = folder.path().join("by-hand");
     std::fs::create_dir(&by_hand).unwrap();
-    let [ours, rayon] = medians([&ours, &|| peers::fits2png(&files, &by_hand)]);
-    vec![
-        Line::new("fits2png of 120 frames", ours, "s"),
-        Line::new("  against rayon by hand", ours / rayon, "").at_most(1.05),
-    ]
+    let mut lines = Vec::new();
+    for threads in [1, 2, 8, 16] {
+        let rayon = |survives| peers::fits2png(&files, &by_hand, threads, survives);
+        let [ours, rayon, synced] =
+            medians([&|| ours(threads), &|| rayon(Survives::Contents), &|| {
+                rayon(Survives::ContentsAndName)
+            }]);
+        lines.push(Line::new(
+            format!("fits2png of 120 frames, {threads} threads a step"),
+            ours,
+            "s",
+        ));
+        let what = format!("  against rayon by hand on {threads} threads");
+        lines.push(Line::new(what, ours / rayon, "").at_most(1.05));
+        lines.push(Line::new("  the same, with names that survive a power cut", ours / synced, ""));
+    }
+    lines
 }
 
 fn pools() -> Vec<Line> {

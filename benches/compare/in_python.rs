@@ -19,11 +19,11 @@ class Untouched:
         return value
 "#;
 
-fn interpreter() -> PathBuf {
+pub(crate) fn interpreter() -> PathBuf {
     std::env::var_os("DRPIPE_BENCH_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
 }
 
-fn imports(packages: &str) -> bool {
+pub(crate) fn imports(packages: &str) -> bool {
     let mut program = Command::new(interpreter());
     program.args(["-c", &format!("import {packages}")]).stderr(Stdio::null());
     program.status().is_ok_and(|status| status.success())

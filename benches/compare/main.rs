@@ -10,6 +10,7 @@ mod keck;
 mod peers;
 mod processes;
 mod python;
+mod scaling;
 mod stages;
 mod watched;
 
@@ -55,7 +56,7 @@ impl Line {
 }
 
 /// Three or more digits.
-fn digits(value: f64) -> String {
+pub(crate) fn digits(value: f64) -> String {
     match value.abs() {
         v if v >= 1000.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
@@ -94,8 +95,12 @@ fn main() {
         return in_python::run(args[file + 1].as_ref());
     }
     let wanted: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    // `scaling` means all of its parts.
+    let means = |wanted: &str, name: &str| {
+        name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
     for (name, case) in cases::ALL {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted.as_str() == name) {
+        if wanted.is_empty() || wanted.iter().any(|wanted| means(wanted, name)) {
             println!("{name}");
             case().iter().for_each(Line::print);
         }

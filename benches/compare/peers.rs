@@ -72,9 +72,10 @@ pub fn push_pull(count: usize, size: usize, stagers: usize) -> f64 {
     rate(count, start.elapsed())
 }
 
-/// crossbeam channels: producer -> two threads that apply `work` -> consumer.
+/// crossbeam channels: producer -> threads that apply `work` -> consumer.
 pub fn crossbeam<T: Send, R: Send>(
     count: usize,
+    workers: usize,
     make: impl Fn(usize) -> T + Send,
     work: impl Fn(T) -> R + Sync,
 ) -> f64 {
@@ -83,7 +84,7 @@ pub fn crossbeam<T: Send, R: Send>(
     let start = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(move || (0..count).for_each(|n| to_workers.send(make(n)).unwrap()));
-        for _ in 0..WORKERS {
+        for _ in 0..workers {
             let (inputs, to_end, work) = (inputs.clone(), to_end.clone(), &work);
             scope.spawn(move || inputs.iter().for_each(|input| to_end.send(work(input)).unwrap()));
         }
@@ -95,9 +96,17 @@ pub fn crossbeam<T: Send, R: Send>(
     rate(count, start.elapsed())
 }
 
+/// What survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Survives {
+    Contents,
+    /// As SavePng's.
+    ContentsAndName,
+}
+
 /// The loop that one would write by hand: the same functions on rayon's threads.
-pub fn fits2png(files: &[PathBuf], directory: &Path) -> f64 {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+pub fn fits2png(files: &[PathBuf], directory: &Path, threads: usize, survives: Survives) -> f64 {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let start = Instant::now();
     pool.install(|| {
         files.par_iter().for_each(|file| {
@@ -107,11 +116,14 @@ pub fn fits2png(files: &[PathBuf], directory: &Path) -> f64 {
             let mut pixels = frame.pixels.to_f32().into_owned();
             remove_noise(&mut pixels, width, 3.0, 2, |_, _| ());
             let gray = HistogramEqualization::default().equalize(&pixels).unwrap();
-            // As SavePng: to a temporary name, to the disk, renamed.
+            // To a temporary name, to the disk, renamed.
             let mut part = tempfile::NamedTempFile::new_in(directory).unwrap();
             write_png(&mut part, &gray, width as u32, height as u32).unwrap();
             part.as_file().sync_all().unwrap();
             part.persist(directory.join(name).with_extension("png")).unwrap();
+            if survives == Survives::ContentsAndName {
+                std::fs::File::open(directory).unwrap().sync_all().unwrap();
+            }
         });
     });
     start.elapsed().as_secs_f64()

@@ -4,7 +4,7 @@ use drpipe::pipeline::{Mode, Pipeline, Verdict};
 use drpipe::prelude::*;
 
 use crate::stages::Frame;
-use crate::{Line, medians, rate};
+use crate::{Line, medians, rate, scaling};
 
 /// Emits 0, 1, ... below `count`.
 #[derive(Deserialize, JsonSchema)]
@@ -112,6 +112,7 @@ pub fn registry() -> Registry {
     registry.producer::<NewFrames>("NewFrames");
     registry.stage::<Same>("Same");
     registry.stage::<ReadHeader>("ReadHeader");
+    scaling::run::register(&mut registry);
     registry
 }
 
