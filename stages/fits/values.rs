@@ -141,7 +141,8 @@ impl Pixel for f64 {
         }
         let new = to.get_mut(start..).unwrap_or_default();
         if scaling.changes() {
-            let infinite = |values: &[f64]| values.iter().any(|value| value.is_infinite());
+            let infinite =
+                |values: &[f64]| values.iter().fold(false, |any, value| any | value.is_infinite());
             let before = infinite(new);
             if scaling.scale != 1.0 {
                 new.iter_mut().for_each(|value| *value *= scaling.scale);
@@ -172,8 +173,9 @@ fn values<T, const N: usize>(bytes: &[u8], of: impl Fn([u8; N]) -> T) -> impl It
     bytes.as_chunks::<N>().0.iter().map(move |bytes| of(*bytes))
 }
 
+/// Looks at all values: to stop at the first would take longer, one value at a time.
 fn any_infinite(values: &[f32]) -> bool {
-    values.iter().any(|value| value.is_infinite())
+    values.iter().fold(false, |any, value| any | value.is_infinite())
 }
 
 /// The value furthest from 0, in double precision.

@@ -1,6 +1,10 @@
+use super::histogram::{Bins, blank_ends, by_blocks, centroid, count, count_levels};
 use super::outliers::{Within, single_precision};
 use super::{Frame, Picture};
 use crate::prelude::*;
+
+/// Beyond, whole numbers are not exact in single precision.
+const MAX_BINS: u32 = 1 << 24;
 
 /// Turns a frame into an 8-bit gray picture by adaptive histogram equalization.
 ///
@@ -74,9 +78,9 @@ impl Stage for HistogramEqualization {
     type Out = Picture;
 
     fn validate(&self) -> Result<()> {
-        if self.bins < 16 {
+        if !(16..=MAX_BINS).contains(&self.bins) {
             return Err(Failure::permanent(format!(
-                "\"bins\" is {}, expected 16 or more",
+                "\"bins\" is {}, expected 16 to {MAX_BINS}",
                 self.bins
             )));
         }
@@ -155,142 +159,72 @@ impl HistogramEqualization {
     }
 
     fn equalize_within(&self, image: &[f32], within: Within) -> Vec<u8> {
-        let bins = self.bins as usize;
         let flat = || image.iter().map(|pixel| within.outside(*pixel).unwrap_or(0)).collect();
-        let Some(range) = Bins::new(within, bins) else { return flat() };
-        let mut counts = range.count(image);
+        let Some(bins) = Bins::new(within, self.bins) else { return flat() };
+        let mut counts = bins.count(image);
         blank_ends(&mut counts);
-        let Some((low, high)) = self.range(&counts, &range.edges) else { return flat() };
+        let Some((low, high)) = self.range(&counts, &bins) else { return flat() };
         let inside: u64 = counts.iter().skip(low).take(high - low).sum();
         let threshold = inside as f64 / (high - low) as f64 * self.t_factor;
-        let threshold = threshold.max(within.count as f64 / bins as f64);
-        let stretch = Stretch::new(range.edge(low), range.edge(high), bins);
-        let gray = gray_values(&stretch, within, image, bins, threshold);
-        let value = |pixel: &f32| match within.outside(*pixel) {
-            Some(value) => value,
-            None => gray.get(stretch.level(*pixel)).copied().unwrap_or(u8::MAX),
-        };
-        image.iter().map(value).collect()
+        let threshold = threshold.max(within.count as f64 / f64::from(self.bins));
+        let stretch = Stretch::new(within, bins.edge(low), bins.edge(high), self.bins);
+        counts.fill(0);
+        count(image, &mut counts, |pixel| stretch.level(pixel));
+        let mut gray = gray_values(counts, threshold);
+        gray.extend(Stretch::OUTSIDE);
+        let mut values = Vec::with_capacity(image.len());
+        by_blocks(
+            image,
+            |pixel| stretch.level(pixel),
+            |levels| {
+                let value = |level: &u32| gray.get(*level as usize).copied().unwrap_or_default();
+                values.extend(levels.iter().map(value));
+            },
+        );
+        values
     }
 
     /// Returns the bins between whose left edges the image is stretched: at least one bin, and
     /// none of zero width. `None` if there is no such range.
-    fn range(&self, counts: &[u64], edges: &[f32]) -> Option<(usize, usize)> {
+    fn range(&self, counts: &[u64], bins: &Bins) -> Option<(usize, usize)> {
         let last = counts.len().checked_sub(1)?;
         let (centroid, sd) = centroid(counts);
         let low = (centroid - self.cut_low * sd).max(0.0) as usize;
         let high = (centroid + self.cut_high * sd).min(last as f64) as usize;
-        let start = edges.get(low)?;
-        let high = (high.max(low + 1)..=last).find(|high| edges.get(*high) > Some(start))?;
+        let start = bins.edge(low);
+        let high = (high.max(low + 1)..=last).find(|high| bins.edge(*high) > start)?;
         Some((low, high))
     }
 }
 
-/// Bins of equal width, as `numpy.histogram` makes them for single precision.
-struct Bins {
-    within: Within,
-    per_unit: f32,
-    /// The left edges, and the right edge of the last bin.
-    edges: Vec<f32>,
-}
-
-impl Bins {
-    /// Divides a range; `None` if it is empty or too small to be divided.
-    fn new(within: Within, bins: usize) -> Option<Self> {
-        let Within { min, max, .. } = within;
-        let per_unit = (bins as f64 / f64::from(max - min)) as f32;
-        if min == max || !per_unit.is_finite() {
-            return None;
-        }
-        let (start, step) = (f64::from(min), (f64::from(max) - f64::from(min)) / bins as f64);
-        let mut edges: Vec<f32> = (0..bins).map(|i| (i as f64 * step + start) as f32).collect();
-        edges.push(max);
-        Some(Self { within, per_unit, edges })
-    }
-
-    fn edge(&self, index: usize) -> f32 {
-        self.edges.get(index).copied().unwrap_or(self.within.min)
-    }
-
-    /// Counts the pixels in each bin. The product may round to a neighbor of the right bin, so
-    /// the edges decide.
-    fn count(&self, image: &[f32]) -> Vec<u64> {
-        let bins = self.edges.len() - 1;
-        let mut counts = vec![0; bins];
-        for pixel in image.iter().copied().filter(|pixel| self.within.has(*pixel)) {
-            let mut index = (((pixel - self.within.min) * self.per_unit) as usize).min(bins - 1);
-            if pixel < self.edge(index) {
-                index = index.saturating_sub(1);
-            }
-            if index != bins - 1 && pixel >= self.edge(index + 1) {
-                index += 1;
-            }
-            if let Some(count) = counts.get_mut(index) {
-                *count += 1;
-            }
-        }
-        counts
-    }
-}
-
-/// Empties the first and the last bin, where cut-off values pile up.
-fn blank_ends(counts: &mut [u64]) {
-    if let [first, .., last] = counts {
-        (*first, *last) = (0, 0);
-    }
-}
-
-/// Returns the mean bin and the standard deviation; for an empty histogram half of its length
-/// and its length.
-fn centroid(counts: &[u64]) -> (f64, f64) {
-    let (mut sum, mut first, mut second) = (0_u128, 0_u128, 0_u128);
-    for (index, count) in counts.iter().enumerate().filter(|(_, count)| **count != 0) {
-        let (index, count) = (index as u128, u128::from(*count));
-        sum += count;
-        first += count * index;
-        second += count * index * index;
-    }
-    if sum == 0 {
-        return (counts.len() as f64 / 2.0, counts.len() as f64);
-    }
-    let centroid = first as f64 / sum as f64;
-    let variance = second as f64 / sum as f64 - centroid * centroid;
-    (centroid, variance.max(0.0).sqrt())
-}
-
 /// Maps a range of pixels to whole levels 0 to `bins` - 1 and cuts the rest.
 struct Stretch {
+    within: Within,
     factor: f32,
     offset: f32,
-    top: f32,
+    last: i32,
 }
 
 impl Stretch {
-    fn new(low: f32, high: f32, bins: usize) -> Self {
-        let top = (bins - 1) as f64;
-        let factor = (top / f64::from(high - low)) as f32;
-        Self { factor, offset: -factor * low, top: top as f32 }
+    /// The gray values of the two levels beyond the last, of pixels that do not count.
+    const OUTSIDE: [u8; 2] = [0, u8::MAX];
+
+    fn new(within: Within, low: f32, high: f32, bins: u32) -> Self {
+        let factor = (f64::from(bins - 1) / f64::from(high - low)) as f32;
+        Self { within, factor, offset: -factor * low, last: bins as i32 - 1 }
     }
 
-    fn level(&self, pixel: f32) -> usize {
-        (pixel * self.factor + self.offset).clamp(0.0, self.top) as usize
+    #[inline]
+    fn level(&self, pixel: f32) -> u32 {
+        let level = ((pixel * self.factor + self.offset) as i32).clamp(0, self.last);
+        let outside = self.last + 1 + i32::from(pixel > self.within.max);
+        (if self.within.has(pixel) { level } else { outside }) as u32
     }
 }
 
 /// The gray value of each level.
-fn gray_values(
-    stretch: &Stretch,
-    within: Within,
-    image: &[f32],
-    bins: usize,
-    threshold: f64,
-) -> Vec<u8> {
-    let mut levels = vec![0_u64; bins];
-    for pixel in image.iter().copied().filter(|pixel| within.has(*pixel)) {
-        if let Some(count) = levels.get_mut(stretch.level(pixel)) {
-            *count += 1;
-        }
-    }
+fn gray_values(levels: Vec<u64>, threshold: f64) -> Vec<u8> {
+    let bins = levels.len();
     let mut counts = count_levels(levels);
     blank_ends(&mut counts);
     let clipped = counts.iter().map(|count| (*count as f64).min(threshold));
@@ -310,34 +244,9 @@ fn gray_values(
     // white is 254 or 255.
     let factor = 255.0 / (last - first);
     let offset = -factor * first;
-    cumulated.iter().map(|sum| (sum * factor + offset) as u8).collect()
-}
-
-/// Counts the levels in as many bins over the range that they span.
-fn count_levels(levels: Vec<u64>) -> Vec<u64> {
-    let bins = levels.len();
-    let lowest = levels.iter().position(|count| *count != 0).unwrap_or(0);
-    let highest = levels.iter().rposition(|count| *count != 0).unwrap_or(0);
-    if highest == lowest || (lowest == 0 && highest + 1 == bins) {
-        return levels;
-    }
-    let step = (highest - lowest) as f64 / bins as f64;
-    let per_level = bins as f64 / (highest - lowest) as f64;
-    let edge = |index: usize| index as f64 * step + lowest as f64;
-    let mut counts = vec![0; bins];
-    for (level, count) in levels.iter().enumerate().filter(|(_, count)| **count != 0) {
-        let mut index = (((level - lowest) as f64 * per_level) as usize).min(bins - 1);
-        if (level as f64) < edge(index) {
-            index = index.saturating_sub(1);
-        }
-        if index != bins - 1 && level as f64 >= edge(index + 1) {
-            index += 1;
-        }
-        if let Some(place) = counts.get_mut(index) {
-            *place += count;
-        }
-    }
-    counts
+    // Through a whole number first, which is done for several at once.
+    let gray = |sum: &f64| ((sum * factor + offset) as i32).clamp(0, 255) as u8;
+    cumulated.iter().map(gray).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The types that built-in stages exchange: files, frames and pictures.
 
 pub(crate) mod card;
+pub(crate) mod histogram;
 pub(crate) mod histogram_equalization;
 pub(crate) mod noise_removal;
 pub(crate) mod outliers;

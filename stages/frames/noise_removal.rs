@@ -1,6 +1,10 @@
 use super::{Frame, Pixels};
 use crate::prelude::*;
 
+/// Pixels that are compared together; most blocks have no outlier, and only the others are
+/// looked through.
+const BLOCK: usize = 64;
+
 /// Replaces outliers, such as cosmic rays and hot pixels, by the median around them.
 ///
 /// Takes and emits two-dimensional frames (axes of length 1 beyond the second do not count) in any
@@ -91,18 +95,28 @@ pub fn remove_noise(
 fn outliers(pixels: &[f32], width: usize, sigma: f32) -> Vec<(usize, f32)> {
     let Some((mean, sd)) = mean_and_sd(pixels) else { return Vec::new() };
     let (low, high) = (mean - sd * sigma, mean + sd * sigma);
-    let outside = |pixel: f32| pixel > high || pixel < low;
+    let outside = |pixel: f32| (pixel > high) | (pixel < low);
     let around = |(index, _): (usize, _)| Some((index, median_around(pixels, width, index)?));
-    pixels.iter().enumerate().filter(|(_, pixel)| outside(**pixel)).filter_map(around).collect()
+    let mut found = Vec::new();
+    for (start, block) in (0..).step_by(BLOCK).zip(pixels.chunks(BLOCK)) {
+        if block.iter().fold(false, |any, pixel| any | outside(*pixel)) {
+            let outliers = (start..).zip(block).filter(|(_, pixel)| outside(**pixel));
+            found.extend(outliers.filter_map(around));
+        }
+    }
+    found
 }
 
 /// Computes mean and standard deviation of the finite values in single precision, added up in
 /// numpy's order; `None` if there are no such values.
 fn mean_and_sd(pixels: &[f32]) -> Option<(f32, f32)> {
-    if pixels.iter().all(|pixel| pixel.is_finite()) {
-        return moments(pixels);
+    match moments(pixels) {
+        // A value that is not finite has made the mean so.
+        Some((mean, _)) if !mean.is_finite() => {
+            moments(&pixels.iter().copied().filter(|pixel| pixel.is_finite()).collect::<Vec<_>>())
+        }
+        found => found,
     }
-    moments(&pixels.iter().copied().filter(|pixel| pixel.is_finite()).collect::<Vec<_>>())
 }
 
 fn moments(values: &[f32]) -> Option<(f32, f32)> {

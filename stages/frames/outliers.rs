@@ -9,6 +9,8 @@ use crate::prelude::*;
 /// Limits the filled bins of an image that is searched for outliers: an image with more shows
 /// its contrast anyway.
 const FEW: usize = 8;
+/// Pixels that are compared side by side, in the processor's vectors.
+const LANES: usize = 16;
 
 /// The pixels in single precision. Doubles that all lie close together, or all beyond it,
 /// are moved or scaled first: a picture shows differences.
@@ -47,18 +49,15 @@ struct Run {
 impl Within {
     /// Selects all finite pixels.
     pub(crate) fn finite(image: &[f32]) -> Result<Self> {
-        let (mut min, mut max, mut count) = (f32::INFINITY, f32::NEG_INFINITY, 0);
-        for pixel in image.iter().copied().filter(|pixel| pixel.is_finite()) {
-            min = min.min(pixel);
-            max = max.max(pixel);
-            count += 1;
-        }
+        let count = image.iter().filter(|pixel| pixel.is_finite()).count();
         if count == 0 {
             return Err(Failure::permanent(format!(
                 "no finite pixel: all {} are NaN or infinite",
                 image.len()
             )));
         }
+        let min = extreme(image, f32::INFINITY, |pixel, least| pixel < least);
+        let max = extreme(image, f32::NEG_INFINITY, |pixel, most| pixel > most);
         Ok(Self { min, max, count })
     }
 
@@ -98,6 +97,22 @@ impl Within {
         let noisy: usize = others.map(|run| run.within.count).sum();
         (joined.len() > 1 && noisy <= rest.within.count / 8).then_some(rest.within)
     }
+}
+
+/// Returns the finite pixel that is `beyond` all others, or `start` if there is none.
+fn extreme(image: &[f32], start: f32, beyond: impl Fn(f32, f32) -> bool) -> f32 {
+    let further = |known: f32, pixel: f32| match pixel.is_finite() & beyond(pixel, known) {
+        true => pixel,
+        false => known,
+    };
+    let mut lanes = [start; LANES];
+    let (chunks, rest) = image.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (known, pixel) in lanes.iter_mut().zip(chunk) {
+            *known = further(*known, *pixel);
+        }
+    }
+    lanes.iter().chain(rest).fold(start, |known, pixel| further(known, *pixel))
 }
 
 /// Merges adjacent bins, in order.
