@@ -68,6 +68,10 @@ impl MessageId {
         Self(self.0.wrapping_add(count as u64))
     }
 
+    pub(crate) fn minus(self, count: usize) -> Self {
+        Self(self.0.wrapping_sub(count as u64))
+    }
+
     /// `count` successive messages, of which this is the first.
     pub(crate) fn successive(self, count: usize) -> impl Iterator<Item = Self> + Clone {
         (self.0..).take(count).map(Self)

@@ -229,6 +229,7 @@ pub(crate) fn input_of(worker: WorkerId, report: FromWorker) -> Input {
         },
         FromWorker::InitFailed(failure) => Input::InitFailed { worker, failure },
         FromWorker::Done { completions, outputs } => Input::Done { worker, completions, outputs },
+        FromWorker::Returned { first, count } => Input::Returned { worker, first, count },
         FromWorker::Produced { production, outputs } => {
             Input::Produced { worker, production, outputs }
         }

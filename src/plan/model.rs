@@ -97,7 +97,7 @@ keys! {
         /// The most messages that may wait for the step.
         ///
         /// -1 means no limit and gives a warning.
-        queue_limit: Option<usize> as MessageLimit [Inputs] = Some(100),
+        queue_limit: Option<usize> as MessageLimit [Inputs] = Some(1024),
         /// The most bytes that may wait for the step.
         ///
         /// A number, or a string such as `"256 MiB"`. A larger message passes alone; -1 means no

@@ -106,13 +106,15 @@ impl Step {
         }
     }
 
-    /// How much work a worker gets in advance: the time that these messages take together. A worker
-    /// in Python gets more while its messages are very short (below 50 µs), because a delivery
-    /// costs it many times as much as a worker in Rust.
-    pub(crate) fn batch_ahead(&self) -> Duration {
+    /// How much work a worker gets in advance, if a message takes `mean`: the time that these
+    /// messages take together. A worker in Python cannot give back what waits behind a long call,
+    /// so it gets less, unless its messages are very short (below 50 µs): a delivery costs it many
+    /// times what it costs a worker in Rust.
+    pub(crate) fn batch_ahead(&self, mean: Duration) -> Duration {
         match self.python {
-            Some(_) => Duration::from_millis(3),
-            None => Duration::from_micros(200),
+            None => Duration::from_millis(2),
+            Some(_) if mean < Duration::from_micros(50) => Duration::from_millis(3),
+            Some(_) => Duration::from_micros(200),
         }
     }
 }

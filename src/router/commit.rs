@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::observe::{Change, Hand};
-use super::policy::dispatch;
+use super::policy::dispatch::{self, Portion};
 use super::step::Route;
-use super::{Action, Attempted, Batching, Held, Phase, ProducerState, Router, State, Worker};
-use crate::base::ids::{RouteId, Slot, StepId};
+use super::{
+    Action, Alarm, Attempted, Batching, Held, Phase, ProducerState, Router, State, Worker,
+};
+use crate::base::ids::{MessageId, RouteId, Slot, StepId};
 use crate::event::Cause;
 use crate::message::batch::{Batch, Output};
 use crate::protocol::report::{Completion, Outcome, Production};
@@ -67,9 +69,22 @@ impl Router {
             }
         }
         self.workers[worker].since = now;
+        self.workers[worker].is_slow = false;
         self.workers.used(worker);
         self.commit_outputs(worker);
         self.steps.mark_dirty(step);
+    }
+
+    /// Puts messages that a worker gives back at the head of their queue, so that they do not
+    /// wait for the worker's present call. It gets no others before it reports.
+    pub(super) fn returned(&mut self, worker: Slot, first: MessageId, count: u32, now: Duration) {
+        let Some(batches) = self.workers[worker].take_back(first, count as usize) else {
+            let reason = "it gave back messages that it was not given".to_owned();
+            return self.dismiss(worker, reason, now);
+        };
+        self.workers[worker].is_slow = true;
+        self.give_back(worker, batches);
+        self.steps.mark_dirty(self.workers[worker].step);
     }
 
     /// A report must name the worker's oldest messages in order; anything else
@@ -144,6 +159,11 @@ impl Router {
             Ok(Next::Done) => ProducerState::Exhausted,
             Err(failure) => self.production_failed(worker, failure, now),
         };
+        if let ProducerState::Idle(until) = state
+            && until > now
+        {
+            self.clock.set(until, Alarm::Step(step));
+        }
         self.workers[worker].producer = state;
         self.complete(step, 1);
         self.workers.used(worker);
@@ -244,17 +264,11 @@ impl Router {
 
     /// Moves what can be moved; false if nothing could.
     pub(super) fn move_messages(&mut self, now: Duration) -> bool {
-        // Time alone can make a retry due or end a producer's idleness.
-        for step in self.steps.ids() {
-            let due = self.steps[step].queue.next_due().is_some_and(|due| due <= now);
-            if due || self.steps[step].is_producer() || self.options.batching == Batching::OneByOne
-            {
-                self.steps.mark_dirty(step);
-            }
-        }
+        self.steps.mark_producers_dirty();
         if self.options.batching == Batching::OneByOne {
             // The last step comes first: what can be finished does not wait for what is not
             // begun, and is not lost should the run be stopped.
+            self.steps.ids().for_each(|step| self.steps.mark_dirty(step));
             self.steps.sort_dirty();
         }
         let mut moved = false;
@@ -284,13 +298,12 @@ impl Router {
         moved
     }
 
-    /// Hands the step's messages to its workers: to the one with the least in
-    /// hand, and of several to the least recently used.
+    /// Hands the step's messages to its workers.
     fn dispatch(&mut self, step: StepId, now: Duration) -> bool {
         if self.steps.is_paused(step) {
             return false;
         }
-        let depth = self.depth(step);
+        let portion = self.portion(step);
         let mut moved = false;
         while self.steps[step].queue.servable(now) > 0
             && self.may_begin()
@@ -298,7 +311,8 @@ impl Router {
         {
             let servable = self.steps[step].queue.servable(now);
             let room = self.room_ahead(step);
-            let chosen = dispatch::choose(&self.steps[step], &self.workers, servable, depth, room);
+            self.workers.update_rosters();
+            let chosen = dispatch::choose(self.workers.roster(step), servable, portion, room);
             let Some((worker, count)) = chosen else { break };
             self.give(worker, count, now);
             moved = true;
@@ -332,7 +346,7 @@ impl Router {
         {
             return false;
         }
-        let count = self.depth(step).min(self.room_ahead(step));
+        let count = self.portion(step).most.min(self.room_ahead(step));
         let mut moved = false;
         for position in 0..self.steps[step].workers.len() {
             let index = self.steps[step].workers[position];
@@ -351,15 +365,16 @@ impl Router {
         moved
     }
 
-    /// How many messages a worker of the step may have in hand.
-    fn depth(&self, step: StepId) -> usize {
+    /// How many messages a worker of the step gets.
+    fn portion(&self, step: StepId) -> Portion {
         if self.options.batching != Batching::Adaptive
             || (self.observers.order.is_some() && !self.steps[step].is_producer())
         {
-            return 1;
+            return Portion::ONE;
         }
         let step = &self.steps[step];
-        dispatch::depth(step.plan.batch_ahead(), step.times.recent())
+        let Some(mean) = step.times.recent() else { return Portion::ONE };
+        Portion::of(step.plan.batch_ahead(mean), mean)
     }
 
     /// The room in the fullest of the queues that the step emits into: a batch

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observe::Change;
-use super::{Action, Batching, ControlRequest, Phase, Refusal, Router, State, Step, Worker};
+use super::{Action, Alarm, Batching, ControlRequest, Phase, Refusal, Router, State, Step, Worker};
 use crate::base::ids::{Slot, StepId};
 use crate::event::Event;
 use crate::message::batch::Batch;
@@ -219,7 +219,10 @@ impl Router {
         self.observe(Change::Requeued { step: index, message: &message });
         match self.order_in_queue(index, message.id) {
             Some(place) => self.steps[index].queue.insert(place, Batch::One(message)),
-            None => self.steps[index].queue.delay(message, now, None),
+            None => {
+                self.steps[index].queue.delay(message, now, None);
+                self.clock.set(now, Alarm::Step(index));
+            }
         }
         self.groups.enter(index, 1);
         self.publish(Event::Requeued { step: name, origin, entry });

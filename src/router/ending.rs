@@ -6,6 +6,7 @@
 //! Then its steps finish one after the other in the order of the plan; what
 //! they emit in doing so is processed before the next one finishes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::observe::Change;
@@ -22,16 +23,19 @@ pub(super) struct Groups {
     /// The group of each step.
     of_step: Vec<usize>,
     groups: Vec<Group>,
+    /// The groups that have not ended although all groups before them have.
+    front: BTreeSet<usize>,
 }
 
 struct Group {
     /// In the order of the plan.
     steps: Vec<StepId>,
-    /// The groups that send messages to it.
-    upstream: Vec<usize>,
+    /// The groups to which it sends messages.
+    downstream: Vec<usize>,
+    /// The number of groups that send messages to it and have not ended.
+    upstream: usize,
     /// Messages queued, held or in hand, and grants in use.
     open: usize,
-    ended: bool,
 }
 
 impl Groups {
@@ -48,21 +52,23 @@ impl Groups {
                 Some(group) => groups[group].steps.push(StepId::at(step)),
                 None => groups.push(Group {
                     steps: vec![StepId::at(step)],
-                    upstream: Vec::new(),
+                    downstream: Vec::new(),
+                    upstream: 0,
                     open: 0,
-                    ended: false,
                 }),
             }
         }
         for (from, step) in plan.steps.iter().enumerate() {
             for route in &step.routes {
                 let (from, to) = (of_step[from], of_step[route.to]);
-                if from != to && !groups[to].upstream.contains(&from) {
-                    groups[to].upstream.push(from);
+                if from != to && !groups[from].downstream.contains(&to) {
+                    groups[from].downstream.push(to);
+                    groups[to].upstream += 1;
                 }
             }
         }
-        Self { of_step, groups }
+        let front = (0..groups.len()).filter(|group| groups[*group].upstream == 0).collect();
+        Self { of_step, groups, front }
     }
 
     /// Counts messages or grants that the step holds from here on.
@@ -75,9 +81,20 @@ impl Groups {
         self.groups[self.of_step[step.index()]].open -= count;
     }
 
-    fn is_quiet(&self, group: usize) -> bool {
-        let group = &self.groups[group];
-        group.open == 0 && group.upstream.iter().all(|before| self.groups[*before].ended)
+    /// The first group from number `from` on of which nothing is open, and nothing will come.
+    fn quiet(&self, from: usize) -> Option<usize> {
+        self.front.range(from..).copied().find(|group| self.groups[*group].open == 0)
+    }
+
+    fn end(&mut self, group: usize) {
+        self.front.remove(&group);
+        for place in 0..self.groups[group].downstream.len() {
+            let next = self.groups[group].downstream[place];
+            self.groups[next].upstream -= 1;
+            if self.groups[next].upstream == 0 {
+                self.front.insert(next);
+            }
+        }
     }
 }
 
@@ -85,14 +102,13 @@ impl Router {
     /// Ends every step that can end; returns false if none could.
     pub(super) fn end_steps(&mut self) -> bool {
         let mut changed = false;
-        for group in 0..self.groups.groups.len() {
-            if self.groups.groups[group].ended || !self.groups.is_quiet(group) {
-                continue;
-            }
+        let mut next = 0;
+        while let Some(group) = self.groups.quiet(next) {
+            next = group + 1;
             let steps = &self.groups.groups[group].steps;
             match ending::next(steps, &self.steps, &self.workers, self.ending.is_draining()) {
                 Decision::Over => {
-                    self.groups.groups[group].ended = true;
+                    self.groups.end(group);
                     changed = true;
                 }
                 Decision::Finish(step) if self.may_begin() && !self.steps.is_paused(step) => {
@@ -106,7 +122,7 @@ impl Router {
                 Decision::Finish(_) | Decision::Wait => {}
             }
         }
-        if self.groups.groups.iter().all(|group| group.ended) {
+        if self.groups.front.is_empty() {
             self.state = RunState::Over;
         }
         changed && !self.is_over()

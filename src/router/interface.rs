@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::failure::{Failure, Result};
-use crate::base::ids::{StepId, WorkerId};
+use crate::base::ids::{MessageId, StepId, WorkerId};
 use crate::event::{Cause, Event};
 use crate::message::batch::{Batch, Output};
 use crate::message::{ItemKey, Payload};
@@ -21,6 +21,9 @@ pub(crate) enum Input {
     /// The worker has processed the oldest messages that it had in hand; `outputs` is what
     /// the successful ones emitted. Both are in order.
     Done { worker: WorkerId, completions: Vec<Completion>, outputs: Vec<Output> },
+    /// The worker gives back `count` messages from `first` on: none was begun, for the call that
+    /// is under way takes long.
+    Returned { worker: WorkerId, first: MessageId, count: u32 },
     /// The producer has used all or a part of its grant.
     Produced { worker: WorkerId, production: Production, outputs: Vec<Output> },
     /// The worker's stage has finished and emitted `outputs`.
@@ -42,6 +45,7 @@ impl Input {
             Self::Ready { worker }
             | Self::InitFailed { worker, .. }
             | Self::Done { worker, .. }
+            | Self::Returned { worker, .. }
             | Self::Produced { worker, .. }
             | Self::Finished { worker, .. }
             | Self::Lost { worker, .. }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::observe::{Change, Hand};
 use super::policy::retry::{self, FATAL_CRASHES, Retry};
 use super::queue::Failed;
-use super::{Action, FailedInput, Phase, ProducerState, Router, State, Worker};
+use super::{Action, Alarm, FailedInput, Phase, ProducerState, Router, State, Worker};
 use crate::base::failure::Failure;
 use crate::base::ids::{MessageId, Slot, StepId, WorkerId};
 use crate::event::{Cause, Event};
@@ -116,7 +116,9 @@ impl Router {
             failure: failed.failure.clone(),
             wait,
         };
-        step.queue.delay(message, now.saturating_add(wait), Some(failed));
+        let due = now.saturating_add(wait);
+        step.queue.delay(message, due, Some(failed));
+        self.clock.set(due, Alarm::Step(index));
         self.publish(event);
         self.steps.mark_dirty(index);
     }
@@ -225,6 +227,7 @@ impl Router {
         let Worker { step: index, number, .. } = self.workers[worker];
         // From here on its reports are ignored.
         self.workers[worker].epoch += 1;
+        self.workers[worker].is_slow = false;
         let name = Arc::clone(&self.steps[index].name);
         self.publish(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
         self.spend(worker, now);
@@ -308,7 +311,7 @@ impl Router {
     }
 
     /// Puts messages that were not begun back at the head of their queue, in order.
-    fn give_back(&mut self, worker: Slot, batches: Vec<Batch>) {
+    pub(super) fn give_back(&mut self, worker: Slot, batches: Vec<Batch>) {
         let index = self.workers[worker].step;
         let abandoned = self.ending.is_abandoned();
         for batch in batches.into_iter().rev() {
@@ -345,16 +348,16 @@ impl Router {
             return;
         };
         self.workers[worker].state = State::Starting;
-        self.workers[worker].respawn_at = Some(now.saturating_add(wait));
+        let due = now.saturating_add(wait);
+        self.workers[worker].respawn_at = Some(due);
+        self.clock.set(due, Alarm::Respawn(worker));
     }
 
-    /// Starts the replacements that are due.
-    pub(super) fn respawn(&mut self, now: Duration) {
-        for worker in self.workers.slots() {
-            if self.workers[worker].respawn_at.is_some_and(|at| at <= now) {
-                self.workers[worker].respawn_at = None;
-                self.actions.push(Action::Spawn { worker: self.workers.id(worker) });
-            }
+    /// Starts the worker's replacement, if it is due.
+    pub(super) fn respawn(&mut self, worker: Slot, now: Duration) {
+        if self.workers[worker].respawn_at.is_some_and(|at| at <= now) {
+            self.workers[worker].respawn_at = None;
+            self.actions.push(Action::Spawn { worker: self.workers.id(worker) });
         }
     }
 

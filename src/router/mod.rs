@@ -6,6 +6,7 @@
 //! - `interface`: what goes in and what comes out
 //! - `state`: where the run stands, and why it ends
 //! - `step`, `worker`, `queue`: what is known of each
+//! - `workers`: all of them, and by step in the order in which they are served
 //! - `commit`: checks a report, takes it in, commits its outputs, gives messages to workers
 //! - `loss`: handles failed attempts and lost workers
 //! - `ending`: how steps and runs end, by counting
@@ -30,6 +31,7 @@ mod step;
 #[cfg(test)]
 mod testing;
 mod worker;
+mod workers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,9 +49,10 @@ use ending::Groups;
 use loss::{Attempted, Failures};
 use observe::Observers;
 use policy::scaling;
-use state::{Clock, Ending, RunState};
+use state::{Alarm, Clock, Ending, RunState};
 use step::{Phase, Step, Steps};
-use worker::{Held, ProducerState, State, Worker, Workers};
+use worker::{Held, ProducerState, State, Worker};
+use workers::Workers;
 
 pub use interface::Refusal;
 pub(crate) use interface::*;
@@ -146,6 +149,9 @@ impl Router {
             Input::Done { worker, completions, outputs } => {
                 self.done(worker.slot, completions, outputs, now);
             }
+            Input::Returned { worker, first, count } => {
+                self.returned(worker.slot, first, count, now);
+            }
             Input::Produced { worker, production, outputs } => {
                 self.produced(worker.slot, production, outputs, now);
             }
@@ -167,9 +173,14 @@ impl Router {
 
     /// Decides what follows from the inputs since the last call.
     pub(crate) fn poll(&mut self, now: Duration) -> Vec<Action> {
-        self.clock = Clock { polled: now, now };
+        (self.clock.polled, self.clock.now) = (now, now);
         if !self.is_over() {
-            self.respawn(now);
+            while let Some(alarm) = self.clock.pop() {
+                match alarm {
+                    Alarm::Step(step) => self.steps.mark_dirty(step),
+                    Alarm::Respawn(worker) => self.respawn(worker, now),
+                }
+            }
             self.start();
         }
         if self.state == RunState::Running {
@@ -177,6 +188,7 @@ impl Router {
             while self.move_messages(now) || self.end_steps() {}
             self.resize(now);
         }
+        self.workers.update_rosters();
         let spans = self.observers.take_spans();
         if !spans.is_empty() {
             self.actions.push(Action::Spans(spans));
@@ -186,22 +198,10 @@ impl Router {
 
     /// Returns when to call [`Router::poll`] next, even if nothing has happened by then.
     pub(crate) fn next_wake(&self) -> Option<Duration> {
-        let retries = self.steps.iter().filter_map(|step| step.queue.next_due());
-        let idlers = self.workers.iter().filter_map(|worker| match worker.producer {
-            ProducerState::Idle(until) if worker.may_be_granted() && !self.ending.is_draining() => {
-                Some(until)
-            }
-            _ => None,
-        });
-        let respawns = self.workers.iter().filter_map(|worker| worker.respawn_at);
-        let resizes = self.steps.iter().filter_map(|step| self.next_resize(step));
+        let resizes = self.steps.elastic().into_iter().filter_map(|step| self.next_resize(step));
         // What was due at the last poll waits for a worker or for room instead.
-        retries
-            .chain(idlers)
-            .chain(respawns)
-            .chain(resizes)
-            .filter(|due| *due > self.clock.polled)
-            .min()
+        let due = self.clock.next().into_iter().chain(resizes);
+        due.filter(|due| *due > self.clock.polled).min()
     }
 
     /// Whether the run is over: nothing more is to be handed in.

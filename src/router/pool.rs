@@ -10,7 +10,8 @@ use crate::base::ids::StepId;
 impl Router {
     /// Adds and lets go workers whose time has come.
     pub(super) fn resize(&mut self, now: Duration) {
-        for step in self.steps.ids() {
+        self.workers.update_rosters();
+        for step in self.steps.elastic() {
             // What waits for its turn does not wait for a worker.
             if self.is_elastic(&self.steps[step]) && !self.observers.is_ordered_end(step) {
                 self.grow(step, now);
@@ -20,9 +21,14 @@ impl Router {
     }
 
     /// When the number of the step's workers may have to change though nothing has happened.
-    pub(super) fn next_resize(&self, step: &Step) -> Option<Duration> {
-        let next = || scaling::next(step, &self.workers, self.options.timing.scaling);
-        if self.is_elastic(step) { next() } else { None }
+    pub(super) fn next_resize(&self, step: StepId) -> Option<Duration> {
+        let delays = self.options.timing.scaling;
+        let roster = self.workers.roster(step);
+        let step = &self.steps[step];
+        if !self.is_elastic(step) {
+            return None;
+        }
+        scaling::next(step, roster, &self.workers, delays)
     }
 
     fn is_elastic(&self, step: &Step) -> bool {
@@ -36,7 +42,8 @@ impl Router {
     }
 
     fn grow(&mut self, index: StepId, now: Duration) {
-        let Some(worker) = scaling::candidate(&self.steps[index], &self.workers, now) else {
+        let roster = self.workers.roster(index);
+        let Some(worker) = scaling::candidate(&self.steps[index], roster, now) else {
             self.steps[index].pool.pressed_since = None;
             return;
         };
@@ -45,14 +52,18 @@ impl Router {
         if scaling::is_due(step, self.options.timing.scaling, now) {
             step.pool.pressed_since = None;
             self.workers[worker].state = State::Starting;
+            self.workers.update_rosters();
             self.actions.push(Action::Spawn { worker: self.workers.id(worker) });
         }
     }
 
     fn shrink(&mut self, step: StepId, now: Duration) {
         let delays = self.options.timing.scaling;
-        if let Some(worker) = scaling::excess(&self.steps[step], &self.workers, delays, now) {
+        let roster = self.workers.roster(step);
+        if let Some(worker) = scaling::excess(&self.steps[step], roster, &self.workers, delays, now)
+        {
             self.finish_worker(worker);
+            self.workers.update_rosters();
         }
     }
 }

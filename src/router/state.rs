@@ -1,8 +1,11 @@
 //! Where a run stands, and why it ends.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::policy::retry::Patience;
+use crate::base::ids::{Slot, StepId};
 use crate::event::Verdict;
 
 /// Where a run stands.
@@ -114,11 +117,38 @@ impl Ending {
     }
 }
 
-/// The latest instants that the router knows.
-#[derive(Debug, Clone, Copy, Default)]
+/// The latest instants that the router knows, and what becomes due later.
+#[derive(Debug, Default)]
 pub(super) struct Clock {
     /// The instant of the last poll.
     pub(super) polled: Duration,
     /// The instant of the last input or poll.
     pub(super) now: Duration,
+    alarms: BinaryHeap<Reverse<(Duration, Alarm)>>,
+}
+
+/// What becomes due. It may have lost its cause by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alarm {
+    /// The step has a retry to make, or a producer that was idle.
+    Step(StepId),
+    /// A lost worker is to be replaced.
+    Respawn(Slot),
+}
+
+impl Clock {
+    pub(super) fn set(&mut self, at: Duration, alarm: Alarm) {
+        self.alarms.push(Reverse((at, alarm)));
+    }
+
+    /// Takes an alarm that is due.
+    pub(super) fn pop(&mut self) -> Option<Alarm> {
+        self.alarms.peek().filter(|Reverse((at, _))| *at <= self.now)?;
+        self.alarms.pop().map(|Reverse((_, alarm))| alarm)
+    }
+
+    /// When the next alarm becomes due.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.alarms.peek().map(|Reverse((at, _))| *at)
+    }
 }

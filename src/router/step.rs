@@ -28,6 +28,11 @@ pub(super) struct Steps {
     all: Vec<Step>,
     /// Steps whose queue or workers have changed since the last poll.
     dirty: Vec<StepId>,
+    /// By step, whether it is among those.
+    is_dirty: Vec<bool>,
+    producers: Vec<StepId>,
+    /// The steps whose number of workers follows their load.
+    elastic: Vec<StepId>,
     /// Whether an operator has paused the whole run.
     pub(super) paused: bool,
     /// The number of the next message that a step emits.
@@ -36,8 +41,20 @@ pub(super) struct Steps {
 
 impl Steps {
     pub(super) fn new(all: Vec<Step>) -> Self {
-        let dirty = (0..all.len()).map(StepId::at).collect();
-        Self { all, dirty, paused: false, next_message: MessageId(1) }
+        let dirty: Vec<StepId> = (0..all.len()).map(StepId::at).collect();
+        let those = |is: fn(&Step) -> bool| {
+            let marked = dirty.iter().zip(&all).filter(|(_, step)| is(step));
+            marked.map(|(id, _)| *id).collect()
+        };
+        Self {
+            producers: those(Step::is_producer),
+            elastic: those(|step| step.pool.min < step.pool.max),
+            is_dirty: vec![true; all.len()],
+            dirty,
+            all,
+            paused: false,
+            next_message: MessageId(1),
+        }
     }
 
     /// Numbers `count` new messages; returns the first number.
@@ -53,18 +70,32 @@ impl Steps {
     }
 
     pub(super) fn mark_dirty(&mut self, step: StepId) {
-        if !self.dirty.contains(&step) {
+        if !std::mem::replace(&mut self.is_dirty[step.index()], true) {
             self.dirty.push(step);
         }
     }
 
     pub(super) fn pop_dirty(&mut self) -> Option<StepId> {
-        self.dirty.pop()
+        let step = self.dirty.pop()?;
+        self.is_dirty[step.index()] = false;
+        Some(step)
+    }
+
+    /// Marks the producers: there may be room for what they make.
+    pub(super) fn mark_producers_dirty(&mut self) {
+        for place in 0..self.producers.len() {
+            self.mark_dirty(self.producers[place]);
+        }
     }
 
     /// Sorts the marked steps, so that the last one is popped first.
     pub(super) fn sort_dirty(&mut self) {
         self.dirty.sort_unstable();
+    }
+
+    /// The steps whose number of workers follows their load.
+    pub(super) fn elastic(&self) -> Vec<StepId> {
+        self.elastic.clone()
     }
 
     pub(super) fn ids(&self) -> impl DoubleEndedIterator<Item = StepId> + Clone + use<> {

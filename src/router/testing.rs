@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::queue::Queue;
 use super::step::Step;
-use super::worker::{State, Worker, Workers};
+use super::worker::{State, Worker};
+use super::workers::Workers;
 use crate::base::failure::Failure;
 use crate::base::ids::{MessageId, Slot, StepId};
 use crate::message::batch::Batch;

@@ -1,73 +1,10 @@
-//! The workers of a run as the router sees them.
+//! One worker as the router sees it.
 
 use std::collections::VecDeque;
-use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
-use crate::base::ids::{Slot, StepId, WorkerId};
+use crate::base::ids::{MessageId, StepId};
 use crate::message::batch::Batch;
-
-/// The workers by their slots: first those of the plan, step by step, then those that
-/// an operator has added.
-pub(super) struct Workers {
-    all: Vec<Worker>,
-    /// Grows with each use of a worker.
-    uses: u64,
-    /// An upper bound of the number of workers that are retiring.
-    pub(super) retiring: usize,
-}
-
-impl Workers {
-    pub(super) fn new(all: Vec<Worker>) -> Self {
-        Self { all, uses: 0, retiring: 0 }
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Notes that the worker is the most recently used.
-    pub(super) fn used(&mut self, slot: Slot) {
-        self.uses += 1;
-        self[slot].last_used = self.uses;
-    }
-
-    pub(super) fn slots(&self) -> impl DoubleEndedIterator<Item = Slot> + Clone + use<> {
-        (0..self.all.len()).map(Slot::at)
-    }
-
-    pub(super) fn add(&mut self, worker: Worker) -> Slot {
-        self.all.push(worker);
-        Slot::at(self.all.len() - 1)
-    }
-
-    pub(super) fn iter(&self) -> std::slice::Iter<'_, Worker> {
-        self.all.iter()
-    }
-
-    pub(super) fn get(&self, slot: Slot) -> Option<&Worker> {
-        self.all.get(slot.index())
-    }
-
-    /// The slot's present worker.
-    pub(super) fn id(&self, slot: Slot) -> WorkerId {
-        WorkerId { slot, epoch: self[slot].epoch }
-    }
-}
-
-impl Index<Slot> for Workers {
-    type Output = Worker;
-
-    fn index(&self, slot: Slot) -> &Worker {
-        &self.all[slot.index()]
-    }
-}
-
-impl IndexMut<Slot> for Workers {
-    fn index_mut(&mut self, slot: Slot) -> &mut Worker {
-        &mut self.all[slot.index()]
-    }
-}
 
 /// One worker, or the place of one.
 pub(super) struct Worker {
@@ -92,6 +29,8 @@ pub(super) struct Worker {
     pub(super) consecutive_failures: u32,
     /// The time that it has spent in the stage.
     pub(super) busy: Duration,
+    /// Whether its present call takes long: it has given back what else it had in hand.
+    pub(super) is_slow: bool,
     /// Whether it leaves once it has nothing in hand.
     pub(super) retiring: bool,
     /// The number of messages of which it has kept something for its `finish`.
@@ -145,6 +84,7 @@ impl Worker {
             consecutive_failures: 0,
             kept: 0,
             busy: Duration::ZERO,
+            is_slow: false,
             retiring: false,
         }
     }
@@ -169,12 +109,9 @@ impl Worker {
         self.in_hand.is_empty() && self.held.is_empty()
     }
 
-    /// Whether it may be given a message, with at most `depth` in hand.
-    pub(super) fn can_take(&self, depth: usize) -> bool {
-        self.state == State::Ready
-            && !self.retiring
-            && self.held.is_empty()
-            && self.in_hand_count < depth
+    /// Whether it may be given messages.
+    pub(super) fn can_take(&self) -> bool {
+        self.state == State::Ready && !self.retiring && !self.is_slow && self.held.is_empty()
     }
 
     /// Puts messages into its hands; the oldest are given back first.
@@ -184,6 +121,24 @@ impl Worker {
         }
         self.in_hand_count += count;
         self.in_hand.extend(batches.iter().cloned());
+    }
+
+    /// Takes `count` messages from `first` on out of its hands, but never the oldest, which it is
+    /// processing. None if it has no such messages.
+    pub(super) fn take_back(&mut self, first: MessageId, count: usize) -> Option<Vec<Batch>> {
+        let mut numbers =
+            self.in_hand.iter().flat_map(|batch| batch.first().successive(batch.count()));
+        let place = numbers.position(|number| number == first)?;
+        if place == 0 || count == 0 || count > self.in_hand_count - place {
+            return None;
+        }
+        let before = self.take_from_hand(place);
+        let taken = self.take_from_hand(count);
+        for batch in before.into_iter().rev() {
+            self.in_hand_count += batch.count();
+            self.in_hand.push_front(batch);
+        }
+        Some(taken)
     }
 
     /// Takes the oldest `count` messages out of its hands.

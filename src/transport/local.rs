@@ -93,10 +93,22 @@ impl Link for LocalLink {
     }
 
     fn receive(&mut self) -> Result<ToWorker, LinkError> {
-        let mut frames = self.received.recv().map_err(|_| LinkError::Closed)?.into_iter();
-        let head = frames.next().unwrap_or_default();
-        Ok(ToWorker::decode(head, frames.collect(), None)?)
+        decode(self.received.recv().map_err(|_| LinkError::Closed)?)
     }
+
+    fn try_receive(&mut self) -> Result<Option<ToWorker>, LinkError> {
+        match self.received.try_recv() {
+            Ok(frames) => decode(frames).map(Some),
+            Err(mpsc::TryRecvError::Empty) => Ok(None),
+            Err(mpsc::TryRecvError::Disconnected) => Err(LinkError::Closed),
+        }
+    }
+}
+
+fn decode(frames: Frames) -> Result<ToWorker, LinkError> {
+    let mut frames = frames.into_iter();
+    let head = frames.next().unwrap_or_default();
+    Ok(ToWorker::decode(head, frames.collect(), None)?)
 }
 
 impl Drop for LocalLink {

@@ -84,6 +84,12 @@ pub(crate) trait Link {
     /// # Errors
     /// If the connection has ended or failed, or the message is not of the protocol.
     fn receive(&mut self) -> Result<ToWorker, LinkError>;
+
+    /// Returns the router's next message if it has arrived; never blocks.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    fn try_receive(&mut self) -> Result<Option<ToWorker>, LinkError>;
 }
 
 /// The first message of every worker.

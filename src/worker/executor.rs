@@ -64,32 +64,34 @@ impl Worker {
         begin: impl Fn(MessageId) -> bool,
         rest: impl Fn(),
     ) -> std::result::Result<(), S::Error> {
-        outbox.open(batches.iter().map(Batch::count).sum::<usize>() > 1);
+        outbox.open_batch(batches);
         // Nothing waits for the results of very short calls of a last step: a few of them go
         // into the outbox together.
         let is_last = self.context.next_steps.is_empty();
         let mut stride = 1;
-        for message in batches.into_iter().flat_map(Batch::into_messages) {
-            if !begin(message.id) {
-                break;
-            }
-            let (id, notes) = (message.id, scope::note_count());
-            let origin = message.origin.clone();
-            let mut failed = None;
-            match self.run(message) {
-                Outcome::Done => self.done.push(id),
-                outcome => {
-                    self.emitted.clear();
-                    scope::rewind_notes(notes);
-                    failed = Some((id, outcome));
+        'work: while let Some(batch) = outbox.take() {
+            for message in batch.into_messages().take_while(|_| outbox.may_begin()) {
+                if !begin(message.id) {
+                    break 'work;
                 }
-            }
-            if let Some(origin) = &origin {
-                scope::attribute_notes(notes, origin);
-            }
-            let waits = is_last && failed.is_none() && scope::note_count() == notes;
-            if !waits || self.done.len() >= stride {
-                stride = outbox.done(&mut self.done, failed, &mut self.emitted, &rest)?;
+                let (id, notes) = (message.id, scope::note_count());
+                let origin = message.origin.clone();
+                let mut failed = None;
+                match self.run(message) {
+                    Outcome::Done => self.done.push(id),
+                    outcome => {
+                        self.emitted.clear();
+                        scope::rewind_notes(notes);
+                        failed = Some((id, outcome));
+                    }
+                }
+                if let Some(origin) = &origin {
+                    scope::attribute_notes(notes, origin);
+                }
+                let waits = is_last && failed.is_none() && scope::note_count() == notes;
+                if !waits || self.done.len() >= stride {
+                    stride = outbox.done(&mut self.done, failed, &mut self.emitted, &rest)?;
+                }
             }
         }
         outbox.close(&mut self.done, &rest)

@@ -1,10 +1,13 @@
-//! What a worker has done but not yet reported.
+//! What a worker has been given but has not begun, and what it has done but not yet reported.
 //!
 //! The results of many short calls are reported together. When a call takes long, a second
 //! thread (`reporter`) reports the results of the calls before it, so that nothing waits for a
 //! call that it has nothing to do with. What the present call emits stays with the call until
-//! it has ended: if it fails, it has emitted nothing.
+//! it has ended: if it fails, it has emitted nothing. The messages behind that call go back to
+//! the router, which gives them to another worker.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -14,9 +17,10 @@ use super::tally::Tally;
 use crate::base::failure::Result;
 use crate::base::ids::MessageId;
 use crate::base::lock::lock;
+use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
 use crate::protocol::report::{Outcome, Production};
-use crate::protocol::wire::FromWorker;
+use crate::protocol::wire::{FromWorker, ToWorker};
 use crate::stage::scope::Note;
 use crate::stage::{Next, scope};
 use crate::transport::{Link, LinkError};
@@ -34,6 +38,11 @@ pub(crate) trait ReportSink {
     type Error;
 
     fn send(&mut self, report: FromWorker) -> std::result::Result<(), Self::Error>;
+
+    /// Returns what the router has sent meanwhile, if anything.
+    fn arrived(&mut self) -> Option<ToWorker> {
+        None
+    }
 }
 
 impl<L: Link> ReportSink for L {
@@ -42,13 +51,28 @@ impl<L: Link> ReportSink for L {
     fn send(&mut self, report: FromWorker) -> std::result::Result<(), LinkError> {
         Link::send(self, report)
     }
+
+    fn arrived(&mut self) -> Option<ToWorker> {
+        // The worker finds out by itself that the connection has failed.
+        self.try_receive().ok().flatten()
+    }
 }
 
 /// See the module's documentation.
-pub(crate) struct Outbox<S>(Mutex<Open<S>>);
+pub(crate) struct Outbox<S> {
+    open: Mutex<Open<S>>,
+    /// The number of messages of the batch at work that may be begun.
+    left: AtomicI64,
+}
 
 struct Open<S> {
     sink: S,
+    /// The batches that were not begun.
+    todo: VecDeque<Batch>,
+    /// Of the batch at work, the number behind its last message's.
+    at_work: Option<MessageId>,
+    /// What arrived while the reporter looked for messages to give back.
+    arrived: VecDeque<ToWorker>,
     outputs: OutputBuffer,
     notes: Vec<Note>,
     /// Whether the batch or the grant has more than one call.
@@ -69,8 +93,11 @@ struct Open<S> {
 impl<S: ReportSink> Outbox<S> {
     pub(crate) fn new(sink: S) -> Self {
         let (tally, zero) = (Tally::new(), Duration::ZERO);
-        Self(Mutex::new(Open {
+        let open = Open {
             sink,
+            todo: VecDeque::new(),
+            at_work: None,
+            arrived: VecDeque::new(),
             outputs: OutputBuffer::default(),
             notes: Vec::new(),
             several: false,
@@ -81,18 +108,46 @@ impl<S: ReportSink> Outbox<S> {
             reported_busy: zero,
             ended: 0,
             seen: 0,
-        }))
+        };
+        Self { open: Mutex::new(open), left: AtomicI64::new(0) }
     }
 
     /// Uses the sink for something other than a report. The reporter has to wait meanwhile, so the
     /// outbox must be empty.
     pub(crate) fn sink<R>(&self, act: impl FnOnce(&mut S) -> R) -> R {
-        act(&mut lock(&self.0).sink)
+        act(&mut lock(&self.open).sink)
+    }
+
+    /// Returns what arrived before the worker asked for it.
+    pub(crate) fn arrived(&self) -> Option<ToWorker> {
+        lock(&self.open).arrived.pop_front()
+    }
+
+    /// Begins a batch of messages, of which [`Outbox::take`] gives the first.
+    pub(crate) fn open_batch(&self, batches: Vec<Batch>) {
+        lock(&self.open).todo.extend(batches);
+        // Others may come while the first call is under way.
+        self.open(true);
+    }
+
+    /// Takes the next batch; none if there is none.
+    pub(crate) fn take(&self) -> Option<Batch> {
+        let mut open = lock(&self.open);
+        let batch = open.todo.pop_front()?;
+        open.at_work = Some(batch.first().plus(batch.count()));
+        self.left.store(batch.count() as i64, Ordering::SeqCst);
+        Some(batch)
+    }
+
+    /// Whether the next message of the batch may be begun: the rest of it may have been given
+    /// back.
+    pub(crate) fn may_begin(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::SeqCst) > 0
     }
 
     /// Begins a batch or a grant, of one call or of several.
     pub(crate) fn open(&self, several: bool) {
-        let mut open = lock(&self.0);
+        let mut open = lock(&self.open);
         open.tally = Tally::new();
         open.reported = open.tally.clock();
         open.several = several;
@@ -115,7 +170,7 @@ impl<S: ReportSink> Outbox<S> {
         emitted: &mut OutputBuffer,
         rest: &impl Fn(),
     ) -> std::result::Result<usize, S::Error> {
-        let mut open = lock(&self.0);
+        let mut open = lock(&self.open);
         let mut timed = open.add(done, emitted.count() == 0);
         if let Some((id, outcome)) = failed {
             timed |= open.tally.add(id, outcome, true);
@@ -139,14 +194,17 @@ impl<S: ReportSink> Outbox<S> {
         rest: &impl Fn(),
     ) -> std::result::Result<(), S::Error> {
         rest();
-        let mut open = lock(&self.0);
+        let mut open = lock(&self.open);
+        open.at_work = None;
+        // Messages are left only if the work ended early.
+        open.todo.clear();
         open.add(done, true);
         open.report_done()
     }
 
     /// Adds a call of a producer that has more; all calls of the grant together took `busy`.
     pub(crate) fn called(&self, emitted: &mut OutputBuffer, busy: Duration) {
-        let mut open = lock(&self.0);
+        let mut open = lock(&self.open);
         open.take_in(emitted);
         open.calls += 1;
         open.busy = busy;
@@ -162,7 +220,7 @@ impl<S: ReportSink> Outbox<S> {
         emitted: &mut OutputBuffer,
         busy: Duration,
     ) -> std::result::Result<(), S::Error> {
-        let mut open = lock(&self.0);
+        let mut open = lock(&self.open);
         open.take_in(emitted);
         open.calls += 1;
         open.busy = busy;
@@ -178,7 +236,7 @@ impl<S: ReportSink> Outbox<S> {
         result: Result<()>,
         emitted: &mut OutputBuffer,
     ) -> std::result::Result<(), S::Error> {
-        let mut open = lock(&self.0);
+        let mut open = lock(&self.open);
         open.take_in(emitted);
         let outputs = open.outputs.take();
         open.send_notes()?;
@@ -252,11 +310,31 @@ impl<S: ReportSink> Open<S> {
         self.send_notes()?;
         self.sink.send(FromWorker::Done { completions, outputs })
     }
+
+    /// Gives the messages behind a call that is under way back to the router. `left` is the
+    /// number of those in the batch at work.
+    fn give_back(&mut self, left: &AtomicI64) -> std::result::Result<(), S::Error> {
+        let Some(end) = self.at_work else { return Ok(()) };
+        while let Some(message) = self.sink.arrived() {
+            match message {
+                ToWorker::Work(batches) => self.todo.extend(batches),
+                other => self.arrived.push_back(other),
+            }
+        }
+        let left = left.swap(0, Ordering::SeqCst).max(0) as usize;
+        let first = match (left, self.todo.front()) {
+            (0, None) => return Ok(()),
+            (0, Some(next)) => next.first(),
+            (left, _) => end.minus(left),
+        };
+        let behind: usize = self.todo.drain(..).map(|batch| batch.count()).sum();
+        self.sink.send(FromWorker::Returned { first, count: (left + behind) as u32 })
+    }
 }
 
 impl<S: ReportSink + Send> Pending for Outbox<S> {
     fn look(&self) -> bool {
-        let mut guard = match self.0.try_lock() {
+        let mut guard = match self.open.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Its worker uses it.
@@ -266,107 +344,11 @@ impl<S: ReportSink + Send> Pending for Outbox<S> {
         let is_new = std::mem::replace(&mut open.seen, open.ended) != open.ended;
         if !is_new {
             // The worker finds out by itself that the connection has failed.
-            let _ = open.report_early();
+            let _ = open.report_early().and_then(|()| open.give_back(&self.left));
         }
         is_new
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::mpsc;
-
-    use super::*;
-    use crate::message::Payload;
-
-    impl ReportSink for Vec<FromWorker> {
-        type Error = std::convert::Infallible;
-
-        fn send(&mut self, report: FromWorker) -> std::result::Result<(), Self::Error> {
-            self.push(report);
-            Ok(())
-        }
-    }
-
-    impl ReportSink for mpsc::Sender<FromWorker> {
-        type Error = mpsc::SendError<FromWorker>;
-
-        fn send(&mut self, report: FromWorker) -> std::result::Result<(), Self::Error> {
-            mpsc::Sender::send(self, report)
-        }
-    }
-
-    fn emitted(count: usize) -> OutputBuffer {
-        let mut outputs = OutputBuffer::default();
-        for _ in 0..count {
-            outputs.push_payload(0, None, Payload { header: vec![1].into(), buffers: Vec::new() });
-        }
-        outputs
-    }
-
-    fn reports(outbox: &Outbox<Vec<FromWorker>>) -> Vec<FromWorker> {
-        outbox.sink(std::mem::take)
-    }
-
-    #[test]
-    fn what_calls_have_emitted_goes_on_while_the_next_one_takes_long() {
-        let outbox = Outbox::new(Vec::new());
-        outbox.open(true);
-        outbox.called(&mut emitted(2), Duration::from_micros(5));
-        outbox.called(&mut emitted(1), Duration::from_micros(9));
-        assert!(outbox.look(), "the call may be a short one");
-        assert_eq!(reports(&outbox), []);
-        assert!(!outbox.look());
-        let reported = reports(&outbox);
-        let [FromWorker::Produced { production, outputs }] = &reported[..] else {
-            panic!("{reported:?}")
-        };
-        let busy = Duration::from_micros(9);
-        assert_eq!(*production, Production { result: None, calls: 2, busy });
-        assert_eq!(outputs.iter().map(crate::message::batch::Output::count).sum::<usize>(), 3);
-        assert!(!outbox.look());
-        assert_eq!(reports(&outbox), [], "nothing is reported twice");
-        let Ok(()) = outbox.produced(Ok(Next::More), &mut emitted(1), Duration::from_secs(6));
-        let reported = reports(&outbox);
-        let [FromWorker::Produced { production, .. }] = &reported[..] else {
-            panic!("{reported:?}")
-        };
-        assert_eq!((production.calls, &production.result), (1, &Some(Ok(Next::More))));
-        assert_eq!(production.busy, Duration::from_secs(6) - busy);
-    }
-
-    #[test]
-    fn messages_that_are_done_do_not_wait_for_one_that_takes_long() {
-        let outbox = Outbox::new(Vec::new());
-        outbox.open(true);
-        for id in 7..10 {
-            let Ok(_) = outbox.done(&mut vec![MessageId(id)], None, &mut emitted(1), &|| ());
-        }
-        outbox.look();
-        outbox.look();
-        let reported = reports(&outbox);
-        let completions = reported.iter().flat_map(|report| match report {
-            FromWorker::Done { completions, .. } => completions,
-            other => panic!("{other:?}"),
-        });
-        assert_eq!(completions.map(|completion| completion.count).sum::<u32>(), 3);
-        let Ok(_) = outbox.done(&mut vec![MessageId(10)], None, &mut emitted(1), &|| ());
-        let Ok(()) = outbox.close(&mut Vec::new(), &|| ());
-        let reported = reports(&outbox);
-        let [FromWorker::Done { completions, .. }] = &reported[..] else { panic!("{reported:?}") };
-        assert_eq!((completions[0].first, completions[0].count), (MessageId(10), 1));
-    }
-
-    #[test]
-    fn what_a_long_call_has_emitted_goes_on_while_the_next_one_takes_long_too() {
-        let (sink, reports) = mpsc::channel();
-        let outbox = Arc::new(Outbox::new(sink));
-        let _watched = reporter::watch(&outbox);
-        outbox.open(true);
-        reporter::await_sleep();
-        outbox.called(&mut emitted(1), Duration::from_secs(6));
-        let reported = reports.recv_timeout(Duration::from_secs(60)).unwrap();
-        assert!(matches!(reported, FromWorker::Produced { .. }), "{reported:?}");
-    }
-}
+mod tests;

@@ -82,7 +82,11 @@ pub(crate) fn serve(
     let outbox = Arc::new(Outbox::new(link));
     let _watched = reporter::watch(&outbox);
     while !host.is_over() {
-        match outbox.sink(|link| link.receive())? {
+        let message = match outbox.arrived() {
+            Some(message) => message,
+            None => outbox.sink(|link| link.receive())?,
+        };
+        match message {
             ToWorker::Grant { count } => worker.produce(count, REPORT_AFTER, &outbox)?,
             ToWorker::Work(batches) => {
                 worker.work(batches, &outbox, |message| host.begin(message), || host.rest())?;

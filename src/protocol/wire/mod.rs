@@ -8,6 +8,7 @@ mod writer;
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use crate::base::failure::{Failure, Result};
+use crate::base::ids::MessageId;
 use crate::message::batch::{Batch, Output};
 use crate::protocol::report::{Completion, Production};
 use crate::stage::scope::Note;
@@ -28,12 +29,28 @@ const SHORTEST_ITEM: usize = 4;
 /// A message of a worker.
 #[derive(Debug, PartialEq)]
 pub(crate) enum FromWorker {
-    Ready { version: u16 },
+    Ready {
+        version: u16,
+    },
     InitFailed(Failure),
-    Done { completions: Vec<Completion>, outputs: Vec<Output> },
-    Produced { production: Production, outputs: Vec<Output> },
-    Finished { result: Result<()>, outputs: Vec<Output> },
+    Done {
+        completions: Vec<Completion>,
+        outputs: Vec<Output>,
+    },
+    Produced {
+        production: Production,
+        outputs: Vec<Output>,
+    },
+    Finished {
+        result: Result<()>,
+        outputs: Vec<Output>,
+    },
     Notes(Vec<Note>),
+    /// Gives back `count` messages from `first` on, none of which was begun.
+    Returned {
+        first: MessageId,
+        count: u32,
+    },
 }
 
 /// A message of the router.
@@ -103,6 +120,11 @@ impl FromWorker {
                 out.head.put_u8(tags::NOTES);
                 out.notes(&notes);
             }
+            Self::Returned { first, count } => {
+                out.head.put_u8(tags::RETURNED);
+                out.head.put_u64_le(first.0);
+                out.head.put_u32_le(count);
+            }
         }
         out.into_frames()
     }
@@ -132,6 +154,9 @@ impl FromWorker {
                 Self::Finished { result, outputs: input.list(Reader::output)? }
             }
             tags::NOTES => Self::Notes(input.list(Reader::note)?),
+            tags::RETURNED => {
+                Self::Returned { first: input.message_id()?, count: input.head.try_get_u32_le()? }
+            }
             found => return Err(WireError::Unknown { what: "message kind", found }),
         };
         input.end()?;
@@ -181,7 +206,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::base::ids::{MessageId, RouteId};
+    use crate::base::ids::RouteId;
     use crate::message::batch::PackedBatch;
     use crate::message::{Message, Payload};
     use crate::protocol::report::Outcome;
@@ -248,6 +273,7 @@ mod tests {
                 Note::Product { path: "png/all.png".into(), origin: None },
                 Note::Warning("n1.fits has 4 images".into()),
             ]),
+            FromWorker::Returned { first: MessageId(70), count: 9 },
         ]
     }
 

@@ -119,7 +119,7 @@ impl<'l> Reader<'l> {
         PackedBatch::checked(count, bytes).ok_or(WireError::NotPacked)
     }
 
-    fn message_id(&mut self) -> Result<MessageId, WireError> {
+    pub(crate) fn message_id(&mut self) -> Result<MessageId, WireError> {
         Ok(MessageId(self.head.try_get_u64_le()?))
     }
 

@@ -11,6 +11,7 @@ pub(super) const DONE: u8 = 3;
 pub(super) const PRODUCED: u8 = 4;
 pub(super) const FINISHED: u8 = 5;
 pub(super) const NOTES: u8 = 6;
+pub(super) const RETURNED: u8 = 7;
 
 // Messages of the router.
 pub(super) const GRANT: u8 = 16;

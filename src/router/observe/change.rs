@@ -8,7 +8,7 @@ use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::router::queue::Failed;
 use crate::router::step::Steps;
-use crate::router::worker::Workers;
+use crate::router::workers::Workers;
 
 /// What has just happened. It borrows all that it tells; the rest stands in the [`RunView`].
 #[derive(Clone, Copy)]

@@ -2,7 +2,8 @@
 
 use crate::base::ids::{Slot, StepId};
 use crate::router::step::{Phase, Step, Steps};
-use crate::router::worker::{ProducerState, State, Workers};
+use crate::router::worker::{ProducerState, State};
+use crate::router::workers::Workers;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::router) enum Decision {

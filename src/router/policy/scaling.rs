@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::ids::Slot;
 use crate::router::step::Step;
-use crate::router::worker::{State, Worker, Workers};
+use crate::router::workers::{Roster, Workers};
 
 /// How long pressure or idleness lasts before the number of workers follows it.
 #[derive(Debug, Clone, Copy)]
@@ -17,22 +17,20 @@ pub(crate) struct Delays {
 
 /// The spare worker to start once messages have waited long enough; none unless some wait
 /// and no worker is starting.
-pub(in crate::router) fn candidate(step: &Step, workers: &Workers, now: Duration) -> Option<Slot> {
-    let state_of = |slot: &Slot| workers[*slot].state;
-    let starting = step.workers.iter().any(|slot| state_of(slot) == State::Starting);
-    let pressed = step.queue.servable(now) > 0 && !starting;
-    let spare = step.workers.iter().copied().find(|slot| state_of(slot) == State::Spare);
-    spare.filter(|_| pressed)
+pub(in crate::router) fn candidate(step: &Step, roster: &Roster, now: Duration) -> Option<Slot> {
+    let pressed = step.queue.servable(now) > 0 && roster.starting == 0;
+    roster.spare.first().copied().filter(|_| pressed)
 }
 
 /// The worker to let go at `now`.
 pub(in crate::router) fn excess(
     step: &Step,
+    roster: &Roster,
     workers: &Workers,
     delays: Delays,
     now: Duration,
 ) -> Option<Slot> {
-    let idle = longest_idle(step, workers);
+    let idle = longest_idle(step, roster, workers);
     idle.filter(|(_, since)| now.saturating_sub(*since) >= delays.shrink_after)
         .map(|(slot, _)| slot)
 }
@@ -43,29 +41,34 @@ pub(in crate::router) fn is_due(step: &Step, delays: Delays, now: Duration) -> b
 }
 
 /// When the number of the step's workers may have to change though nothing has happened.
-pub(in crate::router) fn next(step: &Step, workers: &Workers, delays: Delays) -> Option<Duration> {
+pub(in crate::router) fn next(
+    step: &Step,
+    roster: &Roster,
+    workers: &Workers,
+    delays: Delays,
+) -> Option<Duration> {
     let grow = step.pool.pressed_since.map(|since| since.saturating_add(delays.grow_after));
-    let idle = longest_idle(step, workers);
+    let idle = longest_idle(step, roster, workers);
     let shrink = idle.map(|(_, since)| since.saturating_add(delays.shrink_after));
     grow.into_iter().chain(shrink).min()
 }
 
 /// The worker that has had nothing to do for longest, and since when; none unless there
 /// are more workers than the step's least.
-fn longest_idle(step: &Step, workers: &Workers) -> Option<(Slot, Duration)> {
-    let here = |slot: &&Slot| matches!(workers[**slot].state, State::Starting | State::Ready);
-    if step.workers.iter().filter(here).count() <= step.pool.min {
+fn longest_idle(step: &Step, roster: &Roster, workers: &Workers) -> Option<(Slot, Duration)> {
+    if roster.present() <= step.pool.min {
         return None;
     }
-    let is_idle = |worker: &Worker| worker.state == State::Ready && worker.is_empty();
-    let idle = step.workers.iter().copied().filter(|slot| is_idle(&workers[*slot]));
-    idle.map(|slot| (slot, workers[slot].since)).min_by_key(|(_, since)| *since)
+    // The least recently used one has been idle for longest.
+    roster.idle.first().map(|(_, slot)| (*slot, workers[*slot].since))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::StepId;
     use crate::router::testing::{step_of, waiting, workers_of};
+    use crate::router::worker::State;
 
     const DELAYS: Delays = Delays { grow_after: ms(100), shrink_after: ms(5000) };
 
@@ -87,7 +90,8 @@ mod tests {
             let (mut step, workers) = (step_of(states.len()), workers_of(states));
             waiting(&mut step, count);
             let expected = expected.map(Slot);
-            assert_eq!(candidate(&step, &workers, ms(1)), expected, "{states:?}, {count}");
+            let roster = workers.roster(StepId(0));
+            assert_eq!(candidate(&step, roster, ms(1)), expected, "{states:?}, {count}");
         }
     }
 
@@ -118,10 +122,17 @@ mod tests {
             let mut workers = workers_of(&vec![Ready; idle.len()]);
             for (slot, since) in workers.slots().zip(idle) {
                 workers[slot].since = ms(*since);
+                workers[slot].last_used = *since;
             }
+            workers.update_rosters();
+            let roster = workers.roster(StepId(0));
             let expected = expected.map(Slot);
-            assert_eq!(excess(&step, &workers, DELAYS, ms(now)), expected, "{idle:?}, {least}");
-            let due = next(&step, &workers, DELAYS).is_some_and(|due| due <= ms(now));
+            assert_eq!(
+                excess(&step, roster, &workers, DELAYS, ms(now)),
+                expected,
+                "{idle:?}, {least}"
+            );
+            let due = next(&step, roster, &workers, DELAYS).is_some_and(|due| due <= ms(now));
             assert_eq!(due, expected.is_some(), "it is woken in time");
         }
     }

@@ -146,6 +146,10 @@ impl Simulator {
             assert!(finishing.count() > 0 || busy.count() <= 1, "{}", self.state());
         }
         self.check_shown();
+        let rosters = self.router.workers.new_rosters();
+        for step in self.router.steps.ids() {
+            assert_eq!(self.router.workers.roster(step), rosters.of_step(step));
+        }
         for worker in self.router.workers.iter() {
             assert!(worker.in_hand_count <= 1024, "I3: too much in hand");
             let in_hand: usize = worker.in_hand.iter().map(Batch::count).sum();

@@ -200,13 +200,22 @@ impl Simulator {
         let mut outputs = OutputBuffer::default();
         let mut completions: Vec<Completion> = Vec::new();
         let mut at = self.workers[worker.slot.index()].busy_until.max(self.now);
-        for message in messages {
+        let mut messages = messages.into_iter().peekable();
+        while let Some(message) = messages.next() {
             if !completions.is_empty() && self.rng.random_ratio(1, 20) {
                 // This call takes long: the worker reports what is done before it.
                 let (completions, outputs) = (std::mem::take(&mut completions), outputs.take());
                 self.send_at(at, Some(worker), Input::Done { worker, completions, outputs });
             }
             let one = self.call(worker, &message, &mut outputs);
+            if let Some(first) = messages.peek().map(|next| next.id)
+                && self.rng.random_ratio(1, 20)
+            {
+                // This call takes long: the worker gives back what is behind it.
+                let count = messages.by_ref().count() as u32;
+                let input = Input::Returned { worker, first, count };
+                self.send_at(at + one.busy / 2, Some(worker), input);
+            }
             at += one.busy;
             self.complete(&mut completions, one);
         }
@@ -269,6 +278,9 @@ impl Simulator {
                     self.workers[worker.slot.index()].tokens.drain(..count as usize);
                 }
                 self.commit(outputs);
+            }
+            Input::Returned { count, .. } => {
+                self.workers[worker.slot.index()].in_hand -= *count as usize;
             }
             Input::Produced { outputs, .. } => {
                 self.note_paths(worker, outputs);

@@ -7,7 +7,7 @@ use crate::base::ids::WorkerId;
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker};
 use crate::transport::descriptors::make_room;
-use crate::transport::{Link, LinkError};
+use crate::transport::{Frames, Link, LinkError};
 
 /// How long an ending process waits until its messages have left it, in milliseconds; limited,
 /// because the router may no longer receive.
@@ -74,7 +74,19 @@ impl Link for ZmqLink {
     }
 
     fn receive(&mut self) -> Result<ToWorker, LinkError> {
-        let mut frames = frames::receive(&self.socket, 0)?.unwrap_or_default().into_iter();
+        let frames = frames::receive(&self.socket, 0)?.unwrap_or_default();
+        self.decode(frames)
+    }
+
+    fn try_receive(&mut self) -> Result<Option<ToWorker>, LinkError> {
+        let frames = frames::receive(&self.socket, zmq::DONTWAIT)?;
+        frames.map(|frames| self.decode(frames)).transpose()
+    }
+}
+
+impl ZmqLink {
+    fn decode(&self, frames: Frames) -> Result<ToWorker, LinkError> {
+        let mut frames = frames.into_iter();
         let head = frames.next().unwrap_or_default();
         Ok(ToWorker::decode(head, frames.collect(), self.lifeline.as_ref())?)
     }

@@ -64,7 +64,7 @@ fn ctapipe_loops_are_found() {
     assert_eq!(plan.next_steps(2), ["SUM", "A"]);
     assert!(plan.steps[2].routes[1].feedback);
     assert_eq!((plan.steps[1].workers(), *plan.steps[1].options.queue_limit), (2, None));
-    assert_eq!(*plan.steps[2].options.queue_limit, Some(100));
+    assert_eq!(*plan.steps[2].options.queue_limit, Some(1024));
     says(&warnings, &at(ROUTED, "-1,"), &["no limit"]);
     says(&warnings, &at(ROUTED, "A\" }\n"), &["A -> B -> A form a loop", "taken as feedback"]);
     assert_eq!(warnings.len(), 2, "{warnings:?}");

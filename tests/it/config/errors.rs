@@ -14,7 +14,7 @@ fn a_good_file_has_a_plan_with_the_defaults() {
     let step = &plan.steps[1];
     assert_eq!(
         (step.workers(), *step.options.queue_limit, *step.options.queue_bytes),
-        (1, Some(100), Some(256 << 20))
+        (1, Some(1024), Some(256 << 20))
     );
     assert_eq!((*step.options.on_error, *step.options.retries), (OnError::Quarantine, 0));
     assert_eq!(*step.options.backoff, Duration::from_millis(100));

@@ -1,6 +1,6 @@
 //! Plays one transcript with one worker.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,14 @@ const NEXT_STEPS: [&str; 2] = ["NEXT", "OTHER"];
 /// If the worker does not keep to the transcript.
 pub fn play(transcript: &Transcript, language: &Language) -> String {
     let process = Process::start(transcript, language);
-    let mut play = Play { process, in_hand: VecDeque::new(), granted: 0, step: 0 };
+    let mut play = Play {
+        process,
+        in_hand: VecDeque::new(),
+        given: BTreeMap::new(),
+        returned: Vec::new(),
+        granted: 0,
+        step: 0,
+    };
     for (number, step) in transcript.steps.iter().enumerate() {
         play.step = number;
         play.take(step);
@@ -33,6 +40,10 @@ struct Play {
     process: Process,
     /// The numbers of the messages that the worker has not reported on.
     in_hand: VecDeque<u64>,
+    /// Every message that the worker was given.
+    given: BTreeMap<u64, Batch>,
+    /// The messages that the worker has given back: it gets them again after its next report.
+    returned: Vec<u64>,
     /// How many items the producer may still emit.
     granted: u32,
     step: usize,
@@ -65,11 +76,17 @@ impl Play {
             _ => {}
         }
         for batch in &router.messages {
-            match batch {
-                Batch::One { number, .. } | Batch::Unreadable { number, .. } => {
-                    self.in_hand.push_back(*number);
+            let (first, last) = match batch {
+                Batch::One { number, .. } | Batch::Unreadable { number, .. } => (*number, *number),
+                Batch::Pack { pack, .. } => *pack,
+            };
+            for number in first..=last {
+                let mut batch = batch.clone();
+                if let Batch::Pack { pack, .. } = &mut batch {
+                    *pack = (number, number);
                 }
-                Batch::Pack { pack: (first, last), .. } => self.in_hand.extend(*first..=*last),
+                self.in_hand.push_back(number);
+                self.given.insert(number, batch);
             }
         }
         let seals = router.damage != Some(Damage::SegmentNotSealed);
@@ -135,7 +152,14 @@ impl Play {
         let wanted: u64 = expected.iter().map(|c| c.messages.1 - c.messages.0 + 1).sum();
         let (mut found, mut sent, mut silent_found) = (Vec::new(), Vec::new(), 0);
         while (found.len() as u64) < wanted {
-            let Said::Done { completions, outputs } = self.receive("DONE") else { unreachable!() };
+            let (completions, outputs) = match self.process.receive() {
+                Said::Done { completions, outputs } => (completions, outputs),
+                Said::Returned { first, count } => {
+                    self.take_back(first, count);
+                    continue;
+                }
+                other => panic!("expected DONE, got {other:?}"),
+            };
             sent.extend(outputs);
             for wire::Completion { first, count, silent, outcome, failure } in completions {
                 silent_found += silent;
@@ -147,7 +171,9 @@ impl Play {
                     last.2 = failure;
                 }
             }
+            self.give_again();
         }
+        assert!(self.returned.is_empty(), "messages were given back and not done");
         let expected = expected.iter().flat_map(|completion| {
             let (first, last) = completion.messages;
             (first..=last).map(move |number| (number, completion))
@@ -160,6 +186,22 @@ impl Play {
         assert_eq!(found.len() as u64, wanted, "more was reported than was to be");
         assert_eq!(silent_found, silent, "the messages that emitted nothing");
         self.check_outputs(outputs, &[], sent);
+    }
+
+    /// Takes back messages that the worker has not begun, never the oldest in hand.
+    fn take_back(&mut self, first: u64, count: u32) {
+        let place = self.in_hand.iter().position(|number| *number == first);
+        let place = place.filter(|place| *place > 0).expect("a message behind the oldest in hand");
+        self.returned.extend(self.in_hand.drain(place..place + count as usize));
+    }
+
+    /// Gives the worker again what it has given back.
+    fn give_again(&mut self) {
+        let numbers = std::mem::take(&mut self.returned);
+        if !numbers.is_empty() {
+            let messages = numbers.iter().map(|number| self.given[number].clone()).collect();
+            self.say(&Router { says: RouterSays::Work, count: None, messages, damage: None });
+        }
     }
 
     /// A grant may be reported in parts; where its time is over before it is used up, the rest

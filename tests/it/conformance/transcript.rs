@@ -73,7 +73,7 @@ pub enum RouterSays {
 }
 
 /// One message of WORK, or a pack of them.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Batch {
     Unreadable {
@@ -93,7 +93,7 @@ pub enum Batch {
     },
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unreadable {
     Unreadable,

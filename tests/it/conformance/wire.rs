@@ -173,6 +173,10 @@ pub enum Said {
     },
     /// `["EXPECTED", count]`, `["PRODUCT", path, origin]` or `["WARNING", text]`.
     Notes(Vec<Value>),
+    Returned {
+        first: u64,
+        count: u32,
+    },
 }
 
 impl Said {
@@ -184,6 +188,7 @@ impl Said {
             Self::Produced(_) => "PRODUCED",
             Self::Finished { .. } => "FINISHED",
             Self::Notes(_) => "NOTES",
+            Self::Returned { .. } => "RETURNED",
         }
     }
 }
@@ -250,6 +255,7 @@ impl<'a> Incoming<'a> {
                 Said::Finished { failure, outputs: input.outputs() }
             }
             6 => Said::Notes(input.list(Self::note)),
+            7 => Said::Returned { first: input.u64(), count: input.u32() },
             other => panic!("a worker has no message {other}"),
         };
         let left = (input.head.len(), input.frames.count());

@@ -12,6 +12,7 @@ DONE = 3
 PRODUCED = 4
 FINISHED = 5
 NOTES = 6
+RETURNED = 7
 
 # The kinds of messages from router to worker.
 GRANT = 16
