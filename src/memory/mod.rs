@@ -5,4 +5,5 @@ pub(crate) mod array;
 pub(crate) mod array_ref;
 pub mod buffer;
 pub(crate) mod collect;
+mod free_list;
 pub(crate) mod segment;

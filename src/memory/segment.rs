@@ -1,20 +1,21 @@
-//! Large arrays in memory that processes share: memfd files, sealed once they are written. They
-//! have no name, so nothing is left behind if a process dies: the system frees a segment with
-//! its last holder.
+//! Large arrays in memory that processes share: sealed memfd files. They have no name, so nothing is
+//! left behind if a process dies: the system frees a segment with its last holder, unless its maker
+//! uses the memory again.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
+use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::process::{Resource, getrlimit};
 
+use super::free_list;
 use crate::base::lock::lock;
 
 /// The size in bytes from which an array gets a segment of its own.
@@ -34,10 +35,6 @@ pub(crate) fn share_from_here() {
 pub(crate) fn is_wanted(size: usize) -> bool {
     size >= SHARED_FROM && SHARING.get()
 }
-
-/// The seals that make a segment immutable.
-const SEALS: SealFlags =
-    SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// One array, mapped read-only.
 pub(crate) struct Segment {
@@ -69,11 +66,7 @@ pub(crate) fn create(array: &[u8]) -> io::Result<Bytes> {
     if is_full() {
         return Err(io::Error::other("there are too many segments already"));
     }
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = File::from(memfd_create("drpipe", flags)?);
-    file.write_all(array)?;
-    fcntl_add_seals(&file, SEALS)?;
-    map(file)
+    map(free_list::publish(array, most() / 2)?)
 }
 
 /// Maps the array in another process's segment.
@@ -85,7 +78,9 @@ pub(crate) fn open(file: OwnedFd, length: u64) -> io::Result<Bytes> {
     if size != length || size == 0 {
         return Err(io::Error::other(format!("a segment has {size} bytes, expected {length}")));
     }
-    if !fcntl_get_seals(&file)?.contains(SEALS) {
+    let seals = fcntl_get_seals(&file)?;
+    let is_whole = seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL);
+    if !is_whole || !seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
         return Err(io::Error::other("a segment is not sealed"));
     }
     if is_full() {
@@ -104,11 +99,11 @@ pub(crate) fn of(array: &Bytes) -> Option<Arc<Segment>> {
 }
 
 fn map(file: File) -> io::Result<Bytes> {
-    // SAFETY: the callers have sealed the file, or seen that it is sealed,
-    // against writing and shrinking: no process, this one included, can change
-    // or cut what is mapped, for as long as the file exists.
-    // It is mapped privately, which systems allow for sealed files that refuse
-    // a shared mapping: the pages are the same.
+    // SAFETY: the callers have sealed the file, or seen that it is sealed, against shrinking: no
+    // process can cut what is mapped. Nobody can write to it either, or its maker alone, and that
+    // writes only when no descriptor and no mapping such as this is left (`free_list`).
+    // It is mapped privately, which systems allow for sealed files that refuse a shared mapping:
+    // the pages are the same.
     let map = unsafe { MmapOptions::new().map_copy_read_only(&file)? };
     let segment = Arc::new(Segment { map, file });
     lock(&BY_ADDRESS).insert(segment.map.as_ptr() as usize, Arc::downgrade(&segment));
@@ -139,6 +134,10 @@ impl Drop for Segment {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use rustix::fs::{MemfdFlags, fcntl_add_seals, memfd_create};
+
     use super::*;
 
     #[test]
@@ -159,17 +158,22 @@ mod tests {
 
     #[test]
     fn what_could_change_or_be_cut_is_refused() {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let open_file = || {
+        const CUT: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+        let file = |seals| {
+            let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
             let mut file = File::from(memfd_create("test", flags).unwrap());
             file.write_all(&[1; 100]).unwrap();
-            file
+            fcntl_add_seals(&file, seals).unwrap();
+            file.into()
         };
-        let error = open(open_file().into(), 100).unwrap_err();
-        assert!(error.to_string().contains("not sealed"), "{error}");
-        let sealed = open_file();
-        fcntl_add_seals(&sealed, SEALS).unwrap();
-        let error = open(sealed.into(), 101).unwrap_err();
-        assert!(error.to_string().contains("100 bytes, expected 101"), "{error}");
+        for seals in [SealFlags::empty(), CUT, SealFlags::WRITE, SealFlags::FUTURE_WRITE] {
+            let error = open(file(seals), 100).unwrap_err();
+            assert!(error.to_string().contains("not sealed"), "{error}");
+        }
+        for seals in [SealFlags::WRITE, SealFlags::FUTURE_WRITE] {
+            assert_eq!(open(file(CUT | seals), 100).unwrap(), [1; 100][..]);
+            let error = open(file(CUT | seals), 101).unwrap_err();
+            assert!(error.to_string().contains("100 bytes, expected 101"), "{error}");
+        }
     }
 }

@@ -9,7 +9,7 @@ from typing import Any, Iterable, Optional, Protocol, Sequence
 import msgpack
 import numpy as np
 
-from . import segments
+from . import pagemap, segments
 from .failures import CodecError, Unsendable
 from .segments import BUFFER_FROM, Buffer, Mapping, Segment
 from .tags import EXTENSION_ARRAY
@@ -194,8 +194,11 @@ def known(memory: Any) -> Optional[Segment]:
 def _is_changed(array: Any, segment: Segment) -> bool:
     """Whether something was written into the memory of a segment.
 
-    A comparison takes a fraction of the time of a copy, and no memory.
+    Where the system does not say, a comparison takes a fraction of the time of a copy, and no
+    memory.
     """
+    if not pagemap.has_own_pages(_address(array), array.nbytes):
+        return False
     original = np.frombuffer(segment.map(False), np.uint8)
     parts = range(0, array.nbytes, _PART)
     return not all(

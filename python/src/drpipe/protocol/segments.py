@@ -1,5 +1,5 @@
 """Large arrays in shared memory: sealed memfd files, whose descriptors travel over the
-lifeline."""
+lifeline. docs/WIRE.md says how their memory is used again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import os
 import resource
 import socket
 import sys
-from typing import Any, Optional, Tuple, Union
+import threading
+from time import monotonic, sleep
+from typing import Any, List, Optional, Tuple, Union
 from weakref import WeakValueDictionary
 
 #: The smallest array that is a buffer beside the header, in bytes; docs/WIRE.md sets it.
@@ -19,7 +21,14 @@ BUFFER_FROM = 16384
 #: to make, seal and pass on a file.
 SHARED_FROM = 256 << 10
 
-_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_IS_WHOLE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+#: Nobody writes to the file, except by the mapping that its maker has.
+_FUTURE_WRITE: int = getattr(fcntl, "F_SEAL_FUTURE_WRITE", 0x10)
+_IS_READ_ONLY = fcntl.F_SEAL_WRITE | _FUTURE_WRITE
+#: Limits the bytes that are kept to be used again.
+_MOST_KEPT = 256 << 20
+#: Memory that was not filled for this long, in seconds, goes back to the system.
+_IDLE = 2.0
 #: Neither `send` nor `receive` waits for the other side.
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECEIVE_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
@@ -84,7 +93,129 @@ class _Count:
         return self.open >= self.most
 
 
+class _Block:
+    """Memory of segments of this process, which may write to it when nobody reads it.
+
+    Readers have a file description of their own, with a shared lock. The system removes that
+    with the last descriptor and the last mapping of the description, in whatever process.
+    """
+
+    def __init__(self, data: Any) -> None:
+        fd = os.memfd_create("drpipe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            # Not by the mapping: if there is no memory a call fails, but a store ends the process.
+            rest = memoryview(data).cast("B")
+            self.length = len(rest)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            self._memory = mmap.mmap(fd, self.length, **_UNTRACKED)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _IS_WHOLE | _FUTURE_WRITE)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        self.filled = monotonic()
+
+    def __del__(self) -> None:
+        if hasattr(self, "filled"):
+            os.close(self._fd)
+
+    def fill(self, data: Any) -> None:
+        """Overwrites all of it. Nobody may be reading it."""
+        self._memory[:] = memoryview(data).cast("B")
+        self.filled = monotonic()
+
+    def open(self) -> int:
+        """Opens the memory for readers."""
+        reader = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(reader, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            os.close(reader)
+            raise
+        return reader
+
+    def is_read(self) -> bool:
+        """Whether anybody may be reading it."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except OSError:
+            return True
+        return False
+
+
+class _FreeList:
+    """Blocks that wait until nobody reads them, in the order in which they were filled.
+
+    One that is taken is in the list no longer, so it never has two owners.
+    """
+
+    def __init__(self, most_bytes: int, most_blocks: int) -> None:
+        self._most_bytes, self._most_blocks = most_bytes, most_blocks
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets all blocks."""
+        self.blocks: List[_Block] = []
+        self._lock = threading.Lock()
+        self._is_watched = False
+
+    def take(self, length: int) -> Optional[_Block]:
+        """Takes a block of this length that nobody reads.
+
+        The one that was filled first is the most likely.
+        """
+        with self._lock:
+            for index, block in enumerate(self.blocks):
+                if block.length == length and not block.is_read():
+                    return self.blocks.pop(index)
+        return None
+
+    def give(self, block: _Block) -> None:
+        """Keeps a block, if there is room for it beside those of its length and those that are
+        read."""
+        with self._lock:
+            while not self._has_room(block.length):
+                for index, kept in enumerate(self.blocks):
+                    if kept.length != block.length and not kept.is_read():
+                        del self.blocks[index]
+                        break
+                else:
+                    return
+            self.blocks.append(block)
+            if not self._is_watched:
+                self._is_watched = True
+                threading.Thread(target=self._watch, name="memory", daemon=True).start()
+
+    def return_idle(self, now: float) -> bool:
+        """Gives blocks that were not filled for a while back to the system.
+
+        Where one is still read, its readers keep the memory.
+
+        Returns:
+            Whether any block is left.
+        """
+        with self._lock:
+            idle = [block for block in self.blocks if now - block.filled >= _IDLE]
+            del self.blocks[: len(idle)]
+            self._is_watched = is_any_left = bool(self.blocks)
+        return is_any_left
+
+    def _has_room(self, length: int) -> bool:
+        kept = sum(block.length for block in self.blocks)
+        return kept + length <= self._most_bytes and len(self.blocks) < self._most_blocks
+
+    def _watch(self) -> None:
+        sleep(_IDLE)
+        while self.return_idle(monotonic()):
+            sleep(_IDLE)
+
+
 _count = _Count()
+_free_list = _FreeList(_MOST_KEPT, _count.most // 2)
+# A forked process shares the memory of its parent, who alone may use it again.
+os.register_at_fork(after_in_child=_free_list.clear)
 #: The mappings of received segments that arrays lie on, by address.
 _by_address: WeakValueDictionary[int, Mapping] = WeakValueDictionary()
 
@@ -98,18 +229,16 @@ def make(data: Any) -> Buffer:
     if _count.is_full():
         return bytes(data)
     try:
-        fd = os.memfd_create("drpipe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        block = _free_list.take(length)
+        if block is None:
+            block = _Block(data)
+        else:
+            block.fill(data)
+        segment = Segment(block.open(), length)
     except OSError:
         return bytes(data)
-    made = Segment(fd, length)
-    try:
-        rest = memoryview(data).cast("B")
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    except OSError:
-        return bytes(data)
-    return made
+    _free_list.give(block)
+    return segment
 
 
 def remember(address: int, mapping: Mapping) -> None:
@@ -157,7 +286,8 @@ class Lifeline:
             size = os.fstat(fd).st_size
             if size != length or size == 0:
                 raise OSError(f"a segment has {size} bytes, expected {length}")
-            if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+            seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+            if seals & _IS_WHOLE != _IS_WHOLE or not seals & _IS_READ_ONLY:
                 raise OSError("a segment is not sealed")
             if _count.is_full():
                 # A copy is slower, but takes no descriptor.
