@@ -21,7 +21,10 @@ import zmq
 MAIN = Path(__file__).parents[1] / "src" / "worker_main.py"
 #: The longest wait, in milliseconds. Only a hang takes longer.
 PATIENCE = 20_000
-SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+IS_WHOLE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+#: `fcntl` has no name for it.
+FUTURE_WRITE = 0x10
+SEALS = IS_WHOLE | FUTURE_WRITE
 
 
 class Segment(NamedTuple):
@@ -133,7 +136,8 @@ class Router:
     def receive_segment(self, length: int) -> Segment:
         _, ancillary, _, _ = self.lifeline.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
         fd = array.array("i", ancillary[0][2])[0]
-        assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS == SEALS
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        assert seals & IS_WHOLE == IS_WHOLE and seals & (fcntl.F_SEAL_WRITE | FUTURE_WRITE)
         assert os.fstat(fd).st_size == length
         return Segment(os.pread(fd, length, 0), fd)
 

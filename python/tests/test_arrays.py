@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 import msgpack
 import numpy as np
 import pytest
 
-from router import segment
+from router import FUTURE_WRITE, IS_WHOLE, segment
 
 LARGE = 1 << 18
 
@@ -127,7 +128,15 @@ def test_a_segment_without_room_in_the_lifeline_goes_as_a_frame(start):
     assert {len(getattr(o.buffers[0], "data", o.buffers[0])) for o in outputs} == {LARGE}
 
 
-@pytest.mark.parametrize("seals", [0])
+@pytest.mark.parametrize("seals", [fcntl.F_SEAL_WRITE | IS_WHOLE, FUTURE_WRITE | IS_WHOLE])
+def test_a_segment_is_taken_if_nobody_or_its_maker_alone_can_write_to_it(start, seals):
+    router = start("Inspect", module="arrays").ready()
+    ones = np.ones(LARGE, "u1").tobytes()
+    router.work(router.one(1, array("|u1", [LARGE], 0), [segment(ones, seals)]))
+    assert router.done(1).values == [["|u1", [LARGE], True, float(LARGE)]]
+
+
+@pytest.mark.parametrize("seals", [0, IS_WHOLE, fcntl.F_SEAL_WRITE, FUTURE_WRITE])
 def test_a_segment_that_could_change_ends_the_worker(start, seals):
     router = start("Echo", module="arrays").ready()
     router.work(router.one(1, array("|u1", [LARGE], 0), [segment(bytes(LARGE), seals)]))

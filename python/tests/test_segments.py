@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
+import mmap
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from drpipe.protocol import segments
 from drpipe.protocol.batches import PACK_UP_TO, OutputBuffer, PackedBatch
-from drpipe.protocol.segments import SHARED_FROM, Lifeline
+from drpipe.protocol.segments import IDLE, SHARED_FROM, Lifeline
 
 
 @pytest.fixture
@@ -28,9 +30,16 @@ def test_a_segment_arrives_and_cannot_be_changed(pair):
     received = theirs.receive(SHARED_FROM)
     assert bytes(received.map(False)) == bytes(range(256)) * 1024
     assert os.fstat(received.fd).st_ino == os.fstat(made.fd).st_ino
-    with pytest.raises(OSError):
-        os.write(made.fd, b"x")
-    assert fcntl.fcntl(received.fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
+    for refused in (
+        lambda: os.write(received.fd, b"x"),
+        lambda: os.truncate(received.fd, 1),
+        lambda: mmap.mmap(received.fd, SHARED_FROM),
+        # Nor through the name that the system gives the descriptor.
+        lambda: mmap.mmap(os.open(f"/proc/self/fd/{received.fd}", os.O_RDWR), SHARED_FROM),
+    ):
+        with pytest.raises(OSError):
+            refused()
+    assert bytes(received.map(False)) == bytes(range(256)) * 1024
 
 
 def test_what_is_written_into_a_segment_is_of_this_process_alone(pair):
@@ -85,6 +94,107 @@ def test_the_count_of_segments_returns_to_what_it_was(pair):
     assert segments._count.open == before + 2
     del made, received
     assert segments._count.open == before
+
+
+@pytest.fixture
+def free_list(monkeypatch):
+    """The free list of this process, empty, and without a thread that gives blocks back."""
+    own = segments._FreeList(4 * SHARED_FROM, 100)
+    own._is_watched = True
+    monkeypatch.setattr(segments, "_free_list", own)
+    return own
+
+
+def filled(value, size=SHARED_FROM):
+    return segments.make(bytes([value]) * size)
+
+
+def inode(segment):
+    return os.fstat(segment.fd).st_ino
+
+
+def test_memory_is_used_again_once_its_last_reader_is_gone(pair, free_list):
+    ours, theirs = pair
+    made = filled(1)
+    first = inode(made)
+    ours.send(made)
+    del made
+    assert inode(filled(2)) != first, "it is on its way"
+    received = theirs.receive(SHARED_FROM)
+    assert inode(filled(3)) != first, "it has arrived"
+    mapping = received.map(True)
+    fd = os.dup(received.fd)
+    mapping.segment = received = None
+    assert inode(filled(4)) != first, "a descriptor is left"
+    os.close(fd)
+    assert inode(filled(5)) != first, "it is mapped"
+    assert mapping[:] == bytes([1]) * SHARED_FROM
+    mapping.close()
+    free_list.blocks[:] = [b for b in free_list.blocks if os.fstat(b._fd).st_ino == first]
+    again = filled(6)
+    assert inode(again) == first
+    assert again.map(False)[:] == bytes([6]) * SHARED_FROM
+
+
+def test_a_reader_that_is_killed_holds_no_memory(pair, free_list):
+    made = filled(1)
+    first = inode(made)
+    reads = "m = mmap.mmap(0, 0, mmap.MAP_PRIVATE, mmap.PROT_READ); print(m[0], flush=True)"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", f"import mmap, signal; {reads}; signal.pause()"],
+        stdin=made.fd,
+        stdout=subprocess.PIPE,
+    )
+    assert reader.stdout.read(1) == b"1"
+    del made
+    assert inode(filled(2)) != first
+    reader.kill()
+    reader.communicate()
+    assert first in {inode(filled(3)), inode(filled(4))}
+
+
+def test_memory_never_has_two_owners(free_list):
+    held = [filled(value) for value in range(1, 5)]
+    assert len({inode(segment) for segment in held}) == 4
+    for value, segment in enumerate(held, start=1):
+        assert segment.map(False)[:] == bytes([value]) * SHARED_FROM
+
+
+def test_a_forked_process_leaves_the_memory_to_its_parent(monkeypatch):
+    first = inode(filled(1))
+    child = os.fork()
+    if child == 0:
+        os._exit(inode(filled(2)) == first)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_what_is_kept_is_bounded(free_list):
+    half = SHARED_FROM // 2
+
+    def kept():
+        return [block.length for block in free_list.blocks]
+
+    for length in (half, *[SHARED_FROM] * 4, 5 * SHARED_FROM):
+        free_list.give(segments._Block(bytes(length)))
+    assert kept() == [SHARED_FROM] * 4, "what has another length makes room"
+    readers = [block.open() for block in free_list.blocks[1:]]
+    for _ in range(3):
+        free_list.give(segments._Block(bytes(half)))
+    assert kept() == [SHARED_FROM] * 3 + [half] * 2, "what is read stays"
+    for reader in readers:
+        os.close(reader)
+
+
+def test_what_was_not_filled_for_a_while_is_given_back(free_list):
+    held = filled(1)
+    filled(2)
+    filled(3)
+    (first, second) = free_list.blocks
+    first.filled, second.filled = 100.0, 100.0 + IDLE / 2
+    assert free_list.return_idle(100.0 + IDLE / 2) and len(free_list.blocks) == 2
+    assert free_list.return_idle(100.0 + IDLE) and free_list.blocks == [second]
+    assert not free_list.return_idle(100.0 + 2 * IDLE) and free_list.blocks == []
+    assert held.map(False)[0] == 1, "its reader keeps it"
 
 
 def headers_of(output):

@@ -29,8 +29,8 @@ use crate::support::program::package;
 /// Nothing in a transcript takes this long unless something hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 const NEXT_STEPS: [&str; 2] = ["NEXT", "OTHER"];
-const SEALS: SealFlags =
-    SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
+const WHOLE: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+const SEALS: SealFlags = WHOLE.union(SealFlags::FUTURE_WRITE);
 /// `W`, the number 3 and the incarnation 7.
 const IDENTITY: &[u8] = b"W\x03\0\0\0\x07\0\0\0";
 
@@ -223,7 +223,9 @@ impl Process {
             _ => None,
         });
         let file = files.flatten().next().expect("a descriptor comes with its byte");
-        assert!(fcntl_get_seals(&file).unwrap().contains(SEALS), "a segment is sealed");
+        let seals = fcntl_get_seals(&file).unwrap();
+        let is_read_only = seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE);
+        assert!(seals.contains(WHOLE) && is_read_only, "a segment is sealed");
         File::from(file)
     }
 }

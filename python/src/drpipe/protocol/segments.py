@@ -28,7 +28,7 @@ _IS_READ_ONLY = fcntl.F_SEAL_WRITE | _FUTURE_WRITE
 #: Limits the bytes that are kept to be used again.
 _MOST_KEPT = 256 << 20
 #: Memory that was not filled for this long, in seconds, goes back to the system.
-_IDLE = 2.0
+IDLE = 2.0
 #: Neither `send` nor `receive` waits for the other side.
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECEIVE_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
@@ -175,6 +175,8 @@ class _FreeList:
     def give(self, block: _Block) -> None:
         """Keeps a block, if there is room for it beside those of its length and those that are
         read."""
+        if block.length > self._most_bytes:
+            return
         with self._lock:
             while not self._has_room(block.length):
                 for index, kept in enumerate(self.blocks):
@@ -185,8 +187,11 @@ class _FreeList:
                     return
             self.blocks.append(block)
             if not self._is_watched:
-                self._is_watched = True
-                threading.Thread(target=self._watch, name="memory", daemon=True).start()
+                try:
+                    threading.Thread(target=self._watch, name="memory", daemon=True).start()
+                    self._is_watched = True
+                except RuntimeError:  # The system has no thread left: nothing is used again.
+                    self.blocks.clear()
 
     def return_idle(self, now: float) -> bool:
         """Gives blocks that were not filled for a while back to the system.
@@ -197,7 +202,7 @@ class _FreeList:
             Whether any block is left.
         """
         with self._lock:
-            idle = [block for block in self.blocks if now - block.filled >= _IDLE]
+            idle = [block for block in self.blocks if now - block.filled >= IDLE]
             del self.blocks[: len(idle)]
             self._is_watched = is_any_left = bool(self.blocks)
         return is_any_left
@@ -207,9 +212,9 @@ class _FreeList:
         return kept + length <= self._most_bytes and len(self.blocks) < self._most_blocks
 
     def _watch(self) -> None:
-        sleep(_IDLE)
+        sleep(IDLE)
         while self.return_idle(monotonic()):
-            sleep(_IDLE)
+            sleep(IDLE)
 
 
 _count = _Count()
