@@ -6,4 +6,5 @@ pub(crate) mod array_ref;
 pub mod buffer;
 pub(crate) mod collect;
 mod free_list;
+pub mod huge_pages;
 pub(crate) mod segment;
