@@ -108,7 +108,7 @@ pub fn steps() -> Vec<Line> {
         &|| through("Numbers", count, 2, 4096),
         &|| through("Numbers", count, 2, 100),
         &|| through("Frames", 3000, 2, 8),
-        &|| through("NewFrames", 300, 2, 8),
+        &|| through("NewFrames", 2000, 2, 8),
         &|| python::pool("imap_unordered-256", count),
         &|| python::pool("executor-map", 20_000),
         &|| timed(Command::new(interpreter()).args(["-c", "pass"])),
@@ -120,7 +120,7 @@ pub fn steps() -> Vec<Line> {
         Line::new("multiprocessing.Pool, chunks of 256 by hand", chunks, "/s"),
         Line::new("ProcessPoolExecutor.map, chunksize 1", executor, "/s"),
         Line::new("16 MiB, Rust -> Python x2 -> Rust, untouched", frames, "/s").at_least(200.0),
-        Line::new("the same, each in new memory", new, "/s"),
+        Line::new("the same, each made anew", new, "/s").at_least(340.0),
         Line::new(
             "one message, start to exit, beyond a bare interpreter",
             1e3 * (one - bare),

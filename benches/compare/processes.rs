@@ -55,7 +55,7 @@ impl Producer for Frames {
     }
 }
 
-/// As [`Frames`], each in memory of its own that was written to.
+/// As [`Frames`], each a vector of its own.
 #[derive(Deserialize, JsonSchema)]
 struct NewFrames {
     count: usize,
@@ -137,11 +137,12 @@ fn through(producer: &str, stage: &str, count: usize, limit: usize) -> f64 {
 }
 
 pub fn processes() -> Vec<Line> {
-    let [tiny, default, alone, large] = medians([
+    let [tiny, default, alone, large, new] = medians([
         &|| through("Numbers", "Same", 2_000_000, 4096),
         &|| through("Numbers", "Same", 1_000_000, 100),
         &|| through("Numbers", "Same", 10_000, 1),
         &|| through("Frames", "ReadHeader", 5_000, 1),
+        &|| through("NewFrames", "ReadHeader", 2_000, 8),
     ]);
     vec![
         Line::new("8 bytes, 1 stager in 2 processes, queue_limit 4096", tiny, "/s").at_least(5e5),
@@ -149,5 +150,6 @@ pub fn processes() -> Vec<Line> {
         Line::new("8 bytes one at a time: per message", 1e6 / alone, "us"),
         Line::new("16 MiB, header only, one at a time: per message", 1e6 / large, "us"),
         Line::new("  ratio", alone / large, "").at_most(5.0),
+        Line::new("16 MiB, each made anew, queue_limit 8", new, "/s").at_least(600.0),
     ]
 }

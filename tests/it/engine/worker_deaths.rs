@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -14,6 +14,25 @@ use super::process_runs::{drain, lines, numbers, run, says, seeds, start, step_o
 use crate::support::processes::{children, disturb_until_end, eventually, is_alive, signal};
 use crate::support::program::{assert_balanced, count, drpipe, files, json as read_json, step};
 
+/// Kills one worker after the other, once so many are there and the run is therefore under way.
+fn kill_workers_until_end(program: &mut Child, started: usize, seed: u64) -> ExitStatus {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut kills = 0;
+    drain(program);
+    let status = disturb_until_end(program, Duration::from_millis(50), |program| {
+        let workers = children(program);
+        if kills > 0 || workers.len() == started {
+            let chosen = rng.random_range(0..workers.len().max(1));
+            if let Some(worker) = workers.get(chosen) {
+                signal(*worker, Signal::KILL);
+                kills += 1;
+            }
+        }
+    });
+    assert!(kills > 1, "seed {seed}");
+    status
+}
+
 #[test]
 fn killed_workers_lose_nothing_and_repeat_nothing() {
     for seed in 0..seeds() {
@@ -22,28 +41,41 @@ fn killed_workers_lose_nothing_and_repeat_nothing() {
         slow["params"] = json!({"seconds": 0.0001});
         let config = numbers(8000, &json!([process("A", "Pass"), slow, process("C", "Square")]));
         let directory = tempfile::tempdir().unwrap();
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut program = start(directory.path(), &config);
-        let mut kills = 0;
-        drain(&mut program);
-        let status = disturb_until_end(&mut program, Duration::from_millis(50), |program| {
-            let workers = children(program);
-            // Six workers have been started: the run is under way.
-            if kills > 0 || workers.len() == 6 {
-                let Some(worker) = workers.get(rng.random_range(0..workers.len().max(1))) else {
-                    return;
-                };
-                signal(*worker, Signal::KILL);
-                kills += 1;
-            }
-        });
+        let status = kill_workers_until_end(&mut program, 6, seed);
         let summary = read_json(&directory.path().join("run.json"));
         assert_eq!(status.code(), Some(0), "seed {seed}: {summary:#}");
-        assert!(kills > 1, "seed {seed}");
         assert_balanced(&summary);
         let squares: Vec<u64> = (0..=8000).map(|number| number * number).collect();
         assert_eq!(lines(directory.path()), squares, "seed {seed}");
         assert_eq!(count(step(&summary, "END"), "received"), 8001);
+    }
+}
+
+#[test]
+fn frames_in_memory_that_is_used_again_keep_their_pixels_when_workers_are_killed() {
+    let config = |key: &str| {
+        let stager = |name: &str, class: &str| json!({"name": name, "class": class, key: 2, "queue_limit": 2, "retries": 50, "backoff": 0});
+        json!({
+            "version": 1,
+            "producer": {"name": "SYNTH", "class": "SynthFrames",
+                         "params": {"count": 60, "width": 256, "height": 300, "stars": 5}},
+            "stagers": [stager("CLEAN", "NoiseRemoval"), stager("PASS", "Pass")],
+            "consumer": {"name": "SAVE", "class": "WriteFits", "params": {"directory": "fits"}},
+        })
+    };
+    let (finished, there) = run(&config("nb_thread"), &[]);
+    finished.expect_code(0);
+    let expected = files(&there.path().join("fits"));
+    assert_eq!(expected.len(), 60);
+    for seed in 0..seeds() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut program = start(directory.path(), &config("nb_process"));
+        let status = kill_workers_until_end(&mut program, 4, seed);
+        let summary = read_json(&directory.path().join("run.json"));
+        assert_eq!(status.code(), Some(0), "seed {seed}: {summary:#}");
+        assert_balanced(&summary);
+        assert_eq!(files(&directory.path().join("fits")), expected, "seed {seed}");
     }
 }
 

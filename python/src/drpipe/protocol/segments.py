@@ -217,8 +217,14 @@ class _FreeList:
             sleep(IDLE)
 
 
+def _most_bytes() -> int:
+    """Leaves most of a limited address space (`ulimit -v`) to others."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return _MOST_KEPT if limit == resource.RLIM_INFINITY else min(_MOST_KEPT, limit // 16)
+
+
 _count = _Count()
-_free_list = _FreeList(_MOST_KEPT, _count.most // 2)
+_free_list = _FreeList(_most_bytes(), _count.most // 2)
 # A forked process shares the memory of its parent, who alone may use it again.
 os.register_at_fork(after_in_child=_free_list.clear)
 #: The mappings of received segments that arrays lie on, by address.
