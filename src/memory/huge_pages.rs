@@ -26,37 +26,46 @@ pub struct HugePages;
 // SAFETY: each method does what that of `System` does, with its arguments and its result; `advise`
 // changes neither the contents nor the address of a block, and does not allocate or unwind.
 unsafe impl GlobalAlloc for HugePages {
+    #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps to the contract, which is that of `System`.
         advise(unsafe { System.alloc(layout) }, layout.size())
     }
 
+    #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: as in `alloc`; the block is from `System`.
         unsafe { System.dealloc(block, layout) }
     }
 
+    #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as in `alloc`.
         advise(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
+    #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as in `alloc`; the block is from `System`.
         advise(unsafe { System.realloc(block, layout, size) }, size)
     }
 }
 
-/// Asks the system to use huge pages for a block of this size, if that is worth it.
+#[inline]
 fn advise(block: *mut u8, size: usize) -> *mut u8 {
     if size >= LARGE && !block.is_null() {
-        let before = block.align_offset(page_size());
-        let pages = size.saturating_sub(before) / page_size() * page_size();
-        // SAFETY: these pages lie within the block, which has `size` bytes, and the advice changes
-        // nothing that they hold. If the system has no huge pages it refuses, which does no harm.
-        let _ = unsafe { madvise(block.wrapping_add(before).cast(), pages, Advice::LinuxHugepage) };
+        use_huge_pages(block, size);
     }
     block
+}
+
+#[cold]
+fn use_huge_pages(block: *mut u8, size: usize) {
+    let before = block.align_offset(page_size());
+    let pages = size.saturating_sub(before) / page_size() * page_size();
+    // SAFETY: these pages lie within the block, which has `size` bytes, and the advice changes
+    // nothing that they hold. If the system has no huge pages it refuses, which does no harm.
+    let _ = unsafe { madvise(block.wrapping_add(before).cast(), pages, Advice::LinuxHugepage) };
 }
 
 #[cfg(test)]
