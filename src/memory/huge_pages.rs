@@ -3,10 +3,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use rustix::mm::{Advice, madvise};
-use rustix::param::page_size;
 
 /// The size in bytes from which a block is worth huge pages. numpy has the same limit.
 const LARGE: usize = 4 << 20;
+/// The largest pages that are not huge, in bytes: whole ones everywhere. To ask for those of this
+/// system might allocate.
+const PAGE: usize = 64 << 10;
 
 /// The system's allocator, with blocks of 4 MiB and more in huge pages where the system has some.
 ///
@@ -61,8 +63,8 @@ fn advise(block: *mut u8, size: usize) -> *mut u8 {
 
 #[cold]
 fn use_huge_pages(block: *mut u8, size: usize) {
-    let before = block.align_offset(page_size());
-    let pages = size.saturating_sub(before) / page_size() * page_size();
+    let before = block.align_offset(PAGE);
+    let pages = size.saturating_sub(before) / PAGE * PAGE;
     // SAFETY: these pages lie within the block, which has `size` bytes, and the advice changes
     // nothing that they hold. If the system has no huge pages it refuses, which does no harm.
     let _ = unsafe { madvise(block.wrapping_add(before).cast(), pages, Advice::LinuxHugepage) };
