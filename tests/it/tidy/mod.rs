@@ -164,10 +164,12 @@ fn only_the_command_line_prints() {
 }
 
 #[test]
-fn unsafe_stands_in_four_files_with_a_proof_each() {
+fn unsafe_stands_in_six_files_with_a_proof_each() {
     let files = [
         "src/transport/zmq/frames.rs",
         "src/memory/segment.rs",
+        "src/memory/free_list.rs",
+        "src/memory/huge_pages.rs",
         "src/worker/page.rs",
         "src/cli/process/memory.rs",
     ];
