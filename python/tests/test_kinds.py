@@ -449,7 +449,9 @@ def test_a_kept_object_is_tried_again_only_if_nobody_else_can_have_written_it(
     retry = ["retry", "quarantine", "--config", str(path), "--set", "END.fail=false"]
     done = quarantine(*retry)
     assert done.returncode == 1, done.stderr
-    assert "is writable by every user" in done.stderr and "2 entries are Python objects" in done.stderr
+    assert (
+        "is writable by every user" in done.stderr and "2 entries are Python objects" in done.stderr
+    )
     assert len((tmp_path / "retried.txt").read_text().splitlines()) == 2
     exposed.chmod(0o644)
     assert quarantine(*retry).returncode == 0
