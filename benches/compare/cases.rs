@@ -15,7 +15,7 @@ use crate::{Line, keck, medians, peers, python, rate, scaling};
 
 type Case = fn() -> Vec<Line>;
 
-pub const ALL: [(&str, Case); 22] = [
+pub const ALL: [(&str, Case); 23] = [
     ("tiny", tiny),
     ("blocks", blocks),
     ("header", header),
@@ -30,6 +30,7 @@ pub const ALL: [(&str, Case); 22] = [
     ("fits2png", fits2png),
     ("python", pools),
     ("in-python", crate::in_python::steps),
+    ("python-start", crate::in_python::starts),
     ("watched", crate::watched::watched),
     ("scaling-threads", scaling::threads),
     ("scaling-processes", scaling::processes),

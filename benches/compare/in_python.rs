@@ -19,6 +19,19 @@ class Untouched:
         return value
 "#;
 
+/// What the module imports whose start is compared.
+const IMPORTS: &str = "import numpy\nfrom astropy import stats\nfrom astropy.io import fits\n";
+/// The same work as that of `started`, in a pool of forked processes.
+const POOL: &str = r#"
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+def same(value):
+    return value
+count = int(sys.argv[1])
+with ProcessPoolExecutor(count, multiprocessing.get_context("fork")) as pool:
+    assert list(pool.map(same, range(count))) == list(range(count))
+"#;
+
 pub(crate) fn interpreter() -> PathBuf {
     std::env::var_os("DRPIPE_BENCH_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
 }
@@ -29,14 +42,14 @@ pub(crate) fn imports(packages: &str) -> bool {
     program.status().is_ok_and(|status| status.success())
 }
 
-fn write(folder: &Path, steps: [Value; 3]) -> PathBuf {
+fn write(folder: &Path, module: &str, steps: [Value; 3]) -> PathBuf {
     let [producer, stage, consumer] = steps;
     let text = json!({
         "python": interpreter(), "pythonpath": folder,
         "producer": producer, "stagers": [stage], "consumer": consumer,
     });
     let file = folder.join("pipeline.json");
-    std::fs::write(folder.join("same.py"), MODULE).unwrap();
+    std::fs::write(folder.join("same.py"), module).unwrap();
     std::fs::write(&file, text.to_string()).unwrap();
     file
 }
@@ -47,6 +60,7 @@ fn through(producer: &str, count: usize, workers: usize, limit: usize) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let file = write(
         folder.path(),
+        MODULE,
         [
             json!({"name": "IN", "class": producer, "params": {"count": count}}),
             json!({"name": "SAME", "module": "same", "class": "Untouched", "nb_process": workers,
@@ -71,14 +85,15 @@ fn through(producer: &str, count: usize, workers: usize, limit: usize) -> f64 {
     rate(count, elapsed)
 }
 
-/// Seconds from the start of the program to its end, with one message.
-fn start() -> f64 {
+/// Seconds from the start of the program to its end, with one message for each worker.
+fn started(imports: &str, workers: usize) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let file = write(
         folder.path(),
+        &format!("{imports}{MODULE}"),
         [
-            json!({"name": "IN", "class": "Numbers", "params": {"count": 1}}),
-            json!({"name": "SAME", "module": "same", "class": "Untouched"}),
+            json!({"name": "IN", "class": "Numbers", "params": {"count": workers}}),
+            json!({"name": "SAME", "module": "same", "class": "Untouched", "nb_process": workers}),
             json!({"name": "END", "class": "Discard"}),
         ],
     );
@@ -112,7 +127,7 @@ pub fn steps() -> Vec<Line> {
         &|| python::pool("imap_unordered-256", count),
         &|| python::pool("executor-map", 20_000),
         &|| timed(Command::new(interpreter()).args(["-c", "pass"])),
-        &start,
+        &|| started("", 1),
     ]);
     vec![
         Line::new("8 bytes, 1 stager in Python x2, queue_limit 4096", tiny, "/s").at_least(150e3),
@@ -129,4 +144,30 @@ pub fn steps() -> Vec<Line> {
         .at_most(150.0),
         Line::new("a bare interpreter, start to exit", 1e3 * bare, "ms"),
     ]
+}
+
+/// Whole programs whose module imports numpy and astropy, each against a pool that is started in
+/// the same turn.
+pub fn starts() -> Vec<Line> {
+    if !imports("zmq, msgpack, numpy, astropy") {
+        let interpreter = interpreter();
+        println!("SKIPPED: {} lacks pyzmq, msgpack, numpy or astropy", interpreter.display());
+        return Vec::new();
+    }
+    let pool = |workers: usize| {
+        let script = format!("{IMPORTS}{POOL}");
+        timed(Command::new(interpreter()).args(["-c", &script, &workers.to_string()]))
+    };
+    let mut lines = Vec::new();
+    for (workers, bar) in [(1, 1.11), (2, 1.5), (4, 1.5)] {
+        let mut turns: Vec<[f64; 2]> =
+            (0..15).map(|_| [started(IMPORTS, workers), pool(workers)]).collect();
+        turns.sort_by(|one, other| (one[0] / one[1]).total_cmp(&(other[0] / other[1])));
+        let [ours, theirs] = turns[turns.len() / 2];
+        let what = format!("numpy and astropy, {workers} workers, start to exit: drpipe");
+        lines.push(Line::new(what, 1e3 * ours, "ms"));
+        lines.push(Line::new("ProcessPoolExecutor with fork", 1e3 * theirs, "ms"));
+        lines.push(Line::new("ratio", ours / theirs, "").at_most(bar));
+    }
+    lines
 }

@@ -32,6 +32,9 @@ pub(crate) struct WorkerId {
     pub(crate) epoch: u32,
 }
 
+/// The epoch of the first worker in a slot.
+pub(crate) const FIRST: u32 = 1;
+
 impl StepId {
     pub(crate) fn at(index: usize) -> Self {
         Self(index as u32)

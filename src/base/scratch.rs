@@ -6,9 +6,10 @@
 //! still exists, because another program may have removed the new directory as abandoned.
 
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -39,12 +40,24 @@ impl Scratch {
         Self::make_in(&std::env::temp_dir())
     }
 
+    /// Makes a directory with a name of [`new_name`].
+    ///
+    /// # Errors
+    /// If it cannot be made, or another program has taken the name.
+    pub(crate) fn make_named(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+        let mut maker = tempfile::Builder::new();
+        Self::make_with(maker.prefix(name).rand_bytes(0), path.parent().unwrap_or(path))
+    }
+
     fn make_in(temporary: &Path) -> io::Result<Self> {
+        Self::make_with(tempfile::Builder::new().prefix(PREFIX), temporary)
+    }
+
+    fn make_with(maker: &mut tempfile::Builder<'_, '_>, temporary: &Path) -> io::Result<Self> {
         let private = Permissions::from_mode(0o700);
         for _ in 0..MAX_TRIES {
-            let mut maker = tempfile::Builder::new();
-            let directory =
-                maker.prefix(PREFIX).permissions(private.clone()).tempdir_in(temporary)?;
+            let directory = maker.permissions(private.clone()).tempdir_in(temporary)?;
             // The umask may have removed permissions.
             let opened = fs::set_permissions(directory.path(), private.clone());
             match opened.and_then(|()| lock(directory.path())) {
@@ -60,6 +73,13 @@ impl Scratch {
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
+}
+
+/// Returns a name that a directory may get later.
+pub(crate) fn new_name() -> PathBuf {
+    // The system seeds the hasher's keys at random.
+    let chance = RandomState::new().hash_one(std::process::id());
+    std::env::temp_dir().join(format!("{PREFIX}{:08x}", chance >> 32))
 }
 
 /// Takes the lock; none if another program has removed the directory first.
@@ -144,6 +164,18 @@ mod tests {
         assert!(live.path().exists() && temporary.path().join("other").exists());
         drop(live);
         assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 7);
+    }
+
+    #[test]
+    fn a_name_is_taken_once() {
+        let name = new_name();
+        assert_ne!(name, new_name());
+        let made = Scratch::make_named(&name).unwrap();
+        assert_eq!(made.path(), name);
+        assert!(name.join(LOCK).exists());
+        assert_eq!(Scratch::make_named(&name).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        drop(made);
+        assert!(!name.exists());
     }
 
     #[test]

@@ -161,8 +161,8 @@ impl Cli {
             Command::Run(command) => {
                 let args = command.into_run();
                 match self.load(&args.source) {
-                    Ok(pipeline) if args.inline => {
-                        run::inline::become_interpreter(&pipeline, &args.source)
+                    Ok(mut pipeline) if args.inline => {
+                        run::inline::become_interpreter(&mut pipeline, &args.source)
                     }
                     Ok(pipeline) => run::run(pipeline, &args),
                     Err(code) => code,
@@ -199,8 +199,8 @@ impl Cli {
             QuarantineCommand::List(args) => quarantine::list(&args),
             QuarantineCommand::Show(args) => quarantine::show(&args),
             QuarantineCommand::Retry(args) => match self.load(&args.run.source) {
-                Ok(pipeline) if args.run.inline => {
-                    run::inline::become_interpreter(&pipeline, &args.run.source)
+                Ok(mut pipeline) if args.run.inline => {
+                    run::inline::become_interpreter(&mut pipeline, &args.run.source)
                 }
                 Ok(pipeline) => quarantine::retry(pipeline, &args),
                 Err(code) => code,
@@ -232,6 +232,9 @@ impl Cli {
         signals::hear().map_err(|error| {
             CommandError::stopped(format_args!("cannot watch for signals: {error}")).exit()
         })?;
+        // Each worker needs descriptors, and interpreters that are asked now may become workers.
+        // If the limit cannot be raised, a run that needs more reports an error when it starts.
+        let _ = rlimit::increase_nofile_limit(u64::MAX);
         let settings = source.settings().map_err(|error| complain_of(&error))?;
         let loaded = match source.is_standard_input() {
             false => Pipeline::load(source.config(), &self.registry, &settings),

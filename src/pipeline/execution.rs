@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use super::ahead::Interpreters;
 use super::launch::Launcher;
 use super::private_directory::PrivateDirectory;
 use super::{Mode, RunError, report};
@@ -43,6 +44,8 @@ pub(super) struct Execution {
     pub(super) private: Option<PrivateDirectory>,
     pub(super) mode: Mode,
     pub(super) bundled: Option<BundledPackage>,
+    /// Present for steps in Python.
+    pub(super) interpreters: Option<Interpreters>,
     /// How long the end of the run waits for worker processes.
     pub(super) patience: Duration,
 }
@@ -104,7 +107,7 @@ impl Execution {
     fn threads(self, batching: Batching) -> Result<Report, RunError> {
         let context_of = self.context();
         let Self { plan, sinks, commands, commander, cancelled, .. } = self;
-        let Self { run, private, mode, bundled, patience, .. } = self;
+        let Self { run, private, mode, bundled, interpreters, patience, .. } = self;
         let directory = private.as_ref().map(PrivateDirectory::path);
         let router = router(&plan, batching, &sinks);
         let sockets = ZmqContext::new();
@@ -123,6 +126,7 @@ impl Execution {
             supervisor,
             private: directory,
             bundled: bundled.as_ref(),
+            interpreters,
             threads: Vec::new(),
         };
         let mut running = Run::new(router, sinks, commands.values);

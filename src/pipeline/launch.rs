@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use crate::base::ids::{StepId, WorkerId};
+use super::ahead::Interpreters;
+use crate::base::ids::{FIRST, StepId, WorkerId};
 use crate::plan::{Plan, Python, Route};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::Loss;
@@ -31,6 +32,7 @@ pub(crate) struct Launcher<'r> {
     pub(crate) private: Option<&'r Path>,
     /// Present for steps in Python.
     pub(crate) bundled: Option<&'r BundledPackage>,
+    pub(crate) interpreters: Option<Interpreters>,
     pub(crate) threads: Vec<JoinHandle<()>>,
 }
 
@@ -44,11 +46,10 @@ impl Launcher<'_> {
         context: Context,
     ) -> Option<Lifeline> {
         let step = step.index();
-        let started = match (&self.supervisor, self.private) {
-            (Some(supervisor), Some(directory)) if self.plan.steps[step].is_process(number) => self
-                .new_process(worker, step, context, directory)
-                .and_then(|process| supervisor.spawn(process))
-                .map(Some),
+        let started = match self.private {
+            Some(directory) if self.plan.steps[step].is_process(number) => {
+                self.start_process(worker, step, context, directory)
+            }
             _ => self.start_thread(worker, step, context).map(|()| None),
         };
         started.unwrap_or_else(|error| {
@@ -56,6 +57,26 @@ impl Launcher<'_> {
             (self.report)(WorkerEvent::Lost { worker, loss });
             None
         })
+    }
+
+    fn start_process(
+        &mut self,
+        worker: WorkerId,
+        index: usize,
+        context: Context,
+        directory: &Path,
+    ) -> io::Result<Option<Lifeline>> {
+        let number = context.worker();
+        let mut process = self.new_process(worker, index, context, directory)?;
+        let step = &self.plan.steps[index];
+        if let (Some(python), Some(ahead)) = (&step.python, &mut self.interpreters) {
+            // A successor of a lost worker starts afresh.
+            if step.is_initial(number) && worker.epoch == FIRST {
+                process.launch.origin = ahead.origin(python);
+            }
+        }
+        let supervisor = self.supervisor.as_ref();
+        supervisor.map(|supervisor| supervisor.spawn(process)).transpose()
     }
 
     fn new_process(

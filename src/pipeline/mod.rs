@@ -1,5 +1,6 @@
 //! Runs of a plan: start one, watch it, stop it, read what became of it.
 
+mod ahead;
 mod builder;
 mod control;
 mod error;
@@ -29,7 +30,9 @@ use crate::sinks::quarantine::Retried;
 use crate::stage::registry::Registry;
 use crate::status::stream::Stream;
 use crate::worker::process;
+use crate::worker::reexec::worker_environment;
 
+use ahead::Ahead;
 use options::Options;
 
 pub use crate::event::{Report, StepReport, Verdict};
@@ -59,6 +62,8 @@ pub struct Pipeline {
     options: Options,
     /// Present for steps in Python.
     bundled: Option<BundledPackage>,
+    /// Present for steps in Python.
+    ahead: Option<Ahead>,
 }
 
 impl Pipeline {
@@ -87,10 +92,17 @@ impl Pipeline {
         settings: &[Setting],
     ) -> Result<Self, LoadError> {
         let mut bundled = None;
+        let mut ahead = None;
         let mut describe = |wanted: &[Wanted]| {
             let also_in = vec![PathBuf::from("."), directory.to_owned()];
             match bundled.insert(BundledPackage::unpack()) {
-                Ok(carried) => Questions { carried, also_in }.describe(wanted),
+                Ok(carried) => {
+                    let ahead = ahead.insert(Ahead::new());
+                    let environment = worker_environment(ahead.private());
+                    let answers = Questions { carried, also_in, environment }.describe(wanted);
+                    ahead.ready = answers.ready;
+                    answers.classes
+                }
                 Err(error) => wanted.iter().map(|_| Err(nowhere(error))).collect(),
             }
         };
@@ -100,6 +112,7 @@ impl Pipeline {
         loaded.warnings.extend(overlap::warnings(&loaded.plan));
         let mut pipeline = Self::of(loaded);
         pipeline.bundled = bundled.and_then(Result::ok);
+        pipeline.ahead = ahead;
         pipeline.options.file = name;
         Ok(pipeline)
     }
@@ -107,7 +120,12 @@ impl Pipeline {
     fn of(loaded: Loaded) -> Self {
         let Loaded { plan, warnings } = loaded;
         let (retried, options) = (Retried::default(), Options::default());
-        Self { plan, warnings, retried, options, bundled: None }
+        Self { plan, warnings, retried, options, bundled: None, ahead: None }
+    }
+
+    /// Ends the interpreters that have described classes: none of them becomes a worker.
+    pub(crate) fn end_interpreters(&mut self) {
+        self.ahead = None;
     }
 
     /// The interpreters of the steps in Python, and the script that they run.

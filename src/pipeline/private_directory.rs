@@ -13,10 +13,13 @@ pub(crate) const LONGEST_PRIVATE: usize = 90;
 pub(crate) struct PrivateDirectory(Scratch);
 
 impl PrivateDirectory {
+    /// Makes it, with this name if nobody has taken that.
+    ///
     /// # Errors
     /// If the directory cannot be created, or has a name that a socket cannot have.
-    pub(crate) fn make() -> io::Result<Self> {
-        let scratch = Scratch::make()?;
+    pub(crate) fn make(name: Option<&Path>) -> io::Result<Self> {
+        let named = name.and_then(|name| Scratch::make_named(name).ok());
+        let scratch = named.map_or_else(Scratch::make, Ok)?;
         let problem = match scratch.path().to_str() {
             None => "a name that is not UTF-8",
             Some(name) if name.len() > LONGEST_PRIVATE => "too long a name for a socket",

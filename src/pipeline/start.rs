@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{Builder, JoinHandle};
 
+use super::ahead::Ahead;
 use super::execution::{Execution, Placing};
 use super::first_event::opened;
 use super::last_event::LastEvent;
@@ -39,10 +40,13 @@ impl Pipeline {
     /// If the system refuses a thread or a file descriptor, or the journal cannot serve.
     pub fn start(self, mode: Mode) -> Result<Handle, RunError> {
         let run = run_name();
-        let Self { mut plan, retried, options, bundled, .. } = self;
+        let Self { mut plan, retried, options, bundled, ahead, .. } = self;
         let placing = place(&mut plan, mode);
         let plan = Arc::new(plan);
-        let private = private_directory(&plan, placing)?;
+        let name = ahead.as_ref().map(Ahead::private);
+        let private = private_directory(&plan, placing, name)?;
+        let directory = private.as_ref().map(PrivateDirectory::path);
+        let interpreters = ahead.map(|ahead| ahead.into_interpreters(directory, &plan));
         let (commander, commands) = commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let stream = Stream::new();
@@ -69,6 +73,7 @@ impl Pipeline {
             private,
             mode,
             bundled,
+            interpreters,
             patience,
         };
         let thread = Builder::new().name("router".into()).spawn(move || {
@@ -96,13 +101,18 @@ fn place(plan: &mut Plan, mode: Mode) -> Placing {
     }
 }
 
-fn private_directory(plan: &Plan, placing: Placing) -> Result<Option<PrivateDirectory>, RunError> {
+fn private_directory(
+    plan: &Plan,
+    placing: Placing,
+    name: Option<&Path>,
+) -> Result<Option<PrivateDirectory>, RunError> {
     let has_processes = placing != Placing::Here && plan.has_processes();
     if has_processes && process::is_worker() {
         return Err(RunError::InWorker);
     }
     scratch::sweep();
-    has_processes.then(PrivateDirectory::make).transpose().map_err(RunError::NoPrivateDirectory)
+    let made = has_processes.then(|| PrivateDirectory::make(name));
+    made.transpose().map_err(RunError::NoPrivateDirectory)
 }
 
 /// Opens everything that the run writes. Also returns the journal's thread, to be waited for after

@@ -3,18 +3,16 @@
 //! segments, and its end tells either side that the other has died.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::io::{self, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use bytes::Bytes;
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg};
 
+use crate::base::passing::send_files;
 use crate::memory::segment;
 
 /// One end of the pair.
@@ -78,18 +76,7 @@ impl Lifeline {
     }
 
     fn send_file(&self, bytes: &[u8], file: BorrowedFd<'_>, flags: SendFlags) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let files = [file];
-        control.push(SendAncillaryMessage::ScmRights(&files));
-        let sent = loop {
-            match sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, flags) {
-                Err(rustix::io::Errno::INTR) => {}
-                sent => break sent?,
-            }
-        };
-        // A handful of bytes is taken whole or not at all.
-        if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        send_files(&self.0, bytes, &[file], flags)
     }
 
     fn receive_file(&self, bytes: &mut [u8], flags: RecvFlags) -> io::Result<OwnedFd> {

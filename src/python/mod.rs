@@ -3,9 +3,10 @@
 //!
 //! - `bundled`: the package's files, where an interpreter can import them
 //! - `interpreter`: finds the interpreter that is meant
-//! - `probe`: asks it about classes
+//! - `probe`: asks it about classes, in a `conversation`; it may stay, and become a worker
 
 mod bundled;
+mod conversation;
 mod error;
 mod interpreter;
 mod probe;
@@ -13,8 +14,9 @@ mod probe;
 use std::path::PathBuf;
 
 pub(crate) use bundled::BundledPackage;
+pub(crate) use conversation::end_questions;
 use error::PythonError;
-pub(crate) use probe::{Listed, Questions, end_questions};
+pub(crate) use probe::{Listed, Questions, Ready};
 
 /// Lists the classes that a module offers.
 ///
@@ -26,6 +28,7 @@ pub(crate) fn classes(interpreter: Option<&str>, module: &str) -> Result<Vec<Lis
         let message = format!("the package for steps in Python cannot be unpacked: {error}");
         PythonError::new(message, "")
     })?;
-    let questions = Questions { carried: &carried, also_in: vec![PathBuf::from(".")] };
+    let questions =
+        Questions { carried: &carried, also_in: vec![PathBuf::from(".")], environment: Vec::new() };
     questions.list(interpreter, module)
 }

@@ -1,10 +1,14 @@
 //! Python steps in a build without support for them: each is refused before a run.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::base::not_built::NotBuilt;
+use crate::base::prepared::Prepared;
 use crate::config::{About, Described, Unusable, Wanted};
+use crate::plan;
 use crate::stage::registry::Class;
 
 const PYTHON: NotBuilt = NotBuilt { feature: "python" };
@@ -26,14 +30,32 @@ impl BundledPackage {
 pub(crate) struct Questions<'c> {
     pub(crate) carried: &'c BundledPackage,
     pub(crate) also_in: Vec<PathBuf>,
+    pub(crate) environment: Vec<(&'static str, Option<OsString>)>,
+}
+
+/// An interpreter that is ready to be a worker; there is none.
+pub(crate) struct Ready {
+    pub(crate) process: Arc<Prepared>,
+}
+
+impl Ready {
+    pub(crate) fn suits(&self, _: &plan::Python) -> bool {
+        false
+    }
+}
+
+pub(crate) struct Answers {
+    pub(crate) classes: Vec<Result<Described, Unusable>>,
+    pub(crate) ready: Vec<Ready>,
 }
 
 impl Questions<'_> {
     /// Refuses every class.
-    pub(crate) fn describe(&self, wanted: &[Wanted]) -> Vec<Result<Described, Unusable>> {
+    pub(crate) fn describe(&self, wanted: &[Wanted]) -> Answers {
         let refusal =
             Unusable { about: About::Module, message: PYTHON.to_string(), hint: String::new() };
-        wanted.iter().map(|_| Err(refusal.clone())).collect()
+        let classes = wanted.iter().map(|_| Err(refusal.clone())).collect();
+        Answers { classes, ready: Vec::new() }
     }
 }
 

@@ -1,40 +1,63 @@
 //! Asks an interpreter about the classes of its modules before a run. The bundled package
 //! answers.
 
-use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
+use std::sync::Arc;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::bundled::BundledPackage;
+use super::conversation::{Conversation, LONGEST};
 use super::error::PythonError;
 use super::interpreter;
 use crate::base::path_name::{as_text, name_of_path};
+use crate::base::prepared::Prepared;
 use crate::config::{About, Described, Sections, Unusable, Wanted};
 use crate::plan::Python;
 use crate::stage::registry::{Class, Kind};
-
-/// The time limit for importing a module.
-const LONGEST: Duration = Duration::from_secs(120);
 
 /// Asks interpreters about the classes of one configuration.
 pub(crate) struct Questions<'c> {
     pub(crate) carried: &'c BundledPackage,
     /// Directories where modules may be, besides those that a step names.
     pub(crate) also_in: Vec<PathBuf>,
+    /// The variables of a worker, for interpreters that become workers of the run.
+    pub(crate) environment: Vec<(&'static str, Option<OsString>)>,
+}
+
+/// An interpreter that has described the classes of its steps and is ready to be a worker of one.
+pub(crate) struct Ready {
+    pub(crate) process: Arc<Prepared>,
+    interpreter: PathBuf,
+    paths: Vec<PathBuf>,
+}
+
+impl Ready {
+    /// Whether it has imported what a step with such a class needs, and nothing else.
+    pub(crate) fn suits(&self, python: &Python) -> bool {
+        (&self.interpreter, &self.paths) == (&python.interpreter, &python.paths)
+    }
+}
+
+/// What became of questions about several classes: the answers, in their order, and the
+/// interpreters that stay.
+#[derive(Default)]
+pub(crate) struct Answers {
+    pub(crate) classes: Vec<Result<Described, Unusable>>,
+    pub(crate) ready: Vec<Ready>,
 }
 
 /// The answer of an interpreter.
 #[derive(Deserialize)]
 struct Answer {
     python: String,
+    /// Whether it stays and is ready to be a worker.
+    #[serde(default)]
+    stays: bool,
     /// The interpreter itself, if the started program is a wrapper around it.
     #[serde(with = "as_text")]
     executable: PathBuf,
@@ -95,9 +118,10 @@ pub(crate) struct Listed {
 }
 
 impl Questions<'_> {
-    /// Returns an answer for each class, in order.
-    pub(crate) fn describe(&self, wanted: &[Wanted]) -> Vec<Result<Described, Unusable>> {
+    /// Answers for each class.
+    pub(crate) fn describe(&self, wanted: &[Wanted]) -> Answers {
         let mut answers: Vec<Option<Result<Described, Unusable>>> = vec![None; wanted.len()];
+        let mut ready = Vec::new();
         for first in 0..wanted.len() {
             if answers[first].is_some() {
                 continue;
@@ -109,15 +133,20 @@ impl Questions<'_> {
             };
             let places: Vec<usize> = (first..wanted.len()).filter(|i| alike(&wanted[*i])).collect();
             let asked: Vec<&Wanted> = places.iter().map(|place| &wanted[*place]).collect();
-            for (place, answer) in places.into_iter().zip(self.describe_alike(&asked)) {
+            let classes = self.describe_alike(&asked, &mut ready);
+            for (place, answer) in places.into_iter().zip(classes) {
                 answers[place] = Some(answer);
             }
         }
-        answers.into_iter().flatten().collect()
+        Answers { classes: answers.into_iter().flatten().collect(), ready }
     }
 
     /// Answers for classes with the same interpreter and the same paths.
-    fn describe_alike(&self, wanted: &[&Wanted]) -> Vec<Result<Described, Unusable>> {
+    fn describe_alike(
+        &self,
+        wanted: &[&Wanted],
+        ready: &mut Vec<Ready>,
+    ) -> Vec<Result<Described, Unusable>> {
         let fail = |unusable: Unusable| wanted.iter().map(|_| Err(unusable.clone())).collect();
         let Wanted { interpreter, paths, .. } = wanted[0];
         let interpreter = match interpreter::find(interpreter.as_deref()) {
@@ -134,14 +163,22 @@ impl Questions<'_> {
                 })
             })
             .collect();
-        let configuration = &wanted[0].configuration;
-        let names = names(&paths);
-        let request = json!({"paths": names, "classes": classes, "configuration": configuration});
-        let answer = match self.ask(&interpreter, &request) {
-            Ok(answer) if answer.classes.len() == wanted.len() => answer,
+        let request = json!({
+            "paths": names(&paths), "classes": classes, "configuration": wanted[0].configuration,
+            "may_stay": true,
+        });
+        let (answer, process) = match self.ask(&interpreter, &request) {
+            Ok((answer, process)) if answer.classes.len() == wanted.len() => (answer, process),
             Ok(_) => return fail(of_interpreter("its answer is incomplete".into(), String::new())),
             Err(unusable) => return fail(unusable),
         };
+        // A wrapper may have set what the interpreter itself would not find.
+        let process = process.filter(|_| answer.executable == interpreter);
+        ready.extend(process.map(|process| Ready {
+            process: Arc::new(process),
+            interpreter,
+            paths: paths.clone(),
+        }));
         let sections = Arc::new(answer.sections);
         let described = wanted.iter().zip(answer.classes).map(|(wanted, entry)| {
             let python = Python {
@@ -169,7 +206,7 @@ impl Questions<'_> {
     ) -> Result<Vec<Listed>, PythonError> {
         let interpreter = interpreter::find(given)?;
         let request = json!({"paths": names(&self.paths(&[])), "list": module});
-        let answer = self
+        let (answer, _) = self
             .ask(&interpreter, &request)
             .map_err(|Unusable { message, hint, .. }| PythonError { message, hint })?;
         answer.classes.into_iter().map(listed).collect()
@@ -181,42 +218,66 @@ impl Questions<'_> {
         all.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect()
     }
 
-    fn ask(&self, interpreter: &Path, request: &Value) -> Result<Answer, Unusable> {
+    /// Returns the answer, and the interpreter if it stays.
+    fn ask(
+        &self,
+        interpreter: &Path,
+        request: &Value,
+    ) -> Result<(Answer, Option<Prepared>), Unusable> {
         let shown = interpreter.display();
-        let trouble = |message: String| of_interpreter(message, String::new());
-        let (text, status) = converse(interpreter, &self.carried.main(), request)
-            .map_err(|error| trouble(format!("the Python interpreter {shown}: {error}")))?;
-        let answer: Answer = match serde_json::from_slice(&text) {
-            Ok(answer) => answer,
-            Err(_) if status.is_none() => {
-                let seconds = LONGEST.as_secs();
-                let message = format!("importing did not end within {seconds} s under {shown}");
-                return Err(trouble(message));
-            }
-            Err(_) => {
-                let status = status.map(|status| status.to_string()).unwrap_or_default();
-                let message = format!(
-                    "the Python interpreter {shown} ended ({status}) when it was asked about {}",
-                    asked_about(request)
-                );
-                let hint = "importing it may have ended it";
-                return Err(of_interpreter(message, hint.to_owned()));
-            }
+        let trouble = |error: io::Error| {
+            of_interpreter(format!("the Python interpreter {shown}: {error}"), String::new())
         };
-        if answer.too_old {
-            let message = format!("Python {} ({shown}) is too old", answer.python);
-            let hint = "name an interpreter of Python 3.9 or later with \"python\"";
-            return Err(of_interpreter(message, hint.to_owned()));
+        let asked = Conversation::hold(self.command(interpreter), request).map_err(trouble)?;
+        let Some(text) = &asked.text else {
+            let seconds = LONGEST.as_secs();
+            let message = format!("importing did not end within {seconds} s under {shown}");
+            return Err(of_interpreter(message, String::new()));
+        };
+        let Ok(answer) = serde_json::from_slice::<Answer>(text) else {
+            let status = asked.end().map_err(trouble)?;
+            let about = asked_about(request);
+            let message = format!(
+                "the Python interpreter {shown} ended ({status}) when it was asked about {about}"
+            );
+            return Err(of_interpreter(message, "importing it may have ended it".to_owned()));
+        };
+        if answer.stays {
+            return Ok((usable(answer, interpreter)?, Some(asked.keep())));
         }
-        if answer.missing.is_empty() {
-            return Ok(answer);
-        }
-        let names = answer.missing.join(" and ");
-        let install = format!("{shown} -m pip install {}", answer.missing.join(" "));
-        let version = answer.python;
-        let message = format!("Python {version} ({shown}) lacks {names}, which steps in it need");
-        Err(of_interpreter(message, format!("install what is missing: {install}")))
+        asked.end().map_err(trouble)?;
+        Ok((usable(answer, interpreter)?, None))
     }
+
+    fn command(&self, interpreter: &Path) -> Command {
+        let mut command = Command::new(interpreter);
+        command.arg(self.carried.main()).arg("--describe");
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+}
+
+/// Refuses an interpreter that is too old or lacks what workers need.
+fn usable(answer: Answer, interpreter: &Path) -> Result<Answer, Unusable> {
+    let shown = interpreter.display();
+    let version = &answer.python;
+    if answer.too_old {
+        let message = format!("Python {version} ({shown}) is too old");
+        let hint = "name an interpreter of Python 3.9 or later with \"python\"";
+        return Err(of_interpreter(message, hint.to_owned()));
+    }
+    if answer.missing.is_empty() {
+        return Ok(answer);
+    }
+    let names = answer.missing.join(" and ");
+    let install = format!("{shown} -m pip install {}", answer.missing.join(" "));
+    let message = format!("Python {version} ({shown}) lacks {names}, which steps in it need");
+    Err(of_interpreter(message, format!("install what is missing: {install}")))
 }
 
 /// Returns paths as strings; paths need not be UTF-8.
@@ -235,78 +296,6 @@ fn asked_about(request: &Value) -> String {
 
 fn of_interpreter(message: String, hint: String) -> Unusable {
     Unusable { about: About::Interpreter, message, hint }
-}
-
-/// The process numbers of the interpreters that are being asked.
-static ASKED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-
-fn asked() -> MutexGuard<'static, Vec<u32>> {
-    ASKED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Ends the interpreters that are being asked, with everything that they started, and lets no
-/// more start. Meant for a program that is about to end.
-pub(crate) fn end_questions() {
-    let asked = asked();
-    for process in &*asked {
-        kill(*process);
-    }
-    std::mem::forget(asked);
-}
-
-/// Ends a process and the group that it leads. One that has already ended is no error.
-fn kill(process: u32) {
-    if let Some(group) = i32::try_from(process).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-}
-
-/// Returns what the interpreter printed, and its exit status if it ended in time.
-fn converse(
-    interpreter: &Path,
-    main: &Path,
-    request: &Value,
-) -> io::Result<(Vec<u8>, Option<ExitStatus>)> {
-    let mut known = asked();
-    let mut child = Command::new(interpreter)
-        .arg(main)
-        .arg("--describe")
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    known.push(child.id());
-    drop(known);
-    let sent = send(&mut child, request);
-    let (sender, receiver) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
-        thread::spawn(move || sender.send(read(stdout)));
-    }
-    let heard = receiver.recv_timeout(LONGEST);
-    if heard.is_err() {
-        kill(child.id());
-    }
-    let status = child.wait()?;
-    asked().retain(|process| *process != child.id());
-    match heard {
-        Ok(text) => sent.and(text).map(|text| (text, Some(status))),
-        Err(_) => Ok((Vec::new(), None)),
-    }
-}
-
-fn send(child: &mut Child, request: &Value) -> io::Result<()> {
-    match child.stdin.take().map(|mut stdin| stdin.write_all(request.to_string().as_bytes())) {
-        // The interpreter ended without reading; its output says why.
-        Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Some(result) => result,
-        None => Ok(()),
-    }
-}
-
-fn read(mut stdout: ChildStdout) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    stdout.read_to_end(&mut text)?;
-    Ok(text)
 }
 
 fn described(wanted: &Wanted, python: Python, entry: Entry) -> Result<Described, Unusable> {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::base::ids::{MessageId, StepId};
+use crate::base::ids::{FIRST, MessageId, StepId};
 use crate::message::batch::Batch;
 
 /// One worker, or the place of one.
@@ -71,7 +71,7 @@ impl Worker {
     pub(super) fn new(step: StepId, number: usize, state: State) -> Self {
         Self {
             step,
-            epoch: 1,
+            epoch: FIRST,
             number,
             state,
             in_hand: VecDeque::new(),

@@ -1,8 +1,7 @@
 //! Carries what worker processes print and log into the run's log.
 
-use std::io::{self, Read};
+use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
-use std::process::{ChildStderr, ChildStdout};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,7 +49,7 @@ impl LogPipe {
     ///
     /// # Errors
     /// If the stream cannot be made nonblocking.
-    pub(crate) fn stdout(stream: ChildStdout, step: &str, worker: usize) -> io::Result<Self> {
+    pub(crate) fn stdout(stream: PipeReader, step: &str, worker: usize) -> io::Result<Self> {
         Self::of(stream.into(), step, worker, Level::Info)
     }
 
@@ -58,7 +57,7 @@ impl LogPipe {
     ///
     /// # Errors
     /// As [`LogPipe::stdout`].
-    pub(crate) fn stderr(stream: ChildStderr, step: &str, worker: usize) -> io::Result<Self> {
+    pub(crate) fn stderr(stream: PipeReader, step: &str, worker: usize) -> io::Result<Self> {
         Self::of(stream.into(), step, worker, Level::Warning)
     }
 
@@ -223,7 +222,7 @@ mod tests {
             .spawn()
             .and_then(|mut yes| {
                 let stream = yes.stdout.take().unwrap();
-                let mut log = LogPipe::stdout(stream, "A", 1)?;
+                let mut log = LogPipe::of(stream.into(), "A", 1, Level::Info)?;
                 let mut reported = 0;
                 while !log.is_paused() {
                     assert!(log.read(|_| reported += 1));

@@ -10,7 +10,8 @@ use crate::event::exit_code::{STOPPED, USAGE};
 use crate::pipeline::Pipeline;
 
 /// Becomes the interpreter; returns only if that fails.
-pub(crate) fn become_interpreter(pipeline: &Pipeline, source: &Source) -> ExitCode {
+pub(crate) fn become_interpreter(pipeline: &mut Pipeline, source: &Source) -> ExitCode {
+    pipeline.end_interpreters();
     if source.is_standard_input() {
         return complain(
             USAGE,

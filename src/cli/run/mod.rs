@@ -50,9 +50,6 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
     let bars = MultiProgress::new();
     let events = prepare(args, &bars).map_err(|error| error.exit())?;
     set(&mut pipeline, args);
-    // Each worker needs descriptors; if the limit cannot be raised, a run that needs more reports
-    // an error when it starts.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let progress = Progress::new(pipeline.plan(), &bars, args.quiet);
     let report_data = args.report.is_some().then(ReportData::default);
     let mut watchers = Watchers { args, bars, progress, events, report_data };

@@ -24,7 +24,7 @@ use crate::protocol::report::Loss;
 use crate::transport::descriptors::make_room_for_a_process;
 use crate::transport::wakeable::{self, Sender, Wakeable, timespec};
 
-pub(crate) use launch::Launch;
+pub(crate) use launch::{Launch, Origin};
 pub(crate) use limits::Limits;
 pub(crate) use worker_process::NewWorker;
 use worker_process::{WorkerProcess, sent_late};

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,10 @@ use super::super::liveness::describe;
 use super::super::log_pipe::LogPipe;
 use super::super::page::Page;
 use super::super::reexec::{EXIT_FULL, EXIT_LATE};
-use super::launch::Launch;
+use super::launch::{Launch, Origin, Started};
 use super::limits::{Limits, Watch, loss_at};
 use crate::base::ids::WorkerId;
+use crate::base::prepared::wait_for;
 use crate::event::{Event, Level};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Blame, Loss};
@@ -41,7 +42,9 @@ pub(crate) struct NewWorker {
 pub(super) struct WorkerProcess {
     step: Arc<str>,
     number: usize,
-    child: Child,
+    process: Pid,
+    /// Kept for as long as the process lives.
+    _origin: Origin,
     /// Readable when the process has ended; absent where the system has none.
     pub(super) pidfd: Option<OwnedFd>,
     page: Page,
@@ -61,17 +64,19 @@ impl WorkerProcess {
     pub(super) fn start(worker: &NewWorker, ours: Lifeline, theirs: Lifeline) -> io::Result<Self> {
         let NewWorker { step, number, launch, assignment, limits, .. } = worker;
         let (page, file) = Page::create()?;
-        let mut child = launch.spawn(theirs)?;
-        let printed = child.stdout.take().map(|pipe| LogPipe::stdout(pipe, step, *number));
-        let complained = child.stderr.take().map(|pipe| LogPipe::stderr(pipe, step, *number));
-        let logs = printed.into_iter().chain(complained).collect::<io::Result<_>>()?;
-        let pidfd = pid(&child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let Started { process, output, complaints } = launch.start(theirs)?;
+        let logs = vec![
+            LogPipe::stdout(output, step, *number)?,
+            LogPipe::stderr(complaints, step, *number)?,
+        ];
+        let pidfd = pidfd_open(process, PidfdFlags::empty()).ok();
         // If it has died already, its exit status explains why.
         let _ = ours.send_assignment(assignment, file.as_fd());
         Ok(Self {
             step: step.as_str().into(),
             number: *number,
-            child,
+            process,
+            _origin: launch.origin.clone(),
             pidfd,
             page,
             watch: Watch::new(*limits, &launch.who, launch.advice),
@@ -83,7 +88,7 @@ impl WorkerProcess {
 
     /// The process, which is also its process group.
     pub(super) fn id(&self) -> u32 {
-        self.child.id()
+        self.process.as_raw_nonzero().get().unsigned_abs()
     }
 
     pub(super) fn is_at_work(&self) -> bool {
@@ -108,7 +113,7 @@ impl WorkerProcess {
 
     /// Why the worker must be ended, if it must.
     pub(super) fn check(&mut self, now: Instant) -> Option<Loss> {
-        self.watch.check(&self.page, self.child.id(), now)
+        self.watch.check(&self.page, self.id(), now)
     }
 
     /// Ignores a time in which the whole program was suspended.
@@ -129,23 +134,21 @@ impl WorkerProcess {
 
     /// Sends a signal to the worker's process group; those that have gone need none.
     fn signal(&self, signal: Signal) {
-        if let Some(group) = pid(&self.child) {
-            let _ = kill_process_group(group, signal);
-        }
+        let _ = kill_process_group(self.process, signal);
     }
 
     /// Whether the process has ended; it stays to be waited for.
     pub(super) fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         // An error means that there is no such child any more.
-        pid(&self.child).is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
+        !matches!(waitid(WaitId::Pid(self.process), options), Ok(None))
     }
 
     /// Waits for the process, which has ended, and returns how.
     pub(super) fn reap(&mut self) -> Option<ExitStatus> {
         // Until it is waited for, the number of its group is no other's.
         self.kill();
-        self.child.wait().ok()
+        wait_for(self.process).ok()
     }
 
     /// Describes the loss of a worker that ended with this status.
@@ -172,8 +175,4 @@ impl WorkerProcess {
 /// Whether the worker's threads tried to send after their call had returned.
 pub(super) fn sent_late(status: Option<ExitStatus>) -> bool {
     status.and_then(|status| status.code()) == Some(EXIT_LATE.into())
-}
-
-fn pid(child: &Child) -> Option<Pid> {
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }

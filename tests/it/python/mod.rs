@@ -4,6 +4,7 @@
 mod components;
 mod faults;
 mod inline;
+mod starting;
 mod styles;
 mod values;
 mod waiting;

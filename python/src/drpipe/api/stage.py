@@ -34,6 +34,9 @@ class _Step:
         writable_arrays: whether the step may change the arrays that it is given. Otherwise
             they are read-only views. In a class that is not derived from these they can be
             changed, unless the class has this attribute.
+        shares_import: whether the module may be imported once for several workers, which are
+            then forked. Without it each worker imports the module, as also where forks would
+            share what belongs to one process: threads, open files, random generators.
         name: the step's name.
         connections: the names of the next steps, the default one first.
         log: the step's logger.
@@ -42,6 +45,7 @@ class _Step:
     singleton: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
     writable_arrays: ClassVar[bool] = False
+    shares_import: ClassVar[bool] = True
 
     name: str
     connections: List[str]
@@ -184,6 +188,11 @@ def is_singleton(step: Any) -> bool:
 def may_change_arrays(step: Any) -> bool:
     """Whether a step may change the arrays that it is given."""
     return bool(getattr(step, "writable_arrays", True))
+
+
+def shares_import(step: Any) -> bool:
+    """Whether a class, or its instance, lets workers share one import of its module."""
+    return getattr(step, "shares_import", True) is not False
 
 
 #: Classes whose attributes no class counts as having defined itself.

@@ -9,14 +9,13 @@ import os
 import signal
 import sys
 import threading
-import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
-from ..api.stage import BASES, Consumer, Producer, Stage, is_singleton
+from ..api.stage import BASES, Consumer, Producer, Stage, is_singleton, shares_import
 from ..protocol import failures
 from ..protocol.failures import SetupError
 from ..protocol.path_names import name_of_path, path_of_name
-from . import shadowing, traitlets_config
+from . import prepared, shadowing, surroundings, traitlets_config
 from .build import (
     classes_of,
     find_class,
@@ -36,24 +35,35 @@ _KINDS = {"producer": Producer, "stage": Stage, "consumer": Consumer}
 
 
 def main() -> None:
-    """Reads a request from standard input, and writes the answer to standard output."""
+    """Reads a request from standard input, and writes the answer to standard output.
+
+    This process may then stay, to become a worker.
+    """
     # Modules may print when they are imported: that goes to standard error.
     answer_to = os.dup(1)
     os.dup2(2, 1)
-    _end_with(os.getppid())
-    request = json.loads(sys.stdin.buffer.read())
-    sys.argv = sys.argv[:1]
+    leave = _end_with(os.getppid())
+    line = prepared.Line()
+    request = json.loads(line.read())
+    surroundings.set_up()
     paths = [path_of_name(name) for name in request.get("paths", [])]
     # Before this process finds modules there.
     trouble = shadowing.trouble(paths)
+    # A worker has imported other modules than this process when it finds such files.
+    may_stay = request.get("may_stay") and not shadowing.hiding(paths)
     sys.path[1:1] = paths
-    text = json.dumps(answer(request, trouble), ensure_ascii=False)
+    candidate = prepared.Candidate() if may_stay else None
+    found = answer(request, trouble)
+    found["stays"] = stays = candidate is not None and candidate.may_stay(request, found)
+    text = json.dumps(found, ensure_ascii=False)
+    _compile_once()
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     # Messages may have names of files that are not UTF-8.
     with open(answer_to, "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
-    _compile_once()
+    if stays and candidate is not None:
+        candidate.wait(line, leave)
     _end_children()
     # Without taking the interpreter apart: the modules have done no work.
     with contextlib.suppress(Exception):
@@ -61,26 +71,35 @@ def main() -> None:
     os._exit(0)
 
 
-def _end_with(program: int) -> None:
-    """Starts a thread that ends this process when the program has died."""
+def _end_with(program: int) -> Callable[[], None]:
+    """Starts a thread that ends this process when the program has died.
+
+    Returns:
+        A function that ends the thread.
+    """
+    is_over = threading.Event()
 
     def watch() -> None:
-        while os.getppid() == program:
-            time.sleep(_LOOK)
-        _end_children()
-        os._exit(1)
+        while not is_over.wait(_LOOK):
+            if os.getppid() != program:
+                _end_children()
+                os._exit(1)
 
-    threading.Thread(target=watch, name="program", daemon=True).start()
+    thread = threading.Thread(target=watch, name="program", daemon=True)
+    thread.start()
+
+    def leave() -> None:
+        is_over.set()
+        thread.join()
+
+    return leave
 
 
 def _end_children() -> None:
     """Kills the processes that modules have started when they were imported."""
-    for thread in os.listdir("/proc/self/task"):
+    for child in prepared.children():
         with contextlib.suppress(OSError):
-            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
-                children = file.read().split()
-            for child in children:
-                os.kill(int(child), signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)
 
 
 def _compile_once() -> None:
@@ -128,6 +147,8 @@ def _entry(wanted: Dict[str, Any]) -> Dict[str, Any]:
         cls = find_class(import_module(wanted["module"]), wanted["class"])
     except SetupError as error:
         return {"error": _refusal(error)}
+    if not shares_import(cls):
+        prepared.spoil()
     facts = describe(cls, wanted.get("role", "stage"))
     settings = wanted.get("settings", [])
     if is_traits_class(cls):
@@ -144,6 +165,8 @@ def _invalid(cls: Any, wanted: Dict[str, Any], schema: Dict[str, Any]) -> Option
     params = dict(wanted.get("params") or {})
     for name, text in wanted.get("settings", []):
         params[name] = _value_of(text, schema["properties"].get(name, {}))
+    # Its constructor may do anything.
+    prepared.spoil()
     try:
         instance, rest = make(cls, params)
         prepare(instance, wanted["step"], wanted["next_steps"], None, None)

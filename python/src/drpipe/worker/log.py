@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from typing import Optional
+from typing import List, Optional
 
 #: Begins the line of a record.
 _MARK = b"\x1e"
@@ -16,11 +16,24 @@ _STDERR = 2
 class RecordLines(logging.Handler):
     """Writes each record as a line that the program can distinguish from other output."""
 
+    def __init__(self) -> None:
+        """Makes a handler that writes at once."""
+        super().__init__()
+        #: The lines that wait for a run. None in a worker, whose lines join the run's log.
+        self.kept: Optional[List[bytes]] = None
+
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record with one system call, so that lines of threads do not mix."""
         try:
-            if not _is_printed(record):
+            if _is_printed(record):
+                return
+            if self.kept is None:
                 os.write(_STDERR, line_of(record))
+                return
+            self.kept.append(line_of(record))
+            # As Python does where nobody has set up logging.
+            if logging.lastResort is not None and record.levelno >= logging.lastResort.level:
+                logging.lastResort.emit(record)
         except Exception:
             self.handleError(record)
 
@@ -69,17 +82,33 @@ def _level(number: int) -> str:
     return "info" if number >= logging.INFO else "debug"
 
 
-def install() -> None:
+def install() -> RecordLines:
     """Sends the log records of this process to the run's log.
 
     The environment variable DRPIPE_LOG_LEVEL has their lowest level; without it that is INFO.
     """
     root = logging.getLogger()
-    root.addHandler(RecordLines())
+    handler = RecordLines()
+    root.addHandler(handler)
     wanted = os.environ.get("DRPIPE_LOG_LEVEL", "").strip().upper()
     level = logging.getLevelName(wanted) if wanted else logging.INFO
     root.setLevel(level if isinstance(level, int) else logging.INFO)
     logging.captureWarnings(True)
+    return handler
+
+
+def keep() -> RecordLines:
+    """Does what `install` does, and keeps the records for a run until `join` is called."""
+    handler = install()
+    handler.kept = []
+    return handler
+
+
+def join(handler: RecordLines) -> None:
+    """Sends what was kept to the run's log, and what comes."""
+    kept, handler.kept = handler.kept or [], None
+    for line in kept:
+        os.write(_STDERR, line)
 
 
 def of_step(step: str) -> logging.Logger:

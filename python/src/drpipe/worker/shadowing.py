@@ -10,7 +10,7 @@ import sys
 from typing import FrozenSet, List, NoReturn, Sequence
 
 #: The modules that a worker imports besides its main one.
-_OF_A_WORKER = (".log", ".build", ".emit", "..protocol.values", "..protocol.arrays")
+OF_A_WORKER = (".log", ".build", ".emit", "..protocol.values", "..protocol.arrays")
 
 
 def _own_names() -> FrozenSet[str]:
@@ -98,7 +98,7 @@ def rehearse(paths: Sequence[str]) -> NoReturn:
 
     sys.path[1:1] = paths
     try:
-        for name in _OF_A_WORKER:
+        for name in OF_A_WORKER:
             importlib.import_module(name, __package__)
         for name in ("zmq", "msgpack", "numpy"):
             if importlib.util.find_spec(name) is not None:

@@ -20,6 +20,7 @@ from ..protocol.driver import RESULTS_MODULE
 from ..protocol.page import Memory, Page
 from ..protocol.path_names import path_of_name
 from ..protocol.segments import Lifeline
+from . import surroundings
 from .task import Task
 
 Ends = Tuple[Type[BaseException], ...]
@@ -40,10 +41,14 @@ _BEAT = 1000
 _LINGER = 1000
 
 
-def main() -> NoReturn:
-    """Runs this process as a worker, and ends it."""
+def main(is_prepared: bool = False) -> NoReturn:
+    """Runs this process as a worker, and ends it.
+
+    Args:
+        is_prepared: whether `prepared` has imported the step's module and set up the log.
+    """
     try:
-        code = _work()
+        code = _work(is_prepared)
     except Exception as error:
         print(f"the worker ends: {failures.summary(error)}", file=sys.stderr)
         if not isinstance(error, (OSError, wire.WireError)):
@@ -62,9 +67,9 @@ def rehearse() -> NoReturn:
     shadowing.rehearse(sys.argv[2:])
 
 
-def _work() -> int:
-    sys.argv = sys.argv[:1]
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _work(is_prepared: bool) -> int:
+    if not is_prepared:
+        surroundings.set_up()
     lifeline = _take_standard_input()
     text, fd = lifeline.receive_post()
     page = Page(fd)
@@ -75,11 +80,12 @@ def _work() -> int:
     if host and post["python"]["module"] != RESULTS_MODULE:
         return _lend(host, text, [lifeline.socket.fileno(), fd])
     os.close(fd)
-    _set_up_output()
-    sys.path[1:1] = map(path_of_name, post["python"]["paths"])
+    if not is_prepared:
+        surroundings.set_up_output()
+        sys.path[1:1] = map(path_of_name, post["python"]["paths"])
     link = Link(post, lifeline)
     try:
-        return _serve(post, link, page)
+        return _serve(post, link, page, is_prepared)
     finally:
         link.close()
 
@@ -156,7 +162,11 @@ class Reports:
             self._link.send(wire.notes(products=products))
 
 
-def _serve(post: Dict[str, Any], link: Link, page: Page) -> int:
+def _serve(post: Dict[str, Any], link: Link, page: Page, is_prepared: bool) -> int:
+    if not is_prepared:
+        from . import log
+
+        log.install()
     worker = Worker(post, link, page)
     code = worker.begin()
     while code is None:
@@ -251,8 +261,6 @@ def _build_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
     python, context = post["python"], post["context"]
     step, next_steps = context["step"], list(context["next_steps"])
     hosted = bool(ends)
-    if not hosted:
-        log.install()
     emitter = Emitter(step, next_steps, python["to_python"])
     _refusals.append(lambda: emitter.refused)
     try:
@@ -306,13 +314,6 @@ def _take_standard_input() -> Lifeline:
     os.dup2(null, 0)
     os.close(null)
     return Lifeline(end)
-
-
-def _set_up_output() -> None:
-    """Lets what a step prints appear at once, and a crash leave a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    faulthandler.enable()
 
 
 def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
