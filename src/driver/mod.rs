@@ -91,9 +91,11 @@ pub(crate) fn run<D: Driver>(run: &mut Run, driver: &mut D) -> Result<Duration, 
         driver.receive(run)?;
         // After the reports: those that a worker sent before it died still count.
         run.take_commands(driver);
-        for action in run.router.poll(run.now) {
+        let mut actions = run.router.poll(run.now);
+        for action in actions.drain(..) {
             run.act(action, driver)?;
         }
+        run.router.reuse(actions);
         run.sinks.pass_on_records();
         run.progress();
         if !run.router.is_over() {

@@ -196,6 +196,13 @@ impl Router {
         std::mem::take(&mut self.actions)
     }
 
+    /// Takes back the emptied list of actions, so that the next poll needs no new one.
+    pub(crate) fn reuse(&mut self, actions: Vec<Action>) {
+        if self.actions.is_empty() {
+            self.actions = actions;
+        }
+    }
+
     /// Returns when to call [`Router::poll`] next, even if nothing has happened by then.
     pub(crate) fn next_wake(&self) -> Option<Duration> {
         let resizes = self.steps.elastic().into_iter().filter_map(|step| self.next_resize(step));

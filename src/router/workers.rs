@@ -1,7 +1,7 @@
 //! The workers of a run, and for each step a roster of its workers in the order in which they are
 //! served, kept up to date so that no decision looks at all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::{Index, IndexMut};
 
 use super::worker::{State, Worker};
@@ -84,6 +84,7 @@ impl Index<Slot> for Workers {
 }
 
 impl IndexMut<Slot> for Workers {
+    #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut Worker {
         // Whoever changes a worker need not think of the roster.
         self.rosters.mark_changed(slot);
@@ -94,11 +95,10 @@ impl IndexMut<Slot> for Workers {
 /// The workers of one step by what can be done with them.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Roster {
-    /// Those that can take messages and have none, the least recently used first.
-    pub(super) idle: BTreeSet<(u64, Slot)>,
-    /// Those that can take messages and have some, the one with the fewest first, of several the
-    /// least recently used.
-    pub(super) busy: BTreeSet<(usize, u64, Slot)>,
+    /// Those that can take messages, in the order in which they are served.
+    ready: VecDeque<Turn>,
+    /// The number of those that have nothing in hand, which come first.
+    idle: usize,
     /// Those that can be started.
     pub(super) spare: BTreeSet<Slot>,
     /// The number of those that are starting.
@@ -107,17 +107,34 @@ pub(super) struct Roster {
     unavailable: usize,
 }
 
+/// The turn of a worker: the one with the fewest messages in hand is served first, and of several
+/// the least recently used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    pub(super) in_hand: usize,
+    pub(super) last_used: u64,
+    pub(super) slot: Slot,
+}
+
 impl Roster {
     /// The number of workers that are ready or starting.
     pub(super) fn present(&self) -> usize {
-        self.idle.len() + self.busy.len() + self.unavailable + self.starting
+        self.ready.len() + self.unavailable + self.starting
+    }
+
+    /// The worker whose turn it is, and the number of workers that share what waits: those that are
+    /// idle, or all if none is.
+    pub(super) fn first(&self) -> Option<(Turn, usize)> {
+        let sharers = if self.idle > 0 { self.idle } else { self.ready.len() };
+        self.ready.front().map(|turn| (*turn, sharers))
     }
 
     fn enter(&mut self, slot: Slot, place: Place) {
         match place {
-            Place::Idle { last_used } => drop(self.idle.insert((last_used, slot))),
-            Place::Busy { in_hand, last_used } => {
-                self.busy.insert((in_hand, last_used, slot));
+            Place::Ready(turn) => {
+                self.idle += usize::from(turn.in_hand == 0);
+                let at = self.ready.partition_point(|other| *other < turn);
+                self.ready.insert(at, turn);
             }
             Place::Spare => drop(self.spare.insert(slot)),
             Place::Starting => self.starting += 1,
@@ -128,9 +145,10 @@ impl Roster {
 
     fn leave(&mut self, slot: Slot, place: Place) {
         match place {
-            Place::Idle { last_used } => drop(self.idle.remove(&(last_used, slot))),
-            Place::Busy { in_hand, last_used } => {
-                self.busy.remove(&(in_hand, last_used, slot));
+            Place::Ready(turn) => {
+                self.idle -= usize::from(turn.in_hand == 0);
+                let at = self.ready.partition_point(|other| *other < turn);
+                self.ready.remove(at);
             }
             Place::Spare => drop(self.spare.remove(&slot)),
             Place::Starting => self.starting -= 1,
@@ -143,8 +161,7 @@ impl Roster {
 /// Where a worker stands in its step's roster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    Idle { last_used: u64 },
-    Busy { in_hand: usize, last_used: u64 },
+    Ready(Turn),
     Spare,
     Starting,
     Unavailable,
@@ -152,14 +169,13 @@ enum Place {
 }
 
 impl Place {
-    fn of(worker: &Worker) -> Self {
+    fn of(slot: Slot, worker: &Worker) -> Self {
         let &Worker { state, last_used, in_hand_count: in_hand, .. } = worker;
         match state {
             State::Spare => Self::Spare,
             State::Starting => Self::Starting,
             State::Ready if !worker.can_take() => Self::Unavailable,
-            State::Ready if in_hand == 0 => Self::Idle { last_used },
-            State::Ready => Self::Busy { in_hand, last_used },
+            State::Ready => Self::Ready(Turn { in_hand, last_used, slot }),
             State::Finishing | State::Gone => Self::None,
         }
     }
@@ -168,26 +184,40 @@ impl Place {
 /// The rosters of all steps.
 pub(super) struct Rosters {
     steps: Vec<Roster>,
-    /// By slot: where the worker stands, and whether it has changed since.
-    places: Vec<(Place, bool)>,
+    /// By slot: where the worker stands.
+    places: Vec<Place>,
+    /// The workers that may stand elsewhere by now.
     changed: Vec<Slot>,
+    /// By slot: whether the worker is among those.
+    is_changed: Vec<bool>,
 }
 
 impl Rosters {
     pub(super) fn of(workers: &[Worker]) -> Self {
-        let mut rosters = Self { steps: Vec::new(), places: Vec::new(), changed: Vec::new() };
+        let mut rosters = Self {
+            steps: Vec::new(),
+            places: Vec::new(),
+            changed: Vec::new(),
+            is_changed: Vec::new(),
+        };
         (0..workers.len()).for_each(|slot| rosters.mark_changed(Slot::at(slot)));
         rosters.update(workers);
         rosters
     }
 
+    #[inline]
     pub(super) fn mark_changed(&mut self, slot: Slot) {
-        if slot.index() >= self.places.len() {
-            self.places.resize(slot.index() + 1, (Place::None, false));
-        }
-        let (_, is_changed) = &mut self.places[slot.index()];
-        if !std::mem::replace(is_changed, true) {
-            self.changed.push(slot);
+        match self.is_changed.get_mut(slot.index()) {
+            Some(true) => {}
+            Some(is_changed) => {
+                *is_changed = true;
+                self.changed.push(slot);
+            }
+            None => {
+                self.is_changed.resize(slot.index() + 1, false);
+                self.places.resize(slot.index() + 1, Place::None);
+                self.mark_changed(slot);
+            }
         }
     }
 
@@ -198,8 +228,9 @@ impl Rosters {
             if step >= self.steps.len() {
                 self.steps.resize_with(step + 1, Roster::default);
             }
-            let (before, now) = (self.places[slot.index()].0, Place::of(worker));
-            self.places[slot.index()] = (now, false);
+            self.is_changed[slot.index()] = false;
+            let now = Place::of(slot, worker);
+            let before = std::mem::replace(&mut self.places[slot.index()], now);
             if before != now {
                 self.steps[step].leave(slot, before);
                 self.steps[step].enter(slot, now);

@@ -60,7 +60,8 @@ fn longest_idle(step: &Step, roster: &Roster, workers: &Workers) -> Option<(Slot
         return None;
     }
     // The least recently used one has been idle for longest.
-    roster.idle.first().map(|(_, slot)| (*slot, workers[*slot].since))
+    let (turn, _) = roster.first()?;
+    (turn.in_hand == 0).then(|| (turn.slot, workers[turn.slot].since))
 }
 
 #[cfg(test)]
