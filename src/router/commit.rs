@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::observe::{Change, Hand};
 use super::policy::dispatch::{self, Portion};
 use super::step::Route;
+use super::worker::BYTES_AHEAD;
 use super::{
     Action, Alarm, Attempted, Batching, Held, Phase, ProducerState, Router, State, Worker,
 };
@@ -324,7 +325,7 @@ impl Router {
         let step = self.workers[worker].step;
         let mut batches: Vec<Batch> = Vec::new();
         let (mut count, mut bytes) = (0, 0);
-        while count < most && (count == 0 || bytes < dispatch::BYTES_AHEAD) {
+        while count < most && (count == 0 || bytes < BYTES_AHEAD) {
             let Some(batch) = self.steps[step].queue.pop(most - count, now) else { break };
             count += batch.count();
             bytes += batch.len();

@@ -6,6 +6,10 @@ use std::time::Duration;
 use crate::base::ids::{FIRST, MessageId, StepId};
 use crate::message::batch::Batch;
 
+/// Beyond its first message a worker is given no more than this many bytes, and one that has as
+/// many gets one message ahead.
+pub(super) const BYTES_AHEAD: usize = 1 << 20;
+
 /// One worker, or the place of one.
 pub(super) struct Worker {
     pub(super) step: StepId,
@@ -18,6 +22,8 @@ pub(super) struct Worker {
     pub(super) in_hand: VecDeque<Batch>,
     /// How many messages that is.
     pub(super) in_hand_count: usize,
+    /// The size of their payloads, in bytes.
+    in_hand_bytes: usize,
     /// What it has emitted and no queue has admitted yet, in order.
     pub(super) held: VecDeque<Held>,
     /// Grows with each use: the smallest is the least recently used.
@@ -76,6 +82,7 @@ impl Worker {
             state,
             in_hand: VecDeque::new(),
             in_hand_count: 0,
+            in_hand_bytes: 0,
             held: VecDeque::new(),
             last_used: 0,
             since: Duration::ZERO,
@@ -111,7 +118,11 @@ impl Worker {
 
     /// Whether it may be given messages.
     pub(super) fn can_take(&self) -> bool {
-        self.state == State::Ready && !self.retiring && !self.is_slow && self.held.is_empty()
+        self.state == State::Ready
+            && !self.retiring
+            && !self.is_slow
+            && self.held.is_empty()
+            && (self.in_hand_count < 2 || self.in_hand_bytes < BYTES_AHEAD)
     }
 
     /// Puts messages into its hands; the oldest are given back first.
@@ -120,6 +131,7 @@ impl Worker {
             self.since = now;
         }
         self.in_hand_count += count;
+        self.in_hand_bytes += batches.iter().map(Batch::len).sum::<usize>();
         self.in_hand.extend(batches.iter().cloned());
     }
 
@@ -136,6 +148,7 @@ impl Worker {
         let taken = self.take_from_hand(count);
         for batch in before.into_iter().rev() {
             self.in_hand_count += batch.count();
+            self.in_hand_bytes += batch.len();
             self.in_hand.push_front(batch);
         }
         Some(taken)
@@ -154,6 +167,7 @@ impl Worker {
                 self.in_hand.pop_front()
             };
             left -= batch.as_ref().map_or(left, Batch::count);
+            self.in_hand_bytes -= batch.as_ref().map_or(0, Batch::len);
             taken.extend(batch);
         }
         taken

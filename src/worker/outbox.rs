@@ -12,7 +12,7 @@ use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::reporter;
-use super::reporter::Pending;
+use super::reporter::{Look, Pending};
 use super::tally::Tally;
 use crate::base::failure::Result;
 use crate::base::ids::MessageId;
@@ -35,13 +35,16 @@ const REPORT_BYTES: usize = 1 << 20;
 
 /// Where the reports of a worker go.
 pub(crate) trait ReportSink {
-    type Error;
+    type Error: Send;
 
     fn send(&mut self, report: FromWorker) -> std::result::Result<(), Self::Error>;
 
     /// Returns what the router has sent meanwhile, if anything.
-    fn arrived(&mut self) -> Option<ToWorker> {
-        None
+    ///
+    /// # Errors
+    /// If the connection has failed, or what came is not of the protocol.
+    fn arrived(&mut self) -> std::result::Result<Option<ToWorker>, Self::Error> {
+        Ok(None)
     }
 }
 
@@ -52,27 +55,28 @@ impl<L: Link> ReportSink for L {
         Link::send(self, report)
     }
 
-    fn arrived(&mut self) -> Option<ToWorker> {
-        // The worker finds out by itself that the connection has failed.
-        self.try_receive().ok().flatten()
+    fn arrived(&mut self) -> std::result::Result<Option<ToWorker>, LinkError> {
+        self.try_receive()
     }
 }
 
 /// See the module's documentation.
-pub(crate) struct Outbox<S> {
+pub(crate) struct Outbox<S: ReportSink> {
     open: Mutex<Open<S>>,
     /// The number of messages of the batch at work that may be begun.
     left: AtomicI64,
 }
 
-struct Open<S> {
+struct Open<S: ReportSink> {
     sink: S,
     /// The batches that were not begun.
     todo: VecDeque<Batch>,
+    /// The number of messages that were taken and are not in the tally.
+    unrecorded: usize,
     /// Of the batch at work, the number behind its last message's.
     at_work: Option<MessageId>,
     /// What arrived while the reporter looked for messages to give back.
-    arrived: VecDeque<ToWorker>,
+    arrived: VecDeque<std::result::Result<ToWorker, S::Error>>,
     outputs: OutputBuffer,
     notes: Vec<Note>,
     /// Whether the batch or the grant has more than one call.
@@ -96,6 +100,7 @@ impl<S: ReportSink> Outbox<S> {
         let open = Open {
             sink,
             todo: VecDeque::new(),
+            unrecorded: 0,
             at_work: None,
             arrived: VecDeque::new(),
             outputs: OutputBuffer::default(),
@@ -119,8 +124,11 @@ impl<S: ReportSink> Outbox<S> {
     }
 
     /// Returns what arrived before the worker asked for it.
-    pub(crate) fn arrived(&self) -> Option<ToWorker> {
-        lock(&self.open).arrived.pop_front()
+    ///
+    /// # Errors
+    /// If what arrived could not be received.
+    pub(crate) fn arrived(&self) -> std::result::Result<Option<ToWorker>, S::Error> {
+        lock(&self.open).arrived.pop_front().transpose()
     }
 
     /// Begins a batch of messages, of which [`Outbox::take`] gives the first.
@@ -135,6 +143,7 @@ impl<S: ReportSink> Outbox<S> {
         let mut open = lock(&self.open);
         let batch = open.todo.pop_front()?;
         open.at_work = Some(batch.first().plus(batch.count()));
+        open.unrecorded += batch.count();
         self.left.store(batch.count() as i64, Ordering::SeqCst);
         Some(batch)
     }
@@ -171,6 +180,8 @@ impl<S: ReportSink> Outbox<S> {
         rest: &impl Fn(),
     ) -> std::result::Result<usize, S::Error> {
         let mut open = lock(&self.open);
+        let recorded = done.len() + usize::from(failed.is_some());
+        open.unrecorded = open.unrecorded.saturating_sub(recorded);
         let mut timed = open.add(done, emitted.count() == 0);
         if let Some((id, outcome)) = failed {
             timed |= open.tally.add(id, outcome, true);
@@ -196,6 +207,7 @@ impl<S: ReportSink> Outbox<S> {
         rest();
         let mut open = lock(&self.open);
         open.at_work = None;
+        open.unrecorded = 0;
         // Messages are left only if the work ended early.
         open.todo.clear();
         open.add(done, true);
@@ -315,13 +327,24 @@ impl<S: ReportSink> Open<S> {
     /// number of those in the batch at work.
     fn give_back(&mut self, left: &AtomicI64) -> std::result::Result<(), S::Error> {
         let Some(end) = self.at_work else { return Ok(()) };
-        while let Some(message) = self.sink.arrived() {
-            match message {
-                ToWorker::Work(batches) => self.todo.extend(batches),
-                other => self.arrived.push_back(other),
+        if self.unrecorded <= left.load(Ordering::SeqCst).max(0) as usize {
+            // No call is under way: the worker is about to begin the next message.
+            return Ok(());
+        }
+        loop {
+            match self.sink.arrived() {
+                Ok(None) => break,
+                Ok(Some(ToWorker::Work(batches))) => self.todo.extend(batches),
+                Ok(Some(other)) => self.arrived.push_back(Ok(other)),
+                Err(error) => {
+                    // For the worker, when its call has ended.
+                    self.arrived.push_back(Err(error));
+                    break;
+                }
             }
         }
         let left = left.swap(0, Ordering::SeqCst).max(0) as usize;
+        self.unrecorded -= left;
         let first = match (left, self.todo.front()) {
             (0, None) => return Ok(()),
             (0, Some(next)) => next.first(),
@@ -333,20 +356,21 @@ impl<S: ReportSink> Open<S> {
 }
 
 impl<S: ReportSink + Send> Pending for Outbox<S> {
-    fn look(&self) -> bool {
+    fn look(&self) -> Look {
         let mut guard = match self.open.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Its worker uses it.
-            Err(TryLockError::WouldBlock) => return false,
+            Err(TryLockError::WouldBlock) => return Look::Idle,
         };
         let open = &mut *guard;
         let is_new = std::mem::replace(&mut open.seen, open.ended) != open.ended;
-        if !is_new {
-            // The worker finds out by itself that the connection has failed.
-            let _ = open.report_early().and_then(|()| open.give_back(&self.left));
+        if is_new {
+            return Look::New;
         }
-        is_new
+        // The worker finds out by itself that the connection has failed.
+        let _ = open.report_early().and_then(|()| open.give_back(&self.left));
+        if open.at_work.is_some() { Look::AtWork } else { Look::Idle }
     }
 }
 

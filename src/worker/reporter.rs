@@ -11,6 +11,8 @@ use crate::base::lock::lock;
 /// The time between two looks at an outbox. A call that is under way at two looks in a row takes
 /// long.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// The same, once nothing new has been found for [`MAX_IDLE_LOOKS`] and a call is still under way.
+const LOOK_AT_LONG_CALLS_EVERY: Duration = Duration::from_millis(50);
 /// The number of looks in a row that find nothing new, after which the thread sleeps until it is
 /// woken.
 const MAX_IDLE_LOOKS: u32 = 25;
@@ -18,8 +20,18 @@ const MAX_IDLE_LOOKS: u32 = 25;
 /// Something that may have a report to send while its worker is busy.
 pub(crate) trait Pending: Send + Sync {
     /// Sends the report that was there at the previous call, unless something newer has come.
-    /// Returns whether it has.
-    fn look(&self) -> bool;
+    fn look(&self) -> Look;
+}
+
+/// What a look at an outbox has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Look {
+    /// Its worker has nothing to do, or is about to.
+    Idle,
+    /// The same call as at the previous look is under way.
+    AtWork,
+    /// A call has ended since.
+    New,
 }
 
 static WATCHED: Mutex<Vec<Weak<dyn Pending>>> = Mutex::new(Vec::new());
@@ -65,20 +77,25 @@ fn run() {
     let mut idle = 0;
     loop {
         thread::park_timeout(LOOK_EVERY);
-        let mut is_new = USED.swap(false, Ordering::SeqCst);
+        let mut seen = if USED.swap(false, Ordering::SeqCst) { Look::New } else { Look::Idle };
         for outbox in lock(&WATCHED).iter() {
             // The list stays locked, so a worker that ends waits until this look is over.
-            is_new |= outbox.upgrade().is_some_and(|outbox| outbox.look());
+            seen = seen.max(outbox.upgrade().map_or(Look::Idle, |outbox| outbox.look()));
         }
-        idle = if is_new { 0 } else { idle + 1 };
+        idle = if seen == Look::New { 0 } else { idle + 1 };
         if idle > MAX_IDLE_LOOKS {
             ASLEEP.store(true, Ordering::SeqCst);
             // A worker that sets USED after this check finds ASLEEP set, and wakes the thread.
             while ASLEEP.load(Ordering::SeqCst) && !USED.load(Ordering::SeqCst) {
+                if seen == Look::AtWork {
+                    // The router may still send messages that would wait behind the call.
+                    thread::park_timeout(LOOK_AT_LONG_CALLS_EVERY);
+                    break;
+                }
                 thread::park();
             }
             ASLEEP.store(false, Ordering::SeqCst);
-            idle = 0;
+            idle = if seen == Look::AtWork { MAX_IDLE_LOOKS } else { 0 };
         }
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn serve(
     let outbox = Arc::new(Outbox::new(link));
     let _watched = reporter::watch(&outbox);
     while !host.is_over() {
-        let message = match outbox.arrived() {
+        let message = match outbox.arrived()? {
             Some(message) => message,
             None => outbox.sink(|link| link.receive())?,
         };

@@ -9,8 +9,6 @@ use crate::router::workers::{Roster, Turn};
 const WORTH_WAKING: Duration = Duration::from_micros(100);
 /// The most messages that a worker has in hand.
 pub(in crate::router) const MOST_IN_HAND: usize = 1024;
-/// Beyond its first message a worker is given no more than this many bytes.
-pub(in crate::router) const BYTES_AHEAD: usize = 1 << 20;
 
 /// How many messages a worker gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::message::{Message, Payload};
+use crate::worker::reporter::Look;
 
 impl ReportSink for Vec<FromWorker> {
     type Error = std::convert::Infallible;
@@ -39,9 +40,9 @@ fn what_calls_have_emitted_goes_on_while_the_next_one_takes_long() {
     outbox.open(true);
     outbox.called(&mut emitted(2), Duration::from_micros(5));
     outbox.called(&mut emitted(1), Duration::from_micros(9));
-    assert!(outbox.look(), "the call may be a short one");
+    assert_eq!(outbox.look(), Look::New, "the call may be a short one");
     assert_eq!(reports(&outbox), []);
-    assert!(!outbox.look());
+    assert_eq!(outbox.look(), Look::Idle);
     let reported = reports(&outbox);
     let [FromWorker::Produced { production, outputs }] = &reported[..] else {
         panic!("{reported:?}")
@@ -49,7 +50,7 @@ fn what_calls_have_emitted_goes_on_while_the_next_one_takes_long() {
     let busy = Duration::from_micros(9);
     assert_eq!(*production, Production { result: None, calls: 2, busy });
     assert_eq!(outputs.iter().map(crate::message::batch::Output::count).sum::<usize>(), 3);
-    assert!(!outbox.look());
+    assert_eq!(outbox.look(), Look::Idle);
     assert_eq!(reports(&outbox), [], "nothing is reported twice");
     let Ok(()) = outbox.produced(Ok(Next::More), &mut emitted(1), Duration::from_secs(6));
     let reported = reports(&outbox);
@@ -106,43 +107,98 @@ impl ReportSink for Router {
         Ok(())
     }
 
-    fn arrived(&mut self) -> Option<ToWorker> {
-        self.sent.pop_front()
+    fn arrived(&mut self) -> std::result::Result<Option<ToWorker>, Self::Error> {
+        Ok(self.sent.pop_front())
     }
+}
+
+/// Messages with successive numbers, each alone.
+fn messages(first: u64, count: u64) -> Vec<Batch> {
+    let message = |id| Message {
+        id: MessageId(id),
+        attempt: 0,
+        origin: None,
+        payload: Payload { header: Vec::new().into(), buffers: Vec::new() },
+    };
+    (first..first + count).map(|id| Batch::One(message(id))).collect()
+}
+
+fn pack(first: u64, count: u64) -> Batch {
+    let mut pack = OutputBuffer::default();
+    for message in messages(first, count).into_iter().flat_map(Batch::into_messages) {
+        pack.push_payload(0, None, message.payload);
+    }
+    Batch::new(MessageId(first), pack.take().remove(0))
+}
+
+fn outbox_of(sent: impl Into<VecDeque<ToWorker>>) -> Outbox<Router> {
+    Outbox::new(Router { sent: sent.into(), reports: Vec::new() })
+}
+
+fn has_returned(outbox: &Outbox<Router>) -> Vec<FromWorker> {
+    let reports = outbox.sink(|router| std::mem::take(&mut router.reports));
+    reports.into_iter().filter(|report| matches!(report, FromWorker::Returned { .. })).collect()
 }
 
 #[test]
 fn what_waits_behind_a_long_call_goes_back_and_is_not_begun() {
-    let batches = |first, count| {
-        let message = |id| Message {
-            id: MessageId(id),
-            attempt: 0,
-            origin: None,
-            payload: Payload { header: Vec::new().into(), buffers: Vec::new() },
-        };
-        (first..first + count).map(|id| Batch::One(message(id))).collect::<Vec<_>>()
-    };
-    let mut pack = OutputBuffer::default();
-    batches(0, 4).into_iter().flat_map(Batch::into_messages).for_each(|message| {
-        pack.push_payload(0, None, message.payload);
-    });
-    let pack = Batch::new(MessageId(10), pack.take().remove(0));
-    let more = ToWorker::Work(batches(30, 2));
-    let outbox = Outbox::new(Router { sent: [more, ToWorker::Stop].into(), reports: Vec::new() });
-    assert!(!outbox.look(), "nothing is at work");
+    let outbox = outbox_of([ToWorker::Work(messages(30, 2)), ToWorker::Stop]);
+    assert_eq!(outbox.look(), Look::Idle, "nothing is at work");
     assert_eq!(outbox.sink(|router| router.sent.len()), 2, "what has come waits for the worker");
-    outbox.open_batch([pack].into_iter().chain(batches(20, 1)).collect());
-    let at_work = outbox.take().unwrap();
-    assert_eq!(at_work.count(), 4);
+    outbox.open_batch([pack(10, 4)].into_iter().chain(messages(20, 1)).collect());
+    assert_eq!(outbox.take().unwrap().count(), 4);
     assert!(outbox.may_begin());
     let Ok(_) = outbox.done(&mut vec![MessageId(10)], None, &mut OutputBuffer::default(), &|| ());
     assert!(outbox.may_begin(), "the long call");
-    assert!(outbox.look(), "a call has ended since the last look");
-    assert!(!outbox.look());
-    let reports = outbox.sink(|router| std::mem::take(&mut router.reports));
-    let [FromWorker::Done { .. }, returned] = &reports[..] else { panic!("{reports:?}") };
-    assert_eq!(returned, &FromWorker::Returned { first: MessageId(12), count: 5 });
+    assert_eq!(outbox.look(), Look::New, "a call has ended since the last look");
+    assert_eq!(outbox.look(), Look::AtWork);
+    let returned = FromWorker::Returned { first: MessageId(12), count: 5 };
+    assert_eq!(has_returned(&outbox), [returned]);
     assert!(!outbox.may_begin(), "it went back");
     assert!(outbox.take().is_none());
-    assert_eq!(outbox.arrived(), Some(ToWorker::Stop));
+    assert_eq!(outbox.arrived(), Ok(Some(ToWorker::Stop)));
+}
+
+#[test]
+fn nothing_goes_back_between_two_calls() {
+    let outbox = outbox_of([ToWorker::Work(messages(30, 2))]);
+    outbox.open_batch([pack(10, 2)].into_iter().chain(messages(20, 1)).collect());
+    let looks = || {
+        outbox.look();
+        outbox.look();
+        has_returned(&outbox)
+    };
+    outbox.take().unwrap();
+    assert_eq!(looks(), [], "no call has begun");
+    for id in [10, 11] {
+        assert!(outbox.may_begin());
+        let mut done = vec![MessageId(id)];
+        let Ok(_) = outbox.done(&mut done, None, &mut OutputBuffer::default(), &|| ());
+        assert_eq!(looks(), [], "the call has ended");
+    }
+    outbox.take().unwrap();
+    assert!(outbox.may_begin());
+    assert_eq!(looks(), [FromWorker::Returned { first: MessageId(30), count: 2 }]);
+}
+
+#[test]
+fn what_cannot_be_received_during_a_long_call_ends_the_worker_after_it() {
+    struct Broken;
+    impl ReportSink for Broken {
+        type Error = &'static str;
+
+        fn send(&mut self, _: FromWorker) -> std::result::Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn arrived(&mut self) -> std::result::Result<Option<ToWorker>, Self::Error> {
+            Err("no descriptor is left")
+        }
+    }
+    let outbox = Outbox::new(Broken);
+    outbox.open_batch(messages(1, 1));
+    outbox.take().unwrap();
+    assert!(outbox.may_begin());
+    outbox.look();
+    assert_eq!(outbox.arrived(), Err("no descriptor is left"));
 }
