@@ -64,7 +64,7 @@ def test_what_is_not_as_it_was_said_is_refused(pair):
             theirs.receive(length)
     with pytest.raises(BlockingIOError):
         theirs.receive(SHARED_FROM)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before, "a descriptor is left"
 
 
 def test_sending_never_waits(pair):

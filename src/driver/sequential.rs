@@ -98,13 +98,15 @@ impl<'r> Sequential<'r> {
             Action::Work { batches, .. } => worker.work(batches, &self.outbox, |_| true, || ()),
             _ => worker.finish(&self.outbox),
         };
-        let reports = self.outbox.sink(|Reports(reports)| std::mem::take(reports));
-        for report in reports {
-            match report {
-                FromWorker::Notes(_) => run.report(id, report),
-                report => self.inputs.push_back(input_of(id, report)),
+        let Self { outbox, inputs, .. } = self;
+        outbox.sink(|Reports(reports)| {
+            for report in reports.drain(..) {
+                match report {
+                    FromWorker::Notes(_) => run.report(id, report),
+                    report => inputs.push_back(input_of(id, report)),
+                }
             }
-        }
+        });
         run.read_clock();
         run.progress();
     }

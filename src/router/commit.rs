@@ -167,7 +167,6 @@ impl Router {
         }
         self.workers[worker].producer = state;
         self.complete(step, 1);
-        self.workers.used(worker);
         self.commit_outputs(worker);
         self.steps.mark_dirty(step);
     }
@@ -323,7 +322,7 @@ impl Router {
 
     fn give(&mut self, worker: Slot, most: usize, now: Duration) {
         let step = self.workers[worker].step;
-        let mut batches: Vec<Batch> = Vec::new();
+        let mut batches: Vec<Batch> = Vec::with_capacity(1);
         let (mut count, mut bytes) = (0, 0);
         while count < most && (count == 0 || bytes < BYTES_AHEAD) {
             let Some(batch) = self.steps[step].queue.pop(most - count, now) else { break };

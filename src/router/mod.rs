@@ -188,7 +188,6 @@ impl Router {
             while self.move_messages(now) || self.end_steps() {}
             self.resize(now);
         }
-        self.workers.update_rosters();
         let spans = self.observers.take_spans();
         if !spans.is_empty() {
             self.actions.push(Action::Spans(spans));

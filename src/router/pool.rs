@@ -10,8 +10,12 @@ use crate::base::ids::StepId;
 impl Router {
     /// Adds and lets go workers whose time has come.
     pub(super) fn resize(&mut self, now: Duration) {
+        let elastic = self.steps.elastic();
+        if elastic.is_empty() {
+            return;
+        }
         self.workers.update_rosters();
-        for step in self.steps.elastic() {
+        for step in elastic {
             // What waits for its turn does not wait for a worker.
             if self.is_elastic(&self.steps[step]) && !self.observers.is_ordered_end(step) {
                 self.grow(step, now);
@@ -21,14 +25,13 @@ impl Router {
     }
 
     /// When the number of the step's workers may have to change though nothing has happened.
-    pub(super) fn next_resize(&self, step: StepId) -> Option<Duration> {
-        let delays = self.options.timing.scaling;
-        let roster = self.workers.roster(step);
-        let step = &self.steps[step];
+    pub(super) fn next_resize(&self, id: StepId) -> Option<Duration> {
+        let step = &self.steps[id];
         if !self.is_elastic(step) {
             return None;
         }
-        scaling::next(step, roster, &self.workers, delays)
+        let delays = self.options.timing.scaling;
+        scaling::next(step, self.workers.roster(id), &self.workers, delays)
     }
 
     fn is_elastic(&self, step: &Step) -> bool {

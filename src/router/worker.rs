@@ -156,7 +156,7 @@ impl Worker {
 
     /// Takes the oldest `count` messages out of its hands.
     pub(super) fn take_from_hand(&mut self, count: usize) -> Vec<Batch> {
-        let mut taken = Vec::new();
+        let mut taken = Vec::with_capacity(1);
         let mut left = count.min(self.in_hand_count);
         self.in_hand_count -= left;
         while left > 0 {

@@ -129,6 +129,17 @@ impl Roster {
         self.ready.front().map(|turn| (*turn, sharers))
     }
 
+    fn change(&mut self, slot: Slot, before: Place, now: Place) {
+        if let (Place::Ready(_), Place::Ready(turn), 1) = (before, now, self.ready.len()) {
+            // One alone needs no sorting.
+            self.ready[0] = turn;
+            self.idle = usize::from(turn.in_hand == 0);
+        } else {
+            self.leave(slot, before);
+            self.enter(slot, now);
+        }
+    }
+
     fn enter(&mut self, slot: Slot, place: Place) {
         match place {
             Place::Ready(turn) => {
@@ -232,8 +243,7 @@ impl Rosters {
             let now = Place::of(slot, worker);
             let before = std::mem::replace(&mut self.places[slot.index()], now);
             if before != now {
-                self.steps[step].leave(slot, before);
-                self.steps[step].enter(slot, now);
+                self.steps[step].change(slot, before, now);
             }
         }
     }

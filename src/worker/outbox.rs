@@ -191,6 +191,8 @@ impl<S: ReportSink> Outbox<S> {
         if full || (timed && open.tally.since(open.reported) >= REPORT_AFTER) {
             rest();
             open.report_done()?;
+            open.tally.restart();
+            open.reported = open.tally.clock();
         }
         Ok(open.tally.stride())
     }
@@ -290,10 +292,7 @@ impl<S: ReportSink> Open<S> {
         }
         let outputs = self.outputs.take();
         self.send_notes()?;
-        self.sink.send(FromWorker::Done { completions, outputs })?;
-        self.tally.restart();
-        self.reported = self.tally.clock();
-        Ok(())
+        self.sink.send(FromWorker::Done { completions, outputs })
     }
 
     /// `result` is none while the grant is still in use.

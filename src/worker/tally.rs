@@ -112,8 +112,10 @@ impl Tally {
 
     /// Takes the results so far.
     pub(crate) fn take(&mut self) -> Vec<Completion> {
-        let busy = self.time();
-        self.close(busy);
+        if self.open.is_some() {
+            let busy = self.time();
+            self.close(busy);
+        }
         std::mem::take(&mut self.completions)
     }
 }

@@ -125,7 +125,7 @@ impl Simulator {
         }
     }
 
-    pub(super) fn check_running(&self) {
+    pub(super) fn check_running(&mut self) {
         for (index, step) in self.router.steps.iter().enumerate() {
             let routes = self.plan.steps.iter().flat_map(|step| &step.routes);
             let on_loop = routes.clone().any(|route| route.to == index && route.feedback);
@@ -146,6 +146,7 @@ impl Simulator {
             assert!(finishing.count() > 0 || busy.count() <= 1, "{}", self.state());
         }
         self.check_shown();
+        self.router.workers.update_rosters();
         let rosters = self.router.workers.new_rosters();
         for step in self.router.steps.ids() {
             assert_eq!(self.router.workers.roster(step), rosters.of_step(step));

@@ -87,8 +87,8 @@ fn a_message_that_takes_too_long_is_ended_and_the_rest_goes_on() {
 #[test]
 fn signals_end_worker_processes_too() {
     for signals in [1, 2] {
-        let step =
-            json!([{"name": "S", "class": "Sleep", "params": {"seconds": 0.2}, "nb_process": 2}]);
+        let step = json!([{"name": "S", "class": "Sleep", "params": {"seconds": 0.2}, "nb_process": 2,
+                    "queue_limit": 20}]);
         let directory = tempfile::tempdir().unwrap();
         let mut program = start(directory.path(), &numbers(100_000, &step));
         eventually("the run starts", || says(&mut program, "every worker is ready"));
@@ -109,8 +109,8 @@ fn signals_end_worker_processes_too() {
 /// As a service manager or a batch system does it: everybody is told to end.
 #[test]
 fn a_signal_to_the_workers_too_fails_no_message() {
-    let step =
-        json!([{"name": "S", "class": "Sleep", "params": {"seconds": 0.5}, "nb_process": 2}]);
+    let step = json!([{"name": "S", "class": "Sleep", "params": {"seconds": 0.5}, "nb_process": 2,
+                "queue_limit": 20}]);
     let directory = tempfile::tempdir().unwrap();
     let mut program = start(directory.path(), &numbers(100_000, &step));
     eventually("the run starts", || says(&mut program, "every worker is ready"));

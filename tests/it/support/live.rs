@@ -107,8 +107,8 @@ pub fn long() -> Value {
         "version": 1,
         "producer": {"name": "NUMBERS", "class": "Integers", "params": {"last": 1_000_000_000}},
         "stagers": [
-            {"name": "PASS", "class": "Pass", "nb_thread": 2},
-            {"name": "SLOW", "class": "Sleep", "params": {"seconds": 0.01}, "nb_thread": 1},
+            {"name": "PASS", "class": "Pass", "nb_thread": 2, "queue_limit": 100},
+            {"name": "SLOW", "class": "Sleep", "params": {"seconds": 0.01}, "nb_thread": 1, "queue_limit": 100},
         ],
         "consumer": {"name": "END", "class": "Discard", "queue_limit": 8},
     })
