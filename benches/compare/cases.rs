@@ -59,7 +59,7 @@ fn numbers(count: usize, stagers: usize, limit: Option<usize>) -> f64 {
 }
 
 const WIDE: Option<usize> = Some(4096);
-const DEFAULT: Option<usize> = Some(100);
+const DEFAULT: Option<usize> = Some(1024);
 
 fn tiny() -> Vec<Line> {
     let count = 2_000_000;
@@ -75,7 +75,7 @@ fn tiny() -> Vec<Line> {
         Line::new("8 bytes, 1 stager x2, queue_limit 4096", one, "/s").at_least(2e6),
         Line::new("  against bare PUSH/PULL", one / bare, "").at_least(0.5),
         Line::new("  against crossbeam-channel (bounded 100)", one / channel, ""),
-        Line::new("8 bytes, 1 stager x2, queue_limit 100 (default)", default, "/s"),
+        Line::new("8 bytes, 1 stager x2, the default queue", default, "/s"),
         Line::new("8 bytes, 3 stagers x2, queue_limit 4096", three, "/s").at_least(8e5),
         Line::new("  against bare PUSH/PULL", three / bare_three, ""),
     ]
@@ -99,7 +99,7 @@ fn blocks() -> Vec<Line> {
     vec![
         Line::new("8 KiB, 1 stager x2, queue_limit 4096", wide, "/s").at_least(4e5),
         Line::new("  against bare PUSH/PULL", wide / bare, ""),
-        Line::new("8 KiB, 1 stager x2, queue_limit 100 (default)", default, "/s"),
+        Line::new("8 KiB, 1 stager x2, the default queue", default, "/s"),
     ]
 }
 
