@@ -6,9 +6,10 @@ use std::time::Duration;
 use crate::base::ids::{FIRST, MessageId, StepId};
 use crate::message::batch::Batch;
 
-/// Beyond its first message a worker is given no more than this many bytes, and one that has as
-/// many gets one message ahead.
+/// Beyond its first message a worker is given no more than this many bytes at a time.
 pub(super) const BYTES_AHEAD: usize = 1 << 20;
+/// A worker that has this many bytes in hand gets no more, but always one message ahead.
+const MOST_BYTES_IN_HAND: usize = 8 * BYTES_AHEAD;
 
 /// One worker, or the place of one.
 pub(super) struct Worker {
@@ -122,7 +123,7 @@ impl Worker {
             && !self.retiring
             && !self.is_slow
             && self.held.is_empty()
-            && (self.in_hand_count < 2 || self.in_hand_bytes < BYTES_AHEAD)
+            && (self.in_hand_count < 2 || self.in_hand_bytes < MOST_BYTES_IN_HAND)
     }
 
     /// Puts messages into its hands; the oldest are given back first.
