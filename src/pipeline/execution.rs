@@ -34,6 +34,8 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Everything that a run needs, ready to begin.
 pub(super) struct Execution {
+    /// Dropped once the sockets are open, or none is needed.
+    pub(super) opening: mpsc::Sender<()>,
     pub(super) run: String,
     pub(super) plan: Arc<Plan>,
     pub(super) sinks: Sinks,
@@ -96,7 +98,8 @@ impl Execution {
     /// Runs everything on the calling thread.
     fn sequential(self) -> Report {
         let context_of = self.context();
-        let Self { plan, sinks, commands, run, cancelled, .. } = self;
+        let Self { opening, plan, sinks, commands, run, cancelled, .. } = self;
+        drop(opening);
         let mut running = Run::new(router(&plan, Batching::Single, &sinks), sinks, commands.values);
         let mut driver = Sequential::new(&plan, &cancelled, &context_of, commands.wakeup);
         let Ok(elapsed) = driver::run(&mut running, &mut driver);
@@ -107,7 +110,7 @@ impl Execution {
     fn threads(self, batching: Batching) -> Result<Report, RunError> {
         let context_of = self.context();
         let Self { plan, sinks, commands, commander, cancelled, .. } = self;
-        let Self { run, private, mode, bundled, interpreters, patience, .. } = self;
+        let Self { opening, run, private, mode, bundled, interpreters, patience, .. } = self;
         let directory = private.as_ref().map(PrivateDirectory::path);
         let router = router(&plan, batching, &sinks);
         let sockets = ZmqContext::new();
@@ -117,6 +120,7 @@ impl Execution {
             .map(|directory| Supervisor::start(directory, Arc::clone(&report)))
             .transpose()?;
         let transport = bind(&sockets, directory, router.slot_count(), commands.wakeup)?;
+        drop(opening);
         let mut launcher = Launcher {
             plan: &plan,
             sockets: &sockets,

@@ -1,8 +1,8 @@
 //! Starts a run.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 
 use super::ahead::Ahead;
@@ -63,7 +63,9 @@ impl Pipeline {
             taken: Arc::default(),
             stream: stream.clone(),
         };
+        let (opening, open) = mpsc::channel::<()>();
         let execution = Execution {
+            opening,
             run,
             plan,
             sinks,
@@ -85,6 +87,9 @@ impl Pipeline {
             }
             result
         })?;
+        // Until the sockets are open this thread starts no others: libzmq aborts the program if it
+        // gets no thread. Nothing is sent; the sender goes.
+        let _ = open.recv();
         Ok(Handle { control, stream, thread })
     }
 }
