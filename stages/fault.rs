@@ -168,7 +168,7 @@ impl Fault {
         match self.fault {
             FaultKind::Fail if self.retryable => Err(Failure::retryable(ASKED_FOR)),
             FaultKind::Fail => Err(Failure::permanent(ASKED_FOR)),
-            #[allow(clippy::panic, reason = "panicking is what was asked for")]
+            #[expect(clippy::panic, reason = "the configuration asks for a panic")]
             FaultKind::Panic => panic!("{ASKED_FOR}"),
             FaultKind::Abort => std::process::abort(),
             FaultKind::Segfault => Ok(emulate_default_handler(SIGSEGV)?),

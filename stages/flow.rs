@@ -103,7 +103,7 @@ impl Stage for Fail {
         match self.how {
             FailHow::Error => Err(Failure::retryable(text)),
             FailHow::Permanent => Err(Failure::permanent(text)),
-            #[allow(clippy::panic, reason = "panicking is what was asked for")]
+            #[expect(clippy::panic, reason = "the configuration asks for a panic")]
             FailHow::Panic => panic!("{text}"),
         }
     }

@@ -74,7 +74,7 @@ impl Stage for MockStage {
     fn run(&mut self, message: Numbered, out: &mut Emitter<'_, Numbered>) -> Result<()> {
         match self.faults.fate(out.context().step(), self.bears, &message) {
             Fate::Fails => Err(Failure::retryable("the mock fails as requested")),
-            #[allow(clippy::panic, reason = "panicking is what was asked for")]
+            #[expect(clippy::panic, reason = "the configuration asks for a panic")]
             Fate::Panics => panic!("the mock panics as requested"),
             Fate::GoesAstray => out.send_to(UNDECLARED, message),
             Fate::IsSlow => {

@@ -188,7 +188,7 @@ pub trait Stage {
 
     /// Whether a step may have only one worker of this class, for example because its
     /// instances would write the same file.
-    #[allow(deprecated)] // The older name still works.
+    #[expect(deprecated, reason = "the older name still works")]
     const SINGLETON: bool = Self::SINGLE;
 
     /// Whether `finish` emits or writes what `run` has kept of several messages, such as a sum
@@ -197,7 +197,7 @@ pub trait Stage {
     /// `finish` needs all of them each time, so `--resume` never skips an item that reached
     /// such a step, and the run stops if a worker process of it dies. A stage that does not
     /// say so is resumed without what it kept in earlier runs.
-    #[allow(deprecated)] // The older name still works.
+    #[expect(deprecated, reason = "the older name still works")]
     const STATEFUL: bool = Self::GATHERS;
 
     /// The older name of [`Self::SINGLETON`].
@@ -298,11 +298,11 @@ pub trait Consumer {
     type In: Data;
 
     /// As [`Stage::SINGLETON`].
-    #[allow(deprecated)] // The older name still works.
+    #[expect(deprecated, reason = "the older name still works")]
     const SINGLETON: bool = Self::SINGLE;
 
     /// As [`Stage::STATEFUL`].
-    #[allow(deprecated)] // The older name still works.
+    #[expect(deprecated, reason = "the older name still works")]
     const STATEFUL: bool = Self::GATHERS;
 
     /// The older name of [`Self::SINGLETON`].
@@ -364,7 +364,6 @@ mod tests {
     /// Declares itself by the older names of the constants.
     struct Older;
 
-    #[allow(deprecated)]
     impl Stage for Older {
         type In = i64;
         type Out = i64;
@@ -375,7 +374,6 @@ mod tests {
         }
     }
 
-    #[allow(deprecated)]
     impl Consumer for Older {
         type In = i64;
         const GATHERS: bool = true;

@@ -276,7 +276,6 @@ impl Lines {
     ///
     /// # Errors
     /// If the connection breaks, or a line is longer than a monitor ever sends.
-    #[allow(clippy::should_implement_trait, reason = "it takes a time limit")]
     pub fn next(&mut self, patience: Duration) -> Result<NextLine, ClientError> {
         let Self { runtime, body, splitter, target, .. } = self;
         let wait = async {
