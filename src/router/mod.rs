@@ -204,10 +204,11 @@ impl Router {
 
     /// Returns when to call [`Router::poll`] next, even if nothing has happened by then.
     pub(crate) fn next_wake(&self) -> Option<Duration> {
-        let resizes = self.steps.elastic().into_iter().filter_map(|step| self.next_resize(step));
-        // What was due at the last poll waits for a worker or for room instead.
-        let due = self.clock.next().into_iter().chain(resizes);
-        due.filter(|due| *due > self.clock.polled).min()
+        let elastic = self.steps.elastic();
+        let resizes = elastic.iter().filter_map(|step| self.next_resize(*step));
+        // What was due at the last poll waits for a worker.
+        let resizes = resizes.filter(|due| *due > self.clock.polled);
+        resizes.chain(self.clock.next()).min()
     }
 
     /// Whether the run is over: nothing more is to be handed in.

@@ -15,7 +15,7 @@ impl Router {
             return;
         }
         self.workers.update_rosters();
-        for step in elastic {
+        for step in elastic.iter().copied() {
             // What waits for its turn does not wait for a worker.
             if self.is_elastic(&self.steps[step]) && !self.observers.is_ordered_end(step) {
                 self.grow(step, now);

@@ -32,7 +32,7 @@ pub(super) struct Steps {
     is_dirty: Vec<bool>,
     producers: Vec<StepId>,
     /// The steps whose number of workers follows their load.
-    elastic: Vec<StepId>,
+    elastic: Arc<[StepId]>,
     /// Whether an operator has paused the whole run.
     pub(super) paused: bool,
     /// The number of the next message that a step emits.
@@ -44,11 +44,11 @@ impl Steps {
         let dirty: Vec<StepId> = (0..all.len()).map(StepId::at).collect();
         let those = |is: fn(&Step) -> bool| {
             let marked = dirty.iter().zip(&all).filter(|(_, step)| is(step));
-            marked.map(|(id, _)| *id).collect()
+            marked.map(|(id, _)| *id).collect::<Vec<_>>()
         };
         Self {
             producers: those(Step::is_producer),
-            elastic: those(|step| step.pool.min < step.pool.max),
+            elastic: those(|step| step.pool.min < step.pool.max).into(),
             is_dirty: vec![true; all.len()],
             dirty,
             all,
@@ -94,8 +94,8 @@ impl Steps {
     }
 
     /// The steps whose number of workers follows their load.
-    pub(super) fn elastic(&self) -> Vec<StepId> {
-        self.elastic.clone()
+    pub(super) fn elastic(&self) -> Arc<[StepId]> {
+        Arc::clone(&self.elastic)
     }
 
     pub(super) fn ids(&self) -> impl DoubleEndedIterator<Item = StepId> + Clone + use<> {

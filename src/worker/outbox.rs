@@ -133,9 +133,12 @@ impl<S: ReportSink> Outbox<S> {
 
     /// Begins a batch of messages, of which [`Outbox::take`] gives the first.
     pub(crate) fn open_batch(&self, batches: Vec<Batch>) {
-        lock(&self.open).todo.extend(batches);
+        let mut open = lock(&self.open);
+        open.todo.extend(batches);
         // Others may come while the first call is under way.
-        self.open(true);
+        open.reset(true);
+        drop(open);
+        reporter::wake();
     }
 
     /// Takes the next batch; none if there is none.
@@ -154,14 +157,9 @@ impl<S: ReportSink> Outbox<S> {
         self.left.fetch_sub(1, Ordering::SeqCst) > 0
     }
 
-    /// Begins a batch or a grant, of one call or of several.
+    /// Begins a grant, of one call or of several.
     pub(crate) fn open(&self, several: bool) {
-        let mut open = lock(&self.open);
-        open.tally = Tally::new();
-        open.reported = open.tally.clock();
-        open.several = several;
-        (open.calls, open.busy, open.reported_busy) = (0, Duration::ZERO, Duration::ZERO);
-        drop(open);
+        lock(&self.open).reset(several);
         if several {
             reporter::wake();
         }
@@ -259,6 +257,13 @@ impl<S: ReportSink> Outbox<S> {
 }
 
 impl<S: ReportSink> Open<S> {
+    fn reset(&mut self, several: bool) {
+        self.tally = Tally::new();
+        self.reported = self.tally.clock();
+        self.several = several;
+        (self.calls, self.busy, self.reported_busy) = (0, Duration::ZERO, Duration::ZERO);
+    }
+
     /// Adds messages that are done. Returns whether the clock was read.
     fn add(&mut self, done: &mut Vec<MessageId>, silent: bool) -> bool {
         done.drain(..).fold(false, |timed, id| timed | self.tally.add(id, Outcome::Done, silent))
