@@ -127,12 +127,12 @@ pub(super) struct Clock {
     alarms: BinaryHeap<Reverse<(Duration, Alarm)>>,
 }
 
-/// What becomes due. It may have lost its cause by then.
+/// What becomes due. The router ignores an alarm whose cause is gone by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alarm {
-    /// The step has a retry to make, or a producer that was idle.
+    /// A retry of the step is due, or its producer is no longer idle.
     Step(StepId),
-    /// A lost worker is to be replaced.
+    /// The replacement of a lost worker is due.
     Respawn(Slot),
 }
 
@@ -141,13 +141,13 @@ impl Clock {
         self.alarms.push(Reverse((at, alarm)));
     }
 
-    /// Takes an alarm that is due.
+    /// Removes an alarm that is due, and returns it.
     pub(super) fn pop(&mut self) -> Option<Alarm> {
         self.alarms.peek().filter(|Reverse((at, _))| *at <= self.now)?;
         self.alarms.pop().map(|Reverse((_, alarm))| alarm)
     }
 
-    /// When the next alarm becomes due.
+    /// Returns when the next alarm becomes due.
     pub(super) fn next(&self) -> Option<Duration> {
         self.alarms.peek().map(|Reverse((at, _))| *at)
     }

@@ -92,18 +92,18 @@ impl IndexMut<Slot> for Workers {
     }
 }
 
-/// The workers of one step by what can be done with them.
+/// The workers of one step, sorted by availability.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Roster {
-    /// Those that can take messages, in the order in which they are served.
+    /// The workers that can take messages, in the order in which the router serves them.
     ready: VecDeque<Turn>,
-    /// The number of those that have nothing in hand, which come first.
+    /// The number of idle ones among them, which come first.
     idle: usize,
-    /// Those that can be started.
+    /// The workers that the router may start.
     pub(super) spare: BTreeSet<Slot>,
-    /// The number of those that are starting.
+    /// The number of workers that are starting.
     pub(super) starting: usize,
-    /// The number of those that are ready, but must not be given anything for now.
+    /// The number of workers that are ready and cannot take messages for now.
     unavailable: usize,
 }
 
@@ -199,7 +199,7 @@ pub(super) struct Rosters {
     places: Vec<Place>,
     /// The workers that may stand elsewhere by now.
     changed: Vec<Slot>,
-    /// By slot: whether the worker is among those.
+    /// By slot: whether `changed` has the worker.
     is_changed: Vec<bool>,
 }
 

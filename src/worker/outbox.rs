@@ -69,11 +69,11 @@ pub(crate) struct Outbox<S: ReportSink> {
 
 struct Open<S: ReportSink> {
     sink: S,
-    /// The batches that were not begun.
+    /// The batches that the worker has not begun.
     todo: VecDeque<Batch>,
-    /// The number of messages that were taken and are not in the tally.
+    /// The number of messages that the worker has taken and the tally does not have.
     unrecorded: usize,
-    /// Of the batch at work, the number behind its last message's.
+    /// The number that follows the last message of the batch at work.
     at_work: Option<MessageId>,
     /// What arrived while the reporter looked for messages to give back.
     arrived: VecDeque<std::result::Result<ToWorker, S::Error>>,
@@ -141,7 +141,7 @@ impl<S: ReportSink> Outbox<S> {
         reporter::wake();
     }
 
-    /// Takes the next batch; none if there is none.
+    /// Takes the next batch, if there is one.
     pub(crate) fn take(&self) -> Option<Batch> {
         let mut open = lock(&self.open);
         let batch = open.todo.pop_front()?;
@@ -151,8 +151,8 @@ impl<S: ReportSink> Outbox<S> {
         Some(batch)
     }
 
-    /// Whether the next message of the batch may be begun: the rest of it may have been given
-    /// back.
+    /// Claims the next message of the batch. Returns false if the rest of the batch has gone back
+    /// to the router.
     pub(crate) fn may_begin(&self) -> bool {
         self.left.fetch_sub(1, Ordering::SeqCst) > 0
     }

@@ -11,7 +11,7 @@ use crate::base::lock::lock;
 /// The time between two looks at an outbox. A call that is under way at two looks in a row takes
 /// long.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// The same, once nothing new has been found for [`MAX_IDLE_LOOKS`] and a call is still under way.
+/// The time between two looks while a call is under way and [`MAX_IDLE_LOOKS`] have found nothing.
 const LOOK_AT_LONG_CALLS_EVERY: Duration = Duration::from_millis(50);
 /// The number of looks in a row that find nothing new, after which the thread sleeps until it is
 /// woken.

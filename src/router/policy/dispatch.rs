@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::ids::Slot;
 use crate::router::workers::{Roster, Turn};
 
-/// How long the work is for which a sleeping worker is woken: less costs more than it is worth.
+/// The least work worth waking an idle worker for, because a wake-up costs tens of microseconds.
 const WORTH_WAKING: Duration = Duration::from_micros(100);
 /// The most messages that a worker has in hand.
 pub(in crate::router) const MOST_IN_HAND: usize = 1024;
@@ -13,9 +13,9 @@ pub(in crate::router) const MOST_IN_HAND: usize = 1024;
 /// How many messages a worker gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::router) struct Portion {
-    /// The fewest for which an idle worker is woken, if as many wait.
+    /// The fewest messages that an idle worker gets, if enough wait.
     pub(in crate::router) least: usize,
-    /// The most that it has in hand.
+    /// The most messages that a worker has in hand.
     pub(in crate::router) most: usize,
 }
 
@@ -23,8 +23,8 @@ impl Portion {
     /// One message at a time.
     pub(in crate::router) const ONE: Self = Self { least: 1, most: 1 };
 
-    /// The portion of messages that take `mean`: short ones travel in batches, which take `ahead`
-    /// at most, long ones alone.
+    /// Returns the portion for messages that take `mean`: as many as take `ahead` together, and
+    /// one more; long messages one by one.
     pub(in crate::router) fn of(ahead: Duration, mean: Duration) -> Self {
         let within = |time: Duration| {
             let messages = time.as_nanos() / mean.as_nanos().max(1);
@@ -35,12 +35,13 @@ impl Portion {
     }
 }
 
-/// The worker to be given some of the `servable` messages, and how many; none if no worker can
-/// take any. The idle worker that was least recently used gets its share, or what is worth
-/// waking it for. While all are busy, the one with the fewest in hand is topped up once a quarter
-/// of its portion is done: a worker reports after half of the time that the portion takes, so
-/// that it never waits. Nobody is given more than fits into the `room`
-/// of the next queues, or is worth a wake-up.
+/// Returns the worker that gets some of the `servable` messages, and how many; none if no worker
+/// can take any.
+///
+/// The least recently used idle worker gets its share, but no less than is worth waking it for.
+/// While all workers are busy, the one with the fewest messages in hand gets more once it has done
+/// a quarter of its portion. Workers report after half of it, so they never run dry. Beyond what is
+/// worth a wake-up, nobody gets more than fits into the `room` of the next queues.
 pub(in crate::router) fn choose(
     roster: &Roster,
     servable: usize,
