@@ -1,1 +1,1 @@
-"""The worker's process: it builds one step and calls it."""
+"""The worker process, which builds one step and calls it."""

@@ -1,4 +1,4 @@
-"""Builds the instance of a step from the names of its module and class and its parameters."""
+"""Builds a step's instance from its module name, class name and parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..api.stage import BASES
 from ..protocol.failures import SetupError, nearest, summary
 from . import legacy_imports, shadowing, traitlets_config
 
-#: Arguments of the constructors of traitlets' components that are no parameters.
+#: Constructor arguments of traitlets components that are not parameters.
 OF_COMPONENTS = ("parent", "config", "configuration", "tool")
 _MISSING: Any = object()
 
@@ -33,7 +33,7 @@ def import_module(name: str) -> Any:
     """Imports a module.
 
     Raises:
-        SetupError: if the import fails. Its cause is the exception.
+        SetupError: if the import fails. Its cause is the original exception.
     """
     legacy_imports.install()
     try:
@@ -51,10 +51,10 @@ def import_module(name: str) -> Any:
 
 
 def find_class(module: Any, name: str) -> Any:
-    """Returns a class of a module.
+    """Returns the class of a module that has this name.
 
     Raises:
-        SetupError: if there is none of this name that can be a step.
+        SetupError: if no class of this name can be a step.
     """
     found = module
     for part in name.split("."):
@@ -77,15 +77,15 @@ def find_class(module: Any, name: str) -> Any:
 
 
 def only_iterates(cls: Any) -> bool:
-    """Whether a class has no `run` but instances that can be iterated over.
+    """Whether a class has no `run`, but its instances are iterable.
 
-    Classes that read events from files are such. They may be producers.
+    Classes that read events from files are an example. Such a class may be a producer.
     """
     return not callable(getattr(cls, "run", None)) and callable(getattr(cls, "__iter__", None))
 
 
 def classes_of(module: Any) -> List[type]:
-    """Returns the classes of a module, or of its package, that could be steps."""
+    """Returns the classes of a module or its submodules that could be steps."""
     inside = (module.__name__, module.__name__ + ".")
     return [
         value
@@ -99,7 +99,7 @@ def classes_of(module: Any) -> List[type]:
 
 
 def arguments_of(cls: Any) -> List[Argument]:
-    """Returns what the constructor takes by name, without self, *args and **kwargs."""
+    """Returns the named arguments of the constructor, without self, *args and **kwargs."""
     init = cls.__init__
     code = getattr(init, "__code__", None)
     if code is None or hasattr(init, "__wrapped__"):
@@ -139,18 +139,18 @@ def is_traits_class(cls: Any) -> bool:
 def make(
     cls: Any, params: Dict[str, Any], whole: Optional[traitlets_config.Whole] = None
 ) -> Tuple[Any, Dict[str, Any]]:
-    """Makes an instance.
+    """Creates an instance.
 
     Args:
         cls: the class.
         params: the step's parameters.
-        whole: the configuration, for classes of traitlets.
+        whole: the configuration, for classes based on traitlets.
 
     Returns:
-        The instance, and the parameters that `set_params` has to set.
+        The instance, and the parameters that `set_params` must set.
 
     Raises:
-        SetupError: if a parameter is missing, or traitlets refuses the configuration.
+        SetupError: if a parameter is missing or traitlets refuses the configuration.
         Exception: what the constructor raises.
     """
     rest = dict(params)
@@ -180,7 +180,7 @@ def make(
                 'give it in the step\'s "params"',
             )
     if takes_anything(cls) and not has_traits:
-        # The constructor may keep them or not, so `set_params` sets them, too.
+        # The constructor may ignore them, so `set_params` sets them, too.
         given.update(rest)
     taken = any(value is config for value in given.values()) or "parent" in given
     try:
@@ -191,7 +191,7 @@ def make(
         problem = f"the configuration of {cls.__name__} is refused: {summary(error)}"
         raise SetupError("parameters", problem, cause=error) from error
     if config is not None and not taken:
-        # The constructor has not taken it. The traits of the instance itself do so now.
+        # The constructor did not take the configuration, so set the instance's own traits.
         instance.config = config
     return instance, rest
 
@@ -218,9 +218,9 @@ def set_params(instance: Any, params: Dict[str, Any]) -> None:
 
 
 def as_declared(cls: Any, name: str, value: Any) -> Any:
-    """Converts a value of JSON to the declared type of a parameter, where JSON lacks the type.
+    """Converts a JSON value to the declared type of a parameter if JSON lacks that type.
 
-    A whole number becomes a float, a text a path, the value of an enum's member the member.
+    An integer becomes a float, a string a path, and the value of an enum's member that member.
     """
     kind = type(value)
     if kind is not int and kind is not str:
@@ -241,12 +241,12 @@ def _is(base: type, kind: Any) -> bool:
 
 
 def annotation_of(cls: Any, name: str) -> Any:
-    """Returns the annotation of a constructor's argument, or else of a class's attribute."""
+    """Returns the annotation of a constructor argument or, if there is none, of an attribute."""
     own = getattr(cls.__init__, "__annotations__", {})
     if name in own:
         return resolved(own[name], cls.__init__.__module__)
     for base in cls.__mro__:
-        # A class without annotations finds those of its base here, which are the same.
+        # A class without annotations returns those of its base, which are the same.
         annotations = getattr(base, "__annotations__", {})
         if name in annotations:
             return resolved(annotations[name], base.__module__)
@@ -254,14 +254,14 @@ def annotation_of(cls: Any, name: str) -> Any:
 
 
 def resolved(annotation: Any, module: str) -> Any:
-    """Evaluates an annotation of a module. Returns Any if it uses names that are not there."""
+    """Evaluates an annotation in its module. Returns Any if it uses names that are undefined."""
     if not isinstance(annotation, str):
         return annotation
     names = vars(sys.modules.get(module, builtins))
     try:
         return eval(annotation, {**vars(typing), **names})
     except Exception:
-        # Some names are imported for the type checker only.
+        # Some names are imported only for the type checker.
         return Any
 
 
@@ -273,14 +273,14 @@ def _kinds(annotation: Any) -> Tuple[Any, ...]:
 
 
 def has_own(instance: Any, name: str) -> bool:
-    """Whether an instance, or its class, has an attribute that is not drpipe's base classes'."""
+    """Whether an instance or its class has an attribute not defined by drpipe's base classes."""
     if name in getattr(instance, "__dict__", ()):
         return True
     return any(name in vars(cls) for cls in type(instance).__mro__ if cls not in BASES)
 
 
 def set_quietly(instance: Any, name: str, value: Any) -> None:
-    """Sets an attribute, if the instance allows it."""
+    """Sets an attribute if the instance allows it."""
     import contextlib
 
     with contextlib.suppress(Exception):
@@ -312,7 +312,7 @@ def build(
     log: Any,
     whole: Optional[traitlets_config.Whole] = None,
 ) -> Any:
-    """Builds the instance of a step, without calling its `init`.
+    """Builds a step's instance without calling its `init`.
 
     Args:
         module: the name of the module.
@@ -320,9 +320,9 @@ def build(
         params: the step's parameters.
         step: the step's name.
         connections: the names of the next steps.
-        send: what the instance gets as `send_msg`.
+        send: the function that the instance gets as `send_msg`.
         log: the step's logger.
-        whole: the configuration, for classes of traitlets.
+        whole: the configuration, for classes based on traitlets.
 
     Raises:
         SetupError: if the module, the class or a parameter is wrong.

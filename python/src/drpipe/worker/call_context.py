@@ -1,5 +1,5 @@
-"""Which call of a step a thread works for: the one that has started the thread, or the one
-that has submitted its current task to a pool."""
+"""Tracks which call of a step a thread works for: the call that started the thread, or the
+call that submitted the thread's current task to a pool."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Any, Callable, Protocol
 
 
 class Caller(Protocol):
-    """What runs calls."""
+    """An object that runs calls."""
 
     def call_of_this_thread(self) -> int:
-        """Returns the call that the current thread works for; 0 for none."""
+        """Returns the call that the current thread works for, or 0 if there is none."""
 
 
 #: Returns the number of a new call. Numbers are unique among all steps of the process.
 next_call: Callable[[], int] = count(1).__next__
 _callers: weakref.WeakSet[Caller] = weakref.WeakSet()
 
-#: The attribute of a thread with the call that has started it.
+#: The attribute of a thread that holds the call that started it.
 _ATTRIBUTE = "_drpipe_call"
-#: The call that has submitted the current task of this thread.
+#: The call that submitted the current task of this thread.
 _task = threading.local()
 
 
 def of_this_thread() -> int:
-    """Returns the call that a thread works for which does not run calls itself."""
+    """Returns the call that this thread works for, if the thread does not run calls itself."""
     call = getattr(_task, "call", None)
     return getattr(threading.current_thread(), _ATTRIBUTE, 0) if call is None else call
 
 
 def follow(caller: Caller) -> None:
-    """Remembers, from here on, the call of each thread that is started and of each task that is
-    submitted to a `ThreadPoolExecutor`."""
+    """Starts to record which call starts each thread, and which call submits each task to a
+    `ThreadPoolExecutor`."""
     _callers.add(caller)
     start = threading.Thread.start
     if hasattr(start, _ATTRIBUTE):
@@ -53,14 +53,14 @@ def follow(caller: Caller) -> None:
 
 
 def _current() -> int:
-    """Returns the call of this thread. Of several steps the one that began last is at work."""
+    """Returns the call of this thread. If several steps have one, the latest call is running."""
     return max((caller.call_of_this_thread() for caller in list(_callers)), default=0)
 
 
 def _follow_pools() -> None:
     """Wraps `ThreadPoolExecutor.submit`, once it is imported.
 
-    It is called when a thread starts: a pool does nothing before its first thread.
+    Called when a thread starts: a pool does nothing before its first thread.
     """
     module = sys.modules.get("concurrent.futures.thread")
     pool = getattr(module, "ThreadPoolExecutor", None)
@@ -77,7 +77,7 @@ def _follow_pools() -> None:
 
 
 class _Task:
-    """A function that is called for the call that has submitted it."""
+    """A function that runs on behalf of the call that submitted it."""
 
     def __init__(self, call: int, function: Callable[..., Any]) -> None:
         self._call = call

@@ -1,4 +1,4 @@
-"""Answers the program's questions about classes: which there are, and what parameters they take."""
+"""Answers the program's questions about classes: which exist, and which parameters they take."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from .build import (
     set_params,
 )
 
-#: The distributions that a worker needs, each with its module.
+#: The distributions that a worker needs, each mapped to its module.
 _NEEDED = {"pyzmq": "zmq", "msgpack": "msgpack"}
-#: The time between two looks whether the program still lives, in seconds.
+#: How often to check that the program is still alive, in seconds.
 _LOOK = 0.2
 _KINDS = {"producer": Producer, "stage": Stage, "consumer": Consumer}
 
 
 def main() -> None:
-    """Reads a request from standard input, and writes the answer to standard output.
+    """Reads a request from standard input and writes the answer to standard output.
 
-    This process may then stay, to become a worker.
+    The process may then stay and become a worker.
     """
-    # Modules may print when they are imported: that goes to standard error.
+    # Modules may print during import: send that output to standard error.
     answer_to = os.dup(1)
     os.dup2(2, 1)
     leave = _end_with(os.getppid())
@@ -47,9 +47,9 @@ def main() -> None:
     request = json.loads(line.read())
     surroundings.set_up()
     paths = [path_of_name(name) for name in request.get("paths", [])]
-    # Before this process finds modules there.
+    # Check before this process imports modules from these directories.
     trouble = shadowing.trouble(paths)
-    # A worker has imported other modules than this process when it finds such files.
+    # A worker would have imported different modules by the time it finds such files.
     may_stay = request.get("may_stay") and not shadowing.hiding(paths)
     sys.path[1:1] = paths
     candidate = prepared.Candidate() if may_stay else None
@@ -59,13 +59,13 @@ def main() -> None:
     _compile_once()
     with contextlib.suppress(Exception):
         sys.stdout.flush()
-    # Messages may have names of files that are not UTF-8.
+    # Messages may contain file names that are not UTF-8.
     with open(answer_to, "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
     if stays and candidate is not None:
         candidate.wait(line, leave)
     _end_children()
-    # Without taking the interpreter apart: the modules have done no work.
+    # Skip the interpreter's shutdown: the modules have done no work.
     with contextlib.suppress(Exception):
         sys.stderr.flush()
     os._exit(0)
@@ -96,14 +96,14 @@ def _end_with(program: int) -> Callable[[], None]:
 
 
 def _end_children() -> None:
-    """Kills the processes that modules have started when they were imported."""
+    """Kills the processes that modules started during their import."""
     for child in prepared.children():
         with contextlib.suppress(OSError):
             os.kill(child, signal.SIGKILL)
 
 
 def _compile_once() -> None:
-    """Compiles this package, even if Python is configured not to keep compiled files.
+    """Compiles this package, even if Python is configured not to write bytecode.
 
     Workers then start in half the time.
     """
@@ -119,7 +119,7 @@ def answer(request: Dict[str, Any], trouble: str = "") -> Dict[str, Any]:
 
     Args:
         request: the request.
-        trouble: why no worker can start; empty if it can.
+        trouble: why no worker can start; empty if one can.
     """
     missing = [name for name, module in _NEEDED.items() if not importlib.util.find_spec(module)]
     if "list" in request:
@@ -159,20 +159,20 @@ def _entry(wanted: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _invalid(cls: Any, wanted: Dict[str, Any], schema: Dict[str, Any]) -> Optional[str]:
-    """Returns what the `validate` of a class raises, if it is derived from drpipe's."""
+    """Returns the message of the exception that a class's own `validate` raises, if it does."""
     if not issubclass(cls, BASES[0]) or cls.validate is BASES[0].validate:
         return None
     params = dict(wanted.get("params") or {})
     for name, text in wanted.get("settings", []):
         params[name] = _value_of(text, schema["properties"].get(name, {}))
-    # Its constructor may do anything.
+    # The constructor may have any side effect.
     prepared.spoil()
     try:
         instance, rest = make(cls, params)
         prepare(instance, wanted["step"], wanted["next_steps"], None, None)
         set_params(instance, rest)
     except Exception:
-        # The check of the schema says what is wrong with parameters; a worker, all else.
+        # The schema check reports wrong parameters; a worker reports everything else.
         return None
     try:
         instance.validate()
@@ -210,7 +210,7 @@ def _refusal(error: SetupError) -> Dict[str, Any]:
 
 
 def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
-    """Returns what the check of a configuration needs to know about a class in a role."""
+    """Returns what the configuration check needs to know about a class in a role."""
     from .schema import schema_of
     from .statefulness import is_stateful
 
@@ -230,5 +230,5 @@ def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
 def _first_line(cls: Any) -> str:
     lines = (cls.__dict__.get("__doc__") or "").strip().splitlines()
     first = lines[0].strip() if lines else ""
-    # A dataclass without a docstring gets its signature as one.
+    # Python gives a dataclass without a docstring its signature instead.
     return "" if first.startswith(f"{cls.__name__}(") and first.endswith(")") else first

@@ -1,4 +1,4 @@
-"""Takes the values that a step emits, and holds them back until the call has ended."""
+"""Takes the values that a step emits and holds them until the call has ended."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ..protocol.values import Encoder
 from . import call_context
 from .forks import forked
 
-#: Values of these types are never routed by what they contain.
+#: The content of values of these types never selects the next step.
 _PLAIN = frozenset([int, float, str, bool, bytes, dict, list])
 _NONE: Tuple[Buffer, ...] = ()
 
-#: The most refused values that the log mentions: a thread may send without an end.
+#: The most refused values that the log mentions: a thread may keep sending forever.
 _MOST_LOGGED = 10
 
 Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer]]
 
 
 class Emitter:
-    """Encodes values for the next steps. What a failed call has emitted is dropped."""
+    """An encoder of values for the next steps. It drops what a failed call has emitted."""
 
     def __init__(self, step: str, next_steps: List[str], to_python: Sequence[bool]) -> None:
         self._step = step
@@ -38,10 +38,10 @@ class Emitter:
         self.pending: List[Emitted] = []
         #: The origin of the current input, which its outputs carry.
         self.origin: Optional[bytes] = None
-        #: Finds the origin of a value where there is no input.
+        #: Finds the origin of a value if there is no input.
         self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
-        #: Called when a value has been sent without an input: a producer may block in its
-        #: call after it.
+        #: Called after a value is sent without an input, since a producer may then block in
+        #: its call.
         self.on_sent: Callable[[], None] = lambda: None
         #: Whether the last item of a tuple may name a next step.
         self.tuples_have_routes = True
@@ -52,7 +52,7 @@ class Emitter:
         #: Held while a call ends, and while a thread other than that of the calls sends.
         self.lock = threading.Lock()
         self._thread = threading.get_ident()
-        # In memory that processes which the step forks share.
+        # In memory shared with the processes that the step forks.
         self._refused = memoryview(mmap.mmap(-1, 8)).cast("Q")
         self._begun = False
         call_context.follow(self)
@@ -65,11 +65,11 @@ class Emitter:
         Args:
             msg: the value.
             dest: the name of the next step.
-            destination_step_name: the same, by its name in ctapipe.
+            destination_step_name: ctapipe's name for `dest`.
 
         Raises:
-            RuntimeError: in `init`, in a process that the step has forked, and in a thread
-                when the call that it works for has returned.
+            RuntimeError: in `init`, in a process that the step has forked, or in a thread
+                whose call has returned.
             Permanent: if there is no such next step, or the value cannot be sent.
         """
         self._check()
@@ -83,24 +83,24 @@ class Emitter:
 
     @property
     def refused(self) -> int:
-        """The number of values that were refused because they came after their call had
-        returned, or from a forked process."""
+        """The number of values refused because they arrived after their call had returned, or
+        came from a forked process."""
         return int(self._refused[0])
 
     def ready(self) -> None:
-        """Says that `init` has returned."""
+        """Records that `init` has returned."""
         self._begun = True
 
     def call_of_this_thread(self) -> int:
-        """Returns the call that the current thread works for; 0 for none."""
+        """Returns the call that the current thread works for, or 0 if there is none."""
         if threading.get_ident() == self._thread:
             return self.call
         return call_context.of_this_thread()
 
     def encode_result(self, result: Any) -> Optional[bytes]:
-        """Emits what a call has returned, or returns its header for the default next step.
+        """Emits what a call returned, or returns its header for the default next step.
 
-        It returns the header in the most frequent case: the call has emitted nothing else, and
+        It returns the header in the most common case: the call has emitted nothing else, and
         the payload has no buffers.
         """
         kind = type(result)
@@ -119,7 +119,7 @@ class Emitter:
         return None
 
     def result(self, result: Any) -> None:
-        """Emits what a call has returned: a value, or the values of a generator."""
+        """Emits what a call returned: a value, or the values of a generator."""
         if result is None:
             return
         if isinstance(result, GeneratorType) or (self.encoders and _is_iterator(result)):
@@ -130,9 +130,9 @@ class Emitter:
             self.value(result)
 
     def value(self, value: Any) -> None:
-        """Emits a value to the next step that its last item names, or to the default one."""
+        """Emits a value to the next step that its last item names, or to the default next step."""
         route = 0
-        # Not of a namedtuple, which is one value.
+        # A namedtuple is one value, so its last item names no step.
         if self.tuples_have_routes and type(value) is tuple and len(value) > 1:
             name = value[-1]
             if isinstance(name, str) and name in self._routes:
@@ -142,7 +142,7 @@ class Emitter:
             self._emit(route, value)
 
     def flush(self, outputs: OutputBuffer) -> None:
-        """Moves what is pending to the outputs. Other threads may add to it meanwhile."""
+        """Moves pending values to the outputs. Other threads may add values meanwhile."""
         pending = self.pending
         taken = pending[:]
         del pending[: len(taken)]
@@ -155,7 +155,7 @@ class Emitter:
             self._append(route, value, header, buffers)
             return
         with self.lock:
-            # Once more: the call may have ended meanwhile.
+            # Check again: the call may have ended meanwhile.
             self._check()
             self._append(route, value, header, buffers)
 
@@ -168,7 +168,7 @@ class Emitter:
             self.on_sent()
 
     def _check(self) -> None:
-        """Refuses to send for any call but the present one."""
+        """Refuses to send for any call but the current one."""
         if self.call and self.call == self.call_of_this_thread() and not forked:
             return
         if not self._begun and threading.get_ident() == self._thread:
@@ -209,8 +209,8 @@ def _is_iterator(value: Any) -> bool:
 
 
 def origin_finder(instance: Any) -> Callable[[Any], Optional[bytes]]:
-    """Returns a function that finds the origin of a producer's value: by the producer's method
-    `origin`, or else by the value."""
+    """Returns a function that finds the origin of a producer's value: from the producer's
+    method `origin` if it has one, else from the value."""
     own = getattr(instance, "origin", None)
     ask = own if callable(own) else None
 
@@ -225,7 +225,7 @@ def origin_finder(instance: Any) -> Callable[[Any], Optional[bytes]]:
 
 
 def natural_origin(value: Any) -> Any:
-    """Returns the source of a frame, or the path of a file; None for other values."""
+    """Returns the source of a frame or the path of a file, and None for other values."""
     if isinstance(value, (int, float)):
         return None
     if isinstance(value, str) or hasattr(type(value), "__fspath__"):

@@ -1,4 +1,4 @@
-"""A thread that reports what calls have done while the next one takes long."""
+"""A thread that reports finished calls while a long call runs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import threading
 from time import sleep
 from typing import Callable
 
-#: The time between two looks, in seconds. A call that is still the same at the second look
-#: takes long.
+#: The time between two looks, in seconds. A call that two successive looks find running is
+#: long.
 _INTERVAL = 0.002
-#: The number of looks without anything new after which the thread sleeps until it is woken, so
-#: that an idle worker costs nothing.
+#: After this number of looks that find nothing new, the thread sleeps until it is woken, so an
+#: idle worker costs nothing.
 _IDLE_LOOKS = 25
 
 
 class Flusher:
-    """Calls a function again and again, as long as there is work."""
+    """A thread that calls a function repeatedly while there is work."""
 
     def __init__(self, flush: Callable[[], bool]) -> None:
-        """Makes a flusher; its thread starts with the first `wake`.
+        """Creates a flusher. The first `wake` starts its thread.
 
         Args:
-            flush: reports what is done, and returns whether there was anything new.
+            flush: reports what is done and returns whether there was anything new.
         """
         self._flush = flush
         self._used = False
@@ -29,7 +29,7 @@ class Flusher:
         self._awake = threading.Event()
 
     def wake(self) -> None:
-        """Lets the thread look. Called before work begins."""
+        """Wakes the thread. Called before work begins."""
         self._used = True
         if not self._awake.is_set():
             self._awake.set()
@@ -46,7 +46,7 @@ class Flusher:
             idle = 0 if is_new else idle + 1
             if idle > _IDLE_LOOKS:
                 self._awake.clear()
-                # A `wake` after the line above finds it asleep; one before has set `_used`.
+                # A `wake` after the line above finds the thread asleep; an earlier one set `_used`.
                 if not self._used:
                     self._awake.wait()
                 self._awake.set()

@@ -1,5 +1,5 @@
-"""Processes that a step forks. A child that returns from the step's code ends there: the
-socket and the messages in hand belong to its parent."""
+"""Ends a child that a step forks as soon as it returns from the step's code: the socket and
+the messages in hand belong to the parent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ os.register_at_fork(after_in_child=lambda: forked.append(True))
 
 
 def call(function: Callable[[], Result]) -> Result:
-    """Calls a function, and ends a child that it has forked."""
+    """Calls a function. A child that the function forked ends here instead of returning."""
     try:
         result = function()
     except BaseException as error:
@@ -29,7 +29,7 @@ def call(function: Callable[[], Result]) -> Result:
 
 
 def leave(error: Optional[BaseException] = None) -> NoReturn:
-    """Ends a forked child as Python would end it, but without exit functions."""
+    """Ends a forked child as Python would, but without calling exit functions."""
     code = 0
     if isinstance(error, SystemExit):
         if error.code is not None and not isinstance(error.code, int):

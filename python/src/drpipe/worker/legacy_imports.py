@@ -1,6 +1,6 @@
-"""Import paths of ctapipe's early versions, for modules that were written for its pipelines.
+"""Provides the import paths of early ctapipe versions for modules written for its pipelines.
 
-They are found after all others: an installed ctapipe comes first.
+All other import paths take precedence: an installed ctapipe comes first.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _PACKAGE = "ctapipe"
 
 
 def install() -> None:
-    """Lets modules be found by these import paths."""
+    """Makes Python look for modules under these import paths."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
 
 
 def import_module(name: str) -> Any:
-    """Imports a module. A name that it imports from a module which has lost it is put there."""
+    """Imports a module. Restores names that it imports from modules that no longer have them."""
     while True:
         try:
             return importlib.import_module(name)
@@ -45,14 +45,14 @@ class _Finder:
         first, *inner = name.split(".")
         if first != _PACKAGE:
             return None
-        # An installed ctapipe hides directories of its name beside the pipeline.
+        # An installed ctapipe hides directories named ctapipe beside the pipeline.
         parents = [os.path.join(place, *name.split(".")[:-1]) for place in sys.path]
         found = importlib.machinery.PathFinder.find_spec(name, parents) if inner else None
         if found is not None and found.loader is not None:
             return found
         if name not in _CONTENT:
             return found
-        # Submodules may be in such a directory.
+        # Such a directory may contain submodules.
         spec = importlib.machinery.ModuleSpec(name, _LOADER, is_package=True)
         spec.submodule_search_locations = [
             os.path.join(place, *name.split(".")) for place in sys.path
@@ -100,14 +100,14 @@ def _configuration() -> Dict[str, Any]:
         """A configuration is wrong."""
 
     class Configuration:
-        """A placeholder: ctapipe has used traitlets instead ever since."""
+        """A placeholder: later versions of ctapipe use traitlets instead."""
 
     return {"Configuration": Configuration, "ConfigurationException": ConfigurationException}
 
 
 def _datasets() -> Dict[str, Any]:
     def get_path(name: str) -> str:
-        """Returns the path of a file, or else of ctapipe's test data."""
+        """Returns the path of a file if it exists, else of ctapipe's test data."""
         if os.path.exists(name):
             return name
         try:
@@ -121,7 +121,7 @@ def _datasets() -> Dict[str, Any]:
 
 def _hessio() -> Dict[str, Any]:
     def hessio_event_source(url: str, max_events: Optional[int] = None) -> Iterator[Any]:
-        """Yields the events of a file, which today's ctapipe reads."""
+        """Yields the events of a file, read by the installed ctapipe."""
         try:
             from ctapipe.io import EventSource  # type: ignore[import-not-found]
         except ImportError:
@@ -134,7 +134,7 @@ def _hessio() -> Dict[str, Any]:
 
 
 class _Event:
-    """An event whose parts have their former names."""
+    """An event that offers its parts under their former names."""
 
     def __init__(self, event: Any) -> None:
         self.event = event

@@ -1,4 +1,4 @@
-"""Passes a step's log records on to the run's log: one line on standard error for each."""
+"""Forwards a step's log records to the run's log, one line on standard error per record."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import os
 import sys
 from typing import List, Optional
 
-#: Begins the line of a record.
+#: The prefix of a record's line.
 _MARK = b"\x1e"
 _STDERR = 2
 
 
 class RecordLines(logging.Handler):
-    """Writes each record as a line that the program can distinguish from other output."""
+    """A handler that writes each record as a line that the program can tell from other output."""
 
     def __init__(self) -> None:
-        """Makes a handler that writes at once."""
+        """Creates a handler that writes immediately."""
         super().__init__()
-        #: The lines that wait for a run. None in a worker, whose lines join the run's log.
+        #: The lines kept for a run. None in a worker, which writes them to the run's log.
         self.kept: Optional[List[bytes]] = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one record with one system call, so that lines of threads do not mix."""
+        """Writes a record with one system call, so that lines of different threads do not mix."""
         try:
             if _is_printed(record):
                 return
@@ -31,7 +31,7 @@ class RecordLines(logging.Handler):
                 os.write(_STDERR, line_of(record))
                 return
             self.kept.append(line_of(record))
-            # As Python does where nobody has set up logging.
+            # Do as Python does if logging is not configured.
             if logging.lastResort is not None and record.levelno >= logging.lastResort.level:
                 logging.lastResort.emit(record)
         except Exception:
@@ -39,7 +39,7 @@ class RecordLines(logging.Handler):
 
 
 def line_of(record: logging.LogRecord) -> bytes:
-    """Returns the line of a record, with its exception."""
+    """Returns the line of a record, including its exception."""
     text = record.getMessage()
     if record.exc_info and record.exc_info[0] is not None:
         text += "\n" + _FORMATTER.formatException(record.exc_info)
@@ -47,16 +47,16 @@ def line_of(record: logging.LogRecord) -> bytes:
         text += "\n" + record.exc_text
     if record.stack_info:
         text += "\n" + record.stack_info
-    # Names of files may have surrogates.
+    # File names may contain surrogates.
     text = text.encode("utf-8", "backslashreplace").decode()
     fields = {"level": _level(record.levelno), "logger": record.name, "message": text}
     return _MARK + json.dumps(fields).encode() + b"\n"
 
 
 def _is_printed(record: logging.LogRecord) -> bool:
-    """Whether a logger that the record passes prints it, as astropy's does.
+    """Whether a logger that handles the record also prints it, as astropy's does.
 
-    What is printed joins the run's log, too: the record would stand there twice.
+    Printed output also goes to the run's log, so the record would appear there twice.
     """
     logger: Optional[logging.Logger] = logging.getLogger(record.name)
     while logger is not None and logger is not logging.root:
@@ -85,7 +85,7 @@ def _level(number: int) -> str:
 def install() -> RecordLines:
     """Sends the log records of this process to the run's log.
 
-    The environment variable DRPIPE_LOG_LEVEL has their lowest level; without it that is INFO.
+    The environment variable DRPIPE_LOG_LEVEL sets the lowest level; the default is INFO.
     """
     root = logging.getLogger()
     handler = RecordLines()
@@ -98,14 +98,14 @@ def install() -> RecordLines:
 
 
 def keep() -> RecordLines:
-    """Does what `install` does, and keeps the records for a run until `join` is called."""
+    """Does what `install` does, but keeps the records until `join` is called."""
     handler = install()
     handler.kept = []
     return handler
 
 
 def join(handler: RecordLines) -> None:
-    """Sends what was kept to the run's log, and what comes."""
+    """Sends the kept records, and all later ones, to the run's log."""
     kept, handler.kept = handler.kept or [], None
     for line in kept:
         os.write(_STDERR, line)

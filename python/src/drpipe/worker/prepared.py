@@ -1,8 +1,8 @@
-"""An interpreter that has described the classes of a module, and becomes a worker with one.
+"""An interpreter that describes the classes of a module and then becomes a worker of one.
 
-The module is imported once: the interpreter stays when it has answered, and the program hands
-it the files of a worker. Before that it may fork others, each of which becomes a child of the
-program.
+This way the module is imported only once: after its answer the interpreter waits until the
+program hands it a worker's files. Until then the interpreter may fork other workers, each of
+which becomes a child of the program.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from typing import Any, Callable, Dict, List, NoReturn
 from ..api import announce
 from . import shadowing, surroundings
 
-#: What the program asks for, with the files of a worker. `src/base/prepared.rs` has them, too.
+#: What the program asks for when it sends a worker's files. `src/base/prepared.rs` has the same.
 _FORK, _BECOME = b"F", b"B"
 _STANDARD = 3
-#: How much more likely than the program the system ends a worker when memory runs out, which
-#: can be replaced, and the most that it can be told.
+#: How much to raise a worker's score for the kernel's out-of-memory killer above the
+#: program's, because a worker can be replaced; and the highest score that the kernel accepts.
 _MORE_LIKELY, _MOST = 300, 1000
 _PR_SET_PDEATHSIG = 1
 
-#: Not empty if what was done for the description may have changed the classes.
+#: Not empty if the description may have changed the classes.
 _spoilt: List[bool] = []
 
 
 def spoil() -> None:
-    """Says that code of a class has run which runs in a worker again."""
+    """Records that the description has run code of a class that a worker must run itself."""
     _spoilt.append(True)
 
 
 def children() -> List[int]:
-    """Returns the processes that this one has started and that it has not waited for."""
+    """Returns the processes that this process has started and not waited for."""
     found: List[int] = []
     for thread in os.listdir("/proc/self/task"):
         children = f"/proc/self/task/{thread}/children"
@@ -46,17 +46,17 @@ def children() -> List[int]:
 
 
 class Line:
-    """The connection to the program, away from standard input, where modules could read it."""
+    """The connection to the program, moved off standard input, where modules could read it."""
 
     def __init__(self) -> None:
-        """Takes standard input's place."""
+        """Moves the connection off standard input."""
         self.fd = os.dup(0)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
 
     def read(self) -> bytes:
-        """Returns the first line, or everything if there is no end of a line."""
+        """Returns the first line, or all of the input if no line ends."""
         text = bytearray()
         while not text.endswith(b"\n"):
             more = os.read(self.fd, 1 << 16)
@@ -67,10 +67,10 @@ class Line:
 
 
 class Candidate:
-    """This process, from before it imports modules on."""
+    """The state of this process, recorded from before it imports modules."""
 
     def __init__(self) -> None:
-        """Sets up what a worker sets up before it imports its module."""
+        """Sets up everything that a worker sets up before it imports its module."""
         from . import log, sharing
 
         surroundings.set_up_output()
@@ -81,11 +81,11 @@ class Candidate:
         self._witness = sharing.Witness()
 
     def may_stay(self, request: Dict[str, Any], answer: Dict[str, Any]) -> bool:
-        """Whether this process is now as a worker is that has imported its module."""
+        """Whether this process is in the same state as a worker that has imported its module."""
         self._witness.leave()
         modules = {wanted["module"] for wanted in request["classes"]}
-        # Another step's module may have changed what this one's finds: numpy's treatment of
-        # errors, a seed.
+        # Another step's module may have changed shared state, such as numpy's error handling
+        # or a random seed.
         own = {module for module in modules if module.split(".")[0] != "drpipe"}
         is_usable = not answer["missing"] and all("ok" in one for one in answer["classes"])
         return (
@@ -99,11 +99,11 @@ class Candidate:
         )
 
     def wait(self, line: Line, leave: Callable[[], None]) -> None:
-        """Does what the program asks for. Returns when the program does not need this process.
+        """Serves the program's requests. Returns when the program does not need this process.
 
         Args:
             line: the connection to the program.
-            leave: is called when the system ends this process together with the program.
+            leave: called once the system is set to end this process together with the program.
         """
         _end_with(self._program)
         leave()
@@ -120,7 +120,7 @@ class Candidate:
                 return
 
     def _fork(self, files: List[int], end: socket.socket) -> int:
-        """Forks a worker and returns its number; 0 if that is not possible."""
+        """Forks a worker and returns its process ID, or 0 if that is not possible."""
         number = 0
         if self._witness.allows_forks(files):
             with contextlib.suppress(OSError):
@@ -138,7 +138,7 @@ class Candidate:
         return number
 
     def _fork_again(self, files: List[int], end: socket.socket, writer: int) -> NoReturn:
-        """Forks the worker. It becomes a child of the program when this process has ended."""
+        """Forks the worker, which becomes a child of the program when this process ends."""
         try:
             middle = os.getpid()
             worker = _forked()
@@ -148,7 +148,7 @@ class Candidate:
                 while os.getppid() == middle:
                     time.sleep(0.0002)
                 self._begin_anew(files)
-            # Before the program hears of it: it ends workers by their process groups.
+            # Set this before the program learns of the worker: it ends workers by process group.
             os.setpgid(worker, worker)
             os.write(writer, worker.to_bytes(4, "little"))
         finally:
@@ -159,7 +159,7 @@ class Candidate:
 
         _end_with(self._program)
         self._witness.make_independent()
-        # The program has forked this process, not the step.
+        # The program asked for this fork; the step did not.
         forked.clear()
         self._become_worker(files)
 
@@ -175,28 +175,28 @@ class Candidate:
 
 
 def _forked() -> int:
-    """Forks, and returns as `os.fork` does."""
+    """Forks and returns what `os.fork` returns."""
     import warnings
 
     with warnings.catch_warnings():
-        # The witness has looked for threads.
+        # The witness has already checked for threads.
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
 
 def _load_worker() -> None:
-    """Imports what a worker needs, while the program gets the run ready."""
+    """Imports what a worker needs while the program prepares the run."""
     import importlib
 
     for name in (*shadowing.OF_A_WORKER, ".worker", ".forks"):
-        # Some need numpy, which workers may do without.
+        # Some of them import numpy, which not all workers need.
         if "arrays" not in name or "numpy" in sys.modules:
             importlib.import_module(name, __package__)
     importlib.import_module("zmq")
 
 
 def _directory() -> str:
-    """Returns the current directory; nothing if it has been removed."""
+    """Returns the current directory, or an empty string if it has been removed."""
     try:
         return os.getcwd()
     except OSError:
@@ -213,7 +213,7 @@ def _can_bind() -> bool:
 
 
 def _end_with(program: int) -> None:
-    """Lets the system end this process with its parent, the program."""
+    """Makes the system end this process with its parent, the program."""
     import ctypes
 
     bound = ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -222,7 +222,7 @@ def _end_with(program: int) -> None:
 
 
 def _offer_to_the_memory_killer() -> None:
-    # If the system refuses, the worker is only as likely a victim as the program.
+    # If the kernel refuses, it may kill the program as readily as the worker.
     score = "/proc/self/oom_score_adj"
     with contextlib.suppress(OSError, ValueError), open(score, "r+", encoding="ascii") as file:
         likely = min(int(file.read()) + _MORE_LIKELY, _MOST)

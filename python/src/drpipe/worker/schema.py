@@ -1,5 +1,5 @@
-"""The parameters of a class as a JSON Schema, from its annotations, traits, attributes and
-constructor."""
+"""Describes the parameters of a class as a JSON Schema, using its annotations, traits,
+attributes and constructor."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..api.stage import BASES
 from .build import OF_COMPONENTS, arguments_of, is_traits_class, resolved
 
 _MISSING: Any = object()
-#: Attributes that are no parameters: those that the worker sets, and those that say something
-#: about the class.
+#: Attributes that are not parameters: those that the worker sets, and those that describe the
+#: class.
 _RESERVED = frozenset(
     [
         *("connections", "log", "send", "send_msg", "writable_arrays"),
@@ -25,7 +25,7 @@ _RESERVED = frozenset(
 _SIMPLE = {int: "integer", float: "number", str: "string", bool: "boolean"}
 _ARRAYS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
 _OBJECTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-#: The types of simple traits, by the name of one of their classes.
+#: The types of simple traits, keyed by the name of one of their classes.
 _TRAITS = {
     "Bool": "boolean",
     "Int": "integer",
@@ -38,7 +38,7 @@ _TRAITS = {
 
 
 def schema_of(cls: Any) -> Dict[str, Any]:
-    """Returns the schema of a class. It allows parameters that it does not name."""
+    """Returns the schema of a class. The schema allows parameters that it does not name."""
     properties: Dict[str, Any] = {}
     required: Set[str] = set()
     if is_traits_class(cls):
@@ -60,7 +60,7 @@ def _add_attributes(cls: Any, properties: Dict[str, Any]) -> None:
                 _with_default(properties, name, hint, vars(base).get(name, _MISSING))
         for name, value in vars(base).items():
             if _is_parameter(name) and name not in annotated and _is_plain(value):
-                # A base class may have declared it: this class gives it another default.
+                # A base class may declare the parameter, and this class only override its default.
                 _with_default(properties, name, properties.get(name) or _of_value(value), value)
 
 
@@ -110,7 +110,7 @@ def _is_parameter(name: str) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a class attribute is a value, and not a method or a descriptor."""
+    """Whether a class attribute is a value, rather than a method or a descriptor."""
     return not (callable(value) or hasattr(value, "__get__"))
 
 
@@ -130,7 +130,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _of_value(value: Any) -> Dict[str, Any]:
-    """Returns the schema that a default implies. A number may be an integer or not."""
+    """Returns the schema that a default implies. A number need not be an integer."""
     if isinstance(value, bool):
         return {"type": "boolean"}
     if isinstance(value, (int, float)):
@@ -205,7 +205,7 @@ def _of_trait_class(trait: Any) -> Dict[str, Any]:
     if "UseEnum" in names:
         return {"enum": [member.name for member in trait.enum_class]}
     if "CaselessStrEnum" in names:
-        # It ignores case, which a schema cannot say.
+        # The trait ignores case, which a schema cannot express.
         return {"type": "string"}
     if "Enum" in names:
         return {"enum": list(trait.values)}
@@ -215,7 +215,7 @@ def _of_trait_class(trait: Any) -> Dict[str, Any]:
         return {"type": "array", "items": items} if items else {"type": "array"}
     for name in names:
         if name in _TRAITS and not name.startswith("C"):
-            # A trait that casts takes more than its type.
+            # A trait that casts accepts more than its own type.
             return (
                 {}
                 if any(n.startswith("C") and n[1:] == name for n in names)

@@ -1,6 +1,6 @@
-"""Files that shadow modules of the standard library.
+"""Detects files that shadow modules of the standard library.
 
-A `random.py` beside the configuration is found before Python's own, by numpy, too.
+Python finds a `random.py` beside the configuration before its own, even when numpy imports it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import os
 import sys
 from typing import FrozenSet, List, NoReturn, Sequence
 
-#: The modules that a worker imports besides its main one.
+#: The modules that a worker imports besides its main module.
 OF_A_WORKER = (".log", ".build", ".emit", "..protocol.values", "..protocol.arrays")
 
 
 def _own_names() -> FrozenSet[str]:
     names = getattr(sys, "stdlib_module_names", None)
     if names is None:
-        # In Python 3.9.
+        # Python 3.9 has no such list.
         files = os.listdir(os.path.dirname(os.__file__))
         names = {file.split(".")[0] for file in files}
     return frozenset(names)
@@ -49,7 +49,7 @@ def loaded() -> List[str]:
         file = getattr(sys.modules[name], "__file__", None)
         if name == "__main__" or not file or os.path.splitext(file)[1] != ".py":
             continue
-        # Installed packages replace some of them on purpose.
+        # Installed packages replace some modules on purpose.
         installed = any(part.endswith("-packages") for part in file.split(os.sep))
         if not installed and not os.path.abspath(file).startswith(home + os.sep):
             found.append(file)
@@ -57,7 +57,7 @@ def loaded() -> List[str]:
 
 
 def why(files: Sequence[str]) -> str:
-    """Returns what to do about shadowing files; empty if there are none."""
+    """Returns what to do about shadowing files, or an empty string if there are none."""
     if not files:
         return ""
     return f"{' and '.join(map(hides, files))}: rename {'it' if len(files) == 1 else 'them'}"
@@ -69,15 +69,15 @@ def hides(file: str) -> str:
 
 
 def trouble(paths: Sequence[str]) -> str:
-    """Returns why a worker cannot start whose modules are looked for in these directories.
+    """Returns why a worker that searches these directories for modules cannot start.
 
-    It is empty if a worker can start, or if no file there shadows a module.
+    The string is empty if a worker can start, or if no file there shadows a module.
     """
     if not hiding(paths):
         return ""
     import subprocess
 
-    # In a process of its own: this one has imported the modules already.
+    # Try in a separate process: this one has already imported the modules.
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     main = os.path.join(os.path.dirname(package), "worker_main.py")
     rehearsal = subprocess.run(
@@ -92,7 +92,7 @@ def trouble(paths: Sequence[str]) -> str:
 
 
 def rehearse(paths: Sequence[str]) -> NoReturn:
-    """Imports what a worker imports, and ends the process. Prints the reason if that fails."""
+    """Imports what a worker imports and ends the process. Prints the reason for a failure."""
     import importlib
     import importlib.util
 

@@ -1,8 +1,8 @@
-"""Whether several workers may be forked from one interpreter that has imported their module.
+"""Decides whether several workers may be forked from one interpreter with their module imported.
 
-Each of them must be as one that has imported it alone: a thread or an open file is none of
-several processes, and a random generator or a name that was made for one process must not be
-the same in all.
+Each worker must behave as if it had imported the module itself. Processes cannot share a thread
+or the position in an open file, and a random generator or a name made for one process must not
+be the same in all.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, Callable, List, Set, Tuple
 
 
 class Witness:
-    """Sees what modules do when they are imported."""
+    """An observer of what modules do while they are imported."""
 
     def __init__(self) -> None:
-        """Begins to look. `leave` ends that."""
+        """Starts to observe. `leave` stops it."""
         self._files = _open_files()
         self._random = random.getstate()
-        #: Whether the step's own module has asked for what differs from process to process.
+        #: Whether the step's own module has asked for values that differ between processes.
         self._is_individual = False
         self._functions = {name: getattr(os, name) for name in ("getpid", "urandom")}
         for name, function in self._functions.items():
@@ -39,15 +39,15 @@ class Witness:
         return noting
 
     def leave(self) -> None:
-        """Ends what was begun, after the import."""
+        """Stops observing. Called after the import."""
         for name, function in self._functions.items():
             setattr(os, name, function)
 
     def allows_forks(self, files: List[int]) -> bool:
-        """Whether workers that are forked from this process do not share what they must not.
+        """Whether workers forked from this process share nothing that they must not share.
 
         Args:
-            files: open files that are not the modules'.
+            files: open files that do not belong to the modules.
         """
         if not self._allows:
             self._allows.append(self._looks(files))
@@ -67,7 +67,7 @@ class Witness:
         )
 
     def make_independent(self) -> None:
-        """Gives a forked process what it must not share. The module `random` sees to itself."""
+        """Reseeds numpy in a forked process. The module `random` reseeds itself."""
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             numpy_random.seed()
@@ -76,17 +76,17 @@ class Witness:
 def _open_files() -> Set[Tuple[str, str]]:
     found = set()
     for number in os.listdir("/proc/self/fd"):
-        # One of them was open for the list only.
+        # One of them was open only while the directory was listed.
         with contextlib.suppress(OSError):
             found.add((number, os.readlink(f"/proc/self/fd/{number}")))
     return found
 
 
 def _is_called_by_a_module_itself(frame: Any) -> bool:
-    """Whether the code of a module that is no installed package runs, and calls."""
+    """Whether a module outside installed packages makes this call while it is imported."""
     while frame is not None and frame.f_code.co_name != "<module>":
         if frame.f_globals.get("__name__", "").startswith("importlib."):
-            # A module in C.
+            # An extension module.
             return False
         frame = frame.f_back
     return frame is not None and not _is_installed(frame.f_code.co_filename)
@@ -99,13 +99,13 @@ def _is_installed(file: str) -> bool:
 
 
 def _shares_memory() -> bool:
-    """Whether there is memory that a forked process would share and could write to."""
+    """Whether this process has writable memory that a forked process would share."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
         return any(line.split(None, 2)[1][1::2] == "ws" for line in file)
 
 
 def _generators() -> List[Any]:
-    """Returns the random generators that modules have made for themselves."""
+    """Returns the random generators that modules have created for themselves."""
     numpy_random: Any = sys.modules.get("numpy.random")
     kinds: List[type] = [random.Random]
     known: List[Any] = [random._inst]
@@ -126,7 +126,7 @@ def _generators() -> List[Any]:
 
 
 def _numpy_is_as_it_began() -> bool:
-    """Whether nobody has seeded numpy's own generator, or drawn from it."""
+    """Whether no code has seeded numpy's global generator or drawn from it."""
     numpy_random: Any = sys.modules.get("numpy.random")
     if numpy_random is None:
         return True
@@ -136,14 +136,14 @@ def _numpy_is_as_it_began() -> bool:
         now, then = bits.state["state"], anew.state["state"]
         return bool(now["pos"] == then["pos"] and (now["key"] == then["key"]).all())
     except (AttributeError, KeyError, TypeError, ValueError):
-        # It was seeded, or another generator was put in its place.
+        # Some code has seeded or replaced the generator.
         return False
 
 
 def _is_alone_after_a_fork() -> bool:
     """Whether this process has only one thread when it forks.
 
-    Libraries such as OpenBLAS end their threads before a fork, and start them again later.
+    Libraries such as OpenBLAS end their threads before a fork and start them again later.
     """
     child = os.fork()
     if child == 0:

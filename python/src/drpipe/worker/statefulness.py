@@ -1,6 +1,6 @@
-"""Whether a class is stateful: keeps something of its messages for its `finish`.
+"""Decides whether a class is stateful: whether it keeps data from messages for its `finish`.
 
-The worker of such a class cannot be replaced without a loss.
+Replacing the worker of a stateful class loses this data.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _GIVEN = _SENDING | {"connections", "log", "name"}
 def is_stateful(cls: Any, role: str, parameters: Collection[str]) -> bool:
     """Whether a class is stateful.
 
-    Its attribute `stateful`, or `gathers`, decides. Without it the code does: a consumer is
-    stateful if `run` and `finish` use a common attribute that is no parameter; a stage, if its
-    `finish` emits something besides.
+    The attribute `stateful` or `gathers` decides. If the class has neither, its code does: a
+    consumer is stateful if `run` and `finish` both use an attribute that is not a parameter; a
+    stage, if its `finish` also emits something.
 
     >>> class Sum:
     ...     def run(self, value): self.sum = self.sum + value
@@ -58,7 +58,7 @@ def _attributes(function: FunctionType) -> Set[str]:
 
 
 def _loaded(argument: Any) -> Any:
-    """Returns the variable that a load leaves on top. Python 3.13 joins two loads to one."""
+    """Returns the variable that a load leaves on top. Python 3.13 merges two loads into one."""
     return argument[-1] if isinstance(argument, tuple) else argument
 
 

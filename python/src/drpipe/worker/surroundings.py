@@ -1,4 +1,4 @@
-"""What a step's module finds in this process when it is imported."""
+"""Sets up what a step's module expects of the process that imports it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 
 
 def set_up() -> None:
-    """Gives the process the arguments and the signals that modules expect."""
+    """Gives the process the arguments and signal handlers that modules expect."""
     sys.argv = sys.argv[:1]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def set_up_output() -> None:
-    """Lets what a step prints appear at once, and a crash leave a traceback."""
+    """Makes a step's output appear immediately, and a crash print a traceback."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     faulthandler.enable()

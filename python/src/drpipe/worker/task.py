@@ -1,4 +1,4 @@
-"""The calls of a step: what goes in, what comes out, and what becomes of a failure."""
+"""Calls a step: passes messages in, takes values out, and handles failures."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ from .emit import Emitter, origin_finder
 from .flusher import Flusher
 from .forks import call, forked, leave
 
-#: A batch is reported in parts: after this time, in nanoseconds, or when this much has been
-#: emitted. Larger parts would let the next step wait, smaller ones cost more.
+#: A batch is reported in parts: after this time, in nanoseconds, or once this much has been
+#: emitted. Larger parts keep the next step waiting; smaller parts cost more.
 _REPORT_AFTER = 1_000_000
 _REPORT_OUTPUTS = 1024
 _REPORT_BYTES = 1 << 20
-#: The shortest running time that is distinguished, in bits of nanoseconds: 2 microseconds.
+#: The number of bits of the shortest running time in nanoseconds that is told apart: 2
+#: microseconds.
 _SHORTEST = 11
 
 
 class Reports(Protocol):
-    """Sends a task's reports to the router. One thread at a time calls it."""
+    """A sender of a task's reports to the router. Only one thread at a time calls it."""
 
     def done(self, completions: List[wire.Completion], outputs: List[Any]) -> None:
-        """Reports what became of messages, and what they emitted."""
+        """Reports the outcomes of messages and what the step emitted for them."""
 
     def produced(self, calls: int, busy: int, result: wire.Result, outputs: List[Any]) -> None:
-        """Reports how often a producer was called, for how long, and what came of it."""
+        """Reports how often a producer was called, for how long, and with what result."""
 
     def finished(self, failure: Optional[Failure], outputs: List[Any]) -> None:
-        """Reports the end of `finish`, and what it emitted."""
+        """Reports the end of `finish` and what it emitted."""
 
 
 class Task:
-    """One instance of a step, and the calls of its methods.
+    """An instance of a step and the calls of its methods.
 
-    What many short calls have done is reported together. While a call takes long, the flusher
-    reports what the calls before it have done. What a call of a stage emits is held back until
-    the call has ended: if it fails, it has emitted nothing. What a producer emits is not held
-    back, because a producer that fails is not called again.
+    The task reports many short calls together. During a long call, the flusher reports the
+    calls before it. The task holds back what a call of a stage emits until the call ends, so a
+    failed call emits nothing. It does not hold back what a producer emits, because a producer
+    that fails is not called again.
     """
 
     def __init__(
@@ -56,13 +57,13 @@ class Task:
         reports: Reports,
         ends: Tuple[Type[BaseException], ...] = (),
     ) -> None:
-        """Makes a task.
+        """Creates a task.
 
         Args:
             instance: the step.
-            emitter: what takes its values.
-            reports: what sends its reports.
-            ends: exceptions that are no failure of the step but are raised here.
+            emitter: the object that takes the step's values.
+            reports: the object that sends the task's reports.
+            ends: exceptions that are raised here instead of failing the step.
         """
         self._instance = instance
         self._ends = ends
@@ -78,16 +79,16 @@ class Task:
         emitter.on_sent = self._flusher.wake
         #: Whether a grant is in use.
         self._is_producing = False
-        #: Of the grant in use: the calls that are not reported yet; the running time of all
-        #: calls, and how much of it is reported; and how many outputs are reported.
+        #: For the grant in use: the calls not yet reported; the running time of all calls, and
+        #: how much of it is reported; and the number of outputs reported.
         self._calls = self._busy = self._busy_reported = self._outputs_reported = 0
         #: How often the producer was called.
         self._produce_calls = 0
-        #: The calls that were under way at the flusher's latest look.
+        #: The calls in progress at the flusher's latest look.
         self._seen = (0, 0)
 
     def init(self) -> Optional[Failure]:
-        """Calls the step's `init`. Returns why the step cannot work, if so."""
+        """Calls the step's `init`. Returns why the step cannot work, or None if it can."""
         try:
             init = getattr(self._instance, "init", None)
             result = call(init) if init is not None else None
@@ -102,7 +103,7 @@ class Task:
         return None
 
     def is_in_its_call(self) -> bool:
-        """Whether the current thread works for the present call."""
+        """Whether the current thread works for the current call."""
         emitter = self._emitter
         return bool(emitter.call) and emitter.call == emitter.call_of_this_thread()
 
@@ -116,7 +117,7 @@ class Task:
         except BaseException as error:
             from . import log
 
-            # Only displays use it: no reason to end the run.
+            # Only displays use the number, so a wrong one does not end the run.
             log.of_step(type(self._instance).__name__).warning(
                 "the number of expected values is not known: %s", failures.summary(error)
             )
@@ -128,15 +129,15 @@ class Task:
         page: Page,
         is_over: Optional[Callable[[], bool]],
     ) -> bool:
-        """Works on messages in order, and reports them, in parts.
+        """Processes messages in order and reports them in parts.
 
         Args:
             messages: the messages.
-            page: where the message at work on is noted.
-            is_over: says before each message whether the worker must end.
+            page: records the message in progress.
+            is_over: called before each message; returns whether the worker must end.
 
         Returns:
-            Whether all messages were worked on.
+            Whether all messages were processed.
         """
         self._flusher.wake()
         is_done = self._work_on(messages, page, is_over)
@@ -172,7 +173,7 @@ class Task:
                 result = run(value)
                 if forked:
                     leave()
-                # The next message needs the room.
+                # Free the memory for the next message.
                 value = None
                 packed = None if result is None else encode(result)
                 result = None
@@ -183,7 +184,7 @@ class Task:
                 failure = self._message_failed(error, number, header, buffers, reading)
             del buffers
             if self._seen[0] == this_call:
-                # The call was long enough for the flusher to fall asleep; so may be the next.
+                # The flusher may have fallen asleep during the call; the next may be long, too.
                 self._flusher.wake()
             with lock:
                 emitter.call = 0
@@ -206,7 +207,7 @@ class Task:
         return True
 
     def _settle(self, origin: Optional[bytes], failure: Optional[Failure]) -> None:
-        """Commits what a message has emitted and announced, or drops it if it has failed."""
+        """Commits what the step emitted and announced for a message; drops it after a failure."""
         if failure is None:
             self._emitter.flush(self._outputs)
             announce.settle(origin)
@@ -219,9 +220,9 @@ class Task:
             self._reports.done(self._tally.take(), self._outputs.take())
 
     def _flush(self) -> bool:
-        """Reports what calls have done if the present one takes long.
+        """Reports finished calls if the current call takes long.
 
-        Returns whether it is worth looking again soon.
+        Returns whether another look soon is worthwhile.
         """
         with self._lock:
             under_way = (self._emitter.call, self._produce_calls)
@@ -242,8 +243,8 @@ class Task:
     ) -> Failure:
         value = None
         try:
-            # Once more: the step may have changed the value, and the faster decoder does not
-            # say what is wrong with a message that cannot be decoded.
+            # Decode again: the step may have changed the value, and the faster decoder does not
+            # say why it cannot decode a message.
             value = self._decoder.decode(header, buffers)
         except Exception as reason:
             if reading:
@@ -253,9 +254,9 @@ class Task:
     def _failed(
         self, occasion: Union[int, str], error: BaseException, value: Any = None
     ) -> Failure:
-        """Returns the failure of a call, and leaves its details for the driver."""
+        """Returns the failure of a call and leaves its details for the driver."""
         if isinstance(error, self._ends):
-            # Nothing of it is reported any more.
+            # Report nothing more of this call.
             with self._lock:
                 self._tally.take()
                 self._is_producing = False
@@ -266,10 +267,10 @@ class Task:
         return failures.of(error)
 
     def produce(self, count: int) -> None:
-        """Calls a producer for about `count` items, and reports them."""
+        """Calls a producer for about `count` items and reports them."""
         emitter, outputs = self._emitter, self._outputs
         emitter.origin, emitter.origin_of = None, self._origin_of
-        # All production is one call: the threads that it starts may send until it ends.
+        # Production counts as one call: threads that it starts may send until it ends.
         emitter.call = emitter.call or emitter.next_call()
         self._calls = self._busy = self._busy_reported = self._outputs_reported = 0
         self._is_producing = True
@@ -282,7 +283,7 @@ class Task:
             try:
                 result = call(self._advance)
             except BaseException as error:
-                # It cannot go on: nobody knows what it has not emitted yet.
+                # The producer cannot go on: what it has yet to emit is unknown.
                 announce.pending.clear()
                 self._iterator = iter(())
                 result = self._failed("produce", error)._replace(retryable=False)
@@ -330,7 +331,7 @@ class Task:
         return RESULT_NO_MORE
 
     def finish(self) -> None:
-        """Calls the step's `finish`, and reports it."""
+        """Calls the step's `finish` and reports the outcome."""
         emitter, outputs = self._emitter, self._outputs
         emitter.origin, emitter.origin_of = None, self._origin_of
         with self._lock:
@@ -356,9 +357,9 @@ class Task:
 
 
 class Tally:
-    """What became of the messages of a batch.
+    """The outcomes of the messages of a batch.
 
-    Successive ones that are done and took about as long are one completion.
+    Successive messages that are done and took about the same time share one completion.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Configuration of classes of traitlets.
+"""Passes the configuration to classes based on traitlets.
 
-They take the whole configuration, and find the sections for themselves and their helpers.
+Such a class takes the whole configuration and finds the sections for itself and its helpers.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ import warnings
 from typing import Any, Collection, Dict, Iterator, List, Set, Tuple
 
 #: The whole configuration as the program sends it: the sections of classes, the rest of the
-#: file, and the settings of the command line for classes.
+#: file, and the command-line settings for classes.
 Whole = Dict[str, Any]
-#: The parents that `parent_with` has made.
+#: The parents that `parent_with` has created.
 _parents: List[Any] = []
 
 
 def is_configurable(cls: Any) -> bool:
-    """Whether a class takes a configuration of traitlets."""
+    """Whether a class takes a traitlets configuration."""
     base = _configurable()
     return base is not None and isinstance(cls, type) and issubclass(cls, base)
 
 
 def _configurable() -> Any:
-    """Returns the base class, or None if nothing has imported it and no class derives from it."""
+    """Returns the base class, or None if it is not imported, so no class derives from it."""
     return getattr(sys.modules.get("traitlets.config.configurable"), "Configurable", None)
 
 
 def configuration(whole: Whole, cls: Any, params: Dict[str, Any]) -> Any:
-    """Returns the configuration as traitlets has it.
+    """Returns the configuration in the form that traitlets uses.
 
     The step's parameters are merged into the section of its class.
     """
@@ -61,11 +61,11 @@ def _by_path(settings: List[Any]) -> Dict[str, List[str]]:
 
 
 def _deferred(texts: List[str]) -> Any:
-    """Returns a setting that its trait reads: a list reads all texts, other traits the last."""
+    """Returns a setting for its trait to parse: a list parses all texts, other traits the last."""
     try:
         from traitlets.config.loader import DeferredConfigString
     except ImportError:
-        # Before traitlets 5.
+        # traitlets before version 5 has no deferred values.
         try:
             return json.loads(texts[-1])
         except ValueError:
@@ -80,7 +80,7 @@ def _deferred(texts: List[str]) -> Any:
                 try:
                     return trait.from_string_list(texts)
                 except Exception:
-                    # The check of the configuration says what is wrong.
+                    # The configuration check reports what is wrong.
                     return str(self)
 
     return Said(texts[-1])
@@ -91,7 +91,7 @@ def parent_with(config: Any) -> Any:
     from traitlets.config import LoggingConfigurable
 
     parent = LoggingConfigurable(config=config)
-    # A child may have a weak reference only.
+    # A child may hold only a weak reference to its parent.
     _parents.append(parent)
     return parent
 
@@ -112,8 +112,8 @@ def not_configured(cls: Any, params: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def sections() -> Dict[str, List[str]]:
-    """Returns the classes that are loaded, each with the parameters that its section may have:
-    its own, and those of classes derived from it."""
+    """Returns the loaded classes, each with the parameters that its section may have: its own,
+    and those of classes derived from it."""
     found: Dict[str, Set[str]] = {}
     for cls in _all_configurables():
         names = cls.class_traits(config=True)
@@ -136,9 +136,9 @@ def _all_configurables() -> Iterator[Any]:
 
 
 def read(cls: Any, settings: List[Tuple[str, str]]) -> List[Any]:
-    """Returns the settings of the command line as the traits read them, as JSON.
+    """Returns the command-line settings as JSON, parsed by their traits.
 
-    None stands for one that names no trait. Several settings of a list make one list.
+    A setting that names no trait yields None. Several settings of a list form one list.
     """
     return [_read(cls, settings[: index + 1]) for index in range(len(settings))]
 
@@ -156,7 +156,7 @@ def _read(cls: Any, settings: List[Tuple[str, str]]) -> Any:
 
 
 def refused(whole: Whole, own: Collection[str]) -> List[Tuple[str, str]]:
-    """Returns the path of each value for a helper that its trait refuses, and why.
+    """Returns the path of each helper's value that its trait refuses, and the reason.
 
     Args:
         whole: the configuration.
@@ -188,7 +188,7 @@ def _refuse_in(
 
 
 def _trait(name: str, param: str) -> Any:
-    """Returns a trait, or None if several loaded classes have the name, or none."""
+    """Returns a trait, or None unless exactly one loaded class has the name."""
     named = [cls for cls in _all_configurables() if cls.__name__ == name]
     return named[0].class_traits(config=True).get(param) if len(named) == 1 else None
 
@@ -205,7 +205,7 @@ def _refuse(path: str, trait: Any, value: Any, found: List[Tuple[str, str]]) -> 
     except TraitError:
         found.append((path, f"found {value!r}; expected {trait.info()}"))
     except Exception:
-        # It needs its instance to validate: a worker says what is wrong.
+        # The trait needs its instance to validate; a worker reports what is wrong.
         return
 
 
@@ -221,8 +221,8 @@ def _as_json(value: Any, text: str) -> Any:
 
 
 def arguments(names: List[str], config: Any, open_ended: bool) -> Dict[str, Any]:
-    """Returns the arguments by which a constructor gets the configuration; empty if it takes
-    none.
+    """Returns the arguments that pass the configuration to a constructor, if it accepts
+    one.
 
     Args:
         names: the names of the constructor's arguments.

@@ -1,4 +1,4 @@
-"""The worker's process: it does what the router says until it is told to stop."""
+"""Runs the worker process, which follows the router's messages until one says stop."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .task import Task
 
 Ends = Tuple[Type[BaseException], ...]
 
-#: Exit codes of docs/WIRE.md: the connection to the router is lost; the memory limit is
+#: Exit codes from docs/WIRE.md: the connection to the router was lost; the memory limit was
 #: reached; values were sent after their call had returned, or by a forked process.
 EXIT_LOST, EXIT_FULL, EXIT_LATE = 113, 114, 115
 
-#: Return how many values each step's emitter has refused.
+#: Functions that return how many values each step's emitter has refused.
 _refusals: List[Callable[[], int]] = []
 
-#: The environment variable that names the socket of an inline run's host. It does the work of
-#: all workers but the one that hands results over, which may block.
+#: The environment variable that names the socket of an inline run's host. The host does the
+#: work of all workers except the one that delivers results, because delivery may block.
 HOST = "DRPIPE_INLINE"
-#: The time between two signs of life, in milliseconds; docs/WIRE.md allows a second.
+#: The time between two heartbeats, in milliseconds; docs/WIRE.md allows a second.
 _BEAT = 1000
-#: How long the last report may take to leave the process, in milliseconds.
+#: How long sending the last report may take, in milliseconds.
 _LINGER = 1000
 
 
 def main(is_prepared: bool = False) -> NoReturn:
-    """Runs this process as a worker, and ends it.
+    """Runs this process as a worker and ends it.
 
     Args:
         is_prepared: whether `prepared` has imported the step's module and set up the log.
@@ -61,7 +61,7 @@ def main(is_prepared: bool = False) -> NoReturn:
 
 
 def rehearse() -> NoReturn:
-    """Tries to start a worker whose modules are looked for in the directories of the arguments."""
+    """Tries to start a worker that searches the directories in the arguments for modules."""
     from . import shadowing
 
     shadowing.rehearse(sys.argv[2:])
@@ -129,34 +129,34 @@ class Link:
         return wire.Reader(head, frames, self.lifeline.receive)
 
     def close(self) -> None:
-        """Closes the connection once what was sent has left, or after a second."""
+        """Closes the connection after all messages have left, or after a second."""
         self.socket.close()
         self._context.term()
 
 
 class Reports:
-    """Sends reports to the router. One thread at a time may call it."""
+    """A sender of reports to the router. Only one thread at a time may call it."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     def done(self, completions: List[wire.Completion], outputs: List[Any]) -> None:
-        """Reports what became of messages, and what they emitted."""
+        """Reports the outcomes of messages and what the step emitted for them."""
         self._send_notes()
         self._link.send(wire.done(completions, outputs, self._link.lifeline))
 
     def produced(self, calls: int, busy: int, result: wire.Result, outputs: List[Any]) -> None:
-        """Reports how often a producer was called, for how long, and what came of it."""
+        """Reports how often a producer was called, for how long, and with what result."""
         self._send_notes()
         self._link.send(wire.produced(calls, busy, result, outputs, self._link.lifeline))
 
     def finished(self, failure: Optional[failures.Failure], outputs: List[Any]) -> None:
-        """Reports the end of `finish`, and what it emitted."""
+        """Reports the end of `finish` and what it emitted."""
         self._send_notes()
         self._link.send(wire.finished(failure, outputs, self._link.lifeline))
 
     def _send_notes(self) -> None:
-        # Before the report: the run may end with that.
+        # Send these before the report, because the report may end the run.
         products = announce.take()
         if products:
             self._link.send(wire.notes(products=products))
@@ -175,42 +175,42 @@ def _serve(post: Dict[str, Any], link: Link, page: Page, is_prepared: bool) -> i
 
 
 class Worker:
-    """A worker: one step, and its connection to the router."""
+    """A worker: one step and its connection to the router."""
 
     def __init__(self, post: Dict[str, Any], link: Link, page: Page, ends: Ends = ()) -> None:
-        """Makes a worker.
+        """Creates a worker.
 
         Args:
             post: what the worker is to do, as docs/WIRE.md describes it.
             link: the connection to the router.
             page: the page that is shared with the supervisor.
-            ends: exceptions that are no failure of the step but end this process's work.
+            ends: exceptions that end this process's work instead of failing the step.
         """
         self._post, self._link, self._page, self._ends = post, link, page, ends
         self._task: Optional[Task] = None
         self._is_over: Optional[Callable[[], bool]] = None
 
     def begin(self) -> Optional[int]:
-        """Makes the step ready for work. Returns the worker's exit code if that fails."""
+        """Prepares the step for work. Returns the worker's exit code if that fails."""
         self._task = task = _make_task(self._post, self._link, self._ends)
         if task is None:
             return 0
         self._link.send(wire.ready())
         _begin_notes(self._post, self._link, task)
         limit = self._post["memory_limit"]
-        # A process that hosts an inline run is more than this worker.
+        # The memory of a process that hosts an inline run is not this worker's alone.
         self._is_over = _beyond(limit) if limit is not None and not self._ends else None
         return None
 
     def handle(self, message: wire.Reader) -> Optional[int]:
-        """Does what a message of the router says. Returns the worker's exit code at its end.
+        """Handles a message from the router. Returns the exit code once the worker must end.
 
         Raises:
             WireError: if the message violates the protocol.
         """
         task = self._task
         assert task is not None
-        # In an inline run another worker of this process may have had the latest call.
+        # In an inline run, another worker of this process may have made the latest call.
         announce.listen(True, task.is_in_its_call)
         kind = message.kind
         if kind == tags.WORK:
@@ -230,7 +230,7 @@ class Worker:
 
 
 def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
-    """Sends what the step has announced so far, and how much a producer expects to emit."""
+    """Sends the step's announcements so far and the number of values a producer expects to emit."""
     announce.listen(True, task.is_in_its_call)
     expected = task.expected() if post["python"]["role"] == "producer" else None
     products = announce.take()
@@ -241,9 +241,9 @@ def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
 def _make_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
     """Builds the step and calls its `init`.
 
-    If it cannot work, the router is sent the reason, and None is returned.
+    If the step cannot work, sends the router the reason and returns None.
     """
-    # What the step announces before its first call stands if the step can work.
+    # The step's announcements before its first call count if the step can work.
     announce.listen(True, lambda: False)
     task = _build_task(post, link, ends)
     if task is None:
@@ -292,7 +292,7 @@ def _build_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
 def _lend(host: str, post: bytes, fds: List[int]) -> int:
     """Lends this worker's connection to the host of an inline run.
 
-    This process goes on to give signs of life. Returns the exit code that the host sends.
+    This process keeps sending heartbeats. Returns the exit code that the host sends.
     """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connected.connect(host)
@@ -317,11 +317,11 @@ def _take_standard_input() -> Lifeline:
 
 
 def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
-    """Starts a thread that gives signs of life, and ends this process, with all that it has
-    started, when the program has ended."""
+    """Starts a thread that sends heartbeats and, when the program ends, ends this process and
+    all processes that it has started."""
 
     def watch(lifeline: socket.socket) -> None:
-        # The argument keeps the socket open: the step's threads may go on after the worker.
+        # The argument keeps the socket open: the step's threads may outlive the worker.
         ends = select.poll()
         ends.register(lifeline, 0)
         while True:
@@ -330,7 +330,7 @@ def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
                 break
         import shutil
 
-        # The program would have removed it.
+        # The program, which normally removes the directory, has ended.
         shutil.rmtree(directory, ignore_errors=True)
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
@@ -341,9 +341,9 @@ def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """Ends the process as Python does, but without taking the interpreter apart.
+    """Ends the process as Python does, but without shutting down the interpreter.
 
-    It waits for threads that are no daemons, and calls the exit functions.
+    Waits for non-daemon threads and calls the exit functions.
     """
     try:
         threading._shutdown()  # type: ignore[attr-defined]
