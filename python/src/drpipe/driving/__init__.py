@@ -1,1 +1,1 @@
-"""Runs that are started from Python: the program, its events, the values handed to and fro."""
+"""Runs started from Python: the program, its events, and the values that go back and forth."""

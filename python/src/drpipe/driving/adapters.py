@@ -1,4 +1,4 @@
-"""Steps that do the work of a function, an iterable or an object of the driver."""
+"""Steps that wrap a function, an iterable or an object of the driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import channel, pickling
 
 
 class Given(NamedTuple):
-    """What the driver has given for one step."""
+    """The object that the driver gave for one step, with its parameters."""
 
     #: A class, an instance, a function or, for a producer, an iterable.
     thing: Any
@@ -23,22 +23,22 @@ class Given(NamedTuple):
     params: Dict[str, Any]
 
 
-#: What was given for the steps that run in this process, by the name of its file. No file is
-#: written for it.
+#: What was given for the steps that run in this process, keyed by file name. No such file is
+#: written.
 here: Dict[str, Given] = {}
 
 
 def has_run(thing: Any) -> bool:
-    """Whether something is a step by itself: a class, or an instance, with a method `run`."""
+    """Whether something is itself a step: a class or an instance with a method `run`."""
     return callable(getattr(thing, "run", None))
 
 
 class _Adapter:
-    """What adapters of producers and of stages have in common."""
+    """The common base of adapters for producers and for stages."""
 
-    #: The file that has what was given.
+    #: The file that contains what was given.
     file: str = ""
-    #: Values are not routed by what they contain: there is one next step at most.
+    #: There is at most one next step, so values are not routed by their content.
     one_way = True
 
     name: str
@@ -47,7 +47,7 @@ class _Adapter:
     send_msg: Callable[..., None]
 
     def _load(self) -> Any:
-        """Returns what was given. A class is instantiated and has all that a step has."""
+        """Returns what was given. Creates an instance of a class, with a step's attributes."""
         found = here.get(self.file)
         given: Given = pickling.load(self.file) if found is None else found
         thing, rest = given.thing, given.params
@@ -68,7 +68,7 @@ class Step(_Adapter):
     """A stage or a consumer."""
 
     def init(self) -> None:
-        """Replaces this object's `run` and `finish` by those of what was given."""
+        """Replaces this object's `run` and `finish` with those of what was given."""
         made = self._load()
         own: Dict[str, Any] = {"run": made.run if has_run(made) else made}
         own["writable_arrays"] = may_change_arrays(made)
@@ -79,18 +79,18 @@ class Step(_Adapter):
         self._init(made)
 
     def run(self, msg: Any) -> Any:
-        """Is replaced by `init`."""
+        """Raises an error until `init` replaces this method."""
         raise NotImplementedError("call init first")
 
 
 class KeepingStep(Step):
-    """A step that keeps something of its messages for its `finish`."""
+    """A step that keeps data from its messages for its `finish`."""
 
     stateful = True
 
 
 class Source(_Adapter, Producer):
-    """A producer. Without a file the driver sends it its items."""
+    """A producer. If it has no file, the driver sends the items."""
 
     singleton = True
     stateful = False
@@ -136,7 +136,7 @@ class Source(_Adapter, Producer):
 
 def _received(driver: channel.Channel) -> Iterator[Any]:
     """Yields the items that the driver sends."""
-    # One portion ahead, so that the next items are pickled while these are worked on.
+    # Ask for one portion ahead, so that the driver pickles it while this one is processed.
     driver.ask()
     while True:
         for _ in range(channel.PORTION):
@@ -145,7 +145,7 @@ def _received(driver: channel.Channel) -> Iterator[Any]:
             except channel.End:
                 return
             except channel.Failed as failure:
-                # A CodecError is reported with its message only, which is the driver's.
+                # A report of a CodecError has only its message, which comes from the driver here.
                 raise CodecError(str(failure)) from None
             except (AttributeError, ImportError) as error:
                 raise CodecError(

@@ -16,48 +16,48 @@ from typing import Any, Union, cast
 from ..protocol import pickles, session_pickles
 from ..protocol.driver import DIRECTORY_VARIABLE
 
-#: The names of the sockets: where a producer gets its items, and where results go.
+#: The names of the sockets: the one that a producer reads items from, and the one for results.
 ITEMS, RESULTS = "items", "results"
 
-#: What the driver sends to a worker that has connected, and to one that has sent its last
-#: value. The number is the version of the form, and of the functions that pickles refer to.
+#: What the driver sends to a worker that has connected, and to a worker that has sent its last
+#: value. The number is the version of the format and of the functions that pickles refer to.
 _WELCOME, _GOODBYE = b"drpipe 3\n", b"goodbye 3\n"
 _ASK = b"\x01"
 _COUNT, _LENGTH, _HEAD = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<IQ")
-#: The number of items that a producer asks for at a time: few enough that little is pickled in
-#: vain when a run ends, and many enough that asking costs nothing.
+#: The number of items that a producer asks for at a time. A larger number wastes pickled items
+#: when a run ends early; a smaller number makes the requests costly.
 PORTION = 32
-#: In the place of the number of a value's parts, which stands before their lengths.
+#: These replace the number of a value's parts, which precedes the lengths of the parts.
 _END, _FAILURE = 0, 0xFFFF_FFFF
-#: The longest part that is copied, in bytes, to be sent or read together with others.
+#: The longest part, in bytes, that is copied in order to send or read it together with others.
 _SHORT = 1 << 16
 _BUFFER = 1 << 18
 
 
 class End(Exception):
-    """There are no more values."""
+    """The end of the values."""
 
 
 class Failed(Exception):
-    """The other side could not go on. The message says why."""
+    """A failure of the other side. The message says why it could not go on."""
 
 
 class Channel:
-    """One end of a connection. One thread at a time may send, and one receive."""
+    """One end of a connection. One thread at a time may send, and one may receive."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._reader = cast(BufferedReader, connected.makefile("rb", _BUFFER))
 
     def send(self, value: Any) -> None:
-        """Sends a value. Waits while the other side takes none.
+        """Sends a value. Waits until the other side takes it.
 
         Raises:
             OSError: if the other side has gone.
-            Exception: whatever pickle raises for a value that it does not take.
+            Exception: the error that pickle raises for a value that it cannot pickle.
         """
-        # Short memory stands in the pickle. Long memory arrives in a buffer of its own, which
-        # the array there can keep.
+        # The pickle contains short memory blocks. A long block arrives in a separate buffer,
+        # which the array on the other side can keep.
         data, beside = pickles.dumps(value, lambda memory: memory.nbytes <= _SHORT)
         if session_pickles.MAIN in data:
             data, beside = session_pickles.dumps(value), []
@@ -85,7 +85,7 @@ class Channel:
         Raises:
             End: if there are no more.
             Failed: if the other side could not go on.
-            EOFError, OSError: if the other side has gone without a message.
+            EOFError, OSError: if the other side has gone without saying why.
         """
         count, length = _HEAD.unpack(self._read(_HEAD.size))
         if count == 1:
@@ -100,7 +100,7 @@ class Channel:
 
     def ask(self) -> None:
         """Asks the driver for another portion of items."""
-        # A driver that has gone has sent its last words before: `receive` reads them.
+        # A driver that has gone may have sent a last message, which `receive` reads.
         with contextlib.suppress(OSError):
             self._socket.sendall(_ASK)
 
@@ -129,7 +129,7 @@ class Channel:
         self._read(len(_GOODBYE))
 
     def close(self) -> None:
-        """Closes the connection. Threads that wait at it are woken."""
+        """Closes the connection and wakes the threads that wait for it."""
         with contextlib.suppress(OSError):  # The other side may have closed it before.
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -152,7 +152,7 @@ class Channel:
 
 
 def directory() -> str:
-    """Returns the driver's directory, in a worker of its run.
+    """Returns the driver's directory in a worker of its run.
 
     Raises:
         RuntimeError: in any other process.
@@ -169,7 +169,7 @@ def connect(name: str) -> Channel:
     """Connects a worker to its driver.
 
     Raises:
-        RuntimeError: if the driver is of another version.
+        RuntimeError: if the driver has another version.
         EOFError, OSError: if it has gone.
     """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -185,10 +185,10 @@ def connect(name: str) -> Channel:
 
 
 def listen(place: str, name: str) -> socket.socket:
-    """Makes a driver's socket in a directory.
+    """Creates a driver's socket in a directory.
 
     Raises:
-        OSError: if it cannot be made. The path of a socket has at most 107 bytes.
+        OSError: if it cannot be created. The path of a socket has at most 107 bytes.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     path = os.path.join(place, name)

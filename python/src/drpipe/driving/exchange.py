@@ -1,4 +1,4 @@
-"""The driver's ends of the connections to the workers of its run."""
+"""The driver's side of the connections to the workers of its run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any, Deque, Iterable, Iterator, List, Optional, Tuple
 from ..protocol import failures
 from . import channel
 
-#: The most results that are ready ahead of somebody who iterates over them.
+#: The most results that are kept ready for an iteration.
 _LIMIT = 100
-#: The most messages that a worker can have in hand when it is killed.
+#: The most messages that a killed worker can leave unfinished.
 _MOST_IN_HAND = 1024
 
 
 class Results:
-    """Receives what the last step hands over, on a thread of its own.
+    """A receiver, on its own thread, of the values that the last step delivers.
 
-    While somebody iterates, the pipeline waits for them. Otherwise all values are kept.
+    During an iteration, the pipeline waits for its consumer. Otherwise all values are kept.
     """
 
     def __init__(self, directory: str) -> None:
@@ -31,20 +31,20 @@ class Results:
         self._limit: Optional[int] = None
         self._complete = False
         self._error: Optional[BaseException] = None
-        #: The numbers of the latest messages. A worker that is killed may have handed over
-        #: values that it has not reported; its successor is given those messages again.
+        #: The numbers of the latest messages. A killed worker may have delivered values
+        #: without reporting them; its successor then gets the same messages again.
         self._latest: Deque[int] = deque(maxlen=_MOST_IN_HAND)
         threading.Thread(target=self._serve, name="drpipe-results", daemon=True).start()
 
     def close(self) -> None:
-        """Accepts no more workers. What has arrived is complete."""
+        """Stops accepting workers. The values that have arrived are complete."""
         _wake(self._listener)
 
     def iterate(self) -> Iterator[Any]:
         """Yields each value once, until the run ends.
 
         Raises:
-            Exception: why a value could not be loaded.
+            Exception: if a value could not be loaded.
         """
         self._set_limit(_LIMIT)
         return self._iterate()
@@ -70,9 +70,9 @@ class Results:
         self._set_limit(None)
 
     def rest(self) -> Tuple[List[Any], Optional[BaseException]]:
-        """Waits for the end of the run, and takes the values that nobody has taken.
+        """Waits for the end of the run and takes the remaining values.
 
-        Returns them, and why the next value could not be loaded.
+        Returns them, and the exception if the next value could not be loaded.
         """
         with self._changed:
             while not self._complete:
@@ -111,7 +111,7 @@ class Results:
             with contextlib.suppress(OSError):  # The worker was stopped meanwhile.
                 worker.dismiss()
         except (EOFError, OSError):
-            pass  # The worker has died; the run may start another.
+            pass  # The worker has died; the run may start a new one.
         except Exception as error:
             self._error = error
         finally:
@@ -126,9 +126,9 @@ class Results:
 
 
 class Feeder:
-    """Sends the items of an iterable to the producer, as it asks for them.
+    """A sender of an iterable's items to the producer, as the producer asks for them.
 
-    The iterable is advanced on a thread of its own.
+    A separate thread advances the iterable.
     """
 
     def __init__(self, directory: str, items: Iterable[Any]) -> None:
@@ -137,24 +137,24 @@ class Feeder:
         self._sending = threading.Lock()
         self._worker: Optional[channel.Channel] = None
         self._stopped = self._ended = False
-        #: The exception that the iterable has raised.
+        #: The exception that the iterable raised.
         self.error: Optional[BaseException] = None
         threading.Thread(target=self._serve, name="drpipe-items", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends the items here, even while the iterable makes the next one."""
+        """Ends the items now, even while the iterable is producing the next one."""
         self._stopped = True
-        # A thread that holds the lock is sending, and looks at the flag afterwards.
+        # A thread that holds the lock is sending; it checks the flag afterward.
         if self._sending.acquire(blocking=False):
             try:
                 self._end_if_stopped()
             except OSError:
-                pass  # The worker has gone: it needs no end.
+                pass  # The worker has gone, so it needs no end marker.
             finally:
                 self._sending.release()
 
     def close(self) -> None:
-        """Ends the items, and waits for no worker any longer."""
+        """Ends the items and stops waiting for workers."""
         self.stop()
         _wake(self._listener)
 
@@ -167,7 +167,7 @@ class Feeder:
         try:
             self._feed(worker)
         except (EOFError, OSError):
-            pass  # The worker has gone: it takes no more items.
+            pass  # The worker has gone and takes no more items.
         finally:
             worker.close()
             if isinstance(self._items, GeneratorType):
@@ -224,6 +224,6 @@ class Feeder:
 
 
 def _wake(listener: socket.socket) -> None:
-    """Ends the wait for a connection."""
-    with contextlib.suppress(OSError):  # Nobody waits any longer.
+    """Ends another thread's wait for a connection."""
+    with contextlib.suppress(OSError):  # No thread waits any longer.
         listener.shutdown(socket.SHUT_RDWR)

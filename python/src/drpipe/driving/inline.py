@@ -1,9 +1,9 @@
-"""The workers of an inline run: all steps in Python in one process, one message at a time.
+"""Runs all Python steps of an inline run in one process, one message at a time.
 
-There pdb, coverage and profilers find them. The program keeps the queues and all decisions,
-and starts a process for each step as in any run with one worker a step. Each of these
-processes lends its connection to this one, and only gives signs of life. Values, order and
-failures are therefore those of all modes.
+There pdb, coverage and profilers see the steps. The program still keeps the queues, makes all
+decisions and starts a process for each step, as in any run with one worker per step. Each of
+these processes lends its connection to this process and only sends heartbeats. Values, order
+and failures are therefore the same as in all other modes.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from .private_directory import PrivateDirectory
 
 #: The exceptions that end the run instead of failing a step: an interrupt, and pdb's `q`.
 ENDS = (KeyboardInterrupt, bdb.BdbQuit)
-#: How long the program's last lines are waited for after its end, in seconds.
+#: How long to wait for the program's last lines after its end, in seconds.
 _PATIENCE = 1.0
 #: The name of the socket in the private directory.
 _NAME = "seats"
 
 
 class Host:
-    """Does the work of a run's workers in Python."""
+    """A host that does the work of a run's Python workers."""
 
     def __init__(self, directory: str, given: Optional[Dict[str, Given]] = None) -> None:
         """Listens for workers.
 
         Args:
             directory: the driver's private directory.
-            given: what the adapters' steps are made of, by the names of their files.
+            given: the objects that the adapters wrap, keyed by file name.
         """
         self._given = given or {}
-        #: What the steps have raised.
+        #: The exceptions that the steps raised.
         self.details = LocalDetails()
         self._path = os.path.join(directory, _NAME)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -58,21 +58,21 @@ class Host:
         self._end, self._ended = socket.socketpair()
 
     def environment(self) -> Dict[str, str]:
-        """Returns the variables by which the program's workers find this process."""
+        """Returns the environment variables through which workers find this process."""
         return {HOST: self._path}
 
     def end(self) -> None:
         """Ends `serve`. May be called from any thread."""
-        with contextlib.suppress(OSError):  # The host is closed.
+        with contextlib.suppress(OSError):  # The host is already closed.
             self._ended.send(b"\0")
 
     def serve(self) -> None:
-        """Does the work of all steps on this thread, until the run has ended.
+        """Does the work of all steps on this thread until the run ends.
 
         Raises:
             BaseException: one of `ENDS`, if a step raises it.
         """
-        # This process may itself have been forked: that is no fork of a step.
+        # This process may itself be a fork, but no step forked it.
         forked.clear()
         here.update(self._given)
         before, LocalDetails.current = LocalDetails.current, self.details
@@ -107,7 +107,7 @@ class Host:
                 self._workers.pop(worker.link.socket).close()
 
     def _search_in(self, paths: List[str]) -> None:
-        """Lets modules be found in these directories until the host is closed."""
+        """Makes modules in these directories importable until the host is closed."""
         new = [path for path in paths if path not in sys.path]
         self._paths += new
         sys.path[1:1] = new
@@ -128,7 +128,7 @@ class Host:
 
 
 class _LentWorker:
-    """A worker whose process has lent its connection to this one."""
+    """A worker whose process has lent its connection to this process."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._process, _ = listener.accept()
@@ -142,11 +142,11 @@ class _LentWorker:
         self._code = 0
 
     def begin(self) -> bool:
-        """Makes the step ready for work. Returns whether the worker goes on."""
+        """Prepares the step for work. Returns whether the worker goes on."""
         return self._goes_on(self._worker.begin())
 
     def handle(self) -> bool:
-        """Does what the router says. Returns whether the worker goes on."""
+        """Handles a message from the router. Returns whether the worker goes on."""
         Page.own = self._page
         return self._goes_on(self._worker.handle(self.link.receive()))
 
@@ -174,9 +174,9 @@ def _read(connected: socket.socket, size: int) -> bytes:
 
 
 def main(arguments: List[str]) -> NoReturn:
-    """Runs `drpipe run --inline`: this process is the workers in Python.
+    """Runs `drpipe run --inline`, with this process as all Python workers.
 
-    It starts the program, with the same arguments, for everything else.
+    Starts the program with the same arguments for everything else.
     """
     sys.argv = arguments[:1]
     private = PrivateDirectory()
@@ -187,7 +187,7 @@ def main(arguments: List[str]) -> NoReturn:
         process = subprocess.Popen(
             [*arguments[:end], "--mode", "sequential", *driver, *arguments[end:]],
             env={**os.environ, **host.environment()},
-            # The keys, Ctrl-C and the cursor of the terminal are for the steps.
+            # Leave the terminal's keys, Ctrl-C and cursor to the steps.
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,

@@ -1,9 +1,9 @@
-"""Passes a run's log on to `logging`.
+"""Forwards a run's log to `logging`.
 
 - The run's own lines go to the logger `drpipe.run`.
 - The log records of a step go to the logger `drpipe.run.STEP`.
-- What a step prints is printed to `sys.stdout` or `sys.stderr`; in a notebook it appears below
-  the cell.
+- A step's output goes to `sys.stdout` or `sys.stderr`, so in a notebook it appears below the
+  cell.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _LEVELS = {
 
 
 def options() -> Dict[str, str]:
-    """Returns the program's options for its log.
+    """Returns the program's log options.
 
-    It leaves out what Python's loggers would drop, and the lines of steps, which come as
+    They suppress what Python's loggers would drop, and the lines of steps, which arrive as
     events.
     """
     level = "debug" if LOGGER.isEnabledFor(logging.DEBUG) else "info"
@@ -49,7 +49,7 @@ def of_step(event: Dict[str, Any]) -> None:
 
 
 def of_run(line: str) -> str:
-    """Logs a line of the program's log, and returns its text."""
+    """Logs a line of the program's log and returns its text."""
     try:
         fields = json.loads(line)
         level = _LEVELS[fields.pop("level").lower()]
@@ -67,7 +67,7 @@ def of_run(line: str) -> str:
 
 def plain(text: str) -> str:
     """Escapes characters that control a terminal, change the direction of text or are
-    invisible, and indents further lines, so that none is taken for a message of its own."""
+    invisible, and indents continuation lines, so that none looks like a separate message."""
     return _UNSEEN.sub(_escaped, text).replace("\n", "\n    ")
 
 

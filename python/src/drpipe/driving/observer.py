@@ -1,4 +1,4 @@
-"""What a driver learns about its run: events, log lines, failures and the outcome."""
+"""Collects what a driver learns about its run: events, log lines, failures and the outcome."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from . import logging_bridge, program
 #: The most events that are kept for `Run.events`, and the most failures for the report, so
 #: that a long run does not use up the driver's memory.
 _MOST_EVENTS, _MOST_FAILURES = 100_000, 10_000
-#: The most bytes of failed values that are kept. The quarantine has the others.
+#: The most bytes of failed values that are kept. The quarantine has the rest.
 _MOST_VALUE_BYTES = 64 << 20
-#: The most lines that an error quotes of a program that gave no report.
+#: The most log lines that an error quotes if the program gave no report.
 _MOST_LINES = 30
-#: The events that report a failure, each with the name of the call, if there was no message.
+#: The events that report a failure, each with the name of the call if there was no message.
 _FAILURES = {"failed": "", "init_failed": "init", "producer_failed": "produce"}
 #: The program's exit code after a signal.
 _INTERRUPTED = 130
@@ -31,17 +31,17 @@ Outcome = Union[Report, DrpipeError]
 
 
 class Observer:
-    """Collects what the program's process reports. One thread calls the methods `on_...`."""
+    """A record of what the program reports. Only one thread calls the `on_...` methods."""
 
     def __init__(
         self,
         take_details: Callable[[Occasion], Optional[FailureDetails]],
         numbered: bool,
     ) -> None:
-        """Makes an observer.
+        """Creates an observer.
 
         Args:
-            take_details: takes what a worker has left about a failure.
+            take_details: returns and removes the details that a worker left about a failure.
             numbered: whether the producer is one of `drpipe.run`, whose origins have numbers.
         """
         self._take_details, self._numbered = take_details, numbered
@@ -56,16 +56,16 @@ class Observer:
         self._value_bytes = 0
         self._opened: Dict[str, Any] = {}
         self._last: Dict[str, Any] = {}
-        #: The exception of a step that has stopped the run.
+        #: The exception of the step that stopped the run.
         self.cause: Optional[BaseException] = None
         self._lines: Deque[str] = deque(maxlen=_MOST_LINES)
-        #: The lines before the run has begun. If it never does, the exception quotes them.
+        #: The log lines from before the run begins. If it never begins, the exception quotes them.
         self._held: Optional[List[str]] = []
-        #: What became of the run; None while it goes on.
+        #: The outcome of the run; None while it goes on.
         self.outcome: Optional[Outcome] = None
 
     def progress(self) -> Iterator[Progress]:
-        """Yields the latest progress whenever there is a new one, until the run has ended."""
+        """Yields the latest progress each time it changes, until the run ends."""
         seen = 0
         while True:
             with self._changed:
@@ -77,7 +77,7 @@ class Observer:
             yield now
 
     def events(self) -> Iterator[Dict[str, Any]]:
-        """Yields every event that is kept, and each new one, until the run has ended."""
+        """Yields every kept event, then each new one, until the run ends."""
         seen = 0
         while True:
             with self._changed:
@@ -91,7 +91,7 @@ class Observer:
             yield from new
 
     def wait(self, until: Optional[float] = None) -> bool:
-        """Waits for the outcome, until this time of `time.monotonic`. Returns whether it came."""
+        """Waits for the outcome until this `time.monotonic` time. Returns whether it arrived."""
         with self._changed:
             while self.outcome is None:
                 left = None if until is None else until - time.monotonic()
@@ -107,7 +107,7 @@ class Observer:
             self._opened = event
             self._begin()
         elif kind == "said":
-            # The run goes on where nothing can be printed.
+            # The run goes on even if nothing can be printed.
             with contextlib.suppress(Exception):
                 logging_bridge.of_step(event)
         elif kind in _FAILURES:
@@ -136,7 +136,7 @@ class Observer:
             self._lines.append(logging_bridge.of_run(line))
 
     def on_end(self, outcome: Outcome) -> None:
-        """Records what became of the run."""
+        """Records the outcome of the run."""
         with self._changed:
             self.outcome = outcome
             self._changed.notify_all()
@@ -147,7 +147,7 @@ class Observer:
             logging_bridge.of_run(line)
 
     def _record_failure(self, event: Dict[str, Any]) -> None:
-        # The details are taken at once: the next attempt at the message leaves its own.
+        # Take the details now: the next attempt at the message replaces them.
         details = self._take_details(_FAILURES[event["event"]] or event["message"])
         if event["event"] != "failed":
             reasons = event["failure"]["chain"]
@@ -170,11 +170,11 @@ class Observer:
             self._failures.append(failed)
 
     def judge(self, code: int, cancelled: bool) -> Outcome:
-        """Returns what became of a run whose program has ended.
+        """Returns the outcome of a run whose program has ended.
 
         Args:
             code: the program's exit code.
-            cancelled: whether the driver has sent it a signal.
+            cancelled: whether the driver sent the program a signal.
         """
         try:
             return self._judge(code, cancelled)

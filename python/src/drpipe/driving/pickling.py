@@ -1,8 +1,8 @@
-"""Files that bring functions, classes and instances of the driver to its workers.
+"""Files that carry functions, classes and instances of the driver to its workers.
 
-What a module has goes by its name, as pickle does it. What exists in this session only goes
-with its code, by cloudpickle. Without cloudpickle each worker loads the driver's script anew,
-under a name other than `__main__`.
+Objects that a module defines are pickled by name, as usual. cloudpickle pickles objects that
+exist only in this session together with their code. Without cloudpickle, each worker loads the
+driver's script again under a name other than `__main__`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..protocol.session_pickles import MAIN, SCRIPT
 
 
 class _PickleFile(NamedTuple):
-    """What is in a file: a pickle, and what a worker must load before it."""
+    """The content of a file: a pickle, and what a worker must load before it."""
 
     data: bytes
     #: The path of the driver's script.
@@ -29,11 +29,11 @@ class _PickleFile(NamedTuple):
 
 
 def dump(thing: Any, name: str, file: str) -> None:
-    """Writes something to a file for the workers.
+    """Writes an object to a file for the workers.
 
     Args:
         thing: a function, class or instance.
-        name: what messages call it.
+        name: the name to use for it in messages.
         file: the path.
 
     Raises:
@@ -45,7 +45,7 @@ def dump(thing: Any, name: str, file: str) -> None:
 
 
 def load(file: str) -> Any:
-    """Loads, in a worker, what `dump` has written."""
+    """Loads what `dump` has written. Called in a worker."""
     with open(file, "rb") as stored:
         content = _PickleFile(*pickle.load(stored))
     if content.script is not None or content.module is not None:
@@ -83,7 +83,7 @@ def _pickled(thing: Any, name: str) -> _PickleFile:
 
 
 def _main_module() -> Dict[str, str]:
-    """Where a worker can load this program's main module from; empty if nowhere."""
+    """Returns where a worker can load this program's main module, or an empty dict if nowhere."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name and spec.name != "__main__":
@@ -95,7 +95,7 @@ def _main_module() -> Dict[str, str]:
 
 
 def _load_script(content: _PickleFile) -> None:
-    """Loads the driver's script, once."""
+    """Loads the driver's script once."""
     if SCRIPT in sys.modules:
         return
     import runpy

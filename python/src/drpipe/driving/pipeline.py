@@ -1,4 +1,4 @@
-"""Runs of pipelines that a file configures."""
+"""Pipelines configured by a file, and their runs."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Pipeline:
     ) -> Pipeline:
         """Checks a configuration file and returns its pipeline.
 
-        Steps in Python run in this interpreter's virtual environment, if it is one and the
+        Python steps run in this interpreter's virtual environment if there is one and the
         configuration names no other.
 
         Args:
             path: the file. Relative paths in it are relative to the current directory.
             settings: values that override those of the file, by name: a step's key
                 ("CLEAN.nb_thread"), a step's parameter, or a class's
-                ("FitsFiles.directory"). A text is read as on the command line.
+                ("FitsFiles.directory"). A string is parsed as on the command line.
 
         Raises:
             ProgramNotFound: if there is no drpipe program.
@@ -74,7 +74,7 @@ class Pipeline:
             The report.
 
         Raises:
-            ConfigError: as `start`.
+            ConfigError: as for `start`.
             RunStopped: if the run was stopped before its end; the exception has the report.
             RunError: if the run could not be started, or broke off without a report.
             RunInterrupted: a KeyboardInterrupt that has the report, when the run has ended.
@@ -103,16 +103,16 @@ class Pipeline:
             mode: "threads"; "sequential", one message after the other; or "inline", the same
                 with the steps in Python in this process, in the thread that calls
                 `Run.wait`, where pdb, coverage and profilers find them.
-            journal: a file that records what becomes of each item.
+            journal: a file that records the outcome of each item.
             resume: skips items that the journal records as done. Without `journal` it is the
                 configuration's name with .journal, in the current directory.
-            quarantine: the directory for failed inputs; without it the configuration's.
+            quarantine: the directory for failed inputs; the default is the configuration's.
             summary: a file to which the report is written as JSON.
             drain_limit: how long a cancelled run may finish what it has begun, in seconds.
-            results: whether what the last step returns or sends is handed over, to
-                `Run.results` and `Report.results`.
-            ordered: whether the last steps, and so the results, get their messages in the
-                order of the producer's; without it the configuration decides.
+            results: whether to deliver what the last step returns or sends to `Run.results`
+                and `Report.results`.
+            ordered: whether the last steps, and so the results, keep the producer's order;
+                by default the configuration decides.
 
         Raises:
             ConfigError: if there can be no results because the last step is a consumer.
@@ -152,7 +152,7 @@ class Pipeline:
             raise
 
 
-#: The mode in which steps in Python run in the driver. The program has no such mode.
+#: The mode in which Python steps run in the driver. The program has no such mode.
 INLINE = "inline"
 
 
@@ -170,13 +170,13 @@ def launch(
 
     Args:
         words: the command.
-        private: the driver's directory, which the run removes.
+        private: the driver's private directory, which the run removes.
         mode: as for `Pipeline.start`.
-        results: whether the last step hands its values over.
+        results: whether the last step delivers its values.
         drain_limit: as for `Pipeline.start`.
-        feeder: what sends the producer its items.
-        given: what the inline steps of `drpipe.run` are made of; None for the pipeline of a
-            configuration.
+        feeder: the object that sends the producer its items.
+        given: the objects that the inline steps of `drpipe.run` wrap; None for a configured
+            pipeline.
     """
     environment = {**program.environment(), DIRECTORY_VARIABLE: private.path}
     host = None
@@ -204,7 +204,7 @@ def command(
     options: Mapping[str, Any],
     flags: List[str],
 ) -> List[str]:
-    """Returns the command that runs a configuration, without options that are None."""
+    """Returns the command that runs a configuration. Omits options that are None."""
     words = [found, "run", "--quiet", "--config", config, *program.settings_arguments(settings)]
     for name, value in {**logging_bridge.options(), **options}.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""The private directory of a run that Python drives, for sockets and what workers are given."""
+"""The private directory of a Python-driven run, for sockets and the objects for workers."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import shutil
 import stat
 import tempfile
 
-#: Begins the names of the directories.
+#: The prefix of the directories' names.
 _PREFIX = "drpipe-py-"
-#: The file that is locked for as long as the driver lives.
+#: The file that the driver keeps locked while it lives.
 _LOCK = "lock"
 
 
 class PrivateDirectory:
     """A directory that only this user can enter.
 
-    The run removes it at its end. If the driver is killed, the program does, or else the next
-    run that this user drives.
+    The run removes the directory when it ends. If the driver is killed, the program removes it,
+    or else the next run that this user drives.
     """
 
     def __init__(self) -> None:
         remove_abandoned()
         self.path = tempfile.mkdtemp(prefix=_PREFIX)
-        # The file gets its name once it is locked, so that no other driver takes the
-        # directory for abandoned.
+        # The file gets its final name after it is locked, so that no other driver considers
+        # the directory abandoned.
         unlocked = os.path.join(self.path, "unlocked")
         self._lock = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -45,7 +45,7 @@ class PrivateDirectory:
 
 
 def remove_abandoned() -> None:
-    """Removes the directories of this user's drivers that were killed."""
+    """Removes the directories of this user's killed drivers."""
     temporary = tempfile.gettempdir()
     with contextlib.suppress(OSError):
         for name in os.listdir(temporary):

@@ -1,4 +1,4 @@
-"""The process of the program while it runs a pipeline: its events, its log, its end."""
+"""The program's process while it runs a pipeline: its events, its log and its end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PORTION = 1 << 16
 
 
 class Process:
-    """Runs the program, and reads its events and its log on a thread of its own.
+    """A process of the program, with a thread that reads its events and its log.
 
-    On that thread `on_event` is called with each event, `on_text` with each line of standard
-    error and, after all of these and in every case, `on_end` with the exit code.
+    The thread calls `on_event` with each event and `on_text` with each line of standard error.
+    After all of these, in every case, it calls `on_end` with the exit code.
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class Process:
         self._on_event, self._on_text, self._on_end = on_event, on_text, on_end
         self._events, theirs = os.pipe()
         try:
-            # In a session of its own: Ctrl-C in a terminal reaches only the driver, which
-            # counts.
+            # A separate session: Ctrl-C in a terminal then reaches only the driver, which
+            # counts interrupts.
             self._process = subprocess.Popen(
                 [*command, "--events", f"/dev/fd/{theirs}"],
                 stdin=subprocess.DEVNULL,
@@ -91,7 +91,7 @@ class Process:
                 while selector.get_map():
                     for key, _ in selector.select():
                         if key.data is None:
-                            # What a step has started may still hold the pipes open.
+                            # Processes that a step started may still hold the pipes open.
                             selector.unregister(end)  # type: ignore[arg-type]
                             events.read_rest()
                             texts.read_rest()
@@ -122,7 +122,7 @@ class _Lines:
         os.set_blocking(fd, False)
 
     def read(self) -> bool:
-        """Reads a portion, if there is one. Returns false at the end."""
+        """Reads a portion if there is one. Returns False at the end."""
         try:
             data = os.read(self.fd, _PORTION)
         except BlockingIOError:
@@ -135,7 +135,7 @@ class _Lines:
         return bool(data)
 
     def read_rest(self) -> None:
-        """Reads what a program that has ended has left in the pipe."""
+        """Reads what the ended program left in the pipe."""
         while select.select([self.fd], [], [], 0)[0]:
             if not self.read():
                 return

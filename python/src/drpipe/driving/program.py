@@ -1,4 +1,4 @@
-"""The drpipe program: where it is, how it is called, and how it checks a configuration."""
+"""Finds the drpipe program, builds its arguments, and checks configurations with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USAGE = 2
 def find() -> str:
     """Returns the path of the program.
 
-    It is the one that DRPIPE names, else the one beside the interpreter, else the one on PATH.
+    This is the program that DRPIPE names, else the one beside the interpreter, else on PATH.
 
     Raises:
         ProgramNotFound: if there is none.
@@ -48,7 +48,7 @@ def find() -> str:
 
 
 def settings_arguments(settings: Optional[Mapping[str, Any]]) -> List[str]:
-    """Returns settings as arguments of the command line. A text is passed as it is."""
+    """Returns settings as command-line arguments. Strings are passed unchanged."""
     arguments = []
     for name, value in (settings or {}).items():
         is_text = isinstance(value, (str, os.PathLike))
@@ -60,8 +60,8 @@ def settings_arguments(settings: Optional[Mapping[str, Any]]) -> List[str]:
 def environment() -> Dict[str, str]:
     """Returns the environment for the program.
 
-    Steps in Python run in this interpreter's virtual environment, unless the configuration or
-    the environment names another.
+    Python steps run in this interpreter's virtual environment unless the configuration or the
+    environment names another.
     """
     variables = dict(os.environ)
     if sys.prefix != sys.base_prefix:

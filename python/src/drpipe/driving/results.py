@@ -1,4 +1,4 @@
-"""The step that hands what a pipeline makes to the Python process that drives it."""
+"""The step that delivers a pipeline's results to the Python process that drives it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import channel
 
 
 class Deliver(Consumer):
-    """Hands every value to the driver, and waits while the driver takes none."""
+    """A consumer that delivers each value to the driver and waits until the driver takes it."""
 
     singleton = True
     stateful = False
@@ -23,7 +23,7 @@ class Deliver(Consumer):
         self._channel = channel.connect(channel.RESULTS)
 
     def run(self, msg: Any) -> None:
-        """Hands over one value with the message's number, by which the driver knows a repeat."""
+        """Delivers a value with its message's number, by which the driver detects repeats."""
         self._channel.send((page.current_message(), msg))
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""Adds a step to the end of a configuration that hands the results to the driver."""
+"""Adds a step that delivers the results to the driver to the end of a configuration."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..protocol.path_names import name_of_path
 
 Config = Dict[str, Any]
 
-#: The step's name. If another step has it, a number follows.
+#: The step's name. If another step has the same name, a number follows.
 _NAME = "RESULTS"
 
 
 def with_results(path: str, settings: Mapping[str, Any]) -> Tuple[Config, Dict[str, Any]]:
-    """Returns the configuration of a checked file with the step, and the settings that are
-    still to be passed.
+    """Returns the configuration of a checked file with the step added, and the settings that
+    must still be passed.
 
     The former consumer becomes the last of the stagers. The file's directory becomes part of
     `pythonpath`, since the new file is elsewhere.
@@ -44,19 +44,19 @@ def with_results(path: str, settings: Mapping[str, Any]) -> Tuple[Config, Dict[s
 
 
 def deliver(name: str) -> Dict[str, Any]:
-    """Returns the step that hands the results over."""
+    """Returns the step that delivers the results."""
     return {
         "name": name,
         "module": RESULTS_MODULE,
         "class": "Deliver",
         "nb_process": 1,
-        # It fails if the driver is gone; nobody needs the results then.
+        # The step fails if the driver has gone, and then the results are no longer needed.
         "on_error": "stop",
     }
 
 
 def refused(error: ConfigError, path: str) -> ConfigError:
-    """Returns the error that explains why a valid configuration can give no results."""
+    """Returns the error that explains why a valid configuration cannot give results."""
     text = f"results=True: the last step of {path} must return or send what it makes"
     if "but is used as a" in str(error):
         text += "; it is a consumer: use a stage there, or a Python class not derived from Consumer"
@@ -64,7 +64,7 @@ def refused(error: ConfigError, path: str) -> ConfigError:
 
 
 def names(value: Any) -> List[str]:
-    """Returns the names of a list, or of a text with commas between them."""
+    """Returns the names in a list or in a comma-separated string."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -91,6 +91,6 @@ def _paths(path: str, given: Any, settings: Dict[str, Any]) -> List[str]:
     for name in ("pythonpath", "Pipeline.pythonpath", "Flow.pythonpath"):
         given = settings.pop(name, given)
     listed = [given] if isinstance(given, (str, os.PathLike)) else list(given or [])
-    # Paths from the settings and from the file are passed on as they are.
+    # Paths from the settings and from the file are passed on unchanged.
     beside = name_of_path(os.path.dirname(os.path.abspath(path)))
     return [*(os.fspath(path) for path in listed), ".", beside]

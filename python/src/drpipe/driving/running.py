@@ -1,4 +1,4 @@
-"""A run that is under way."""
+"""Starts, waits for and cancels runs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .process import Process
 if TYPE_CHECKING:
     from .inline import Host
 
-#: How long a run that was left alone may take to end when Python ends, in seconds.
+#: How long an abandoned run may take to end when Python exits, in seconds.
 _PATIENCE = 10.0
-#: How long an interrupt lets what was begun be finished, in seconds, if no drain limit is given.
+#: How long after an interrupt a run may finish work in progress, in seconds, by default.
 _DRAIN = 3.0
 
 
 class Run:
-    """A run that is under way. It is made by `Pipeline.start` and `drpipe.start`.
+    """A run in progress, as returned by `Pipeline.start` and `drpipe.start`.
 
-    A run is a context manager: its block is left when the run has ended. An exception in the
+    A run is a context manager: leaving its block waits for the run to end. An exception in the
     block cancels the run at once. Other threads may call `cancel` and iterate over `progress`,
     `events` and `results` while one thread waits.
 
@@ -78,14 +78,14 @@ class Run:
 
     @property
     def report(self) -> Optional[Report]:
-        """The report of a run that has ended; None while it goes on, or without a report."""
+        """The report of an ended run; None while the run goes on, or if it gave no report."""
         outcome = self._observer.outcome
         return outcome if isinstance(outcome, Report) else None
 
     def progress(self) -> Iterator[Progress]:
-        """Yields where the run stands, a few times a second, and at last where it ended.
+        """Yields the run's progress a few times a second, and finally its last progress.
 
-        It waits for the next progress. A slow caller misses some, never the last.
+        Waits for the next progress. A slow caller misses some, but never the last.
 
         Raises:
             RuntimeError: with mode="inline", before `wait` is called.
@@ -98,9 +98,9 @@ class Run:
         return self._observer.progress()
 
     def events(self) -> Iterator[Dict[str, Any]]:
-        """Yields every event from the beginning on, except progress, until the run has ended.
+        """Yields every event from the beginning, except progress, until the run ends.
 
-        docs/EVENTS.md describes the events. The latest 100 000 are kept for this.
+        docs/EVENTS.md describes the events. The run keeps the latest 100,000.
 
         Raises:
             RuntimeError: with mode="inline", before `wait` is called.
@@ -114,11 +114,11 @@ class Run:
         return self._observer.events()
 
     def results(self) -> Iterator[Any]:
-        """Yields what the last step returns or sends, each value once, until the run has ended.
+        """Yields what the last step returns or sends, each value once, until the run ends.
 
-        The values are in the order of the producer's if the run is ordered. While somebody
-        iterates, the pipeline runs ahead of them by 100 values and its queues at most. What
-        nobody takes is in `Report.results`.
+        If the run is ordered, the values are in the producer's order. During an iteration, the
+        pipeline runs ahead of it by at most 100 values and its queues. `Report.results` has the
+        values that no iteration takes.
 
         Raises:
             ValueError: if the run was not started with `results=True`.
@@ -138,12 +138,12 @@ class Run:
             raise RuntimeError('with mode="inline" nothing runs before wait() is called')
 
     def cancel(self, now: bool = False) -> None:
-        """Asks the run to end, and returns at once. `wait` waits for the end.
+        """Asks the run to end and returns at once. `wait` waits for the end.
 
-        The run takes no more input, and finishes what it has begun.
+        The run takes no more input and finishes work in progress.
 
         Args:
-            now: drops what was begun.
+            now: whether to drop work in progress instead.
 
         Example:
             >>> run.cancel()  # doctest: +SKIP
@@ -155,15 +155,15 @@ class Run:
             self._cancelled = True
         if now:
             self._dropped = True
-            # Of another kind: the kernel may merge two of one kind.
+            # Use another signal: the kernel may merge two pending signals of one kind.
             self._process.signal(signal.SIGTERM)
 
     def wait(self) -> Report:
         """Waits for the end of the run and returns its report.
 
         Failed inputs raise nothing: see `Report.check`. An interrupt (Ctrl-C) cancels the run
-        and is raised when the run has ended. It lets what was begun be finished within 3 s, or
-        the drain limit that was given; a second one drops it.
+        and is raised when the run has ended. Work in progress may finish within 3 s, or within
+        the given drain limit; a second interrupt drops it.
 
         Raises:
             ConfigError: if the configuration is wrong.
@@ -187,7 +187,7 @@ class Run:
         return outcome
 
     def _last_report(self) -> Optional[Report]:
-        """Returns what is known of a run that has ended, however it did."""
+        """Returns what is known of an ended run, whatever its outcome."""
         outcome = self._observer.outcome
         return outcome.report if isinstance(outcome, RunError) else self.report
 
@@ -195,7 +195,7 @@ class Run:
         fed = self._feeder.error if self._feeder is not None else None
         cause, reason = fed or self._observer.cause, report.reason
         if cause is not None and reason:
-            # The cause has the traceback.
+            # The exception's cause already has the traceback.
             reason = re.split(r":?\sTraceback \(most recent", reason, maxsplit=1)[0]
         why = f": {reason}" if reason else ""
         stopped = RunStopped(f"the run was {report.verdict} before its end{why}", report)
@@ -217,7 +217,7 @@ class Run:
         self.cancel(now=True)
         self._wait(2)
         if isinstance(error, KeyboardInterrupt):
-            # As `RunInterrupted` has it.
+            # Other interrupts get the report as `RunInterrupted` does.
             error.report = self._last_report()  # type: ignore[attr-defined]
 
     def _wait(self, interrupts: int) -> bool:
@@ -230,7 +230,7 @@ class Run:
         until: Optional[float] = None
         while True:
             try:
-                # Within the try statement: an interrupt does not end the wait at any point.
+                # The loop is within the try statement, so that no interrupt escapes the wait.
                 while handled < interrupts:
                     self._interrupt(handled + 1)
                     handled += 1
@@ -248,14 +248,14 @@ class Run:
                 interrupts += 1
 
     def _serve(self) -> None:
-        """Does the work of the steps on this thread."""
+        """Does the work of all steps on this thread."""
         self._served = True
         assert self._host is not None
         try:
             self._host.serve()
         except BaseException as error:
             self._observer.cause = error
-            # The call that raised it cannot be continued, so nothing can be finished.
+            # The interrupted call cannot continue, so work in progress cannot finish.
             self.cancel(now=True)
             self._observer.wait()
             raise
@@ -297,7 +297,7 @@ class Run:
         return failure_details.take(self._private.path, occasion)
 
     def _end(self, code: int) -> None:
-        """Is called when the program has ended."""
+        """Handles the end of the program."""
         outcome = self._observer.judge(code, self._cancelled)
         try:
             if self._feeder is not None:
@@ -312,7 +312,7 @@ class Run:
             atexit.unregister(self._abandon)
 
     def _abandon(self) -> None:
-        """Ends a run that nobody waits for when Python ends."""
+        """Ends a run that is still going when Python exits."""
         if os.getpid() != self._driver:
             return  # This is a forked child.
         self.cancel(now=True)

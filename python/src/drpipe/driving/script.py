@@ -1,4 +1,4 @@
-"""Runs of functions and classes without a configuration file, for a script or a notebook."""
+"""Runs functions and classes without a configuration file, for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .pipeline import INLINE, Path, command, launch, write_json
 from .private_directory import PrivateDirectory
 from .running import Run
 
-#: The keys of a step's configuration that `step` takes.
+#: The keys of a step's configuration that `step` accepts.
 _KEYS = (
     *("queue_limit", "queue_bytes", "on_error", "retries", "lost_retries", "backoff"),
     *("timeout", "memory_limit"),
 )
-#: Characters that the name of a step cannot have.
+#: Characters that a step's name cannot contain.
 _FORBIDDEN = str.maketrans(dict.fromkeys("., =/\\\t\n", "_"))
-#: The longest name that is made of a function's: a number still fits behind it.
+#: The longest name derived from a function's name; it leaves room for a number.
 _LONGEST_NAME = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A step of `run` with settings of its own. It is made by `step`."""
+    """A step of `run` with its own settings, as returned by `step`."""
 
     thing: Any
     name: str
@@ -50,18 +50,18 @@ def step(
     params: Optional[Dict[str, Any]] = None,
     **keys: Any,
 ) -> Step:
-    """Gives a function, class or instance settings of its own for `run`.
+    """Gives a function, class or instance its own settings for `run`.
 
     Args:
         thing: what `run` would take in its place.
-        name: the step's name, in reports and the log; without it the function's or class's.
-        workers: the number of processes, or {"min": 1, "max": 4}; without it what `run` says.
+        name: the step's name in reports and the log; the default is the function's or class's.
+        workers: the number of processes, or {"min": 1, "max": 4}; by default `run` decides.
         params: the parameters of a class.
         keys: keys of a step in the configuration: queue_limit, queue_bytes, on_error, retries,
             lost_retries, backoff, timeout, memory_limit.
 
     Raises:
-        TypeError: if there is no such key, or `params` are given for something but a class.
+        TypeError: if there is no such key, or if `params` are given for anything but a class.
 
     Example:
         >>> drpipe.step(clean, workers=4, retries=2, timeout=10)  # doctest: +SKIP
@@ -77,34 +77,34 @@ def step(
 
 
 def run(producer: Any, *stages: Any, mode: str = "threads", **options: Any) -> Report:
-    """Passes what a producer makes through stages, and waits for the end.
+    """Passes a producer's values through stages and waits for the end.
 
-    Each stage has processes of its own. Values arrive as they are; None is not sent. Failed
-    values raise nothing: they are in quarantine and in the report, and `Report.check` raises.
+    Each stage has its own processes. Values arrive unchanged; None is not sent. Failed values
+    raise nothing: they are in quarantine and in the report, and `Report.check` raises.
 
     Args:
         producer: an iterable; a generator function; or a class or instance with a `run`
-            that yields. An iterable is advanced in this process, as the pipeline has room.
-            Everything else runs in a worker.
+            that yields. This process advances an iterable as the pipeline has room. Everything
+            else runs in a worker.
         stages: functions of one value, or classes or instances with `run`, or one of these
-            in a `step` with settings of its own. An instance is copied to each worker.
-        mode: "threads"; or "inline", everything in this process and thread, one value after
-            the other, where pdb, coverage and profilers find it. Values, order and failures
-            are the same; nothing is copied, and no `timeout` or `memory_limit` can end a
-            call. "sequential" is another word for it.
+            in a `step` with its own settings. An instance is copied to each worker.
+        mode: "threads"; or "inline", which runs everything in this process and thread, one
+            value after the other, where pdb, coverage and profilers see it. Values, order and
+            failures are the same; nothing is copied, and no `timeout` or `memory_limit` can
+            end a call. "sequential" means the same as "inline".
         options: the other options of `start`.
 
     Returns:
         The report, with the results.
 
     Raises:
-        TypeError: if the producer or a stage cannot be one.
-        ValueError: if `workers` has another length than `stages`.
+        TypeError: if the producer or a stage has an unsuitable type.
+        ValueError: if `workers` and `stages` differ in length.
         ProgramNotFound: if there is no drpipe program.
         ConfigError: if a setting is wrong.
         NotCarried: if something cannot be given to workers.
-        RunStopped: if the run was stopped before its end, as by a producer that fails. Its
-            cause is the exception, and it has the report of what was done.
+        RunStopped: if the run was stopped before its end, for example by a failed producer. Its
+            cause is the exception, and it has the report of the work done.
         RunError: if the run could not be started, or broke off without a report.
         RunInterrupted: a KeyboardInterrupt that has the report, when the run has ended.
 
@@ -130,33 +130,33 @@ def start(
     summary: Optional[Path] = None,
     drain_limit: Optional[float] = None,
 ) -> Run:
-    """Starts in the background what `run` does, and returns at once.
+    """Starts in the background what `run` does and returns at once.
 
-    What is defined in a script or a notebook's cell goes to the workers by cloudpickle.
-    Without cloudpickle each worker loads the script anew, so its work must stand below
+    cloudpickle carries what a script or a notebook's cell defines to the workers. Without
+    cloudpickle, each worker loads the script again, so the script must do its work below
     `if __name__ == "__main__":`.
 
     Args:
         producer: as for `run`.
         stages: as for `run`.
-        consumer: one more stage, the last one.
+        consumer: one more stage, which comes last.
         workers: the number of processes of each stage, or one number for each.
-        results: whether what the last stage returns is handed over, to `Run.results` and
+        results: whether to deliver what the last stage returns to `Run.results` and
             `Report.results`. Otherwise it is dropped.
-        ordered: whether results are in the order of the producer's values. Each worker then
-            has one value at a time. Otherwise results come as they are completed, and many
+        ordered: whether results keep the order of the producer's values. Each worker then
+            has one value at a time. Otherwise results arrive as they are completed, and many
             small values travel together.
         mode: as for `run`; but "inline" does the work in the thread that calls `Run.wait`,
             and "sequential" in processes, one value after the other.
-        quarantine: the directory for failed inputs; "quarantine" without it.
+        quarantine: the directory for failed inputs; the default is "quarantine".
         summary: a file to which the report is written as JSON.
         drain_limit: how long a cancelled run may finish what it has begun, in seconds.
 
     Raises:
         RuntimeError: in a worker that loads the driver's script.
-        TypeError, ValueError, ProgramNotFound, NotCarried: as `run`.
-        ConfigError: if a step has a `timeout` or `memory_limit` with mode="inline". What else
-            is wrong `Run.wait` raises.
+        TypeError, ValueError, ProgramNotFound, NotCarried: as for `run`.
+        ConfigError: if a step has a `timeout` or `memory_limit` with mode="inline".
+            `Run.wait` raises all other configuration errors.
 
     Example:
         >>> with drpipe.start(frames(), clean, measure) as run:  # doctest: +SKIP
@@ -209,7 +209,7 @@ def _check_inline(steps: List[Step]) -> None:
 
 
 def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]]) -> List[Step]:
-    """Returns the steps with their numbers of workers, each with a name of its own."""
+    """Returns the steps with their numbers of workers, each with a unique name."""
     counts = [workers] * len(stages) if isinstance(workers, int) else list(workers)
     if len(counts) != len(stages):
         raise ValueError(f"workers has {len(counts)} numbers for {len(stages)} stages")
@@ -241,7 +241,7 @@ def _steps(producer: Any, stages: List[Any], workers: Union[int, Sequence[int]])
 def _configuration(
     steps: List[Step], givens: _Givens, results: bool
 ) -> Tuple[Dict[str, Any], Optional[Iterable[Any]]]:
-    """Returns the configuration, and the iterable whose items this process sends."""
+    """Returns the configuration and the iterable whose items this process sends."""
     producer, *stages = steps
     fed = None
     source = _entry(producer, "Source", "")
@@ -290,15 +290,15 @@ def _keeps(thing: Any, role: str) -> bool:
 
 
 class _Givens:
-    """Brings what was given to where it runs, each thing under the name of a file."""
+    """The given objects, each carried under a file name to where it runs."""
 
     def __init__(self, private: PrivateDirectory, inline: bool) -> None:
         self._private, self.inline = private, inline
-        #: What runs in this process, by the name of its file.
+        #: The objects that run in this process, keyed by file name.
         self.here: Dict[str, Given] = {}
 
     def add(self, step: Step, name: str) -> str:
-        """Adds what was given for a step, and returns the path of its file."""
+        """Adds what was given for a step and returns the path of its file."""
         file, given = self._private.file(name), Given(step.thing, step.params)
         if self.inline:
             self.here[file] = given
