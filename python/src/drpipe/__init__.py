@@ -1,7 +1,7 @@
 """Steps of drpipe pipelines in Python, and runs of pipelines from Python.
 
 Steps are classes with a method `run`, such as those derived from `Producer`, `Stage` and
-`Consumer`. `Pipeline` runs a pipeline that a file configures; `run` and `start` run functions
+`Consumer`. `Pipeline` runs a pipeline configured by a file; `run` and `start` run functions
 and classes without a file.
 """
 
@@ -63,7 +63,7 @@ __all__ = [
 ]
 
 # The modules of the public names. Each is imported when one of its names is first used, so that
-# a worker starts with what it needs.
+# a worker imports only what it needs.
 _HOMES = {
     "IDLE": "api.stage",
     "ConfigError": "errors",

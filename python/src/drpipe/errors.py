@@ -1,4 +1,4 @@
-"""The stable name of the errors of running pipelines, as their `__module__` has it."""
+"""The stable module name of the errors of running pipelines, used in their `__module__`."""
 
 from .api.errors import ConfigError, DrpipeError, NotCarried, ProgramNotFound
 from .api.report import RunError, RunFailed, RunInterrupted, RunStopped

@@ -1,4 +1,4 @@
-"""The stable name of the exceptions of steps, as their `__module__` has it."""
+"""The stable module name of the exceptions of steps, used in their `__module__`."""
 
 from .protocol.failures import CodecError, Permanent, SetupError, Unsendable
 

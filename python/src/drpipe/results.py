@@ -1,4 +1,4 @@
-"""The stable name of the step that hands results over, as `RESULTS_MODULE` has it."""
+"""The stable module name of the step that delivers results, as `RESULTS_MODULE` gives it."""
 
 from .driving.results import Deliver
 

@@ -1,1 +1,1 @@
-"""What passes between processes: messages, values, shared memory, failures."""
+"""The data that pass between processes: messages, values, shared memory and failures."""

@@ -1,4 +1,4 @@
-"""numpy arrays in payloads, and the memory that they lie on."""
+"""Encodes and decodes numpy arrays in payloads, and tracks the memory that they use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .failures import CodecError, Unsendable
 from .segments import BUFFER_FROM, Buffer, Mapping, Segment
 from .tags import EXTENSION_ARRAY
 
-#: The dtypes that every step knows, by their names on the wire.
+#: The dtypes that every step knows, keyed by their names on the wire.
 TYPES = {
     text: np.dtype(text)
     for text in (
@@ -25,13 +25,13 @@ TYPES = {
 _NAMES = {dtype: text for text, dtype in TYPES.items()}
 #: The types of arrays that lose nothing when they are sent as plain numbers.
 _MERE_ARRAYS = (np.ndarray, np.memmap, np.matrix)
-#: The number of bytes that are compared at a time, so that a difference near the beginning
-#: is found soon.
+#: The number of bytes to compare at a time. Comparing in parts finds an early difference
+#: quickly.
 _PART = 1 << 20
 
 
 class ArrayEncoder(Protocol):
-    """What an array needs of its encoder."""
+    """The encoder of the value that contains an array."""
 
     to_python: bool
 
@@ -39,7 +39,7 @@ class ArrayEncoder(Protocol):
         """Returns the bytes of a value within an extension type."""
 
     def add_memory(self, memory: Any) -> int:
-        """Returns the number of the buffer that will have the contents of this memory."""
+        """Returns the number of the buffer that will hold the contents of this memory."""
 
 
 def decode(fields: Any, buffers: Sequence[Buffer], writable: bool) -> Any:
@@ -68,7 +68,7 @@ def decode(fields: Any, buffers: Sequence[Buffer], writable: bool) -> Any:
     if isinstance(buffer, Segment):
         memory = buffer.map(writable)
     elif writable:
-        # Not in place: after a failed call the payload is decoded again.
+        # Copy the buffer: after a failed call the payload is decoded again.
         memory = bytearray(buffer)
     flat = np.frombuffer(memory, dtype)
     flat.flags.writeable = writable
@@ -78,18 +78,18 @@ def decode(fields: Any, buffers: Sequence[Buffer], writable: bool) -> Any:
 
 
 def remember(memory: Iterable[Any]) -> None:
-    """Remembers the segments among this memory, so that arrays on them can be passed on as
-    they came."""
+    """Remembers which of these memory blocks are segments, so that their arrays can be passed
+    on without a copy."""
     for part in memory:
         if isinstance(part, Mapping):
             segments.remember(_address(np.frombuffer(part, np.uint8)), part)
 
 
 def encode(value: Any, encoder: ArrayEncoder) -> Any:
-    """Returns what stands for an array, or for a numpy scalar, in a header.
+    """Returns the header's representation of an array or a numpy scalar.
 
     Raises:
-        Unsendable: if it would not arrive as it is.
+        Unsendable: if it would not arrive unchanged.
     """
     if isinstance(value, np.generic):
         if encoder.to_python:
@@ -112,8 +112,8 @@ def encode(value: Any, encoder: ArrayEncoder) -> Any:
 
 
 def check_exact(array: Any) -> None:
-    """Refuses arrays that would not arrive as they are: in another byte order, in Fortran
-    order, without an axis, of a subclass.
+    """Refuses arrays that would not arrive unchanged: those in another byte order or in
+    Fortran order, those without an axis, and those of a subclass.
 
     Raises:
         Unsendable: naming the dtype, the order or the subclass.
@@ -128,7 +128,7 @@ def check_exact(array: Any) -> None:
 
 
 def check_type(array: Any) -> None:
-    """Refuses subclasses that have more than their numbers.
+    """Refuses subclasses that hold more than numbers.
 
     Raises:
         Unsendable: naming the subclass.
@@ -139,7 +139,7 @@ def check_type(array: Any) -> None:
 
 
 def plain(array: Any) -> Any:
-    """Returns the array in C order and in the wire's byte order, copied only if it is not.
+    """Returns the array in C order and in the wire's byte order, and copies it only if needed.
 
     Raises:
         Unsendable: if the wire has no such dtype.
@@ -149,7 +149,7 @@ def plain(array: Any) -> Any:
         dtype = dtype.newbyteorder("<")
         if dtype not in _NAMES:
             raise _unsupported(array)
-    # Not ascontiguousarray, which gives every array an axis.
+    # ascontiguousarray would give every array an axis.
     return np.asarray(array, dtype=dtype, order="C")
 
 
@@ -161,7 +161,7 @@ def _place(array: Any, encoder: ArrayEncoder) -> Any:
 
 
 class _Unlocked:
-    """The memory of an array, declared writable. pickle keeps it as such; nothing writes there."""
+    """The memory of an array, declared writable for pickle to keep it so; nothing writes to it."""
 
     def __init__(self, array: Any) -> None:
         self._array = array
@@ -169,7 +169,7 @@ class _Unlocked:
 
 
 def _reduce(array: Any) -> Any:
-    """Reduces an array for pickle, so that it arrives writable even if it is read-only here."""
+    """Reduces an array for pickle so that it arrives writable even if it is read-only here."""
     make, arguments, *more = array.__reduce_ex__(5)
     if isinstance(arguments[0], PickleBuffer):
         memory = np.frombuffer(arguments[0].raw(), np.uint8)
@@ -183,7 +183,7 @@ REDUCERS: Any = {np.ndarray: _reduce}
 
 
 def known(memory: Any) -> Optional[Segment]:
-    """Returns the received segment whose whole contents this memory still is, if there is one."""
+    """Returns the received segment whose entire, unchanged contents this memory is, if any."""
     array = np.frombuffer(memory, np.uint8)
     mapping = segments.at(_address(array), array.nbytes)
     if mapping is None or (mapping.is_writable and _is_changed(array, mapping.segment)):
@@ -192,10 +192,10 @@ def known(memory: Any) -> Optional[Segment]:
 
 
 def _is_changed(array: Any, segment: Segment) -> bool:
-    """Whether something was written into the memory of a segment.
+    """Whether the memory of a segment has been written to.
 
-    Where the system does not say, a comparison takes a fraction of the time of a copy, and no
-    memory.
+    If the system does not tell, compares the contents, which takes a fraction of the time of a
+    copy and no memory.
     """
     if not pagemap.has_own_pages(_address(array), array.nbytes):
         return False

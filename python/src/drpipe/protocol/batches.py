@@ -1,4 +1,4 @@
-"""What a step has emitted, ready to be reported: short messages travel in packed batches."""
+"""Collects a step's outputs for a report: short messages travel in packed batches."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import List, NamedTuple, Optional, Sequence, Union
 
 from .segments import Buffer
 
-#: The longest header that is packed, in bytes. For longer ones a copy costs more than a frame.
+#: The longest header that is packed, in bytes. Copying a longer one costs more than a frame.
 PACK_UP_TO = 20_000
-#: The size from which on a batch takes no further message, in bytes.
+#: The size at which a batch is full, in bytes.
 _BATCH_FULL = 256 << 10
 #: The length prefixes of the shortest headers.
 _PREFIXES = [length.to_bytes(2, "little") for length in range(512)]
 
 
 class SingleOutput(NamedTuple):
-    """One message for the next step with the index `route`."""
+    """A single message for the next step with the index `route`."""
 
     route: int
     origin: Optional[bytes]
@@ -24,7 +24,7 @@ class SingleOutput(NamedTuple):
 
 
 class PackedBatch:
-    """Short messages for the next step with the index `route`, emitted one after the other."""
+    """Short, consecutive messages for the next step with the index `route`."""
 
     __slots__ = ("count", "parts", "route", "size")
 
@@ -39,13 +39,13 @@ Output = Union[SingleOutput, PackedBatch]
 
 
 class OutputBuffer:
-    """Collects outputs in the order in which they are emitted, across all next steps."""
+    """A buffer of outputs for all next steps, in the order in which the step emitted them."""
 
     def __init__(self) -> None:
         self._outputs: List[Output] = []
-        #: The batch that takes more messages, if the latest output is one.
+        #: The latest output, if it is a batch that can take more messages.
         self._open: Optional[PackedBatch] = None
-        #: The number of messages, and their size in bytes.
+        #: The number of messages and their size in bytes.
         self.count = 0
         self.bytes = 0
 

@@ -1,17 +1,17 @@
-"""What a run's workers share with the Python process that drives the run, its driver."""
+"""Names that a run's workers share with the driver, the Python process that drives the run."""
 
 from __future__ import annotations
 
 import re
 from typing import Optional, Tuple
 
-#: The environment variable that has the driver's private directory.
+#: The environment variable that names the driver's private directory.
 DIRECTORY_VARIABLE = "DRPIPE_DRIVER"
-#: The module of the step that hands results to the driver. The journal hashes the name:
-#: with another one no earlier run could be resumed.
+#: The module of the step that delivers results to the driver. The journal hashes the name:
+#: changing it would make earlier runs impossible to resume.
 RESULTS_MODULE = "drpipe.results"
 
-#: The origin that `drpipe.run` gives to a value: its number, and its name if it has one.
+#: The origin that `drpipe.run` gives a value: its number, and its name if it has one.
 _NUMBERED = re.compile(r"\[(\d+)\](?: (.*))?", re.DOTALL)
 
 
@@ -25,9 +25,9 @@ def origin_of(number: int, name: Optional[str]) -> str:
 
 
 def split_origin(origin: Optional[str]) -> Tuple[Optional[int], Optional[str]]:
-    """Returns the number and the name that `origin_of` has put into an origin.
+    """Returns the number and the name that `origin_of` put into an origin.
 
-    The number of an origin from elsewhere is None.
+    The number is None for an origin that `origin_of` did not make.
 
     >>> split_origin("[3] raw/a.fits"), split_origin("[4]"), split_origin("raw/[5].fits")
     ((3, 'raw/a.fits'), (4, '[4]'), (None, 'raw/[5].fits'))

@@ -1,4 +1,4 @@
-"""Failures of a step, as they are reported, and the exceptions behind them."""
+"""Failures of a step in the form of reports, and the exceptions behind them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import importlib
 import os
 from typing import Iterable, List, NamedTuple, Optional
 
-#: The most characters of a traceback that are reported. Of a longer one the end is: it says
-#: what was raised.
+#: The most characters of a traceback to report. A longer one loses its beginning, because its
+#: end names the exception.
 _LONGEST_TRACEBACK = 20_000
-#: Where code is that is not the step's own: this package, and what imports modules.
+#: The places of code that is not the step's own: this package and the import system.
 _NOT_OF_STEPS = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
     os.path.dirname(importlib.__file__) + os.sep,
@@ -39,7 +39,7 @@ class CodecError(Permanent):
 
 
 class Unsendable(CodecError):
-    """A part of a value cannot be encoded. The encoder finds out where it stands."""
+    """A part of a value cannot be encoded. The encoder adds the part's place."""
 
     __module__ = "drpipe.failures"
 
@@ -55,8 +55,8 @@ class SetupError(Exception):
     Attributes:
         what: "module", "class", "import" or "parameters".
         message: what is wrong.
-        hint: what to do; may be empty.
-        known: the names of the classes that could have been meant.
+        hint: what to do about it; may be empty.
+        known: the names of the classes that the configuration could have meant.
     """
 
     __module__ = "drpipe.failures"
@@ -78,14 +78,14 @@ class SetupError(Exception):
 
 
 class Failure(NamedTuple):
-    """A failure as it is reported: a chain of texts, the outermost first."""
+    """A failure in the form of a report: a chain of texts, the outermost first."""
 
     retryable: bool
     texts: List[str]
 
 
 def of(error: BaseException) -> Failure:
-    """Returns the failure that stands for an exception of a step."""
+    """Returns the failure that represents an exception of a step."""
     texts = [summary(error)]
     if isinstance(error, ValueError) and "read-only" in texts[0]:
         texts.append(
@@ -100,7 +100,7 @@ def of(error: BaseException) -> Failure:
 
 
 def summary(error: BaseException) -> str:
-    """Returns the type and the message of an exception, in one line."""
+    """Returns the type and message of an exception on one line."""
     try:
         text = str(error)
     except Exception as second:
@@ -112,7 +112,7 @@ def summary(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Returns the traceback from the step's own code on; empty if none was reached."""
+    """Returns the traceback from the step's own code on, or an empty string if it has none."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_OF_STEPS):
         trace = trace.tb_next
@@ -125,7 +125,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> Optional[str]:
-    """Returns the known name that was most likely meant, if one is similar."""
+    """Returns the most similar known name, if one is similar enough."""
     import difflib
 
     return next(iter(difflib.get_close_matches(name, list(known), 1)), None)

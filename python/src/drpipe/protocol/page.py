@@ -1,4 +1,4 @@
-"""The page of memory that a worker shares with its supervisor."""
+"""Writes the page of memory that a worker shares with its supervisor."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import mmap
 import os
 from typing import ClassVar, Optional
 
-#: The words on the page: the message at work on, when its work began, and the beats.
+#: The words on the page: the message in progress, when its processing began, and the heartbeats.
 MESSAGE, SINCE, BEATS = range(3)
 _SIZE = 24
 
 
 class Page:
-    """The page, as docs/WIRE.md describes it. `words` are written directly, for each message."""
+    """The page that docs/WIRE.md describes. For speed, callers write `words` directly."""
 
-    #: The page of the worker that is at work in this process.
+    #: The page of the worker that is running in this process.
     own: ClassVar[Optional[Page]] = None
 
     def __init__(self, fd: int) -> None:
-        """Maps the page. The descriptor may be closed afterwards."""
+        """Maps the page. The caller may then close the descriptor."""
         self._map = mmap.mmap(fd, _SIZE)
         self.words = memoryview(self._map).cast("Q")
         Page.own = self
 
     def rest(self) -> None:
-        """Says that the worker is at work on no message."""
+        """Records that the worker has no message in progress."""
         self.words[MESSAGE] = 0
 
     def beat(self) -> None:
-        """Says that the worker is alive."""
+        """Records that the worker is alive."""
         self.words[BEATS] = (self.words[BEATS] + 1) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def current_message() -> int:
-    """Returns the number of the message that this process is at work on; 0 for none."""
+    """Returns the number of the message in progress in this process, or 0 if there is none."""
     return Page.own.words[MESSAGE] if Page.own is not None else 0
 
 
 class Memory:
-    """The memory of this process, without what it shares with others."""
+    """The memory of this process, excluding memory that it shares with others."""
 
     def __init__(self) -> None:
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What the system says about the pages of this process."""
+"""Reads what the system knows about the memory pages of this process."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import os
 
 import numpy as np
 
-#: The bits of an entry, from this one on: the page is that of a file or shared, it was moved to
-#: the swap space, it is in memory.
+#: The first of three bits of an entry: the page belongs to a file or is shared; it is in swap
+#: space; it is in memory.
 _LOWEST = np.uint64(61)
 _OF_FILE, _SWAPPED, _PRESENT = 1, 2, 4
 
 
 def has_own_pages(address: int, length: int) -> bool:
-    """Whether some page of a private mapping may no longer be that of its file.
+    """Whether some page of a private mapping may differ from that of its file.
 
-    The system copies a page when it is first written to. Where it does not say so, every page
-    may have been copied.
+    The system copies a page when it is first written to. If the system does not tell, the answer
+    is yes, because it may have copied any page.
 
     Args:
         address: where the mapping begins.
@@ -25,7 +25,7 @@ def has_own_pages(address: int, length: int) -> bool:
     """
     count = -(-length // mmap.PAGESIZE)
     try:
-        # Not kept open: a process that was forked would ask about its parent.
+        # Do not keep it open: a forked process would read its parent's pages.
         fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         try:
             entries = os.pread(fd, 8 * count, 8 * (address // mmap.PAGESIZE))

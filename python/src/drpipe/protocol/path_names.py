@@ -1,4 +1,4 @@
-"""Names of files as Unicode texts that keep every byte."""
+"""Converts file names to Unicode strings that preserve every byte, and back."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import re
 from typing import Tuple, Union
 
-#: A backslash before what looks like the code of a byte.
+#: A backslash before text that looks like the code of a byte.
 _LIKE_A_CODE = re.compile(rb"\\(?=x[0-9A-F]{2})")
 
 
 def _as_codes(error: UnicodeError) -> Tuple[str, int]:
-    """Replaces bytes that are not UTF-8 by their codes."""
+    """Replaces bytes that are not UTF-8 with their codes."""
     assert isinstance(error, UnicodeDecodeError)
     wrong = error.object[error.start : error.end]
     return "".join(f"\\x{byte:02X}" for byte in wrong), error.end
@@ -25,7 +25,7 @@ _CODE = re.compile(rb"\\x([0-9A-F]{2})")
 
 
 def path_of_name(name: str) -> str:
-    """Returns the path of which `name_of_path` has made this text.
+    """Returns the path that `name_of_path` converted to this string.
 
     Example:
         >>> path_of_name("raw/a.fits")
@@ -36,10 +36,10 @@ def path_of_name(name: str) -> str:
 
 
 def name_of_path(path: Union[str, bytes, os.PathLike[str]]) -> str:
-    r"""Returns a text that stands for this path and no other.
+    r"""Returns a string that represents this path and no other.
 
-    A byte that is not UTF-8 is written as ``\xE9``, and a backslash that would look like the
-    beginning of one as ``\x5C``.
+    A byte that is not UTF-8 becomes a code such as ``\xE9``. A backslash that would look like
+    the start of a code becomes ``\x5C``.
 
     Example:
         >>> print(name_of_path(b"raw/\xe9toile.fits"))

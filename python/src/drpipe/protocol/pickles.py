@@ -1,9 +1,9 @@
-"""Payloads with a pickle of protocol 5, for values that MessagePack cannot carry exactly.
+"""Payloads with a pickle (protocol 5) for values that MessagePack cannot carry exactly.
 
-Loading a pickle runs what its writer chose. Pickles are therefore made only from what a step
-emits, and loaded only from what the router of the same run sends, whose directory nobody else
-can enter. In a payload a pickle stands alone, behind a byte that begins no MessagePack, so
-nothing that a step sends can become one.
+Loading a pickle runs code that its writer chose. drpipe therefore pickles only what a step emits,
+and loads only what the router of the same run sends, whose directory no other user can enter.
+A payload contains a pickle alone, after a byte that never begins MessagePack, so no other value
+that a step sends can be mistaken for one.
 """
 
 from __future__ import annotations
@@ -28,37 +28,36 @@ _PROTOCOL = 5
 
 
 def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[Any]]:
-    """Returns a pickle, and the memory that belongs to it out of band.
+    """Returns a pickle and its out-of-band memory.
 
-    Objects whose classes exist in one session only are pickled by cloudpickle, if that is
-    installed.
+    If cloudpickle is installed, it pickles objects whose classes exist only in this session.
 
     Args:
         value: the value.
-        goes_within: says of a memoryview whether its contents stand in the pickle itself.
+        goes_within: returns whether the pickle itself contains a memoryview's contents.
 
     Raises:
-        Exception: whatever pickle raises for a value that it does not take.
+        Exception: the error that pickle raises for a value that it cannot pickle.
     """
-    # Each takes longer than the one before it.
+    # Each one is slower than the one before it.
     for dump in (pickle.dumps, _dump, _dump_session):
         try:
             return _dumped(dump, value, goes_within)
         except _Locked:
             continue
         except (pickle.PicklingError, AttributeError):
-            # cloudpickle would take more, but as something else: a memoryview as bytes.
+            # cloudpickle accepts more, but changes types: a memoryview becomes bytes.
             if dump is _dump_session or not session_pickles.is_available():
                 raise
     raise AssertionError
 
 
 class _Locked(Exception):
-    """A value has a read-only array, which would arrive read-only."""
+    """A value contains a read-only array, which would arrive read-only."""
 
 
 def _dump(value: Any, **options: Any) -> bytes:
-    """Pickles as `pickle.dumps` does, but so that arrays arrive writable."""
+    """Pickles like `pickle.dumps`, but so that arrays arrive writable."""
     return _dumped_by(pickle.Pickler, copyreg.dispatch_table, value, options)
 
 
@@ -73,7 +72,7 @@ def _dumped_by(pickler_of: Any, table: Any, value: Any, options: Dict[str, Any])
     if "numpy" in sys.modules:
         from . import arrays
 
-        # As an attribute of the class: a derived pickler finds none on its instance.
+        # Set it on the class: a derived pickler ignores the instance's attribute.
         table = {"dispatch_table": ChainMap(arrays.REDUCERS, table)}
         pickler_of = type("Pickler", (pickler_of,), table)
     file = io.BytesIO()
@@ -111,16 +110,16 @@ def header(name: str, place: Union[bytes, int], buffers: Sequence[int]) -> bytes
     """Returns a header that holds a pickle.
 
     Args:
-        name: what the pickle is, in words.
-        place: the pickle, or the number of the buffer that has it.
-        buffers: the numbers of the buffers that belong to it out of band, in order.
+        name: a description of the pickled value.
+        place: the pickle, or the number of the buffer that contains it.
+        buffers: the numbers of its out-of-band buffers, in order.
     """
     fields: bytes = msgpack.packb([name, place, list(buffers)])
     return bytes([PICKLE_MARK]) + fields
 
 
 class Unopened:
-    """A pickle that is passed on unopened. A pickle of this object loads as its value."""
+    """A pickle to pass on unopened. A pickle of this object loads as the original value."""
 
     def __init__(self, stream: Any, beside: List[Any]) -> None:
         self._stream, self._beside = bytes(stream), beside
@@ -131,7 +130,7 @@ class Unopened:
 
 
 def unopened(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Unopened:
-    """Returns the pickle of a payload, for a process that may not know the classes in it.
+    """Returns the pickle of a payload, for a process that may not know its classes.
 
     Raises:
         CodecError: if the payload is malformed.
@@ -141,10 +140,10 @@ def unopened(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Uno
 
 
 def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
-    """Returns the value of a payload with a pickle. Its arrays are this process's own.
+    """Returns the value of a payload with a pickle. Its arrays belong to this process alone.
 
     Raises:
-        CodecError: if it cannot be loaded here.
+        CodecError: if the pickle cannot be loaded here.
     """
     name, stream, beside = _parts(header, buffers)
     try:
@@ -163,7 +162,7 @@ def load(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Any:
 
 
 def _parts(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Tuple[str, Any, Any]:
-    """Splits a payload into the name of the value, the pickle, and its out-of-band memory."""
+    """Splits a payload into the value's description, the pickle and its out-of-band memory."""
     try:
         name, place, used = msgpack.unpackb(header[1:])
         stream = buffers[place] if isinstance(place, int) else place
@@ -176,18 +175,18 @@ def _parts(header: Union[bytes, memoryview], buffers: Sequence[Buffer]) -> Tuple
 def _memory(buffer: Any, writable: bool) -> Any:
     if isinstance(buffer, Segment):
         return buffer.map(writable)
-    # Not in place: after a failed call the payload is decoded again.
+    # Copy the buffer: after a failed call the payload is decoded again.
     return bytearray(buffer) if writable else buffer
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that finds the classes of this package where earlier versions had them."""
+    """An unpickler that finds this package's classes under their former modules, too."""
 
     def find_class(self, module: str, name: str) -> Any:
         return super().find_class(_MOVED.get(module, module), name)
 
 
-#: The modules of earlier versions whose classes stand in pickles that a quarantine keeps.
+#: The modules of earlier versions that pickles in a quarantine may refer to.
 _MOVED = {
     "drpipe.frames": "drpipe.api.frames",
     "drpipe.header": "drpipe.api.header",

@@ -1,5 +1,5 @@
-"""Large arrays in shared memory: sealed memfd files, whose descriptors travel over the
-lifeline. docs/WIRE.md says how their memory is used again."""
+"""Large arrays in shared memory: sealed memfd files whose descriptors travel over the
+lifeline. docs/WIRE.md describes how their memory is reused."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from time import monotonic, sleep
 from typing import Any, List, Optional, Tuple, Union
 from weakref import WeakValueDictionary
 
-#: The smallest array that is a buffer beside the header, in bytes; docs/WIRE.md sets it.
+#: The smallest array, in bytes, that travels in a buffer beside the header; set by docs/WIRE.md.
 BUFFER_FROM = 16384
-#: The smallest buffer that is a segment, in bytes. To copy a smaller one takes less time than
-#: to make, seal and pass on a file.
+#: The smallest buffer, in bytes, that becomes a segment. Copying a smaller one takes less time
+#: than creating, sealing and passing a file.
 SHARED_FROM = 256 << 10
 
 _IS_WHOLE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-#: Nobody writes to the file, except by the mapping that its maker has.
+#: Forbids all writes to the file except through the mapping that its creator has.
 _FUTURE_WRITE: int = getattr(fcntl, "F_SEAL_FUTURE_WRITE", 0x10)
 _IS_READ_ONLY = fcntl.F_SEAL_WRITE | _FUTURE_WRITE
-#: Limits the bytes that are kept to be used again.
+#: The most bytes that are kept for reuse.
 _MOST_KEPT = 256 << 20
-#: Memory that was not filled for this long, in seconds, goes back to the system.
+#: How long memory may go unfilled, in seconds, before it returns to the system.
 IDLE = 2.0
 #: Neither `send` nor `receive` waits for the other side.
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECEIVE_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 _SPACE = socket.CMSG_SPACE(4 * array.array("i").itemsize)
-#: Without this mmap duplicates the descriptor.
+#: Without this option, mmap duplicates the descriptor.
 _UNTRACKED: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 class Segment:
-    """A buffer in shared memory, which no process can change. It owns its descriptor."""
+    """A buffer in shared memory that no reader can change. It owns its descriptor."""
 
     def __init__(self, fd: int, length: int) -> None:
         self.fd = fd
@@ -53,9 +53,9 @@ class Segment:
         _count.add(-1)
 
     def map(self, writable: bool) -> Mapping:
-        """Returns its memory.
+        """Returns the memory of the segment.
 
-        What is written there only this process sees: the kernel copies a page when it is first
+        Only this process sees what it writes there: the kernel copies a page when it is first
         written to.
         """
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
@@ -72,16 +72,16 @@ class Mapping(mmap.mmap):
     is_writable: bool
 
 
-#: A buffer of a payload, in a segment or in a frame.
+#: A buffer of a payload, either a segment or a frame.
 Buffer = Union[Segment, bytes, bytearray, memoryview]
 
 
 class _Count:
-    """Counts open segments, so that they never use up the descriptors of the process."""
+    """A count of open segments, which keeps them from using up the process's descriptors."""
 
     def __init__(self) -> None:
         self.open = 0
-        # A quarter is for segments: steps open files, too.
+        # Segments get a quarter, because steps open files, too.
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         each = 1 if _UNTRACKED else 2
         self.most = sys.maxsize if soft == resource.RLIM_INFINITY else soft // 4 // each
@@ -94,16 +94,17 @@ class _Count:
 
 
 class _Block:
-    """Memory of segments of this process, which may write to it when nobody reads it.
+    """A block of segment memory that this process may write to while no process reads it.
 
-    Readers have a file description of their own, with a shared lock. The system removes that
-    with the last descriptor and the last mapping of the description, in whatever process.
+    Readers have a separate file description with a shared lock. The system removes the lock with
+    the last descriptor and the last mapping of that description, in whichever process it is.
     """
 
     def __init__(self, data: Any) -> None:
         fd = os.memfd_create("drpipe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            # Not by the mapping: if there is no memory a call fails, but a store ends the process.
+            # Do not fill it through the mapping: without free memory, a system call fails, but a
+            # store kills the process.
             rest = memoryview(data).cast("B")
             self.length = len(rest)
             while rest:
@@ -121,12 +122,12 @@ class _Block:
             os.close(self._fd)
 
     def fill(self, data: Any) -> None:
-        """Overwrites all of it. Nobody may be reading it."""
+        """Overwrites the whole block. No process may be reading it."""
         self._memory[:] = memoryview(data).cast("B")
         self.filled = monotonic()
 
     def open(self) -> int:
-        """Opens the memory for readers."""
+        """Opens the block for readers."""
         reader = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(reader, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -136,7 +137,7 @@ class _Block:
         return reader
 
     def is_read(self) -> bool:
-        """Whether anybody may be reading it."""
+        """Whether a process may be reading the block."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -146,9 +147,9 @@ class _Block:
 
 
 class _FreeList:
-    """Blocks that wait until nobody reads them, in the order in which they were filled.
+    """Blocks that wait until no process reads them, in the order in which they were filled.
 
-    One that is taken is in the list no longer, so it never has two owners.
+    `take` removes a block from the list, so it never has two owners.
     """
 
     def __init__(self, most_bytes: int, most_blocks: int) -> None:
@@ -162,9 +163,9 @@ class _FreeList:
         self._is_watched = False
 
     def take(self, length: int) -> Optional[_Block]:
-        """Takes a block of this length that nobody reads.
+        """Takes a block of this length that no process reads.
 
-        The one that was filled first is the most likely.
+        It looks first at the oldest, which is the most likely to be free.
         """
         with self._lock:
             for index, block in enumerate(self.blocks):
@@ -173,7 +174,7 @@ class _FreeList:
         return None
 
     def give(self, block: _Block) -> None:
-        """Keeps a block, if there is room for it beside those of its length and those that are
+        """Keeps a block if there is room for it beside the blocks of its length and those being
         read."""
         if block.length > self._most_bytes:
             return
@@ -190,13 +191,13 @@ class _FreeList:
                 try:
                     threading.Thread(target=self._watch, name="memory", daemon=True).start()
                     self._is_watched = True
-                except RuntimeError:  # The system has no thread left: nothing is used again.
+                except RuntimeError:  # The system has no thread left, so reuse no memory.
                     self.blocks.clear()
 
     def return_idle(self, now: float) -> bool:
-        """Gives blocks that were not filled for a while back to the system.
+        """Returns blocks that have not been filled for a while to the system.
 
-        Where one is still read, its readers keep the memory.
+        If a block is still being read, its readers keep the memory.
 
         Returns:
             Whether any block is left.
@@ -218,16 +219,16 @@ class _FreeList:
 
 
 def _most_bytes() -> int:
-    """Leaves most of a limited address space (`ulimit -v`) to others."""
+    """Returns how many bytes to keep. Leaves most of a limited address space (`ulimit -v`) free."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return _MOST_KEPT if limit == resource.RLIM_INFINITY else min(_MOST_KEPT, limit // 16)
 
 
 _count = _Count()
 _free_list = _FreeList(_most_bytes(), _count.most // 2)
-# A forked process shares the memory of its parent, who alone may use it again.
+# A forked process shares its parent's memory, and only the parent may reuse it.
 os.register_at_fork(after_in_child=_free_list.clear)
-#: The mappings of received segments that arrays lie on, by address.
+#: The mappings of received segments that arrays use, keyed by address.
 _by_address: WeakValueDictionary[int, Mapping] = WeakValueDictionary()
 
 
@@ -253,7 +254,7 @@ def make(data: Any) -> Buffer:
 
 
 def remember(address: int, mapping: Mapping) -> None:
-    """Remembers that an array at this address is the whole of a segment."""
+    """Records that an array at this address spans a whole segment."""
     _by_address[address] = mapping
 
 
@@ -269,13 +270,13 @@ def content(segment: Segment) -> Union[bytes, bytearray]:
 
 
 class Lifeline:
-    """A worker's end of the socket pair to the program that has started it."""
+    """A worker's end of the socket pair to the program that started it."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
 
     def receive_post(self) -> Tuple[bytes, int]:
-        """Waits for the post, and returns it with the descriptor of the page.
+        """Waits for the post and returns it with the descriptor of the page.
 
         Raises:
             OSError: if the program has ended, or has sent something else.
@@ -287,7 +288,7 @@ class Lifeline:
             return file.read(), page
 
     def receive(self, length: int) -> Buffer:
-        """Returns the next segment, as bytes if there are too many segments. Does not wait.
+        """Returns the next segment without waiting, or bytes if there are too many segments.
 
         Raises:
             OSError: if there is none, or it has another length, or it is not sealed.
@@ -301,7 +302,7 @@ class Lifeline:
             if seals & _IS_WHOLE != _IS_WHOLE or not seals & _IS_READ_ONLY:
                 raise OSError("a segment is not sealed")
             if _count.is_full():
-                # A copy is slower, but takes no descriptor.
+                # A copy is slower, but needs no descriptor.
                 content = _read_all(fd, length)
                 os.close(fd)
                 return content
@@ -311,7 +312,7 @@ class Lifeline:
         return Segment(fd, length)
 
     def send(self, segment: Segment) -> bool:
-        """Sends a segment. Returns false if the lifeline is full or closed."""
+        """Sends a segment. Returns False if the lifeline is full or closed."""
         fds = array.array("i", [segment.fd])
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
         try:
