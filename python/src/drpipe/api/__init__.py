@@ -1,1 +1,1 @@
-"""What the author of a step or of a run uses."""
+"""The API for authors of steps and of runs."""

@@ -1,4 +1,4 @@
-"""Announcements of a step about its work, apart from what it emits."""
+"""Collects a step's announcements about its work, apart from the values that it emits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..protocol.path_names import name_of_path
 
 #: The products that the current call has announced.
 pending: List[bytes] = []
-#: The products of calls that have ended well, each with the origin of what it was made from.
+#: The products of successful calls, each with the origin of the input that it was made from.
 _settled: List[Tuple[bytes, Optional[bytes]]] = []
 
 
@@ -19,17 +19,17 @@ class _Process:
     #: Whether a run listens.
     is_worker = False
 
-    #: Whether the current thread works for the present call.
+    #: Whether the current thread works for the current call.
     is_in_its_call: Callable[[], bool] = staticmethod(lambda: True)
 
 
 def product(path: Union[str, os.PathLike[str]]) -> None:
-    """Announces that the running step has made a file.
+    """Announces that the running step made a file.
 
-    Displays of the run show it, and a journal records which input it was made from. The file
-    is neither read nor moved. The announcements of a call that fails are dropped. In a thread
-    that outlives its call the file is announced without an input. Outside of a pipeline the
-    function does nothing.
+    Displays of the run show the file, and a journal records which input it was made from. drpipe
+    neither reads nor moves it. A failed call's announcements are dropped. In a thread that
+    outlives its call, the file is announced without an input. Outside a pipeline, the function
+    does nothing.
 
     Args:
         path: the file, absolute or relative to the current directory.
@@ -50,11 +50,11 @@ def product(path: Union[str, os.PathLike[str]]) -> None:
 
 
 def listen(listens: bool = True, is_in_its_call: Callable[[], bool] = lambda: True) -> None:
-    """Begins to collect announcements, or ends it and drops those that are left.
+    """Starts to collect announcements, or stops and drops the remaining ones.
 
     Args:
-        listens: whether announcements are collected.
-        is_in_its_call: whether the current thread works for the present call.
+        listens: whether to collect announcements.
+        is_in_its_call: returns whether the current thread works for the current call.
     """
     _Process.is_worker = listens
     _Process.is_in_its_call = staticmethod(is_in_its_call)
@@ -64,7 +64,7 @@ def listen(listens: bool = True, is_in_its_call: Callable[[], bool] = lambda: Tr
 
 
 def settle(origin: Optional[bytes]) -> None:
-    """Confirms the announcements of a call that has ended well."""
+    """Confirms the announcements of a successful call."""
     _settled.extend((path, origin) for path in pending)
     pending.clear()
 
@@ -74,6 +74,6 @@ def take() -> List[Tuple[bytes, Optional[bytes]]]:
     if not _settled:
         return []
     taken = list(_settled)
-    # Another thread may add one meanwhile.
+    # Another thread may have added one meanwhile.
     del _settled[: len(taken)]
     return taken

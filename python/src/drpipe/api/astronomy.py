@@ -1,4 +1,4 @@
-"""Conversion of headers and images from and to astropy, which is imported at first use."""
+"""Converts headers and images from and to astropy, which is imported at first use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence,
 
 #: The length of a card.
 _CARD = 80
-#: What CCDData can have and a frame cannot.
+#: The attributes that CCDData can have and a frame cannot.
 _UNSUPPORTED = ("flags", "psf")
 
 
 class Image(NamedTuple):
-    """What a frame takes from an `astropy.nddata.CCDData`."""
+    """The parts that a frame takes from an `astropy.nddata.CCDData`."""
 
     #: The pixels, a masked array if the image has a mask.
     data: Any
@@ -21,14 +21,14 @@ class Image(NamedTuple):
 
 
 def cards_of(header: Any) -> List[str]:
-    """Returns the cards of an `astropy.io.fits.Header`. Unchanged ones are as they were read.
+    """Returns the cards of an `astropy.io.fits.Header`. Unchanged cards stay as they were read.
 
     Raises:
         ValueError: if a value does not fit into a card.
     """
     cards = []
     for card in header.cards:
-        # The public image has been corrected where a card violates the standard.
+        # astropy corrects the public image of a card that violates the standard.
         image = getattr(card, "_image", None)
         if not image or getattr(card, "_modified", True):
             image = card.image
@@ -49,8 +49,8 @@ def to_ccddata(image: Image, history: Sequence[str], *, name: str, unit: Any = N
     Args:
         image: the image. Its mask becomes that of the CCDData.
         history: lines that are added to the header as HISTORY.
-        name: what messages call the image.
-        unit: the unit of the pixels; without it the image's own.
+        name: the image's name in error messages.
+        unit: the unit of the pixels; the default is the image's own.
 
     Raises:
         ValueError: if the unit is not known.
@@ -95,7 +95,7 @@ def from_ccddata(ccd: Any) -> Image:
 
 
 def _header_of(ccd: Any) -> Any:
-    """Returns the header, with the image's WCS where that differs from the header's own."""
+    """Returns the header, with the image's WCS if that differs from the header's own."""
     from astropy.io import fits
 
     header = ccd.meta
@@ -116,7 +116,7 @@ def _keywords(meta: Mapping[str, Any]) -> List[Tuple[str, Any]]:
 
 
 def _wcs(header: Any) -> Any:
-    """Returns the WCS of a header, None if it has none."""
+    """Returns the WCS of a header, or None if it has none."""
     if "CTYPE1" not in header:
         return None
     from astropy.wcs import WCS
@@ -137,5 +137,5 @@ def _unit(name: str, own: Optional[str], wanted: Any) -> Any:
     try:
         return Unit(own)
     except ValueError:
-        # Many headers have ADU.
+        # Many headers spell the unit ADU, which astropy does not know.
         return Unit(own.lower(), parse_strict="silent")

@@ -1,4 +1,4 @@
-"""Decoding of messages, with the classes that stand for the built-in steps' types."""
+"""Decodes messages with the classes that represent the built-in steps' types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def decoder(writable: bool = False, opens_pickles: bool = True) -> Decoder:
 
 
 def _from_wire(name: Any, value: Any) -> Any:
-    # Imported with the first such value: a worker that never gets one starts sooner.
+    # Import it with the first such value: a worker that never gets one starts faster.
     from . import frames
 
     return frames.from_wire(name, value)

@@ -1,4 +1,4 @@
-"""What can go wrong before a run starts. Errors that have a report are in `report`."""
+"""The errors before a run starts. Errors that have a report are in `report`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class DrpipeError(Exception):
 
 
 class ProgramNotFound(DrpipeError):
-    """The drpipe program was not found. The message says where it was looked for."""
+    """The drpipe program was not found. The message says where drpipe looked for it."""
 
     __module__ = "drpipe.errors"
 

@@ -1,8 +1,8 @@
-"""Details of failures, which a worker leaves for the Python process that drives the run.
+"""Details of failures that a worker leaves for the Python process that drives the run.
 
 A worker writes the exception, and the value that the step failed on, into its driver's
-directory before it reports the failure. The driver reads them when it hears of the failure.
-What pickle does not take, or what is too large, is left out: the report has the failure's
+directory before it reports the failure. The driver reads them when it learns of the failure.
+The worker omits objects that are too large or cannot be pickled: the report has the failure's
 texts in any case.
 """
 
@@ -22,13 +22,13 @@ _LONGEST = 1 << 18
 #: the step had in its variables.
 _MOST_TRACEBACKS = 100
 
-#: The number of the message that a call failed on. Where there was none, the name of the
+#: The number of the message that a call failed on or, if there was none, the name of the
 #: call: "init", "produce" or "finish".
 Occasion = Union[int, str]
 
 
 class RemoteTraceback(Exception):
-    """The cause of an exception that a worker has raised: its traceback there, as text."""
+    """The cause of an exception raised in a worker: its traceback there, as text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -39,7 +39,7 @@ class RemoteTraceback(Exception):
 
 
 class FailureDetails(NamedTuple):
-    """What a driver learns about a failure besides its event."""
+    """The details that a driver gets about a failure besides its event."""
 
     #: The type of the exception, with its module.
     kind: str
@@ -69,7 +69,7 @@ class FailureDetails(NamedTuple):
 class LocalDetails:
     """The details of failures of steps that run in the driver's process."""
 
-    #: Those of the run whose steps are at work.
+    #: The details of the run whose steps are running.
     current: ClassVar[Optional[LocalDetails]] = None
 
     def __init__(self) -> None:
@@ -122,8 +122,8 @@ def value_of(details: Optional[FailureDetails], entry: Optional[str]) -> Any:
     """Returns the value that an attempt failed on.
 
     Args:
-        details: where the value is looked for first.
-        entry: the failed input's directory in the quarantine, where it is looked for next.
+        details: the first place to look for the value.
+        entry: the failed input's directory in the quarantine, the second place to look.
 
     Raises:
         LookupError: if it is in neither.
@@ -163,7 +163,7 @@ def _content(path: str) -> bytes:
 
 def _dump(thing: Any) -> bytes:
     try:
-        # Arrays know their size, so a large one is never pickled for nothing.
+        # Arrays know their size, so no large array is pickled in vain.
         is_small = getattr(thing, "nbytes", 0) <= _LONGEST
         data = session_pickles.dumps(thing) if is_small else b""
     except Exception:
@@ -175,7 +175,7 @@ def _load(data: bytes) -> Any:
     try:
         return session_pickles.loads(data)
     except Exception:
-        # This process lacks its class, or its constructor takes other arguments.
+        # This process lacks the class, or its constructor takes other arguments.
         return None
 
 

@@ -18,7 +18,7 @@ class Frame:
     """An image with its header, as it moves through a reduction.
 
     Attributes:
-        name: what its products are called, without an extension.
+        name: the base name of its products, without an extension.
         source: where it came from: the path of a file, or a description.
         data: the pixels, an array in C order, the slowest axis first.
         unit: the unit of the pixels.
@@ -47,7 +47,7 @@ class Frame:
         cards: Iterable[str] = (),
         history: Iterable[str] = (),
     ) -> None:
-        """Makes a frame.
+        """Creates a frame.
 
         Args:
             name: as the attribute.
@@ -76,7 +76,7 @@ class Frame:
 
     @property
     def header(self) -> Header:
-        """The keywords and their values. What is changed here is changed in the cards."""
+        """The keywords and their values. Changes here also change the cards."""
         if self._header is None:
             self._header = Header(self._cards)
         return self._header
@@ -100,7 +100,7 @@ class Frame:
         self._header = None
 
     def add_history(self, text: str) -> None:
-        """Appends a line that says what was done to the pixels."""
+        """Appends a line that describes what was done to the pixels."""
         self.history.append(text)
 
     def replace(
@@ -112,7 +112,7 @@ class Frame:
         unit: Any = _UNCHANGED,
         header: Optional[Mapping[str, Any]] = None,
     ) -> Frame:
-        """Returns a copy with other parts. What is not given stays.
+        """Returns a copy with some parts replaced. Parts that are not given stay the same.
 
         Args:
             data: the pixels, not copied.
@@ -142,7 +142,7 @@ class Frame:
         The data are not copied.
 
         Args:
-            unit: the unit of the pixels; without it the frame's own.
+            unit: the unit of the pixels; the default is the frame's own.
 
         Raises:
             ValueError: if the unit is not known.
@@ -154,7 +154,7 @@ class Frame:
 
     @classmethod
     def from_ccddata(cls, ccd: Any, name: str, source: Optional[str] = None) -> Frame:
-        """Makes a frame of an `astropy.nddata.CCDData`.
+        """Creates a frame from an `astropy.nddata.CCDData`.
 
         The frame has all cards of the header and the WCS. A mask makes the data a masked
         array, whose masked pixels are NaN to steps in Rust. Steps in Rust refuse an
@@ -163,7 +163,7 @@ class Frame:
         Args:
             ccd: the image; its data are not copied.
             name: what its products are called, without an extension.
-            source: where it came from; the name, if it is not given.
+            source: where it came from; the default is the name.
 
         Raises:
             ValueError: if it has flags or a PSF, which a frame cannot have.
@@ -221,7 +221,7 @@ _FIELDS_OF_FRAME = 7
 
 
 def _check_exact(value: Any, fields: int) -> None:
-    """Refuses what would not arrive as it is: subclasses, and added attributes.
+    """Refuses values that would not arrive unchanged: subclasses and added attributes.
 
     Raises:
         Unsendable: naming the class.
@@ -237,7 +237,7 @@ def _names(value: Any, encoder: Encoder) -> Dict[str, Any]:
 
 
 def _check_pixels(data: Any) -> None:
-    """Refuses pixels that would not arrive as they are: integers, masked, in Fortran order.
+    """Refuses pixels that would not arrive unchanged: integer, masked or in Fortran order.
 
     Raises:
         Unsendable: naming the reason.
@@ -250,9 +250,9 @@ def _check_pixels(data: Any) -> None:
 
 
 def _as_real(data: Any, name: str) -> Any:
-    """Returns the pixels in the lowest of single and double precision that holds them.
+    """Returns the pixels in single precision if that can hold them, else in double precision.
 
-    Masked ones are NaN.
+    Masked pixels become NaN.
     """
     import numpy as np
 
@@ -297,7 +297,7 @@ class Picture:
     _WIRE = "drpipe/Picture/1"
 
     def __init__(self, name: str, source: str, pixels: Any, file: Optional[str] = None) -> None:
-        """Makes a picture. The pixels are not copied."""
+        """Creates a picture. The pixels are not copied."""
         self.name = name
         self.source = source
         self.pixels = pixels
@@ -337,7 +337,7 @@ class Picture:
 
 
 class FitsPath:
-    """The path of a FITS file that is still to be read.
+    """The path of a FITS file yet to be read.
 
     Attributes:
         path: the path, as a str.
@@ -351,7 +351,7 @@ class FitsPath:
     _WIRE = "drpipe/FitsPath/1"
 
     def __init__(self, path: Union[str, os.PathLike[str]], name: Optional[str] = None) -> None:
-        """Makes the path of a file. Without a name it is the file's, without its extension."""
+        """Creates the path of a file. The default name is the file's, without its extension."""
         self.path = os.fspath(path)
         self.name = os.path.splitext(os.path.basename(self.path))[0] if name is None else name
 
@@ -383,7 +383,7 @@ class FitsPath:
 
 
 class Record(Dict[str, Any]):
-    """A dict with the fields of a structure of a step in Rust, as which it is sent back.
+    """A dict with the fields of a structure of a Rust step. It is sent back as that structure.
 
     Attributes:
         type: the name of the structure's type, such as "lab/Exposure/1".
@@ -392,7 +392,7 @@ class Record(Dict[str, Any]):
     type: str
 
     def __init__(self, type: str, *fields: Any, **more: Any) -> None:
-        """Makes a value of the type with this name, with fields as `dict` takes them."""
+        """Creates a value of the type with this name. Fields are given as for `dict`."""
         super().__init__(*fields, **more)
         self.type = type
 
@@ -415,12 +415,12 @@ _KNOWN: Dict[str, Callable[[Dict[str, Any]], Any]] = {
 
 
 def from_wire(name: Any, value: Any) -> Any:
-    """Returns an instance of the class that stands for a type here.
+    """Returns an instance of the class that represents a type in Python.
 
-    A structure of another type becomes a `Record`. Anything else is returned as it is.
+    A structure of another type becomes a `Record`. Anything else is returned unchanged.
 
     Raises:
-        CodecError: if the value is not of the type whose name it has.
+        CodecError: if the value does not match the type that it names.
     """
     known = _KNOWN.get(name)
     if known is None:

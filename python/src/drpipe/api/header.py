@@ -1,4 +1,4 @@
-"""The header of a FITS file, as a dict that keeps its cards."""
+"""The header of a FITS file as a dict that keeps its cards."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Header(Dict[str, Any]):
                 be an `astropy.io.fits.Header`.
 
         Raises:
-            TypeError: if it is a dict: use `update` to set values.
+            TypeError: if `cards` is a dict: use `update` to set values.
         """
         super().__init__()
         self._cards = list(cards_of(cards))
@@ -87,7 +87,7 @@ class Header(Dict[str, Any]):
         return dict.pop(self, _normal(keyword), default)
 
     def setdefault(self, keyword: str, default: Any = None) -> Any:
-        """Returns the value of a keyword, which is set first if the header lacks it."""
+        """Returns the value of a keyword. Sets it to the default first if the header lacks it."""
         if keyword not in self:
             self[keyword] = default
         return self[keyword]
@@ -95,11 +95,11 @@ class Header(Dict[str, Any]):
     def update(self, *others: Any, **more: Any) -> None:
         """Sets the values of mappings and keyword arguments, as `dict.update` does.
 
-        The values of another header, also of an `astropy.io.fits.Header`, come with their
+        Values from another header, including an `astropy.io.fits.Header`, keep their
         comments.
 
         Raises:
-            ValueError: if a value does not fit into a card. Those before it are set.
+            ValueError: if a value does not fit into a card. The values before it are set.
         """
         for other in others:
             if hasattr(other, "cards"):
@@ -121,7 +121,7 @@ class Header(Dict[str, Any]):
     def to_astropy(self) -> Any:
         """Returns an `astropy.io.fits.Header` with all cards.
 
-        `astropy.io.fits.Header(header)` would have the values only, as of any dict.
+        `astropy.io.fits.Header(header)` would take only the values, as from any dict.
         """
         from . import astronomy
 
@@ -132,11 +132,11 @@ class Header(Dict[str, Any]):
         return Header(self.cards)
 
     def __reduce__(self) -> Any:
-        # Not by its items: the cards also have long texts, which cannot be set.
+        # Do not use the items: the cards also have long texts, which cannot be set.
         return Header, (list(self.cards),)
 
     def comment(self, keyword: str) -> str:
-        """Returns the comment of a keyword; empty if it has none."""
+        """Returns the comment of a keyword, or an empty string if it has none."""
         keyword = _normal(keyword)
         if keyword in self._comments:
             return self._comments[keyword]
@@ -148,7 +148,7 @@ class Header(Dict[str, Any]):
 
     @property
     def cards(self) -> List[str]:
-        """The cards with all changes. Unchanged ones are as they were read."""
+        """The cards with all changes. Unchanged cards stay as they were read."""
         changed = {
             keyword
             for keyword in set(self) | set(self._as_read)
@@ -244,7 +244,7 @@ def _value(rest: str) -> Any:
 
 
 def _complex(text: str) -> Any:
-    """Reads a pair of numbers. A text that no rule of the standard allows stays as it is."""
+    """Reads a pair of numbers. Text that violates the standard is returned unchanged."""
     real, comma, imaginary = text.strip("()").partition(",")
     try:
         return complex(float(real), float(imaginary)) if comma else text
@@ -268,7 +268,7 @@ def _without_continuations(cards: List[str]) -> List[str]:
 
 
 def format_card(keyword: str, value: Any, comment: str = "") -> str:
-    """Returns a card in the standard's fixed format. A comment is cut to what fits.
+    """Returns a card in the standard's fixed format. Cuts the comment to fit.
 
     Raises:
         ValueError: if the keyword or the value does not fit into a card.

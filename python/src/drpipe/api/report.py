@@ -1,4 +1,4 @@
-"""What a run reports, as objects, and the errors that have its report.
+"""The objects that describe a run's progress and outcome, and the errors that hold a report.
 
 docs/EVENTS.md describes the JSON that the objects are made of.
 """
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def _from_json(cls: Type[T], data: Mapping[str, Any], **others: Any) -> T:
-    """Makes an object of the members that this version knows; times end in _s in JSON."""
+    """Creates an object from the members that this version knows; JSON times end in _s."""
     known = dict(others)
     for item in dataclasses.fields(cls):  # type: ignore[arg-type]
         for name in (item.name, item.name + "_s"):
@@ -29,7 +29,7 @@ def _from_json(cls: Type[T], data: Mapping[str, Any], **others: Any) -> T:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a step's messages.
+    """The numbers of a step's messages by outcome.
 
     At the end of a run `received == done + failed + dropped`.
 
@@ -38,7 +38,7 @@ class Counts:
         done: messages that were processed without a failure.
         filtered: messages, of those done, that emitted nothing although the step has next
             steps.
-        failed: messages whose last attempt failed, and that are kept in quarantine or stopped
+        failed: messages whose last attempt failed, and that went to quarantine or stopped
             the run.
         dropped: messages that were skipped after a failure, or left over when the run was
             stopped.
@@ -57,7 +57,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class StepProgress(Counts):
-    """Where one step stands.
+    """The progress of one step.
 
     Attributes:
         name: the step's name.
@@ -86,7 +86,7 @@ class StepProgress(Counts):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
         elapsed: the time since the run's start, in seconds.
@@ -116,7 +116,7 @@ class Progress:
 
     @classmethod
     def at_the_end(cls, event: Mapping[str, Any]) -> Progress:
-        """Reads where the run stood when it ended from the event `ended`."""
+        """Reads the run's last progress from the event `ended`."""
         last = {"queued": 0, "busy": 0, "finished": True}
         steps = [
             _from_json(StepProgress, step, high_water=step.get("queue_high_water", 0), **last)
@@ -130,7 +130,7 @@ class FailedInput:
     """A message whose last attempt failed.
 
     Attributes:
-        step: the name of the step that it failed at.
+        step: the name of the step that failed on it.
         reasons: why it failed, in sentences, the outermost first. The last one may be a
             traceback.
         cause: "failed", "panicked", "lost", "timed out" or "late".
@@ -161,7 +161,7 @@ class FailedInput:
 
     @property
     def exception(self) -> Optional[BaseException]:
-        """The exception that the step has raised; None if it could not be pickled.
+        """The exception that the step raised; None if it could not be pickled.
 
         Its `__cause__` has the traceback in the worker, as text. With mode="inline" it is the
         exception itself, with its own traceback.
@@ -173,10 +173,10 @@ class FailedInput:
 
     @property
     def value(self) -> Any:
-        """The value that the step was given, loaded anew at each access.
+        """The value that the step was given, loaded again at each access.
 
         Raises:
-            LookupError: if it was not kept, or belongs to steps in Rust.
+            LookupError: if it was not kept, or belongs to Rust steps.
 
         Example:
             >>> again = [failed.value for failed in report.failures]  # doctest: +SKIP
@@ -195,7 +195,7 @@ class FailedInput:
 
         Args:
             event: the event.
-            details: what the worker has left besides.
+            details: the details that the worker left.
             path: the directory in the quarantine.
             numbered: whether the producer is one of `drpipe.run`, whose origins have numbers.
         """
@@ -209,14 +209,14 @@ class FailedInput:
 
 @dataclass(frozen=True)
 class StepReport(Counts):
-    """What became of one step.
+    """The outcome of one step.
 
     Attributes:
         name: the step's name.
         class_name: the name of its class.
         kind: "producer", "stage" or "consumer".
         workers: the number of its workers.
-        busy_percent: the part of the run's time that its workers were busy, in percent.
+        busy_percent: the percentage of the run's time that its workers were busy.
         mean: the mean running time of a call, in seconds.
         p99: the 99th percentile of the running time of a call, in seconds.
         queue_high_water: the most messages that its queue has had.
@@ -234,7 +234,7 @@ class StepReport(Counts):
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """What became of a run. `str(report)` is a table of the steps.
+    """The outcome of a run. `str(report)` is a table of the steps.
 
     Attributes:
         verdict: "done", "some_failed", "stopped" or "interrupted".
@@ -251,8 +251,8 @@ class Report:
         quarantine: the directory with the failed inputs.
         quarantined: the number of failed inputs in it.
         config_hash: the hash of the configuration.
-        failures: the first 10 000 failed inputs.
-        results: what the last step has returned or sent, without what `Run.results` has
+        failures: the first 10,000 failed inputs.
+        results: what the last step returned or sent, without the values that `Run.results`
             yielded. They are in the order of the producer's values if the run is ordered.
 
     Example:
@@ -306,7 +306,7 @@ class Report:
         return _named(self.steps, [step.name for step in self.steps], name)
 
     def check(self) -> Report:
-        """Returns the report itself if everything was done.
+        """Returns the report itself if the run succeeded completely.
 
         Raises:
             RunFailed: if inputs failed, or the run was stopped or interrupted. Its cause is
@@ -342,11 +342,11 @@ def _named(steps: List[T], names: List[str], name: str) -> T:
 
 
 class RunError(DrpipeError):
-    """A run could not be started, or broke off without a report of its own.
+    """A run could not be started, or broke off without a report.
 
     Attributes:
-        report: what is known of a run that had begun, with its results and failed inputs so
-            far; None if it had not.
+        report: what is known of the run, with its results and failed inputs so far; None if
+            the run had not begun.
     """
 
     __module__ = "drpipe.errors"
@@ -382,8 +382,8 @@ class RunFailed(DrpipeError):
 class RunStopped(RunFailed, RunError):  # type: ignore[misc]
     """A run was stopped before its end.
 
-    A producer or an `init` has failed, a step's policy is `stop`, or a signal came from
-    outside. The `__cause__` is the exception that stopped the run, if one did.
+    A producer or an `init` failed, an input failed at a step with the policy `stop`, or a signal
+    arrived. The `__cause__` is the exception that stopped the run, if one did.
 
     Example:
         >>> try:
@@ -396,10 +396,10 @@ class RunStopped(RunFailed, RunError):  # type: ignore[misc]
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """A run was interrupted by Ctrl-C, and has ended.
+    """A run was interrupted by Ctrl-C and has ended.
 
     Attributes:
-        report: what was done; None if nothing had begun.
+        report: what is known of the run; None if it had not begun.
 
     Example:
         >>> try:

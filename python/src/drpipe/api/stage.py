@@ -1,7 +1,7 @@
 """The classes that steps may be derived from.
 
-They say what a step can have. A class with a method `run` works without them. Before `init`
-is called a step is given:
+They define what a step can have. A class with a method `run` works without them. Before the
+call of `init`, a step gets these attributes:
 
 - `name`: the step's name;
 - `connections`: the names of its next steps, the default one first;
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 class _Step:
-    """What producers, stages and consumers have in common.
+    """The common base of producers, stages and consumers.
 
     Attributes:
-        singleton: whether the step has one worker at most. Also read by its former name,
-            `single`.
-        stateful: whether the step keeps something of its messages that its `finish` or a
-            later `run` emits. Its worker cannot be replaced without a loss, so the run stops
-            if it dies. Without this attribute the code of the class decides. Also read by its
-            former name, `gathers`.
+        singleton: whether the step has at most one worker. The former name `single` also
+            works.
+        stateful: whether the step keeps data from its messages that its `finish` or a later
+            `run` emits. Replacing its worker would lose this data, so the run stops if the
+            worker dies. Without this attribute, the code of the class decides. The former name
+            `gathers` also works.
         writable_arrays: whether the step may change the arrays that it is given. Otherwise
-            they are read-only views. In a class that is not derived from these they can be
-            changed, unless the class has this attribute.
+            they are read-only views. A class that is not derived from these base classes may
+            change its arrays unless it sets this attribute.
         shares_import: whether the module may be imported once for several workers, which are
-            then forked. Without it each worker imports the module, as also where forks would
-            share what belongs to one process: threads, open files, random generators.
+            then forked. Otherwise each worker imports the module. Each worker also does so if
+            forks would share what belongs to one process: threads, open files, random generators.
         name: the step's name.
         connections: the names of the next steps, the default one first.
         log: the step's logger.
@@ -54,19 +54,19 @@ class _Step:
     def validate(self) -> None:
         """Checks the parameters when the configuration is checked.
 
-        It is called with the parameters, `name` and `connections` set, and without `init`. It
-        raises what is wrong, such as a parameter that should name a next step and does not.
-        It must not do any work.
+        Called with the parameters, `name` and `connections` set, but without `init`. Raises an
+        exception if something is wrong, such as a parameter that should name a next step but
+        does not. It must not do any work.
         """
 
     def init(self) -> Any:
-        """Prepares the step. It is called once in each worker, before any message.
+        """Prepares the step. Called once in each worker, before any message.
 
-        The run ends if it raises, or returns False.
+        The run ends if it raises an exception or returns False.
         """
 
     def finish(self) -> Any:
-        """Ends the work of one worker. It is called once, after the worker's last message.
+        """Ends the work of one worker. Called once, after the worker's last message.
 
         It may return, yield or send values, as `run` may. A pool that shrinks finishes workers
         before the end of the run.
@@ -75,27 +75,27 @@ class _Step:
     def send_msg(self, msg: Any, dest: Optional[str] = None) -> None:
         """Sends a value to a next step.
 
-        What a call sends leaves the step when the call has ended well. Threads that `run` or
-        `finish` has started may send, too, until it returns.
+        The values that a call sends leave the step when the call succeeds. Threads that `run` or
+        `finish` starts may send, too, until it returns.
 
         Args:
-            msg: the value. It may be changed afterwards.
-            dest: the name of the next step; without it the default one.
+            msg: the value. The caller may change it afterward.
+            dest: the name of the next step; the default is the first of `connections`.
 
         Raises:
-            RuntimeError: outside of a running pipeline, in `init`, in a process that the step
-                has forked, and in a thread when the call that has started it has returned.
+            RuntimeError: outside a running pipeline, in `init`, in a process that the step has
+                forked, or in a thread after the call that started it has returned.
             Permanent: if there is no such next step, or the value cannot be sent.
         """
         raise RuntimeError("send_msg works in run and finish of a step of a running pipeline")
 
     def send(self, msg: Any, dest: Optional[str] = None) -> None:
-        """The same as `send_msg`."""
+        """Does the same as `send_msg`."""
         self.send_msg(msg, dest)
 
 
 class Idle:
-    """The type of `drpipe.IDLE`, by which a producer says that it has nothing at the moment."""
+    """The type of `drpipe.IDLE`, with which a producer says that it has nothing now."""
 
     #: The time after which the producer is called again, in seconds.
     wait: ClassVar[float] = 0.1
@@ -107,7 +107,7 @@ class Idle:
         return "IDLE"
 
 
-#: Yielded, or returned from `run`, by a producer that has nothing at the moment.
+#: A producer that has nothing now yields this or returns it from `run`.
 IDLE = Idle()
 
 
@@ -125,13 +125,12 @@ class Producer(_Step):
     def run(self) -> Iterator[Any]:
         """Yields the values that the pipeline works on.
 
-        The generator is advanced as the pipeline has room. It may block; what it has yielded
-        or sent before goes on within a few milliseconds. If it yields `drpipe.IDLE` it is
-        advanced again a tenth of a second later, and a run that is asked to end need not wait
-        for it.
+        The generator is advanced as the pipeline has room. It may block; earlier values still move
+        on within a few milliseconds. If it yields `drpipe.IDLE`, it is advanced again a tenth of
+        a second later, and a run that is asked to end need not wait for it.
 
-        A function that is no generator may send values, or return one. It is called once; if
-        it returns `drpipe.IDLE` it is called again.
+        A method that is not a generator may send values or return one. It is called once; if it
+        returns `drpipe.IDLE`, it is called again.
         """
         raise NotImplementedError("a producer needs a method run(self)")
 
@@ -176,12 +175,12 @@ class Consumer(_Step):
     """
 
     def run(self, msg: Any) -> Any:
-        """Works on one message. What it returns is ignored; what it raises is as for a stage."""
+        """Works on one message. The return value is ignored; exceptions count as for a stage."""
         raise NotImplementedError("a consumer needs a method run(self, msg)")
 
 
 def is_singleton(step: Any) -> bool:
-    """Whether a step, or its class, says that it has one worker at most."""
+    """Whether a step or its class declares that it has at most one worker."""
     return any(getattr(step, name, False) is True for name in ("singleton", "single"))
 
 
@@ -191,9 +190,9 @@ def may_change_arrays(step: Any) -> bool:
 
 
 def shares_import(step: Any) -> bool:
-    """Whether a class, or its instance, lets workers share one import of its module."""
+    """Whether a class or its instance lets workers share one import of its module."""
     return getattr(step, "shares_import", True) is not False
 
 
-#: Classes whose attributes no class counts as having defined itself.
+#: The base classes. A derived class does not count as having defined their attributes itself.
 BASES = (_Step, Producer, Stage, Consumer)

@@ -1,7 +1,7 @@
-"""Pickles of objects whose code exists in one session only: a script, a notebook's cell.
+"""Pickles of objects whose code exists only in one session: in a script or a notebook's cell.
 
-cloudpickle carries such code as a whole, if it is installed. Each piece of code keeps the
-name of its file, and its source where no file has it, so that a traceback in a worker
+cloudpickle, if it is installed, carries such code completely. Each piece of code keeps the
+name of its file, and its source if no file contains it, so that a traceback in a worker
 shows the line.
 """
 
@@ -16,8 +16,8 @@ import sys
 from types import CodeType
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
-#: The name of the driver's script in the workers that load it. It is not `__main__` there,
-#: so that the script does not start its run again.
+#: The name of the driver's script in the workers that load it. The name differs from
+#: `__main__`, so that the script does not start its run again.
 SCRIPT = "__drpipe_main__"
 #: Occurs in every pickle that refers to the driver's script.
 MAIN = b"__main__"
@@ -25,10 +25,10 @@ _PROTOCOL = 5
 
 
 def dumps(value: Any) -> bytes:
-    """Pickles a value, with the code of its class if no module has that.
+    """Pickles a value, with the code of its class if no module defines the class.
 
     Raises:
-        Exception: whatever pickle raises for a value that it does not take.
+        Exception: the error that pickle raises for a value that it cannot pickle.
     """
     try:
         data = pickle.dumps(value, _PROTOCOL)
@@ -41,14 +41,14 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(data: Union[bytes, bytearray], buffers: Iterable[Any] = ()) -> Any:
-    """Loads a pickle that a driver or one of its workers has made.
+    """Loads a pickle that a driver or one of its workers made.
 
     Args:
         data: the pickle.
         buffers: the memory that was pickled out of band, in order.
 
     Raises:
-        Exception: whatever pickle raises for one that it cannot load.
+        Exception: the error that pickle raises for a pickle that it cannot load.
     """
     if SCRIPT.encode() not in data:
         return pickle.loads(data, buffers=buffers)
@@ -65,7 +65,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def is_available() -> bool:
-    """Whether code that no module has can be pickled."""
+    """Whether code that no module defines can be pickled."""
     return _pickler() is not None
 
 
@@ -73,7 +73,7 @@ def dumps_with_code(value: Any) -> bytes:
     """Pickles a value with all code and classes that other processes cannot import.
 
     Raises:
-        Exception: whatever cloudpickle raises for a value that it does not take.
+        Exception: the error that cloudpickle raises for a value that it cannot pickle.
     """
     file = io.BytesIO()
     _pickler()(file, _PROTOCOL).dump(value)
@@ -81,7 +81,7 @@ def dumps_with_code(value: Any) -> bytes:
 
 
 def _pickler() -> Any:
-    """cloudpickle's pickler, made to keep the files of code; None without cloudpickle."""
+    """Returns cloudpickle's pickler, extended to keep code's files, or None without cloudpickle."""
     try:
         import cloudpickle
     except ImportError:
@@ -121,7 +121,7 @@ def _source_file(name: str) -> _SourceFile:
 def _make_code(
     make: Callable[..., CodeType], parts: Tuple[Any, ...], file: _SourceFile
 ) -> CodeType:
-    """Makes code in a worker, and lets tracebacks find its source."""
+    """Creates code in a worker and makes its source available to tracebacks."""
     name, source = file
     if source is not None and name not in linecache.cache:
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)

@@ -1,4 +1,4 @@
-"""The numbers of docs/WIRE.md: kinds of messages, results, notes and extension types."""
+"""The numbers from docs/WIRE.md: kinds of messages, results, notes and extension types."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORK = 17
 FINISH = 18
 STOP = 19
 
-# The results of PRODUCED. With the last one the grant is still in use.
+# The results of PRODUCED. After the last one, the grant is still in use.
 RESULT_MORE = 0
 RESULT_IDLE = 1
 RESULT_NO_MORE = 2
@@ -41,13 +41,13 @@ OUTCOME_PANICKED = 2
 KIND_ONE = 0
 KIND_PACK = 1
 
-# Where a buffer of a payload is.
+# The places of a payload's buffers.
 BUFFER_FRAME = 0
 BUFFER_SEGMENT = 1
 
-#: In the place of the length of an origin: there is none.
+#: Replaces the length of an origin if there is no origin.
 NO_ORIGIN = 0xFFFF_FFFF
-#: In the place of the length of bytes: they are the next frame.
+#: Replaces the length of bytes if the next frame contains them.
 IN_FRAME = 0x8000_0000
 
 # The extension types of MessagePack.

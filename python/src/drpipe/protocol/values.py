@@ -1,7 +1,7 @@
-"""Encoding of values as payloads, and decoding.
+"""Encodes values as payloads and decodes them.
 
-A value travels as MessagePack with extension types if the types of all its parts survive
-that. Otherwise steps in Python get it as a pickle, and steps in Rust refuse it.
+A value travels as MessagePack with extension types if these preserve the types of all its
+parts. Otherwise Python steps get it as a pickle, and Rust steps cannot get it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _only_value(name: Any, value: Any) -> Any:
 
 
 class Decoder:
-    """Decodes payloads. A decoder is for one thread at a time."""
+    """A decoder of payloads, for one thread at a time."""
 
     def __init__(
         self,
@@ -52,12 +52,12 @@ class Decoder:
         opens_pickles: bool = True,
         typed: Callable[[Any, Any], Any] = _only_value,
     ) -> None:
-        """Makes a decoder.
+        """Creates a decoder.
 
         Args:
             writable: whether the arrays of a value can be changed. Those of a pickle always can.
             opens_pickles: whether pickles are loaded. Otherwise they are passed on unopened.
-            typed: makes the value of one that comes with the name of its type.
+            typed: creates a value from a type's name and the value sent with that name.
         """
         self.buffers: Sequence[Buffer] = _NOTHING
         self._writable = writable
@@ -87,12 +87,12 @@ class Decoder:
     def unpack(self) -> Callable[[Union[bytes, memoryview]], Any]:
         """Returns a faster `decode` for MessagePack without buffers.
 
-        It may raise anything; `decode` then says what is wrong.
+        It may raise any exception; call `decode` then to learn what is wrong.
         """
         return functools.partial(msgpack.unpackb, **self._options)
 
     def several(self, data: bytes) -> List[Any]:
-        """Returns the values that stand one behind the other."""
+        """Returns the values of a sequence of encoded values."""
         unpacker = msgpack.Unpacker(max_buffer_size=len(data), **self._options)
         unpacker.feed(data)
         return list(unpacker)
@@ -115,18 +115,18 @@ class Decoder:
 
 
 class Encoder:
-    """Encodes values for next steps of one language. An encoder is for one thread at a time."""
+    """An encoder of values for next steps in one language, for one thread at a time."""
 
     def __init__(self, to_python: bool) -> None:
-        #: Whether steps in Python open the payload. They tell apart types that are one in
-        #: MessagePack.
+        #: Whether Python steps open the payload. They distinguish types that MessagePack does
+        #: not.
         self.to_python = to_python
-        #: The memory of the buffers. It is copied once the header is complete.
+        #: The memory of the buffers, copied once the header is complete.
         self._memory: List[Any] = []
-        # One packer for each depth of nesting: msgpack refuses to use one within its own call.
+        # One packer per depth of nesting: msgpack refuses to use a packer within its own call.
         self._packers = [self._new()]
         self._depth = 1
-        #: A faster `encode` for numbers. It raises where only `encode` knows what to do.
+        #: A faster `encode` for numbers. It raises an exception for values that need `encode`.
         self.pack_plain: Callable[[Any], bytes] = self._packers[0].pack
 
     def _new(self) -> Any:
@@ -136,11 +136,11 @@ class Encoder:
         """Returns the payload of a value.
 
         Raises:
-            CodecError: naming the type of the part that cannot be sent, and where it stands.
+            CodecError: naming the type and the place of the part that cannot be sent.
         """
         try:
             header = self.pack_plain(value)
-            # MessagePack marks bytes so, and a bytearray too.
+            # MessagePack marks bytes and a bytearray with the same codes.
             if (0xC4 in header or 0xC5 in header or 0xC6 in header) and self.to_python:
                 _check_bytes(value)
         except Exception as error:
@@ -148,7 +148,7 @@ class Encoder:
         return (header, self._buffers()) if self._memory else (header, _NOTHING)
 
     def _otherwise(self, value: Any, error: Exception) -> Payload:
-        """Returns the payload of a value that MessagePack has refused."""
+        """Returns the payload of a value that MessagePack refused."""
         self._memory.clear()
         if not self.to_python:
             raise self._explained(value, error) from None
@@ -184,16 +184,16 @@ class Encoder:
             self._depth -= 1
 
     def add_memory(self, memory: Any) -> int:
-        """Returns the number of the buffer that will have the contents of this memory."""
+        """Returns the number of the buffer that will hold the contents of this memory."""
         self._memory.append(memory)
         return len(self._memory) - 1
 
     def typed(self, name: str, value: Any) -> Any:
-        """Returns what stands for a value with the name of its type in a header."""
+        """Returns the header's representation of a value with the name of its type."""
         return msgpack.ExtType(EXTENSION_TYPED, self.nested(name) + self.nested(value))
 
     def _default(self, value: Any) -> Any:
-        """Returns what stands for a value of a type that MessagePack lacks."""
+        """Returns the representation of a value of a type that MessagePack lacks."""
         if isinstance(value, tuple):
             if not self.to_python:
                 return list(value)
@@ -225,7 +225,7 @@ class Encoder:
         return CodecError(f"{what} cannot be sent{to}{place}{': ' + hint if hint else ''}")
 
     def _place(self, value: Any, around: List[Any]) -> Tuple[List[str], Any]:
-        """Returns the way to the first part that cannot be sent, and that part."""
+        """Returns the path to the first part that cannot be sent, and that part."""
         if len(around) == _DEEPEST:
             return ["..."], value
         around = [*around, value]
@@ -259,7 +259,7 @@ def _parts(value: Any, to_python: bool) -> Iterator[Tuple[str, Any]]:
 
 
 def _check_bytes(value: Any) -> None:
-    """Refuses what MessagePack would send as bytes although it is of another type.
+    """Refuses values that MessagePack would send as bytes although they have another type.
 
     Raises:
         Unsendable: naming the type.
@@ -283,9 +283,9 @@ def _check_bytes(value: Any) -> None:
 
 
 def _are_numbers(items: Sequence[Any]) -> bool:
-    """Whether a list has numbers only, as long ones often do.
+    """Whether a list contains only numbers, as long lists often do.
 
-    Only numbers add up, and adding them takes less time than looking at each.
+    Only numbers can be summed, and summing them is faster than checking each one.
     """
     if not items or type(items[0]) is not float or type(items[-1]) is not float:
         return False
@@ -297,7 +297,7 @@ def _are_numbers(items: Sequence[Any]) -> bool:
 
 
 def _buffer(memory: Any) -> Buffer:
-    """Returns a buffer with the present contents of memory, which the step may change later."""
+    """Returns a buffer with the current contents of memory that the step may change later."""
     if memory.nbytes < segments.SHARED_FROM:
         return bytes(memory)
     if "numpy" in sys.modules:
@@ -310,7 +310,7 @@ def _buffer(memory: Any) -> Buffer:
 
 
 def _base(value: Any) -> Any:
-    """Returns a value of a subclass as one of the class that MessagePack knows."""
+    """Returns a value of a subclass as a value of the base class that MessagePack knows."""
     if type(value) is int:
         raise Unsendable(f"the integer {_short(value)}", "it has more than 64 bits")
     for base in (str, int, float, dict, list, bytes, bytearray):
@@ -322,7 +322,7 @@ def _base(value: Any) -> Any:
 
 
 def _plain(base: Any, value: Any) -> Any:
-    # By the base's own methods: a subclass may have overridden them.
+    # Use the base's own methods: a subclass may have overridden them.
     if base is dict:
         return dict(value)
     if base is list:
@@ -351,7 +351,7 @@ def _reason(error: Exception) -> Tuple[str, str]:
 
 
 def _obstacle(value: Any, error: Exception) -> str:
-    """Returns why pickle does not take a value, and what to do."""
+    """Returns why pickle refuses a value, and what to do about it."""
     if hasattr(type(value), "__await__"):
         return _ASYNC
     if isinstance(value, memoryview):

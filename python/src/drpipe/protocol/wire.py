@@ -1,4 +1,4 @@
-"""The messages of docs/WIRE.md: heads, and the frames that they refer to."""
+"""Writes and reads the messages of docs/WIRE.md: heads and the frames that they refer to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .batches import Output, SingleOutput
 from .failures import Failure
 from .segments import Buffer, Lifeline, Segment
 
-#: The longest header that stands in the head, in bytes. A longer one is a frame of its own.
+#: The longest header that the head contains, in bytes. A longer one is a separate frame.
 _INLINE_UP_TO = 4096
 
 _U32 = Struct("<I")
@@ -27,19 +27,19 @@ Frame = Union[bytes, bytearray, memoryview]
 #: A message: its number, its origin, the header and the buffers of its payload.
 Message = Tuple[int, Optional[bytes], Union[bytes, memoryview], Sequence[Buffer]]
 
-#: A file that was made: its path, and the origin of what it was made from.
+#: A file that a step made: its path, and the origin of the input that it was made from.
 Product = Tuple[bytes, Optional[bytes]]
 
 
 class WireError(Exception):
-    """A message of the router violates the protocol."""
+    """A message from the router violates the protocol."""
 
 
 class Completion(NamedTuple):
-    """Successive messages that are done, or one that failed.
+    """A series of successive messages that are done, or one message that failed.
 
-    `silent` is how many of them emitted nothing, `busy` the running time of all in
-    nanoseconds.
+    `silent` is the number of messages that emitted nothing; `busy` is the total running time
+    in nanoseconds.
     """
 
     first: int
@@ -50,13 +50,13 @@ class Completion(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """The result of a producer that has nothing at the moment: when it is called again."""
+    """The result of a producer that has nothing now: how long to wait before the next call."""
 
     seconds: float
 
 
-#: The result of a producer's calls: RESULT_MORE, RESULT_NO_MORE or RESULT_AT_WORK, a wait, or
-#: why it failed.
+#: The result of a producer's calls: RESULT_MORE, RESULT_NO_MORE, RESULT_AT_WORK, a wait, or a
+#: failure.
 Result = Union[int, Wait, Failure]
 
 
@@ -82,7 +82,7 @@ class Writer:
         self._head += more
 
     def text(self, text: str) -> None:
-        """Writes a text. What UTF-8 cannot encode is replaced."""
+        """Writes a string. Replaces characters that UTF-8 cannot encode."""
         data = text.encode("utf-8", "replace")
         self._head += _U32.pack(len(data)) + data
 
@@ -174,7 +174,7 @@ def done(
     outputs: Sequence[Output],
     lifeline: Optional[Lifeline] = None,
 ) -> List[Frame]:
-    """Returns DONE: what became of the oldest messages in hand, and what they emitted."""
+    """Returns DONE: the outcomes of the oldest messages in hand, and the outputs for them."""
     writer = Writer(tags.DONE, lifeline)
     writer.completions(completions)
     writer.outputs(outputs)
@@ -193,9 +193,9 @@ def produced(
     Args:
         calls: how often the producer was called.
         busy: the running time of the calls, in nanoseconds.
-        result: what came of them.
-        outputs: what they emitted.
-        lifeline: where segments are sent.
+        result: the result of the calls.
+        outputs: what the calls emitted.
+        lifeline: the connection for segments.
     """
     writer = Writer(tags.PRODUCED, lifeline)
     if isinstance(result, Failure):
@@ -225,14 +225,14 @@ def finished(
 
 
 def notes(expected: Optional[int] = None, products: Sequence[Product] = ()) -> List[Frame]:
-    """Returns NOTES: how much the step expects to emit, and which files it has made."""
+    """Returns NOTES: how many values the step expects to emit, and the files that it made."""
     writer = Writer(tags.NOTES)
     writer.notes(expected, products)
     return writer.frames()
 
 
 class Reader:
-    """A message of the router. Every length and every count is checked."""
+    """A reader of a message from the router. It checks every length and every count."""
 
     def __init__(
         self,
@@ -240,12 +240,12 @@ class Reader:
         frames: List[memoryview],
         receive: Optional[Callable[[int], Buffer]] = None,
     ) -> None:
-        """Begins to read a message.
+        """Starts to read a message.
 
         Args:
             head: the first frame.
-            frames: the others.
-            receive: receives the next segment, of this length, from the lifeline.
+            frames: the other frames.
+            receive: receives the next segment, which has this length, from the lifeline.
 
         Raises:
             WireError: if the head is empty.
@@ -255,12 +255,12 @@ class Reader:
         self.kind = head[0]
         self._head = head
         self._at = 1
-        # The next frame is the last of the list: one that was taken is not held any longer.
+        # The next frame comes last in this list, so that `pop` releases each frame it returns.
         self._frames = frames[::-1]
         self._receive = receive
 
     def grant(self) -> int:
-        """Reads the rest of GRANT: about how many items to produce.
+        """Reads the rest of GRANT: the approximate number of items to produce.
 
         Raises:
             WireError: if the router's message violates the protocol.
@@ -270,11 +270,11 @@ class Reader:
         return count
 
     def messages(self) -> Iterator[Message]:
-        """Reads the rest of WORK, each message when it is asked for.
+        """Reads the rest of WORK, one message at a time as the caller iterates.
 
         Raises:
             WireError: if the router's message violates the protocol.
-            OSError: if a segment is not there, or not as it should be.
+            OSError: if a segment is missing or invalid.
         """
         for _ in range(self._u32()):
             kind = self._u8()
@@ -287,10 +287,10 @@ class Reader:
         self.end()
 
     def end(self) -> None:
-        """Checks that nothing is left over.
+        """Checks that the message has no unread parts.
 
         Raises:
-            WireError: if bytes or frames are.
+            WireError: if bytes or frames are left over.
         """
         rest = len(self._head) - self._at
         if rest or self._frames:
