@@ -96,7 +96,7 @@ def test_changes_go_into_the_cards():
     [
         ("OBJECT", "x" * 69, "does not fit into a card of 80 characters: it has 71, expected 70"),
         ("OBJECT", "'" * 35, "does not fit"),
-        ("OBJECT", "Å", "characters beyond ASCII"),
+        ("OBJECT", "Å", "non-ASCII characters"),
         ("SEEING", float("nan"), "SEEING is nan, which a header cannot hold"),
         ("HISTORY", "flat", "use Frame.add_history"),
         ("A=B", 1, "is not a keyword of a header"),

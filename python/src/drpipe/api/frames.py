@@ -162,7 +162,7 @@ class Frame:
 
         Args:
             ccd: the image; its data are not copied.
-            name: what its products are called, without an extension.
+            name: the base name of its products, without an extension.
             source: where it came from; the default is the name.
 
         Raises:
@@ -287,7 +287,7 @@ class Picture:
     """An 8-bit gray picture.
 
     Attributes:
-        name: what its products are called, without an extension.
+        name: the base name of its products, without an extension.
         source: where it came from, as `Frame.source`.
         pixels: the gray values, a uint8 array of shape (height, width). 0 is black, and the
             first row is at the top.
@@ -341,7 +341,7 @@ class FitsPath:
 
     Attributes:
         path: the path, as a str.
-        name: what its products are called, without an extension.
+        name: the base name of its products, without an extension.
 
     Example:
         >>> FitsPath("raw/n1.fits").name

@@ -304,7 +304,7 @@ def _formatted(keyword: str, value: Any) -> str:
         return "T" if value else "F"
     if isinstance(value, str):
         if not (value.isascii() and value.isprintable()):
-            raise ValueError(f"the text of {keyword} has characters beyond ASCII: {value!r:.80}")
+            raise ValueError(f"the text of {keyword} has non-ASCII characters: {value!r:.80}")
         return f"'{value.replace(chr(39), chr(39) * 2):8}'"
     if isinstance(value, int):
         return str(int(value))

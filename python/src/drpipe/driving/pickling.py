@@ -74,7 +74,7 @@ def _pickled(thing: Any, name: str) -> _PickleFile:
             raise NotCarried(f"{name} cannot be given to workers: {summary(error)}") from error
     main = _main_module() if data else {}
     if not main:
-        why = problem or f"{name} exists in this session only"
+        why = problem or f"{name} exists only in this session"
         raise NotCarried(
             f"{name} cannot be given to workers: {why}; install a package that can "
             f"({sys.executable} -m pip install cloudpickle), or put it into a module"

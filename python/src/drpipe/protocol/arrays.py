@@ -60,7 +60,7 @@ def decode(fields: Any, buffers: Sequence[Buffer], writable: bool) -> Any:
         dtype = TYPES[kind]
         buffer = buffers[place] if isinstance(place, int) else place
     except (LookupError, TypeError, ValueError):
-        raise CodecError(f"the message has an array that cannot be read: {fields!r:.100}") from None
+        raise CodecError(f"the message has an unreadable array: {fields!r:.100}") from None
     size = len(buffer) if not isinstance(buffer, memoryview) else buffer.nbytes
     if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize != size:
         raise CodecError(f"an array of {kind} and shape {shape} came with {size} bytes")
@@ -123,7 +123,7 @@ def check_exact(array: Any) -> None:
     if array.dtype not in _NAMES:
         raise _unsupported(array)
     if array.ndim == 0 or array.flags.fnc:
-        kind = "in the order of Fortran" if array.ndim else "without an axis"
+        kind = "in Fortran order" if array.ndim else "without an axis"
         raise Unsendable(f"an array {kind}")
 
 
