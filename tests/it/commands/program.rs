@@ -310,6 +310,15 @@ fn start_endless(directory: &std::path::Path, seconds: &str) -> Logged {
     Logged::start(drpipe(directory).args(["--summary", "summary.json"]))
 }
 
+/// Starts a run whose messages never end. The first one is at SLEEP when the second one is
+/// quarantined, so a test knows that there is work in progress.
+fn start_sleepers(directory: &std::path::Path, last: &str, args: &[&str]) -> Logged {
+    let stagers = r#"{ "name": "FAIL", "class": "Fail", "params": { "every": 2, "how": "permanent" } },
+           { "name": "SLEEP", "class": "Sleep", "params": { "seconds": 100000 } }"#;
+    fs::write(directory.join("pipeline.json"), numbers(last, stagers)).unwrap();
+    Logged::start(drpipe(directory).args(args))
+}
+
 #[test]
 fn the_first_signal_drains() {
     for signal in [Signal::TERM, Signal::INT] {
@@ -329,8 +338,8 @@ fn the_first_signal_drains() {
 #[test]
 fn the_second_signal_stops_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let mut run = start_endless(directory.path(), "100000");
-    run.wait_for("every worker is ready");
+    let mut run = start_sleepers(directory.path(), "1000000000", &["--summary", "summary.json"]);
+    run.wait_for("quarantined");
     run.signal(Signal::TERM);
     run.wait_for("the run takes no more input");
     run.signal(Signal::TERM);
@@ -343,15 +352,14 @@ fn the_second_signal_stops_at_once() {
 #[test]
 fn the_drain_limit_ends_a_drain() {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(
-        directory.path().join("pipeline.json"),
-        numbers("9", r#"{ "name": "SLEEP", "class": "Sleep", "params": { "seconds": 100000 } }"#),
-    )
-    .unwrap();
-    let mut run = Logged::start(drpipe(directory.path()).args(["--drain-limit", "0.1"]));
-    run.wait_for("every worker is ready");
+    let args = ["--drain-limit", "0.1", "--summary", "summary.json"];
+    let mut run = start_sleepers(directory.path(), "9", &args);
+    run.wait_for("quarantined");
     run.signal(Signal::TERM);
     run.expect_code(130);
+    let summary = json(&directory.path().join("summary.json"));
+    assert_balanced(&summary);
+    assert!(count(step(&summary, "SLEEP"), "dropped") > 0);
 }
 
 #[test]
