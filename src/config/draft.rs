@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use super::dialect::{Dialect, Lowered, is_top_level, node_at};
+use super::overrides::{PRODUCER, Setting};
 use super::params::Params;
 use super::read::{find, read, unknown_key, wrong_value};
-use super::settings::{PRODUCER, Setting};
 use super::text::Node;
 use crate::plan::diagnostic::quote;
 use crate::plan::findings::Findings;
 use crate::plan::keys::{Key, Options as _, Tag};
-use crate::plan::model::{StepOptions, StepWork};
+use crate::plan::options::{StepOptions, StepWork};
 use crate::plan::span::SourceSpan;
 use crate::plan::spec::Role;
 

@@ -9,14 +9,14 @@ use serde_json::{Map, Value, json};
 
 use super::dialect::{Dialect, Lowered, is_top_level};
 use super::draft::{self, Draft};
+use super::overrides::Setting;
 use super::params::in_home;
-use super::settings::Setting;
 use crate::base::home;
 use crate::plan::Python;
 use crate::plan::diagnostic::quote;
 use crate::plan::findings::Findings;
 use crate::plan::keys::Tag;
-use crate::plan::model::PipelineOptions;
+use crate::plan::options::PipelineOptions;
 use crate::plan::span::SourceSpan;
 use crate::plan::spec::Role;
 use crate::stage::registry::{Class, Kind, Registry};

@@ -6,13 +6,13 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::dialect::{ctapipe, native};
+use super::overrides::Setting;
 use super::read::{read, unknown_key};
 use super::schema::object;
-use super::settings::Setting;
 use super::{draft, load, schema};
 use crate::plan::findings::Findings;
 use crate::plan::keys::{Key, Options, Tag, keys};
-use crate::plan::model::StepOptions;
+use crate::plan::options::StepOptions;
 use crate::plan::values::Retries;
 use crate::stage::registry::Registry;
 use crate::stages;
@@ -228,5 +228,5 @@ fn assert_documented(file: &str, tables: &[(&str, String)]) {
         std::fs::write(&path, &wanted).unwrap();
     }
     let is_same = std::fs::read_to_string(&path).unwrap() == wanted;
-    assert!(is_same, "{file} is made from src/plan/model.rs: DRPIPE_BLESS=1 writes it anew");
+    assert!(is_same, "{file} is made from src/plan/options.rs: DRPIPE_BLESS=1 writes it anew");
 }

@@ -1,6 +1,6 @@
 //! Finds the line and the JSON path of a finding.
 
-use super::settings::Setting;
+use super::overrides::Setting;
 use super::text::{Node, line_column, parse};
 use crate::plan::diagnostic::Location;
 use crate::plan::findings::Findings;

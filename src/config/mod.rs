@@ -11,11 +11,11 @@ mod foreign;
 #[cfg(test)]
 mod key_tests;
 mod locate;
+mod overrides;
 mod params;
 mod read;
 mod schema;
 mod sections;
-mod settings;
 mod steps;
 mod text;
 
@@ -24,8 +24,8 @@ pub use crate::plan::assemble::Loaded;
 pub use crate::plan::diagnostic::{ConfigError, Diagnostic, Location, Severity};
 pub use crate::plan::draw::{dot, mermaid};
 pub use foreign::{About, Describe, Described, Sections, Unusable, Wanted};
+pub use overrides::Setting;
 pub use schema::schema;
-pub use settings::Setting;
 
 use crate::base::not_built::NotBuilt;
 use crate::plan::Plan;

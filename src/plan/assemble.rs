@@ -8,7 +8,7 @@ use super::diagnostic::{ConfigError, Diagnostic, Location, quote};
 use super::edges::{Edge, Loops, edges, order};
 use super::findings::Findings;
 use super::hash::{effective, hash_of, identity, work};
-use super::model::PipelineOptions;
+use super::options::PipelineOptions;
 use super::span::SourceSpan;
 use super::spec::StepSpec;
 use super::step::{Route, Step};

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::edges::Edge;
 use super::keys::{Options as _, Tag};
-use super::model::StepOptions;
+use super::options::StepOptions;
 use super::spec::StepSpec;
 use super::step::Step;
 use super::values::WorkerRange;

@@ -157,7 +157,7 @@ fn is_valid(_: &Value, _: &Value) -> bool {
 ///     /// How a step runs.
 ///     pub struct StepOptions {
 ///         /// The most messages that wait for the step.
-///         queue_limit: Option<usize> as MessageLimit [Inputs] = Some(100),
+///         queue_limit: Option<usize> as MessageLimit [Inputs] = Some(1024),
 ///     }
 /// }
 /// ```

@@ -9,7 +9,7 @@ pub(crate) mod edges;
 pub(crate) mod findings;
 pub(crate) mod hash;
 pub(crate) mod keys;
-pub(crate) mod model;
+pub(crate) mod options;
 pub(crate) mod paths;
 pub(crate) mod span;
 pub(crate) mod spec;
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::codec::CodecId;
 pub use keys::Set;
-pub use model::{PipelineOptions, StepOptions};
+pub use options::{PipelineOptions, StepOptions};
 pub(crate) use paths::StepPath;
 pub use step::{Python, Route, Step};
 pub use values::{OnError, WorkerRange};

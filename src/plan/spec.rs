@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::model::StepOptions;
+use super::options::StepOptions;
 use super::span::SourceSpan;
 use super::step::Python;
 use crate::stage::data::ANY;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::model::StepOptions;
+use super::options::StepOptions;
 use crate::codec::CodecId;
 use crate::stage::registry::{Build, Kind};
 

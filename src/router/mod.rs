@@ -17,7 +17,7 @@
 
 mod commit;
 mod control;
-mod ending;
+mod groups;
 mod interface;
 mod loss;
 mod observe;
@@ -45,7 +45,7 @@ use crate::plan::Plan;
 pub(crate) use observe::items::{End, Record};
 pub(crate) use observe::spans::{Ran, Span};
 
-use ending::Groups;
+use groups::Groups;
 use loss::{Attempted, Failures};
 use observe::Observers;
 use policy::scaling;

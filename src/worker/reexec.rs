@@ -23,7 +23,8 @@ pub(crate) const MAIN: &str = "DRPIPE_PYTHON_MAIN";
 
 /// The exit code of a worker that can no longer talk to the router.
 pub(crate) const EXIT_LOST: u8 = 113;
-/// The exit code of a worker that uses more memory than its limit after a message.
+/// The exit code of a worker that ends itself because it uses more memory than its limit
+/// between two messages.
 pub(crate) const EXIT_FULL: u8 = 114;
 /// The exit code of a worker whose threads tried to send after their call had returned.
 pub(crate) const EXIT_LATE: u8 = 115;

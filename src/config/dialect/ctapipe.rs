@@ -9,7 +9,7 @@ use crate::config::text::{Member, Node, Tree};
 use crate::plan::diagnostic::quote_all;
 use crate::plan::findings::Findings;
 use crate::plan::keys::{Key, Options as _, Tag};
-use crate::plan::model::PipelineOptions;
+use crate::plan::options::PipelineOptions;
 use crate::plan::span::SourceSpan;
 use crate::plan::values::number;
 use crate::stage::registry::Registry;

@@ -7,7 +7,7 @@ use crate::config::text::{Member, Node};
 use crate::plan::diagnostic::{quote, show};
 use crate::plan::findings::Findings;
 use crate::plan::keys::{Key, Set};
-use crate::plan::model::PipelineOptions;
+use crate::plan::options::PipelineOptions;
 use crate::plan::span::SourceSpan;
 use crate::plan::spec::Role;
 use crate::stage::registry::{Class, Registry};

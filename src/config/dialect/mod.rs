@@ -7,15 +7,15 @@ pub(crate) mod native;
 
 use serde_json::Value;
 
+use super::overrides::Setting;
 use super::read::{find, wrong_value};
-use super::settings::Setting;
 use super::text::Node;
 use crate::base::nearest::nearest;
 use crate::plan::address::Address;
 use crate::plan::diagnostic::{did_you_mean, quote, quote_all, show};
 use crate::plan::findings::Findings;
 use crate::plan::keys::{Key, Options as _, Tag};
-use crate::plan::model::PipelineOptions;
+use crate::plan::options::PipelineOptions;
 use crate::plan::span::SourceSpan;
 use crate::stage::registry::Registry;
 use flow::FlowOptions;

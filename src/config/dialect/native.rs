@@ -4,7 +4,7 @@ use super::lowered::{Classes, Lowered, misplaced_key};
 use crate::config::read::read;
 use crate::plan::findings::Findings;
 use crate::plan::keys::{Key, Options as _};
-use crate::plan::model::PipelineOptions;
+use crate::plan::options::PipelineOptions;
 use crate::stage::registry::Registry;
 
 /// The keys of the top level.

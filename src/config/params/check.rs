@@ -12,7 +12,7 @@ use crate::config::sections;
 use crate::plan::diagnostic::{did_you_mean, quote};
 use crate::plan::findings::Findings;
 use crate::plan::keys::Options as _;
-use crate::plan::model::{StepOptions, StepWork};
+use crate::plan::options::{StepOptions, StepWork};
 use crate::plan::span::SourceSpan;
 use crate::plan::spec::words;
 use crate::stage::registry::Class;

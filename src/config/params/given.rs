@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::declared::{integers, only_text};
 use super::fault::Fault;
 use crate::base::home;
-use crate::config::settings::Setting;
+use crate::config::overrides::Setting;
 use crate::config::text::{Node, Tree};
 use crate::plan::span::SourceSpan;
 use crate::stage::registry::Class;

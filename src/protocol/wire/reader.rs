@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, TryGetError};
 
-use super::{SHORTEST_ITEM, WireError, tags};
+use super::{SHORTEST_ITEM, tags};
 use crate::base::failure::{Failure, Result};
 use crate::base::ids::{MessageId, RouteId};
 use crate::base::path_name::path_of_name;
@@ -14,6 +14,27 @@ use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
 use crate::stage::scope::Note;
+
+/// Why frames are not a message of the protocol.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("a message is cut short")]
+    Short(#[from] TryGetError),
+    #[error("a message refers to a segment, but its sender has no lifeline")]
+    NoSegments,
+    #[error("a segment could not be received: {0}")]
+    Segment(String),
+    #[error("a message refers to more frames than it has")]
+    MissingFrame,
+    #[error("{0} bytes and {1} frames are left over")]
+    LeftOver(usize, usize),
+    #[error("{what} {found} is not known")]
+    Unknown { what: &'static str, found: u8 },
+    #[error("text is not UTF-8")]
+    NotText,
+    #[error("a packed batch does not hold as many messages as it states")]
+    NotPacked,
+}
 
 /// The unread rest of a head and of the frames that it refers to.
 pub(crate) struct Reader<'l> {

@@ -1,4 +1,5 @@
-//! What comes next at the end of a group of steps that ends together.
+//! What comes next at the end of a group of steps that ends together. The run is over when the
+//! last group is (`router/groups`).
 
 use crate::base::ids::{Slot, StepId};
 use crate::router::step::{Phase, Step, Steps};
@@ -12,7 +13,7 @@ pub(in crate::router) enum Decision {
     /// The step's last worker has finished.
     Finished(StepId),
     /// All steps of the group have finished.
-    Over,
+    GroupOver,
     /// Something is still to be done or awaited.
     Wait,
 }
@@ -27,7 +28,7 @@ pub(in crate::router) fn next(
 ) -> Decision {
     let Some(step) = group.iter().copied().find(|step| steps[*step].phase != Phase::Finished)
     else {
-        return Decision::Over;
+        return Decision::GroupOver;
     };
     let is_gone = |slot: &Slot| workers[*slot].state == State::Gone;
     match steps[step].phase {
@@ -63,7 +64,7 @@ mod tests {
             (Running, Ready, Decision::Finish(STEP)),
             (Finishing, Ready, Decision::Wait),
             (Finishing, Gone, Decision::Finished(STEP)),
-            (Finished, Gone, Decision::Over),
+            (Finished, Gone, Decision::GroupOver),
         ];
         for (phase, state, expected) in cases {
             let mut step = step_of(1);

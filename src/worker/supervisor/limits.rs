@@ -1,4 +1,6 @@
 //! Decides when to end a worker process: limits of time and memory, and signs of life.
+//! `worker_process` ends it. A worker above its limit between two messages ends itself
+//! (`worker/serve`).
 
 use std::time::{Duration, Instant};
 

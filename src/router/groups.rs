@@ -107,7 +107,7 @@ impl Router {
             next = group + 1;
             let steps = &self.groups.groups[group].steps;
             match ending::next(steps, &self.steps, &self.workers, self.ending.is_draining()) {
-                Decision::Over => {
+                Decision::GroupOver => {
                     self.groups.end(group);
                     changed = true;
                 }

@@ -1,0 +1,343 @@
+//! The messages of both directions, byte by byte: what follows READY, DONE, WORK ...
+
+use bytes::{Buf, BufMut, Bytes};
+
+use crate::base::failure::{Failure, Result};
+use crate::base::ids::MessageId;
+use crate::message::batch::{Batch, Output};
+use crate::protocol::lifeline::Lifeline;
+use crate::protocol::report::{Completion, Production};
+use crate::stage::scope::Note;
+
+use super::reader::{Reader, WireError};
+use super::tags;
+use super::writer::{Sharing, Writer};
+
+/// A message of a worker.
+#[derive(Debug, PartialEq)]
+pub(crate) enum FromWorker {
+    Ready {
+        version: u16,
+    },
+    InitFailed(Failure),
+    Done {
+        completions: Vec<Completion>,
+        outputs: Vec<Output>,
+    },
+    Produced {
+        production: Production,
+        outputs: Vec<Output>,
+    },
+    Finished {
+        result: Result<()>,
+        outputs: Vec<Output>,
+    },
+    Notes(Vec<Note>),
+    /// Gives back `count` messages from `first` on, none of which was begun.
+    Returned {
+        first: MessageId,
+        count: u32,
+    },
+}
+
+/// A message of the router.
+#[derive(Debug, PartialEq)]
+pub(crate) enum ToWorker {
+    Grant { count: u32 },
+    Work(Vec<Batch>),
+    Finish,
+    Stop,
+}
+
+impl FromWorker {
+    pub(crate) fn encode(self, sharing: Sharing<'_>) -> Vec<Bytes> {
+        let mut out = Writer::new(sharing);
+        match self {
+            Self::Ready { version } => {
+                out.head.put_u8(tags::READY);
+                out.head.put_u16_le(version);
+            }
+            Self::InitFailed(failure) => {
+                out.head.put_u8(tags::INIT_FAILED);
+                out.failure(&failure);
+            }
+            Self::Done { completions, outputs } => {
+                out.head.put_u8(tags::DONE);
+                out.head.put_u32_le(completions.len() as u32);
+                for completion in &completions {
+                    out.completion(completion);
+                }
+                out.outputs(outputs);
+            }
+            Self::Produced { production, outputs } => {
+                out.head.put_u8(tags::PRODUCED);
+                out.production(&production);
+                out.outputs(outputs);
+            }
+            Self::Finished { result, outputs } => {
+                out.head.put_u8(tags::FINISHED);
+                out.head.put_u8(u8::from(result.is_err()));
+                if let Err(failure) = &result {
+                    out.failure(failure);
+                }
+                out.outputs(outputs);
+            }
+            Self::Notes(notes) => {
+                out.head.put_u8(tags::NOTES);
+                out.notes(&notes);
+            }
+            Self::Returned { first, count } => {
+                out.head.put_u8(tags::RETURNED);
+                out.head.put_u64_le(first.0);
+                out.head.put_u32_le(count);
+            }
+        }
+        out.into_frames()
+    }
+
+    pub(crate) fn decode(
+        head: Bytes,
+        frames: Vec<Bytes>,
+        lifeline: Option<&Lifeline>,
+    ) -> Result<Self, WireError> {
+        let mut input = Reader::new(head, frames, lifeline);
+        let message = match input.head.try_get_u8()? {
+            tags::READY => Self::Ready { version: input.head.try_get_u16_le()? },
+            tags::INIT_FAILED => Self::InitFailed(input.failure()?),
+            tags::DONE => {
+                let completions = input.list(Reader::completion)?;
+                Self::Done { completions, outputs: input.list(Reader::output)? }
+            }
+            tags::PRODUCED => {
+                let production = input.production()?;
+                Self::Produced { production, outputs: input.list(Reader::output)? }
+            }
+            tags::FINISHED => {
+                let result = match input.head.try_get_u8()? {
+                    0 => Ok(()),
+                    _ => Err(input.failure()?),
+                };
+                Self::Finished { result, outputs: input.list(Reader::output)? }
+            }
+            tags::NOTES => Self::Notes(input.list(Reader::note)?),
+            tags::RETURNED => {
+                Self::Returned { first: input.message_id()?, count: input.head.try_get_u32_le()? }
+            }
+            found => return Err(WireError::Unknown { what: "message kind", found }),
+        };
+        input.end()?;
+        Ok(message)
+    }
+}
+
+impl ToWorker {
+    pub(crate) fn encode(self, sharing: Sharing<'_>) -> Vec<Bytes> {
+        let mut out = Writer::new(sharing);
+        match self {
+            Self::Grant { count } => {
+                out.head.put_u8(tags::GRANT);
+                out.head.put_u32_le(count);
+            }
+            Self::Work(batches) => {
+                out.head.put_u8(tags::WORK);
+                out.head.put_u32_le(batches.len() as u32);
+                batches.into_iter().for_each(|batch| out.batch(batch));
+            }
+            Self::Finish => out.head.put_u8(tags::FINISH),
+            Self::Stop => out.head.put_u8(tags::STOP),
+        }
+        out.into_frames()
+    }
+
+    pub(crate) fn decode(
+        head: Bytes,
+        frames: Vec<Bytes>,
+        lifeline: Option<&Lifeline>,
+    ) -> Result<Self, WireError> {
+        let mut input = Reader::new(head, frames, lifeline);
+        let message = match input.head.try_get_u8()? {
+            tags::GRANT => Self::Grant { count: input.head.try_get_u32_le()? },
+            tags::WORK => Self::Work(input.list(Reader::batch)?),
+            tags::FINISH => Self::Finish,
+            tags::STOP => Self::Stop,
+            found => return Err(WireError::Unknown { what: "message kind", found }),
+        };
+        input.end()?;
+        Ok(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tags::VERSION;
+    use super::*;
+    use crate::base::ids::RouteId;
+    use crate::message::batch::PackedBatch;
+    use crate::message::{Message, Payload};
+    use crate::protocol::lifeline::Lifeline;
+    use crate::protocol::report::Outcome;
+    use crate::stage::Next;
+    use proptest::prelude::*;
+
+    fn payload(header: usize, buffers: &[usize]) -> Payload {
+        Payload {
+            header: vec![1; header].into(),
+            buffers: buffers.iter().map(|size| vec![2; *size].into()).collect(),
+        }
+    }
+
+    fn pack(count: u32) -> PackedBatch {
+        PackedBatch::checked(count, [3, 0, 7, 8, 9].repeat(count as usize).into()).unwrap()
+    }
+
+    fn examples() -> Vec<FromWorker> {
+        let failure = Failure::permanent("inner").wrap("outer");
+        let output = |route, header, buffers: &[usize]| Output::One {
+            route: RouteId(route),
+            payload: payload(header, buffers),
+            origin: (route > 0).then(|| "raw/n1.fits".into()),
+        };
+        let completion = |first, count, outcome| Completion {
+            first: MessageId(first),
+            count,
+            outcome,
+            silent: 1,
+            busy: Duration::from_micros(3),
+        };
+        vec![
+            FromWorker::Ready { version: VERSION },
+            FromWorker::InitFailed(failure.clone()),
+            FromWorker::Done {
+                completions: vec![
+                    completion(1, 7, Outcome::Done),
+                    completion(8, 1, Outcome::Failed(failure.clone())),
+                    completion(9, 1, Outcome::Panicked(failure.clone())),
+                ],
+                outputs: vec![
+                    output(0, 8, &[]),
+                    output(1, 10_000, &[0, 5000]),
+                    Output::Many { route: RouteId(0), pack: pack(3) },
+                    Output::Many { route: RouteId(1), pack: pack(1000) },
+                ],
+            },
+            FromWorker::Produced {
+                production: Production {
+                    result: Some(Ok(Next::Idle(Duration::from_secs(2)))),
+                    calls: 4,
+                    busy: Duration::from_millis(1),
+                },
+                outputs: vec![output(2, 0, &[1])],
+            },
+            FromWorker::Produced {
+                production: Production { result: None, calls: 1, busy: Duration::ZERO },
+                outputs: vec![output(0, 3, &[])],
+            },
+            FromWorker::Finished { result: Err(failure), outputs: Vec::new() },
+            FromWorker::Notes(vec![
+                Note::Expected(1_000),
+                Note::Product { path: "png/n1.png".into(), origin: Some("raw/n1.fits".into()) },
+                Note::Product { path: "png/all.png".into(), origin: None },
+                Note::Warning("n1.fits has 4 images".into()),
+            ]),
+            FromWorker::Returned { first: MessageId(70), count: 9 },
+        ]
+    }
+
+    fn decode(mut frames: Vec<Bytes>) -> Result<FromWorker, WireError> {
+        let rest = frames.split_off(1);
+        FromWorker::decode(frames.remove(0), rest, None)
+    }
+
+    #[test]
+    fn what_a_worker_sends_is_what_the_hub_gets() {
+        for (sent, again) in examples().into_iter().zip(examples()) {
+            assert_eq!(decode(sent.encode(Sharing::No)), Ok(again));
+        }
+    }
+
+    #[test]
+    fn what_the_hub_sends_is_what_a_worker_gets() {
+        let message = |id| {
+            Batch::One(Message {
+                id: MessageId(id),
+                attempt: 1,
+                origin: (id > 0).then(|| "a".into()),
+                payload: payload(id as usize * 5000, &[300]),
+            })
+        };
+        let many = |count| Batch::Many { first: MessageId(10), pack: pack(count) };
+        let work = || ToWorker::Work(vec![message(0), many(5), message(1), many(2000)]);
+        for (sent, again) in [
+            (ToWorker::Grant { count: 7 }, ToWorker::Grant { count: 7 }),
+            (work(), work()),
+            (ToWorker::Finish, ToWorker::Finish),
+            (ToWorker::Stop, ToWorker::Stop),
+        ] {
+            let mut frames = sent.encode(Sharing::No);
+            let rest = frames.split_off(1);
+            assert_eq!(ToWorker::decode(frames.remove(0), rest, None), Ok(again));
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        for example in examples() {
+            let frames = example.encode(Sharing::No);
+            for length in 0..frames[0].len() {
+                let mut cut = frames.clone();
+                cut[0].truncate(length);
+                assert!(decode(cut).is_err());
+            }
+            if frames.len() > 1 {
+                assert_eq!(
+                    decode(frames[..frames.len() - 1].to_vec()),
+                    Err(WireError::MissingFrame)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn segments_that_are_forged_or_were_not_sent_are_an_error() {
+        let (ours, theirs) = Lifeline::pair().unwrap();
+        let size = crate::memory::segment::SHARED_FROM;
+        let sent = || {
+            let output =
+                Output::One { route: RouteId(0), origin: None, payload: payload(8, &[size]) };
+            let message = FromWorker::Finished { result: Ok(()), outputs: vec![output] };
+            message.encode(Sharing::Over(&ours)).remove(0)
+        };
+        let received = |head: &[u8]| {
+            FromWorker::decode(Bytes::copy_from_slice(head), Vec::new(), Some(&theirs))
+        };
+        let head = sent();
+        assert!(received(&head).is_ok());
+        assert!(matches!(received(&head), Err(WireError::Segment(_))), "none is left");
+        let length = (size as u64).to_le_bytes();
+        let place = head.windows(8).position(|bytes| bytes == length).unwrap();
+        for forged in [0, size as u64 - 1, size as u64 + 1, u64::MAX] {
+            let mut head = sent().to_vec();
+            head[place..place + 8].copy_from_slice(&forged.to_le_bytes());
+            assert!(matches!(received(&head), Err(WireError::Segment(_))), "{forged}");
+        }
+        let mut many = sent().to_vec();
+        many[place - 5..place - 1].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(received(&many).is_err(), "more buffers than there are bytes");
+        let without = FromWorker::decode(sent(), Vec::new(), None);
+        assert_eq!(without, Err(WireError::NoSegments));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_frames_are_an_error_or_a_message(
+            head in proptest::collection::vec(any::<u8>(), 0..200),
+            frames in proptest::collection::vec(any::<Vec<u8>>(), 0..3),
+        ) {
+            let frames: Vec<Bytes> = frames.into_iter().map(Bytes::from).collect();
+            let _ = FromWorker::decode(head.clone().into(), frames.clone(), None);
+            let _ = ToWorker::decode(head.into(), frames, None);
+        }
+    }
+}
