@@ -287,6 +287,29 @@ def test_an_iterator_is_advanced_as_there_is_room():
     assert len(made) < 400 and made[-1] == "closed"
 
 
+def test_an_iterator_may_wait_for_the_result_of_its_own_latest_value():
+    arrived = queue.Queue()
+
+    def one_at_a_time():
+        for number in range(200):
+            yield number
+            assert arrived.get(timeout=60) == number**2
+
+    with drpipe.start(one_at_a_time(), laboratory.square) as run:
+        values = []
+        for value in run.results():
+            values.append(value)
+            arrived.put(value)
+    assert values == [number**2 for number in range(200)]
+    assert run.wait().check()
+
+
+def test_an_iteration_over_results_never_ends_before_the_last_value():
+    for _ in range(20):
+        with drpipe.start(iter(range(3)), laboratory.square) as run:
+            assert list(run.results()) == [0, 1, 4]
+
+
 def test_an_iterator_that_fails_ends_production():
     def broken():
         yield 1

@@ -8,5 +8,5 @@ mod params;
 mod python;
 mod random;
 mod schema;
-mod settings;
+mod overrides;
 mod support;
