@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::observe::{Change, Hand};
 use super::policy::dispatch::{self, Portion};
+use super::queue::Queue;
 use super::step::Route;
 use super::worker::BYTES_AHEAD;
 use super::{
@@ -346,7 +347,7 @@ impl Router {
         {
             return false;
         }
-        let count = self.portion(step).most.min(self.room_ahead(step));
+        let count = self.worth_granting(step, self.portion(step).most);
         let mut moved = false;
         for position in 0..self.steps[step].workers.len() {
             let index = self.steps[step].workers[position];
@@ -380,7 +381,21 @@ impl Router {
     /// The room in the fullest of the queues that the step emits into: a batch
     /// should not make more than can be placed.
     fn room_ahead(&self, step: StepId) -> usize {
+        self.queues_ahead(step).map(Queue::room).min().unwrap_or(usize::MAX)
+    }
+
+    /// How many messages a producer is granted, `most` at most. None while each of them would wait
+    /// behind many others anyway: then it is not woken for every few that are taken.
+    fn worth_granting(&self, step: StepId, most: usize) -> usize {
+        let room = |queue: &Queue| match queue.room() {
+            room if room < most.min(queue.waiting() / 3) => 0,
+            room => room,
+        };
+        self.queues_ahead(step).map(room).min().unwrap_or(most).min(most)
+    }
+
+    fn queues_ahead(&self, step: StepId) -> impl Iterator<Item = &Queue> {
         let bounded = self.steps[step].routes.iter().filter(|route| !route.feedback);
-        bounded.map(|route| self.steps[route.to].queue.room()).min().unwrap_or(usize::MAX)
+        bounded.map(|route| &self.steps[route.to].queue)
     }
 }

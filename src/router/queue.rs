@@ -171,6 +171,11 @@ impl Queue {
         Some(batch)
     }
 
+    /// The number of messages that wait to be served, without retries.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// How many messages could be served at `now`, in O(1): of the retries
     /// that are due it counts one.
     pub(super) fn servable(&self, now: Duration) -> usize {
