@@ -7,8 +7,8 @@ use super::{ItemKey, Payload, recycle};
 use crate::base::failure::Result;
 use crate::base::ids::RouteId;
 
-/// The number of messages, of the size of the first, that a new pack has room for.
-const FIRST_ROOM: usize = 256;
+/// The most messages, of the size of the first, that a new pack has room for.
+const MOST_ROOM: usize = 1024;
 /// The size in bytes from which a pack takes no further message.
 const PACK_FULL: usize = 256 << 10;
 /// The size in bytes from which the outputs of a call are moved to those of earlier calls;
@@ -21,6 +21,8 @@ pub(crate) struct OutputBuffer {
     outputs: Vec<Gathering>,
     count: usize,
     bytes: usize,
+    /// The number of messages that were taken last: so many are likely to come again.
+    taken: usize,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,7 @@ impl OutputBuffer {
             self.push_alone(route, origin, Payload { header: header.into(), buffers });
             return Ok(());
         }
-        let room = ((PREFIX + length) * FIRST_ROOM).min(PACK_FULL + PACK_UP_TO);
+        let room = self.room(PREFIX + length);
         let mut bytes = recycle::vector(room);
         bytes.extend_from_slice(&(length as u16).to_le_bytes());
         bytes.extend_from_slice(&header);
@@ -169,14 +171,20 @@ impl OutputBuffer {
             bytes.extend_from_slice(headers);
             return;
         }
-        let room = headers.len() / more as usize * FIRST_ROOM;
-        let mut bytes = recycle::vector(room.clamp(headers.len(), PACK_FULL + PACK_UP_TO));
+        let room = self.room(headers.len() / more as usize);
+        let mut bytes = recycle::vector(room.max(headers.len()));
         bytes.extend_from_slice(headers);
         self.outputs.push(Gathering::Many { route, count: more, bytes });
     }
 
+    /// The room, in bytes, of a new pack of messages of this size.
+    fn room(&self, each: usize) -> usize {
+        (each * self.taken.clamp(1, MOST_ROOM)).min(PACK_FULL + PACK_UP_TO)
+    }
+
     /// Takes all messages.
     pub(crate) fn take(&mut self) -> Vec<Output> {
+        self.taken = self.count;
         (self.count, self.bytes) = (0, 0);
         let outputs = std::mem::take(&mut self.outputs).into_iter();
         outputs

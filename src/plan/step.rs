@@ -112,7 +112,7 @@ impl Step {
     /// times what it costs a worker in Rust.
     pub(crate) fn batch_ahead(&self, mean: Duration) -> Duration {
         match self.python {
-            None => Duration::from_millis(2),
+            None => Duration::from_millis(4),
             Some(_) if mean < Duration::from_micros(50) => Duration::from_millis(3),
             Some(_) => Duration::from_micros(200),
         }

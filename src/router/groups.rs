@@ -6,7 +6,6 @@
 //! Then its steps finish one after the other in the order of the plan; what
 //! they emit in doing so is processed before the next one finishes.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::observe::Change;
@@ -23,8 +22,8 @@ pub(super) struct Groups {
     /// The group of each step.
     of_step: Vec<usize>,
     groups: Vec<Group>,
-    /// The groups that have not ended although all groups before them have.
-    front: BTreeSet<usize>,
+    /// The groups that have not ended although all groups before them have, in order.
+    front: Vec<usize>,
 }
 
 struct Group {
@@ -83,16 +82,17 @@ impl Groups {
 
     /// The first group from number `from` on of which nothing is open, and nothing will come.
     fn quiet(&self, from: usize) -> Option<usize> {
-        self.front.range(from..).copied().find(|group| self.groups[*group].open == 0)
+        self.front.iter().copied().find(|group| *group >= from && self.groups[*group].open == 0)
     }
 
     fn end(&mut self, group: usize) {
-        self.front.remove(&group);
+        self.front.retain(|other| *other != group);
         for place in 0..self.groups[group].downstream.len() {
             let next = self.groups[group].downstream[place];
             self.groups[next].upstream -= 1;
             if self.groups[next].upstream == 0 {
-                self.front.insert(next);
+                let place = self.front.partition_point(|other| *other < next);
+                self.front.insert(place, next);
             }
         }
     }

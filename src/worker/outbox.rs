@@ -27,7 +27,7 @@ use crate::transport::{Link, LinkError};
 
 /// The results of a batch are reported in parts after this time, so that what is done early moves
 /// on early.
-pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(1);
+pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(2);
 /// The number and bytes of outputs after which results are reported earlier, which limits the
 /// memory that a worker holds.
 const REPORT_OUTPUTS: usize = 1024;

@@ -56,6 +56,10 @@ impl Observers {
         }
     }
 
+    fn are_absent(&self) -> bool {
+        self.order.is_none() && self.spans.is_none()
+    }
+
     /// Whether the step gets its messages in order.
     pub(super) fn is_ordered_end(&self, step: StepId) -> bool {
         self.order.as_ref().is_some_and(|order| order.is_end(step))
@@ -70,6 +74,9 @@ impl Observers {
 impl Router {
     /// Tells the observers what has happened.
     pub(super) fn observe(&mut self, change: Change<'_>) {
+        if self.observers.are_absent() {
+            return;
+        }
         let run = RunView { steps: &self.steps, workers: &self.workers, now: self.clock.now };
         self.observers.on(change, &run, &mut self.actions);
     }
