@@ -384,14 +384,10 @@ impl Router {
         self.queues_ahead(step).map(Queue::room).min().unwrap_or(usize::MAX)
     }
 
-    /// How many messages a producer is granted, `most` at most. None while each of them would wait
-    /// behind many others anyway: then it is not woken for every few that are taken.
+    /// How many messages a producer is granted, `most` at most.
     fn worth_granting(&self, step: StepId, most: usize) -> usize {
-        let room = |queue: &Queue| match queue.room() {
-            room if room < most.min(queue.waiting() / 3) => 0,
-            room => room,
-        };
-        self.queues_ahead(step).map(room).min().unwrap_or(most).min(most)
+        let room = self.queues_ahead(step).map(|queue| queue.room_for_grant(most));
+        room.min().unwrap_or(most).min(most)
     }
 
     fn queues_ahead(&self, step: StepId) -> impl Iterator<Item = &Queue> {

@@ -87,6 +87,13 @@ impl Queue {
         self.limit.saturating_sub(self.len())
     }
 
+    /// The room for a grant of `most` messages. None while they would wait behind many others anyway:
+    /// then a producer is not woken for every few messages that are taken.
+    pub(super) fn room_for_grant(&self, most: usize) -> usize {
+        let room = self.room();
+        if room < most.min(self.waiting / 3) { 0 } else { room }
+    }
+
     /// How many of the batch's first messages may enter. One larger than the
     /// whole limit in bytes may enter an empty queue: otherwise it could never
     /// pass.
@@ -169,11 +176,6 @@ impl Queue {
         };
         self.bytes -= batch.len() as u64;
         Some(batch)
-    }
-
-    /// The number of messages that wait to be served, without retries.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
     }
 
     /// How many messages could be served at `now`, in O(1): of the retries
@@ -272,6 +274,22 @@ mod tests {
         assert_eq!(queue.pop(9, second).map(|p| p.first().0), Some(2));
         assert_eq!(queue.pop(9, second).map(|p| p.first().0), Some(3));
         assert_eq!((queue.bytes(), queue.pop(9, second)), (0, None));
+    }
+
+    #[test]
+    fn a_grant_waits_until_its_messages_are_worth_it_but_never_for_retries() {
+        let mut queue = Queue::new(Some(12), None);
+        assert_eq!(queue.room_for_grant(100), 12);
+        (0..10).for_each(|id| queue.push(one(id, 1)));
+        assert_eq!([1, 2, 3, 100].map(|most| queue.room_for_grant(most)), [2, 2, 0, 0]);
+        queue.pop(1, Duration::ZERO);
+        assert_eq!(queue.room_for_grant(100), 3);
+        queue.clear();
+        let due = Duration::from_secs(9);
+        (0..11).for_each(|id| queue.delay(message(id, 1), due, None));
+        assert_eq!(queue.room_for_grant(100), 1, "a retry may wait for long");
+        queue.push(one(11, 1));
+        assert_eq!(queue.room_for_grant(1), 0);
     }
 
     #[test]
