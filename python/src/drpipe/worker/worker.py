@@ -24,6 +24,7 @@ from . import surroundings
 from .task import Task
 
 Ends = Tuple[Type[BaseException], ...]
+Make = Optional[Callable[[], Any]]
 
 #: Exit codes from docs/WIRE.md: the connection to the router was lost; the memory limit was
 #: reached; values were sent after their call had returned, or by a forked process.
@@ -57,7 +58,7 @@ def main(is_prepared: bool = False) -> NoReturn:
 
             traceback.print_exc()
         code = EXIT_LOST
-    _end(code)
+    end(code)
 
 
 def rehearse() -> NoReturn:
@@ -75,7 +76,7 @@ def _work(is_prepared: bool) -> int:
     page = Page(fd)
     page.beat()
     post = json.loads(text)
-    _watch_over(lifeline.socket, page, post["directory"])
+    watch_over(lifeline.socket, page, post["directory"])
     host = os.environ.get(HOST)
     if host and post["python"]["module"] != RESULTS_MODULE:
         return _lend(host, text, [lifeline.socket.fileno(), fd])
@@ -177,7 +178,14 @@ def _serve(post: Dict[str, Any], link: Link, page: Page, is_prepared: bool) -> i
 class Worker:
     """A worker: one step and its connection to the router."""
 
-    def __init__(self, post: Dict[str, Any], link: Link, page: Page, ends: Ends = ()) -> None:
+    def __init__(
+        self,
+        post: Dict[str, Any],
+        link: Link,
+        page: Page,
+        ends: Ends = (),
+        make: Make = None,
+    ) -> None:
         """Creates a worker.
 
         Args:
@@ -185,14 +193,16 @@ class Worker:
             link: the connection to the router.
             page: the page that is shared with the supervisor.
             ends: exceptions that end this process's work instead of failing the step.
+            make: makes the step's instance; by default, the instance is that of the post's class.
         """
         self._post, self._link, self._page, self._ends = post, link, page, ends
+        self._make = make
         self._task: Optional[Task] = None
         self._is_over: Optional[Callable[[], bool]] = None
 
     def begin(self) -> Optional[int]:
         """Prepares the step for work. Returns the worker's exit code if that fails."""
-        self._task = task = _make_task(self._post, self._link, self._ends)
+        self._task = task = _make_task(self._post, self._link, self._ends, self._make)
         if task is None:
             return 0
         self._link.send(wire.ready())
@@ -238,42 +248,27 @@ def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
         link.send(wire.notes(expected, products))
 
 
-def _make_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
+def _make_task(post: Dict[str, Any], link: Link, ends: Ends, make: Make) -> Optional[Task]:
     """Builds the step and calls its `init`.
 
     If the step cannot work, sends the router the reason and returns None.
     """
     # The step's announcements before its first call count if the step can work.
     announce.listen(True, lambda: False)
-    task = _build_task(post, link, ends)
+    task = _build_task(post, link, ends, make)
     if task is None:
         announce.take()
     return task
 
 
-def _build_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
-    import logging
-
-    from . import log
-    from .build import build
+def _build_task(post: Dict[str, Any], link: Link, ends: Ends, make: Make) -> Optional[Task]:
     from .emit import Emitter
 
-    python, context = post["python"], post["context"]
-    step, next_steps = context["step"], list(context["next_steps"])
-    hosted = bool(ends)
-    emitter = Emitter(step, next_steps, python["to_python"])
+    step, next_steps = post["context"]["step"], list(post["context"]["next_steps"])
+    emitter = Emitter(step, next_steps, post["python"]["to_python"])
     _refusals.append(lambda: emitter.refused)
     try:
-        instance = build(
-            python["module"],
-            post["class"],
-            post["params"],
-            step=step,
-            connections=next_steps,
-            send=emitter.send_msg,
-            log=logging.getLogger(f"drpipe.run.{step}") if hosted else log.of_step(step),
-            whole=python.get("configuration"),
-        )
+        instance = make() if make is not None else _build(post, emitter, hosted=bool(ends))
     except BaseException as error:
         if isinstance(error, ends):
             raise
@@ -287,6 +282,27 @@ def _build_task(post: Dict[str, Any], link: Link, ends: Ends) -> Optional[Task]:
         link.send(wire.init_failed(failure))
         return None
     return task
+
+
+def _build(post: Dict[str, Any], emitter: Any, hosted: bool) -> Any:
+    """Builds an instance of the post's class."""
+    import logging
+
+    from . import log
+    from .build import build
+
+    python, context = post["python"], post["context"]
+    step = context["step"]
+    return build(
+        python["module"],
+        post["class"],
+        post["params"],
+        step=step,
+        connections=list(context["next_steps"]),
+        send=emitter.send_msg,
+        log=logging.getLogger(f"drpipe.run.{step}") if hosted else log.of_step(step),
+        whole=python.get("configuration"),
+    )
 
 
 def _lend(host: str, post: bytes, fds: List[int]) -> int:
@@ -316,7 +332,7 @@ def _take_standard_input() -> Lifeline:
     return Lifeline(end)
 
 
-def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
+def watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
     """Starts a thread that sends heartbeats and, when the program ends, ends this process and
     all processes that it has started."""
 
@@ -340,7 +356,7 @@ def _watch_over(lifeline: socket.socket, page: Page, directory: str) -> None:
     threading.Thread(target=watch, args=(lifeline,), name="lifeline", daemon=True).start()
 
 
-def _end(code: int) -> NoReturn:
+def end(code: int) -> NoReturn:
     """Ends the process as Python does, but without shutting down the interpreter.
 
     Waits for non-daemon threads and calls the exit functions.

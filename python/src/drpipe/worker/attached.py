@@ -1,0 +1,77 @@
+"""Attached workers: workers of steps of class `Caller`, in processes that the caller provides.
+
+A worker process gets its lifeline and calls `serve`. A caller that works itself opens a `Seat`
+and handles the router's messages in a loop of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any, Callable, Dict, NoReturn, Optional
+
+from ..protocol.page import Page
+from ..protocol.segments import Lifeline
+from .worker import EXIT_LOST, Ends, Link, Worker, end, watch_over
+
+#: Makes the instance whose `run` does the work, given the step's post.
+Make = Callable[[Dict[str, Any]], Any]
+
+
+class Seat:
+    """The place of a worker in a run: what it is to do, its page, and its link to the router.
+
+    Attributes:
+        post: what the worker is to do, as docs/WIRE.md describes it.
+        page: the page that is shared with the run.
+        link: the connection to the router. Its `socket` is for `zmq.Poller`.
+    """
+
+    def __init__(self, lifeline: socket.socket) -> None:
+        """Takes the worker's place.
+
+        Raises:
+            OSError: if the run has ended.
+        """
+        self._lifeline = Lifeline(lifeline)
+        text, fd = self._lifeline.receive_post()
+        self.post: Dict[str, Any] = json.loads(text)
+        self.page = Page(fd)
+        os.close(fd)
+        self.page.beat()
+        self.link = Link(self.post, self._lifeline)
+
+    def worker(self, make: Make, ends: Ends = ()) -> Worker:
+        """Returns a worker whose instance `make` makes when the worker begins.
+
+        Args:
+            make: makes the instance.
+            ends: exceptions that end this process's work instead of failing the step.
+        """
+        return Worker(self.post, self.link, self.page, ends, lambda: make(self.post))
+
+    def close(self) -> None:
+        """Leaves the place: the run knows then that the worker has ended."""
+        self.link.close()
+        self._lifeline.socket.close()
+
+
+def serve(lifeline: socket.socket, make: Make) -> NoReturn:
+    """Runs this process as an attached worker and ends it.
+
+    The process must have no other work: it ends at once, with its process group if it leads one,
+    when the run has died.
+    """
+    code: Optional[int] = EXIT_LOST
+    try:
+        seat = Seat(lifeline)
+        watch_over(lifeline, seat.page, seat.post["directory"])
+        worker = seat.worker(make)
+        code = worker.begin()
+        while code is None:
+            code = worker.handle(seat.link.receive())
+        seat.link.close()
+    except OSError:
+        code = EXIT_LOST
+    end(EXIT_LOST if code is None else code)
