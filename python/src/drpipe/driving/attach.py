@@ -120,7 +120,7 @@ class Attachment:
             self.close()
             if isinstance(error, OSError):
                 code = self.process.returncode
-                raise RunError(
+                raise RunError(f"the run ended before it began, with exit code {code}") from error
                     f"the run ended before it had begun, with exit code {code}"
                 ) from error
             raise
