@@ -137,7 +137,7 @@ fn run_mocks(mut pipeline: Pipeline, faults: &str, args: &CheckArgs) -> ExitCode
     };
     let mut report = match run::perform(pipeline, &run_args(args)) {
         Ok(performed) => performed.report,
-        Err(code) => return code,
+        Err(error) => return error.exit(),
     };
     report.quarantine = None;
     let differences = expectation.differences(&report);
@@ -169,6 +169,7 @@ fn conclusion(report: &Report, differences: &[String]) -> String {
 fn run_args(args: &CheckArgs) -> RunArgs {
     RunArgs {
         inline: false,
+        attach: false,
         ordered: false,
         source: Source::default(),
         mode: Some(args.mode),

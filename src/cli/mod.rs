@@ -45,7 +45,9 @@ use crate::stage::registry::Registry;
 use crate::stage::{Consumer, Producer, Stage};
 use args::{Args, Command};
 use output::{CommandError, complain, print, say};
+use process::attached::AttachedCaller;
 use process::{memory, signals, token};
+use run::args::{ModeArg, RunArgs};
 use quarantine::QuarantineCommand;
 use source::Source;
 
@@ -158,23 +160,23 @@ impl Cli {
             return complain(USAGE, OPTIONS_LAST);
         }
         match command.unwrap_or_else(|| Command::Run(Box::new(run))) {
-            Command::Run(command) => {
-                let args = command.into_run();
-                match self.load(&args.source) {
+            Command::Run(command) => match command.into_run() {
+                args if args.attach => self.run_attached(&args),
+                args => match self.load(&args.source) {
                     Ok(mut pipeline) if args.inline => {
                         run::inline::become_interpreter(&mut pipeline, &args.source)
                     }
                     Ok(pipeline) => run::run(pipeline, &args),
-                    Err(code) => code,
-                }
-            }
-            Command::Check(args) => match self.load(&args.named.source()) {
-                Ok(pipeline) => check::check(pipeline, &args),
-                Err(code) => code,
+                    Err(error) => error.code,
+                },
             },
-            Command::Graph(args) => match self.load(&args.named.source()) {
+            Command::Check(args) => match self.let_callers_in().load(&args.named.source()) {
+                Ok(pipeline) => check::check(pipeline, &args),
+                Err(error) => error.code,
+            },
+            Command::Graph(args) => match self.let_callers_in().load(&args.named.source()) {
                 Ok(pipeline) => graph::graph(&pipeline, args.format),
-                Err(code) => code,
+                Err(error) => error.code,
             },
             Command::Stages(args) => stages::stages(&self.registry, &args),
             Command::Quarantine(args) => self.quarantine(args.command),
@@ -194,6 +196,37 @@ impl Cli {
         }
     }
 
+    /// Steps may have workers of the program that starts the run.
+    fn let_callers_in(mut self) -> Self {
+        self.registry.let_callers_in();
+        self
+    }
+
+    fn run_attached(self, args: &RunArgs) -> ExitCode {
+        let attached = match AttachedCaller::accept() {
+            Ok(attached) => attached,
+            Err(error) => return error.exit(),
+        };
+        let sequential = args.mode == Some(ModeArg::Sequential);
+        match self.let_callers_in().load(&args.source) {
+            Ok(pipeline) if !pipeline.plan().is_open() => {
+                let error = CommandError::usage("no step has the class \"Caller\"");
+                attached.refuse(&error);
+                error.exit()
+            }
+            Ok(_) if sequential => {
+                let error = CommandError::usage("a caller's workers cannot take turns");
+                attached.refuse(&error);
+                error.exit()
+            }
+            Ok(pipeline) => run::run_attached(pipeline, args, attached),
+            Err(error) => {
+                attached.refuse(error.reason);
+                error.code
+            }
+        }
+    }
+
     fn quarantine(&self, command: QuarantineCommand) -> ExitCode {
         match command {
             QuarantineCommand::List(args) => quarantine::list(&args),
@@ -203,7 +236,7 @@ impl Cli {
                     run::inline::become_interpreter(&mut pipeline, &args.run.source)
                 }
                 Ok(pipeline) => quarantine::retry(pipeline, &args),
-                Err(code) => code,
+                Err(error) => error.code,
             },
         }
     }
@@ -223,14 +256,14 @@ impl Cli {
 
     /// Loads the pipeline; prints all errors and warnings on standard error. A signal during this
     /// time ends the program and the interpreters that it asks about Python steps.
-    fn load(&self, source: &Source) -> Result<Pipeline, ExitCode> {
+    fn load(&self, source: &Source) -> Result<Pipeline, NotLoaded> {
         let config = source.config();
         if is_frame(config) {
             let what = "is a FITS file; name the configuration first: drpipe CONFIG FRAMES";
-            return Err(CommandError::usage(format_args!("{} {what}", config.display())).exit());
+            return Err(CommandError::usage(format_args!("{} {what}", config.display())).into());
         }
         signals::hear().map_err(|error| {
-            CommandError::stopped(format_args!("cannot watch for signals: {error}")).exit()
+            CommandError::stopped(format_args!("cannot watch for signals: {error}"))
         })?;
         // Each worker needs descriptors, and interpreters that are asked now may become workers.
         // If the limit cannot be raised, a run that needs more reports an error when it starts.
@@ -254,7 +287,7 @@ impl Cli {
                 let hint = command_like(config)
                     .map(|command| format!("; did you mean the command \"{command}\"?"));
                 let hint = hint.unwrap_or_default();
-                Err(CommandError::usage(format_args!("{error}{hint}")).exit())
+                Err(CommandError::usage(format_args!("{error}{hint}")).into())
             }
             Err(LoadError::Wrong(error)) => Err(complain_of(&error)),
         }
@@ -295,8 +328,20 @@ fn refuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
+/// Why a pipeline could not be loaded, which has been printed.
+struct NotLoaded {
+    reason: String,
+    code: ExitCode,
+}
+
+impl From<CommandError> for NotLoaded {
+    fn from(error: CommandError) -> Self {
+        Self { code: error.exit(), reason: error.message }
+    }
+}
+
 /// Prints everything that is wrong with a configuration, a line each.
-fn complain_of(error: &ConfigError) -> ExitCode {
+fn complain_of(error: &ConfigError) -> NotLoaded {
     error.diagnostics.iter().for_each(say);
-    ExitCode::from(USAGE)
+    NotLoaded { reason: error.to_string(), code: ExitCode::from(USAGE) }
 }

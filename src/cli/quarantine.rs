@@ -13,7 +13,7 @@ use super::run::{self, Performed};
 use crate::base::escape::one_line;
 use crate::codec::{self, CodecId};
 use crate::event::Verdict;
-use crate::event::exit_code::{SOME_FAILED, USAGE};
+use crate::event::exit_code::{DONE, SOME_FAILED, USAGE};
 use crate::pipeline::Pipeline;
 use crate::sinks::quarantine::{Contents, Entry, Taken, find, is_pickle, read_payload, remove};
 
@@ -240,7 +240,7 @@ pub(super) fn retry(pipeline: Pipeline, args: &RetryArgs) -> ExitCode {
     };
     match run::perform(pipeline, &args.run) {
         Ok(performed) => conclude(&performed, &paths, skipped, args),
-        Err(code) => code,
+        Err(error) => error.exit(),
     }
 }
 
@@ -322,7 +322,7 @@ fn conclude(
     if !ended || !report.finish_failures.is_empty() {
         let why = if ended { "a finish failed" } else { "the run did not reach its end" };
         say(format_args!("left as they are, because {why}: {}", entries_of(paths.len())));
-        return code;
+        return code.into();
     }
     for path in paths {
         let shown = path.display();
@@ -342,7 +342,7 @@ fn conclude(
     if !args.run.quiet {
         say(format_args!("tried again and removed: {}", entries_of(paths.len())));
     }
-    if code == ExitCode::SUCCESS && skipped > 0 { ExitCode::from(SOME_FAILED) } else { code }
+    ExitCode::from(if code == DONE && skipped > 0 { SOME_FAILED } else { code })
 }
 
 fn entries_of(count: usize) -> String {

@@ -201,6 +201,8 @@ fn refuse(
 /// The answer about a class.
 pub(crate) enum Found {
     Class(Box<InPython>),
+    /// The caller provides the step's workers.
+    Caller(Class),
     /// The class is the program's own after all.
     BuiltIn,
     /// The class cannot be used, and the reason has been reported.

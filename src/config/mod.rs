@@ -5,6 +5,7 @@
 //! or clocks. Paths stay as they are, so a relative path is relative to the current directory of
 //! the run.
 
+mod caller;
 mod dialect;
 mod draft;
 mod foreign;
@@ -114,6 +115,9 @@ fn is_sequential(lowered: &Lowered<'_>, specs: &[StepSpec], findings: &mut Findi
     let Set { value: Some(mode), span: Some(span) } = &lowered.flow.mode else { return false };
     if *mode == Mode::MultiThread && specs.iter().any(|spec| spec.python.is_some()) {
         findings.warning(span, "steps in Python still run in processes of their own", "");
+    }
+    if *mode == Mode::Sequential {
+        caller::refuse_sequential(specs, span, findings);
     }
     *mode == Mode::Sequential
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::caller;
 use super::dialect::{Lowered, is_top_level, node_at};
 use super::draft::{Draft, drafts};
 use super::foreign;
@@ -40,7 +41,12 @@ pub(crate) fn specs(
 ) -> (Vec<StepSpec>, bool) {
     let Context { registry, settings, .. } = context;
     let mut drafts = drafts(lowered, settings, findings);
-    let found = foreign::describe(&mut drafts, lowered, registry, settings, describe, findings);
+    let mut found = foreign::describe(&mut drafts, lowered, registry, settings, describe, findings);
+    for (draft, found) in drafts.iter().zip(&mut found) {
+        if let Some(callers) = caller::found(draft, registry, findings) {
+            *found = Some(callers);
+        }
+    }
     let claims = Claims::new(&drafts, &found, lowered.dialect, registry);
     claims.check_sections(lowered, findings);
     for (index, setting) in settings.iter().enumerate().filter(|(_, s)| !is_top_level(s)) {
@@ -80,7 +86,8 @@ fn spec(
     let param_spans = draft.params.spans(&params, draft.node.offset);
     let usable = class.filter(|class| fits(class.kind(), draft.role));
     let name = name(draft, findings);
-    let options = options(draft, python.is_some(), findings);
+    let is_open = matches!(found, Some(Found::Caller(_)));
+    let options = options(draft, python.is_some(), is_open, findings);
     if python.is_none() && class.is_some() {
         foreign::without_effect(draft, lowered.dialect, findings);
     }
@@ -102,6 +109,7 @@ fn spec(
         params,
         build,
         python: python.map(|python| python.python.clone()),
+        is_open,
         param_spans,
         span: draft.span("name"),
         workers_span: draft.span(workers_key),
@@ -114,12 +122,20 @@ fn failing_build() -> Build {
 }
 
 /// Returns the options, with the actual numbers of workers.
-fn options(draft: &Draft<'_>, is_python: bool, findings: &mut Findings) -> StepOptions {
+fn options(
+    draft: &Draft<'_>,
+    is_python: bool,
+    is_open: bool,
+    findings: &mut Findings,
+) -> StepOptions {
     let mut options = draft.options.clone();
     let (mut threads, mut processes) = workers(draft, findings);
     if is_python {
         let (min, max) = (threads.min + processes.min, threads.max + processes.max);
         (threads, processes) = (WorkerRange::exactly(0), WorkerRange { min, max });
+    }
+    if is_open {
+        (threads, processes) = (WorkerRange::exactly(0), caller::workers(draft, findings));
     }
     (options.nb_thread.value, options.nb_process.value) = (threads, processes);
     limits_need_processes(&options, findings);
@@ -164,6 +180,7 @@ fn class<'r>(
     };
     let (class, python) = match (found, registry.get(name)) {
         (Some(Found::Class(found)), _) => (&found.class, Some(&**found)),
+        (Some(Found::Caller(class)), _) => (class, None),
         (Some(Found::Unusable), _) => return (None, None),
         (_, Some(class)) => (class, None),
         (_, None) if registry.lacks(name).is_some() => {

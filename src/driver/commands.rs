@@ -13,6 +13,8 @@ pub(crate) enum Command {
     Stop(Stop),
     /// Something that the run depends on has failed.
     Halt(String),
+    /// The run cannot go on and stops at once.
+    Abandon(String),
     /// What a worker's thread or supervisor reports.
     Worker(WorkerEvent),
     /// An operator's request; the answer says whether it was carried out.

@@ -138,6 +138,7 @@ impl Run {
             match command {
                 Command::Stop(stop) => self.router.handle(Input::Stop(stop), now),
                 Command::Halt(reason) => self.router.handle(Input::Halt { reason }, now),
+                Command::Abandon(reason) => self.router.handle(Input::Abandon { reason }, now),
                 Command::Worker(WorkerEvent::Lost { worker, loss }) => {
                     self.router.handle(Input::Lost { worker, loss }, now);
                 }

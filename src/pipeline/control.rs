@@ -103,6 +103,12 @@ impl Control {
         self.commander.send(Command::Stop(Stop::Now));
     }
 
+    /// Stops at once for this reason: the run cannot go on.
+    pub(super) fn abandon(&self, reason: String) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.commander.send(Command::Abandon(reason));
+    }
+
     /// Pauses a step or, without a name, the whole run: nothing new is begun, and workers finish
     /// what they have in hand. A paused run does not end.
     ///

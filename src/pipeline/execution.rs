@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::ahead::Interpreters;
 use super::launch::Launcher;
 use super::private_directory::PrivateDirectory;
-use super::{Mode, RunError, report};
+use super::{Caller, Control, Mode, RunError, report};
 use crate::base::ids::StepId;
 use crate::driver;
 use crate::driver::Run;
@@ -18,15 +18,16 @@ use crate::driver::hub::Hub;
 use crate::driver::sequential::Sequential;
 use crate::event::Report;
 use crate::plan::Plan;
+use crate::protocol::control::ToCaller;
 use crate::python::BundledPackage;
 use crate::router::{Batching, Router, Timing};
 use crate::sinks::Sinks;
 use crate::stage::Context;
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_room};
-use crate::transport::wakeable::Wakeup;
-use crate::transport::zmq::{ZmqContext, ZmqTransport};
+use crate::transport::wakeable::{self, Sender, Wakeup};
+use crate::transport::zmq::{ZmqContext, ZmqTransport, ipc};
 use crate::worker::ReportWorker;
-use crate::worker::supervisor::Supervisor;
+use crate::worker::supervisor::{Outgoing, Supervisor};
 
 /// How long a run that was stopped at once waits for its worker threads. A stage cannot be
 /// interrupted on its thread, so those that are still at work are left behind.
@@ -44,6 +45,8 @@ pub(super) struct Execution {
     pub(super) cancelled: Arc<AtomicBool>,
     /// Present if the run has worker processes.
     pub(super) private: Option<PrivateDirectory>,
+    /// The program that provides the workers of open steps, and what it steers the run by.
+    pub(super) caller: Option<(Caller, Control)>,
     pub(super) mode: Mode,
     pub(super) bundled: Option<BundledPackage>,
     /// Present for steps in Python.
@@ -111,15 +114,23 @@ impl Execution {
         let context_of = self.context();
         let Self { plan, sinks, commands, commander, cancelled, .. } = self;
         let Self { opening, run, private, mode, bundled, interpreters, patience, .. } = self;
+        let (to_caller, frames) = self.caller.is_some().then(wakeable::queue).transpose()?.unzip();
         let directory = private.as_ref().map(PrivateDirectory::path);
         let router = router(&plan, batching, &sinks);
         let sockets = ZmqContext::new();
         let report = reporter(commander);
         let (alive, all_ended) = mpsc::channel::<()>();
         let supervisor = directory
-            .map(|directory| Supervisor::start(directory, Arc::clone(&report)))
+            .map(|directory| Supervisor::start(directory, Arc::clone(&report), to_caller.clone()))
             .transpose()?;
         let transport = bind(&sockets, directory, router.slot_count(), commands.wakeup)?;
+        let attendant = match (self.caller, frames, &supervisor) {
+            (Some((caller, control)), Some(frames), Some(supervisor)) => {
+                Some(caller.attend(frames, supervisor.attachments(), control)?)
+            }
+            _ => None,
+        };
+        welcome(to_caller, &run, directory);
         drop(opening);
         let mut launcher = Launcher {
             plan: &plan,
@@ -144,6 +155,8 @@ impl Execution {
         let stopped = cancelled.load(Ordering::Relaxed);
         let patience = if ran.is_ok() && !stopped { patience } else { Duration::ZERO };
         let reaper = supervisor.and_then(|supervisor| supervisor.finish(patience));
+        // Its frames are sent; a panic of its own concerns the caller alone.
+        attendant.into_iter().for_each(|thread| drop(thread.join()));
         if stopped {
             if all_ended.recv_timeout(GRACE) != Err(RecvTimeoutError::Disconnected) {
                 sockets.clone().leak();
@@ -158,6 +171,15 @@ impl Execution {
         drop(private);
         drop(reaper);
         Ok(report::report(run, &plan, mode, ended, ran?))
+    }
+}
+
+/// Tells the caller that the run begins.
+fn welcome(to_caller: Option<Sender<Outgoing>>, run: &str, directory: Option<&Path>) {
+    if let (Some(caller), Some(directory)) = (to_caller, directory) {
+        let (run, version) = (run.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let endpoint = ipc(directory);
+        caller.send((ToCaller::Welcome { run, version, endpoint }, Vec::new()));
     }
 }
 

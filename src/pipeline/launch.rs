@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 
 use super::ahead::Interpreters;
 use crate::base::ids::{FIRST, StepId, WorkerId};
-use crate::plan::{Plan, Python, Route};
+use crate::plan::{Plan, Python, Route, StepOptions};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::Loss;
 use crate::python::BundledPackage;
 use crate::stage::Context;
+use crate::stage::registry::Kind;
 use crate::transport::zmq::ZmqContext;
 use crate::worker::process::InPython;
 use crate::worker::reexec::{INTERPRETER, MAIN};
@@ -47,6 +48,9 @@ impl Launcher<'_> {
     ) -> Option<Lifeline> {
         let step = step.index();
         let started = match self.private {
+            Some(directory) if self.plan.steps[step].is_open => {
+                self.request(worker, step, context, directory)
+            }
             Some(directory) if self.plan.steps[step].is_process(number) => {
                 self.start_process(worker, step, context, directory)
             }
@@ -67,16 +71,34 @@ impl Launcher<'_> {
         directory: &Path,
     ) -> io::Result<Option<Lifeline>> {
         let number = context.worker();
-        let mut process = self.new_process(worker, index, context, directory)?;
+        let mut launch = Launch::of_this_program(context.step(), number, directory);
         let step = &self.plan.steps[index];
+        if let Some(python) = &step.python {
+            self.launch_in_python(python, &mut launch);
+        }
         if let (Some(python), Some(ahead)) = (&step.python, &mut self.interpreters) {
             // A successor of a lost worker starts afresh.
             if step.is_initial(number) && worker.epoch == FIRST {
-                process.launch.origin = ahead.origin(python);
+                launch.origin = ahead.origin(python);
             }
         }
+        let process = self.new_process(worker, index, context, directory)?;
         let supervisor = self.supervisor.as_ref();
-        supervisor.map(|supervisor| supervisor.spawn(process)).transpose()
+        supervisor.map(|supervisor| supervisor.spawn(process, launch)).transpose()
+    }
+
+    /// Asks the caller for the worker's process.
+    fn request(
+        &mut self,
+        worker: WorkerId,
+        index: usize,
+        context: Context,
+        directory: &Path,
+    ) -> io::Result<Option<Lifeline>> {
+        let feeds = self.plan.steps[index].kind == Kind::Producer;
+        let process = self.new_process(worker, index, context, directory)?;
+        let supervisor = self.supervisor.as_ref();
+        supervisor.map(|supervisor| supervisor.request(process, feeds)).transpose()
     }
 
     fn new_process(
@@ -88,12 +110,8 @@ impl Launcher<'_> {
     ) -> io::Result<NewWorker> {
         let step = &self.plan.steps[index];
         let (name, number) = (context.step().to_owned(), context.worker());
-        let mut launch = Launch::of_this_program(&name, number, directory);
-        if let Some(python) = &step.python {
-            self.launch_in_python(python, &mut launch);
-        }
         let assignment = process::Assignment {
-            python: step.python.as_ref().map(|python| self.in_python(index, python)),
+            python: step.is_foreign().then(|| self.foreign(index)),
             place: worker,
             context,
             class: step.class.clone(),
@@ -101,9 +119,10 @@ impl Launcher<'_> {
             directory: directory.to_owned(),
             memory_limit: *step.options.memory_limit,
         };
-        let limits = Limits { timeout: *step.options.timeout, memory: *step.options.memory_limit };
+        let StepOptions { timeout, memory_limit, grace, .. } = &step.options;
+        let limits = Limits { timeout: **timeout, memory: **memory_limit, grace: **grace };
         let assignment = serde_json::to_vec(&assignment)?;
-        Ok(NewWorker { id: worker, step: name, number, launch, assignment, limits })
+        Ok(NewWorker { id: worker, step: name, number, assignment, limits })
     }
 
     /// Lets the process become the interpreter.
@@ -117,14 +136,16 @@ impl Launcher<'_> {
         }
     }
 
-    fn in_python(&self, index: usize, python: &Python) -> InPython {
+    /// What a worker in another language needs to know besides.
+    fn foreign(&self, index: usize) -> InPython {
         let step = &self.plan.steps[index];
+        let python = step.python.clone().unwrap_or_default();
         let to_python = |route: &Route| self.plan.steps[route.to].takes_objects;
         InPython {
-            module: python.module.clone(),
+            module: python.module,
             role: step.kind,
-            paths: python.paths.clone(),
-            configuration: python.configuration.clone(),
+            paths: python.paths,
+            configuration: python.configuration,
             to_python: step.routes.iter().map(to_python).collect(),
         }
     }

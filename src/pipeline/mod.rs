@@ -2,6 +2,7 @@
 
 mod ahead;
 mod builder;
+mod caller;
 mod control;
 mod error;
 mod execution;
@@ -39,6 +40,7 @@ pub use crate::event::{Report, StepReport, Verdict};
 pub use crate::router::Refusal;
 pub use crate::sinks::journal::JournalError;
 pub use builder::Builder;
+pub(crate) use caller::{Caller, Farewell};
 pub use control::{Control, SteerError};
 pub use error::{LoadError, RunError};
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::caller::Caller;
 use super::Pipeline;
 use crate::base::redact;
 use crate::codec::CodecId;
@@ -19,6 +20,8 @@ pub(super) struct Options {
     pub(super) command: Vec<String>,
     /// The configuration file without its ending; none if a program made the pipeline.
     pub(super) file: Option<String>,
+    /// The program that provides the workers of open steps.
+    pub(super) caller: Option<Caller>,
 }
 
 /// The journal of a run.
@@ -31,7 +34,7 @@ pub(super) struct JournalFile {
 impl Default for Options {
     fn default() -> Self {
         let (journal, trace, command, file) = (None, None, Vec::new(), None);
-        Self { journal, trace, drain_limit: DRAIN_LIMIT, command, file }
+        Self { journal, trace, drain_limit: DRAIN_LIMIT, command, file, caller: None }
     }
 }
 
@@ -54,6 +57,11 @@ impl Pipeline {
     /// Makes every step take MessagePack, whatever the plan has chosen.
     pub(crate) fn take_messagepack(&mut self) {
         self.plan.steps.iter_mut().for_each(|step| step.codec = CodecId::MessagePack);
+    }
+
+    /// Lets this program provide the workers of open steps.
+    pub(crate) fn attach(&mut self, caller: Caller) {
+        self.options.caller = Some(caller);
     }
 
     /// Records in the file `path` what becomes of each item of the producer, step by step. With

@@ -40,7 +40,8 @@ impl Pipeline {
     /// If the system refuses a thread or a file descriptor, or the journal cannot serve.
     pub fn start(self, mode: Mode) -> Result<Handle, RunError> {
         let run = run_name();
-        let Self { mut plan, retried, options, bundled, ahead, .. } = self;
+        let Self { mut plan, retried, mut options, bundled, ahead, .. } = self;
+        let caller = options.caller.take();
         let placing = place(&mut plan, mode);
         let plan = Arc::new(plan);
         let name = ahead.as_ref().map(Ahead::private);
@@ -73,6 +74,7 @@ impl Pipeline {
             commands,
             cancelled,
             private,
+            caller: caller.map(|caller| (caller, control.clone())),
             mode,
             bundled,
             interpreters,

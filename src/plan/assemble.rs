@@ -131,7 +131,7 @@ pub(crate) fn plan(
 
 /// Lets each class check its steps' next steps, for parameters that name them.
 fn places(specs: &[StepSpec], edges: &[Edge], findings: &mut Findings) {
-    for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| spec.python.is_none()) {
+    for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| !spec.is_foreign()) {
         let routes = edges.iter().filter(|edge| edge.from == index);
         let next_steps = routes.map(|edge| specs[edge.to].name.clone()).collect();
         // A step that cannot be built has been reported.
@@ -159,6 +159,7 @@ fn step(spec: StepSpec, routes: Vec<Route>, codec: CodecId, takes_objects: bool)
         codec,
         takes_objects,
         python: spec.python,
+        is_open: spec.is_open,
     }
 }
 

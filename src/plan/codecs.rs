@@ -7,7 +7,7 @@ use crate::stage::data::ANY;
 
 /// The codecs that the workers of a step read and write, the preferred one first.
 fn preferences(spec: &StepSpec) -> &'static [CodecId] {
-    if spec.python.is_some() { CodecId::FOREIGN } else { CodecId::ALL }
+    if spec.is_foreign() { CodecId::FOREIGN } else { CodecId::ALL }
 }
 
 /// Picks the codec of what each step takes: the one it prefers among those that its senders
@@ -41,11 +41,11 @@ fn groups(specs: &[StepSpec], edges: &[Edge]) -> Vec<usize> {
 }
 
 /// Returns which steps may receive any value that can be pickled: those whose inputs are finally
-/// opened by a step in Python, or by no step. If only steps in Rust would open such a value, steps
+/// opened by a step in Python or of a caller, or by no step. If only steps in Rust would open such a value, steps
 /// in Python refuse to send it.
 pub(crate) fn take_objects(specs: &[StepSpec], edges: &[Edge]) -> Vec<bool> {
-    let mut in_python: Vec<bool> = specs.iter().map(|spec| spec.python.is_some()).collect();
-    let opens = |spec: &StepSpec| spec.python.is_none() && spec.input != Some(ANY);
+    let mut in_python: Vec<bool> = specs.iter().map(StepSpec::is_foreign).collect();
+    let opens = |spec: &StepSpec| !spec.is_foreign() && spec.input != Some(ANY);
     let mut in_rust: Vec<bool> = specs.iter().map(opens).collect();
     let mut spread = true;
     while spread {

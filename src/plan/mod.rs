@@ -60,6 +60,11 @@ impl Plan {
         self.steps.iter().any(|step| step.processes() > 0)
     }
 
+    /// Whether any step has workers that the caller provides.
+    pub fn is_open(&self) -> bool {
+        self.steps.iter().any(|step| step.is_open)
+    }
+
     /// Whether any step must have its workers in processes.
     pub(crate) fn needs_processes(&self) -> bool {
         self.steps.iter().any(Step::needs_processes)

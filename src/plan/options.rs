@@ -128,5 +128,8 @@ keys! {
         /// A number, or a string such as `"2 GiB"`. Files, shared memory, and programs that the
         /// worker starts do not count.
         memory_limit: Option<u64> as Bytes [Processes],
+        /// The wait between asking a worker to end (SIGTERM) and ending it (SIGKILL), in seconds.
+        /// All workers must be processes.
+        grace: Duration as Wait [Processes] = Duration::from_secs(2),
     }
 }

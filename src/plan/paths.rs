@@ -29,7 +29,7 @@ impl StepPath {
 /// Returns the paths whose parameters the schemas mark with the keyword `reads` or `writes`.
 pub(crate) fn declared(keyword: &str, steps: &[Step], registry: &Registry) -> Vec<StepPath> {
     let mut places = Vec::new();
-    for step in steps.iter().filter(|step| step.python.is_none()) {
+    for step in steps.iter().filter(|step| !step.is_foreign()) {
         let schema = registry.get(&step.class).map(|class| &class.schema()["properties"]);
         for (param, schema) in schema.and_then(|all| all.as_object()).into_iter().flatten() {
             let Some(kind) = schema[keyword].as_str() else { continue };

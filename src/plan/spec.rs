@@ -68,6 +68,8 @@ pub(crate) struct StepSpec {
     pub(crate) build: Build,
     /// Where its class is found if that is written in Python.
     pub(crate) python: Option<Python>,
+    /// Whether the caller provides its workers.
+    pub(crate) is_open: bool,
     /// Where its name was set.
     pub(crate) span: SourceSpan,
     /// Where its workers were set.
@@ -95,16 +97,22 @@ impl StepSpec {
             params: Value::Null,
             build,
             python: None,
+            is_open: false,
             workers_span: span.clone(),
             param_spans: Vec::new(),
             span,
         }
     }
 
-    /// Whether it passes its inputs on unopened. What a step in Python emits is not known in
-    /// advance.
+    /// Whether its workers may be written in another language.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.python.is_some() || self.is_open
+    }
+
+    /// Whether it passes its inputs on unopened. What a step in another language emits is not
+    /// known in advance.
     pub(crate) fn passes_on(&self) -> bool {
-        self.python.is_none() && self.input == Some(ANY) && self.output == Some(ANY)
+        !self.is_foreign() && self.input == Some(ANY) && self.output == Some(ANY)
     }
 
     /// The most workers, threads and processes together.

@@ -66,6 +66,8 @@ pub struct Step {
     /// Where its class is found if that is written in Python. Then all of its workers are
     /// processes.
     pub python: Option<Python>,
+    /// Whether the caller, the program that has started the run, provides its workers.
+    pub is_open: bool,
 }
 
 impl Step {
@@ -85,10 +87,15 @@ impl Step {
         self.options.nb_thread.min + self.options.nb_process.min
     }
 
-    /// Whether the step must have its workers in processes: it is written in Python, or has a
-    /// limit of time or memory.
+    /// Whether its workers may be written in another language.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.python.is_some() || self.is_open
+    }
+
+    /// Whether the step must have its workers in processes: they are not workers of this program,
+    /// or have a limit of time or memory.
     pub(crate) fn needs_processes(&self) -> bool {
-        self.python.is_some()
+        self.is_foreign()
             || self.options.timeout.is_some()
             || self.options.memory_limit.is_some()
     }
@@ -107,14 +114,14 @@ impl Step {
     }
 
     /// How much work a worker gets in advance, if a message takes `mean`: the time that these
-    /// messages take together. A worker in Python cannot give back what waits behind a long call,
-    /// so it gets less, unless its messages are very short (below 50 µs): a delivery costs it many
+    /// messages take together. A worker in Python, or of a caller, may be unable to give back what
+    /// waits behind a long call, so it gets less, unless its messages are very short (below 50 µs): a delivery costs it many
     /// times what it costs a worker in Rust.
     pub(crate) fn batch_ahead(&self, mean: Duration) -> Duration {
-        match self.python {
-            None => Duration::from_millis(4),
-            Some(_) if mean < Duration::from_micros(50) => Duration::from_millis(3),
-            Some(_) => Duration::from_micros(200),
+        match self.is_foreign() {
+            false => Duration::from_millis(4),
+            true if mean < Duration::from_micros(50) => Duration::from_millis(3),
+            true => Duration::from_micros(200),
         }
     }
 }

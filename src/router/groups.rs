@@ -260,7 +260,12 @@ impl Router {
 
     pub(super) fn stop_now(&mut self, now: Duration) {
         self.ending.interrupt();
-        self.abandon("stopped at once; the remaining messages are dropped".into());
+        self.abandon_now("stopped at once; the remaining messages are dropped".into(), now);
+    }
+
+    /// Stops at once, for this reason.
+    pub(super) fn abandon_now(&mut self, reason: String, now: Duration) {
+        self.abandon(reason);
         for worker in self.workers.slots() {
             self.spend(worker, now);
             let Worker { step, in_hand_count, .. } = self.workers[worker];

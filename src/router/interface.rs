@@ -36,6 +36,8 @@ pub(crate) enum Input {
     Stop(Stop),
     /// Something that the run depends on has failed: production ends for this reason.
     Halt { reason: String },
+    /// The run cannot go on, for this reason: it stops at once.
+    Abandon { reason: String },
 }
 
 impl Input {
@@ -50,7 +52,7 @@ impl Input {
             | Self::Finished { worker, .. }
             | Self::Lost { worker, .. }
             | Self::Broken { worker, .. } => Some(*worker),
-            Self::Stop(_) | Self::Halt { .. } => None,
+            Self::Stop(_) | Self::Halt { .. } | Self::Abandon { .. } => None,
         }
     }
 }

@@ -168,6 +168,7 @@ impl Router {
             }
             Input::Stop(Stop::Now) => self.stop_now(now),
             Input::Halt { reason } => self.halt(reason),
+            Input::Abandon { reason } => self.abandon_now(reason, now),
         }
     }
 

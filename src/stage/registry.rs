@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::data::{ANY, Data};
 pub(crate) use super::erased::{Build, Task};
@@ -58,6 +58,12 @@ pub struct Class {
 }
 
 impl Class {
+    /// The class [`CALLER`] at this place. Its parameters are the caller's alone.
+    pub(crate) fn of_caller(kind: Kind) -> Self {
+        let anything = json!({"type": "object", "additionalProperties": true});
+        Self::foreign(CALLER, kind, false, false, anything)
+    }
+
     /// A class whose workers are written in another language. It takes and emits values of
     /// any type.
     pub(crate) fn foreign(
@@ -144,7 +150,11 @@ impl Class {
 pub struct Registry {
     classes: BTreeMap<String, Class>,
     lacking: BTreeMap<String, NotBuilt>,
+    has_caller: bool,
 }
+
+/// The name of the class whose workers the caller provides, the program that starts the run.
+pub(crate) const CALLER: &str = "Caller";
 
 impl Registry {
     /// An empty registry.
@@ -202,6 +212,16 @@ impl Registry {
     /// Whether the name is that of a class, built in or not.
     pub(crate) fn knows(&self, name: &str) -> bool {
         self.classes.contains_key(name) || self.lacking.contains_key(name)
+    }
+
+    /// Makes [`CALLER`] a class that steps may have.
+    pub(crate) fn let_callers_in(&mut self) {
+        self.has_caller = true;
+    }
+
+    /// Whether steps may have the class [`CALLER`].
+    pub(crate) fn has_caller(&self) -> bool {
+        self.has_caller
     }
 
     /// The class of this name.

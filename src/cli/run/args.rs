@@ -99,6 +99,10 @@ pub(in crate::cli) struct RunArgs {
     /// machines can only watch. Prefer DRPIPE_MONITOR_TOKEN, which other users cannot read
     #[arg(long, value_name = "TOKEN", env = "DRPIPE_MONITOR_TOKEN", hide_env_values = true, value_parser = token::parse)]
     pub(in crate::cli) monitor_token: Option<String>,
+    /// Standard input is a socket of the program that starts this run, feeds it, and provides the
+    /// workers of steps of class Caller (docs/ATTACH.md)
+    #[arg(long, conflicts_with = "inline")]
+    pub(in crate::cli) attach: bool,
     #[command(flatten)]
     pub(in crate::cli) driver: DriverArgs,
 }

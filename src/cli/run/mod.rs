@@ -14,6 +14,7 @@ use std::time::Duration;
 use indicatif::MultiProgress;
 
 use super::output::{CommandError, print, print_text, say};
+use super::process::attached::AttachedCaller;
 use super::process::driving_program::DrivingProgram;
 use super::process::signals::{self, PendingSignals};
 use super::run_files::{self, is_standard};
@@ -30,8 +31,30 @@ use progress::Progress;
 
 pub(super) fn run(pipeline: Pipeline, args: &RunArgs) -> ExitCode {
     match perform(pipeline, args) {
-        Ok(performed) => conclude(&performed, args),
-        Err(code) => code,
+        Ok(performed) => ExitCode::from(conclude(&performed, args)),
+        Err(error) => error.exit(),
+    }
+}
+
+/// As [`run`], for a run that a caller is attached to. It hears the end last.
+pub(super) fn run_attached(
+    mut pipeline: Pipeline,
+    args: &RunArgs,
+    mut attached: AttachedCaller,
+) -> ExitCode {
+    if let Some(caller) = attached.caller.take() {
+        pipeline.attach(caller);
+    }
+    match perform(pipeline, args) {
+        Ok(performed) => {
+            let code = conclude(&performed, args);
+            attached.over(code, Some(&performed.report));
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            attached.refuse(&error);
+            error.exit()
+        }
     }
 }
 
@@ -45,10 +68,10 @@ pub(super) struct Performed {
 /// Runs to the end, with progress and log lines.
 ///
 /// # Errors
-/// If nothing ran or the run could not go on: the exit code, after the reason was printed.
-pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performed, ExitCode> {
+/// If nothing ran or the run could not go on.
+pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performed, CommandError> {
     let bars = MultiProgress::new();
-    let events = prepare(args, &bars).map_err(|error| error.exit())?;
+    let events = prepare(args, &bars)?;
     set(&mut pipeline, args);
     let progress = Progress::new(pipeline.plan(), &bars, args.quiet);
     let report_data = args.report.is_some().then(ReportData::default);
@@ -66,10 +89,7 @@ pub(super) fn perform(mut pipeline: Pipeline, args: &RunArgs) -> Result<Performe
         _ => Ok(()),
     };
     let whole = written.map_err(|error| error.exit()).is_ok();
-    match result {
-        Ok(report) => Ok(Performed { report, whole }),
-        Err(error) => Err(error.exit()),
-    }
+    result.map(|report| Performed { report, whole })
 }
 
 /// Checks the options, sets up the log and opens the file of events, if there is one.
@@ -209,9 +229,9 @@ fn explained(origin: &str, skipped: bool, why: &str) -> String {
     format!("{decision}\t{}\t{}\n", one_line(origin), one_line(why))
 }
 
-/// Writes the summary and prints the ledger. A file that cannot be written is an error, whatever
+/// Writes the summary and prints the ledger; returns the exit code. A file that cannot be written is an error, whatever
 /// the result of the run; the other files are still written.
-pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) -> ExitCode {
+pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) -> u8 {
     let mut whole = *whole;
     if let Some(file) = &args.summary
         && let Err(error) = run_files::write(report, file)
@@ -231,5 +251,5 @@ pub(super) fn conclude(Performed { report, whole }: &Performed, args: &RunArgs) 
             false => whole &= print_text(&ledger) == ExitCode::SUCCESS,
         }
     }
-    ExitCode::from(if whole { report.exit_code } else { STOPPED })
+    if whole { report.exit_code } else { STOPPED }
 }

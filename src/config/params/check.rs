@@ -47,6 +47,7 @@ impl Params<'_> {
         if faults.is_empty() {
             let refused = match python {
                 Some(python) => python.invalid.clone(),
+                None if class.is_foreign() => None,
                 None => class.try_build(&params).err().map(|failure| failure.to_string()),
             };
             if let Some(message) = refused {

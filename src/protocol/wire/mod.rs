@@ -7,9 +7,9 @@ mod tags;
 mod writer;
 
 pub(crate) use messages::{FromWorker, ToWorker};
-pub(crate) use reader::WireError;
+pub(crate) use reader::{Reader, WireError};
 pub(crate) use tags::VERSION;
-pub(crate) use writer::Sharing;
+pub(crate) use writer::{Sharing, Writer};
 
 /// The longest bytes that stand in a head; longer ones travel as a frame of their own, which
 /// libzmq hands over without a copy.

@@ -301,7 +301,7 @@ impl Simulator {
                     self.router.workers[worker.slot].state == State::Gone;
             }
             Input::InitFailed { .. } | Input::Broken { .. } => {}
-            Input::Stop(_) | Input::Halt { .. } => {}
+            Input::Stop(_) | Input::Halt { .. } | Input::Abandon { .. } => {}
         }
     }
 

@@ -22,7 +22,7 @@ pub(crate) use link::ZmqLink;
 const ENDPOINT: &str = "inproc://router";
 
 /// The endpoint of worker processes, in a run's private directory.
-fn ipc(directory: &Path) -> String {
+pub(crate) fn ipc(directory: &Path) -> String {
     format!("ipc://{}/router", directory.display())
 }
 

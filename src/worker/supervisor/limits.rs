@@ -22,6 +22,8 @@ pub(crate) struct Limits {
     pub(crate) timeout: Option<Duration>,
     /// The most memory of one worker, in bytes.
     pub(crate) memory: Option<u64>,
+    /// The time between asking a worker to end and ending it by force.
+    pub(crate) grace: Duration,
 }
 
 /// Watches the limits of one worker.
@@ -46,9 +48,15 @@ impl Watch {
         Self { limits, started, liveness, forgiven: None, never_began }
     }
 
+    /// The worker begins only now.
+    pub(super) fn begin(&mut self) {
+        self.started = Instant::now();
+        self.liveness.forgive(self.started);
+    }
+
     /// Whether there is a limit that must be checked often.
     pub(super) fn is_limited(&self) -> bool {
-        let Limits { timeout, memory } = self.limits;
+        let Limits { timeout, memory, .. } = self.limits;
         timeout.is_some() || memory.is_some()
     }
 
@@ -65,7 +73,8 @@ impl Watch {
         self.check_time(page).or_else(|| self.check_memory(page, process))
     }
 
-    fn check_time(&self, page: &Page) -> Option<Loss> {
+    /// Why the attempt in progress must be ended, if it takes too long.
+    pub(super) fn check_time(&self, page: &Page) -> Option<Loss> {
         let (limit, at) = self.limits.timeout.zip(page.at_work())?;
         if at.time <= limit + self.forgiven_at(at.message) {
             return None;

@@ -1,13 +1,16 @@
-//! Worker processes, seen from the program. One thread starts them, notices at once when one has
-//! died, ends those that take too long or too much memory, and ends only after all of them.
+//! Worker processes, seen from the program. One thread starts them, or asks the caller for them,
+//! notices at once when one has died, ends those that take too long or too much memory, and ends
+//! only after all of them.
 
 mod launch;
 mod limits;
+mod tether;
 mod worker_process;
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::sync::mpsc::TryRecvError;
 use std::thread::JoinHandle;
@@ -17,8 +20,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::reaper::Reaper;
 use super::{ReportWorker, WorkerEvent};
+use crate::base::failure::Failure;
 use crate::base::ids::WorkerId;
 use crate::event::Level;
+use crate::protocol::control::{Manner, ToCaller};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::Loss;
 use crate::transport::descriptors::make_room_for_a_process;
@@ -27,6 +32,7 @@ use crate::transport::wakeable::{self, Sender, Wakeable, timespec};
 pub(crate) use launch::{Launch, Origin};
 pub(crate) use limits::Limits;
 pub(crate) use worker_process::NewWorker;
+use tether::Attached;
 use worker_process::{WorkerProcess, sent_late};
 
 /// The time between two looks at the workers while one of them has a limit or is ending; a
@@ -36,6 +42,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const GLANCE: Duration = Duration::from_secs(1);
 /// A run that is done but does not end says after this time what it waits for.
 const NOTICE: Duration = Duration::from_secs(3);
+/// How long the end of a run waits for workers that only the caller can end: long enough for it to
+/// read that it may end them.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// If the supervisor itself has not looked for this long, the workers were suspended too.
 const FROZEN: Duration = Duration::from_secs(5);
 
@@ -45,29 +54,60 @@ pub(crate) struct Supervisor {
     thread: JoinHandle<Reaper>,
 }
 
+/// A frame for the caller, and the files that go with it.
+pub(crate) type Outgoing = (ToCaller, Vec<OwnedFd>);
+
+/// Tells the supervisor what the caller says about its workers.
+pub(crate) struct Attachments(Sender<SupervisorCommand>);
+
 enum SupervisorCommand {
     Start(Box<Start>),
+    /// Asks the caller for a worker.
+    Request(Box<Request>),
+    /// What the caller says about a worker.
+    Said(WorkerId, Word),
     /// No worker is needed any more: those that have not ended after this time are ended.
     End(Duration),
 }
 
 struct Start {
     worker: NewWorker,
+    launch: Launch,
     ours: Lifeline,
     theirs: Lifeline,
 }
 
+struct Request {
+    worker: NewWorker,
+    feeds: bool,
+    ours: Lifeline,
+    theirs: Lifeline,
+}
+
+/// What the caller says about a worker.
+enum Word {
+    Started { pid: u32, pidfd: Option<OwnedFd>, manner: Manner },
+    NotStarted(Failure),
+    Ended(i32),
+}
+
 impl Supervisor {
-    /// Starts the supervisor of a run with this private `directory`.
+    /// Starts the supervisor of a run with this private `directory`, which may ask the `caller` for
+    /// workers.
     ///
     /// # Errors
     /// If the system has no thread or file descriptor left.
-    pub(crate) fn start(directory: &Path, report: ReportWorker) -> io::Result<Self> {
+    pub(crate) fn start(
+        directory: &Path,
+        report: ReportWorker,
+        caller: Option<Sender<Outgoing>>,
+    ) -> io::Result<Self> {
         let (sender, commands) = wakeable::queue()?;
         let supervisor = SupervisorLoop {
             commands,
             directory: directory.to_owned(),
             report,
+            caller,
             workers: HashMap::new(),
             reaper: Reaper::default(),
             ending: None,
@@ -84,12 +124,32 @@ impl Supervisor {
     ///
     /// # Errors
     /// If the process has no file descriptors left.
-    pub(crate) fn spawn(&self, worker: NewWorker) -> io::Result<Lifeline> {
+    pub(crate) fn spawn(&self, worker: NewWorker, launch: Launch) -> io::Result<Lifeline> {
         make_room_for_a_process()?;
         let (ours, theirs) = Lifeline::pair()?;
         let hubs = ours.try_clone()?;
-        self.commands.send(SupervisorCommand::Start(Box::new(Start { worker, ours, theirs })));
+        let start = Box::new(Start { worker, launch, ours, theirs });
+        self.commands.send(SupervisorCommand::Start(start));
         Ok(hubs)
+    }
+
+    /// As [`Supervisor::spawn`], for a worker whose process the caller is asked for; `feeds` says
+    /// whether it feeds the run.
+    ///
+    /// # Errors
+    /// As [`Supervisor::spawn`].
+    pub(crate) fn request(&self, worker: NewWorker, feeds: bool) -> io::Result<Lifeline> {
+        make_room_for_a_process()?;
+        let (ours, theirs) = Lifeline::pair()?;
+        let hubs = ours.try_clone()?;
+        let request = Box::new(Request { worker, feeds, ours, theirs });
+        self.commands.send(SupervisorCommand::Request(request));
+        Ok(hubs)
+    }
+
+    /// What tells it what the caller says.
+    pub(crate) fn attachments(&self) -> Attachments {
+        Attachments(self.commands.clone())
     }
 
     /// Waits until every worker has ended; those that have not after `patience` are ended. Returns
@@ -101,11 +161,41 @@ impl Supervisor {
     }
 }
 
+impl Attachments {
+    /// This process is the worker now; `pidfd` tells its end.
+    pub(crate) fn started(
+        &self,
+        worker: WorkerId,
+        pid: u32,
+        pidfd: Option<OwnedFd>,
+        manner: Manner,
+    ) {
+        self.0.send(SupervisorCommand::Said(worker, Word::Started { pid, pidfd, manner }));
+    }
+
+    /// There will be no such worker.
+    pub(crate) fn not_started(&self, worker: WorkerId, failure: Failure) {
+        self.0.send(SupervisorCommand::Said(worker, Word::NotStarted(failure)));
+    }
+
+    /// The caller has gone: no worker is needed any more.
+    pub(crate) fn end_all(&self) {
+        self.0.send(SupervisorCommand::End(Duration::ZERO));
+    }
+
+    /// The process has ended with this status, in the form of `waitpid`.
+    pub(crate) fn ended(&self, worker: WorkerId, status: i32) {
+        self.0.send(SupervisorCommand::Said(worker, Word::Ended(status)));
+    }
+}
+
 struct SupervisorLoop {
     commands: Wakeable<SupervisorCommand>,
     /// The run's private directory.
     directory: PathBuf,
     report: ReportWorker,
+    /// Present if the caller provides workers.
+    caller: Option<Sender<Outgoing>>,
     workers: HashMap<WorkerId, WorkerProcess>,
     reaper: Reaper,
     /// Since when no worker is needed any more, and how long the supervisor waits for them.
@@ -134,6 +224,8 @@ impl SupervisorLoop {
         loop {
             match self.commands.values.try_recv() {
                 Ok(SupervisorCommand::Start(start)) => self.start(*start),
+                Ok(SupervisorCommand::Request(request)) => self.request(*request),
+                Ok(SupervisorCommand::Said(worker, word)) => self.heed(worker, word),
                 Ok(SupervisorCommand::End(patience)) => {
                     self.ending = Some((Instant::now(), patience));
                 }
@@ -147,27 +239,73 @@ impl SupervisorLoop {
         }
     }
 
-    fn start(&mut self, Start { worker, ours, theirs }: Start) {
-        let id = worker.id;
-        // The predecessor is not trusted any longer, unless it has done its last work and is
-        // ending.
-        for (other, process) in &self.workers {
-            if other.slot == id.slot && process.is_at_work() {
-                process.kill();
-            }
-        }
+    fn start(&mut self, Start { worker, launch, ours, theirs }: Start) {
+        self.part_with_predecessors(worker.id);
         let started = self
-            .start_reaper(worker.launch.needs_reaper)
-            .and_then(|()| WorkerProcess::start(&worker, ours, theirs));
+            .start_reaper(launch.needs_reaper)
+            .and_then(|()| WorkerProcess::start(&worker, &launch, ours, theirs));
         match started {
             Ok(process) => {
-                self.reaper.add(process.id());
-                self.workers.insert(id, process);
+                process.tether.process().iter().for_each(|group| self.reaper.add(*group));
+                self.workers.insert(worker.id, process);
             }
             Err(error) => {
                 let reason = format!("its process could not be started: {error}");
-                self.lost(id, Loss::of_no_message(reason));
+                self.lost(worker.id, Loss::of_no_message(reason));
             }
+        }
+    }
+
+    fn request(&mut self, Request { worker, feeds, ours, theirs }: Request) {
+        self.part_with_predecessors(worker.id);
+        match WorkerProcess::await_caller(&worker, ours) {
+            Ok(process) => {
+                self.workers.insert(worker.id, process);
+                let start = ToCaller::Start { worker: worker.id, step: worker.step, feeds };
+                // Who sends the frames notices a caller that is gone.
+                if let Some(caller) = &self.caller {
+                    caller.send((start, vec![theirs.into()]));
+                }
+            }
+            Err(error) => {
+                let reason = format!("its place could not be prepared: {error}");
+                self.lost(worker.id, Loss::of_no_message(reason));
+            }
+        }
+    }
+
+    /// Ends the predecessor, which is not trusted any longer, unless it has done its last work and
+    /// is ending.
+    fn part_with_predecessors(&mut self, new: WorkerId) {
+        for (other, process) in &self.workers {
+            if other.slot == new.slot && process.is_at_work() {
+                process.kill();
+            }
+        }
+        // One that cannot be ended notices that its lifeline does.
+        self.workers.retain(|other, process| {
+            other.slot != new.slot || process.tether.can_be_ended()
+        });
+    }
+
+    /// Takes what the caller says about a worker. It may be late: the worker may be gone.
+    fn heed(&mut self, worker: WorkerId, word: Word) {
+        let Some(process) = self.workers.get_mut(&worker) else { return };
+        match word {
+            Word::Started { pid, pidfd, manner } => match Attached::new(pid, pidfd, manner) {
+                Ok(attached) => process.adopt(attached),
+                Err(error) => {
+                    self.workers.remove(&worker);
+                    let reason = format!("its process {pid} cannot be watched: {error}");
+                    self.lost(worker, Loss::of_no_message(reason));
+                }
+            },
+            Word::NotStarted(failure) => {
+                self.workers.remove(&worker);
+                let reason = format!("the caller could not start it: {failure}");
+                self.lost(worker, Loss::of_no_message(reason));
+            }
+            Word::Ended(status) => process.tether.told(status),
         }
     }
 
@@ -175,7 +313,8 @@ impl SupervisorLoop {
         if !is_needed {
             return Ok(());
         }
-        self.reaper.start(&self.directory, self.workers.values().map(WorkerProcess::id))
+        let children = self.workers.values().filter(|process| process.tether.is_child());
+        self.reaper.start(&self.directory, children.filter_map(|child| child.tether.process()))
     }
 
     fn lost(&self, worker: WorkerId, loss: Loss) {
@@ -192,15 +331,13 @@ impl SupervisorLoop {
 
     /// Reports those that have ended.
     fn reap(&mut self) {
-        let ended: Vec<WorkerId> = self
-            .workers
-            .iter()
-            .filter_map(|(id, process)| process.has_ended().then_some(*id))
-            .collect();
-        for id in ended {
-            let Some(mut process) = self.workers.remove(&id) else { continue };
-            let status: Option<ExitStatus> = process.reap();
-            self.reaper.remove(process.id());
+        let now = Instant::now();
+        let ended = self.workers.extract_if(|_, process| process.has_ended(now));
+        for (id, mut process) in ended.collect::<Vec<_>>() {
+            let status: Option<ExitStatus> = process.tether.reap();
+            if process.tether.is_child() {
+                process.tether.process().iter().for_each(|group| self.reaper.remove(*group));
+            }
             for log in &mut process.logs {
                 log.read_rest(|event| (self.report)(WorkerEvent::Said(event)));
             }
@@ -221,10 +358,14 @@ impl SupervisorLoop {
             self.workers.values_mut().for_each(|process| process.forgive(since, now));
         }
         let over = self.ending.filter(|(start, patience)| now - *start >= *patience);
+        if self.ending.is_some_and(|(start, patience)| now - start >= patience.min(FAREWELL)) {
+            self.workers.retain(|_, process| process.tether.can_be_ended());
+        }
         for process in self.workers.values_mut() {
             if process.is_ending(now) {
                 continue;
             }
+            process.overdue().into_iter().for_each(|event| (self.report)(WorkerEvent::Said(event)));
             if let Some(loss) = process.check(now) {
                 process.end(loss, now);
             } else if let Some((_, patience)) = over {
@@ -265,7 +406,9 @@ impl SupervisorLoop {
         for process in self.workers.values() {
             let logs = process.logs.iter().filter(|log| !log.is_paused());
             files.extend(logs.map(|log| PollFd::new(log, PollFlags::IN)));
-            files.extend(process.pidfd.iter().map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
+            let pidfd = process.tether.pidfd();
+            files.extend(pidfd.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
+            files.extend(process.lifeline().map(|end| PollFd::new(end, PollFlags::empty())));
         }
         // A signal only makes the next look come early.
         let _ = poll(&mut files, Some(&timespec(if often { LOOK } else { GLANCE })));

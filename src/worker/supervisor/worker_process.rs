@@ -1,38 +1,32 @@
 //! One worker process, as the supervisor sees it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
-};
+use rustix::process::{PidfdFlags, Signal, pidfd_open};
 
 use super::super::liveness::describe;
 use super::super::log_pipe::LogPipe;
 use super::super::page::Page;
 use super::super::reexec::{EXIT_FULL, EXIT_LATE};
-use super::launch::{Launch, Origin, Started};
+use super::launch::{Launch, Started};
 use super::limits::{Limits, Watch, loss_at};
+use super::tether::{Attached, Tether};
 use crate::base::ids::WorkerId;
-use crate::base::prepared::wait_for;
 use crate::event::{Event, Level};
 use crate::protocol::lifeline::Lifeline;
-use crate::protocol::report::{Blame, Loss};
+use crate::protocol::report::{Blame, Loss, Suspect};
 
-/// The time between asking a worker to end and ending it by force.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// Everything that the supervisor needs to start a worker.
+/// Everything that the supervisor needs to know of a new worker.
 pub(crate) struct NewWorker {
     pub(crate) id: WorkerId,
     pub(crate) step: String,
     /// The worker's number within its step.
     pub(crate) number: usize,
-    pub(crate) launch: Launch,
     /// What the worker reads first, as JSON.
     pub(crate) assignment: Vec<u8>,
     pub(crate) limits: Limits,
@@ -42,18 +36,17 @@ pub(crate) struct NewWorker {
 pub(super) struct WorkerProcess {
     step: Arc<str>,
     number: usize,
-    process: Pid,
-    /// Kept for as long as the process lives.
-    _origin: Origin,
-    /// Readable when the process has ended; absent where the system has none.
-    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) tether: Tether,
     page: Page,
     watch: Watch,
+    limits: Limits,
     /// Why it is being ended, and when it will be by force.
     ended: Option<(Loss, Instant)>,
+    /// The message that was last said to take too long, where that is all that can be done.
+    overdue: Option<Suspect>,
     pub(super) logs: Vec<LogPipe>,
     /// Kept open for as long as the worker lives.
-    _lifeline: Lifeline,
+    lifeline: Lifeline,
 }
 
 impl WorkerProcess {
@@ -61,10 +54,15 @@ impl WorkerProcess {
     ///
     /// # Errors
     /// What the system refuses.
-    pub(super) fn start(worker: &NewWorker, ours: Lifeline, theirs: Lifeline) -> io::Result<Self> {
-        let NewWorker { step, number, launch, assignment, limits, .. } = worker;
+    pub(super) fn start(
+        worker: &NewWorker,
+        launch: &Launch,
+        ours: Lifeline,
+        theirs: Lifeline,
+    ) -> io::Result<Self> {
         let (page, file) = Page::create()?;
         let Started { process, output, complaints } = launch.start(theirs)?;
+        let NewWorker { step, number, assignment, limits, .. } = worker;
         let logs = vec![
             LogPipe::stdout(output, step, *number)?,
             LogPipe::stderr(complaints, step, *number)?,
@@ -72,23 +70,50 @@ impl WorkerProcess {
         let pidfd = pidfd_open(process, PidfdFlags::empty()).ok();
         // If it has died already, its exit status explains why.
         let _ = ours.send_assignment(assignment, file.as_fd());
-        Ok(Self {
-            step: step.as_str().into(),
-            number: *number,
-            process,
-            _origin: launch.origin.clone(),
-            pidfd,
-            page,
-            watch: Watch::new(*limits, &launch.who, launch.advice),
-            ended: None,
-            logs,
-            _lifeline: ours,
-        })
+        let tether = Tether::Child { process, pidfd, _origin: launch.origin.clone() };
+        let watch = Watch::new(*limits, &launch.who, launch.advice);
+        Ok(Self { logs, ..Self::new(worker, tether, page, watch, ours) })
     }
 
-    /// The process, which is also its process group.
-    pub(super) fn id(&self) -> u32 {
-        self.process.as_raw_nonzero().get().unsigned_abs()
+    /// A worker whose process the caller is asked for.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub(super) fn await_caller(worker: &NewWorker, ours: Lifeline) -> io::Result<Self> {
+        let (page, file) = Page::create()?;
+        ours.send_assignment(&worker.assignment, file.as_fd())?;
+        let watch = Watch::new(worker.limits, "the process that the caller provides", "");
+        Ok(Self::new(worker, Tether::Awaited, page, watch, ours))
+    }
+
+    fn new(
+        worker: &NewWorker,
+        tether: Tether,
+        page: Page,
+        watch: Watch,
+        lifeline: Lifeline,
+    ) -> Self {
+        let NewWorker { step, number, limits, .. } = worker;
+        Self {
+            step: step.as_str().into(),
+            number: *number,
+            tether,
+            page,
+            watch,
+            limits: *limits,
+            ended: None,
+            overdue: None,
+            logs: Vec::new(),
+            lifeline,
+        }
+    }
+
+    /// Takes the process that the caller provides; one that has come already stays.
+    pub(super) fn adopt(&mut self, attached: Attached) {
+        if matches!(self.tether, Tether::Awaited) {
+            self.tether = Tether::Attached(attached);
+            self.watch.begin();
+        }
     }
 
     pub(super) fn is_at_work(&self) -> bool {
@@ -99,8 +124,17 @@ impl WorkerProcess {
     pub(super) fn needs_attention(&self) -> bool {
         self.watch.is_limited()
             || self.ended.is_some()
-            || self.pidfd.is_none()
+            || self.tether.needs_attention()
             || self.logs.iter().any(LogPipe::is_paused)
+    }
+
+    /// The end of the lifeline, where its closing is not noticed otherwise.
+    pub(super) fn lifeline(&self) -> Option<&Lifeline> {
+        self.tether.is_tied().then_some(&self.lifeline)
+    }
+
+    pub(super) fn has_ended(&mut self, now: Instant) -> bool {
+        self.tether.has_ended(&self.lifeline, now)
     }
 
     /// Whether it has been asked to end. One whose time for that is over is ended by force.
@@ -113,7 +147,23 @@ impl WorkerProcess {
 
     /// Why the worker must be ended, if it must.
     pub(super) fn check(&mut self, now: Instant) -> Option<Loss> {
-        self.watch.check(&self.page, self.id(), now)
+        if self.tether.has_let_go(&self.lifeline, now) {
+            let reason = "its process has closed the lifeline".to_owned();
+            return Some(loss_at(&self.page, Blame::Death, reason));
+        }
+        let process = self.tether.process().filter(|_| self.tether.can_be_ended())?;
+        self.watch.check(&self.page, process, now)
+    }
+
+    /// Says once that a message takes too long on a worker that nobody can end.
+    pub(super) fn overdue(&mut self) -> Option<Event> {
+        let loss = Some(&self.watch).filter(|_| !self.tether.can_be_ended())?;
+        let Loss { reason, suspect, .. } = loss.check_time(&self.page)?;
+        if self.overdue.replace(suspect) == Some(suspect) {
+            return None;
+        }
+        let text = format!("{reason}, and goes on, because its worker is the caller itself");
+        Some(self.says(Level::Warning, text))
     }
 
     /// Ignores a time in which the whole program was suspended.
@@ -123,32 +173,13 @@ impl WorkerProcess {
 
     /// Asks the worker to end; `loss` says why.
     pub(super) fn end(&mut self, loss: Loss, now: Instant) {
-        self.signal(Signal::TERM);
-        self.ended = Some((loss, now + GRACE));
+        self.tether.signal(Signal::TERM);
+        self.ended = Some((loss, now + self.limits.grace));
     }
 
     /// Ends the worker and all that it has started.
     pub(super) fn kill(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    /// Sends a signal to the worker's process group; those that have gone need none.
-    fn signal(&self, signal: Signal) {
-        let _ = kill_process_group(self.process, signal);
-    }
-
-    /// Whether the process has ended; it stays to be waited for.
-    pub(super) fn has_ended(&self) -> bool {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // An error means that there is no such child any more.
-        !matches!(waitid(WaitId::Pid(self.process), options), Ok(None))
-    }
-
-    /// Waits for the process, which has ended, and returns how.
-    pub(super) fn reap(&mut self) -> Option<ExitStatus> {
-        // Until it is waited for, the number of its group is no other's.
-        self.kill();
-        wait_for(self.process).ok()
+        self.tether.signal(Signal::KILL);
     }
 
     /// Describes the loss of a worker that ended with this status.

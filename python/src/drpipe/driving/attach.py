@@ -98,11 +98,11 @@ class Attachment:
         command = [program.find(), "run", "--quiet", "--config", config]
         try:
             self.process = subprocess.Popen(
-                [*command, *arguments, "--attach", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
+                [*command, *arguments, "--attach"],
+                stdin=theirs,
                 stderr=stderr,
                 env=dict(program.environment() if environment is None else environment),
-                pass_fds=(theirs.fileno(), *pass_fds),
+                pass_fds=pass_fds,
                 start_new_session=True,
             )
         except BaseException:
@@ -121,8 +121,6 @@ class Attachment:
             if isinstance(error, OSError):
                 code = self.process.returncode
                 raise RunError(f"the run ended before it began, with exit code {code}") from error
-                    f"the run ended before it had begun, with exit code {code}"
-                ) from error
             raise
 
     def _receive_welcome(self) -> Welcome:
@@ -152,6 +150,7 @@ class Attachment:
 
         Raises:
             EOFError: if the run has died.
+            RunError: if the run cannot go on, with its reason.
         """
         if not select.select([self._socket], [], [], timeout)[0]:
             return None
@@ -170,6 +169,8 @@ class Attachment:
                 os.close(fd)
         if isinstance(frame, (Answer, Aside)):
             return frame
+        if isinstance(frame, control.Refused):
+            raise RunError("; ".join(frame.failure.texts))
         raise control.ControlError("the run has sent what comes only at its beginning")
 
     def _receive(self) -> tuple[control.Frame, array.array[int]]:

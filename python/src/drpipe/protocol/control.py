@@ -5,10 +5,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import List, NamedTuple, Optional, Union
 
+from . import tags
 from .failures import Failure
 
-#: The version of the protocol.
-VERSION = 1
 #: The longest frame, in bytes.
 LONGEST = 65_536
 
@@ -91,7 +90,7 @@ def _text(text: Optional[str]) -> bytes:
 
 def hello(pid: int, name: str) -> bytes:
     """Returns HELLO: the caller's process and its name."""
-    return bytes((HELLO,)) + VERSION.to_bytes(2, "little") + _U32.pack(pid) + _text(name)
+    return bytes((HELLO,)) + tags.VERSION.to_bytes(2, "little") + _U32.pack(pid) + _text(name)
 
 
 def started(worker: int, incarnation: int, pid: int, manner: int) -> bytes:

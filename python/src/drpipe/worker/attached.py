@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, NoReturn, Optional
 
 from ..protocol.page import Page
 from ..protocol.segments import Lifeline
-from .worker import EXIT_LOST, Ends, Link, Worker, end, watch_over
+from .forks import forked
+from .worker import EXIT_LOST, Ends, Link, Worker, end, tell_of, watch_over
 
 #: Makes the instance whose `run` does the work, given the step's post.
 Make = Callable[[Dict[str, Any]], Any]
@@ -34,6 +35,8 @@ class Seat:
         Raises:
             OSError: if the run has ended.
         """
+        # This process may itself be a fork, but no step forked it.
+        forked.clear()
         self._lifeline = Lifeline(lifeline)
         text, fd = self._lifeline.receive_post()
         self.post: Dict[str, Any] = json.loads(text)
@@ -63,7 +66,7 @@ def serve(lifeline: socket.socket, make: Make) -> NoReturn:
     The process must have no other work: it ends at once, with its process group if it leads one,
     when the run has died.
     """
-    code: Optional[int] = EXIT_LOST
+    code: Optional[int] = None
     try:
         seat = Seat(lifeline)
         watch_over(lifeline, seat.page, seat.post["directory"])
@@ -72,6 +75,9 @@ def serve(lifeline: socket.socket, make: Make) -> NoReturn:
         while code is None:
             code = worker.handle(seat.link.receive())
         seat.link.close()
-    except OSError:
+    except Exception as error:
+        tell_of(error)
         code = EXIT_LOST
-    end(EXIT_LOST if code is None else code)
+    finally:
+        # Not even an interrupt lets a fork go on with the caller's code.
+        end(EXIT_LOST if code is None else code)

@@ -51,14 +51,19 @@ def main(is_prepared: bool = False) -> NoReturn:
     try:
         code = _work(is_prepared)
     except Exception as error:
-        print(f"the worker ends: {failures.summary(error)}", file=sys.stderr)
-        if not isinstance(error, (OSError, wire.WireError)):
-            # A bug in this package.
-            import traceback
-
-            traceback.print_exc()
+        tell_of(error)
         code = EXIT_LOST
     end(code)
+
+
+def tell_of(error: Exception) -> None:
+    """Prints the exception that ends this worker."""
+    print(f"the worker ends: {failures.summary(error)}", file=sys.stderr)
+    if not isinstance(error, (OSError, wire.WireError)):
+        # A bug in this package.
+        import traceback
+
+        traceback.print_exc()
 
 
 def rehearse() -> NoReturn:
