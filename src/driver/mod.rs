@@ -129,11 +129,13 @@ impl Run {
     }
 
     fn handle(&mut self, input: Input) {
+        self.progress.stir();
         self.router.handle(self.sinks.skip_completed(input, &self.router), self.now);
     }
 
     fn take_commands(&mut self, driver: &mut impl Driver) {
         while let Ok(command) = self.commands.try_recv() {
+            self.progress.stir();
             let now = self.now;
             match command {
                 Command::Stop(stop) => self.router.handle(Input::Stop(stop), now),
@@ -186,7 +188,9 @@ impl Run {
     /// Publishes a progress event if one is due at the last reading of the clock.
     fn progress(&mut self) {
         if self.progress.is_due(self.now) {
-            self.sinks.event(Event::Progress(self.router.snapshot(self.now)));
+            let snapshot = self.router.snapshot(self.now);
+            self.progress.publish(&snapshot);
+            self.sinks.event(Event::Progress(snapshot));
         }
     }
 

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::path_name::name_of_path;
-use crate::event::{Event, Level};
+use crate::event::{Event, Level, Snapshot};
 use crate::sinks::Sinks;
 use crate::stage::scope::Note;
 
 /// The time between progress events: as often as a person sees a change.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// The time between progress events while nothing happens: an idle run uses no processor time.
+const STANDING_EVERY: Duration = Duration::from_secs(1);
 /// The least time between two events about products of one step. All products are counted, and
 /// all go to the journal.
 const PRODUCT_EVERY: Duration = Duration::from_millis(100);
@@ -23,7 +25,10 @@ const ELSEWHERE: &str = "other directories";
 /// When the next events are due, and the number of products.
 #[derive(Default)]
 pub(super) struct Progress {
-    next: Duration,
+    /// When the latest progress event was published, if one was.
+    latest: Option<Duration>,
+    /// Whether nothing has happened since the latest progress event.
+    is_standing: bool,
     next_product: BTreeMap<Arc<str>, Duration>,
     products: BTreeMap<String, u64>,
 }
@@ -31,16 +36,24 @@ pub(super) struct Progress {
 impl Progress {
     /// When the next progress event is due.
     pub(super) fn next(&self) -> Duration {
-        self.next
+        let every = if self.is_standing { STANDING_EVERY } else { PROGRESS_EVERY };
+        self.latest.map_or(Duration::ZERO, |latest| latest + every)
     }
 
-    /// Whether a progress event is due; the next one is due a while later.
-    pub(super) fn is_due(&mut self, now: Duration) -> bool {
-        let is_due = now >= self.next;
-        if is_due {
-            self.next = now + PROGRESS_EVERY;
-        }
-        is_due
+    /// Something has happened.
+    pub(super) fn stir(&mut self) {
+        self.is_standing = false;
+    }
+
+    /// Whether a progress event is due.
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        now >= self.next()
+    }
+
+    /// A progress event is published.
+    pub(super) fn publish(&mut self, snapshot: &Snapshot) {
+        self.latest = Some(snapshot.elapsed);
+        self.is_standing = snapshot.steps.iter().all(|step| step.busy == 0);
     }
 
     /// Publishes a note of a worker, given its number in the step.

@@ -61,6 +61,7 @@ impl Pipeline {
             codec: CodecId::default(),
             takes_objects: false,
             python: None,
+            is_open: false,
             ..first.clone()
         });
         Ok((self, note))

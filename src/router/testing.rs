@@ -30,6 +30,7 @@ pub(super) fn planned(name: &str, kind: Kind, routes: Vec<plan::Route>) -> plan:
         codec: Default::default(),
         takes_objects: false,
         python: None,
+        is_open: false,
     }
 }
 

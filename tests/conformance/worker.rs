@@ -193,6 +193,35 @@ impl Stage for ScriptedStage {
     }
 }
 
+/// An attached worker of `tests/it/attach`: squares numbers.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Attached {
+    /// How long it computes for each number, in microseconds.
+    busy_us: u64,
+    /// The number at which it stands still for ever, after it has made a file `stuck`.
+    stuck_at: i64,
+}
+
+impl Stage for Attached {
+    type In = i64;
+    type Out = i64;
+
+    fn run(&mut self, number: i64, out: &mut Emitter<i64>) -> Result<()> {
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_micros(self.busy_us) {
+            std::hint::spin_loop();
+        }
+        if number == self.stuck_at {
+            File::create("stuck")?;
+            loop {
+                std::thread::park();
+            }
+        }
+        out.send(number * number)
+    }
+}
+
 /// The environment variable with the bytes, in hexadecimal, that a worker sends instead of READY.
 const SAYS: &str = "CONFORMANCE_SAYS";
 
@@ -237,6 +266,7 @@ fn main() -> Result<()> {
     drpipe::stages::register(&mut registry);
     registry.producer::<ScriptedProducer>("ScriptedProducer");
     registry.stage::<ScriptedStage>("ScriptedStage");
+    registry.stage::<Attached>("Caller");
     serve_worker(&registry);
     let file = std::env::args_os().nth(1).ok_or(Failure::permanent("which configuration?"))?;
     let report = Pipeline::load(file.as_ref(), &registry, &[])?.run(Mode::Threads)?;
