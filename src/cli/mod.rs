@@ -47,8 +47,8 @@ use args::{Args, Command};
 use output::{CommandError, complain, print, say};
 use process::attached::AttachedCaller;
 use process::{memory, signals, token};
-use run::args::{ModeArg, RunArgs};
 use quarantine::QuarantineCommand;
+use run::args::{ModeArg, RunArgs};
 use source::Source;
 
 /// The error for `drpipe --quiet check`.

@@ -143,7 +143,7 @@ fn hashes_stay_as_they_are() {
         step,
         r#"{"work":{"name":"A","class":"Square","params":{},"module":null,"routes":[["OUT",false]]},"#
             .to_owned()
-            + r#""threads":[0,0],"processes":[1,2],"timeout":60.0,"memory_limit":1073741824,"#
+            + r#""threads":[0,0],"processes":[1,2],"timeout":60.0,"memory_limit":1073741824,"grace":2.0,"#
             + r#""queue_limit":7,"queue_bytes":2097152,"on_error":"skip","retries":2,"#
             + r#""lost_retries":0,"backoff":1.5}"#
     );

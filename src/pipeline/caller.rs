@@ -13,7 +13,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Control;
 use crate::base::failure::Failure;
-use crate::protocol::control::{ControlSocket, FromCaller, Hello, Manner, Received, ToCaller, Verb};
+use crate::protocol::control::{
+    ControlSocket, FromCaller, Hello, Manner, Received, ToCaller, Verb,
+};
 use crate::protocol::wire::{VERSION, WireError};
 use crate::transport::wakeable::{Wakeable, timespec};
 use crate::worker::supervisor::{Attachments, Outgoing};
@@ -81,7 +83,8 @@ impl Caller {
         control: Control,
     ) -> io::Result<JoinHandle<()>> {
         let (backlog, full_since) = (VecDeque::new(), None);
-        let attendant = Attendant { caller: self, frames, backlog, full_since, attachments, control };
+        let attendant =
+            Attendant { caller: self, frames, backlog, full_since, attachments, control };
         Builder::new().name("caller".into()).spawn(move || attendant.run())
     }
 }

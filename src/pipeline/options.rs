@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::caller::Caller;
 use super::Pipeline;
+use super::caller::Caller;
 use crate::base::redact;
 use crate::codec::CodecId;
 

@@ -95,9 +95,7 @@ impl Step {
     /// Whether the step must have its workers in processes: they are not workers of this program,
     /// or have a limit of time or memory.
     pub(crate) fn needs_processes(&self) -> bool {
-        self.is_foreign()
-            || self.options.timeout.is_some()
-            || self.options.memory_limit.is_some()
+        self.is_foreign() || self.options.timeout.is_some() || self.options.memory_limit.is_some()
     }
 
     /// Whether the worker of this number within the step is a process.

@@ -18,13 +18,26 @@ const MOST_TEXTS: usize = 3;
 pub(crate) enum FromCaller {
     Hello(Hello),
     /// This process is the worker now. A pidfd may come with the frame.
-    Started { worker: WorkerId, pid: u32, manner: Manner },
+    Started {
+        worker: WorkerId,
+        pid: u32,
+        manner: Manner,
+    },
     /// There will be no worker.
-    NotStarted { worker: WorkerId, failure: Failure },
+    NotStarted {
+        worker: WorkerId,
+        failure: Failure,
+    },
     /// The worker's process has ended with this status, in the form of `waitpid`.
-    Ended { worker: WorkerId, status: i32 },
+    Ended {
+        worker: WorkerId,
+        status: i32,
+    },
     /// A request of the caller, to be answered with this number.
-    Request { number: u32, verb: Verb },
+    Request {
+        number: u32,
+        verb: Verb,
+    },
 }
 
 /// The first frame of a caller.
@@ -52,7 +65,10 @@ pub(crate) enum Verb {
     /// Begin nothing new: in one step, or in the whole run.
     Pause(Option<String>),
     Resume(Option<String>),
-    SetWorkers { step: String, workers: u32 },
+    SetWorkers {
+        step: String,
+        workers: u32,
+    },
     /// Take no more input.
     Drain,
     /// Stop at once.

@@ -9,8 +9,8 @@ mod worker_process;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::mpsc::TryRecvError;
 use std::thread::JoinHandle;
@@ -31,8 +31,8 @@ use crate::transport::wakeable::{self, Sender, Wakeable, timespec};
 
 pub(crate) use launch::{Launch, Origin};
 pub(crate) use limits::Limits;
-pub(crate) use worker_process::NewWorker;
 use tether::Attached;
+pub(crate) use worker_process::NewWorker;
 use worker_process::{WorkerProcess, sent_late};
 
 /// The time between two looks at the workers while one of them has a limit or is ending; a
@@ -283,9 +283,8 @@ impl SupervisorLoop {
             }
         }
         // One that cannot be ended notices that its lifeline does.
-        self.workers.retain(|other, process| {
-            other.slot != new.slot || process.tether.can_be_ended()
-        });
+        self.workers
+            .retain(|other, process| other.slot != new.slot || process.tether.can_be_ended());
     }
 
     /// Takes what the caller says about a worker. It may be late: the worker may be gone.

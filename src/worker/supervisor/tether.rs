@@ -127,8 +127,7 @@ impl Tether {
         match self {
             Self::Child { process, .. } => {
                 // It stays to be waited for. An error means that there is no such child.
-                let options =
-                    WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
                 !matches!(waitid(WaitId::Pid(*process), options), Ok(None))
             }
             Self::Awaited => has_closed(lifeline),

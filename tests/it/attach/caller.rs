@@ -274,4 +274,3 @@ fn parse(bytes: &[u8], file: Option<OwnedFd>) -> Frame {
         Some(other) => panic!("frame kind {other}"),
     }
 }
-

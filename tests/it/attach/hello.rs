@@ -84,7 +84,8 @@ fn a_run_without_a_caller_says_which_step_needs_one() {
     std::fs::write(directory.path().join("pipeline.json"), config).unwrap();
     let run = finish(drpipe(directory.path()).arg("run")).expect_code(2);
     let place = run.err.lines().any(|line| {
-        line.starts_with("pipeline.json:") && line.contains("no program provides the step's workers")
+        line.starts_with("pipeline.json:")
+            && line.contains("no program provides the step's workers")
     });
     assert!(place, "{}", run.err);
     // To check it no caller is needed.

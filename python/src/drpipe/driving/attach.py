@@ -99,7 +99,7 @@ class Attachment:
         try:
             self.process = subprocess.Popen(
                 [*command, *arguments, "--attach"],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stderr=stderr,
                 env=dict(program.environment() if environment is None else environment),
                 pass_fds=pass_fds,
