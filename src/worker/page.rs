@@ -1,5 +1,5 @@
 //! A page of memory that a worker process shares with its supervisor: which message it works on,
-//! since when, and that it is alive. The page outlives the worker, so the message at which it died
+//! since when, until when, and that it is alive. The page outlives the worker, so the message at which it died
 //! is known exactly.
 
 use std::fs::File;
@@ -18,7 +18,8 @@ use crate::base::ids::MessageId;
 const MESSAGE: usize = 0;
 const SINCE: usize = 1;
 const BEATS: usize = 2;
-const WORDS: usize = 3;
+const DEADLINE: usize = 3;
+const WORDS: usize = 4;
 const SIZE: usize = WORDS * size_of::<u64>();
 
 /// See the module's documentation.
@@ -30,6 +31,8 @@ pub(crate) struct AtWork {
     pub(crate) message: MessageId,
     /// The time since it began.
     pub(crate) time: Duration,
+    /// The longest time that the worker itself allows for the message.
+    pub(crate) limit: Option<Duration>,
 }
 
 impl Page {
@@ -71,6 +74,7 @@ impl Page {
 
     /// Records that the worker begins this message.
     pub(crate) fn begin(&self, message: MessageId) {
+        self.word(DEADLINE).store(0, Ordering::Relaxed);
         self.word(SINCE).store(now(), Ordering::Relaxed);
         self.word(MESSAGE).store(message.0, Ordering::Release);
     }
@@ -93,11 +97,16 @@ impl Page {
     /// What the worker works on, if anything.
     pub(crate) fn at_work(&self) -> Option<AtWork> {
         let message = self.word(MESSAGE).load(Ordering::Acquire);
+        let deadline = self.word(DEADLINE).load(Ordering::Acquire);
         let since = self.word(SINCE).load(Ordering::Relaxed);
-        // Between the two loads the worker may have begun the next message. Then the time is that
-        // of the next one: too short, never too long.
+        // Between the loads the worker may have begun the next message. Then the time is that of
+        // the next one: too short, never too long. The limit counts only for the message that has
+        // it.
+        let is_same = self.word(MESSAGE).load(Ordering::Acquire) == message;
         let time = Duration::from_nanos(now().saturating_sub(since));
-        (message != 0).then_some(AtWork { message: MessageId(message), time })
+        let limit = Duration::from_nanos(deadline.saturating_sub(since));
+        let limit = (deadline != 0 && is_same).then_some(limit);
+        (message != 0).then_some(AtWork { message: MessageId(message), time, limit })
     }
 }
 
@@ -123,6 +132,20 @@ mod tests {
         assert_eq!(ours.beats(), 1);
         theirs.rest();
         assert_eq!(ours.at_work(), None);
+    }
+
+    #[test]
+    fn a_limit_counts_for_the_message_that_has_it() {
+        let (ours, file) = Page::create().unwrap();
+        let theirs = Page::open(file).unwrap();
+        theirs.begin(MessageId(7));
+        assert_eq!(ours.at_work().and_then(|at| at.limit), None);
+        let since = theirs.word(SINCE).load(Ordering::Relaxed);
+        theirs.word(DEADLINE).store(since + 5_000, Ordering::Release);
+        let limit = ours.at_work().and_then(|at| at.limit);
+        assert_eq!(limit, Some(Duration::from_nanos(5_000)));
+        theirs.begin(MessageId(8));
+        assert_eq!(ours.at_work().and_then(|at| at.limit), None);
     }
 
     #[test]

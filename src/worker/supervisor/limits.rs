@@ -75,7 +75,8 @@ impl Watch {
 
     /// Why the attempt in progress must be ended, if it takes too long.
     pub(super) fn check_time(&self, page: &Page) -> Option<Loss> {
-        let (limit, at) = self.limits.timeout.zip(page.at_work())?;
+        let at = page.at_work()?;
+        let limit = [self.limits.timeout, at.limit].into_iter().flatten().min()?;
         if at.time <= limit + self.forgiven_at(at.message) {
             return None;
         }

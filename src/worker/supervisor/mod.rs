@@ -38,6 +38,8 @@ use worker_process::{WorkerProcess, sent_late};
 /// The time between two looks at the workers while one of them has a limit or is ending; a
 /// limit is exceeded by no more than this.
 const LOOK: Duration = Duration::from_millis(20);
+/// The time between two looks while a worker may give itself a limit.
+const PEEK: Duration = Duration::from_millis(40);
 /// The time between two looks otherwise; only signs of life are looked for.
 const GLANCE: Duration = Duration::from_secs(1);
 /// A run that is done but does not end says after this time what it waits for.
@@ -409,8 +411,15 @@ impl SupervisorLoop {
             files.extend(pidfd.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
             files.extend(process.lifeline().map(|end| PollFd::new(end, PollFlags::empty())));
         }
+        let time = if often {
+            LOOK
+        } else if self.workers.values().any(WorkerProcess::may_limit_itself) {
+            PEEK
+        } else {
+            GLANCE
+        };
         // A signal only makes the next look come early.
-        let _ = poll(&mut files, Some(&timespec(if often { LOOK } else { GLANCE })));
+        let _ = poll(&mut files, Some(&timespec(time)));
         self.commands.wakeup.clear();
     }
 }

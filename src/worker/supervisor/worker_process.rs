@@ -125,7 +125,13 @@ impl WorkerProcess {
         self.watch.is_limited()
             || self.ended.is_some()
             || self.tether.needs_attention()
+            || self.page.at_work().is_some_and(|at| at.limit.is_some())
             || self.logs.iter().any(LogPipe::is_paused)
+    }
+
+    /// Whether it may limit the time of a message, and nobody tells when.
+    pub(super) fn may_limit_itself(&self) -> bool {
+        !self.tether.is_child()
     }
 
     /// The end of the lifeline, where its closing is not noticed otherwise.

@@ -79,7 +79,7 @@ impl Process {
             .stderr(errors)
             .spawn()
             .unwrap();
-        let page = memory("page", &[0; 24], SealFlags::empty());
+        let page = memory("page", &[0; 32], SealFlags::empty());
         let process = Self {
             child,
             socket,
@@ -152,7 +152,7 @@ impl Process {
 
     /// The message at work on, according to the page, and the signs of life.
     pub fn page(&self) -> (u64, u64) {
-        let mut words = [0; 24];
+        let mut words = [0; 32];
         self.page.read_exact_at(&mut words, 0).unwrap();
         let word = |at: usize| u64::from_ne_bytes(words[at..at + 8].try_into().unwrap());
         (word(0), word(16))

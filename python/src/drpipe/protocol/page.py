@@ -6,9 +6,10 @@ import mmap
 import os
 from typing import ClassVar, Optional
 
-#: The words on the page: the message in progress, when its processing began, and the heartbeats.
-MESSAGE, SINCE, BEATS = range(3)
-_SIZE = 24
+#: The words on the page: the message in progress, when its processing began, the heartbeats, and
+#: by when the processing must have ended.
+MESSAGE, SINCE, BEATS, DEADLINE = range(4)
+_SIZE = 32
 
 
 class Page:
