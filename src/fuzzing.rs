@@ -311,7 +311,7 @@ fn done(batch: &Batch) -> Completion {
 fn one(route: u32) -> Output {
     let route = RouteId(route);
     let payload = Payload { header: vec![7; 12].into(), buffers: Vec::new() };
-    Output::One { route, origin: None, payload }
+    Output::One { route, item: 0, origin: None, payload }
 }
 
 /// A report that is well formed and means anything.

@@ -54,7 +54,9 @@ pub mod prelude {
     pub use crate::stage::data::{Any, Data};
     pub use crate::stage::notes::{announce_product, announce_warning};
     pub use crate::stage::registry::Registry;
-    pub use crate::stage::{Consumer, Context, Emitter, Next, Producer, Stage};
+    pub use crate::stage::{
+        Acknowledged, Acknowledgement, Consumer, Context, Emitter, Next, Producer, Results, Stage,
+    };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
 }

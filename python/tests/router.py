@@ -43,6 +43,7 @@ class Output(NamedTuple):
     origin: str | None
     header: bytes
     buffers: list[Any]
+    item: int = 0
 
     @property
     def value(self) -> Any:
@@ -165,12 +166,17 @@ class Router:
         self.send(head, *(frame for batch in batches for frame in batch[1]))
 
     def one(
-        self, number: int, value: Any, buffers: list[Any] = (), origin: str | None = None
+        self,
+        number: int,
+        value: Any,
+        buffers: list[Any] = (),
+        origin: str | None = None,
+        item: int = 0,
     ) -> tuple[bytes, list[bytes]]:
         """Returns a batch with one message. `value` may be the header itself."""
         header = value if isinstance(value, bytes) else msgpack.packb(value)
         frames = []
-        head = struct.pack("<BQI", 0, number, 0) + text(origin)
+        head = struct.pack("<BQIQ", 0, number, 0, item) + text(origin)
         if len(header) > 4096:
             head += struct.pack("<I", 1 << 31)
             frames.append(header)
@@ -342,9 +348,10 @@ class Parser:
                 pack = pack[2 + length :]
             assert len(outputs) == count
             return outputs
+        item = self.number("Q")
         length = self.number("I")
         origin = None if length == 0xFFFFFFFF else self.take(length).decode()
-        return [Output(route, origin, self.bytes(), self.list(self.buffer))]
+        return [Output(route, origin, self.bytes(), self.list(self.buffer), item)]
 
     def buffer(self) -> Any:
         if self.number("B") == 0:

@@ -120,7 +120,8 @@ class Player:
             return self.router.one(batch["number"], b"\x01\x02")
         buffers: list[Any] = []
         value = self.with_arrays(numbered(batch["does"], batch["number"]), buffers, damage)
-        return self.router.one(batch["number"], value, buffers, batch.get("origin"))
+        origin, item = batch.get("origin"), batch.get("item", 0)
+        return self.router.one(batch["number"], value, buffers, origin, item)
 
     def with_arrays(self, value: Any, buffers: list[Any], damage: str | None) -> Any:
         """`{"array": size}` stands for an array."""
@@ -233,6 +234,8 @@ class Player:
         if isinstance(value, str):
             if len(value) > 100:
                 return {"to": to, "long": len(value)}
+            if output.item:
+                return [to, value, output.origin, output.item]
             return [to, value] if output.origin is None else [to, value, output.origin]
         assert value.code == 1
         kind, shape, place = msgpack.unpackb(value.data)

@@ -46,6 +46,9 @@ impl StepId {
 }
 
 impl RouteId {
+    /// No edge: what is sent there belongs to the results of its item.
+    pub(crate) const RESULTS: Self = Self(u32::MAX);
+
     pub(crate) fn at(index: usize) -> Self {
         Self(index as u32)
     }

@@ -1,6 +1,7 @@
 //! Basics that every other module may use: failures, locks, names, paths, numbers and text for
 //! people.
 
+pub(crate) mod cause;
 pub(crate) mod escape;
 pub mod failure;
 pub(crate) mod fnv;

@@ -145,7 +145,8 @@ fn hashes_stay_as_they_are() {
             .to_owned()
             + r#""threads":[0,0],"processes":[1,2],"timeout":60.0,"memory_limit":1073741824,"grace":2.0,"#
             + r#""queue_limit":7,"queue_bytes":2097152,"on_error":"skip","retries":2,"#
-            + r#""lost_retries":0,"backoff":1.5}"#
+            + r#""lost_retries":0,"backoff":1.5,"window":64,"window_bytes":67108864,"#
+            + r#""results":false}"#
     );
 }
 

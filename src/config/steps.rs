@@ -103,6 +103,8 @@ fn spec(
         output: usable.and_then(Class::output),
         singleton: usable.is_some_and(Class::singleton),
         stateful: usable.is_some_and(Class::stateful),
+        acknowledges: usable.is_some_and(Class::acknowledges),
+        feed: false,
         options,
         next_steps: links(draft, &draft.work.next_steps, context.source),
         feedback: links(draft, &draft.work.feedback, context.source),

@@ -91,6 +91,9 @@ where
             Action::Work { worker, batches } => self.send(worker, ToWorker::Work(batches)),
             Action::Finish { worker } => self.send(worker, ToWorker::Finish),
             Action::Stop { worker } => self.send(worker, ToWorker::Stop),
+            Action::Acknowledge { worker, items } => {
+                self.send(worker, ToWorker::Acknowledged(items))
+            }
             Action::Spawn { worker } => {
                 self.spawn(worker, run);
                 Ok(())
@@ -159,6 +162,7 @@ mod tests {
             next_codecs: plan.next_codecs(step),
             pipeline: String::new(),
             written: Vec::new(),
+            results: None,
             private: None,
         };
         let host = Host::Thread(Arc::new(AtomicBool::new(false)));

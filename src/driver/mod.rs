@@ -130,7 +130,8 @@ impl Run {
 
     fn handle(&mut self, input: Input) {
         self.progress.stir();
-        self.router.handle(self.sinks.skip_completed(input, &self.router), self.now);
+        let input = self.sinks.skip_completed(input, &mut self.router);
+        self.router.handle(input, self.now);
     }
 
     fn take_commands(&mut self, driver: &mut impl Driver) {
@@ -240,6 +241,7 @@ pub(crate) fn input_of(worker: WorkerId, report: FromWorker) -> Input {
         FromWorker::Produced { production, outputs } => {
             Input::Produced { worker, production, outputs }
         }
+        FromWorker::Released { bytes } => Input::Released { worker, bytes },
         FromWorker::Finished { result, outputs } => Input::Finished { worker, result, outputs },
         FromWorker::Notes(_) => {
             Input::Broken { worker, reason: "it sent notes where a report was expected".to_owned() }

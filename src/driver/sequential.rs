@@ -96,6 +96,7 @@ impl<'r> Sequential<'r> {
         let Ok(()) = match action {
             Action::Grant { count, .. } => worker.produce(count, Duration::MAX, &self.outbox),
             Action::Work { batches, .. } => worker.work(batches, &self.outbox, |_| true, || ()),
+            Action::Acknowledge { items, .. } => worker.acknowledge(items, &self.outbox),
             _ => worker.finish(&self.outbox),
         };
         let Self { outbox, inputs, .. } = self;
@@ -131,7 +132,9 @@ impl Driver for Sequential<'_> {
         match action {
             Action::Grant { .. } => self.grants.push_back(action),
             Action::Work { worker, .. } => self.begin(worker, action, run),
-            Action::Finish { worker } => self.work(worker, action, run),
+            Action::Finish { worker } | Action::Acknowledge { worker, .. } => {
+                self.work(worker, action, run);
+            }
             Action::Stop { worker } => {
                 if let Some(worker) = self.workers.get_mut(worker.slot.index()) {
                     *worker = None;

@@ -24,6 +24,9 @@ pub struct Counts {
     pub retried: u64,
     /// Messages sent to next steps.
     pub emitted: u64,
+    /// Values handed back to a producer that is told what became of its items.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub results: u64,
 }
 
 impl Counts {
@@ -31,4 +34,8 @@ impl Counts {
     pub fn open(&self) -> u64 {
         self.received - self.done - self.failed - self.dropped
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

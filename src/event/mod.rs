@@ -19,29 +19,12 @@ use crate::base::path_name::as_text;
 use crate::plan::OnError;
 use times::in_seconds;
 
+pub use crate::base::cause::Cause;
 pub use counts::Counts;
 pub use opened::{NextStep, Opened, StepPlan};
 pub use snapshot::{Snapshot, StepStatus, WorkerState, WorkerStatus};
 pub use summary::{Report, StepReport};
 pub use verdict::Verdict;
-
-/// How one attempt on a message went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Cause {
-    /// The stage returned a failure.
-    Failed,
-    /// The stage panicked.
-    Panicked,
-    /// The worker died while it was at work on the message.
-    Lost,
-    /// The message took longer than the step's `timeout`; its worker was ended.
-    #[serde(rename = "timed out")]
-    TimedOut,
-    /// The message was for a step that had already finished.
-    Late,
-}
 
 /// The severity of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

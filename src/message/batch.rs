@@ -4,13 +4,13 @@ use bytes::{Buf, Bytes};
 
 use crate::base::ids::{MessageId, RouteId};
 
-use super::{Header, IN_PLACE_AND_MORE, ItemKey, Message, Payload};
+use super::{Header, IN_PLACE_AND_MORE, ItemKey, Message, NO_ITEM, Payload};
 
 /// What a stage emitted for one of its next steps. `route` is the index into the plan's list
 /// of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Output {
-    One { route: RouteId, origin: ItemKey, payload: Payload },
+    One { route: RouteId, item: u64, origin: ItemKey, payload: Payload },
     Many { route: RouteId, pack: PackedBatch },
 }
 
@@ -18,6 +18,22 @@ impl Output {
     pub(crate) fn route(&self) -> RouteId {
         match self {
             Self::One { route, .. } | Self::Many { route, .. } => *route,
+        }
+    }
+
+    /// The number of the item that it descends from; packed ones have none.
+    pub(crate) fn item(&self) -> u64 {
+        match self {
+            Self::One { item, .. } => *item,
+            Self::Many { .. } => NO_ITEM,
+        }
+    }
+
+    /// The size of the payloads, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::One { payload, .. } => payload.len(),
+            Self::Many { pack, .. } => pack.len(),
         }
     }
 
@@ -102,8 +118,8 @@ pub(crate) enum Batch {
 impl Batch {
     pub(crate) fn new(first: MessageId, output: Output) -> Self {
         match output {
-            Output::One { origin, payload, .. } => {
-                Self::One(Message { id: first, attempt: 0, origin, payload })
+            Output::One { item, origin, payload, .. } => {
+                Self::One(Message { id: first, attempt: 0, item, origin, payload })
             }
             Output::Many { pack, .. } => Self::Many { first, pack },
         }
@@ -129,6 +145,14 @@ impl Batch {
         match self {
             Self::One(message) => message.origin.as_ref(),
             Self::Many { .. } => None,
+        }
+    }
+
+    /// The number of the item that the messages descend from; packed ones have none.
+    pub(crate) fn item(&self) -> u64 {
+        match self {
+            Self::One(message) => message.item,
+            Self::Many { .. } => NO_ITEM,
         }
     }
 
@@ -206,7 +230,7 @@ impl Iterator for Messages {
         let id = self.id;
         self.id = id.plus(1);
         let payload = Payload { header, buffers: Vec::new() };
-        Some(Message { id, attempt: 0, origin: None, payload })
+        Some(Message { id, attempt: 0, item: NO_ITEM, origin: None, payload })
     }
 }
 
@@ -253,7 +277,7 @@ mod tests {
     fn a_value_that_cannot_be_written_leaves_nothing_behind() {
         let mut outputs = OutputBuffer::default();
         for before in 0..3 {
-            let failed = outputs.push(RouteId(0), None, |header| {
+            let failed = outputs.push(RouteId(0), NO_ITEM, None, |header| {
                 header.extend_from_slice(b"half");
                 Err(crate::base::failure::Failure::permanent("no more"))
             });

@@ -7,6 +7,6 @@ mod payload;
 pub(crate) mod recycle;
 
 pub(crate) use item::ItemKey;
-pub(crate) use item::Message;
+pub(crate) use item::{Message, NO_ITEM};
 pub use payload::Payload;
 pub(crate) use payload::{Header, IN_PLACE_AND_MORE};

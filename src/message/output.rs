@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::batch::{Output, PACK_UP_TO, PREFIX, PackedBatch};
-use super::{ItemKey, Payload, recycle};
+use super::{ItemKey, NO_ITEM, Payload, recycle};
 use crate::base::failure::Result;
 use crate::base::ids::RouteId;
 
@@ -23,6 +23,9 @@ pub(crate) struct OutputBuffer {
     bytes: usize,
     /// The number of messages that were taken last: so many are likely to come again.
     taken: usize,
+    /// Whether each output is an item of its own, and the number of the latest one.
+    numbers_items: bool,
+    latest_item: u64,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,7 @@ impl OutputBuffer {
     pub(crate) fn push(
         &mut self,
         route: RouteId,
+        item: u64,
         origin: ItemKey,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
     ) -> Result<()> {
@@ -47,6 +51,7 @@ impl OutputBuffer {
             Some(Gathering::Many { route: last, count, bytes })
                 if (*last == route || *count == 0)
                     && origin.is_none()
+                    && item == NO_ITEM
                     && bytes.len() < PACK_FULL =>
             {
                 *last = route;
@@ -54,7 +59,7 @@ impl OutputBuffer {
             }
             _ => None,
         };
-        let Some((count, bytes)) = last else { return self.push_first(route, origin, write) };
+        let Some((count, bytes)) = last else { return self.push_first(route, item, origin, write) };
         let start = bytes.len();
         bytes.extend_from_slice(&[0; PREFIX]);
         let written = write(bytes);
@@ -69,7 +74,7 @@ impl OutputBuffer {
             Ok(buffers) => {
                 let header = bytes.split_off(start + PREFIX).into();
                 bytes.truncate(start);
-                self.push_alone(route, origin, Payload { header, buffers });
+                self.push_alone(route, item, origin, Payload { header, buffers });
             }
             Err(failure) => {
                 bytes.truncate(start);
@@ -83,14 +88,15 @@ impl OutputBuffer {
     fn push_first(
         &mut self,
         route: RouteId,
+        item: u64,
         origin: ItemKey,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
     ) -> Result<()> {
         let mut header = Vec::new();
         let buffers = write(&mut header)?;
         let length = header.len();
-        if origin.is_some() || !buffers.is_empty() || length > PACK_UP_TO {
-            self.push_alone(route, origin, Payload { header: header.into(), buffers });
+        if item != NO_ITEM || origin.is_some() || !buffers.is_empty() || length > PACK_UP_TO {
+            self.push_alone(route, item, origin, Payload { header: header.into(), buffers });
             return Ok(());
         }
         let room = self.room(PREFIX + length);
@@ -103,10 +109,29 @@ impl OutputBuffer {
         Ok(())
     }
 
-    fn push_alone(&mut self, route: RouteId, origin: ItemKey, payload: Payload) {
+    fn push_alone(&mut self, route: RouteId, item: u64, origin: ItemKey, payload: Payload) {
         self.count += 1;
         self.bytes += payload.len();
-        self.outputs.push(Gathering::One(Output::One { route, origin, payload }));
+        self.outputs.push(Gathering::One(Output::One { route, item, origin, payload }));
+    }
+
+    /// Whether each output is an item of its own from here on.
+    pub(crate) fn number_items(&mut self, each: bool) {
+        self.numbers_items = each;
+    }
+
+    /// The number of a new item; none if outputs are no items.
+    pub(crate) fn next_item(&mut self) -> u64 {
+        if !self.numbers_items {
+            return NO_ITEM;
+        }
+        self.latest_item += 1;
+        self.latest_item
+    }
+
+    /// The number of the latest item.
+    pub(crate) fn latest_item(&self) -> u64 {
+        self.latest_item
     }
 
     /// The number of messages.
@@ -210,7 +235,17 @@ mod tests {
 
     impl OutputBuffer {
         pub(crate) fn push_payload(&mut self, route: u32, origin: ItemKey, payload: Payload) {
-            let written = self.push(RouteId(route), origin, |header| {
+            self.push_item(route, NO_ITEM, origin, payload);
+        }
+
+        pub(crate) fn push_item(
+            &mut self,
+            route: u32,
+            item: u64,
+            origin: ItemKey,
+            payload: Payload,
+        ) {
+            let written = self.push(RouteId(route), item, origin, |header| {
                 header.extend_from_slice(&payload.header);
                 Ok(payload.buffers)
             });

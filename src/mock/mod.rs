@@ -223,7 +223,7 @@ fn fail(step: &Step, fate: Fate, counts: &mut Counts) {
     }
     match *step.options.on_error {
         OnError::Skip => counts.dropped += 1,
-        OnError::Stop | OnError::Quarantine => counts.failed += 1,
+        OnError::Stop | OnError::Quarantine | OnError::Tell => counts.failed += 1,
     }
 }
 

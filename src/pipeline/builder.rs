@@ -66,6 +66,19 @@ impl Builder {
         self
     }
 
+    /// Adds a stage at the end, in the place of the consumer. What it emits is dropped, or goes
+    /// back to the producer: see [`Builder::results`].
+    #[must_use]
+    pub fn last_stage<S: Stage + 'static>(
+        mut self,
+        name: &str,
+        make: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Self {
+        let (class, build) = (short_name::<S>(), build_stage(make));
+        self.steps.push(StepSpec::new(name, class, Role::Consumer, of_stage::<S>(), build));
+        self
+    }
+
     /// Adds the consumer. `make` is called on the thread of each of its workers.
     #[must_use]
     pub fn consumer<C: Consumer + 'static>(
@@ -136,6 +149,23 @@ impl Builder {
     #[must_use]
     pub fn lost_retries(self, count: u32) -> Self {
         self.last(|step| step.options.lost_retries.value = count)
+    }
+
+    /// Limits the items of the producer that are under way at a time, and their bytes. Only for a
+    /// producer that is told what became of its items.
+    #[must_use]
+    pub fn window(self, items: usize, bytes: u64) -> Self {
+        self.last(|step| {
+            step.options.window.value = items;
+            step.options.window_bytes.value = Some(bytes);
+        })
+    }
+
+    /// Hands what the step emits back to the producer, with the end of each item. Only for a
+    /// step without next steps, under a producer that is told what became of its items.
+    #[must_use]
+    pub fn results(self) -> Self {
+        self.last(|step| step.options.results.value = true)
     }
 
     /// Keeps failed inputs under `directory`.

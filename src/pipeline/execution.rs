@@ -92,6 +92,7 @@ impl Execution {
             next_steps: plan.next_steps(step.index()),
             codec: plan.steps[step.index()].codec,
             next_codecs: plan.next_codecs(step.index()),
+            results: plan.results_codec(step.index()),
             private: private.clone(),
             pipeline: plan.identity.clone(),
             written: written.clone(),

@@ -146,7 +146,10 @@ impl Launcher<'_> {
             role: step.kind,
             paths: python.paths,
             configuration: python.configuration,
-            to_python: step.routes.iter().map(to_python).collect(),
+            to_python: match step.options.results.then(|| self.plan.results_go_to()).flatten() {
+                Some(producer) => vec![producer.takes_objects],
+                None => step.routes.iter().map(to_python).collect(),
+            },
         }
     }
 

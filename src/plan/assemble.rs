@@ -13,7 +13,7 @@ use super::span::SourceSpan;
 use super::spec::StepSpec;
 use super::step::{Route, Step};
 use super::values::{STEP_WORKERS, WorkerRange, wrong_name};
-use super::{Plan, codecs, types};
+use super::{Plan, acknowledged, codecs, types};
 use crate::codec::CodecId;
 use crate::stage::Context;
 use crate::stage::registry::Registry;
@@ -56,6 +56,9 @@ pub(crate) fn assemble(specs: Vec<StepSpec>, quarantine: PathBuf) -> Result<Load
         if *spec.options.queue_limit == Some(0) || *spec.options.queue_bytes == Some(0) {
             findings.error(&spec.span, "found a queue limit of 0; expected 1 or more", "");
         }
+        if *spec.options.window == 0 || *spec.options.window_bytes == Some(0) {
+            findings.error(&spec.span, "found a window of 0; expected 1 or more", "");
+        }
     }
     let rules = Rules { loops: Loops::Declared, incomplete: false, registry: None };
     let mut options = PipelineOptions::default();
@@ -94,6 +97,7 @@ pub(crate) fn plan(
     }
     let edges = edges(&specs, rules.loops, rules.incomplete, findings);
     types::check(&specs, &edges, rules.registry, findings);
+    acknowledged::check(&specs, &edges, findings);
     if rules.registry.is_some() {
         places(&specs, &edges, findings);
     }
@@ -153,6 +157,8 @@ fn step(spec: StepSpec, routes: Vec<Route>, codec: CodecId, takes_objects: bool)
         params: spec.params,
         routes,
         stateful: spec.stateful,
+        acknowledges: spec.acknowledges,
+        feed: spec.feed,
         singleton: spec.singleton,
         build: spec.build,
         input: spec.input,

@@ -21,6 +21,11 @@ pub(crate) fn choose(specs: &[StepSpec], edges: &[Edge]) -> Vec<CodecId> {
     };
     (0..specs.len()).for_each(|step| keep(step, step));
     edges.iter().for_each(|edge| keep(edge.to, edge.from));
+    // The results go back to the producer, which takes no other messages.
+    if let Some(producer) = specs.iter().position(|spec| spec.acknowledges) {
+        let gives = |step: &usize| *specs[*step].options.results;
+        (0..specs.len()).filter(gives).for_each(|step| keep(producer, step));
+    }
     // One codec is common to all, so that the fallback is never needed.
     group.iter().map(|group| common[*group].first().copied().unwrap_or_default()).collect()
 }

@@ -1,5 +1,6 @@
 //! The checked graph of a run.
 
+mod acknowledged;
 pub(crate) mod address;
 pub(crate) mod assemble;
 pub(crate) mod codecs;
@@ -109,6 +110,17 @@ impl Plan {
     /// The codecs of the next steps' inputs, the default's first.
     pub(crate) fn next_codecs(&self, index: usize) -> Vec<CodecId> {
         self.steps[index].routes.iter().map(|route| self.steps[route.to].codec).collect()
+    }
+
+    /// The codec of what the step hands back to the producer, if it does.
+    pub(crate) fn results_codec(&self, index: usize) -> Option<CodecId> {
+        let producer = self.results_go_to().filter(|_| *self.steps[index].options.results)?;
+        Some(producer.codec)
+    }
+
+    /// The producer that is told what became of its items, if it asks for that.
+    pub(crate) fn results_go_to(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| step.acknowledges)
     }
 
     /// The names of the steps that step `index` leads to, the default first.

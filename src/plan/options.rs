@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::keys::keys;
 use super::values::{
     ByteLimit, Bytes, DashboardAddress, Directories, Directory, FirstStep, Flag, Interpreter,
-    LastStep, MessageLimit, OnError, Parameters, Policy, Retries, StepList, StepName, StepNames,
-    Text, TimeLimit, Title, Version, Wait, WorkerRange, Workers,
+    Items, LastStep, MessageLimit, OnError, Parameters, Policy, Retries, StepList, StepName,
+    StepNames, Text, TimeLimit, Title, Version, Wait, WorkerRange, Workers,
 };
 
 keys! {
@@ -105,7 +105,8 @@ keys! {
         queue_bytes: Option<u64> as ByteLimit [Inputs] = Some(256 << 20),
         /// What happens to a message that failed.
         ///
-        /// `quarantine` keeps it, `skip` drops it, `stop` keeps it and ends the run.
+        /// `quarantine` keeps it, `skip` drops it, `stop` keeps it and ends the run. `tell` keeps
+        /// nothing and needs a producer that is told what became of its items.
         on_error: OnError as Policy = OnError::Quarantine,
         /// How often a failed message is tried again.
         ///
@@ -131,5 +132,16 @@ keys! {
         /// The wait between asking a worker to end (SIGTERM) and ending it (SIGKILL), in seconds.
         /// All workers must be processes.
         grace: Duration as Wait [Processes] = Duration::from_secs(2),
+        /// The most items that may be under way at a time. Only for a producer that is told what
+        /// became of its items.
+        window: usize as Items = 64,
+        /// The most bytes of items that may be under way, and of results that the producer has
+        /// not taken yet. Only for a producer that is told what became of its items.
+        ///
+        /// A number, or a string such as `"64 MiB"`. A larger item passes alone.
+        window_bytes: Option<u64> as Bytes = Some(64 << 20),
+        /// Whether what the step emits goes back to the producer, with the end of the item. Only
+        /// for a step without next steps, under a producer that is told what became of its items.
+        results: bool as Flag = false,
     }
 }

@@ -58,6 +58,10 @@ pub(crate) struct StepSpec {
     pub(crate) singleton: bool,
     /// Whether it emits in `finish` what it has accumulated from its messages.
     pub(crate) stateful: bool,
+    /// Whether it is a producer that is told what became of its items.
+    pub(crate) acknowledges: bool,
+    /// Whether it is a producer that brings its items unasked.
+    pub(crate) feed: bool,
     pub(crate) options: StepOptions,
     /// If every step's list is empty, each step leads to the next one.
     pub(crate) next_steps: Vec<Link>,
@@ -91,6 +95,8 @@ impl StepSpec {
             output: traits.output,
             singleton: traits.singleton,
             stateful: traits.stateful,
+            acknowledges: traits.acknowledges,
+            feed: false,
             options: StepOptions::default(),
             next_steps: Vec::new(),
             feedback: Vec::new(),

@@ -53,6 +53,11 @@ pub struct Step {
     pub(crate) params: Value,
     /// Whether it emits in `finish` what it has accumulated from its messages.
     pub stateful: bool,
+    /// Whether it is a producer that is told what became of its items.
+    pub acknowledges: bool,
+    /// Whether it is a producer that brings its items unasked: the program that runs the
+    /// pipeline feeds it. Then it acknowledges too.
+    pub(crate) feed: bool,
     /// Whether it can have only one worker.
     pub singleton: bool,
     /// Makes its instances.

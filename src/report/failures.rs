@@ -110,6 +110,7 @@ fn became(report_data: &ReportData, failure: &FailureLine) -> String {
         (Some(kept), OnError::Stop) => format!("{kept}; it stopped the run"),
         (Some(kept), _) => kept,
         (None, OnError::Skip) => "skipped, as the step's on_error says".to_owned(),
+        (None, OnError::Tell) => "the producer was told".to_owned(),
         (None, _) => "not kept".to_owned(),
     }
 }

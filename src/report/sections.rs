@@ -56,7 +56,8 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
         "Emitted",
     ];
     let row = |step: &StepView| {
-        let Counts { received, done, filtered, failed, dropped, retried, emitted } = step.counts;
+        let Counts { received, done, filtered, failed, dropped, retried, emitted, .. } =
+            step.counts;
         let numbers =
             [received, done, filtered, failed, dropped, step.counts.open(), retried, emitted];
         let mut cells: Vec<String> = numbers.into_iter().map(count).collect();

@@ -1,7 +1,10 @@
 //! How messages move: commitment of outputs, backpressure, dispatch, grants.
 
+use std::iter::repeat_n;
 use std::time::Duration;
 
+use super::acknowledge::descend;
+use super::bad_report::BadReport;
 use super::observe::{Change, Hand};
 use super::policy::dispatch::{self, Portion};
 use super::queue::Queue;
@@ -15,17 +18,6 @@ use crate::event::Cause;
 use crate::message::batch::{Batch, Output};
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
-
-/// What is wrong with a worker's report.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadReport {
-    #[error("it reported on work that it was not given")]
-    NotAtWork,
-    #[error("it reported on messages that it was not given")]
-    NotItsMessages,
-    #[error("it sent to next step {route}, but has only {routes}")]
-    NoSuchRoute { route: u32, routes: usize },
-}
 
 impl Router {
     pub(super) fn done(
@@ -113,12 +105,25 @@ impl Router {
                 return Err(BadReport::NotItsMessages);
             }
         }
+        if self.acknowledging.is_some() {
+            let items = in_hand.iter().flat_map(|batch| repeat_n(batch.item(), batch.count()));
+            let each = |one: &Completion| (one.outcome == Outcome::Done, one.count as usize);
+            let are_done = completions.iter().map(each).flat_map(|(is, count)| repeat_n(is, count));
+            let done = items.zip(are_done).filter(|(_, is_done)| *is_done).map(|(item, _)| item);
+            if !descend(outputs, done) {
+                return Err(BadReport::NotItsItems);
+            }
+        }
         self.check_routes(worker, outputs)
     }
 
     pub(super) fn check_routes(&self, worker: Slot, outputs: &[Output]) -> Result<(), BadReport> {
-        let routes = self.steps[self.workers[worker].step].routes.len();
-        match outputs.iter().map(Output::route).find(|route| route.index() >= routes) {
+        let step = &self.steps[self.workers[worker].step];
+        let routes = step.routes.len();
+        let results = *step.plan.options.results;
+        let is_known =
+            |route: &RouteId| route.index() < routes || (results && *route == RouteId::RESULTS);
+        match outputs.iter().map(Output::route).find(|route| !is_known(route)) {
             Some(RouteId(route)) => Err(BadReport::NoSuchRoute { route, routes }),
             None => Ok(()),
         }
@@ -131,11 +136,23 @@ impl Router {
         outputs: Vec<Output>,
         now: Duration,
     ) {
-        if self.workers[worker].producer != ProducerState::Granted {
-            return;
-        }
-        if let Err(error) = self.check_routes(worker, &outputs) {
+        let is_feed = self.steps[self.workers[worker].step].plan.feed;
+        let checked = match self.workers[worker].producer {
+            ProducerState::Feeding if self.workers[worker].is_starting() => {
+                Err(BadReport::NotAtWork)
+            }
+            ProducerState::Granted | ProducerState::Feeding => {
+                let routes = self.check_routes(worker, &outputs);
+                routes.and_then(|()| self.check_items(worker, &outputs))
+            }
+            ProducerState::Exhausted if is_feed => Err(BadReport::AfterTheLast),
+            ProducerState::Exhausted | ProducerState::Idle(_) => return,
+        };
+        if let Err(error) = checked {
             return self.dismiss(worker, error.to_string(), now);
+        }
+        if is_feed {
+            return self.fed(worker, production, outputs, now);
         }
         let step = self.workers[worker].step;
         self.steps[step].times.record(production.busy, production.calls);
@@ -182,6 +199,9 @@ impl Router {
 
     fn stage_output(&mut self, worker: Slot, output: Output) {
         let from = self.workers[worker].step;
+        if output.route() == RouteId::RESULTS {
+            return self.take_result(from, output);
+        }
         let step = &mut self.steps[from];
         let route = &mut step.routes[output.route().index()];
         let count = output.count();
@@ -301,7 +321,7 @@ impl Router {
 
     /// Hands the step's messages to its workers.
     fn dispatch(&mut self, step: StepId, now: Duration) -> bool {
-        if self.steps.is_paused(step) {
+        if self.steps.is_paused(step) || self.awaits_release(step) {
             return false;
         }
         let portion = self.portion(step);
@@ -347,7 +367,8 @@ impl Router {
         {
             return false;
         }
-        let count = self.worth_granting(step, self.portion(step).most);
+        let most = self.portion(step).most.min(self.window_room(step));
+        let count = self.worth_granting(step, most);
         let mut moved = false;
         for position in 0..self.steps[step].workers.len() {
             let index = self.steps[step].workers[position];

@@ -111,7 +111,11 @@ impl Router {
                     self.groups.end(group);
                     changed = true;
                 }
-                Decision::Finish(step) if self.may_begin() && !self.steps.is_paused(step) => {
+                Decision::Finish(step)
+                    if self.may_begin()
+                        && !self.steps.is_paused(step)
+                        && !self.awaits_acknowledgements(step) =>
+                {
                     self.begin_finish(step);
                     changed = true;
                 }
@@ -183,6 +187,9 @@ impl Router {
             self.workers[worker].state = State::Spare;
         }
         self.commit_outputs(worker);
+        if self.steps[self.workers[worker].step].plan.acknowledges {
+            self.end_acknowledging();
+        }
     }
 
     pub(super) fn stop_worker(&mut self, worker: Slot) {
@@ -274,6 +281,9 @@ impl Router {
                 let batches = &self.workers[worker].take_from_hand(in_hand_count);
                 self.observe(Change::Dropped { step, worker: Some(worker), batches });
             }
+        }
+        self.acknowledge();
+        for worker in self.workers.slots() {
             match self.workers[worker].state {
                 State::Gone => {}
                 State::Spare => self.workers[worker].state = State::Gone,

@@ -8,6 +8,7 @@ use crate::event::{Cause, Event};
 use crate::message::batch::{Batch, Output};
 use crate::message::{ItemKey, Payload};
 use crate::protocol::report::{Completion, Loss, Production};
+use crate::stage::Acknowledgement;
 
 use super::{Record, Span};
 
@@ -26,6 +27,8 @@ pub(crate) enum Input {
     Returned { worker: WorkerId, first: MessageId, count: u32 },
     /// The producer has used all or a part of its grant.
     Produced { worker: WorkerId, production: Production, outputs: Vec<Output> },
+    /// The producer has handed on results of its items.
+    Released { worker: WorkerId, bytes: u64 },
     /// The worker's stage has finished and emitted `outputs`.
     Finished { worker: WorkerId, result: Result<()>, outputs: Vec<Output> },
     /// The worker has died.
@@ -49,6 +52,7 @@ impl Input {
             | Self::Done { worker, .. }
             | Self::Returned { worker, .. }
             | Self::Produced { worker, .. }
+            | Self::Released { worker, .. }
             | Self::Finished { worker, .. }
             | Self::Lost { worker, .. }
             | Self::Broken { worker, .. } => Some(*worker),
@@ -142,6 +146,8 @@ pub(crate) enum Action {
     Stop { worker: WorkerId },
     /// Start a worker in this slot.
     Spawn { worker: WorkerId },
+    /// Tell the producer what became of these items.
+    Acknowledge { worker: WorkerId, items: Vec<Acknowledgement> },
     /// Write the failed input to quarantine.
     Quarantine(Box<FailedInput>),
     /// Publish the event.
@@ -156,9 +162,10 @@ impl Action {
     /// Names the worker whose stage the action lets work.
     pub(crate) fn worker(&self) -> Option<WorkerId> {
         match self {
-            Self::Grant { worker, .. } | Self::Work { worker, .. } | Self::Finish { worker } => {
-                Some(*worker)
-            }
+            Self::Grant { worker, .. }
+            | Self::Work { worker, .. }
+            | Self::Finish { worker }
+            | Self::Acknowledge { worker, .. } => Some(*worker),
             _ => None,
         }
     }

@@ -154,15 +154,22 @@ impl Router {
         let name = Arc::clone(&step.name);
         match policy {
             OnError::Skip => step.counts.dropped += 1,
-            OnError::Stop | OnError::Quarantine => step.counts.failed += 1,
+            OnError::Stop | OnError::Quarantine | OnError::Tell => step.counts.failed += 1,
         }
         self.complete(index, 1);
         self.failures.forgiven.remove(&message.id);
-        self.observe(Change::Failed { step: index, hand, message: &message, failed: &failed });
+        // The input that stops the run is kept too: it is the one to look at.
+        let kept = matches!(policy, OnError::Stop | OnError::Quarantine);
+        let entry = kept.then(|| self.failures.next_entry(&name));
+        self.observe(Change::Failed {
+            step: index,
+            hand,
+            message: &message,
+            failed: &failed,
+            entry: entry.as_deref(),
+        });
         self.mark_ordered_ends_dirty();
         let Failed { attempt, worker, cause, failure } = failed;
-        // The input that stops the run is kept too: it is the one to look at.
-        let entry = (policy != OnError::Skip).then(|| self.failures.next_entry(&name));
         self.publish(Event::Failed {
             step: Arc::clone(&name),
             worker,
@@ -242,7 +249,12 @@ impl Router {
                 loss.reason
             ));
         }
-        let has_worked = self.state.has_started() && self.steps[index].is_producer();
+        // A feed has nothing that another one could bring.
+        let is_feed = self.steps[index].plan.feed;
+        if is_feed && self.workers[worker].is_starting() && !self.state.has_started() {
+            self.state.worker_has_started();
+        }
+        let has_worked = is_feed || (self.state.has_started() && self.steps[index].is_producer());
         if has_worked {
             self.producer_lost(worker, loss.reason);
         } else if !self.ending.is_abandoned() && self.steps[index].phase != Phase::Finished {
@@ -366,6 +378,9 @@ impl Router {
         let index = self.workers[worker].step;
         if self.workers[worker].producer == ProducerState::Granted {
             self.complete(index, 1);
+        }
+        if self.steps[index].plan.acknowledges {
+            self.end_acknowledging();
         }
         self.workers[worker].state = State::Gone;
         if self.workers[worker].producer != ProducerState::Exhausted {

@@ -7,6 +7,8 @@
 //! - `state`: where the run stands, and why it ends
 //! - `step`, `worker`, `queue`: what is known of each
 //! - `workers`: all of them, and by step in the order in which they are served
+//! - `acknowledge`: what a producer is told of its items, and how many may be under way
+//! - `bad_report`: why a worker that reports is taken for lost
 //! - `commit`: checks a report, takes it in, commits its outputs, gives messages to workers
 //! - `loss`: handles failed attempts and lost workers
 //! - `ending`: how steps and runs end, by counting
@@ -15,6 +17,8 @@
 //! - `policy`: pure functions that answer what to do
 //! - `observe`: the observers of the run
 
+mod acknowledge;
+mod bad_report;
 mod commit;
 mod control;
 mod groups;
@@ -45,6 +49,7 @@ use crate::plan::Plan;
 pub(crate) use observe::items::{End, Record};
 pub(crate) use observe::spans::{Ran, Span};
 
+use acknowledge::Acknowledging;
 use groups::Groups;
 use loss::{Attempted, Failures};
 use observe::Observers;
@@ -104,6 +109,8 @@ pub(crate) struct Router {
     state: RunState,
     ending: Ending,
     observers: Observers,
+    /// None unless the producer is told what became of its items, and still works.
+    acknowledging: Option<Acknowledging>,
     clock: Clock,
     actions: Vec<Action>,
 }
@@ -115,12 +122,19 @@ impl Router {
             let (first, index) = (workers.len(), StepId::at(index));
             workers.extend((0..step.workers()).map(|number| {
                 let state = if step.is_initial(number) { State::Starting } else { State::Spare };
-                Worker::new(index, number, state)
+                let mut worker = Worker::new(index, number, state);
+                if step.feed {
+                    worker.producer = ProducerState::Feeding;
+                }
+                worker
             }));
             let slots = (first..workers.len()).map(Slot::at).collect();
             Step::new(step, slots)
         });
         let steps: Vec<Step> = steps.collect();
+        let told = steps.iter().find(|step| step.plan.acknowledges);
+        let acknowledging = told
+            .and_then(|step| Some(Acknowledging::new(*step.workers.first()?, &step.plan.options)));
         let missing = workers.iter().filter(|w| w.state == State::Starting).count();
         Self {
             options: Options { batching, timing },
@@ -131,6 +145,7 @@ impl Router {
             state: RunState::Starting { missing },
             ending: Ending::new(),
             observers: Observers::new(plan),
+            acknowledging,
             clock: Clock::default(),
             actions: Vec::new(),
         }
@@ -155,6 +170,7 @@ impl Router {
             Input::Produced { worker, production, outputs } => {
                 self.produced(worker.slot, production, outputs, now);
             }
+            Input::Released { worker, bytes } => self.released(worker.slot, bytes, now),
             Input::Finished { worker, result, outputs } => {
                 self.finished(worker.slot, result, outputs, now);
             }
@@ -182,11 +198,16 @@ impl Router {
                     Alarm::Respawn(worker) => self.respawn(worker, now),
                 }
             }
+            self.acknowledge();
             self.start();
         }
         if self.state == RunState::Running {
             self.retire();
-            while self.move_messages(now) || self.end_steps() {}
+            while self.acknowledge()
+                || self.move_messages(now)
+                || self.end_steps()
+                || self.has_to_acknowledge()
+            {}
             self.resize(now);
         }
         let spans = self.observers.take_spans();

@@ -222,7 +222,7 @@ mod tests {
 
     fn message(id: u64, size: usize) -> Message {
         let payload = Payload { header: vec![0; size].into(), buffers: Vec::new() };
-        Message { id: MessageId(id), attempt: 0, origin: None, payload }
+        Message { id: MessageId(id), attempt: 0, item: 0, origin: None, payload }
     }
 
     fn one(id: u64, size: usize) -> Batch {

@@ -24,6 +24,8 @@ pub(super) fn planned(name: &str, kind: Kind, routes: Vec<plan::Route>) -> plan:
         routes,
         params: serde_json::Value::Null,
         stateful: false,
+        acknowledges: false,
+        feed: false,
         singleton: false,
         build: Arc::new(|| Err(Failure::permanent("never built"))),
         input: None,
@@ -66,6 +68,6 @@ pub(super) fn waiting(step: &mut Step, count: u64) {
     step.queue = Queue::new(None, None);
     for id in 0..count {
         let (id, payload) = (MessageId(id), Payload::default());
-        step.queue.push(Batch::One(Message { id, attempt: 0, origin: None, payload }));
+        step.queue.push(Batch::One(Message { id, attempt: 0, item: 0, origin: None, payload }));
     }
 }

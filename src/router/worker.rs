@@ -64,6 +64,8 @@ pub(super) enum ProducerState {
     Idle(Duration),
     /// Using a grant.
     Granted,
+    /// A feed: it brings items when it has some, and is not asked.
+    Feeding,
     /// Has said that there is no more.
     Exhausted,
 }

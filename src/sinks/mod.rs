@@ -129,13 +129,16 @@ impl Sinks {
     }
 
     /// Removes from a producer's report what an earlier run has done.
-    pub(crate) fn skip_completed(&mut self, mut input: Input, router: &Router) -> Input {
+    pub(crate) fn skip_completed(&mut self, mut input: Input, router: &mut Router) -> Input {
         let Some(skip) = &mut self.skip else { return input };
         if let Input::Produced { worker, outputs, .. } | Input::Finished { worker, outputs, .. } =
             &mut input
             && router.is_producer(*worker)
         {
-            let events = skip.skip_completed(&router.step_name(*worker), outputs);
+            let (events, skipped) = skip.skip_completed(&router.step_name(*worker), outputs);
+            if !skipped.is_empty() {
+                router.skipped(*worker, skipped);
+            }
             events.into_iter().for_each(|event| self.event(event));
         }
         input

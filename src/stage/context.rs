@@ -19,6 +19,9 @@ pub struct Context {
     pub(crate) codec: CodecId,
     /// The codec of what each next step takes.
     pub(crate) next_codecs: Vec<CodecId>,
+    /// The codec of what it hands back to the producer, if it does.
+    #[serde(default)]
+    pub(crate) results: Option<CodecId>,
     /// The run's private directory, if it has worker processes.
     pub(crate) private: Option<PathBuf>,
     /// The pipeline's identity: see [`Self::pipeline`].
@@ -69,6 +72,7 @@ impl Context {
             next_codecs: vec![CodecId::Bincode; next_steps.len()],
             next_steps,
             codec: CodecId::Bincode,
+            results: None,
             private: None,
             pipeline: String::new(),
             written: Vec::new(),

@@ -7,6 +7,7 @@ use super::context::{Context, unknown_next_step};
 use super::data::Data;
 use crate::base::failure::{Failure, Result};
 use crate::base::ids::RouteId;
+use crate::message::NO_ITEM;
 use crate::message::output::OutputBuffer;
 
 /// Sends what a stage makes to its next steps.
@@ -14,7 +15,8 @@ use crate::message::output::OutputBuffer;
 /// Values are delivered together with the completion of their input, never before it: a call
 /// that fails or panics has emitted nothing. The outputs of one input arrive in the order in
 /// which they were sent, across all next steps; each edge keeps the order of each worker. At
-/// the end of the pipeline, where there is no next step, values are dropped.
+/// the end of the pipeline, where there is no next step, values are dropped; a step with
+/// `results` hands them back to the producer instead.
 ///
 /// Sending does not block: queues are checked before a call, not in it. All outputs of one
 /// input stay in memory until it is done. A thread that ends within the call may send too; the
@@ -34,7 +36,7 @@ impl<T: Data> Emitter<'_, T> {
     /// If the value refuses to be serialized.
     pub fn send(&mut self, value: T) -> Result<()> {
         if self.context.next_steps.is_empty() {
-            return Ok(());
+            return self.hand_back(&value);
         }
         self.push(0, &value)
     }
@@ -73,14 +75,34 @@ impl<T: Data> Emitter<'_, T> {
         self.input.map_or(NO_MESSAGE, |input| input.message)
     }
 
+    /// The number of the producer's latest item, which [`Acknowledgement`] names; 0 before the
+    /// first one, and in a class that is told of none.
+    ///
+    /// [`Acknowledgement`]: super::Acknowledgement
+    pub fn number(&self) -> u64 {
+        self.outputs.latest_item()
+    }
+
     fn push(&mut self, route: usize, value: &T) -> Result<()> {
-        let origin = match self.input {
-            Some(input) => input.origin.map(Arc::clone),
+        let (item, origin) = match self.input {
+            Some(input) => (input.item, input.origin.map(Arc::clone)),
             // What a producer emits names its own item.
-            None => value.origin().map(Into::into),
+            None => (self.outputs.next_item(), value.origin().map(Into::into)),
         };
         let codec = self.context.next_codecs[route];
-        self.outputs.push(RouteId::at(route), origin, |header| value.write_to(codec, header))
+        self.outputs.push(RouteId::at(route), item, origin, |header| value.write_to(codec, header))
+    }
+
+    /// Hands a value back to the producer, if it asks for that and the value belongs to an item.
+    fn hand_back(&mut self, value: &T) -> Result<()> {
+        let item = self.input.map_or(NO_ITEM, |input| input.item);
+        match self.context.results {
+            Some(codec) if item != NO_ITEM => {
+                let write = |header: &mut Vec<u8>| value.write_to(codec, header);
+                self.outputs.push(RouteId::RESULTS, item, None, write)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -91,6 +113,7 @@ pub(super) const NO_MESSAGE: u64 = 0;
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a> {
     pub(crate) message: u64,
+    pub(crate) item: u64,
     pub(crate) origin: Option<&'a Arc<str>>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::data::Data;
 use super::emitter::{Input, NO_MESSAGE, Outputs};
 use super::scope::Scope;
-use super::{Consumer, Context, Next, Producer, Stage};
+use super::{Acknowledgement, Consumer, Context, Next, Producer, Stage};
 use crate::base::failure::{Failure, Result};
 use crate::message::Payload;
 use crate::message::output::OutputBuffer;
@@ -27,6 +27,12 @@ pub(crate) trait Task {
     /// Stages and consumers only.
     fn run(&mut self, payload: Payload, outputs: &mut Outputs<'_>) -> Result<()>;
     fn finish(&mut self, outputs: &mut Outputs<'_>) -> Result<()>;
+    /// Whether it is a producer that is told what became of its items.
+    fn acknowledges(&self) -> bool {
+        false
+    }
+    /// Such producers only.
+    fn acknowledge(&mut self, _items: &[Acknowledgement]) {}
     /// How many messages a producer will emit, if it knows.
     fn expected(&self) -> Option<u64> {
         None
@@ -95,6 +101,14 @@ impl<P: Producer> Task for ProducerTask<P> {
 
     fn expected(&self) -> Option<u64> {
         self.0.expected()
+    }
+
+    fn acknowledges(&self) -> bool {
+        P::ACKNOWLEDGES
+    }
+
+    fn acknowledge(&mut self, items: &[Acknowledgement]) {
+        self.0.acknowledge(items);
     }
 }
 

@@ -33,6 +33,7 @@
 //!
 //! `docs/BEHAVIOR.md` has the same contract for Rust and Python, with the tests that hold it.
 
+mod acknowledgement;
 mod context;
 pub mod data;
 mod emitter;
@@ -46,6 +47,7 @@ use std::time::Duration;
 use crate::base::failure::Result;
 use data::Data;
 
+pub use acknowledgement::{Acknowledged, Acknowledgement, Results};
 pub use context::Context;
 pub use emitter::Emitter;
 pub(crate) use emitter::{Input, Outputs};
@@ -98,6 +100,9 @@ pub trait Producer {
     /// The type of what it emits.
     type Out: Data;
 
+    /// Whether it is told what became of each item: see [`Producer::acknowledge`].
+    const ACKNOWLEDGES: bool = false;
+
     /// Checks what the parameters' schema cannot express. Called before any work runs,
     /// without `init`; must not touch files.
     ///
@@ -144,6 +149,18 @@ pub trait Producer {
     /// ends, what was made is processed to its end, and the exit code of the run is 3. A
     /// panic ends production at once.
     fn next(&mut self, out: &mut Emitter<'_, Self::Out>) -> Result<Next>;
+
+    /// Is told what became of items that it has emitted, if its class says
+    /// [`ACKNOWLEDGES`](Producer::ACKNOWLEDGES): of each item once, when nothing of it is queued
+    /// or in hand any more. Called on the producer's own thread between calls of `next`, also
+    /// while the producer is idle, and for all items before `finish`. A panic here ends
+    /// production.
+    ///
+    /// The step's `window` and `window_bytes` limit the items that have been emitted and not
+    /// acknowledged. The results of the items are let go when this returns: keep what is needed.
+    fn acknowledge(&mut self, items: &[Acknowledgement]) {
+        let _ = items;
+    }
 
     /// Ends the work. Called once, when production has ended; may still emit.
     ///

@@ -51,6 +51,7 @@ pub struct Class {
     output: Option<&'static str>,
     singleton: bool,
     stateful: bool,
+    acknowledges: bool,
     schema: Value,
     build: BuildFrom,
     foreign: bool,
@@ -80,6 +81,7 @@ impl Class {
             output: (kind != Kind::Consumer).then_some(ANY),
             singleton: singleton || kind == Kind::Producer,
             stateful,
+            acknowledges: false,
             schema,
             build: Arc::new(|_| Err(Failure::permanent("its workers are not written in Rust"))),
             foreign: true,
@@ -126,6 +128,11 @@ impl Class {
     /// Whether it emits or writes in `finish` what it has kept of its messages.
     pub fn stateful(&self) -> bool {
         self.stateful
+    }
+
+    /// Whether it is a producer that is told what became of its items.
+    pub fn acknowledges(&self) -> bool {
+        self.acknowledges
     }
 
     /// The JSON Schema of its parameters, which are an object.
@@ -247,6 +254,7 @@ impl Registry {
             output: traits.output,
             singleton: traits.singleton,
             stateful: traits.stateful,
+            acknowledges: traits.acknowledges,
             schema: schemars::schema_for!(T).to_value(),
             build: Arc::new(build),
             foreign: false,
@@ -263,6 +271,7 @@ pub(crate) struct Traits {
     pub(crate) output: Option<&'static str>,
     pub(crate) singleton: bool,
     pub(crate) stateful: bool,
+    pub(crate) acknowledges: bool,
 }
 
 pub(crate) fn of_producer<P: Producer>() -> Traits {
@@ -272,6 +281,7 @@ pub(crate) fn of_producer<P: Producer>() -> Traits {
         output: Some(P::Out::TYPE),
         singleton: true,
         stateful: false,
+        acknowledges: P::ACKNOWLEDGES,
     }
 }
 
@@ -282,6 +292,7 @@ pub(crate) fn of_stage<S: Stage>() -> Traits {
         output: Some(S::Out::TYPE),
         singleton: S::SINGLETON,
         stateful: S::STATEFUL,
+        acknowledges: false,
     }
 }
 
@@ -292,6 +303,7 @@ pub(crate) fn of_consumer<C: Consumer>() -> Traits {
         output: None,
         singleton: C::SINGLETON,
         stateful: C::STATEFUL,
+        acknowledges: false,
     }
 }
 

@@ -38,6 +38,7 @@ use serde_json::Value;
 
 use crate::base::failure::{Failure, Result};
 use crate::base::ids::MessageId;
+use crate::message::NO_ITEM;
 use crate::message::Payload;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
@@ -248,7 +249,7 @@ impl TestBench {
         call: impl FnOnce(&mut Emitter<'_, T>) -> Result<R>,
     ) -> Result<(R, Run<T>)> {
         let mut outputs = OutputBuffer::default();
-        let input = (message > 0).then_some(Input { message, origin: None });
+        let input = (message > 0).then_some(Input { message, item: NO_ITEM, origin: None });
         let result = self.task_call(input, &mut outputs, |out| call(&mut out.emitter()))?;
         Ok((result, self.collect(outputs)?))
     }
@@ -263,7 +264,7 @@ impl TestBench {
         for (message, input) in (1..).zip(inputs) {
             let origin: Option<Arc<str>> = input.origin().map(Into::into);
             let payload: Payload = input.to_payload(self.context.codec)?;
-            let input = Some(Input { message, origin: origin.as_ref() });
+            let input = Some(Input { message, item: NO_ITEM, origin: origin.as_ref() });
             self.task_call(input, &mut outputs, |out| task.run(payload, out))?;
         }
         self.task_call(None, &mut outputs, |out| task.finish(out))?;

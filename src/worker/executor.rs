@@ -4,15 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::base::failure::Result;
+use crate::base::failure::{Failure, Result};
 use crate::base::ids::MessageId;
 use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
 use crate::protocol::report::Outcome;
+use crate::protocol::wire::FromWorker;
 use crate::stage::erased::{Build, Task, in_call};
 use crate::stage::scope::Note;
-use crate::stage::{Context, Input, Next, Outputs, scope};
+use crate::stage::{Acknowledgement, Context, Input, Next, Outputs, scope};
 
 use super::catch::{Caught, guarded};
 use super::outbox::{Outbox, ReportSink};
@@ -25,6 +26,8 @@ pub(crate) struct Worker {
     task: Box<dyn Task>,
     /// The outputs of the present call.
     emitted: OutputBuffer,
+    /// Why a producer is not called again, after a panic in `acknowledge`.
+    has_panicked: Option<Failure>,
     /// Messages that are done and not in the outbox yet; empty between batches.
     done: Vec<MessageId>,
 }
@@ -42,7 +45,9 @@ impl Worker {
         });
         let made = made.unwrap_or_else(|Caught(panic)| Err(panic.wrap("init panicked")));
         let task = made.inspect_err(|_| scope::rewind_notes(0))?;
-        Ok(Self { context, task, emitted: OutputBuffer::default(), done: Vec::new() })
+        let mut emitted = OutputBuffer::default();
+        emitted.number_items(task.acknowledges());
+        Ok(Self { context, task, emitted, done: Vec::new(), has_panicked: None })
     }
 
     /// Returns the notes of `init`, and the number of messages that a producer expects to emit.
@@ -98,8 +103,8 @@ impl Worker {
     }
 
     fn run(&mut self, message: Message) -> Outcome {
-        let Message { id, origin, payload, .. } = message;
-        let input = Input { message: id.0, origin: origin.as_ref() };
+        let Message { id, item, origin, payload, .. } = message;
+        let input = Input { message: id.0, item, origin: origin.as_ref() };
         match self.guarded(Some(input), |task, emitted| task.run(payload, emitted)) {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(failure)) => Outcome::Failed(failure),
@@ -125,7 +130,10 @@ impl Worker {
         loop {
             let notes = scope::note_count();
             calls += 1;
-            let next = self.guarded(None, |task, emitted| task.next(emitted));
+            let next = match self.has_panicked.take() {
+                Some(panic) => Err(Caught(panic)),
+                None => self.guarded(None, |task, emitted| task.next(emitted)),
+            };
             // A panic may have left the producer in any state: it is not called again.
             let next = next.unwrap_or_else(|Caught(panic)| Err(panic.into_permanent()));
             if next.is_err() {
@@ -146,6 +154,32 @@ impl Worker {
         }
     }
 
+    /// Tells the producer what became of its items, and lets their results go.
+    ///
+    /// # Errors
+    /// If the report could not be sent.
+    pub(crate) fn acknowledge<S: ReportSink>(
+        &mut self,
+        mut items: Vec<Acknowledgement>,
+        outbox: &Outbox<S>,
+    ) -> std::result::Result<(), S::Error> {
+        items.iter_mut().for_each(|item| item.in_codec(self.context.codec));
+        let bytes: u64 = items.iter().map(Acknowledgement::result_bytes).sum();
+        let told = self.guarded(None, |task, _| {
+            task.acknowledge(&items);
+            Ok(())
+        });
+        self.emitted.clear();
+        if let Err(Caught(panic)) = told {
+            self.has_panicked.get_or_insert(panic.wrap("acknowledge panicked"));
+        }
+        drop(items);
+        match bytes {
+            0 => Ok(()),
+            bytes => outbox.sink(|sink| sink.send(FromWorker::Released { bytes })),
+        }
+    }
+
     /// Lets the stage finish, and reports the results.
     ///
     /// # Errors
@@ -155,6 +189,8 @@ impl Worker {
         outbox: &Outbox<S>,
     ) -> std::result::Result<(), S::Error> {
         let notes = scope::note_count();
+        // What is emitted here belongs to no item.
+        self.emitted.number_items(false);
         let finished = self.guarded(None, |task, emitted| task.finish(emitted));
         let result = finished.unwrap_or_else(|Caught(panic)| Err(panic));
         if result.is_err() {
@@ -177,11 +213,9 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::failure::Failure;
     use crate::codec::CodecId;
     use crate::message::batch::Output;
     use crate::protocol::report::Completion;
-    use crate::protocol::wire::FromWorker;
     use crate::stage::data::Data;
     use crate::stage::registry::build_stage;
     use crate::stage::{Emitter, Stage};
@@ -212,13 +246,14 @@ mod tests {
             next_codecs: vec![CodecId::Bincode],
             pipeline: String::new(),
             written: Vec::new(),
+            results: None,
             private: None,
         }
     }
 
     fn batch(id: u64, number: i64) -> Batch {
         let payload = number.to_payload(CodecId::Bincode).unwrap();
-        Batch::One(Message { id: MessageId(id), attempt: 0, origin: None, payload })
+        Batch::One(Message { id: MessageId(id), attempt: 0, item: 0, origin: None, payload })
     }
 
     /// What the worker reports on these numbers.

@@ -91,6 +91,7 @@ pub(crate) fn serve(
             ToWorker::Work(batches) => {
                 worker.work(batches, &outbox, |message| host.begin(message), || host.rest())?;
             }
+            ToWorker::Acknowledged(items) => worker.acknowledge(items, &outbox)?,
             ToWorker::Finish => worker.finish(&outbox)?,
             ToWorker::Stop => break,
         }

@@ -158,6 +158,7 @@ fn failure_in_words(event: &Event) {
             match policy {
                 OnError::Quarantine => warn!("{what}{kept}"),
                 OnError::Skip => warn!("{what}; skipped"),
+                OnError::Tell => info!("{what}; the producer is told"),
                 OnError::Stop => error!("{what}{kept}; the run stops"),
             }
         }
@@ -192,6 +193,9 @@ fn failure_in_fields(event: &Event) {
                 }
                 OnError::Skip => {
                     warn!(%step, worker, origin, attempt, "failed, skipped: {failure}");
+                }
+                OnError::Tell => {
+                    info!(%step, worker, origin, attempt, "failed, the producer is told: {failure}");
                 }
                 OnError::Stop => {
                     error!(%step, worker, origin, attempt, entry, "failed, stops the run: \

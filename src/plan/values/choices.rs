@@ -19,7 +19,12 @@ pub enum OnError {
     /// The message is kept in quarantine, with the reason.
     #[default]
     Quarantine,
+    /// The message is kept nowhere: the producer, which asks what became of its items, is told.
+    Tell,
 }
+
+/// The values of [`OnError`].
+const POLICIES: [&str; 4] = ["stop", "skip", "quarantine", "tell"];
 
 /// The version of the format.
 pub(crate) struct Version;
@@ -58,10 +63,10 @@ pub(crate) struct Policy;
 
 impl Form for Policy {
     type Value = OnError;
-    const EXPECTED: &'static str = "\"stop\", \"skip\" or \"quarantine\"";
+    const EXPECTED: &'static str = "\"stop\", \"skip\", \"quarantine\" or \"tell\"";
 
     fn schema() -> Value {
-        json!({"enum": ["stop", "skip", "quarantine"]})
+        json!({"enum": POLICIES})
     }
 
     fn read(json: &Value) -> Option<OnError> {
@@ -69,7 +74,7 @@ impl Form for Policy {
     }
 
     fn hint(found: &Value) -> String {
-        let near = found.as_str().and_then(|text| nearest(text, ["stop", "skip", "quarantine"]));
+        let near = found.as_str().and_then(|text| nearest(text, POLICIES));
         did_you_mean(near)
     }
 }

@@ -9,7 +9,7 @@ pub use choices::OnError;
 pub(crate) use choices::{Flag, Policy, Version};
 pub use numbers::WorkerRange;
 pub(crate) use numbers::{
-    ByteLimit, Bytes, MessageLimit, Retries, STEP_WORKERS, TimeLimit, Wait, Workers, number,
+    ByteLimit, Bytes, Items, MessageLimit, Retries, STEP_WORKERS, TimeLimit, Wait, Workers, number,
 };
 pub(crate) use parts::{FirstStep, LastStep, Parameters, StepList, Steps};
 pub(crate) use texts::{

@@ -83,6 +83,22 @@ impl Form for MessageLimit {
     }
 }
 
+/// A number of items.
+pub(crate) struct Items;
+
+impl Form for Items {
+    type Value = usize;
+    const EXPECTED: &'static str = "a whole number of items of 1 or more";
+
+    fn schema() -> Value {
+        json!({"type": "integer", "minimum": 1, "maximum": u32::MAX})
+    }
+
+    fn read(json: &Value) -> Option<usize> {
+        number(json).map(|count| count as usize)
+    }
+}
+
 /// A number of bytes; `None` is no limit.
 pub(crate) struct ByteLimit;
 

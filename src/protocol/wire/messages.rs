@@ -7,6 +7,7 @@ use crate::base::ids::MessageId;
 use crate::message::batch::{Batch, Output};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Production};
+use crate::stage::Acknowledgement;
 use crate::stage::scope::Note;
 
 use super::reader::{Reader, WireError};
@@ -38,6 +39,10 @@ pub(crate) enum FromWorker {
         first: MessageId,
         count: u32,
     },
+    /// The producer has handed on results of this size.
+    Released {
+        bytes: u64,
+    },
 }
 
 /// A message of the router.
@@ -47,6 +52,7 @@ pub(crate) enum ToWorker {
     Work(Vec<Batch>),
     Finish,
     Stop,
+    Acknowledged(Vec<Acknowledgement>),
 }
 
 impl FromWorker {
@@ -91,6 +97,10 @@ impl FromWorker {
                 out.head.put_u64_le(first.0);
                 out.head.put_u32_le(count);
             }
+            Self::Released { bytes } => {
+                out.head.put_u8(tags::RELEASED);
+                out.head.put_u64_le(bytes);
+            }
         }
         out.into_frames()
     }
@@ -123,6 +133,7 @@ impl FromWorker {
             tags::RETURNED => {
                 Self::Returned { first: input.message_id()?, count: input.head.try_get_u32_le()? }
             }
+            tags::RELEASED => Self::Released { bytes: input.head.try_get_u64_le()? },
             found => return Err(WireError::Unknown { what: "message kind", found }),
         };
         input.end()?;
@@ -145,6 +156,11 @@ impl ToWorker {
             }
             Self::Finish => out.head.put_u8(tags::FINISH),
             Self::Stop => out.head.put_u8(tags::STOP),
+            Self::Acknowledged(items) => {
+                out.head.put_u8(tags::ACKNOWLEDGED);
+                out.head.put_u32_le(items.len() as u32);
+                items.into_iter().for_each(|item| out.acknowledgement(item));
+            }
         }
         out.into_frames()
     }
@@ -160,6 +176,7 @@ impl ToWorker {
             tags::WORK => Self::Work(input.list(Reader::batch)?),
             tags::FINISH => Self::Finish,
             tags::STOP => Self::Stop,
+            tags::ACKNOWLEDGED => Self::Acknowledged(input.list(Reader::acknowledgement)?),
             found => return Err(WireError::Unknown { what: "message kind", found }),
         };
         input.end()?;
@@ -173,12 +190,13 @@ mod tests {
 
     use super::super::tags::VERSION;
     use super::*;
+    use crate::base::cause::Cause;
     use crate::base::ids::RouteId;
     use crate::message::batch::PackedBatch;
     use crate::message::{Message, Payload};
     use crate::protocol::lifeline::Lifeline;
     use crate::protocol::report::Outcome;
-    use crate::stage::Next;
+    use crate::stage::{Acknowledged, Next, Results};
     use proptest::prelude::*;
 
     fn payload(header: usize, buffers: &[usize]) -> Payload {
@@ -196,6 +214,7 @@ mod tests {
         let failure = Failure::permanent("inner").wrap("outer");
         let output = |route, header, buffers: &[usize]| Output::One {
             route: RouteId(route),
+            item: u64::from(route) * 9,
             payload: payload(header, buffers),
             origin: (route > 0).then(|| "raw/n1.fits".into()),
         };
@@ -242,6 +261,7 @@ mod tests {
                 Note::Warning("n1.fits has 4 images".into()),
             ]),
             FromWorker::Returned { first: MessageId(70), count: 9 },
+            FromWorker::Released { bytes: 1 << 40 },
         ]
     }
 
@@ -263,17 +283,40 @@ mod tests {
             Batch::One(Message {
                 id: MessageId(id),
                 attempt: 1,
+                item: id * 7,
                 origin: (id > 0).then(|| "a".into()),
                 payload: payload(id as usize * 5000, &[300]),
             })
         };
         let many = |count| Batch::Many { first: MessageId(10), pack: pack(count) };
+        let acknowledged = || {
+            let failure = Failure::permanent("inner").wrap("outer");
+            let results = vec![payload(3, &[]), payload(9000, &[0, 20])];
+            let outcomes = [
+                Acknowledged::Done { results: Results { payloads: results, ..Results::default() } },
+                Acknowledged::Failed {
+                    step: "S".into(),
+                    cause: Cause::TimedOut,
+                    failure,
+                    attempts: 3,
+                    entry: Some("000001-S".into()),
+                },
+                Acknowledged::Dropped,
+                Acknowledged::Cancelled,
+            ];
+            let items = (1..).zip(outcomes).map(|(number, outcome)| {
+                let origin = (number > 1).then(|| "raw/n1.fits".into());
+                Acknowledgement { number, origin, outcome }
+            });
+            ToWorker::Acknowledged(items.collect())
+        };
         let work = || ToWorker::Work(vec![message(0), many(5), message(1), many(2000)]);
         for (sent, again) in [
             (ToWorker::Grant { count: 7 }, ToWorker::Grant { count: 7 }),
             (work(), work()),
             (ToWorker::Finish, ToWorker::Finish),
             (ToWorker::Stop, ToWorker::Stop),
+            (acknowledged(), acknowledged()),
         ] {
             let mut frames = sent.encode(Sharing::No);
             let rest = frames.split_off(1);
@@ -304,8 +347,12 @@ mod tests {
         let (ours, theirs) = Lifeline::pair().unwrap();
         let size = crate::memory::segment::SHARED_FROM;
         let sent = || {
-            let output =
-                Output::One { route: RouteId(0), origin: None, payload: payload(8, &[size]) };
+            let output = Output::One {
+                route: RouteId(0),
+                item: 0,
+                origin: None,
+                payload: payload(8, &[size]),
+            };
             let message = FromWorker::Finished { result: Ok(()), outputs: vec![output] };
             message.encode(Sharing::Over(&ours)).remove(0)
         };

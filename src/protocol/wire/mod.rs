@@ -11,6 +11,8 @@ pub(crate) use reader::{Reader, WireError};
 pub(crate) use tags::VERSION;
 pub(crate) use writer::{Sharing, Writer};
 
+const _: () = assert!(tags::RESULTS == crate::base::ids::RouteId::RESULTS.0);
+
 /// The longest bytes that stand in a head; longer ones travel as a frame of their own, which
 /// libzmq hands over without a copy.
 const INLINE_UP_TO: usize = 4096;

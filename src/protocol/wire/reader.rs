@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, TryGetError};
 
 use super::{SHORTEST_ITEM, tags};
+use crate::base::cause::Cause;
 use crate::base::failure::{Failure, Result};
 use crate::base::ids::{MessageId, RouteId};
 use crate::base::path_name::path_of_name;
@@ -12,8 +13,8 @@ use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::message::{ItemKey, Message, Payload};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Outcome, Production};
-use crate::stage::Next;
 use crate::stage::scope::Note;
+use crate::stage::{Acknowledged, Acknowledgement, Next, Results};
 
 /// Why frames are not a message of the protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -149,6 +150,7 @@ impl<'l> Reader<'l> {
             tags::KIND_ONE => Ok(Batch::One(Message {
                 id: self.message_id()?,
                 attempt: self.head.try_get_u32_le()?,
+                item: self.head.try_get_u64_le()?,
                 origin: self.origin()?,
                 payload: self.payload()?,
             })),
@@ -165,8 +167,9 @@ impl<'l> Reader<'l> {
         let route = RouteId(self.head.try_get_u32_le()?);
         match kind {
             tags::KIND_ONE => {
+                let item = self.head.try_get_u64_le()?;
                 let origin = self.origin()?;
-                Ok(Output::One { route, origin, payload: self.payload()? })
+                Ok(Output::One { route, item, origin, payload: self.payload()? })
             }
             tags::KIND_PACK => Ok(Output::Many { route, pack: self.pack()? }),
             found => Err(WireError::Unknown { what: "output", found }),
@@ -210,6 +213,39 @@ impl<'l> Reader<'l> {
             found => return Err(WireError::Unknown { what: "result", found }),
         };
         Ok(Production { result, calls, busy })
+    }
+
+    pub(crate) fn acknowledgement(&mut self) -> Result<Acknowledgement, WireError> {
+        let number = self.head.try_get_u64_le()?;
+        let origin = self.origin()?;
+        let outcome = match self.head.try_get_u8()? {
+            tags::ITEM_DONE => {
+                let payloads = self.list(Self::payload)?;
+                Acknowledged::Done { results: Results { payloads, ..Results::default() } }
+            }
+            tags::ITEM_FAILED => Acknowledged::Failed {
+                step: self.text()?.into(),
+                cause: self.cause()?,
+                failure: self.failure()?,
+                attempts: self.head.try_get_u32_le()?,
+                entry: self.origin()?.map(|entry| entry.to_string()),
+            },
+            tags::ITEM_DROPPED => Acknowledged::Dropped,
+            tags::ITEM_CANCELLED => Acknowledged::Cancelled,
+            found => return Err(WireError::Unknown { what: "end of an item", found }),
+        };
+        Ok(Acknowledgement { number, origin, outcome })
+    }
+
+    fn cause(&mut self) -> Result<Cause, WireError> {
+        match self.head.try_get_u8()? {
+            tags::CAUSE_FAILED => Ok(Cause::Failed),
+            tags::CAUSE_PANICKED => Ok(Cause::Panicked),
+            tags::CAUSE_LOST => Ok(Cause::Lost),
+            tags::CAUSE_TIMED_OUT => Ok(Cause::TimedOut),
+            tags::CAUSE_LATE => Ok(Cause::Late),
+            found => Err(WireError::Unknown { what: "cause", found }),
+        }
     }
 
     pub(crate) fn end(self) -> Result<(), WireError> {

@@ -12,12 +12,27 @@ pub(super) const PRODUCED: u8 = 4;
 pub(super) const FINISHED: u8 = 5;
 pub(super) const NOTES: u8 = 6;
 pub(super) const RETURNED: u8 = 7;
+pub(super) const RELEASED: u8 = 8;
 
 // Messages of the router.
 pub(super) const GRANT: u8 = 16;
 pub(super) const WORK: u8 = 17;
 pub(super) const FINISH: u8 = 18;
 pub(super) const STOP: u8 = 19;
+pub(super) const ACKNOWLEDGED: u8 = 20;
+
+// Ends of an item.
+pub(super) const ITEM_DONE: u8 = 0;
+pub(super) const ITEM_FAILED: u8 = 1;
+pub(super) const ITEM_DROPPED: u8 = 2;
+pub(super) const ITEM_CANCELLED: u8 = 3;
+
+// Causes of a failed item.
+pub(super) const CAUSE_FAILED: u8 = 0;
+pub(super) const CAUSE_PANICKED: u8 = 1;
+pub(super) const CAUSE_LOST: u8 = 2;
+pub(super) const CAUSE_TIMED_OUT: u8 = 3;
+pub(super) const CAUSE_LATE: u8 = 4;
 
 // Outputs and batches: one message, or a pack of short ones.
 pub(super) const KIND_ONE: u8 = 0;
@@ -44,6 +59,8 @@ pub(super) const NOTE_WARNING: u8 = 2;
 pub(super) const BUFFER_FRAME: u8 = 0;
 pub(super) const BUFFER_SEGMENT: u8 = 1;
 
+/// The next step of a result.
+pub(super) const RESULTS: u32 = 0xFFFF_FFFF;
 /// The length of an origin that says that there is none.
 pub(super) const NO_ORIGIN: u32 = 0xFFFF_FFFF;
 /// The length of bytes that says that they are the next frame.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 
 use super::{INLINE_UP_TO, tags};
+use crate::base::cause::Cause;
 use crate::base::failure::Failure;
 use crate::base::path_name::name_of_path;
 use crate::memory::segment;
@@ -13,8 +14,8 @@ use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::message::{Header, ItemKey, Payload};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Outcome, Production};
-use crate::stage::Next;
 use crate::stage::scope::Note;
+use crate::stage::{Acknowledged, Acknowledgement, Next};
 
 /// A head under construction and the frames that it refers to.
 pub(crate) struct Writer<'l> {
@@ -119,6 +120,7 @@ impl<'l> Writer<'l> {
                 self.head.put_u8(tags::KIND_ONE);
                 self.head.put_u64_le(message.id.0);
                 self.head.put_u32_le(message.attempt);
+                self.head.put_u64_le(message.item);
                 self.origin(&message.origin);
                 self.payload(message.payload);
             }
@@ -166,13 +168,42 @@ impl<'l> Writer<'l> {
         }
     }
 
+    pub(crate) fn acknowledgement(&mut self, item: Acknowledgement) {
+        self.head.put_u64_le(item.number);
+        self.origin(&item.origin);
+        match item.outcome {
+            Acknowledged::Done { results } => {
+                self.head.put_u8(tags::ITEM_DONE);
+                self.head.put_u32_le(results.payloads.len() as u32);
+                results.payloads.into_iter().for_each(|payload| self.payload(payload));
+            }
+            Acknowledged::Failed { step, cause, failure, attempts, entry } => {
+                self.head.put_u8(tags::ITEM_FAILED);
+                self.text(&step);
+                self.head.put_u8(match cause {
+                    Cause::Failed => tags::CAUSE_FAILED,
+                    Cause::Panicked => tags::CAUSE_PANICKED,
+                    Cause::Lost => tags::CAUSE_LOST,
+                    Cause::TimedOut => tags::CAUSE_TIMED_OUT,
+                    Cause::Late => tags::CAUSE_LATE,
+                });
+                self.failure(&failure);
+                self.head.put_u32_le(attempts);
+                self.origin(&entry.map(Into::into));
+            }
+            Acknowledged::Dropped => self.head.put_u8(tags::ITEM_DROPPED),
+            Acknowledged::Cancelled => self.head.put_u8(tags::ITEM_CANCELLED),
+        }
+    }
+
     pub(crate) fn outputs(&mut self, outputs: Vec<Output>) {
         self.head.put_u32_le(outputs.len() as u32);
         for output in outputs {
             match output {
-                Output::One { route, origin, payload } => {
+                Output::One { route, item, origin, payload } => {
                     self.head.put_u8(tags::KIND_ONE);
                     self.head.put_u32_le(route.0);
+                    self.head.put_u64_le(item);
                     self.origin(&origin);
                     self.payload(payload);
                 }

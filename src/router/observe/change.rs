@@ -24,7 +24,14 @@ pub(in crate::router) enum Change<'a> {
     /// An attempt failed and will be repeated.
     Retried { step: StepId, hand: Hand, message: &'a Message, failed: &'a Failed },
     /// A message was given up, in a worker's hands or while it waited.
-    Failed { step: StepId, hand: Option<Hand>, message: &'a Message, failed: &'a Failed },
+    Failed {
+        step: StepId,
+        hand: Option<Hand>,
+        message: &'a Message,
+        failed: &'a Failed,
+        /// Its entry in the quarantine.
+        entry: Option<&'a str>,
+    },
     /// Messages were left when the run was stopped, in a worker's hands or before.
     Dropped { step: StepId, worker: Option<Slot>, batches: &'a [Batch] },
     /// An operator put a failed message back into the queue, behind all others.
@@ -84,7 +91,7 @@ impl Change<'_> {
             Self::Retried { step, hand, message, failed } => {
                 (step, Some(hand), message, Outcome::Retrying(failed))
             }
-            Self::Failed { step, hand, message, failed } => {
+            Self::Failed { step, hand, message, failed, .. } => {
                 (step, hand, message, Outcome::Failed(failed))
             }
             _ => return,

@@ -79,6 +79,9 @@ impl Router {
         }
         let run = RunView { steps: &self.steps, workers: &self.workers, now: self.clock.now };
         self.observers.on(change, &run, &mut self.actions);
+        if let Some(acknowledging) = &mut self.acknowledging {
+            acknowledging.on(change, &run);
+        }
     }
 
     /// Records from here on what becomes of each item.

@@ -146,6 +146,7 @@ impl Simulator {
             assert!(finishing.count() > 0 || busy.count() <= 1, "{}", self.state());
         }
         self.check_shown();
+        self.check_window();
         self.router.workers.update_rosters();
         let rosters = self.router.workers.new_rosters();
         for step in self.router.steps.ids() {
@@ -184,6 +185,7 @@ impl Simulator {
         }
         let emitted: u64 = snapshot.steps.iter().map(|step| step.counts.emitted).sum();
         assert_eq!(emitted, arrived, "I1: what is emitted arrives");
+        self.check_told();
         let failed: u64 = snapshot.steps.iter().map(|step| step.counts.failed).sum();
         assert_eq!(failed, self.quarantined, "I1: what fails is in quarantine");
         assert!(self.items.is_empty(), "items are open: {:?}", self.items);

@@ -5,6 +5,7 @@
 //! test run that many seeds.
 
 mod checks;
+mod items;
 mod plans;
 mod workers;
 
@@ -14,15 +15,17 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use items::Told;
 use plans::{Token, random_plan};
 use workers::Incarnation;
 
 use super::*;
-use crate::base::ids::MessageId;
+use crate::base::ids::{MessageId, RouteId};
 use crate::event::Cause;
 use crate::message::batch::{Batch, Output};
 use crate::message::output::OutputBuffer;
 use crate::message::{ItemKey, Message};
+use crate::plan::OnError;
 use crate::protocol::report::Loss;
 use crate::stage::registry::Kind;
 
@@ -73,6 +76,10 @@ struct Faults {
     ordered: bool,
     /// Operators pause, resume, set workers and try failed inputs again.
     steering: u32,
+    /// The producer is told what became of its items.
+    told: bool,
+    /// Such a producer is a feed.
+    fed: bool,
 }
 
 struct Simulator {
@@ -113,6 +120,7 @@ struct Simulator {
     spans: Vec<Span>,
     /// Reports of workers that had been lost or asked to stop.
     stale: u64,
+    told: Told,
 }
 
 impl Simulator {
@@ -120,6 +128,7 @@ impl Simulator {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut plan = random_plan(&mut rng);
         plan.options.ordered.value = faults.ordered;
+        plans::tell(&mut plan, faults, &mut rng);
         let batching = if faults.one_by_one { Batching::OneByOne } else { Batching::Adaptive };
         let mut router = Router::new(&plan, batching, TIMING);
         router.track_items();
@@ -152,6 +161,7 @@ impl Simulator {
             orders: Vec::new(),
             spans: Vec::new(),
             stale: 0,
+            told: Told::default(),
         };
         if simulator.chance(faults.steering) {
             let count = simulator.rng.random_range(1..20);
@@ -265,7 +275,8 @@ impl Simulator {
         }
     }
 
-    fn deliver(&mut self, pending: Pending) {
+    fn deliver(&mut self, mut pending: Pending) {
+        self.skip(&mut pending.input);
         if let Some(worker) = pending.sender {
             let Incarnation { epoch, alive, .. } = self.workers[worker.slot.index()];
             if epoch == worker.epoch && alive {
@@ -283,6 +294,9 @@ impl Simulator {
         };
         self.router.handle(pending.input, self.now);
         if let Some(worker) = lost {
+            if self.router.is_producer(worker) {
+                self.producer_is_lost();
+            }
             // A dead worker's last word may come late: it revives nobody.
             self.router.handle(Input::Ready { worker }, self.now);
         }
@@ -302,10 +316,16 @@ impl Simulator {
                     0,
                     "finish before the last run"
                 );
+                if self.router.is_producer(worker) {
+                    self.check_told();
+                    if self.faults.fed {
+                        return self.ask_feed(worker);
+                    }
+                }
                 let mut outputs = OutputBuffer::default();
                 // In `finish` only a producer can name an origin.
                 let origin = self.router.is_producer(worker).then(|| self.new_origin()).flatten();
-                self.emit(worker, 3, &origin, &mut outputs);
+                self.emit(worker, 3, 0, &origin, &mut outputs);
                 let outputs = outputs.take();
                 let failed = self.chance(self.faults.failures / 4);
                 let result = if failed { Err(Failure::permanent("simulated")) } else { Ok(()) };
@@ -319,11 +339,16 @@ impl Simulator {
                 assert!(alive || crossed, "a dead worker is told to stop");
                 self.workers[worker.slot.index()].alive = false;
             }
+            Action::Acknowledge { worker, items } => self.acknowledged(worker, items),
             Action::Spawn { worker } => self.spawn(worker),
             Action::Quarantine(failed_input) => {
                 self.quarantined += 1;
                 self.check_attempts(&failed_input);
                 self.failed_inputs.push(*failed_input);
+            }
+            Action::Publish(Event::Failed { policy: OnError::Tell, .. }) => self.quarantined += 1,
+            Action::Publish(Event::WorkerLost { reason, .. }) => {
+                assert_eq!(reason, "simulated", "a worker that keeps the protocol is dismissed");
             }
             Action::Publish(_) => {}
             Action::Record(record) => self.check_record(record),
@@ -340,23 +365,30 @@ fn simulate(name: &str, count: u64, faults: Faults) {
     }
     let more = std::env::var("DRPIPE_SIMULATOR_RUNS").ok();
     let count = more.map_or(count, |count| count.parse().expect("a number of runs"));
-    let mut stale = 0;
+    let (mut stale, mut told) = (0, [0; 3]);
     for seed in 0..count {
         let case = std::panic::AssertUnwindSafe(|| run(seed, faults));
-        stale += std::panic::catch_unwind(case).unwrap_or_else(|panic| {
+        let (more, outcomes) = std::panic::catch_unwind(case).unwrap_or_else(|panic| {
             eprintln!("{name}: seed {seed} failed; repeat with DRPIPE_SIMULATOR_SEED={seed}");
             std::panic::resume_unwind(panic);
         });
+        stale += more;
+        (0..3).for_each(|outcome| told[outcome] += outcomes[outcome]);
     }
-    let some = faults.deaths > 0 && count > 100;
-    assert!(stale > 0 || !some, "{name}: no worker's report came after its end");
+    let many = count > 100;
+    assert!(stale > 0 || !many || faults.deaths == 0, "{name}: no report came after a death");
+    let expected =
+        [faults.told, faults.told && faults.failures > 0, faults.told && faults.stops > 0];
+    let seen = told.map(|count| count > 0);
+    assert!(!many || (0..3).all(|o| seen[o] || !expected[o]), "{name}: told of {told:?} only");
 }
 
-/// Returns how many reports came after their workers' ends.
-fn run(seed: u64, faults: Faults) -> u64 {
+/// Returns how many reports came after their workers' ends, and how many items were done, failed
+/// and dropped.
+fn run(seed: u64, faults: Faults) -> (u64, [u64; 3]) {
     let mut simulator = Simulator::new(seed, faults);
     simulator.run();
-    simulator.stale
+    (simulator.stale, simulator.told.outcomes)
 }
 
 #[test]
@@ -417,6 +449,31 @@ fn one_by_one_nothing_is_done_beside_something_else() {
 fn stopped_runs_account_for_every_message() {
     let faults = Faults { failures: 50, deaths: 30, stops: 1000, ..Faults::default() };
     simulate("stops", 3000, faults);
+}
+
+#[test]
+fn a_producer_is_told_once_what_became_of_each_item() {
+    let told = Faults { told: true, ..Faults::default() };
+    simulate("told", 2000, told);
+    let faults = Faults { failures: 100, deaths: 50, ..told };
+    simulate("told, with faults", 2000, faults);
+    simulate("told, failures only", 1000, Faults { failures: 150, ..told });
+    simulate("told, stopped", 2000, Faults { stops: 500, steering: 500, ..faults });
+    simulate("told, in order", 1000, Faults { ordered: true, ..faults });
+    simulate("told, one by one", 1000, Faults { one_by_one: true, ..faults });
+}
+
+#[test]
+fn a_feed_brings_items_within_its_window_and_is_told_of_each() {
+    let fed = Faults { told: true, fed: true, ..Faults::default() };
+    simulate("fed", 3000, fed);
+    let faults = Faults { failures: 100, deaths: 50, ..fed };
+    simulate("fed, with faults", 3000, faults);
+    simulate("fed, failures only", 1000, Faults { failures: 150, ..fed });
+    let stops = Faults { stops: 500, steering: 500, init_failures: 20, ..faults };
+    simulate("fed, stopped", 3000, stops);
+    simulate("fed, in order", 1000, Faults { ordered: true, ..faults });
+    simulate("fed, one by one", 1000, Faults { one_by_one: true, ..stops });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::Faults;
 use crate::message::Payload;
 use crate::plan::{OnError, Plan, Route, Step, StepOptions, WorkerRange};
 use crate::router::testing::{plan_of, planned};
@@ -51,6 +52,21 @@ pub(super) fn random_plan(rng: &mut ChaCha8Rng) -> Plan {
         }
     });
     plan_of(steps.collect())
+}
+
+/// Has the producer told what became of its items, if the faults say so.
+pub(super) fn tell(plan: &mut Plan, faults: Faults, rng: &mut ChaCha8Rng) {
+    let (Some(last), true) = (plan.steps.len().checked_sub(1), faults.told) else { return };
+    plan.steps[0].acknowledges = true;
+    plan.steps[0].feed = faults.fed;
+    plan.steps[0].options.window.value = [1, 2, 5, 64][rng.random_range(0..4)];
+    plan.steps[0].options.window_bytes.value = Some([100, 1000, 100_000][rng.random_range(0..3)]);
+    plan.steps[last].options.results.value = rng.random_ratio(3, 4);
+    for step in &mut plan.steps {
+        if rng.random_ratio(1, 4) {
+            step.options.on_error.value = OnError::Tell;
+        }
+    }
 }
 
 /// A chain keeps every step reachable; extra routes branch, join and loop.

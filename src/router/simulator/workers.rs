@@ -35,12 +35,18 @@ impl Simulator {
         if self.chance(self.faults.deaths) {
             return self.die(worker);
         }
+        let is_fed = self.faults.fed && self.router.is_producer(worker);
         let input = if self.chance(self.faults.init_failures) {
             Input::InitFailed { worker, failure: Failure::permanent("simulated") }
         } else {
             Input::Ready { worker }
         };
-        self.after_delay(Some(worker), input);
+        let (at, is_ready) = (self.now + self.delay(), matches!(input, Input::Ready { .. }));
+        self.workers[slot.index()].busy_until = at;
+        self.send_at(at, Some(worker), input);
+        if is_fed && is_ready {
+            self.feed(worker);
+        }
     }
 
     pub(super) fn die(&mut self, worker: WorkerId) {
@@ -67,7 +73,7 @@ impl Simulator {
             return;
         }
         let mut outputs = OutputBuffer::default();
-        self.output(worker, 0, &None, &mut outputs);
+        self.output(worker, 0, 0, &None, &mut outputs);
         let (outputs, busy) = (outputs.take(), Duration::ZERO);
         let input = match self.router.workers[worker.slot].in_hand.front() {
             Some(batch) => {
@@ -106,8 +112,8 @@ impl Simulator {
                 }
             }
             let hops = self.rng.random_range(3..12);
-            let origin = self.new_origin();
-            self.output(worker, hops, &origin, &mut outputs);
+            let (origin, item) = (self.new_origin(), self.new_item());
+            self.output(worker, hops, item, &origin, &mut outputs);
         }
         let outputs = outputs.take();
         self.to_produce -= if early < made { made - early } else { made };
@@ -149,6 +155,7 @@ impl Simulator {
         &mut self,
         worker: WorkerId,
         hops: u64,
+        item: u64,
         origin: &ItemKey,
         outputs: &mut OutputBuffer,
     ) {
@@ -158,23 +165,28 @@ impl Simulator {
         let size = [0, 10, 200][self.rng.random_range(0..3)];
         let route = self.rng.random_range(0..routes) as u32;
         // Messages with an origin travel alone, the others in packs.
-        outputs.push_payload(route, origin.clone(), token.payload(size));
+        outputs.push_item(route, item, origin.clone(), token.payload(size));
     }
 
     pub(super) fn emit(
         &mut self,
         worker: WorkerId,
         hops: u64,
+        item: u64,
         origin: &ItemKey,
         outputs: &mut OutputBuffer,
     ) -> usize {
         let step = &self.plan.steps[self.router.position(worker).0.index()];
+        if *step.options.results && item != 0 {
+            self.hand_back(item, outputs);
+            return 0;
+        }
         if step.routes.is_empty() || hops == 0 {
             return 0;
         }
         let most = if step.routes.iter().any(|route| route.feedback) { 2 } else { 4 };
         let count = self.rng.random_range(0..most);
-        (0..count).for_each(|_| self.output(worker, hops - 1, origin, outputs));
+        (0..count).for_each(|_| self.output(worker, hops - 1, item, origin, outputs));
         count
     }
 
@@ -185,6 +197,7 @@ impl Simulator {
         );
         self.check_least_recently_used(worker, messages.len());
         self.check_order(worker, &messages);
+        self.check_given(worker, &messages);
         self.workers[worker.slot.index()]
             .tokens
             .extend(messages.iter().map(|m| Token::of(&m.payload).id));
@@ -242,7 +255,7 @@ impl Simulator {
         if outcome == Outcome::Done {
             let times = self.committed.get_mut(&token.id).expect("I2: it was never committed");
             *times += 1;
-            emitted = self.emit(worker, token.hops, &message.origin, outputs);
+            emitted = self.emit(worker, token.hops, message.item, &message.origin, outputs);
         }
         let silent = u32::from(emitted == 0);
         Completion { first: message.id, count: 1, outcome, silent, busy }
@@ -282,7 +295,11 @@ impl Simulator {
             Input::Returned { count, .. } => {
                 self.workers[worker.slot.index()].in_hand -= *count as usize;
             }
+            Input::Released { bytes, .. } => self.released(*bytes),
             Input::Produced { outputs, .. } => {
+                if !self.take_items(outputs) {
+                    return;
+                }
                 self.note_paths(worker, outputs);
                 self.commit(outputs);
                 self.count_items(outputs);
@@ -337,7 +354,8 @@ impl Simulator {
     }
 
     pub(super) fn commit(&mut self, outputs: &[Output]) {
-        let batches = outputs.iter().map(|output| Batch::new(MessageId(0), output.clone()));
+        let messages: Vec<&Output> = outputs.iter().filter(|o| self.descends(o)).collect();
+        let batches = messages.into_iter().map(|o| Batch::new(MessageId(0), o.clone()));
         for message in batches.flat_map(Batch::into_messages) {
             let before = self.committed.insert(Token::of(&message.payload).id, 0);
             assert_eq!(before, None, "I2: an output was committed twice");

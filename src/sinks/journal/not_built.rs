@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use super::Sink;
 use crate::base::not_built::NotBuilt;
 use crate::event::Event;
+use crate::message::ItemKey;
 use crate::message::batch::Output;
 use crate::status::stream::Stream;
 
@@ -30,7 +31,11 @@ impl Sink for Journal {}
 pub(crate) enum SkipCompleted {}
 
 impl SkipCompleted {
-    pub(crate) fn skip_completed(&mut self, _: &Arc<str>, _: &mut Vec<Output>) -> Vec<Event> {
+    pub(crate) fn skip_completed(
+        &mut self,
+        _: &Arc<str>,
+        _: &mut Vec<Output>,
+    ) -> (Vec<Event>, Vec<(u64, ItemKey)>) {
         match *self {}
     }
 

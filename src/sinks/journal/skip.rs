@@ -6,6 +6,7 @@ use super::previous::Past;
 use super::{Entry, FileState, Queue, look_at_size};
 use crate::event::Event;
 use crate::message::batch::Output;
+use crate::message::{ItemKey, NO_ITEM};
 
 /// Removes from a producer's reports what earlier runs have done, and records the rest as begun.
 pub(crate) struct SkipCompleted {
@@ -24,15 +25,21 @@ impl SkipCompleted {
     }
 
     /// Removes from the outputs of a producer what is done, and records that the rest is begun.
-    /// Returns what the observers should know.
+    /// Returns what the observers should know, and the items that are done.
     pub(crate) fn skip_completed(
         &mut self,
         step: &Arc<str>,
         outputs: &mut Vec<Output>,
-    ) -> Vec<Event> {
-        let mut events = Vec::new();
+    ) -> (Vec<Event>, Vec<(u64, ItemKey)>) {
+        let (mut events, mut skipped) = (Vec::new(), Vec::new());
         outputs.retain(|output| match output {
-            Output::One { origin: Some(origin), .. } => self.is_to_run(origin, &mut events),
+            Output::One { origin: Some(origin), item, .. } => {
+                let is_to_run = self.is_to_run(origin, &mut events);
+                if !is_to_run && *item != NO_ITEM {
+                    skipped.push((*item, Some(Arc::clone(origin))));
+                }
+                is_to_run
+            }
             Output::One { .. } | Output::Many { .. } => {
                 if !std::mem::replace(&mut self.warned, true) {
                     events.push(Event::Untracked { step: Arc::clone(step) });
@@ -40,7 +47,7 @@ impl SkipCompleted {
                 true
             }
         });
-        events
+        (events, skipped)
     }
 
     fn is_to_run(&mut self, origin: &Arc<str>, events: &mut Vec<Event>) -> bool {

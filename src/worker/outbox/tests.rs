@@ -117,6 +117,7 @@ fn messages(first: u64, count: u64) -> Vec<Batch> {
     let message = |id| Message {
         id: MessageId(id),
         attempt: 0,
+        item: 0,
         origin: None,
         payload: Payload { header: Vec::new().into(), buffers: Vec::new() },
     };

@@ -258,16 +258,17 @@ impl Play {
 
     /// An output as the transcripts have it.
     fn describe(&self, output: wire::Output) -> Value {
-        let wire::Output { route, origin, header, buffers } = output;
+        let wire::Output { route, item, origin, header, buffers } = output;
         let to = NEXT_STEPS[route as usize];
         let (bytes, travels) = match values::decode(&header) {
             Received::Text(text) if text.len() > 100 => {
                 return json!({"to": to, "long": text.len()});
             }
             Received::Text(text) => {
-                return match origin {
-                    Some(origin) => json!([to, text, origin]),
-                    None => json!([to, text]),
+                return match (item, origin) {
+                    (0, Some(origin)) => json!([to, text, origin]),
+                    (0, None) => json!([to, text]),
+                    (item, origin) => json!([to, text, origin, item]),
                 };
             }
             Received::InHeader(bytes) => (bytes, "HEADER"),

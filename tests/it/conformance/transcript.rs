@@ -83,14 +83,14 @@ pub enum Batch {
     },
     One {
         number: u64,
+        /// The number of its item; 0 for none.
+        #[serde(default)]
+        item: u64,
         origin: Option<String>,
         does: Value,
     },
     /// The first and the last number. `#` in a text stands for the message's number.
-    Pack {
-        pack: (u64, u64),
-        does: Value,
-    },
+    Pack { pack: (u64, u64), does: Value },
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -68,10 +68,10 @@ impl Outgoing {
         self.u32(router.messages.len() as u32 + more);
         for batch in &router.messages {
             match batch {
-                Batch::Unreadable { number, .. } => self.one(*number, None, &[1, 2], &[]),
-                Batch::One { number, origin, does } => {
+                Batch::Unreadable { number, .. } => self.one((*number, 0), None, &[1, 2], &[]),
+                Batch::One { number, item, origin, does } => {
                     let (header, arrays) = values::encode(&numbered(does, *number));
-                    self.one(*number, origin.as_deref(), &header, &arrays);
+                    self.one((*number, *item), origin.as_deref(), &header, &arrays);
                 }
                 Batch::Pack { pack: (first, last), does } => {
                     self.pack(*first, *last, does, router.damage);
@@ -80,10 +80,17 @@ impl Outgoing {
         }
     }
 
-    fn one(&mut self, number: u64, origin: Option<&str>, header: &[u8], arrays: &[usize]) {
+    fn one(
+        &mut self,
+        (number, item): (u64, u64),
+        origin: Option<&str>,
+        header: &[u8],
+        arrays: &[usize],
+    ) {
         self.head.push(0);
         self.head.extend(number.to_le_bytes());
         self.u32(0);
+        self.head.extend(item.to_le_bytes());
         match origin {
             Some(origin) => {
                 self.u32(origin.len() as u32);
@@ -220,6 +227,7 @@ pub struct Produced {
 #[derive(Debug)]
 pub struct Output {
     pub route: u32,
+    pub item: u64,
     pub origin: Option<String>,
     pub header: Vec<u8>,
     pub buffers: Vec<Buffer>,
@@ -363,8 +371,8 @@ impl<'a> Incoming<'a> {
     fn output(&mut self) -> Vec<Output> {
         let (kind, route) = (self.u8(), self.u32());
         if kind == 0 {
-            let (origin, header) = (self.origin(), self.bytes());
-            return vec![Output { route, origin, header, buffers: self.list(Self::buffer) }];
+            let (item, origin, header) = (self.u64(), self.origin(), self.bytes());
+            return vec![Output { route, item, origin, header, buffers: self.list(Self::buffer) }];
         }
         assert_eq!(kind, 1, "the tag of an output");
         let count = self.u32() as usize;
@@ -373,7 +381,7 @@ impl<'a> Incoming<'a> {
         while let Some((length, after)) = rest.split_first_chunk() {
             let (header, after) = after.split_at(usize::from(u16::from_le_bytes(*length)));
             let (header, buffers) = (header.to_vec(), Vec::new());
-            outputs.push(Output { route, origin: None, header, buffers });
+            outputs.push(Output { route, item: 0, origin: None, header, buffers });
             rest = after;
         }
         assert!(outputs.len() == count && count > 0, "a pack says that it has {count} messages");

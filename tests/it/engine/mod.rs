@@ -1,5 +1,6 @@
 //! How messages, failures and workers are treated, whatever the stages do.
 
+mod acknowledged;
 mod contracts;
 mod control;
 mod driver;

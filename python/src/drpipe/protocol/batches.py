@@ -15,12 +15,16 @@ _PREFIXES = [length.to_bytes(2, "little") for length in range(512)]
 
 
 class SingleOutput(NamedTuple):
-    """A single message for the next step with the index `route`."""
+    """A single message for the next step with the index `route`.
+
+    `item` is the number of the item that it descends from, or 0.
+    """
 
     route: int
     origin: Optional[bytes]
     header: bytes
     buffers: Sequence[Buffer]
+    item: int = 0
 
 
 class PackedBatch:
@@ -50,16 +54,21 @@ class OutputBuffer:
         self.bytes = 0
 
     def push(
-        self, route: int, origin: Optional[bytes], header: bytes, buffers: Sequence[Buffer]
+        self,
+        route: int,
+        origin: Optional[bytes],
+        header: bytes,
+        buffers: Sequence[Buffer],
+        item: int = 0,
     ) -> None:
         """Adds one message."""
         length = len(header)
         self.count += 1
         self.bytes += length
-        if origin is not None or buffers or length > PACK_UP_TO:
+        if origin is not None or item or buffers or length > PACK_UP_TO:
             for buffer in buffers:
                 self.bytes += len(buffer)
-            self._outputs.append(SingleOutput(route, origin, header, buffers))
+            self._outputs.append(SingleOutput(route, origin, header, buffers, item))
             self._open = None
             return
         prefix = _PREFIXES[length] if length < 512 else length.to_bytes(2, "little")

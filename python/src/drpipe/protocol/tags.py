@@ -13,12 +13,14 @@ PRODUCED = 4
 FINISHED = 5
 NOTES = 6
 RETURNED = 7
+RELEASED = 8
 
 # The kinds of messages from router to worker.
 GRANT = 16
 WORK = 17
 FINISH = 18
 STOP = 19
+ACKNOWLEDGED = 20
 
 # The results of PRODUCED. After the last one, the grant is still in use.
 RESULT_MORE = 0
@@ -37,6 +39,19 @@ OUTCOME_DONE = 0
 OUTCOME_FAILED = 1
 OUTCOME_PANICKED = 2
 
+# The ends of an item.
+ITEM_DONE = 0
+ITEM_FAILED = 1
+ITEM_DROPPED = 2
+ITEM_CANCELLED = 3
+
+# The causes of a failed item.
+CAUSE_FAILED = 0
+CAUSE_PANICKED = 1
+CAUSE_LOST = 2
+CAUSE_TIMED_OUT = 3
+CAUSE_LATE = 4
+
 # The kinds of outputs and of batches.
 KIND_ONE = 0
 KIND_PACK = 1
@@ -45,6 +60,8 @@ KIND_PACK = 1
 BUFFER_FRAME = 0
 BUFFER_SEGMENT = 1
 
+#: The next step of a value that goes back to the producer, with the end of its item.
+RESULTS = 0xFFFF_FFFF
 #: Replaces the length of an origin if there is no origin.
 NO_ORIGIN = 0xFFFF_FFFF
 #: Replaces the length of bytes if the next frame contains them.

@@ -17,15 +17,17 @@ _U32 = Struct("<I")
 _U64 = Struct("<Q")
 _IDENTITY = Struct("<cII")
 _PACK = Struct("<QI")
-_MESSAGE = Struct("<QI")
+_MESSAGE = Struct("<QIQ")
 _OUTPUT = Struct("<BI")
 _COMPLETION = Struct("<QIIQB")
 _PRODUCTION = Struct("<IQB")
 
 #: A frame as it is sent.
 Frame = Union[bytes, bytearray, memoryview]
-#: A message: its number, its origin, the header and the buffers of its payload.
-Message = Tuple[int, Optional[bytes], Union[bytes, memoryview], Sequence[Buffer]]
+#: A payload: its header and its buffers.
+Payload = Tuple[Union[bytes, memoryview], Sequence[Buffer]]
+#: A message: its number, the number of its item or 0, its origin, and its payload.
+Message = Tuple[int, int, Optional[bytes], Union[bytes, memoryview], Sequence[Buffer]]
 
 #: A file that a step made: its path, and the origin of the input that it was made from.
 Product = Tuple[bytes, Optional[bytes]]
@@ -58,6 +60,32 @@ class Wait(NamedTuple):
 #: The result of a producer's calls: RESULT_MORE, RESULT_NO_MORE, RESULT_AT_WORK, a wait, or a
 #: failure.
 Result = Union[int, Wait, Failure]
+
+
+class ItemFailure(NamedTuple):
+    """Why an item has failed.
+
+    `cause` is one of the tags `CAUSE_...`. `entry` names what the quarantine keeps of it.
+    """
+
+    step: str
+    cause: int
+    failure: Failure
+    attempts: int
+    entry: Optional[str]
+
+
+class Acknowledgement(NamedTuple):
+    """What became of an item.
+
+    `outcome` is one of the tags `ITEM_...`. `results` is empty unless the item is done.
+    """
+
+    number: int
+    origin: Optional[bytes]
+    outcome: int
+    results: Sequence[Payload]
+    failure: Optional[ItemFailure]
 
 
 def identity(worker: int, incarnation: int) -> bytes:
@@ -119,6 +147,7 @@ class Writer:
         for output in outputs:
             if isinstance(output, SingleOutput):
                 self._head += _OUTPUT.pack(tags.KIND_ONE, output.route)
+                self._head += _U64.pack(output.item)
                 self._origin(output.origin)
                 self._bytes(output.header)
                 self._head += _U32.pack(len(output.buffers))
@@ -224,6 +253,13 @@ def finished(
     return writer.frames()
 
 
+def released(size: int) -> List[Frame]:
+    """Returns RELEASED: the producer has handed on results of this size, in bytes."""
+    writer = Writer(tags.RELEASED)
+    writer.raw(_U64.pack(size))
+    return writer.frames()
+
+
 def notes(expected: Optional[int] = None, products: Sequence[Product] = ()) -> List[Frame]:
     """Returns NOTES: how many values the step expects to emit, and the files that it made."""
     writer = Writer(tags.NOTES)
@@ -286,6 +322,36 @@ class Reader:
                 raise WireError(f"batch {kind} is not known")
         self.end()
 
+    def acknowledgements(self) -> List[Acknowledgement]:
+        """Reads the rest of ACKNOWLEDGED: what became of items.
+
+        Raises:
+            WireError: if the router's message violates the protocol.
+            OSError: if a segment is missing or invalid.
+        """
+        items = [self._acknowledgement() for _ in range(self._u32())]
+        self.end()
+        return items
+
+    def _acknowledgement(self) -> Acknowledgement:
+        number = self._u64()
+        origin = self._origin()
+        outcome = self._u8()
+        results: List[Payload] = []
+        failure = None
+        if outcome == tags.ITEM_DONE:
+            results = [self._payload() for _ in range(self._u32())]
+        elif outcome == tags.ITEM_FAILED:
+            step, cause = self._text(), self._u8()
+            retryable = self._u8() != 0
+            texts = [self._text() for _ in range(self._u32())]
+            attempts, entry = self._u32(), self._origin()
+            name = None if entry is None else entry.decode("utf-8", "replace")
+            failure = ItemFailure(step, cause, Failure(retryable, texts), attempts, name)
+        elif outcome not in (tags.ITEM_DROPPED, tags.ITEM_CANCELLED):
+            raise WireError(f"end of an item {outcome} is not known")
+        return Acknowledgement(number, origin, outcome, results, failure)
+
     def end(self) -> None:
         """Checks that the message has no unread parts.
 
@@ -297,12 +363,24 @@ class Reader:
             raise WireError(f"{rest} bytes and {len(self._frames)} frames are left over")
 
     def _message(self) -> Message:
-        number, _attempt = _MESSAGE.unpack(self._take(12))
+        number, _attempt, item = _MESSAGE.unpack(self._take(20))
         length = self._u32()
         origin = None if length == tags.NO_ORIGIN else self._take(length)
         header = self._bytes()
         count = self._u32()
-        return number, origin, header, [self._buffer() for _ in range(count)] if count else ()
+        buffers = [self._buffer() for _ in range(count)] if count else ()
+        return number, item, origin, header, buffers
+
+    def _payload(self) -> Payload:
+        header = self._bytes()
+        return header, [self._buffer() for _ in range(self._u32())]
+
+    def _origin(self) -> Optional[bytes]:
+        length = self._u32()
+        return None if length == tags.NO_ORIGIN else self._take(length)
+
+    def _text(self) -> str:
+        return self._take(self._u32()).decode("utf-8", "replace")
 
     def _pack(self) -> Iterator[Message]:
         first, count = _PACK.unpack(self._take(12))
@@ -313,7 +391,7 @@ class Reader:
             for number in range(first, first + count):
                 start = at + 2
                 at = start + pack[at] + (pack[at + 1] << 8)
-                yield number, None, pack[start:at], ()
+                yield number, 0, None, pack[start:at], ()
         except IndexError:
             at = -1
         if at != size or count == 0:
@@ -325,7 +403,7 @@ class Reader:
             return self._frame()
         if kind != tags.BUFFER_SEGMENT:
             raise WireError(f"kind of buffer {kind} is not known")
-        length = _U64.unpack(self._take(8))[0]
+        length = self._u64()
         if self._receive is None:
             raise WireError("a message refers to a segment, but there is no lifeline")
         return self._receive(length)
@@ -348,6 +426,9 @@ class Reader:
 
     def _u8(self) -> int:
         return self._take(1)[0]
+
+    def _u64(self) -> int:
+        return int.from_bytes(self._take(8), "little")
 
     def _u32(self) -> int:
         return int.from_bytes(self._take(4), "little")

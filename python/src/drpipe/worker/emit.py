@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from ..protocol.batches import OutputBuffer
 from ..protocol.failures import Permanent, nearest
 from ..protocol.segments import Buffer
+from ..protocol.tags import RESULTS
 from ..protocol.values import Encoder
 from . import call_context
 from .forks import forked
@@ -22,22 +23,40 @@ _NONE: Tuple[Buffer, ...] = ()
 #: The most refused values that the log mentions: a thread may keep sending forever.
 _MOST_LOGGED = 10
 
-Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer]]
+Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer], int]
 
 
 class Emitter:
     """An encoder of values for the next steps. It drops what a failed call has emitted."""
 
-    def __init__(self, step: str, next_steps: List[str], to_python: Sequence[bool]) -> None:
+    def __init__(
+        self,
+        step: str,
+        next_steps: List[str],
+        to_python: Sequence[bool],
+        hands_back: bool = False,
+    ) -> None:
+        """Creates an emitter.
+
+        Args:
+            step: the name of the step.
+            next_steps: the names of the next steps.
+            to_python: for each next step, whether it takes pickles; where the step hands its
+                values back, whether the producer does.
+            hands_back: whether the step's values go back to the producer.
+        """
         self._step = step
+        #: The route of values that name no next step.
+        self.default_route = RESULTS if hands_back else 0
         self._routes: Dict[str, int] = {name: index for index, name in enumerate(next_steps)}
         encoders = {kind: Encoder(kind) for kind in set(to_python)}
         #: How each route's values are encoded.
         self.encoders: List[Encoder] = [encoders[kind] for kind in to_python]
         #: What the current call has emitted so far.
         self.pending: List[Emitted] = []
-        #: The origin of the current input, which its outputs carry.
+        #: The origin and the item of the current input, which its outputs carry.
         self.origin: Optional[bytes] = None
+        self.item = 0
         #: Finds the origin of a value if there is no input.
         self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
         #: Called after a value is sent without an input, since a producer may then block in
@@ -110,12 +129,12 @@ class Emitter:
             try:
                 return self.encoders[0].pack_plain(result)
             except Exception:  # An integer of more than 64 bits.
-                self.pending.append((0, self.origin, *self.encoders[0].encode(result)))
+                self.pending.append((0, self.origin, *self.encoders[0].encode(result), self.item))
         else:
             header, buffers = self.encoders[0].encode(result)
             if not buffers:
                 return header
-            self.pending.append((0, self.origin, header, buffers))
+            self.pending.append((0, self.origin, header, buffers, self.item))
         return None
 
     def result(self, result: Any) -> None:
@@ -146,8 +165,8 @@ class Emitter:
         pending = self.pending
         taken = pending[:]
         del pending[: len(taken)]
-        for route, origin, header, buffers in taken:
-            outputs.push(route, origin, header, buffers)
+        for route, origin, header, buffers, item in taken:
+            outputs.push(route or self.default_route, origin, header, buffers, item)
 
     def _emit(self, route: int, value: Any) -> None:
         header, buffers = self.encoders[route].encode(value)
@@ -163,7 +182,7 @@ class Emitter:
         origin = self.origin
         if origin is None and self.origin_of is not None:
             origin = self.origin_of(value)
-        self.pending.append((route, origin, header, buffers))
+        self.pending.append((route, origin, header, buffers, self.item))
         if self.origin_of is not None:
             self.on_sent()
 

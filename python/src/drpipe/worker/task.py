@@ -155,14 +155,15 @@ class Task:
         words, lock, run = page.words, self._lock, self._instance.run
         emitter, outputs = self._emitter, self._outputs
         encode, next_call, pending = emitter.encode_result, emitter.next_call, emitter.pending
+        route = emitter.default_route
         push, add, announced = outputs.push, self._tally.add, announce.pending
         decode, unpack = self._decoder.decode, self._decoder.unpack()
         began = reported = monotonic_ns()
-        for number, origin, header, buffers in messages:
+        for number, item, origin, header, buffers in messages:
             if is_over is not None and is_over():
                 return False
             words[SINCE], words[MESSAGE] = began, number
-            emitter.origin = origin
+            emitter.origin, emitter.item = origin, item
             emitter.call = this_call = next_call()
             failure = packed = None
             reading = True
@@ -189,7 +190,7 @@ class Task:
             with lock:
                 emitter.call = 0
                 if packed is not None:
-                    push(0, origin, packed, ())
+                    push(route, origin, packed, (), item)
                 is_silent = packed is None and (failure is not None or not pending)
                 if pending or announced:
                     self._settle(origin, failure)
@@ -269,7 +270,7 @@ class Task:
     def produce(self, count: int) -> None:
         """Calls a producer for about `count` items and reports them."""
         emitter, outputs = self._emitter, self._outputs
-        emitter.origin, emitter.origin_of = None, self._origin_of
+        emitter.origin, emitter.item, emitter.origin_of = None, 0, self._origin_of
         # Production counts as one call: threads that it starts may send until it ends.
         emitter.call = emitter.call or emitter.next_call()
         self._calls = self._busy = self._busy_reported = self._outputs_reported = 0
@@ -333,7 +334,7 @@ class Task:
     def finish(self) -> None:
         """Calls the step's `finish` and reports the outcome."""
         emitter, outputs = self._emitter, self._outputs
-        emitter.origin, emitter.origin_of = None, self._origin_of
+        emitter.origin, emitter.item, emitter.origin_of = None, 0, self._origin_of
         with self._lock:
             # A producer's threads may have sent something since its latest grant.
             emitter.flush(outputs)

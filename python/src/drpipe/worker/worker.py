@@ -269,8 +269,10 @@ def _make_task(post: Dict[str, Any], link: Link, ends: Ends, make: Make) -> Opti
 def _build_task(post: Dict[str, Any], link: Link, ends: Ends, make: Make) -> Optional[Task]:
     from .emit import Emitter
 
-    step, next_steps = post["context"]["step"], list(post["context"]["next_steps"])
-    emitter = Emitter(step, next_steps, post["python"]["to_python"])
+    python, context = post["python"], post["context"]
+    step, next_steps = context["step"], list(context["next_steps"])
+    hands_back = context.get("results") is not None
+    emitter = Emitter(step, next_steps, python["to_python"], hands_back)
     _refusals.append(lambda: emitter.refused)
     try:
         instance = make() if make is not None else _build(post, emitter, hosted=bool(ends))
