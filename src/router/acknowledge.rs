@@ -32,6 +32,8 @@ pub(super) struct Acknowledging {
     latest: u64,
     /// Items that have ended since the producer was told.
     ended: Vec<Acknowledgement>,
+    /// Whether it was told of some since its latest grant: the calls of that grant do not know.
+    is_news: bool,
     /// The bytes of results that the producer was given and has not handed on.
     unreleased: u64,
 }
@@ -55,6 +57,7 @@ impl Acknowledging {
             open_bytes: 0,
             latest: NO_ITEM,
             ended: Vec::new(),
+            is_news: false,
             unreleased: 0,
         }
     }
@@ -201,15 +204,25 @@ impl Router {
         }
         let producer = acknowledging.producer;
         let worker = &mut self.workers[producer];
-        // It may have waited for this.
-        if let ProducerState::Idle(until) = &mut worker.producer {
-            *until = (*until).min(self.clock.now);
+        // It may have waited for this, or be about to.
+        match &mut worker.producer {
+            ProducerState::Idle(until) => *until = (*until).min(self.clock.now),
+            ProducerState::Granted => acknowledging.is_news = true,
+            ProducerState::Feeding | ProducerState::Exhausted => {}
         }
         if worker.state != State::Gone {
             let worker = self.workers.id(producer);
             self.actions.push(Action::Acknowledge { worker, items });
         }
         true
+    }
+
+    /// How long a producer waits that has used its grant and asks for this wait: not at all if it
+    /// was told of items meanwhile, for it may have waited for that.
+    pub(super) fn wait_of(&mut self, worker: Slot, wait: Duration) -> Duration {
+        let mut told = self.acknowledging.iter_mut().filter(|all| all.producer == worker);
+        let is_news = told.next().is_some_and(|all| std::mem::take(&mut all.is_news));
+        if is_news { Duration::ZERO } else { wait }
     }
 
     /// Whether items have ended of which the producer was not told.
@@ -336,3 +349,6 @@ impl Router {
         self.steps.mark_dirty(self.workers[worker].step);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,8 +173,14 @@ impl Router {
             self.workers[worker].consecutive_failures = 0;
         }
         let state = match result {
-            Ok(Next::More) => ProducerState::Idle(Duration::ZERO),
-            Ok(Next::Idle(wait)) => ProducerState::Idle(now.saturating_add(wait)),
+            Ok(Next::More) => {
+                self.wait_of(worker, Duration::ZERO);
+                ProducerState::Idle(Duration::ZERO)
+            }
+            Ok(Next::Idle(wait)) => {
+                let wait = self.wait_of(worker, wait);
+                ProducerState::Idle(now.saturating_add(wait))
+            }
             Ok(Next::Done) => ProducerState::Exhausted,
             Err(failure) => self.production_failed(worker, failure, now),
         };

@@ -74,7 +74,7 @@ impl Observers {
 impl Router {
     /// Tells the observers what has happened.
     pub(super) fn observe(&mut self, change: Change<'_>) {
-        if self.observers.are_absent() {
+        if self.observers.are_absent() && self.acknowledging.is_none() {
             return;
         }
         let run = RunView { steps: &self.steps, workers: &self.workers, now: self.clock.now };
