@@ -135,7 +135,7 @@ fn hashes_stay_as_they_are() {
             "next_steps": ["OUT"] } ],
         "consumer": { "name": "OUT", "class": "Discard", "nb_thread": 2 } }"#;
     let plan = load(text, "p.json", &registry(), &[]).unwrap().plan;
-    assert_eq!(plan.config_hash, "8cee4944d1910a3e");
+    assert_eq!(plan.config_hash, "6abcf28d30c5a975");
     assert_eq!(plan.work_hash, "16f42ca590c47ef2");
     assert_eq!(plan.identity, "6cf78e09db37ce34");
     let step = plan.config["steps"][1].to_string();
