@@ -9,6 +9,7 @@ use crate::protocol::wire::{FromWorker, Sharing, ToWorker};
 use crate::router::{Action, Input};
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, make_room};
 use crate::transport::{Delivery, Transport, TransportError};
+use crate::worker::supervisor::{Alert, ProcessEnd};
 
 /// The most reports received before the router decides again, so that a flood of reports does not
 /// keep idle workers waiting.
@@ -17,22 +18,22 @@ const MOST_AT_ONCE: usize = 256;
 /// The driver of a run whose workers are behind a transport.
 ///
 /// `S` starts a worker, given its step and its number in the step. It returns the
-/// program's end of the lifeline of a process. A worker that cannot be started is reported as
+/// program's end of a process. A worker that cannot be started is reported as
 /// lost.
 pub(crate) struct Hub<T, S> {
     transport: T,
     start: S,
     /// By slot; present if the slot's worker is a process.
-    lifelines: Vec<Option<Lifeline>>,
+    processes: Vec<Option<ProcessEnd>>,
 }
 
 impl<T, S> Hub<T, S>
 where
     T: Transport,
-    S: FnMut(WorkerId, (StepId, usize)) -> Option<Lifeline>,
+    S: FnMut(WorkerId, (StepId, usize)) -> Option<ProcessEnd>,
 {
     pub(crate) fn new(transport: T, start: S) -> Self {
-        Self { transport, start, lifelines: Vec::new() }
+        Self { transport, start, processes: Vec::new() }
     }
 
     /// The transport, which must stay open until the workers have ended.
@@ -41,15 +42,25 @@ where
     }
 
     fn lifeline(&self, worker: WorkerId) -> Option<&Lifeline> {
-        self.lifelines.get(worker.slot.index())?.as_ref()
+        self.process(worker).map(|process| &process.lifeline)
+    }
+
+    /// Lets the supervisor look at a worker that has limits.
+    fn alert(&self, worker: WorkerId) {
+        let alert = self.process(worker).and_then(|process| process.alert.as_ref());
+        alert.into_iter().for_each(Alert::work_is_given);
+    }
+
+    fn process(&self, worker: WorkerId) -> Option<&ProcessEnd> {
+        self.processes.get(worker.slot.index())?.as_ref()
     }
 
     fn spawn(&mut self, worker: WorkerId, run: &Run) {
         let slot = worker.slot.index();
-        if slot >= self.lifelines.len() {
-            self.lifelines.resize_with(slot + 1, || None);
+        if slot >= self.processes.len() {
+            self.processes.resize_with(slot + 1, || None);
         }
-        self.lifelines[slot] = (self.start)(worker, run.router.position(worker));
+        self.processes[slot] = (self.start)(worker, run.router.position(worker));
     }
 
     fn send(&mut self, worker: WorkerId, message: ToWorker) -> Result<(), TransportError> {
@@ -65,7 +76,7 @@ where
 impl<T, S> Driver for Hub<T, S>
 where
     T: Transport,
-    S: FnMut(WorkerId, (StepId, usize)) -> Option<Lifeline>,
+    S: FnMut(WorkerId, (StepId, usize)) -> Option<ProcessEnd>,
 {
     type Error = TransportError;
 
@@ -87,8 +98,14 @@ where
 
     fn act(&mut self, action: Action, run: &mut Run) -> Result<(), TransportError> {
         match action {
-            Action::Grant { worker, count } => self.send(worker, ToWorker::Grant { count }),
-            Action::Work { worker, batches } => self.send(worker, ToWorker::Work(batches)),
+            Action::Grant { worker, count } => {
+                self.alert(worker);
+                self.send(worker, ToWorker::Grant { count })
+            }
+            Action::Work { worker, batches } => {
+                self.alert(worker);
+                self.send(worker, ToWorker::Work(batches))
+            }
             Action::Finish { worker } => self.send(worker, ToWorker::Finish),
             Action::Stop { worker } => self.send(worker, ToWorker::Stop),
             Action::Acknowledge { worker, items } => {

@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use super::ahead::Interpreters;
 use crate::base::ids::{FIRST, StepId, WorkerId};
 use crate::plan::{Plan, Python, Route, StepOptions};
-use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::Loss;
 use crate::python::BundledPackage;
 use crate::stage::Context;
@@ -17,7 +16,7 @@ use crate::stage::registry::Kind;
 use crate::transport::zmq::ZmqContext;
 use crate::worker::process::InPython;
 use crate::worker::reexec::{INTERPRETER, MAIN};
-use crate::worker::supervisor::{Launch, Limits, NewWorker, Supervisor};
+use crate::worker::supervisor::{Launch, Limits, NewWorker, ProcessEnd, Supervisor};
 use crate::worker::{ReportWorker, WorkerEvent, process, thread};
 
 /// Starts the workers of one run.
@@ -38,14 +37,14 @@ pub(crate) struct Launcher<'r> {
 }
 
 impl Launcher<'_> {
-    /// Starts the worker of a step with this number in it. Returns the program's end of the
-    /// lifeline of a process; reports a worker that cannot be started as lost.
+    /// Starts the worker of a step with this number in it. Returns the program's end of a
+    /// process; reports a worker that cannot be started as lost.
     pub(crate) fn start(
         &mut self,
         worker: WorkerId,
         (step, number): (StepId, usize),
         context: Context,
-    ) -> Option<Lifeline> {
+    ) -> Option<ProcessEnd> {
         let step = step.index();
         let started = match self.private {
             Some(directory) if self.plan.steps[step].is_open => {
@@ -69,7 +68,7 @@ impl Launcher<'_> {
         index: usize,
         context: Context,
         directory: &Path,
-    ) -> io::Result<Option<Lifeline>> {
+    ) -> io::Result<Option<ProcessEnd>> {
         let number = context.worker();
         let mut launch = Launch::of_this_program(context.step(), number, directory);
         let step = &self.plan.steps[index];
@@ -94,7 +93,7 @@ impl Launcher<'_> {
         index: usize,
         context: Context,
         directory: &Path,
-    ) -> io::Result<Option<Lifeline>> {
+    ) -> io::Result<Option<ProcessEnd>> {
         let feeds = self.plan.steps[index].kind == Kind::Producer;
         let process = self.new_process(worker, index, context, directory)?;
         let supervisor = self.supervisor.as_ref();
@@ -120,7 +119,8 @@ impl Launcher<'_> {
             memory_limit: *step.options.memory_limit,
         };
         let StepOptions { timeout, memory_limit, grace, .. } = &step.options;
-        let limits = Limits { timeout: **timeout, memory: **memory_limit, grace: **grace };
+        let (timeout, memory, grace) = (**timeout, **memory_limit, **grace);
+        let limits = Limits { timeout, memory, grace, sets_deadlines: step.is_open };
         let assignment = serde_json::to_vec(&assignment)?;
         Ok(NewWorker { id: worker, step: name, number, assignment, limits })
     }

@@ -1,6 +1,6 @@
 //! A page of memory that a worker process shares with its supervisor: which message it works on,
-//! since when, until when, and that it is alive. The page outlives the worker, so the message at which it died
-//! is known exactly.
+//! since when, until when, and that it is alive. The page outlives the worker, so the message at
+//! which it died is known exactly.
 
 use std::fs::File;
 use std::io;

@@ -24,6 +24,16 @@ pub(crate) struct Limits {
     pub(crate) memory: Option<u64>,
     /// The time between asking a worker to end and ending it by force.
     pub(crate) grace: Duration,
+    /// Whether the worker may set deadlines for its messages itself, on its page.
+    pub(crate) sets_deadlines: bool,
+}
+
+impl Limits {
+    /// Whether a worker that is at work must be looked at often.
+    pub(super) fn need_looks(&self) -> bool {
+        let Self { timeout, memory, sets_deadlines, .. } = self;
+        timeout.is_some() || memory.is_some() || *sets_deadlines
+    }
 }
 
 /// Watches the limits of one worker.
@@ -52,12 +62,6 @@ impl Watch {
     pub(super) fn begin(&mut self) {
         self.started = Instant::now();
         self.liveness.forgive(self.started);
-    }
-
-    /// Whether there is a limit that must be checked often.
-    pub(super) fn is_limited(&self) -> bool {
-        let Limits { timeout, memory, .. } = self.limits;
-        timeout.is_some() || memory.is_some()
     }
 
     /// Why the worker must be ended, if it must.

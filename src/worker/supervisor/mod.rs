@@ -5,6 +5,7 @@
 mod launch;
 mod limits;
 mod tether;
+mod vigil;
 mod worker_process;
 
 use std::collections::HashMap;
@@ -12,6 +13,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::TryRecvError;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,14 +35,13 @@ use crate::transport::wakeable::{self, Sender, Wakeable, timespec};
 pub(crate) use launch::{Launch, Origin};
 pub(crate) use limits::Limits;
 use tether::Attached;
+use vigil::Vigil;
 pub(crate) use worker_process::NewWorker;
 use worker_process::{WorkerProcess, sent_late};
 
 /// The time between two looks at the workers while one of them has a limit or is ending; a
 /// limit is exceeded by no more than this.
 const LOOK: Duration = Duration::from_millis(20);
-/// The time between two looks while a worker may give itself a limit.
-const PEEK: Duration = Duration::from_millis(40);
 /// The time between two looks otherwise; only signs of life are looked for.
 const GLANCE: Duration = Duration::from_secs(1);
 /// A run that is done but does not end says after this time what it waits for.
@@ -53,7 +55,29 @@ const FROZEN: Duration = Duration::from_secs(5);
 /// Starts and ends worker processes, from any thread.
 pub(crate) struct Supervisor {
     commands: Sender<SupervisorCommand>,
+    dozing: Arc<AtomicBool>,
     thread: JoinHandle<Reaper>,
+}
+
+/// Wakes a supervisor that looks at the workers seldom, because none with a limit had work.
+pub(crate) struct Alert {
+    dozing: Arc<AtomicBool>,
+    commands: Sender<SupervisorCommand>,
+}
+
+/// The program's end of a worker process: its lifeline, and an alert if it has limits.
+pub(crate) struct ProcessEnd {
+    pub(crate) lifeline: Lifeline,
+    pub(crate) alert: Option<Alert>,
+}
+
+impl Alert {
+    /// The worker is given work.
+    pub(crate) fn work_is_given(&self) {
+        if self.dozing.load(Ordering::SeqCst) && self.dozing.swap(false, Ordering::SeqCst) {
+            self.commands.send(SupervisorCommand::Wake);
+        }
+    }
 }
 
 /// A frame for the caller, and the files that go with it.
@@ -68,6 +92,8 @@ enum SupervisorCommand {
     Request(Box<Request>),
     /// What the caller says about a worker.
     Said(WorkerId, Word),
+    /// A worker with a limit has been given work.
+    Wake,
     /// No worker is needed any more: those that have not ended after this time are ended.
     End(Duration),
 }
@@ -115,10 +141,12 @@ impl Supervisor {
             ending: None,
             has_said: false,
             looked: Instant::now(),
+            vigil: Vigil::new(Instant::now()),
         };
+        let dozing = supervisor.vigil.dozing();
         let thread = std::thread::Builder::new().name("supervisor".into());
         let thread = thread.spawn(move || supervisor.run())?;
-        Ok(Self { commands: sender, thread })
+        Ok(Self { commands: sender, dozing, thread })
     }
 
     /// Starts a worker and returns the program's end of its lifeline. A later failure is reported
@@ -126,13 +154,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// If the process has no file descriptors left.
-    pub(crate) fn spawn(&self, worker: NewWorker, launch: Launch) -> io::Result<Lifeline> {
+    pub(crate) fn spawn(&self, worker: NewWorker, launch: Launch) -> io::Result<ProcessEnd> {
         make_room_for_a_process()?;
         let (ours, theirs) = Lifeline::pair()?;
-        let hubs = ours.try_clone()?;
+        let end = self.end_of(&worker, &ours)?;
         let start = Box::new(Start { worker, launch, ours, theirs });
         self.commands.send(SupervisorCommand::Start(start));
-        Ok(hubs)
+        Ok(end)
     }
 
     /// As [`Supervisor::spawn`], for a worker whose process the caller is asked for; `feeds` says
@@ -140,13 +168,19 @@ impl Supervisor {
     ///
     /// # Errors
     /// As [`Supervisor::spawn`].
-    pub(crate) fn request(&self, worker: NewWorker, feeds: bool) -> io::Result<Lifeline> {
+    pub(crate) fn request(&self, worker: NewWorker, feeds: bool) -> io::Result<ProcessEnd> {
         make_room_for_a_process()?;
         let (ours, theirs) = Lifeline::pair()?;
-        let hubs = ours.try_clone()?;
+        let end = self.end_of(&worker, &ours)?;
         let request = Box::new(Request { worker, feeds, ours, theirs });
         self.commands.send(SupervisorCommand::Request(request));
-        Ok(hubs)
+        Ok(end)
+    }
+
+    fn end_of(&self, worker: &NewWorker, ours: &Lifeline) -> io::Result<ProcessEnd> {
+        let (dozing, commands) = (Arc::clone(&self.dozing), self.commands.clone());
+        let alert = worker.limits.need_looks().then_some(Alert { dozing, commands });
+        Ok(ProcessEnd { lifeline: ours.try_clone()?, alert })
     }
 
     /// What tells it what the caller says.
@@ -206,6 +240,7 @@ struct SupervisorLoop {
     has_said: bool,
     /// The latest look at the workers.
     looked: Instant,
+    vigil: Vigil,
 }
 
 impl SupervisorLoop {
@@ -228,6 +263,7 @@ impl SupervisorLoop {
                 Ok(SupervisorCommand::Start(start)) => self.start(*start),
                 Ok(SupervisorCommand::Request(request)) => self.request(*request),
                 Ok(SupervisorCommand::Said(worker, word)) => self.heed(worker, word),
+                Ok(SupervisorCommand::Wake) => self.vigil.stir(Instant::now()),
                 Ok(SupervisorCommand::End(patience)) => {
                     self.ending = Some((Instant::now(), patience));
                 }
@@ -400,9 +436,15 @@ impl SupervisorLoop {
     }
 
     /// Waits for a command, the end of a worker, output of a worker, or the next look.
-    fn wait(&self) {
-        let often =
-            self.ending.is_some() || self.workers.values().any(WorkerProcess::needs_attention);
+    fn wait(&mut self) {
+        let now = Instant::now();
+        let limited = || self.workers.values().filter(|process| process.is_limited());
+        if limited().any(WorkerProcess::is_at_work) {
+            self.vigil.stir(now);
+        }
+        let often = self.ending.is_some()
+            || self.workers.values().any(WorkerProcess::needs_attention)
+            || (limited().next().is_some() && self.vigil.is_awake(now));
         let mut files = vec![PollFd::new(&self.commands.wakeup, PollFlags::IN)];
         for process in self.workers.values() {
             let logs = process.logs.iter().filter(|log| !log.is_paused());
@@ -411,15 +453,8 @@ impl SupervisorLoop {
             files.extend(pidfd.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
             files.extend(process.lifeline().map(|end| PollFd::new(end, PollFlags::empty())));
         }
-        let time = if often {
-            LOOK
-        } else if self.workers.values().any(WorkerProcess::may_limit_itself) {
-            PEEK
-        } else {
-            GLANCE
-        };
         // A signal only makes the next look come early.
-        let _ = poll(&mut files, Some(&timespec(time)));
+        let _ = poll(&mut files, Some(&timespec(if often { LOOK } else { GLANCE })));
         self.commands.wakeup.clear();
     }
 }

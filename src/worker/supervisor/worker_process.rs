@@ -120,18 +120,16 @@ impl WorkerProcess {
         self.page.at_work().is_some()
     }
 
-    /// Whether it must be looked at often.
-    pub(super) fn needs_attention(&self) -> bool {
-        self.watch.is_limited()
-            || self.ended.is_some()
-            || self.tether.needs_attention()
-            || self.page.at_work().is_some_and(|at| at.limit.is_some())
-            || self.logs.iter().any(LogPipe::is_paused)
+    /// Whether it must be looked at often while it is at work.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limits.need_looks()
     }
 
-    /// Whether it may limit the time of a message, and nobody tells when.
-    pub(super) fn may_limit_itself(&self) -> bool {
-        !self.tether.is_child()
+    /// Whether it must be looked at often, whatever it does.
+    pub(super) fn needs_attention(&self) -> bool {
+        self.ended.is_some()
+            || self.tether.needs_attention()
+            || self.logs.iter().any(LogPipe::is_paused)
     }
 
     /// The end of the lifeline, where its closing is not noticed otherwise.
