@@ -78,7 +78,8 @@ fn ticks(pid: u32) -> u64 {
 
 #[test]
 fn an_idle_attached_run_uses_no_cpu() {
-    let mut caller = Caller::start(&squares(10, &json!({})), &["--log-level", "debug"]);
+    let mut caller =
+        Caller::start(&squares(10, &json!({"timeout": 60})), &["--log-level", "debug"]);
     let starts = [caller.next_start(), caller.next_start()];
     caller.request(1, &[&[0][..], &text("WORK")].concat());
     assert!(matches!(caller.receive(), Frame::Answer(1, None)));
