@@ -28,11 +28,6 @@ pub(crate) fn found(
         findings.error(&draft.span("class"), message, START_IT);
         return Some(Found::Unusable);
     }
-    if draft.role == Role::Producer {
-        let message = format!("class {}: a producer cannot have it yet", quote(CALLER));
-        findings.error(&draft.span("class"), message, "");
-        return Some(Found::Unusable);
-    }
     Some(Found::Caller(Class::of_caller(match draft.role {
         Role::Producer => Kind::Producer,
         Role::Stager | Role::Consumer => Kind::Stage,

@@ -87,6 +87,7 @@ fn spec(
     let usable = class.filter(|class| fits(class.kind(), draft.role));
     let name = name(draft, findings);
     let is_open = matches!(found, Some(Found::Caller(_)));
+    let feeds = is_open && draft.role == Role::Producer;
     let options = options(draft, python.is_some(), is_open, findings);
     if python.is_none() && class.is_some() {
         foreign::without_effect(draft, lowered.dialect, findings);
@@ -103,8 +104,8 @@ fn spec(
         output: usable.and_then(Class::output),
         singleton: usable.is_some_and(Class::singleton),
         stateful: usable.is_some_and(Class::stateful),
-        acknowledges: usable.is_some_and(Class::acknowledges),
-        feed: false,
+        acknowledges: usable.is_some_and(Class::acknowledges) || feeds,
+        feed: feeds,
         options,
         next_steps: links(draft, &draft.work.next_steps, context.source),
         feedback: links(draft, &draft.work.feedback, context.source),

@@ -1,0 +1,173 @@
+"""A caller that feeds its run, and hears of each item once."""
+
+import os
+
+import pytest
+import runs
+from msgpack import packb, unpackb
+from runs import written
+from test_attach import Twice, fork, step
+
+from drpipe.driving.attach import Attachment, Over, Start
+from drpipe.protocol import control, tags, wire
+from drpipe.protocol.batches import SingleOutput
+from drpipe.worker import attached
+
+pytestmark = runs.needs_program
+
+
+@pytest.fixture(autouse=True)
+def the_program(monkeypatch, tmp_path):
+    monkeypatch.setenv("DRPIPE", str(runs.program()))
+    monkeypatch.chdir(tmp_path)
+
+
+def tasks(window=8, **work):
+    """Returns the configuration of a run that does what its caller feeds."""
+    return {
+        "version": 1,
+        "producer": {"name": "TASKS", "class": "Caller", "window": window},
+        "stagers": [],
+        "consumer": {
+            "name": "WORK",
+            "class": "Caller",
+            "nb_process": 2,
+            "results": True,
+            "on_error": "tell",
+            **work,
+        },
+    }
+
+
+class Picky:
+    """Fails for 3, and dies of 5."""
+
+    def run(self, number):
+        if number == 5:
+            os._exit(1)
+        if number == 3:
+            raise ValueError("not this one")
+        return 2 * number
+
+
+class Feeder:
+    """A caller that feeds numbers and keeps what it hears of them."""
+
+    def __init__(self, path, cls, options=()):
+        self.run = Attachment(str(path), options)
+        self.cls, self.pids = cls, []
+        self.over = self.seat = None
+        self.heard, self.next, self.is_done = {}, 1, False
+
+    def feed(self, window, last):
+        """Feeds the numbers up to `last`, as many at a time as the window lets it."""
+        outputs = []
+        while self.next <= last and self.next - 1 - len(self.heard) < window:
+            number = self.next
+            self.next += 1
+            outputs.append(SingleOutput(0, None, packb(number), (), number))
+        if outputs:
+            self.seat.link.send(wire.produced(0, 0, tags.RESULT_MORE, outputs))
+        if self.next > last and not self.is_done:
+            self.is_done = True
+            self.seat.link.send(wire.produced(0, 0, tags.RESULT_NO_MORE, ()))
+
+    def hear(self):
+        """Reads a message of the router. Returns whether it is the last one."""
+        message = self.seat.link.receive()
+        if message.kind == tags.ACKNOWLEDGED:
+            size = 0
+            for item in message.acknowledgements():
+                assert item.number not in self.heard, "each item is acknowledged once"
+                self.heard[item.number] = item
+                size += sum(len(header) for header, _ in item.results)
+            if size:
+                self.seat.link.send(wire.released(size))
+        elif message.kind == tags.FINISH:
+            self.seat.link.send(wire.finished(None, ()))
+        return message.kind == tags.STOP
+
+    def take(self, frame):
+        if isinstance(frame, Over):
+            self.over = frame
+        elif isinstance(frame, Start) and frame.feeds:
+            self.seat = attached.Seat(frame.lifeline)
+            self.seat.link.send(wire.ready())
+            self.run.started(frame, os.getpid(), control.CALLER)
+        else:
+            self.pids.append(fork(self.run, frame, self.cls))
+
+    def serve(self, window, last):
+        """Feeds and starts workers until the run is over."""
+        import zmq
+
+        while self.over is None:
+            poller = zmq.Poller()
+            poller.register(self.run.fileno(), zmq.POLLIN)
+            if self.seat is not None:
+                self.feed(window, last)
+                poller.register(self.seat.link.socket, zmq.POLLIN)
+            ready = dict(poller.poll(60_000))
+            assert ready, "the run says nothing"
+            if self.run.fileno() in ready:
+                self.take(self.run.receive())
+            elif self.hear():
+                self.seat.close()
+                self.seat = None
+                while self.over is None:
+                    self.take(self.run.receive(60))
+        self.run.close()
+        for pid in self.pids:
+            os.waitpid(pid, 0)
+
+
+def value_of(item):
+    ((header, _),) = item.results
+    return unpackb(header)
+
+
+def test_a_caller_feeds_its_run_and_gets_the_results(tmp_path):
+    feeder = Feeder(written(tmp_path, tasks(window=8)), Twice)
+    feeder.serve(window=8, last=2000)
+    assert feeder.over.exit_code == 0
+    assert step(feeder.over.report, "WORK")["done"] == 2000
+    assert {number: value_of(item) for number, item in feeder.heard.items()} == {
+        number: 2 * number for number in range(1, 2001)
+    }
+
+
+def test_a_caller_hears_why_an_item_failed(tmp_path):
+    feeder = Feeder(written(tmp_path, tasks(lost_retries=0)), Picky)
+    feeder.serve(window=8, last=10)
+    assert feeder.over.exit_code == 1
+    failed = {number: item for number, item in feeder.heard.items() if item.failure is not None}
+    assert set(failed) == {3, 5} and len(feeder.heard) == 10
+    assert failed[3].failure.cause == tags.CAUSE_FAILED
+    assert "not this one" in failed[3].failure.failure.texts[0]
+    assert failed[5].failure.cause == tags.CAUSE_LOST
+    assert feeder.over.report["quarantine"] is None, "nothing is kept"
+
+
+def test_a_feed_that_goes_beyond_its_window_ends_the_run(tmp_path):
+    feeder = Feeder(written(tmp_path, tasks(window=2)), Twice)
+    feeder.serve(window=1000, last=1000)
+    assert feeder.over.exit_code == 3
+    assert "window" in feeder.over.report["reason"]
+
+
+def test_a_drained_run_drops_what_its_feed_still_brings(tmp_path):
+    feeder = Feeder(written(tmp_path, tasks(window=100)), Twice)
+    while len(feeder.pids) < 2 or feeder.seat is None:
+        feeder.take(feeder.run.receive(60))
+    answer = feeder.run.drain()
+    assert feeder.run.receive(60) == (answer, None)
+    feeder.feed(window=100, last=5)
+    while not feeder.hear():
+        pass
+    feeder.seat.close()
+    feeder.take(feeder.run.receive(60))
+    feeder.run.close()
+    assert feeder.over.exit_code == 130
+    assert all(item.outcome == tags.ITEM_DROPPED for item in feeder.heard.values())
+    for pid in feeder.pids:
+        os.waitpid(pid, 0)
