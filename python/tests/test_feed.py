@@ -3,15 +3,15 @@
 import os
 
 import pytest
-import runs
 from msgpack import packb, unpackb
-from runs import written
-from test_attach import Twice, fork, step
 
+import runs
 from drpipe.driving.attach import Attachment, Over, Start
 from drpipe.protocol import control, tags, wire
 from drpipe.protocol.batches import SingleOutput
 from drpipe.worker import attached
+from runs import written
+from test_attach import Twice, fork, step
 
 pytestmark = runs.needs_program
 
