@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -112,13 +113,13 @@ class Attachment:
             theirs.close()
         self._socket.setblocking(False)
         #: The run's name, the program's version, and where workers connect.
-        self.welcome: Welcome
+        self.welcome: Optional[Welcome] = None
         try:
             self._send(control.hello(os.getpid(), name or os.path.basename(sys.argv[0])))
             self.welcome = self._receive_welcome()
         except BaseException as error:
             self.close()
-            if isinstance(error, OSError):
+            if isinstance(error, (EOFError, OSError)):
                 code = self.process.returncode
                 raise RunError(f"the run ended before it began, with exit code {code}") from error
             raise
@@ -241,6 +242,8 @@ class Attachment:
             try:
                 self._socket.sendmsg([frame], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                 return
+            except ConnectionError as error:
+                raise EOFError("the run has died") from error
             except BlockingIOError:
                 if not select.select([], [self._socket], [], _ROOM)[1]:
                     raise EOFError(f"the run has read nothing for {_ROOM:g} s") from None
@@ -249,6 +252,10 @@ class Attachment:
         """Leaves the run and waits for the program's end. A run that is not over ends."""
         self._socket.close()
         self.process.wait()
+        if self.process.returncode < 0 and self.welcome is not None:
+            # A run that was killed leaves its private directory, if no worker was left either.
+            directory = os.path.dirname(self.welcome.endpoint.partition("://")[2])
+            shutil.rmtree(directory, ignore_errors=True)
 
     def forget(self) -> None:
         """Closes the socket in a fork of the caller, which is not attached."""
