@@ -2,6 +2,8 @@
 
 use std::io;
 
+use bytes::Bytes;
+
 use super::{Driver, Run};
 use crate::base::ids::{StepId, WorkerId};
 use crate::protocol::lifeline::Lifeline;
@@ -63,6 +65,15 @@ where
         self.processes[slot] = (self.start)(worker, run.router.position(worker));
     }
 
+    /// Passes on at once what a worker has said aside, so that it comes before what the worker
+    /// reports later.
+    fn tell_feed(&mut self, content: Bytes, run: &Run) -> Result<(), TransportError> {
+        match run.router.feed() {
+            Some(feed) => self.send(feed, ToWorker::Told(content)),
+            None => Ok(()),
+        }
+    }
+
     fn send(&mut self, worker: WorkerId, message: ToWorker) -> Result<(), TransportError> {
         let sharing = self.lifeline(worker).map_or(Sharing::No, Sharing::Over);
         let message = message.encode(sharing);
@@ -89,6 +100,9 @@ where
             let (true, Some(head)) = (run.router.is_heard(worker), head) else { continue };
             let lifeline = self.lifeline(worker);
             match FromWorker::decode(head, frames.collect(), lifeline) {
+                Ok(FromWorker::Aside(content)) if run.router.feed().is_some() => {
+                    self.tell_feed(content, run)?;
+                }
                 Ok(report) => run.report(worker, report),
                 Err(error) => run.handle(Input::Broken { worker, reason: error.to_string() }),
             }

@@ -243,6 +243,9 @@ pub(crate) fn input_of(worker: WorkerId, report: FromWorker) -> Input {
         }
         FromWorker::Released { bytes } => Input::Released { worker, bytes },
         FromWorker::Finished { result, outputs } => Input::Finished { worker, result, outputs },
+        FromWorker::Aside(_) => {
+            Input::Broken { worker, reason: "it spoke aside in a run that has no feed".to_owned() }
+        }
         FromWorker::Notes(_) => {
             Input::Broken { worker, reason: "it sent notes where a report was expected".to_owned() }
         }

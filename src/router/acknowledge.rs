@@ -295,6 +295,13 @@ impl Router {
         }));
     }
 
+    /// The worker that feeds the run, if one does.
+    pub(crate) fn feed(&self) -> Option<WorkerId> {
+        let worker = self.workers.id(self.acknowledging.as_ref()?.producer);
+        let is_feed = self.steps[self.workers[worker.slot].step].plan.feed;
+        (is_feed && self.is_heard(worker)).then_some(worker)
+    }
+
     /// Adds what a step with `results` has made of an item.
     pub(super) fn take_result(&mut self, step: StepId, output: Output) {
         if let Some(acknowledging) = &mut self.acknowledging

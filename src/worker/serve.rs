@@ -94,6 +94,8 @@ pub(crate) fn serve(
             ToWorker::Acknowledged(items) => worker.acknowledge(items, &outbox)?,
             ToWorker::Finish => worker.finish(&outbox)?,
             ToWorker::Stop => break,
+            // Only a feed hears what workers say aside.
+            ToWorker::Told(_) => {}
         }
     }
     Ok(())

@@ -43,16 +43,22 @@ pub(crate) enum FromWorker {
     Released {
         bytes: u64,
     },
+    /// What a worker of the caller says to it while it is at work.
+    Aside(Bytes),
 }
 
 /// A message of the router.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ToWorker {
-    Grant { count: u32 },
+    Grant {
+        count: u32,
+    },
     Work(Vec<Batch>),
     Finish,
     Stop,
     Acknowledged(Vec<Acknowledgement>),
+    /// What a worker of the caller has said aside.
+    Told(Bytes),
 }
 
 impl FromWorker {
@@ -101,6 +107,10 @@ impl FromWorker {
                 out.head.put_u8(tags::RELEASED);
                 out.head.put_u64_le(bytes);
             }
+            Self::Aside(content) => {
+                out.head.put_u8(tags::ASIDE);
+                out.bytes(content.into());
+            }
         }
         out.into_frames()
     }
@@ -134,6 +144,7 @@ impl FromWorker {
                 Self::Returned { first: input.message_id()?, count: input.head.try_get_u32_le()? }
             }
             tags::RELEASED => Self::Released { bytes: input.head.try_get_u64_le()? },
+            tags::ASIDE => Self::Aside(input.bytes_or_frame()?),
             found => return Err(WireError::Unknown { what: "message kind", found }),
         };
         input.end()?;
@@ -161,6 +172,10 @@ impl ToWorker {
                 out.head.put_u32_le(items.len() as u32);
                 items.into_iter().for_each(|item| out.acknowledgement(item));
             }
+            Self::Told(content) => {
+                out.head.put_u8(tags::TOLD);
+                out.bytes(content.into());
+            }
         }
         out.into_frames()
     }
@@ -177,6 +192,7 @@ impl ToWorker {
             tags::FINISH => Self::Finish,
             tags::STOP => Self::Stop,
             tags::ACKNOWLEDGED => Self::Acknowledged(input.list(Reader::acknowledgement)?),
+            tags::TOLD => Self::Told(input.bytes_or_frame()?),
             found => return Err(WireError::Unknown { what: "message kind", found }),
         };
         input.end()?;
@@ -262,6 +278,8 @@ mod tests {
             ]),
             FromWorker::Returned { first: MessageId(70), count: 9 },
             FromWorker::Released { bytes: 1 << 40 },
+            FromWorker::Aside(Bytes::from_static(b"almost there")),
+            FromWorker::Aside(vec![7; 5000].into()),
         ]
     }
 
@@ -317,6 +335,7 @@ mod tests {
             (ToWorker::Finish, ToWorker::Finish),
             (ToWorker::Stop, ToWorker::Stop),
             (acknowledged(), acknowledged()),
+            (ToWorker::Told(vec![7; 5000].into()), ToWorker::Told(vec![7; 5000].into())),
         ] {
             let mut frames = sent.encode(Sharing::No);
             let rest = frames.split_off(1);

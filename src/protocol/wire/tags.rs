@@ -13,6 +13,7 @@ pub(super) const FINISHED: u8 = 5;
 pub(super) const NOTES: u8 = 6;
 pub(super) const RETURNED: u8 = 7;
 pub(super) const RELEASED: u8 = 8;
+pub(super) const ASIDE: u8 = 9;
 
 // Messages of the router.
 pub(super) const GRANT: u8 = 16;
@@ -20,6 +21,7 @@ pub(super) const WORK: u8 = 17;
 pub(super) const FINISH: u8 = 18;
 pub(super) const STOP: u8 = 19;
 pub(super) const ACKNOWLEDGED: u8 = 20;
+pub(super) const TOLD: u8 = 22;
 
 // Ends of an item.
 pub(super) const ITEM_DONE: u8 = 0;

@@ -14,6 +14,7 @@ FINISHED = 5
 NOTES = 6
 RETURNED = 7
 RELEASED = 8
+ASIDE = 9
 
 # The kinds of messages from router to worker.
 GRANT = 16
@@ -21,6 +22,7 @@ WORK = 17
 FINISH = 18
 STOP = 19
 ACKNOWLEDGED = 20
+TOLD = 22
 
 # The results of PRODUCED. After the last one, the grant is still in use.
 RESULT_MORE = 0

@@ -18,6 +18,7 @@ _U64 = Struct("<Q")
 _IDENTITY = Struct("<cII")
 _PACK = Struct("<QI")
 _MESSAGE = Struct("<QIQ")
+_MESSAGES = Struct("<QI")
 _OUTPUT = Struct("<BI")
 _COMPLETION = Struct("<QIIQB")
 _PRODUCTION = Struct("<IQB")
@@ -149,14 +150,14 @@ class Writer:
                 self._head += _OUTPUT.pack(tags.KIND_ONE, output.route)
                 self._head += _U64.pack(output.item)
                 self._origin(output.origin)
-                self._bytes(output.header)
+                self.bytes(output.header)
                 self._head += _U32.pack(len(output.buffers))
                 for buffer in output.buffers:
                     self._buffer(buffer)
             else:
                 self._head += _OUTPUT.pack(tags.KIND_PACK, output.route)
                 self._head += _U32.pack(output.count)
-                self._bytes(b"".join(output.parts))
+                self.bytes(b"".join(output.parts))
 
     def _origin(self, origin: Optional[bytes]) -> None:
         if origin is None:
@@ -164,7 +165,8 @@ class Writer:
         else:
             self._head += _U32.pack(len(origin)) + origin
 
-    def _bytes(self, data: bytes) -> None:
+    def bytes(self, data: bytes) -> None:
+        """Writes bytes: in the head, or as a frame if they are long."""
         if len(data) <= _INLINE_UP_TO:
             self._head += _U32.pack(len(data)) + data
         else:
@@ -260,6 +262,20 @@ def released(size: int) -> List[Frame]:
     return writer.frames()
 
 
+def aside(content: bytes) -> List[Frame]:
+    """Returns ASIDE: what an attached worker says to its caller while it is at work."""
+    writer = Writer(tags.ASIDE)
+    writer.bytes(content)
+    return writer.frames()
+
+
+def returned(first: int, count: int) -> List[Frame]:
+    """Returns RETURNED: messages that the worker has not begun and gives back."""
+    writer = Writer(tags.RETURNED)
+    writer.raw(_MESSAGES.pack(first, count))
+    return writer.frames()
+
+
 def notes(expected: Optional[int] = None, products: Sequence[Product] = ()) -> List[Frame]:
     """Returns NOTES: how many values the step expects to emit, and the files that it made."""
     writer = Writer(tags.NOTES)
@@ -321,6 +337,16 @@ class Reader:
             else:
                 raise WireError(f"batch {kind} is not known")
         self.end()
+
+    def told(self) -> Union[bytes, memoryview]:
+        """Reads the rest of TOLD: what a worker has said aside.
+
+        Raises:
+            WireError: if the router's message violates the protocol.
+        """
+        content = self._bytes()
+        self.end()
+        return content
 
     def acknowledgements(self) -> List[Acknowledgement]:
         """Reads the rest of ACKNOWLEDGED: what became of items.

@@ -105,6 +105,8 @@ class Link:
         self.lifeline = lifeline
         self._more = zmq.RCVMORE
         self._sndmore = zmq.SNDMORE
+        self._dontwait = zmq.DONTWAIT
+        self._again = zmq.Again
         self._context = zmq.Context()
         socket = self._context.socket(zmq.DEALER)
         socket.linger = _LINGER
@@ -127,8 +129,21 @@ class Link:
         Raises:
             WireError: if it is empty.
         """
+        return self._read(self.socket.recv())
+
+    def receive_now(self) -> Optional[wire.Reader]:
+        """Returns the router's next message if it is there.
+
+        Raises:
+            WireError: if it is empty.
+        """
+        try:
+            return self._read(self.socket.recv(self._dontwait))
+        except self._again:
+            return None
+
+    def _read(self, head: bytes) -> wire.Reader:
         socket = self.socket
-        head = socket.recv()
         frames = []
         while socket.getsockopt(self._more):
             frames.append(socket.recv(copy=False).buffer)
