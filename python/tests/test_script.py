@@ -20,7 +20,7 @@ import pytest
 import drpipe
 from drpipe import step
 from drpipe.driving import pickling
-from runs import ROOT, needs_program, program, python
+from runs import needs_program, program, python
 
 pytestmark = needs_program
 
@@ -486,27 +486,3 @@ def test_modules_are_found_where_the_script_finds_them(tmp_path):
     (tmp_path / "scripts" / "night.py").write_text(textwrap.dedent(script))
     code, out, err = ran([os.path.join("scripts", "night.py")], tmp_path)
     assert (code, out) == (0, "[0]\n"), err
-
-
-def test_the_example(tmp_path):
-    code, out, err = ran([str(ROOT / "examples" / "python_drive.py")], tmp_path)
-    assert code == 0, err
-    assert out.startswith(f"{[number**2 for number in range(1, 21, 2)]}\n") and "done in" in out
-
-
-ITEMS = """
-import collections, sys
-sys.modules["cloudpickle"] = None
-import drpipe
-
-Star = collections.namedtuple("Star", "ra dec")
-
-if __name__ == "__main__":
-    drpipe.run([Star(1, 2)], tuple)
-"""
-
-
-def test_items_of_the_scripts_own_classes_need_cloudpickle_and_say_so(tmp_path):
-    (tmp_path / "night.py").write_text(ITEMS)
-    code, _, err = ran(["night.py"], tmp_path)
-    assert code == 1 and "put its class into a module, or install cloudpickle" in err

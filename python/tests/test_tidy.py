@@ -16,7 +16,7 @@ from drpipe.protocol import tags
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "drpipe"
 WIRE = PACKAGE.parents[2] / "docs" / "WIRE.md"
 #: Each folder uses only itself and those before it.
-FOLDERS = ["protocol", "api", "worker", "driving"]
+FOLDERS = ["protocol", "api", "worker", "driving", "pool"]
 #: The files beside the folders: the public names, and stable names of modules.
 TOP = ["__init__", "errors", "failures", "results"]
 

@@ -36,9 +36,12 @@ fn every_example_has_a_test() {
         "custom_stage.json",
         "custom_stage.rs",
         "fits2png.json",
+        // In python/tests/test_examples.py, and so is python_drive.py.
+        "pool_controller.py",
+        "pool_dirac.py",
+        "pool_executor.py",
         "products.rs",
         "python_astropy.json",
-        // In python/tests/test_script.py.
         "python_drive.py",
         "python_numpy.json",
         "python_stages.py",

@@ -52,6 +52,15 @@ def dumps(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[A
     raise AssertionError
 
 
+def dumps_with_code(value: Any, goes_within: Callable[[Any], bool]) -> Tuple[bytes, List[Any]]:
+    """Returns what `dumps` returns, with the code of all that the main module has defined.
+
+    Raises:
+        Exception: the error that cloudpickle raises for a value that it cannot pickle.
+    """
+    return _dumped(_dump_session, value, goes_within)
+
+
 class _Locked(Exception):
     """A value contains a read-only array, which would arrive read-only."""
 
