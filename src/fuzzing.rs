@@ -20,6 +20,7 @@ use crate::event::{Cause, Verdict};
 use crate::message::Payload;
 use crate::message::batch::{Batch, Output, PackedBatch};
 use crate::plan::Plan;
+use crate::protocol::control::FromCaller;
 use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker, VERSION};
 use crate::router::{Action, Batching, Input, Router, Stop, Timing};
@@ -71,6 +72,8 @@ pub fn frames(data: &[u8]) {
         let (again, frames) = split(message.map(|m| m.encode(Sharing::No)).unwrap_or_default());
         assert_eq!((head, rest), (again, frames));
     }
+    // A frame of a caller is read or refused.
+    let _ = FromCaller::decode(head.clone());
     if let Ok(message) = ToWorker::decode(head, frames, None) {
         let (head, rest) = split(message.encode(Sharing::No));
         let message = ToWorker::decode(head.clone(), rest.clone(), None);

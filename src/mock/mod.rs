@@ -114,6 +114,7 @@ impl Pipeline {
         for step in &mut self.plan.steps {
             let is_producer = step.kind == Kind::Producer;
             step.python = None;
+            (step.is_open, step.feed, step.acknowledges) = (false, false, false);
             step.class = if is_producer { PRODUCER } else { STAGE }.to_owned();
             step.params = json!({"faults": faults, "bears": Bears::of(step)});
             let backoff = &mut step.options.backoff.value;

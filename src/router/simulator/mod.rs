@@ -174,7 +174,11 @@ impl Simulator {
         if simulator.chance(faults.stops) {
             simulator.after_delay(None, Input::Stop(Stop::Drain));
             if simulator.rng.random() {
-                simulator.after_delay(None, Input::Stop(Stop::Now));
+                let stop = match simulator.rng.random() {
+                    true => Input::Stop(Stop::Now),
+                    false => Input::Abandon { reason: "the caller is gone".into() },
+                };
+                simulator.after_delay(None, stop);
             }
         }
         simulator
@@ -287,7 +291,7 @@ impl Simulator {
                 self.stale += 1;
             }
         }
-        self.stopped_now |= matches!(pending.input, Input::Stop(Stop::Now));
+        self.stopped_now |= matches!(pending.input, Input::Stop(Stop::Now) | Input::Abandon { .. });
         let lost = match &pending.input {
             Input::Lost { worker, .. } => Some(*worker),
             _ => None,

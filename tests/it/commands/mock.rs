@@ -77,3 +77,15 @@ fn faults_that_do_not_exist_are_usage_errors() {
     assert!(endless.err.contains("with a \"timeout\""), "{}", endless.err);
     check(config, &["--mode", "sequential"]).0.expect_code(2);
 }
+
+#[test]
+fn the_callers_steps_have_mocks_too() {
+    let place = tempfile::tempdir().unwrap();
+    let config = place.path().join("open.json");
+    let text = r#"{"version": 1, "producer": {"name": "TASKS", "class": "Caller", "window": 8},
+        "consumer": {"name": "WORK", "class": "Caller", "results": true, "on_error": "tell"}}"#;
+    fs::write(&config, text).unwrap();
+    let args = ["--mock", "fail=0.1,messages=200,seed=7"];
+    let checked = check(config.to_str().unwrap(), &args).0.expect_code(0);
+    assert!(checked.out.contains("the ledger is as expected"), "{}", checked.out);
+}
