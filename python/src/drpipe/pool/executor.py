@@ -319,12 +319,13 @@ def _results(
             rest = None if deadline is None else deadline - monotonic()
             future = begun.popleft()
             try:
-                result = future.result(rest)
+                # In a list, so that this generator does not hold what it has yielded.
+                result = [future.result(rest)]
             finally:
                 future.cancel()
                 del future
             begun.extend(itertools.islice(submitted, 1))
-            yield result
+            yield result.pop()
     finally:
         for future in begun:
             future.cancel()
