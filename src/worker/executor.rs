@@ -150,7 +150,7 @@ impl Worker {
             if last || busy >= slice {
                 return outbox.produced(next, &mut self.emitted, busy);
             }
-            outbox.called(&mut self.emitted, busy);
+            outbox.called(&mut self.emitted, busy)?;
         }
     }
 

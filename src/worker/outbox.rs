@@ -28,9 +28,9 @@ use crate::transport::{Link, LinkError};
 /// The results of a batch are reported in parts after this time, so that what is done early moves
 /// on early.
 pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(2);
-/// The number and bytes of outputs after which results are reported earlier, which limits the
-/// memory that a worker holds.
-const REPORT_OUTPUTS: usize = 1024;
+/// The number of results, and the bytes of outputs, after which results are reported earlier: the
+/// router gives a worker more before it has done all, and a worker holds little memory.
+const REPORT_RESULTS: usize = 1024;
 const REPORT_BYTES: usize = 1 << 20;
 
 /// Where the reports of a worker go.
@@ -73,6 +73,8 @@ struct Open<S: ReportSink> {
     todo: VecDeque<Batch>,
     /// The number of messages that the worker has taken and the tally does not have.
     unrecorded: usize,
+    /// The number of messages whose results are not reported yet.
+    unreported: usize,
     /// The number that follows the last message of the batch at work.
     at_work: Option<MessageId>,
     /// What arrived while the reporter looked for messages to give back.
@@ -101,6 +103,7 @@ impl<S: ReportSink> Outbox<S> {
             sink,
             todo: VecDeque::new(),
             unrecorded: 0,
+            unreported: 0,
             at_work: None,
             arrived: VecDeque::new(),
             outputs: OutputBuffer::default(),
@@ -180,13 +183,13 @@ impl<S: ReportSink> Outbox<S> {
         let mut open = lock(&self.open);
         let recorded = done.len() + usize::from(failed.is_some());
         open.unrecorded = open.unrecorded.saturating_sub(recorded);
+        open.unreported += recorded;
         let mut timed = open.add(done, emitted.count() == 0);
         if let Some((id, outcome)) = failed {
             timed |= open.tally.add(id, outcome, true);
         }
         open.take_in(emitted);
-        let full = open.outputs.count() >= REPORT_OUTPUTS || open.outputs.bytes() >= REPORT_BYTES;
-        if full || (timed && open.tally.since(open.reported) >= REPORT_AFTER) {
+        if open.is_full() || (timed && open.tally.since(open.reported) >= REPORT_AFTER) {
             rest();
             open.report_done()?;
             open.tally.restart();
@@ -215,11 +218,19 @@ impl<S: ReportSink> Outbox<S> {
     }
 
     /// Adds a call of a producer that has more; all calls of the grant together took `busy`.
-    pub(crate) fn called(&self, emitted: &mut OutputBuffer, busy: Duration) {
+    ///
+    /// # Errors
+    /// If a report was due and could not be sent.
+    pub(crate) fn called(
+        &self,
+        emitted: &mut OutputBuffer,
+        busy: Duration,
+    ) -> std::result::Result<(), S::Error> {
         let mut open = lock(&self.open);
         open.take_in(emitted);
         open.calls += 1;
         open.busy = busy;
+        if open.is_full() { open.report_production(None) } else { Ok(()) }
     }
 
     /// Adds the last call of a grant, and reports it.
@@ -269,6 +280,12 @@ impl<S: ReportSink> Open<S> {
         done.drain(..).fold(false, |timed, id| timed | self.tally.add(id, Outcome::Done, silent))
     }
 
+    /// Whether there is so much to report that it must not wait.
+    fn is_full(&self) -> bool {
+        self.unreported.max(self.outputs.count()) >= REPORT_RESULTS
+            || self.outputs.bytes() >= REPORT_BYTES
+    }
+
     /// Takes what a call that has ended emitted.
     fn take_in(&mut self, emitted: &mut OutputBuffer) {
         if self.several && self.seen == self.ended {
@@ -291,6 +308,7 @@ impl<S: ReportSink> Open<S> {
     }
 
     fn report_done(&mut self) -> std::result::Result<(), S::Error> {
+        self.unreported = 0;
         let completions = self.tally.take();
         if completions.is_empty() {
             return Ok(());
@@ -318,6 +336,7 @@ impl<S: ReportSink> Open<S> {
         if self.calls > 0 {
             return self.report_production(None);
         }
+        self.unreported = 0;
         let completions = self.tally.take_before_a_long_call();
         if completions.is_empty() {
             return Ok(());

@@ -8,7 +8,7 @@ use crate::router::workers::{Roster, Turn};
 /// The least work worth waking an idle worker for, because a wake-up costs tens of microseconds.
 const WORTH_WAKING: Duration = Duration::from_micros(100);
 /// The most messages that a worker has in hand.
-pub(in crate::router) const MOST_IN_HAND: usize = 1024;
+pub(in crate::router) const MOST_IN_HAND: usize = 4096;
 
 /// How many messages a worker gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +127,7 @@ mod tests {
             (us(2000), (1, 2)),
             (us(100), (1, 21)),
             (us(10), (10, 201)),
-            (us(1), (100, MOST_IN_HAND)),
+            (us(1), (100, 2001)),
             (Duration::ZERO, (MOST_IN_HAND, MOST_IN_HAND)),
         ];
         for (mean, (least, most)) in cases {

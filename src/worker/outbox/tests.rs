@@ -38,8 +38,8 @@ fn reports(outbox: &Outbox<Vec<FromWorker>>) -> Vec<FromWorker> {
 fn what_calls_have_emitted_goes_on_while_the_next_one_takes_long() {
     let outbox = Outbox::new(Vec::new());
     outbox.open(true);
-    outbox.called(&mut emitted(2), Duration::from_micros(5));
-    outbox.called(&mut emitted(1), Duration::from_micros(9));
+    let Ok(()) = outbox.called(&mut emitted(2), Duration::from_micros(5));
+    let Ok(()) = outbox.called(&mut emitted(1), Duration::from_micros(9));
     assert_eq!(outbox.look(), Look::New, "the call may be a short one");
     assert_eq!(reports(&outbox), []);
     assert_eq!(outbox.look(), Look::Idle);
@@ -57,6 +57,34 @@ fn what_calls_have_emitted_goes_on_while_the_next_one_takes_long() {
     let [FromWorker::Produced { production, .. }] = &reported[..] else { panic!("{reported:?}") };
     assert_eq!((production.calls, &production.result), (1, &Some(Ok(Next::More))));
     assert_eq!(production.busy, Duration::from_secs(6) - busy);
+}
+
+#[test]
+fn many_results_are_reported_before_all_are_there() {
+    let outbox = Outbox::new(Vec::new());
+    outbox.open(true);
+    let busy = Duration::from_micros(1);
+    for _ in 1..REPORT_RESULTS {
+        let Ok(()) = outbox.called(&mut emitted(1), busy);
+    }
+    assert_eq!(reports(&outbox), []);
+    let Ok(()) = outbox.called(&mut emitted(1), busy);
+    let reported = reports(&outbox);
+    let [FromWorker::Produced { production, .. }] = &reported[..] else { panic!("{reported:?}") };
+    assert_eq!((production.calls as usize, &production.result), (REPORT_RESULTS, &None));
+
+    // A step at the end emits nothing.
+    let results = REPORT_RESULTS as u64;
+    outbox.open_batch(vec![pack(1, 2 * results)]);
+    outbox.take();
+    let mut done: Vec<MessageId> = (1..results).map(MessageId).collect();
+    let Ok(_) = outbox.done(&mut done, None, &mut OutputBuffer::default(), &|| ());
+    assert_eq!(reports(&outbox), []);
+    done.push(MessageId(results));
+    let Ok(_) = outbox.done(&mut done, None, &mut OutputBuffer::default(), &|| ());
+    let reported = reports(&outbox);
+    let [FromWorker::Done { completions, .. }] = &reported[..] else { panic!("{reported:?}") };
+    assert_eq!(completions.iter().map(|c| c.count as usize).sum::<usize>(), REPORT_RESULTS);
 }
 
 #[test]
@@ -88,7 +116,7 @@ fn what_a_long_call_has_emitted_goes_on_while_the_next_one_takes_long_too() {
     let _watched = reporter::watch(&outbox);
     outbox.open(true);
     reporter::await_sleep();
-    outbox.called(&mut emitted(1), Duration::from_secs(6));
+    outbox.called(&mut emitted(1), Duration::from_secs(6)).unwrap();
     let reported = reports.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(matches!(reported, FromWorker::Produced { .. }), "{reported:?}");
 }
