@@ -9,6 +9,9 @@ use super::options::StepOptions;
 use crate::codec::CodecId;
 use crate::stage::registry::{Build, Kind};
 
+/// Messages below this time are so short that a worker in Python gets many at a time.
+const VERY_SHORT: Duration = Duration::from_micros(50);
+
 /// An edge of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -116,14 +119,23 @@ impl Step {
         }
     }
 
+    /// The least work worth waking an idle worker for, if a message takes `mean`. A wake-up costs
+    /// tens of microseconds; a worker in Python takes about 200 to receive a batch and report on it.
+    pub(crate) fn worth_waking(&self, mean: Duration) -> Duration {
+        match self.is_foreign() {
+            true if mean < VERY_SHORT => Duration::from_millis(1),
+            _ => Duration::from_micros(100),
+        }
+    }
+
     /// How much work a worker gets in advance, if a message takes `mean`: the time that these
     /// messages take together. A worker in Python, or of a caller, may be unable to give back what
-    /// waits behind a long call, so it gets less, unless its messages are very short (below 50 µs): a delivery costs it many
-    /// times what it costs a worker in Rust.
+    /// waits behind a long call, so it gets less, unless its messages are very short: a delivery
+    /// costs it many times what it costs a worker in Rust.
     pub(crate) fn batch_ahead(&self, mean: Duration) -> Duration {
         match self.is_foreign() {
             false => Duration::from_millis(4),
-            true if mean < Duration::from_micros(50) => Duration::from_millis(3),
+            true if mean < VERY_SHORT => Duration::from_millis(3),
             true => Duration::from_micros(200),
         }
     }

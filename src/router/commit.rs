@@ -402,7 +402,7 @@ impl Router {
         }
         let step = &self.steps[step];
         let Some(mean) = step.times.recent() else { return Portion::ONE };
-        Portion::of(step.plan.batch_ahead(mean), mean)
+        Portion::of(step.plan.batch_ahead(mean), step.plan.worth_waking(mean), mean)
     }
 
     /// The room in the fullest of the queues that the step emits into: a batch

@@ -5,8 +5,6 @@ use std::time::Duration;
 use crate::base::ids::Slot;
 use crate::router::workers::{Roster, Turn};
 
-/// The least work worth waking an idle worker for, because a wake-up costs tens of microseconds.
-const WORTH_WAKING: Duration = Duration::from_micros(100);
 /// The most messages that a worker has in hand.
 pub(in crate::router) const MOST_IN_HAND: usize = 4096;
 
@@ -24,14 +22,15 @@ impl Portion {
     pub(in crate::router) const ONE: Self = Self { least: 1, most: 1 };
 
     /// Returns the portion for messages that take `mean`: as many as take `ahead` together, and
-    /// one more; long messages one by one.
-    pub(in crate::router) fn of(ahead: Duration, mean: Duration) -> Self {
+    /// one more; long messages one by one. An idle worker is not woken for less than takes
+    /// `worth_waking`.
+    pub(in crate::router) fn of(ahead: Duration, worth_waking: Duration, mean: Duration) -> Self {
         let within = |time: Duration| {
             let messages = time.as_nanos() / mean.as_nanos().max(1);
             usize::try_from(messages).unwrap_or(MOST_IN_HAND).min(MOST_IN_HAND)
         };
         let most = within(ahead).saturating_add(1).min(MOST_IN_HAND);
-        Self { least: within(WORTH_WAKING).clamp(1, most), most }
+        Self { least: within(worth_waking).clamp(1, most), most }
     }
 }
 
@@ -131,7 +130,7 @@ mod tests {
             (Duration::ZERO, (MOST_IN_HAND, MOST_IN_HAND)),
         ];
         for (mean, (least, most)) in cases {
-            assert_eq!(Portion::of(us(2000), mean), Portion { least, most }, "{mean:?}");
+            assert_eq!(Portion::of(us(2000), us(100), mean), Portion { least, most }, "{mean:?}");
         }
     }
 }

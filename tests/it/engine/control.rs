@@ -196,7 +196,8 @@ fn a_paused_step_holds_back_those_before_it_and_no_others() {
     run.goes_on();
     run.control().pause(Some("B")).unwrap();
     let full = run.until_numbers("the queue is full", |now| {
-        step(now, "B").queued == 7 && step(now, "B").busy == 0 && step(now, "COLLECT").queued == 0
+        // More than fit, if its worker had many in hand and gave them back.
+        step(now, "B").queued >= 7 && step(now, "B").busy == 0 && step(now, "COLLECT").queued == 0
     });
     assert!(step(&full, "B").paused && !full.paused && !step(&full, "A").paused);
     run.control().resume(Some("B")).unwrap();
