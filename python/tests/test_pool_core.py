@@ -1,7 +1,9 @@
 """What an executor does: with a run of threads within the test's process, and with the program."""
 
+import gc
 import multiprocessing
 import threading
+import weakref
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 
@@ -239,6 +241,20 @@ def test_a_pool_without_tasks_ends(start):
     with start() as pool:
         pass
     assert pool.report() is None
+
+
+def test_a_future_that_is_dropped_is_freed_with_its_result(start):
+    pool = start(1)
+    future = pool.submit(square, 4)
+    assert future.result(PATIENCE) == 16
+    gone = weakref.ref(future)
+    pool.submit(square, 5).result(PATIENCE)
+    gc.disable()
+    try:
+        del future
+        until(lambda: gone() is None)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("chunksize", [1, 7])

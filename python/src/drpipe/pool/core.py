@@ -52,6 +52,10 @@ class Ending(NamedTuple):
 CANCELLED = Ending(Outcome.CANCELLED)
 
 
+def _nothing(_: Ending) -> None:
+    pass
+
+
 class Task:
     """A task that is submitted once."""
 
@@ -84,6 +88,11 @@ class Task:
         self.sent = 0.0
         #: How it ended; None before.
         self.outcome: Optional[Outcome] = None
+
+    def finish(self, ending: Ending) -> None:
+        """Calls `end`, and lets go of it: a future that its user drops is freed at once."""
+        end, self.end = self.end, _nothing
+        end(ending)
 
 
 class Link(Protocol):
@@ -253,7 +262,7 @@ class Core:
             else:
                 self._not_cancelled.discard(number)
         if number == 0:
-            task.end(CANCELLED)
+            task.finish(CANCELLED)
             self._wake()
             return True
         self._await_answer(task, running)
@@ -284,7 +293,7 @@ class Core:
     def cancel_unbegun(self) -> None:
         """Cancels all tasks that no worker has."""
         for task in self.cancel_unsent():
-            task.end(CANCELLED)
+            task.finish(CANCELLED)
         with self._lock:
             sent = list(self._sent)
             self._asked.update(sent)
@@ -429,7 +438,7 @@ class Core:
             while self._ended:
                 task, ending = self._ended.popleft()
                 try:
-                    task.end(ending)
+                    task.finish(ending)
                 except Exception:
                     _log.exception("the end of a task could not be told")
         finally:

@@ -394,11 +394,14 @@ class PoolRun:
                 self._starts[place] = start
 
     def _hear_aside(self, data: bytes) -> None:
-        kind, item, content = read_aside(data)
-        if kind == EXCEPTION:
-            self._raised[item] = Raised(*content)
-        else:
-            self._on_told(content)
+        try:
+            kind, item, content = read_aside(data)
+            if kind == EXCEPTION:
+                self._raised[item] = Raised(*content)
+            else:
+                self._on_told(content)
+        except Exception:
+            _log.exception("what a task has said cannot be heard")
 
     def _over(self, over: Over) -> None:
         self._is_over = True
