@@ -16,8 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from drpipe.pool import Executor, ProcessPool, TaskTimeout, WorkerLost
-from pool_link import PATIENCE, until
+from drpipe.pool import Executor, ProcessPool, TaskTimeout, WorkerLost, dirac
+from pool_link import PATIENCE, Gate, until
 from runs import needs_program, python
 
 pytestmark = needs_program
@@ -337,3 +337,69 @@ def test_importing_pools_loads_neither_numpy_nor_qt():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert out.stdout == b"[]\n", out.stderr
+
+
+def test_d_02_a_process_pool_grows_when_no_worker_is_idle():
+    gate = Gate()
+    pool = ProcessPool(1, 3, 10)
+    until(lambda: pool._run.workers() == 1)
+    for number in range(5):
+        assert pool.createAndQueueTask(look, [gate._out], taskID=number)["OK"]
+    until(lambda: pool._run.workers() == 3)
+    assert pool.getNumWorkingProcesses() == 3 and pool.getNumIdleProcesses() == 0
+    gate.set()
+    pool.processAllResults(PATIENCE)
+    # By default, what has been started stays.
+    assert pool._run.workers() == pool.getNumIdleProcesses() == 3
+    pool.finalize()
+
+
+def look(file):
+    """Waits until a pipe that the worker has inherited has something."""
+    assert select.select([file], [], [], PATIENCE)[0]
+
+
+def test_d_03_a_process_pool_may_shrink_to_its_least(monkeypatch):
+    monkeypatch.setattr(dirac, "_IDLE", 0.1)
+    gate = Gate()
+    pool = ProcessPool(1, 3, 10, keepProcessesRunning=False)
+    for _ in range(3):
+        assert pool.createAndQueueTask(look, [gate._out])["OK"]
+    until(lambda: pool._run.workers() == 3)
+    gate.set()
+    until(lambda: pool._run.workers() == 1)
+    assert pool.createAndQueueTask(look, [gate._out])["OK"]
+    pool.processAllResults(PATIENCE)
+    pool.finalize()
+
+
+def test_an_executor_changes_its_number_of_workers():
+    with Executor(3, context, min_workers=1) as pool:
+        pool.submit(square, 1).result(PATIENCE)
+        until(lambda: pool._run.workers() == 1)
+        pool.set_workers(3)
+        until(lambda: pool._run.workers() == 3)
+        pool.set_workers(2)
+        until(lambda: pool._run.workers() == 2)
+        assert pool.submit(square, 3).result(PATIENCE) == 9
+
+
+QUIET = """
+from drpipe.pool import WorkerController
+import time
+
+if __name__ == "__main__":
+    controller = WorkerController(1, abs)
+    controller.add_task(-1)
+    controller.start()
+    while controller.progress < 1:
+        time.sleep(0.01)
+"""
+
+
+def test_the_interpreter_ends_a_controller_that_was_not_finalized(tmp_path):
+    script = tmp_path / "quiet.py"
+    script.write_text(QUIET)
+    caller = python([str(script)], tmp_path)
+    out, err = caller.communicate(timeout=60)
+    assert (out, err, caller.returncode) == ("", "", 0)

@@ -184,6 +184,15 @@ class PoolRun:
         with _to_the_living():
             ask()
 
+    def end(self) -> None:
+        """Ends the run: at once if tasks are in workers, and by force if that does not help."""
+        self._core.cancel_unbegun()
+        self._core.close()
+        if not self._core.is_idle():
+            self.stop()
+        if not self.join(_EXIT):
+            self.kill()
+
     def kill(self) -> None:
         """Ends the run by force if it is not over. Its workers end with it."""
         if self._thread.is_alive():
@@ -474,9 +483,7 @@ def _forget_all() -> None:
 def _end_all() -> None:
     """Ends what is open when the interpreter exits: the executors have been shut down before."""
     for run in list(_open):
-        run.stop()
-        if not run.join(_EXIT):
-            run.kill()
+        run.end()
 
 
 os.register_at_fork(after_in_child=_forget_all)
