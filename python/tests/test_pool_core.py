@@ -243,6 +243,17 @@ def test_a_pool_without_tasks_ends(start):
     assert pool.report() is None
 
 
+def test_a_pool_that_is_dropped_ends_after_its_tasks(monkeypatch):
+    use("threads", monkeypatch)
+    pool = Executor(2, context)
+    tasks = [pool.submit(square, number) for number in range(100)]
+    run = pool._run
+    del pool
+    gc.collect()
+    assert [task.result(PATIENCE) for task in tasks] == [number**2 for number in range(100)]
+    assert run.join(PATIENCE)
+
+
 def test_a_future_that_is_dropped_is_freed_with_its_result(start):
     pool = start(1)
     future = pool.submit(square, 4)

@@ -1,6 +1,7 @@
 """Pools whose processes are killed: every task ends once, and nothing is left behind."""
 
 import contextlib
+import functools
 import gc
 import multiprocessing
 import os
@@ -269,6 +270,7 @@ def test_workers_of_other_methods(method, tmp_path):
 
 METHODS = """
 import contextlib
+import functools
 import gc
 import multiprocessing
 from drpipe.pool import Executor
@@ -382,6 +384,19 @@ def test_an_executor_changes_its_number_of_workers():
         pool.set_workers(2)
         until(lambda: pool._run.workers() == 2)
         assert pool.submit(square, 3).result(PATIENCE) == 9
+
+
+@pytest.mark.parametrize("make", [functools.partial(Executor, 1, context), ProcessPool])
+def test_a_pool_that_is_dropped_leaves_nothing_behind(make):
+    pool = make()
+    if isinstance(pool, Executor):
+        assert pool.submit(square, 3).result(PATIENCE) == 9
+    run = pool._run
+    everybody = processes(pool)
+    del pool
+    gc.collect()
+    assert run.join(PATIENCE)
+    assert all(map(has_ended, everybody))
 
 
 QUIET = """

@@ -324,6 +324,11 @@ class Core:
             self._changed.notify_all()
         self._wake()
 
+    def abandon(self) -> None:
+        """Does what `close` does, without a lock: the garbage collector may call it anywhere."""
+        self._is_closed = True
+        self._wake()
+
     def wait(self, is_so: Callable[[], bool], timeout: Optional[float] = None) -> bool:
         """Waits until something holds that changes with tasks. Returns whether it does."""
         with self._lock:

@@ -298,8 +298,9 @@ class ProcessPool:
                     pass
 
     def __del__(self) -> None:
-        if hasattr(self, "_run"):
-            self.finalize(timeout=10)
+        # An open task refers to the pool, so there is none.
+        if hasattr(self, "_core"):
+            self._core.abandon()
 
 
 def install() -> None:

@@ -104,7 +104,7 @@ class Executor(futures.Executor):
         self._run: Optional[run.PoolRun] = None
         self._is_shut_down = False
         # A pool that nobody refers to any more ends when its tasks have ended.
-        weakref.finalize(self, self._core.close).atexit = False
+        weakref.finalize(self, self._core.abandon).atexit = False
         _open.add(self)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
