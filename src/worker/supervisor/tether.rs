@@ -22,7 +22,8 @@ use crate::transport::wakeable::timespec;
 /// How long the caller may take to tell how a process of it has ended, after its end.
 const WORD: Duration = Duration::from_millis(10);
 
-/// How long a process may live without its lifeline: at its end, the system closes that first.
+/// How long a process may live without its lifeline: at its end, the system closes that first. So
+/// long may the caller's answer take if the lifeline is closed.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
@@ -35,8 +36,9 @@ pub(super) enum Tether {
         /// Kept for as long as the process lives.
         _origin: Origin,
     },
-    /// The caller has been asked for a process.
-    Awaited,
+    /// The caller has been asked for a process. Its answer may come after the end of the lifeline,
+    /// which was noticed at this time.
+    Awaited { closed: Option<Instant> },
     /// A process that the caller provides.
     Attached(Attached),
 }
@@ -93,7 +95,7 @@ impl Tether {
     pub(super) fn process(&self) -> Option<u32> {
         let process = match self {
             Self::Child { process, .. } | Self::Attached(Attached { process, .. }) => process,
-            Self::Awaited => return None,
+            Self::Awaited { .. } => return None,
         };
         Some(process.as_raw_nonzero().get().unsigned_abs())
     }
@@ -102,7 +104,7 @@ impl Tether {
     pub(super) fn can_be_ended(&self) -> bool {
         match self {
             Self::Child { .. } => true,
-            Self::Awaited => false,
+            Self::Awaited { .. } => false,
             Self::Attached(attached) => attached.manner != Manner::Caller,
         }
     }
@@ -116,7 +118,7 @@ impl Tether {
     pub(super) fn signal(&self, signal: Signal) {
         match self {
             Self::Child { process, .. } => drop(kill_process_group(*process, signal)),
-            Self::Awaited => {}
+            Self::Awaited { .. } => {}
             Self::Attached(attached) => attached.signal(signal),
         }
     }
@@ -130,7 +132,12 @@ impl Tether {
                 let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
                 !matches!(waitid(WaitId::Pid(*process), options), Ok(None))
             }
-            Self::Awaited => has_closed(lifeline),
+            Self::Awaited { closed } => {
+                if closed.is_none() && has_closed(lifeline) {
+                    *closed = Some(now);
+                }
+                closed.is_some_and(|closed| now - closed >= CLOSING)
+            }
             Self::Attached(attached) if attached.manner == Manner::Caller => {
                 has_closed(lifeline) || attached.has_ended(now)
             }
@@ -154,7 +161,7 @@ impl Tether {
     pub(super) fn is_tied(&self) -> bool {
         match self {
             Self::Child { .. } => false,
-            Self::Awaited => true,
+            Self::Awaited { closed } => closed.is_none(),
             Self::Attached(attached) => attached.closed.is_none() && attached.ended.is_none(),
         }
     }
@@ -174,7 +181,7 @@ impl Tether {
                 let _ = kill_process_group(*process, Signal::KILL);
                 wait_for(*process).ok()
             }
-            Self::Awaited => None,
+            Self::Awaited { .. } => None,
             Self::Attached(attached) => attached.status,
         }
     }
@@ -183,7 +190,7 @@ impl Tether {
     pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Child { pidfd, .. } => pidfd.as_ref().map(AsFd::as_fd),
-            Self::Awaited => None,
+            Self::Awaited { .. } => None,
             Self::Attached(attached) => {
                 Some(attached.pidfd.as_fd()).filter(|_| attached.ended.is_none())
             }
@@ -194,7 +201,7 @@ impl Tether {
     pub(super) fn needs_attention(&self) -> bool {
         match self {
             Self::Child { pidfd, .. } => pidfd.is_none(),
-            Self::Awaited => false,
+            Self::Awaited { closed } => closed.is_some(),
             Self::Attached(attached) => attached.ended.is_some() || attached.closed.is_some(),
         }
     }

@@ -83,7 +83,7 @@ impl WorkerProcess {
         let (page, file) = Page::create()?;
         ours.send_assignment(&worker.assignment, file.as_fd())?;
         let watch = Watch::new(worker.limits, "the process that the caller provides", "");
-        Ok(Self::new(worker, Tether::Awaited, page, watch, ours))
+        Ok(Self::new(worker, Tether::Awaited { closed: None }, page, watch, ours))
     }
 
     fn new(
@@ -110,7 +110,7 @@ impl WorkerProcess {
 
     /// Takes the process that the caller provides; one that has come already stays.
     pub(super) fn adopt(&mut self, attached: Attached) {
-        if matches!(self.tether, Tether::Awaited) {
+        if matches!(self.tether, Tether::Awaited { .. }) {
             self.tether = Tether::Attached(attached);
             self.watch.begin();
         }

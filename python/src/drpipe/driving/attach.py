@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from ..api.report import RunError
 from ..protocol import control
-from ..protocol.control import Answer, Aside, Welcome
+from ..protocol.control import Answer, Welcome
 from ..protocol.failures import Failure
 from . import program
 
@@ -60,7 +60,7 @@ class Over:
 
 
 #: What comes from a run.
-Received = Union[Start, Answer, Over, Aside]
+Received = Union[Start, Answer, Over]
 
 
 class Attachment:
@@ -168,7 +168,7 @@ class Attachment:
         finally:
             for fd in files:
                 os.close(fd)
-        if isinstance(frame, (Answer, Aside)):
+        if isinstance(frame, Answer):
             return frame
         if isinstance(frame, control.Refused):
             raise RunError("; ".join(frame.failure.texts))

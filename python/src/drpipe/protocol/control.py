@@ -14,7 +14,7 @@ LONGEST = 65_536
 # The kinds of frames from the caller.
 HELLO, STARTED, NOT_STARTED, ENDED, STEER = 1, 2, 3, 4, 5
 # The kinds of frames from the run.
-WELCOME, REFUSED, START, ANSWER, OVER, ASIDE = 16, 17, 18, 19, 20, 21
+WELCOME, REFUSED, START, ANSWER, OVER = 16, 17, 18, 19, 20
 # The verbs of STEER.
 PAUSE, RESUME, WORKERS, DRAIN, STOP = 0, 1, 2, 3, 4
 # What the process of an attached worker is.
@@ -71,14 +71,7 @@ class Over(NamedTuple):
     exit_code: int
 
 
-class Aside(NamedTuple):
-    """What an attached worker says to its caller while it is at work."""
-
-    worker: int
-    data: bytes
-
-
-Frame = Union[Welcome, Refused, Start, Answer, Over, Aside]
+Frame = Union[Welcome, Refused, Start, Answer, Over]
 
 
 def _text(text: Optional[str]) -> bytes:
@@ -176,8 +169,6 @@ def read(data: bytes) -> Frame:
         frame = Answer(reader.u32(), reader.text() if reader.u8() else None)
     elif kind == OVER:
         frame = Over(reader.u8())
-    elif kind == ASIDE:
-        frame = Aside(reader.u32(), reader.rest())
     else:
         raise ControlError(f"frame kind {kind} is not known")
     reader.end()
