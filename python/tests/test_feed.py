@@ -1,6 +1,7 @@
 """A caller that feeds its run, and hears of each item once."""
 
 import os
+import time
 
 import pytest
 from msgpack import packb, unpackb
@@ -58,6 +59,7 @@ class Feeder:
         self.cls, self.pids = cls, []
         self.over = self.seat = None
         self.heard, self.next, self.is_done = {}, 1, False
+        self.refused = []
 
     def feed(self, window, last):
         """Feeds the numbers up to `last`, as many at a time as the window lets it."""
@@ -83,6 +85,8 @@ class Feeder:
                 size += sum(len(header) for header, _ in item.results)
             if size:
                 self.seat.link.send(wire.released(size))
+        elif message.kind == tags.NOT_CANCELLED:
+            self.refused.append(message.not_cancelled())
         elif message.kind == tags.FINISH:
             self.seat.link.send(wire.finished(None, ()))
         return message.kind == tags.STOP
@@ -171,3 +175,34 @@ def test_a_drained_run_drops_what_its_feed_still_brings(tmp_path):
     assert all(item.outcome == tags.ITEM_DROPPED for item in feeder.heard.values())
     for pid in feeder.pids:
         os.waitpid(pid, 0)
+
+
+class Sleeper:
+    """Sleeps for long over 1."""
+
+    def run(self, number):
+        if number == 1:
+            time.sleep(600)
+        return number
+
+
+class Canceller(Feeder):
+    """A caller that no longer wants 1 once the others are done, at first only if it waits."""
+
+    asked = 0
+
+    def feed(self, window, last):
+        super().feed(window, last)
+        if len(self.heard) == last - 1 and self.asked == len(self.refused) < 2:
+            self.asked += 1
+            self.seat.link.send(wire.cancel(1, running=self.asked == 2))
+
+
+def test_a_task_that_runs_is_cancelled_only_if_that_is_wanted():
+    feeder = Canceller(written(tasks(), "tasks.json"), Sleeper)
+    feeder.serve(window=8, last=20)
+    assert feeder.refused == [1], "a worker was at it"
+    outcomes = {number: item.outcome for number, item in feeder.heard.items()}
+    assert outcomes.pop(1) == tags.ITEM_CANCELLED
+    assert len(outcomes) == 19 and set(outcomes.values()) == {tags.ITEM_DONE}
+    assert len(feeder.pids) == 3, "its worker was ended, and another one took its place"

@@ -18,4 +18,6 @@ pub enum Cause {
     TimedOut,
     /// The message was for a step that had already finished.
     Late,
+    /// The producer has cancelled the item while a worker was at it; the worker was ended.
+    Cancelled,
 }

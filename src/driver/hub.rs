@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::{Driver, Run};
-use crate::base::ids::{StepId, WorkerId};
+use crate::base::ids::{MessageId, StepId, WorkerId};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::wire::{FromWorker, Sharing, ToWorker};
 use crate::router::{Action, Input};
@@ -17,25 +17,42 @@ use crate::worker::supervisor::{Alert, ProcessEnd};
 /// keep idle workers waiting.
 const MOST_AT_ONCE: usize = 256;
 
+/// Starts and ends workers.
+pub(crate) trait Workers {
+    /// Starts a worker, given its step and its number in the step. Returns the program's end of
+    /// a process. A worker that cannot be started is reported as lost.
+    fn start(&mut self, worker: WorkerId, of: (StepId, usize)) -> Option<ProcessEnd>;
+
+    /// Ends a worker that is a process when it is at this message.
+    fn end(&mut self, worker: WorkerId, message: MessageId);
+}
+
+/// Workers that cannot be ended.
+#[cfg(test)]
+impl<F: FnMut(WorkerId, (StepId, usize)) -> Option<ProcessEnd>> Workers for F {
+    fn start(&mut self, worker: WorkerId, of: (StepId, usize)) -> Option<ProcessEnd> {
+        self(worker, of)
+    }
+
+    fn end(&mut self, _: WorkerId, _: MessageId) {}
+}
+
 /// The driver of a run whose workers are behind a transport.
 ///
-/// `S` starts a worker, given its step and its number in the step. It returns the
-/// program's end of a process. A worker that cannot be started is reported as
-/// lost.
-pub(crate) struct Hub<T, S> {
+pub(crate) struct Hub<T, W> {
     transport: T,
-    start: S,
+    workers: W,
     /// By slot; present if the slot's worker is a process.
     processes: Vec<Option<ProcessEnd>>,
 }
 
-impl<T, S> Hub<T, S>
+impl<T, W> Hub<T, W>
 where
     T: Transport,
-    S: FnMut(WorkerId, (StepId, usize)) -> Option<ProcessEnd>,
+    W: Workers,
 {
-    pub(crate) fn new(transport: T, start: S) -> Self {
-        Self { transport, start, processes: Vec::new() }
+    pub(crate) fn new(transport: T, workers: W) -> Self {
+        Self { transport, workers, processes: Vec::new() }
     }
 
     /// The transport, which must stay open until the workers have ended.
@@ -62,7 +79,7 @@ where
         if slot >= self.processes.len() {
             self.processes.resize_with(slot + 1, || None);
         }
-        self.processes[slot] = (self.start)(worker, run.router.position(worker));
+        self.processes[slot] = self.workers.start(worker, run.router.position(worker));
     }
 
     /// Passes on at once what a worker has said aside, so that it comes before what the worker
@@ -84,10 +101,10 @@ where
     }
 }
 
-impl<T, S> Driver for Hub<T, S>
+impl<T, W> Driver for Hub<T, W>
 where
     T: Transport,
-    S: FnMut(WorkerId, (StepId, usize)) -> Option<ProcessEnd>,
+    W: Workers,
 {
     type Error = TransportError;
 
@@ -125,6 +142,13 @@ where
             Action::Acknowledge { worker, items } => {
                 self.send(worker, ToWorker::Acknowledged(items))
             }
+            Action::NotCancelled { worker, number } => {
+                self.send(worker, ToWorker::NotCancelled { number })
+            }
+            Action::End { worker, message } => {
+                self.workers.end(worker, message);
+                Ok(())
+            }
             Action::Spawn { worker } => {
                 self.spawn(worker, run);
                 Ok(())
@@ -155,7 +179,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::base::ids::MessageId;
     use crate::driver::commands::{Command, commands};
     use crate::driver::{EndedRun, run};
     use crate::pipeline::Pipeline;

@@ -242,6 +242,7 @@ pub(crate) fn input_of(worker: WorkerId, report: FromWorker) -> Input {
             Input::Produced { worker, production, outputs }
         }
         FromWorker::Released { bytes } => Input::Released { worker, bytes },
+        FromWorker::Cancel { number, running } => Input::Cancelled { worker, number, running },
         FromWorker::Finished { result, outputs } => Input::Finished { worker, result, outputs },
         FromWorker::Aside(_) => {
             Input::Broken { worker, reason: "it spoke aside in a run that has no feed".to_owned() }

@@ -145,6 +145,8 @@ impl Driver for Sequential<'_> {
                 let loss = Loss::unexplained("the sequential mode cannot replace a worker");
                 self.inputs.push_back(Input::Lost { worker, loss });
             }
+            // Nothing is in hand where something could be cancelled.
+            Action::NotCancelled { .. } | Action::End { .. } => {}
             // These concern no worker.
             Action::Quarantine(_) | Action::Publish(_) | Action::Record(_) | Action::Spans(_) => {}
         }

@@ -10,15 +10,16 @@ use super::ahead::Interpreters;
 use super::launch::Launcher;
 use super::private_directory::PrivateDirectory;
 use super::{Caller, Control, Mode, RunError, report};
-use crate::base::ids::StepId;
+use crate::base::ids::{MessageId, StepId, WorkerId};
 use crate::driver;
 use crate::driver::Run;
 use crate::driver::commands::{Command, Commander, Commands};
-use crate::driver::hub::Hub;
+use crate::driver::hub::{Hub, Workers};
 use crate::driver::sequential::Sequential;
 use crate::event::Report;
 use crate::plan::Plan;
 use crate::protocol::control::ToCaller;
+use crate::protocol::lifeline::Lifeline;
 use crate::python::BundledPackage;
 use crate::router::{Batching, Router, Timing};
 use crate::sinks::Sinks;
@@ -146,9 +147,8 @@ impl Execution {
             threads: Vec::new(),
         };
         let mut running = Run::new(router, sinks, commands.values);
-        let start =
-            |worker, of: (StepId, usize)| launcher.start(worker, of, context_of(of.0, of.1));
-        let mut hub = Hub::new(transport, start);
+        let workers = Launched { launcher: &mut launcher, context_of: &context_of };
+        let mut hub = Hub::new(transport, workers);
         let ran = driver::run(&mut running, &mut hub);
         let transport = hub.into_transport();
         let Launcher { threads, supervisor, alive, .. } = launcher;
@@ -172,6 +172,24 @@ impl Execution {
         drop(private);
         drop(reaper);
         Ok(report::report(run, &plan, mode, ended, ran?))
+    }
+}
+
+/// The workers of a run, as its driver starts and ends them.
+struct Launched<'a, 'r, F> {
+    launcher: &'a mut Launcher<'r>,
+    context_of: &'a F,
+}
+
+impl<F: Fn(StepId, usize) -> Context> Workers for Launched<'_, '_, F> {
+    fn start(&mut self, worker: WorkerId, of: (StepId, usize)) -> Option<ProcessEnd> {
+        self.launcher.start(worker, of, (self.context_of)(of.0, of.1))
+    }
+
+    fn end(&mut self, worker: WorkerId, message: MessageId) {
+        if let Some(supervisor) = &self.launcher.supervisor {
+            supervisor.end_at(worker, message);
+        }
     }
 }
 

@@ -95,6 +95,7 @@ fn cause(cause: Cause) -> &'static str {
         Cause::Lost => " (worker lost)",
         Cause::TimedOut => " (timed out)",
         Cause::Late => " (too late)",
+        Cause::Cancelled => " (cancelled)",
     }
 }
 

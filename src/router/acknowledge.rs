@@ -28,6 +28,8 @@ pub(super) struct Acknowledging {
     open: HashMap<u64, Item>,
     /// The bytes of the open items as the producer emitted them.
     open_bytes: u64,
+    /// The number of open items that are given up.
+    cancelled: usize,
     /// The number of the latest item that was taken.
     latest: u64,
     /// Items that have ended since the producer was told.
@@ -45,6 +47,7 @@ struct Item {
     origin: ItemKey,
     /// What went worst so far.
     outcome: Acknowledged,
+    is_cancelled: bool,
 }
 
 impl Acknowledging {
@@ -55,6 +58,7 @@ impl Acknowledging {
             window_bytes: options.window_bytes.unwrap_or(u64::MAX),
             open: HashMap::new(),
             open_bytes: 0,
+            cancelled: 0,
             latest: NO_ITEM,
             ended: Vec::new(),
             is_news: false,
@@ -98,6 +102,7 @@ impl Acknowledging {
             bytes: 0,
             origin: batch.origin().cloned(),
             outcome: Acknowledged::Done { results: Results::default() },
+            is_cancelled: false,
         });
         item.messages += 1;
         if is_new {
@@ -122,8 +127,10 @@ impl Acknowledging {
         if item.messages > 0 {
             return;
         }
-        let Some(Item { bytes, origin, outcome, .. }) = self.open.remove(&number) else { return };
+        let Some(item) = self.open.remove(&number) else { return };
+        let Item { bytes, origin, outcome, is_cancelled, .. } = item;
         self.open_bytes -= bytes;
+        self.cancelled -= usize::from(is_cancelled);
         let ended = Acknowledgement { number, origin, outcome };
         self.unreleased += ended.result_bytes();
         self.ended.push(ended);
@@ -136,6 +143,28 @@ impl Acknowledging {
         {
             results.payloads.push(payload);
         }
+    }
+
+    /// Whether something of the item is left, for this producer.
+    pub(super) fn is_open(&self, producer: Slot, number: u64) -> bool {
+        self.producer == producer && self.open.contains_key(&number)
+    }
+
+    /// Gives the item up: what is left of it is to be dropped.
+    pub(super) fn cancel(&mut self, number: u64) {
+        let Some(item) = self.open.get_mut(&number) else { return };
+        self.cancelled += usize::from(!std::mem::replace(&mut item.is_cancelled, true));
+        if severity(&item.outcome) < severity(&Acknowledged::Cancelled) {
+            item.outcome = Acknowledged::Cancelled;
+        }
+    }
+
+    pub(super) fn has_cancelled(&self) -> bool {
+        self.cancelled > 0
+    }
+
+    pub(super) fn is_cancelled(&self, number: u64) -> bool {
+        self.cancelled > 0 && self.open.get(&number).is_some_and(|item| item.is_cancelled)
     }
 
     /// How many items more may be emitted.

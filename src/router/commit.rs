@@ -32,7 +32,7 @@ impl Router {
         }
         let step = self.workers[worker].step;
         self.steps[step].pool.consecutive_crashes = 0;
-        self.stage_outputs(worker, outputs);
+        self.stage_outputs(worker, self.without_cancelled(outputs));
         for completion in completions {
             self.steps[step].times.record(completion.busy, completion.count);
             self.workers[worker].busy += completion.busy;

@@ -29,6 +29,9 @@ pub(crate) enum Input {
     Produced { worker: WorkerId, production: Production, outputs: Vec<Output> },
     /// The producer has handed on results of its items.
     Released { worker: WorkerId, bytes: u64 },
+    /// The producer no longer wants an item; `running` says that this holds although a worker is
+    /// at it.
+    Cancelled { worker: WorkerId, number: u64, running: bool },
     /// The worker's stage has finished and emitted `outputs`.
     Finished { worker: WorkerId, result: Result<()>, outputs: Vec<Output> },
     /// The worker has died.
@@ -53,6 +56,7 @@ impl Input {
             | Self::Returned { worker, .. }
             | Self::Produced { worker, .. }
             | Self::Released { worker, .. }
+            | Self::Cancelled { worker, .. }
             | Self::Finished { worker, .. }
             | Self::Lost { worker, .. }
             | Self::Broken { worker, .. } => Some(*worker),
@@ -148,6 +152,10 @@ pub(crate) enum Action {
     Spawn { worker: WorkerId },
     /// Tell the producer what became of these items.
     Acknowledge { worker: WorkerId, items: Vec<Acknowledgement> },
+    /// Tell the producer that an item goes on that it wanted to cancel.
+    NotCancelled { worker: WorkerId, number: u64 },
+    /// End the worker's process when it is at this message.
+    End { worker: WorkerId, message: MessageId },
     /// Write the failed input to quarantine.
     Quarantine(Box<FailedInput>),
     /// Publish the event.

@@ -84,6 +84,9 @@ impl Router {
         now: Duration,
     ) {
         let Worker { step: index, number, .. } = self.workers[hand.worker];
+        if self.is_cancelled(message.item) {
+            return self.drop_cancelled(index, Some(hand.worker), Batch::One(message));
+        }
         let Attempted { cause, failure, forgivable } = attempted;
         let attempt = retry::Attempt {
             number: message.attempt,
@@ -327,6 +330,10 @@ impl Router {
         let index = self.workers[worker].step;
         let abandoned = self.ending.is_abandoned();
         for batch in batches.into_iter().rev() {
+            if self.is_cancelled(batch.item()) {
+                self.drop_cancelled(index, None, batch);
+                continue;
+            }
             let step = &mut self.steps[index];
             if abandoned {
                 step.counts.dropped += batch.count() as u64;

@@ -9,6 +9,7 @@
 //! - `workers`: all of them, and by step in the order in which they are served
 //! - `acknowledge`: what a producer is told of its items, and how many may be under way
 //! - `bad_report`: why a worker that reports is taken for lost
+//! - `cancel`: items that their producer no longer wants
 //! - `commit`: checks a report, takes it in, commits its outputs, gives messages to workers
 //! - `loss`: handles failed attempts and lost workers
 //! - `ending`: how steps and runs end, by counting
@@ -19,6 +20,7 @@
 
 mod acknowledge;
 mod bad_report;
+mod cancel;
 mod commit;
 mod control;
 mod groups;
@@ -171,6 +173,9 @@ impl Router {
                 self.produced(worker.slot, production, outputs, now);
             }
             Input::Released { worker, bytes } => self.released(worker.slot, bytes, now),
+            Input::Cancelled { worker, number, running } => {
+                self.cancelled(worker.slot, number, running);
+            }
             Input::Finished { worker, result, outputs } => {
                 self.finished(worker.slot, result, outputs, now);
             }

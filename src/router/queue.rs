@@ -205,6 +205,29 @@ impl Queue {
         self.high_water
     }
 
+    /// Takes out all messages of an item, retries among them.
+    pub(super) fn remove_item(&mut self, number: u64) -> Vec<Batch> {
+        let mut taken = Vec::new();
+        if self.batches.iter().any(|batch| batch.item() == number) {
+            let all = std::mem::take(&mut self.batches).into_iter();
+            let (of_item, others): (Vec<_>, Vec<_>) = all.partition(|b| b.item() == number);
+            self.batches = others.into();
+            self.waiting -= of_item.iter().map(Batch::count).sum::<usize>();
+            taken = of_item;
+        }
+        if self.delayed.iter().any(|Reverse(delayed)| delayed.message.item == number) {
+            for Reverse(delayed) in std::mem::take(&mut self.delayed) {
+                if delayed.message.item == number {
+                    taken.push(Batch::One(delayed.message));
+                } else {
+                    self.delayed.push(Reverse(delayed));
+                }
+            }
+        }
+        self.bytes -= taken.iter().map(|batch| batch.len() as u64).sum::<u64>();
+        taken
+    }
+
     /// Empties the queue and gives what it held.
     pub(super) fn clear(&mut self) -> Vec<Batch> {
         self.waiting = 0;

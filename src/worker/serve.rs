@@ -92,6 +92,8 @@ pub(crate) fn serve(
                 worker.work(batches, &outbox, |message| host.begin(message), || host.rest())?;
             }
             ToWorker::Acknowledged(items) => worker.acknowledge(items, &outbox)?,
+            // Producers in Rust cancel nothing.
+            ToWorker::NotCancelled { .. } => {}
             ToWorker::Finish => worker.finish(&outbox)?,
             ToWorker::Stop => break,
             // Only a feed hears what workers say aside.

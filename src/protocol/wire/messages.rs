@@ -45,6 +45,11 @@ pub(crate) enum FromWorker {
     },
     /// What a worker of the caller says to it while it is at work.
     Aside(Bytes),
+    /// The producer no longer wants an item.
+    Cancel {
+        number: u64,
+        running: bool,
+    },
 }
 
 /// A message of the router.
@@ -59,6 +64,7 @@ pub(crate) enum ToWorker {
     Acknowledged(Vec<Acknowledgement>),
     /// What a worker of the caller has said aside.
     Told(Bytes),
+    NotCancelled { number: u64 },
 }
 
 impl FromWorker {
@@ -103,6 +109,11 @@ impl FromWorker {
                 out.head.put_u64_le(first.0);
                 out.head.put_u32_le(count);
             }
+            Self::Cancel { number, running } => {
+                out.head.put_u8(tags::CANCEL);
+                out.head.put_u64_le(number);
+                out.head.put_u8(u8::from(running));
+            }
             Self::Released { bytes } => {
                 out.head.put_u8(tags::RELEASED);
                 out.head.put_u64_le(bytes);
@@ -143,6 +154,10 @@ impl FromWorker {
             tags::RETURNED => {
                 Self::Returned { first: input.message_id()?, count: input.head.try_get_u32_le()? }
             }
+            tags::CANCEL => {
+                let number = input.head.try_get_u64_le()?;
+                Self::Cancel { number, running: input.head.try_get_u8()? != 0 }
+            }
             tags::RELEASED => Self::Released { bytes: input.head.try_get_u64_le()? },
             tags::ASIDE => Self::Aside(input.bytes_or_frame()?),
             found => return Err(WireError::Unknown { what: "message kind", found }),
@@ -167,6 +182,10 @@ impl ToWorker {
             }
             Self::Finish => out.head.put_u8(tags::FINISH),
             Self::Stop => out.head.put_u8(tags::STOP),
+            Self::NotCancelled { number } => {
+                out.head.put_u8(tags::NOT_CANCELLED);
+                out.head.put_u64_le(number);
+            }
             Self::Acknowledged(items) => {
                 out.head.put_u8(tags::ACKNOWLEDGED);
                 out.head.put_u32_le(items.len() as u32);
@@ -191,6 +210,7 @@ impl ToWorker {
             tags::WORK => Self::Work(input.list(Reader::batch)?),
             tags::FINISH => Self::Finish,
             tags::STOP => Self::Stop,
+            tags::NOT_CANCELLED => Self::NotCancelled { number: input.head.try_get_u64_le()? },
             tags::ACKNOWLEDGED => Self::Acknowledged(input.list(Reader::acknowledgement)?),
             tags::TOLD => Self::Told(input.bytes_or_frame()?),
             found => return Err(WireError::Unknown { what: "message kind", found }),
@@ -280,6 +300,7 @@ mod tests {
             FromWorker::Released { bytes: 1 << 40 },
             FromWorker::Aside(Bytes::from_static(b"almost there")),
             FromWorker::Aside(vec![7; 5000].into()),
+            FromWorker::Cancel { number: 1 << 33, running: true },
         ]
     }
 
@@ -336,6 +357,7 @@ mod tests {
             (ToWorker::Stop, ToWorker::Stop),
             (acknowledged(), acknowledged()),
             (ToWorker::Told(vec![7; 5000].into()), ToWorker::Told(vec![7; 5000].into())),
+            (ToWorker::NotCancelled { number: 7 }, ToWorker::NotCancelled { number: 7 }),
         ] {
             let mut frames = sent.encode(Sharing::No);
             let rest = frames.split_off(1);

@@ -244,6 +244,7 @@ impl<'l> Reader<'l> {
             tags::CAUSE_LOST => Ok(Cause::Lost),
             tags::CAUSE_TIMED_OUT => Ok(Cause::TimedOut),
             tags::CAUSE_LATE => Ok(Cause::Late),
+            tags::CAUSE_CANCELLED => Ok(Cause::Cancelled),
             found => Err(WireError::Unknown { what: "cause", found }),
         }
     }

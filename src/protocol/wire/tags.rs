@@ -14,6 +14,7 @@ pub(super) const NOTES: u8 = 6;
 pub(super) const RETURNED: u8 = 7;
 pub(super) const RELEASED: u8 = 8;
 pub(super) const ASIDE: u8 = 9;
+pub(super) const CANCEL: u8 = 10;
 
 // Messages of the router.
 pub(super) const GRANT: u8 = 16;
@@ -21,6 +22,7 @@ pub(super) const WORK: u8 = 17;
 pub(super) const FINISH: u8 = 18;
 pub(super) const STOP: u8 = 19;
 pub(super) const ACKNOWLEDGED: u8 = 20;
+pub(super) const NOT_CANCELLED: u8 = 21;
 pub(super) const TOLD: u8 = 22;
 
 // Ends of an item.
@@ -35,6 +37,7 @@ pub(super) const CAUSE_PANICKED: u8 = 1;
 pub(super) const CAUSE_LOST: u8 = 2;
 pub(super) const CAUSE_TIMED_OUT: u8 = 3;
 pub(super) const CAUSE_LATE: u8 = 4;
+pub(super) const CAUSE_CANCELLED: u8 = 5;
 
 // Outputs and batches: one message, or a pack of short ones.
 pub(super) const KIND_ONE: u8 = 0;

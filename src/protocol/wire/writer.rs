@@ -186,6 +186,7 @@ impl<'l> Writer<'l> {
                     Cause::Lost => tags::CAUSE_LOST,
                     Cause::TimedOut => tags::CAUSE_TIMED_OUT,
                     Cause::Late => tags::CAUSE_LATE,
+                    Cause::Cancelled => tags::CAUSE_CANCELLED,
                 });
                 self.failure(&failure);
                 self.head.put_u32_le(attempts);

@@ -28,7 +28,7 @@ impl Order {
                 let key = self.root();
                 self.enter(key, message.id, step);
             }
-            Change::Done { batches, .. } => {
+            Change::Done { batches, .. } | Change::Dropped { batches, .. } => {
                 batches.iter().for_each(|batch| self.leave(batch.first()));
             }
             Change::Failed { message, .. } => self.leave(message.id),

@@ -195,7 +195,7 @@ impl Simulator {
         );
         self.check_spans();
         let twice: BTreeSet<_> = self.committed.iter().filter(|(_, times)| **times > 1).collect();
-        if self.faults.deaths == 0 {
+        if self.faults.deaths + self.faults.cancels == 0 {
             assert!(twice.is_empty(), "I2: completed twice: {twice:?}");
         }
         if self.faults.failures == 0 && !matches!(verdict, Verdict::Stopped(_)) {

@@ -7,7 +7,7 @@ use rand::RngExt;
 use super::plans::Token;
 use super::*;
 use crate::message::NO_ITEM;
-use crate::protocol::report::Production;
+use crate::protocol::report::{Blame, Production, Suspect};
 use crate::stage::{Acknowledged, Acknowledgement, Next};
 
 /// What a simulation knows of the items of a producer that is told what became of them.
@@ -28,8 +28,12 @@ pub(super) struct Told {
     is_exhausted: bool,
     /// Whether a feed was asked to finish.
     is_asked: bool,
+    /// The items that the router has given up, as the producer wanted.
+    cancelled: BTreeSet<u64>,
+    /// A request of which the router has said, or is to say, that it does not.
+    refused: BTreeMap<u64, u32>,
     /// How often each outcome was told.
-    pub(super) outcomes: [u64; 3],
+    pub(super) outcomes: [u64; 4],
 }
 
 struct Taken {
@@ -79,6 +83,7 @@ impl Simulator {
             let at = self.workers[worker.slot.index()].busy_until.max(self.now) + self.delay();
             self.workers[worker.slot.index()].busy_until = at;
             self.send_at(at, Some(worker), Input::Produced { worker, production, outputs });
+            self.cancel_one(worker);
             if self.rng.random_ratio(1, 3) && !self.told.sent.is_empty() {
                 return;
             }
@@ -149,11 +154,15 @@ impl Simulator {
         !is_late
     }
 
-    /// Notes which item a committed output descends from. Returns whether it is a message.
+    /// Notes which item a committed output descends from. Returns whether it is a message; what
+    /// descends from a cancelled item is not taken.
     pub(super) fn descends(&mut self, output: &Output) -> bool {
         if let Output::One { route, item, payload, .. } = output
             && *item != NO_ITEM
         {
+            if self.told.cancelled.contains(item) {
+                return false;
+            }
             let is_result = *route == RouteId::RESULTS;
             let of = if is_result { &mut self.told.results } else { &mut self.told.tokens };
             of.entry(*item).or_default().push(Token::of(payload).id);
@@ -173,6 +182,7 @@ impl Simulator {
         }
         for message in messages.iter().filter(|message| message.item != NO_ITEM && has_producer) {
             assert!(self.told.taken.contains_key(&message.item), "I11: {}", message.item);
+            assert!(!self.told.cancelled.contains(&message.item), "I16: {}", message.item);
         }
     }
 
@@ -200,8 +210,51 @@ impl Simulator {
             self.told.unreleased += bytes;
             self.after_delay(Some(worker), Input::Released { worker, bytes });
         }
+        self.cancel_one(worker);
         self.feed(worker);
         self.end_feed(worker);
+    }
+
+    /// Has the producer cancel some item, now and then.
+    pub(super) fn cancel_one(&mut self, worker: WorkerId) {
+        if self.chance(self.faults.cancels) {
+            let number = self.rng.random_range(0..=self.told.latest + 1);
+            let (at, running) = (self.now + self.delay() * 3, self.rng.random());
+            self.send_at(at, Some(worker), Input::Cancelled { worker, number, running });
+        }
+    }
+
+    /// Notes what the router must do about a request to cancel.
+    pub(super) fn cancels(&mut self, number: u64, running: bool) {
+        let is_open = |item: &Taken| !item.is_skipped && !item.is_late;
+        let is_open = self.told.taken.get(&number).is_some_and(is_open);
+        let mut in_hand = self.router.workers.iter().flat_map(|worker| &worker.in_hand);
+        let is_ended =
+            self.router.acknowledging.as_ref().is_none_or(|all| {
+                self.router.workers.slots().all(|slot| !all.is_open(slot, number))
+            });
+        if !is_open || is_ended || (!running && in_hand.any(|batch| batch.item() == number)) {
+            *self.told.refused.entry(number).or_default() += 1;
+        } else {
+            self.told.cancelled.insert(number);
+        }
+    }
+
+    pub(super) fn not_cancelled(&mut self, number: u64) {
+        let refused = self.told.refused.get_mut(&number).expect("I16: it should be cancelled");
+        *refused = refused.checked_sub(1).expect("I16: it should be cancelled");
+    }
+
+    /// Ends a worker that is a process, when it is at a message of a cancelled item.
+    pub(super) fn end_worker(&mut self, worker: WorkerId, message: MessageId) {
+        if self.workers[worker.slot.index()].doomed || self.rng.random() {
+            return;
+        }
+        self.workers[worker.slot.index()].doomed = true;
+        let (suspect, blame) = (Suspect::Message(message), Blame::Request);
+        let loss = Loss { reason: "simulated".into(), cause: Cause::Cancelled, suspect, blame };
+        let at = self.now + self.delay();
+        self.send_at(at, Some(worker), Input::Lost { worker, loss });
     }
 
     pub(super) fn released(&mut self, bytes: u64) {
@@ -216,12 +269,14 @@ impl Simulator {
         let ids = self.told.tokens.remove(&number).unwrap_or_default();
         let known = self.told.results.remove(&number).unwrap_or_default();
         let undone = ids.iter().filter(|id| self.committed[id] == 0).count();
-        let is_exact = self.faults.deaths == 0 && !self.stopped_now;
+        let was_cancelled = self.told.cancelled.contains(&number);
+        let is_exact = self.faults.deaths + self.faults.cancels == 0 && !self.stopped_now;
         match &item.outcome {
             Acknowledged::Done { results } => {
                 let ids = results.payloads.iter().map(|payload| Token::of(payload).id);
                 assert_eq!(ids.collect::<BTreeSet<_>>(), BTreeSet::from_iter(known));
                 assert_eq!(undone, 0, "I11: {number} is not done");
+                assert!(!was_cancelled, "I16: {number}");
                 self.told.outcomes[0] += 1;
             }
             Acknowledged::Failed { entry, attempts, .. } => {
@@ -232,9 +287,13 @@ impl Simulator {
             Acknowledged::Dropped => {
                 assert!(undone > 0 || !is_exact || taken.is_late, "I11: {number} was not dropped");
                 assert!(self.router.ending.is_draining(), "I11: {number} was dropped");
+                assert!(!was_cancelled, "I16: {number}");
                 self.told.outcomes[2] += 1;
             }
-            Acknowledged::Cancelled => panic!("nobody has cancelled {number}"),
+            Acknowledged::Cancelled => {
+                assert!(was_cancelled, "I16: nobody has cancelled {number}");
+                self.told.outcomes[3] += 1;
+            }
         }
         assert!(!taken.is_skipped || matches!(item.outcome, Acknowledged::Done { .. }));
     }
@@ -266,8 +325,10 @@ impl Simulator {
         assert!(open.is_empty(), "I11: nobody was told of {open:?}\n{}", self.state());
     }
 
-    /// Nobody is told what becomes of the items of a producer that is lost.
+    /// Nobody is told what becomes of the items of a producer that is lost, and what it has
+    /// cancelled while it was in a worker's hands counts like anything else.
     pub(super) fn producer_is_lost(&mut self) {
+        self.told.cancelled.clear();
         self.told.taken.clear();
         self.told.sent.clear();
     }

@@ -80,6 +80,8 @@ struct Faults {
     told: bool,
     /// Such a producer is a feed.
     fed: bool,
+    /// It cancels some of them.
+    cancels: u32,
 }
 
 struct Simulator {
@@ -344,6 +346,8 @@ impl Simulator {
                 self.workers[worker.slot.index()].alive = false;
             }
             Action::Acknowledge { worker, items } => self.acknowledged(worker, items),
+            Action::NotCancelled { number, .. } => self.not_cancelled(number),
+            Action::End { worker, message } => self.end_worker(worker, message),
             Action::Spawn { worker } => self.spawn(worker),
             Action::Quarantine(failed_input) => {
                 self.quarantined += 1;
@@ -369,7 +373,7 @@ fn simulate(name: &str, count: u64, faults: Faults) {
     }
     let more = std::env::var("DRPIPE_SIMULATOR_RUNS").ok();
     let count = more.map_or(count, |count| count.parse().expect("a number of runs"));
-    let (mut stale, mut told) = (0, [0; 3]);
+    let (mut stale, mut told) = (0, [0; 4]);
     for seed in 0..count {
         let case = std::panic::AssertUnwindSafe(|| run(seed, faults));
         let (more, outcomes) = std::panic::catch_unwind(case).unwrap_or_else(|panic| {
@@ -377,19 +381,19 @@ fn simulate(name: &str, count: u64, faults: Faults) {
             std::panic::resume_unwind(panic);
         });
         stale += more;
-        (0..3).for_each(|outcome| told[outcome] += outcomes[outcome]);
+        (0..4).for_each(|outcome| told[outcome] += outcomes[outcome]);
     }
     let many = count > 100;
     assert!(stale > 0 || !many || faults.deaths == 0, "{name}: no report came after a death");
-    let expected =
-        [faults.told, faults.told && faults.failures > 0, faults.told && faults.stops > 0];
+    let Faults { failures, stops, cancels, .. } = faults;
+    let expected = [true, failures > 0, stops > 0, cancels > 0].map(|so| so && faults.told);
     let seen = told.map(|count| count > 0);
-    assert!(!many || (0..3).all(|o| seen[o] || !expected[o]), "{name}: told of {told:?} only");
+    assert!(!many || (0..4).all(|o| seen[o] || !expected[o]), "{name}: told of {told:?} only");
 }
 
-/// Returns how many reports came after their workers' ends, and how many items were done, failed
-/// and dropped.
-fn run(seed: u64, faults: Faults) -> (u64, [u64; 3]) {
+/// Returns how many reports came after their workers' ends, and how many items were done, failed,
+/// dropped and cancelled.
+fn run(seed: u64, faults: Faults) -> (u64, [u64; 4]) {
     let mut simulator = Simulator::new(seed, faults);
     simulator.run();
     (simulator.stale, simulator.told.outcomes)
@@ -478,6 +482,18 @@ fn a_feed_brings_items_within_its_window_and_is_told_of_each() {
     simulate("fed, stopped", 3000, stops);
     simulate("fed, in order", 1000, Faults { ordered: true, ..faults });
     simulate("fed, one by one", 1000, Faults { one_by_one: true, ..stops });
+}
+
+#[test]
+fn nothing_more_is_done_for_an_item_that_was_cancelled() {
+    let cancels = Faults { told: true, fed: true, cancels: 500, ..Faults::default() };
+    simulate("cancelled", 3000, cancels);
+    let faults = Faults { failures: 100, deaths: 50, ..cancels };
+    simulate("cancelled, with faults", 2000, faults);
+    let stops = Faults { stops: 300, steering: 500, ..faults };
+    simulate("cancelled, stopped", 2000, stops);
+    simulate("cancelled, in order", 1000, Faults { ordered: true, ..faults });
+    simulate("cancelled, one by one", 1000, Faults { one_by_one: true, ..stops });
 }
 
 #[test]

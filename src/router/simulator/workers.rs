@@ -296,6 +296,7 @@ impl Simulator {
                 self.workers[worker.slot.index()].in_hand -= *count as usize;
             }
             Input::Released { bytes, .. } => self.released(*bytes),
+            Input::Cancelled { number, running, .. } => self.cancels(*number, *running),
             Input::Produced { outputs, .. } => {
                 if !self.take_items(outputs) {
                     return;

@@ -15,6 +15,9 @@ use crate::protocol::report::{Blame, Loss, Suspect};
 /// busy machine.
 const START: Duration = Duration::from_secs(30);
 
+/// So many looks in a row that find a worker at no message mean that it has nothing in hand.
+const MAX_IDLE_LOOKS: u32 = 5;
+
 /// The limits of a step's workers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -43,6 +46,10 @@ pub(super) struct Watch {
     liveness: Liveness,
     /// A message that was in progress while the program was suspended, and for how long.
     forgiven: Option<(MessageId, Duration)>,
+    /// Messages that the worker must not be at, and how often the latest looks have found it at
+    /// none: then it has done them.
+    cancelled: Vec<MessageId>,
+    idle_looks: u32,
     /// The reason reported for a worker that never gave a sign of life.
     never_began: String,
 }
@@ -55,7 +62,15 @@ impl Watch {
         let seconds = START.as_secs();
         let never_began = format!("{who} did not become a worker within {seconds} s{advice}");
         let liveness = Liveness::new(started);
-        Self { limits, started, liveness, forgiven: None, never_began }
+        Self {
+            limits,
+            started,
+            liveness,
+            forgiven: None,
+            cancelled: Vec::new(),
+            idle_looks: 0,
+            never_began,
+        }
     }
 
     /// The worker begins only now.
@@ -74,7 +89,9 @@ impl Watch {
             let reason = format!("it gave no sign of life for {} s", SILENCE.as_secs());
             return Some(loss_at(page, Blame::Death, reason));
         }
-        self.check_time(page).or_else(|| self.check_memory(page, process))
+        self.check_cancelled(page)
+            .or_else(|| self.check_time(page))
+            .or_else(|| self.check_memory(page, process))
     }
 
     /// Why the attempt in progress must be ended, if it takes too long.
@@ -87,6 +104,35 @@ impl Watch {
         let reason = format!("it took longer than the time limit of {} s", limit.as_secs_f64());
         let suspect = Suspect::Message(at.message);
         Some(Loss { reason, cause: Cause::TimedOut, suspect, blame: Blame::Limit })
+    }
+
+    /// Has the worker ended when it is at this message.
+    pub(super) fn end_at(&mut self, message: MessageId) {
+        self.cancelled.push(message);
+        self.idle_looks = 0;
+    }
+
+    /// Whether there are messages that the worker must not be at.
+    pub(super) fn has_cancelled(&self) -> bool {
+        !self.cancelled.is_empty()
+    }
+
+    fn check_cancelled(&mut self, page: &Page) -> Option<Loss> {
+        if self.cancelled.is_empty() {
+            return None;
+        }
+        let Some(at) = page.at_work() else {
+            self.idle_looks += 1;
+            if self.idle_looks > MAX_IDLE_LOOKS {
+                self.cancelled.clear();
+            }
+            return None;
+        };
+        self.idle_looks = 0;
+        let (reason, cause) = ("its item was cancelled".to_owned(), Cause::Cancelled);
+        let suspect = Suspect::Message(at.message);
+        let is_cancelled = self.cancelled.contains(&at.message);
+        is_cancelled.then_some(Loss { reason, cause, suspect, blame: Blame::Request })
     }
 
     fn check_memory(&self, page: &Page, process: u32) -> Option<Loss> {

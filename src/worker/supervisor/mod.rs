@@ -24,7 +24,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::reaper::Reaper;
 use super::{ReportWorker, WorkerEvent};
 use crate::base::failure::Failure;
-use crate::base::ids::WorkerId;
+use crate::base::ids::{MessageId, WorkerId};
 use crate::event::Level;
 use crate::protocol::control::{Manner, ToCaller};
 use crate::protocol::lifeline::Lifeline;
@@ -94,6 +94,8 @@ enum SupervisorCommand {
     Said(WorkerId, Word),
     /// A worker with a limit has been given work.
     Wake,
+    /// Ends a worker when it is at this message, whose item is cancelled.
+    EndAt(WorkerId, MessageId),
     /// No worker is needed any more: those that have not ended after this time are ended.
     End(Duration),
 }
@@ -188,6 +190,11 @@ impl Supervisor {
         Attachments(self.commands.clone())
     }
 
+    /// Ends a worker when it is at this message, whose item is cancelled.
+    pub(crate) fn end_at(&self, worker: WorkerId, message: MessageId) {
+        self.commands.send(SupervisorCommand::EndAt(worker, message));
+    }
+
     /// Waits until every worker has ended; those that have not after `patience` are ended. Returns
     /// the reaper, to be dropped when the private directory is gone.
     pub(crate) fn finish(self, patience: Duration) -> Option<Reaper> {
@@ -264,6 +271,9 @@ impl SupervisorLoop {
                 Ok(SupervisorCommand::Request(request)) => self.request(*request),
                 Ok(SupervisorCommand::Said(worker, word)) => self.heed(worker, word),
                 Ok(SupervisorCommand::Wake) => self.vigil.stir(Instant::now()),
+                Ok(SupervisorCommand::EndAt(worker, message)) => {
+                    self.workers.get_mut(&worker).into_iter().for_each(|p| p.end_at(message));
+                }
                 Ok(SupervisorCommand::End(patience)) => {
                     self.ending = Some((Instant::now(), patience));
                 }

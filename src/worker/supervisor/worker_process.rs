@@ -16,7 +16,7 @@ use super::super::reexec::{EXIT_FULL, EXIT_LATE};
 use super::launch::{Launch, Started};
 use super::limits::{Limits, Watch, loss_at};
 use super::tether::{Attached, Tether};
-use crate::base::ids::WorkerId;
+use crate::base::ids::{MessageId, WorkerId};
 use crate::event::{Event, Level};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Blame, Loss, Suspect};
@@ -128,6 +128,7 @@ impl WorkerProcess {
     /// Whether it must be looked at often, whatever it does.
     pub(super) fn needs_attention(&self) -> bool {
         self.ended.is_some()
+            || self.watch.has_cancelled()
             || self.tether.needs_attention()
             || self.logs.iter().any(LogPipe::is_paused)
     }
@@ -173,6 +174,11 @@ impl WorkerProcess {
     /// Ignores a time in which the whole program was suspended.
     pub(super) fn forgive(&mut self, time: Duration, now: Instant) {
         self.watch.forgive(&self.page, time, now);
+    }
+
+    /// Has the worker ended when it is at this message.
+    pub(super) fn end_at(&mut self, message: MessageId) {
+        self.watch.end_at(message);
     }
 
     /// Asks the worker to end; `loss` says why.

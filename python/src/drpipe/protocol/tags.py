@@ -15,6 +15,7 @@ NOTES = 6
 RETURNED = 7
 RELEASED = 8
 ASIDE = 9
+CANCEL = 10
 
 # The kinds of messages from router to worker.
 GRANT = 16
@@ -22,6 +23,7 @@ WORK = 17
 FINISH = 18
 STOP = 19
 ACKNOWLEDGED = 20
+NOT_CANCELLED = 21
 TOLD = 22
 
 # The results of PRODUCED. After the last one, the grant is still in use.
@@ -53,6 +55,7 @@ CAUSE_PANICKED = 1
 CAUSE_LOST = 2
 CAUSE_TIMED_OUT = 3
 CAUSE_LATE = 4
+CAUSE_CANCELLED = 5
 
 # The kinds of outputs and of batches.
 KIND_ONE = 0

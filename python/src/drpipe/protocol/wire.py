@@ -276,6 +276,18 @@ def returned(first: int, count: int) -> List[Frame]:
     return writer.frames()
 
 
+def cancel(number: int, running: bool) -> List[Frame]:
+    """Returns CANCEL: the producer no longer wants an item.
+
+    Args:
+        number: the item.
+        running: whether this holds even if a worker is processing a message of the item.
+    """
+    writer = Writer(tags.CANCEL)
+    writer.raw(_U64.pack(number) + bytes((running,)))
+    return writer.frames()
+
+
 def notes(expected: Optional[int] = None, products: Sequence[Product] = ()) -> List[Frame]:
     """Returns NOTES: how many values the step expects to emit, and the files that it made."""
     writer = Writer(tags.NOTES)
@@ -358,6 +370,16 @@ class Reader:
         items = [self._acknowledgement() for _ in range(self._u32())]
         self.end()
         return items
+
+    def not_cancelled(self) -> int:
+        """Reads the rest of NOT_CANCELLED: the number of an item that goes on.
+
+        Raises:
+            WireError: if the router's message violates the protocol.
+        """
+        number = self._u64()
+        self.end()
+        return number
 
     def _acknowledgement(self) -> Acknowledgement:
         number = self._u64()
