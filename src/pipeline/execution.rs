@@ -19,7 +19,6 @@ use crate::driver::sequential::Sequential;
 use crate::event::Report;
 use crate::plan::Plan;
 use crate::protocol::control::ToCaller;
-use crate::protocol::lifeline::Lifeline;
 use crate::python::BundledPackage;
 use crate::router::{Batching, Router, Timing};
 use crate::sinks::Sinks;
@@ -28,7 +27,7 @@ use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_
 use crate::transport::wakeable::{self, Sender, Wakeup};
 use crate::transport::zmq::{ZmqContext, ZmqTransport, ipc};
 use crate::worker::ReportWorker;
-use crate::worker::supervisor::{Outgoing, Supervisor};
+use crate::worker::supervisor::{Outgoing, ProcessEnd, Supervisor};
 
 /// How long a run that was stopped at once waits for its worker threads. A stage cannot be
 /// interrupted on its thread, so those that are still at work are left behind.
