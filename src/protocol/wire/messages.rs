@@ -64,7 +64,9 @@ pub(crate) enum ToWorker {
     Acknowledged(Vec<Acknowledgement>),
     /// What a worker of the caller has said aside.
     Told(Bytes),
-    NotCancelled { number: u64 },
+    NotCancelled {
+        number: u64,
+    },
 }
 
 impl FromWorker {

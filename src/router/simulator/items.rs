@@ -333,3 +333,40 @@ impl Simulator {
         self.told.sent.clear();
     }
 }
+
+#[test]
+fn a_producer_is_told_once_what_became_of_each_item() {
+    let told = Faults { told: true, ..Faults::default() };
+    simulate("told", 2000, told);
+    let faults = Faults { failures: 100, deaths: 50, ..told };
+    simulate("told, with faults", 2000, faults);
+    simulate("told, failures only", 1000, Faults { failures: 150, ..told });
+    simulate("told, stopped", 2000, Faults { stops: 500, steering: 500, ..faults });
+    simulate("told, in order", 1000, Faults { ordered: true, ..faults });
+    simulate("told, one by one", 1000, Faults { one_by_one: true, ..faults });
+}
+
+#[test]
+fn a_feed_brings_items_within_its_window_and_is_told_of_each() {
+    let fed = Faults { told: true, fed: true, ..Faults::default() };
+    simulate("fed", 3000, fed);
+    let faults = Faults { failures: 100, deaths: 50, ..fed };
+    simulate("fed, with faults", 3000, faults);
+    simulate("fed, failures only", 1000, Faults { failures: 150, ..fed });
+    let stops = Faults { stops: 500, steering: 500, init_failures: 20, ..faults };
+    simulate("fed, stopped", 3000, stops);
+    simulate("fed, in order", 1000, Faults { ordered: true, ..faults });
+    simulate("fed, one by one", 1000, Faults { one_by_one: true, ..stops });
+}
+
+#[test]
+fn nothing_more_is_done_for_an_item_that_was_cancelled() {
+    let cancels = Faults { told: true, fed: true, cancels: 500, ..Faults::default() };
+    simulate("cancelled", 3000, cancels);
+    let faults = Faults { failures: 100, deaths: 50, ..cancels };
+    simulate("cancelled, with faults", 2000, faults);
+    let stops = Faults { stops: 300, steering: 500, ..faults };
+    simulate("cancelled, stopped", 2000, stops);
+    simulate("cancelled, in order", 1000, Faults { ordered: true, ..faults });
+    simulate("cancelled, one by one", 1000, Faults { one_by_one: true, ..stops });
+}
