@@ -399,6 +399,17 @@ def test_a_pool_that_is_dropped_leaves_nothing_behind(make):
     assert all(map(has_ended, everybody))
 
 
+def test_cancel_may_end_the_worker_that_has_the_task():
+    with Executor(1, context, cancel_running=True) as pool:
+        pool.submit(square, 1).result(PATIENCE)
+        long = pool.submit(stay)
+        until(long.running)
+        waiting = [pool.submit(square, number) for number in range(50)]
+        assert long.cancel() and long.cancelled()
+        assert [task.result(PATIENCE) for task in waiting] == [n * n for n in range(50)]
+        assert not waiting[0].cancel()
+
+
 QUIET = """
 from drpipe.pool import WorkerController
 import time

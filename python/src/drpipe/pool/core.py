@@ -139,8 +139,8 @@ class Core:
         """Creates the core of a pool with these settings."""
         self._window, self._window_bytes = settings.window, settings.window_bytes
         self._most = settings.most
-        #: How many tasks the run gets at least, and gets now. What it has cannot be taken back, so
-        #: it gets what takes it some ten milliseconds.
+        #: How many tasks the run gets at least, and gets now: what takes it some ten milliseconds.
+        #: To take back what it has, its answer is needed.
         self._least = self._width = min(settings.max_workers, self._window)
         self._link: Optional[Link] = None
         #: The thread that calls `take` and `acknowledged`.

@@ -277,7 +277,7 @@ class PoolRun:
     def _send(self) -> None:
         link = self._link()
         while self._cancels:
-            self._core.not_cancelled(self._cancels.popleft()[0])
+            link.send(wire.cancel(*self._cancels.popleft()))
         while True:
             tasks = self._core.take()
             if not tasks:
@@ -429,6 +429,8 @@ class PoolRun:
                 return
             if message.kind == tags.ACKNOWLEDGED:
                 self._hear_ends(message.acknowledgements())
+            elif message.kind == tags.NOT_CANCELLED:
+                self._core.not_cancelled(message.not_cancelled())
             elif message.kind == tags.TOLD:
                 self._hear_aside(bytes(message.told()))
             elif message.kind == tags.FINISH:
