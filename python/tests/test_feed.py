@@ -165,7 +165,14 @@ def test_a_drained_run_drops_what_its_feed_still_brings(tmp_path):
         feeder.take(feeder.run.receive(60))
     answer = feeder.run.drain()
     assert feeder.run.receive(60) == (answer, None)
+    # The feed is asked to finish once the run drains, and may have sent something before it knows.
+    # It has finished only when it knows what became of that.
+    message = feeder.seat.link.receive()
+    assert message.kind == tags.FINISH
     feeder.feed(window=100, last=5)
+    while len(feeder.heard) < 5:
+        assert not feeder.hear()
+    feeder.seat.link.send(wire.finished(None, ()))
     while not feeder.hear():
         pass
     feeder.seat.close()

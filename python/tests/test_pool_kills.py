@@ -54,6 +54,12 @@ def where(_=None):
     return os.getpid()
 
 
+def dies(path):
+    with open(path, "a") as file:
+        file.write("x")
+    os._exit(3)
+
+
 def has_ended(pid):
     try:
         pidfd = os.pidfd_open(pid)
@@ -429,3 +435,12 @@ def test_the_interpreter_ends_a_controller_that_was_not_finalized(tmp_path):
     caller = python([str(script)], tmp_path)
     out, err = caller.communicate(timeout=60)
     assert (out, err, caller.returncode) == ("", "", 0)
+
+
+def test_a_task_that_kills_its_worker_is_begun_once_and_once_more_for_each_retry(tmp_path):
+    for retries in range(3):
+        path = tmp_path / str(retries)
+        with Executor(1, retries=retries, mp_context=context) as pool:
+            with pytest.raises(WorkerLost):
+                pool.submit(dies, path).result(60)
+        assert path.read_text() == "x" * (retries + 1)

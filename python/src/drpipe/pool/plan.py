@@ -34,7 +34,8 @@ def _configuration(settings: Settings) -> Dict[str, Any]:
         "on_error": "tell",
         "nb_process": settings.min_workers,
         "retries": settings.retries,
-        "lost_retries": settings.retries,
+        # The death of a worker counts as a retry like any other failure.
+        "lost_retries": 0,
         "grace": settings.grace,
         "queue_limit": max(settings.window, 1),
         "queue_bytes": settings.window_bytes,
