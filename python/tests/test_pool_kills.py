@@ -440,7 +440,7 @@ def test_the_interpreter_ends_a_controller_that_was_not_finalized(tmp_path):
 def test_a_task_that_kills_its_worker_is_begun_once_and_once_more_for_each_retry(tmp_path):
     for retries in range(3):
         path = tmp_path / str(retries)
-        with Executor(1, retries=retries, mp_context=context) as pool:
-            with pytest.raises(WorkerLost):
-                pool.submit(dies, path).result(60)
+        pool = Executor(1, retries=retries, mp_context=context)
+        with pool, pytest.raises(WorkerLost):
+            pool.submit(dies, path).result(60)
         assert path.read_text() == "x" * (retries + 1)
