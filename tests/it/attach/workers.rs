@@ -72,11 +72,14 @@ fn a_message_that_takes_too_long_ends_the_attached_worker() {
 #[test]
 fn a_caller_that_cannot_start_workers_ends_the_run_with_its_reason() {
     let mut caller = Caller::start(&squares(3, &json!({"nb_process": 1})), &[]);
+    // A lifeline that ends is a reason, too, and might be noticed first.
+    let mut declined = Vec::new();
     let (code, report) = loop {
         match caller.receive() {
             Frame::Start(start) => {
                 assert_eq!(start.step, "WORK");
                 caller.decline(&start, "no room for another process");
+                declined.push(start);
             }
             Frame::Over(code, report) => break (code, report),
             other => panic!("{other:?}\n{}", caller.errors()),
