@@ -176,6 +176,12 @@ def test_a_callback_may_submit_and_cancel_though_the_queue_is_full(start):
     assert more[1] is True
 
 
+@pytest.mark.parametrize("name", [42, None, b"n"])
+def test_a_name_that_is_no_string_is_refused(start_here, name):
+    with pytest.raises(TypeError, match="must be a string"):
+        start_here().task(square, 2).named(name)
+
+
 def test_high_priority_goes_first(start):
     pool = start(1)
     pool.submit(wait)

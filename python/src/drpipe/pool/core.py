@@ -14,6 +14,7 @@ from enum import Enum
 from time import monotonic
 from typing import Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Protocol, Set, Tuple
 
+from ..protocol.batches import SingleOutput
 from .payload import Payload
 from .settings import Settings
 from .task import Raised
@@ -88,6 +89,13 @@ class Task:
         self.sent = 0.0
         #: How it ended; None before.
         self.outcome: Optional[Outcome] = None
+
+    def output(self) -> SingleOutput:
+        """Returns what is sent to the run, and lets go of it."""
+        assert self.payload is not None
+        (header, buffers), self.payload = self.payload, None
+        origin = None if self.name is None else self.name.encode("utf-8", "replace")
+        return SingleOutput(0, origin, bytes(header), buffers, self.number)
 
     def finish(self, ending: Ending) -> None:
         """Calls `end`, and lets go of it: a future that its user drops is freed at once."""

@@ -24,6 +24,9 @@ from .settings import Settings, processors
 
 #: The executors that are open, which the interpreter's exit shuts down.
 _open: weakref.WeakSet[Executor] = weakref.WeakSet()
+#: The runs that executors have begun. The thread of each keeps it until it is over, whatever has
+#: become of the executor, and the interpreter's exit waits for it.
+_runs: weakref.WeakSet[run.PoolRun] = weakref.WeakSet()
 
 
 class Executor(futures.Executor):
@@ -154,6 +157,7 @@ class Executor(futures.Executor):
             if self._run is None:
                 self._calls.workers_begin(has_main(self._settings.context))
                 self._run = run.begin(self._core, self._settings)
+                _runs.add(self._run)
 
     def map(
         self,
@@ -257,7 +261,13 @@ class Submission:
         self._is_high = False
 
     def named(self, name: str) -> Submission:
-        """Gives the task a name in the log of the run."""
+        """Gives the task a name in the log of the run.
+
+        Raises:
+            TypeError: if it is no string.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a task must be a string, not {name!r}")
         self._name = name
         return self
 
@@ -333,7 +343,9 @@ def _results(
 
 def _shut_down_all() -> None:
     for executor in list(_open):
-        executor.shutdown()
+        executor.shutdown(wait=False)
+    for begun in list(_runs):
+        begun.join()
 
 
 def _forget_all() -> None:
@@ -341,6 +353,7 @@ def _forget_all() -> None:
     for executor in list(_open):
         executor._lock = threading.Lock()
     _open.clear()
+    _runs.clear()
 
 
 os.register_at_fork(after_in_child=_forget_all)

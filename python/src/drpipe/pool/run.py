@@ -22,8 +22,7 @@ from ..api.report import RunError
 from ..driving import logging_bridge
 from ..driving.attach import Over, Start
 from ..protocol import control, tags, wire
-from ..protocol.batches import SingleOutput
-from ..protocol.failures import Failure
+from ..protocol.failures import Failure, summary
 from ..protocol.page import Page
 from ..worker.attached import Seat
 from .board import Board
@@ -282,14 +281,16 @@ class PoolRun:
             tasks = self._core.take()
             if not tasks:
                 break
-            outputs = []
+            outputs, refused = [], []
             for task in tasks:
-                assert task.payload is not None
-                header, buffers = task.payload
-                origin = None if task.name is None else task.name.encode("utf-8", "replace")
-                outputs.append(SingleOutput(0, origin, bytes(header), buffers, task.number))
-                task.payload = None
+                try:
+                    outputs.append(task.output())
+                except Exception as error:
+                    _log.exception("a task cannot be sent")
+                    refused.append((task.number, Ending(Outcome.FAILED, texts=(summary(error),))))
             link.send(wire.produced(len(outputs), 0, tags.RESULT_MORE, outputs, link.lifeline))
+            if refused:
+                self._core.acknowledged(refused)
         self._fit_workers()
         if self._is_paused and self._core.is_closed():
             # What was submitted goes on to its end.

@@ -76,6 +76,7 @@ def tell(content: Any) -> None:
 class _Worker:
     def __init__(self, seat: Seat, place: Place, job: Job) -> None:
         self._link, self._words = seat.link, seat.page.words
+        self._lifeline = seat.link.lifeline.socket.fileno()
         self._job, self._board, self._slot = job, job.board, place.worker
         self._tasks = Tasks()
         self._lock = Lock()
@@ -149,16 +150,17 @@ class _Worker:
             self._run(message)
             now = monotonic_ns()
             if now - reported >= _REPORT_AFTER or self._bytes >= _REPORT_BYTES:
-                words[MESSAGE] = 0
                 with self._lock:
                     self._report()
+                words[MESSAGE] = 0
                 reported = now
             if job.max_tasks is not None and self._calls >= job.max_tasks:
                 code = _EXIT_REPLACED
-        words[MESSAGE] = 0
         self._has_work.clear()
         with self._lock:
             self._report()
+        # Not before: if the worker dies of what its latest task has done, that task is to blame.
+        words[MESSAGE] = 0
         return code
 
     def _run(self, message: wire.Message) -> None:
@@ -182,6 +184,10 @@ class _Worker:
             if forks.forked:
                 forks.leave(error)
             failure = self._raised(item, error)
+        # The task stays on the page until it is reported, but that time is not its own.
+        words[DEADLINE] = 0
+        words[SINCE] = monotonic_ns()
+        self._check_files()
         self._board.set(self._slot, 0)
         self.item = 0
         with self._lock:
@@ -189,6 +195,15 @@ class _Worker:
                 self._outputs.append(output)
                 self._bytes += size
             self._tally.add(number, failure is not None, monotonic_ns() - began, failure)
+
+    def _check_files(self) -> None:
+        """Ends the worker if the task has closed the worker's files: later, another task would
+        be to blame."""
+        try:
+            os.fstat(self._lifeline)
+        except OSError as error:
+            tell_of(error)
+            os._exit(EXIT_LOST)
 
     def _limit(self, seconds: float) -> None:
         self._words[DEADLINE] = self._began + int(seconds * 1e9)
