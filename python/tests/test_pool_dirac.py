@@ -114,6 +114,41 @@ def test_d_01_sizes(start, sizes, least, most):
     assert pool.getFreeSlots() == most
 
 
+@pytest.mark.parametrize("method", ["finalize", "processAllResults"])
+@pytest.mark.parametrize("is_daemon", [False, True])
+def test_a_callback_may_wait_for_all_results(start, method, is_daemon):
+    pool, told, waiting = start(1, 1), Told(), threading.Event()
+
+    def end(task, value):
+        assert waiting.wait(PATIENCE)
+        getattr(pool, method)(PATIENCE)
+        told.end(task, value)
+
+    def work():
+        queue(pool, give, 1, callback=end)
+        for number in range(3):
+            queue(pool, give, number, callback=told.result)
+        assert pool._core.wait(lambda: len(pool._results) + is_daemon >= 4, PATIENCE)
+        waiting.set()
+        pool.processResults()
+
+    if is_daemon:
+        pool.daemonize()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert [value for _, _, value in told.wait(4)] == [1, 0, 1, 2]
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_callback_that_exits_stops_no_other(start):
+    pool, told = start(1, 1), Told()
+    pool.daemonize()
+    queue(pool, give, 1, callback=lambda task, value: sys.exit(3))
+    queue(pool, give, 2, callback=told.result)
+    assert told.wait(1)[0][2] == 2
+
+
 def test_d_04_what_is_no_task_is_refused(start):
     with pytest.raises(TypeError):
         start().queueTask("no task")

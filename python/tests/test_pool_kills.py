@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from drpipe.pool import Executor, ProcessPool, TaskFailed, TaskTimeout, WorkerLost, dirac
+from drpipe.pool import Executor, ProcessPool, TaskTimeout, WorkerLost, dirac
 from pool_link import PATIENCE, Gate, until
 from runs import needs_program, python
 
@@ -338,67 +338,6 @@ def test_the_interpreter_waits_for_what_was_submitted(tmp_path):
     caller = python([str(script)], tmp_path)
     out, err = caller.communicate(timeout=60)
     assert (out, err, caller.returncode) == ("late\n", "", 0)
-
-
-LEFT = """
-from drpipe.pool import Executor
-import os, time
-
-def late(path):
-    time.sleep(0.1)
-    with open(path, "a") as file:
-        file.write("x")
-
-if __name__ == "__main__":
-    {program}
-"""
-
-
-@pytest.mark.parametrize(
-    "program, tasks",
-    [
-        ("Executor(1).submit(late, 'out')", 1),
-        (
-            "pool = Executor(2); [pool.submit(late, 'out') for _ in range(4)];"
-            " pool.shutdown(wait=False); del pool",
-            4,
-        ),
-    ],
-)
-def test_the_interpreter_waits_for_tasks_whose_executor_is_gone(program, tasks, tmp_path):
-    script = tmp_path / "left.py"
-    script.write_text(LEFT.format(program=program))
-    caller = python([str(script)], tmp_path)
-    assert caller.communicate(timeout=60) == ("", "")
-    assert caller.returncode == 0
-    assert (tmp_path / "out").read_text() == "x" * tasks
-
-
-def close_all_files(path):
-    with open(path, "a") as file:
-        file.write("x")
-    os.closerange(3, 1024)
-
-
-def test_a_task_after_which_its_worker_cannot_report_is_to_blame(tmp_path):
-    with Executor(1, context) as pool:
-        pool.submit(nap, 1)
-        lost = pool.submit(close_all_files, tmp_path / "out")
-        kept = [pool.submit(square, n) for n in range(100)]
-        with pytest.raises(WorkerLost):
-            lost.result(PATIENCE)
-        assert [task.result(PATIENCE) for task in kept] == [n * n for n in range(100)]
-    assert (tmp_path / "out").read_text() == "x"
-
-
-def test_a_task_that_cannot_be_sent_fails_alone():
-    with Executor(1, context) as pool:
-        bad = pool.task(square, 2)
-        bad._name = 42
-        bad, good = bad.submit(), pool.submit(square, 3)
-        with pytest.raises(TaskFailed, match="encode"):
-            bad.result(PATIENCE)
-        assert good.result(PATIENCE) == pool.submit(square, 3).result(PATIENCE) == 9
 
 
 def test_importing_pools_loads_neither_numpy_nor_qt():

@@ -108,10 +108,12 @@ class WorkerController(Signals):  # type: ignore[misc]
 
     @n_workers.setter
     def n_workers(self, number: int) -> None:
-        self._n_workers = _checked(number)
-        if self._run is not None:
-            self._run.set_workers(self._n_workers)
-            if self._core is not None:
+        checked = _checked(number)
+        # Not while the run begins: it would have the old number.
+        with self._lock:
+            self._n_workers = checked
+            if self._run is not None and self._core is not None:
+                self._run.set_workers(checked)
                 self._core.set_workers(self._settings())
 
     @property
@@ -234,8 +236,8 @@ class WorkerController(Signals):  # type: ignore[misc]
         """Is called after the last result, in the controller's thread."""
 
     def _begin(self) -> None:
-        settings = self._settings()
         with self._lock:
+            settings = self._settings()
             self._calls.workers_begin(has_main(settings.context))
             self._core = core = Core(settings)
             self._run = run.begin(core, settings, on_told=self._on_told, on_over=self._on_over)

@@ -80,6 +80,8 @@ class ProcessPool:
         self._results: Deque[Tuple[ProcessTask, Ending]] = deque()
         self._has_results = threading.Condition()
         self._is_processing = threading.Lock()
+        #: The thread that calls callbacks, while one does.
+        self._processor = 0
         self._daemon: Optional[threading.Thread] = None
         self._is_final = False
         self._start()
@@ -220,16 +222,18 @@ class ProcessPool:
     def processResults(self) -> int:
         """Calls the callbacks of all tasks that have ended. Returns how many tasks those were.
 
-        Returns 0 at once if another thread is at it.
+        Returns 0 at once if a thread is at it: another one, or this one in a callback.
         """
         if not self._is_processing.acquire(blocking=False):
             return 0
         processed = 0
+        self._processor = threading.get_ident()
         try:
             while self._results:
                 self._tell(*self._results.popleft())
                 processed += 1
         finally:
+            self._processor = 0
             self._is_processing.release()
         return processed
 
@@ -249,16 +253,22 @@ class ProcessPool:
             _log.exception("a callback of task %s has failed", task.getTaskID())
 
     def processAllResults(self, timeout: float = 10) -> None:
-        """Waits until all tasks have ended, or for `timeout` seconds, and calls the callbacks."""
+        """Waits until all tasks have ended, or for `timeout` seconds, and calls the callbacks.
+
+        In a callback, the others' callbacks are called when this one has returned.
+        """
         self._core.wait(self._core.is_idle, timeout)
         self._process_rest()
 
     def _process_rest(self) -> None:
         """Calls all callbacks, also those that another thread is at."""
-        while self._results:
+        while self._results and not self._is_in_callback():
             if self.processResults() == 0:
                 with self._is_processing:
                     pass
+
+    def _is_in_callback(self) -> bool:
+        return self._processor == threading.get_ident()
 
     def finalize(self, timeout: float = 60) -> None:
         """Ends the pool. Tasks that have not ended within `timeout` seconds are stopped.
@@ -276,7 +286,7 @@ class ProcessPool:
         with self._has_results:
             self._has_results.notify_all()
         daemon, self._daemon = self._daemon, None
-        if daemon is not None and daemon is not threading.current_thread():
+        if daemon is not None and not self._is_in_callback():
             daemon.join()
         self._process_rest()
 
@@ -292,7 +302,13 @@ class ProcessPool:
                 self._has_results.wait_for(lambda: self._results or self._is_final)
             if not self._results:
                 return
-            if self.processResults() == 0:
+            try:
+                processed = self.processResults()
+            except BaseException:
+                # Such as SystemExit: the other callbacks are to be called all the same.
+                _log.exception("a callback has failed")
+                continue
+            if processed == 0:
                 # Another thread is at it.
                 with self._is_processing:
                     pass

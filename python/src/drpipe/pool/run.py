@@ -112,10 +112,10 @@ class PoolRun:
         self._workers: set[Place] = set()
         self._seat: Optional[Seat] = None
         self._is_finishing = self._is_paused = False
-        #: The limits of the number of workers, the number that the run was asked for, and the
-        #: number of that request, unless it is answered.
+        #: The limits of the number of workers, the number that the run has, the one that it was
+        #: asked for, and the number of that request, unless it is answered.
         self._least, self._most = settings.min_workers, settings.max_workers
-        self._asked = settings.min_workers
+        self._has = self._asked = settings.min_workers
         self._request = 0
         #: When there was something to do last.
         self._busy_at = monotonic()
@@ -316,9 +316,11 @@ class PoolRun:
     def _hear_answer(self, answer: control.Answer) -> None:
         if answer.request == self._request:
             self._request, self._wait = 0, _BEAT
-            if answer.error is not None and not self._is_finishing:
+            if answer.error is None:
+                self._has = self._asked
+            elif not self._is_finishing:
                 # The run has not begun yet.
-                self._asked, self._wait = self._least, _AGAIN
+                self._asked, self._wait = self._has, _AGAIN
 
     def _link(self) -> Any:
         assert self._seat is not None
