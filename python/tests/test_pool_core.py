@@ -1,7 +1,10 @@
 """What an executor does: with a run of threads within the test's process, and with the program."""
 
 import gc
+import itertools
+import linecache
 import multiprocessing
+import sys
 import threading
 import weakref
 from concurrent import futures
@@ -9,8 +12,11 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from drpipe.pool.errors import WorkerLost
+from drpipe.pool.core import CANCELLED, Core, Task
+from drpipe.pool.errors import RemoteError, WorkerLost
 from drpipe.pool.executor import Executor
+from drpipe.pool.payload import Payload
+from drpipe.pool.settings import Settings
 from pool_link import RUNS, Gate, ThreadRun, die, until, use
 
 #: The longest wait, in seconds. Only a hang takes longer.
@@ -180,6 +186,70 @@ def test_a_callback_may_submit_and_cancel_though_the_queue_is_full(start):
 def test_a_name_that_is_no_string_is_refused(start_here, name):
     with pytest.raises(TypeError, match="must be a string"):
         start_here().task(square, 2).named(name)
+
+
+def test_a_callback_that_exits_ends_nothing(start):
+    pool = start(1)
+    first = pool.submit(wait)
+    first.add_done_callback(lambda _: sys.exit(3))
+    gate.set()
+    assert first.result(PATIENCE) == "waited"
+    assert pool.submit(square, 4).result(PATIENCE) == 16
+
+
+def exits(text):
+    raise SystemExit(text)
+
+
+class CannotBeLoaded(Exception):
+    def __reduce__(self):
+        return exits, ("it cannot be loaded",)
+
+
+def fail_without_a_pickle():
+    raise CannotBeLoaded
+
+
+def give_what_cannot_be_loaded():
+    return CannotBeLoaded()
+
+
+def test_what_exits_when_it_is_loaded_fails_its_task(start):
+    pool = start(1)
+    with pytest.raises(RemoteError, match="CannotBeLoaded"):
+        pool.submit(fail_without_a_pickle).result(PATIENCE)
+    assert isinstance(pool.submit(give_what_cannot_be_loaded).exception(PATIENCE), SystemExit)
+    assert pool.submit(square, 4).result(PATIENCE) == 16
+
+
+@pytest.mark.parametrize("line", range(20))
+def test_an_interrupt_of_a_submission_leaves_the_counts_right(line):
+    """Raises it at one line after another."""
+    core = Core(Settings())
+    lines = itertools.count()
+
+    def trace(frame, event, _):
+        if frame.f_code is not Core.submit.__code__:
+            return None
+        # The interpreter takes no interrupt between a lock and its `with`.
+        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and not text.startswith("with") and next(lines) == line:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        core.submit(Task(Payload(b"", ()), lambda ending: None))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    taken = core.take()
+    assert core.open() == len(taken) == core.counts().submitted
+    core.acknowledged([(task.number, CANCELLED) for task in taken])
+    assert core.is_idle()
+    assert core.counts() == (len(taken), 0, 0, len(taken), 0)
 
 
 def test_high_priority_goes_first(start):

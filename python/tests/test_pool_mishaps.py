@@ -2,12 +2,15 @@
 
 import multiprocessing
 import os
+import signal
+from concurrent.futures import wait as wait_for
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from drpipe.driving.attach import Attachment
 from drpipe.pool import Executor, TaskFailed, WorkerLost
-from pool_link import PATIENCE, until
+from pool_link import PATIENCE, Gate, until
 from runs import needs_program, python
 
 pytestmark = needs_program
@@ -102,3 +105,73 @@ def test_a_number_of_workers_that_the_run_refuses_at_first_is_asked_for_again(mo
         pool.set_workers(1)
         until(lambda: pool._run.workers() == 1)
     assert asked[:2] == [3, 3]
+
+
+def in_fork(check):
+    """Calls a function in a fork. Returns whether it has returned there."""
+    child = os.fork()
+    if child == 0:
+        try:
+            # Ends a child that hangs.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(int(PATIENCE))
+            check()
+            os._exit(7)
+        finally:
+            os._exit(8)
+    return os.waitpid(child, 0)[1] == 7 << 8
+
+
+def test_the_futures_of_a_pool_are_broken_in_a_fork():
+    gate = Gate()
+    with Executor(1, context, queue=None) as pool:
+        pool.submit(square, 1).result(PATIENCE)
+        done = pool.submit(square, 5)
+        assert done.result(PATIENCE) == 25
+        running = pool.submit(gate.wait, PATIENCE)
+        until(running.running)
+        tasks = [running, *(pool.submit(square, n) for n in range(pool._settings.window + 50))]
+        tasks[0].add_done_callback(lambda _: os._exit(9))
+
+        def check():
+            assert wait_for(tasks, PATIENCE).not_done == set()
+            for task in tasks:
+                assert not task.cancel() and not task.running()
+                with pytest.raises(BrokenProcessPool, match="belongs to the process"):
+                    task.result(PATIENCE)
+            assert done.result(PATIENCE) == 25
+            pool.shutdown()
+
+        assert in_fork(check)
+        tasks[0]._done_callbacks.clear()
+        assert not running.done()
+        gate.set()
+        assert [task.result(PATIENCE) for task in tasks[1:]] == [
+            n * n for n in range(len(tasks) - 1)
+        ]
+
+
+IGNORES = """
+from drpipe.pool import Executor
+import gc, os, signal
+
+def use_one():
+    with Executor(1) as pool:
+        assert pool.submit(pow, 5, 2).result(60) == 25
+    del pool
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    use_one()
+    print(use_one() - use_one())
+"""
+
+
+def test_a_caller_may_ignore_the_ends_of_its_children(tmp_path):
+    script = tmp_path / "ignores.py"
+    script.write_text(IGNORES)
+    caller = python([str(script)], tmp_path)
+    assert caller.communicate(timeout=60) == ("0\n", "")
+    assert caller.returncode == 0

@@ -11,6 +11,7 @@ from multiprocessing import resource_tracker
 
 import pytest
 
+from drpipe.pool import nursery as nurseries
 from drpipe.pool.nursery import Ended, NotStarted, Nursery, Place, Started
 
 #: The longest wait, in seconds. Only a hang takes longer.
@@ -175,6 +176,22 @@ def test_a_dead_nursery_is_noticed_and_its_workers_go_on(forked):
     assert answer(forked) is None
     with pytest.raises(OSError):
         forked.request(Place(2, 0), worker.lifeline)
+    assert not select.select([worker.started.pidfd], [], [], 0)[0]
+    worker.end()
+    assert worker.has_ended()
+
+
+def test_the_end_of_a_nursery_waits_for_nobody_who_holds_its_files(monkeypatch):
+    monkeypatch.setattr(nurseries, "_PATIENCE", 3600.0)
+    nursery = Nursery(multiprocessing.get_context("fork"), work)
+    worker = Worker(nursery, 1)
+    worker.words()
+    os.kill(nursery.pid, signal.SIGKILL)
+    assert answer(nursery) is None
+    thread = threading.Thread(target=nursery.close, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
     assert not select.select([worker.started.pidfd], [], [], 0)[0]
     worker.end()
     assert worker.has_ended()

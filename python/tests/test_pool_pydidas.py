@@ -1,6 +1,7 @@
 """`WorkerController` as pydidas' programs use them."""
 
 import multiprocessing
+import sys
 import threading
 
 import numpy as np
@@ -67,6 +68,18 @@ def die_at_3(task):
     if task == 3:
         die()
     return task
+
+
+def test_a_slot_that_exits_silences_nobody(start):
+    controller = start(same)
+    controller.sig_results.connect(lambda *_: sys.exit(3))
+    spy = Spy(controller)
+    controller.add_tasks(range(5))
+    controller.finalize_tasks()
+    controller.start()
+    spy.wait("finished")
+    assert len(spy.of("sig_progress")) == 5
+    assert controller.progress == 1
 
 
 def test_the_first_program_of_the_documentation(start):

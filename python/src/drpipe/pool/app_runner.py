@@ -104,7 +104,7 @@ class AppRunner(WorkerController):
         number = task[1] if self._has_ids and self._uses_tasks else task
         try:
             self._app.multiprocessing_store_results(number, result)
-        except Exception as error:
+        except BaseException as error:
             self.failures.append((task, error))
 
     def _post_run(self) -> None:

@@ -222,7 +222,7 @@ class WorkerController(Signals):  # type: ignore[misc]
             self._begin()
             while not self._is_over.is_set():
                 self._next_event()()
-        except Exception as error:
+        except BaseException as error:
             _log.exception("the controller has failed")
             self.failures.append((None, error))
             self._emit(self.sig_failed, None, error)
@@ -256,7 +256,7 @@ class WorkerController(Signals):  # type: ignore[misc]
             self._next_event()()
         try:
             self._post_run()
-        except Exception as error:
+        except BaseException as error:
             _log.exception("the controller's end has failed")
             self.failures.append((None, error))
         self._is_final = self._is_interrupted = False
@@ -290,13 +290,12 @@ class WorkerController(Signals):  # type: ignore[misc]
         self._put(self._is_over.set)
 
     def _ended(self, task: Any, ending: Ending) -> None:
-        error = error_of(ending)
-        if error is None:
-            assert ending.result is not None
-            try:
-                result = decode_result(ending.result)
-            except Exception as reason:
-                error = reason
+        try:
+            error = error_of(ending)
+            result = None if ending.result is None else decode_result(ending.result)
+        except BaseException as reason:
+            # What is loaded may raise anything.
+            error = reason
         if error is not None:
             self._failed(task, error)
             return
@@ -321,7 +320,8 @@ class WorkerController(Signals):  # type: ignore[misc]
     def _emit(self, signal: Any, *values: Any) -> None:
         try:
             signal.emit(*values)
-        except Exception:
+        except BaseException:
+            # Such as SystemExit: the signals go on.
             _log.exception("a slot has failed")
 
     # Steering.

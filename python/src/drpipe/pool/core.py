@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from enum import Enum
 from time import monotonic
 from typing import Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Protocol, Set, Tuple
@@ -53,14 +53,14 @@ class Ending(NamedTuple):
 CANCELLED = Ending(Outcome.CANCELLED)
 
 
-def _nothing(_: Ending) -> None:
+def _nothing(_: object) -> None:
     pass
 
 
 class Task:
     """A task that is submitted once."""
 
-    __slots__ = ("end", "is_high", "name", "number", "outcome", "payload", "sent", "size")
+    __slots__ = ("end", "forget", "is_high", "name", "number", "outcome", "payload", "sent", "size")
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Task:
         end: Callable[[Ending], None],
         name: Optional[str] = None,
         is_high: bool = False,
+        forget: Callable[[str], None] = _nothing,
     ) -> None:
         """Creates a task.
 
@@ -77,10 +78,12 @@ class Task:
                 that cancels the task before the run has it.
             name: the task's name in the log of the run.
             is_high: whether it goes before all tasks without priority.
+            forget: called instead of `end` in a fork of the process, with the reason, if the
+                task is open. It must take no lock that another thread may have had.
         """
         self.payload: Optional[Payload] = payload
         self.size = payload.size()
-        self.end = end
+        self.end, self.forget = end, forget
         self.name = name
         self.is_high = is_high
         #: Its number in the run; 0 before the run has it.
@@ -99,8 +102,15 @@ class Task:
 
     def finish(self, ending: Ending) -> None:
         """Calls `end`, and lets go of it: a future that its user drops is freed at once."""
-        end, self.end = self.end, _nothing
-        end(ending)
+        end, self.end, self.forget = self.end, _nothing, _nothing
+        try:
+            end(ending)
+        except BaseException:
+            # Such as SystemExit in a callback: the other tasks end all the same.
+            _log.exception("the end of a task could not be told")
+
+
+Backlog = OrderedDict[Task, None]
 
 
 class Link(Protocol):
@@ -153,15 +163,14 @@ class Core:
         self._link: Optional[Link] = None
         #: The thread that calls `take` and `acknowledged`.
         self.thread = 0
-        self.reset()
+        self._reset()
 
-    def reset(self) -> None:
-        """Makes the locks anew, for a fork of the process, and forgets all tasks."""
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._backlogs: Tuple[Deque[Task], Deque[Task]] = (deque(), deque())
-        #: How many tasks of the backlogs are not cancelled.
-        self._waiting = 0
+        #: The tasks that the run does not have, those of high priority first. All counts are sizes
+        #: of what has tasks: an interrupt may come between any two statements.
+        self._backlogs: Tuple[Backlog, Backlog] = (OrderedDict(), OrderedDict())
         self._sent: Dict[int, Task] = {}
         self._sent_bytes = 0
         self._last_number = 0
@@ -172,10 +181,18 @@ class Core:
         self._is_ending = False
         self._is_closed = False
         self._counts = dict.fromkeys(Outcome, 0)
-        self._submitted = 0
         #: Why the pool can do nothing more, if that is not because it was closed.
         self.broken: Optional[str] = None
         self.is_over = False
+
+    def forget(self, why: str) -> None:
+        """Gives all tasks up in a fork of the process, which has no part in the pool."""
+        waiting = [task for line in self._backlogs for task in line]
+        left = [*waiting, *self._sent.values(), *(task for task, _ in self._ended)]
+        self._reset()
+        self.broken = why
+        for task in left:
+            task.forget(why)
 
     def use(self, link: Link) -> None:
         """Connects the core with its link."""
@@ -200,9 +217,7 @@ class Core:
             self._refuse()
             if self._most is not None and self.open() >= self._most:
                 self._wait_for_room(timeout)
-            self._backlogs[not task.is_high].append(task)
-            self._waiting += 1
-            self._submitted += 1
+            self._backlogs[not task.is_high][task] = None
         self._wake()
 
     def _wait_for_room(self, timeout: Optional[float]) -> None:
@@ -225,7 +240,8 @@ class Core:
 
     def open(self) -> int:
         """Returns how many tasks have not ended."""
-        return self._waiting + len(self._sent)
+        high, low = self._backlogs
+        return len(high) + len(low) + len(self._sent)
 
     def is_links_thread(self) -> bool:
         """Whether the current thread is the one that ends tasks."""
@@ -238,11 +254,12 @@ class Core:
     def counts(self) -> Counts:
         """Returns how many tasks there are."""
         with self._lock:
-            counts, submitted, open_tasks = dict(self._counts), self._submitted, self.open()
+            counts, open_tasks = dict(self._counts), self.open()
         cancelled = counts[Outcome.CANCELLED] + counts[Outcome.DROPPED]
         done = counts[Outcome.DONE]
-        failed = sum(counts.values()) - cancelled - done
-        return Counts(submitted, done, failed, cancelled, open_tasks)
+        ended = sum(counts.values())
+        failed = ended - cancelled - done
+        return Counts(ended + open_tasks, done, failed, cancelled, open_tasks)
 
     def set_workers(self, settings: Settings) -> None:
         """Follows a change of the number of workers."""
@@ -265,7 +282,7 @@ class Core:
             number = task.number
             if number == 0:
                 self._end(task, CANCELLED)
-                self._waiting -= 1
+                del self._backlogs[not task.is_high][task]
                 self._changed.notify_all()
             else:
                 self._not_cancelled.discard(number)
@@ -321,7 +338,6 @@ class Core:
                 self._end(task, CANCELLED)
             for line in self._backlogs:
                 line.clear()
-            self._waiting = 0
             self._changed.notify_all()
         return left
 
@@ -344,32 +360,37 @@ class Core:
 
     def is_idle(self) -> bool:
         """Whether no task is open."""
-        return not self._waiting and not self._sent
+        return not self.open()
 
     # What the link calls.
 
     def take(self) -> List[Task]:
         """Returns the next tasks for the run, with their numbers."""
         taken: List[Task] = []
-        now = monotonic()
         with self._lock:
-            for line in self._backlogs:
-                while line and len(self._sent) < self._width:
-                    task = line[0]
-                    if task.outcome is not None:
-                        line.popleft()
-                        continue
-                    if self._sent and self._sent_bytes + task.size > self._window_bytes:
-                        return taken
-                    line.popleft()
-                    self._waiting -= 1
-                    self._last_number += 1
-                    task.number = self._last_number
-                    task.sent = now
-                    self._sent[task.number] = task
-                    self._sent_bytes += task.size
-                    taken.append(task)
+            self._take(taken, monotonic())
+        self._call_ends()
         return taken
+
+    def _take(self, taken: List[Task], now: float) -> None:
+        for line in self._backlogs:
+            while line and len(self._sent) < self._width:
+                task = next(iter(line))
+                if task.outcome is not None:
+                    # The cancel was interrupted.
+                    self._ended.append((task, CANCELLED))
+                    del line[task]
+                    continue
+                if self._sent and self._sent_bytes + task.size > self._window_bytes:
+                    return
+                self._last_number += 1
+                task.number = self._last_number
+                task.sent = now
+                # In this order, so that a fork sees it.
+                self._sent[task.number] = task
+                del line[task]
+                self._sent_bytes += task.size
+                taken.append(task)
 
     def is_closed(self) -> bool:
         """Whether there will be no more tasks."""
@@ -385,14 +406,15 @@ class Core:
         with self._lock:
             task = None
             for number, ending in endings:
-                task = self._sent.pop(number, None)
+                task = self._sent.get(number)
                 if task is None:
                     continue
-                self._sent_bytes -= task.size
                 self._not_cancelled.discard(number)
                 self._asked.discard(number)
                 self._end(task, ending)
                 self._ended.append((task, ending))
+                del self._sent[number]
+                self._sent_bytes -= task.size
             if task is not None:
                 self._adapt(monotonic() - task.sent)
             self._changed.notify_all()
@@ -424,15 +446,14 @@ class Core:
             ending = Ending(Outcome.DROPPED, texts=(why,))
             self.broken = self.broken or broken
             left = [*self._sent.values(), *(task for line in self._backlogs for task in line)]
-            self._sent.clear()
-            self._asked.clear()
-            for line in self._backlogs:
-                line.clear()
-            self._waiting = 0
             for task in left:
                 if task.outcome is None:
                     self._end(task, ending)
                     self._ended.append((task, ending))
+            self._sent.clear()
+            self._asked.clear()
+            for line in self._backlogs:
+                line.clear()
             self.is_over = True
             self._changed.notify_all()
         self._call_ends()
@@ -449,10 +470,8 @@ class Core:
         self._is_ending = True
         try:
             while self._ended:
-                task, ending = self._ended.popleft()
-                try:
-                    task.finish(ending)
-                except Exception:
-                    _log.exception("the end of a task could not be told")
+                # It stays until it is told, so that a fork sees it.
+                self._ended[0][0].finish(self._ended[0][1])
+                self._ended.popleft()
         finally:
             self._is_ending = False

@@ -190,13 +190,13 @@ class ProcessTask:
         if ending.outcome is Outcome.TIMED_OUT:
             self.setResult(S_ERROR(errno.ETIME, "Timed out"))
             return
-        error = error_of(ending)
-        if error is None:
-            assert ending.result is not None
-            try:
+        try:
+            error = error_of(ending)
+            if ending.result is not None:
                 self.setResult(decode_result(ending.result))
-            except Exception as reason:
-                error = reason
+        except BaseException as reason:
+            # What is loaded may raise anything.
+            error = reason
         if error is not None:
             self._raised(error)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import CancelledError, Future
+from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Callable, Dict, Optional, Sequence
 
 from .core import Core, Ending, Outcome, Task
 from .errors import RemoteError, TaskTimeout, WorkerLost
 from .payload import Payload, decode_result
+
+_OPEN = (PENDING, RUNNING)
 
 
 class TaskFuture(Future):  # type: ignore[type-arg]
@@ -22,8 +26,15 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def of(self, payload: Payload, name: Optional[str], is_high: bool) -> Task:
         """Returns the task whose end this future tells."""
-        self._task = task = Task(payload, self._ended, name, is_high)
+        self._task = task = Task(payload, self._ended, name, is_high, self._forget)
         return task
+
+    def _forget(self, why: str) -> None:
+        """Ends in a fork of the process, without callbacks: they belong to the other process."""
+        self._condition = threading.Condition()
+        if self._state in _OPEN:
+            self._exception = BrokenProcessPool(why)
+            self._state = FINISHED
 
     def cancel(self) -> bool:
         """Cancels the task unless a worker has it. Returns whether it is cancelled.
@@ -45,14 +56,13 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             super().cancel()
             self.set_running_or_notify_cancel()
             return
-        error = error_of(ending)
-        if error is not None:
-            self.set_exception(error)
-            return
-        assert ending.result is not None
         try:
-            result = decode_result(ending.result)
-        except BaseException as error:
+            error = error_of(ending)
+            result = None if ending.result is None else decode_result(ending.result)
+        except BaseException as reason:
+            # What is loaded may raise anything.
+            error = reason
+        if error is not None:
             self.set_exception(error)
         else:
             self.set_result(result)

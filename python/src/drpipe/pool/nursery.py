@@ -85,6 +85,7 @@ class Nursery:
         try:
             self._process = context.Process(target=_run, args=arguments, name="drpipe-nursery")
             self._process.start()
+            self._pidfd = os.pidfd_open(self.pid)
         except BaseException:
             self.socket.close()
             raise
@@ -125,10 +126,17 @@ class Nursery:
     def close(self) -> None:
         """Ends the nursery. Workers that live go on."""
         self.socket.close()
-        self._process.join(_PATIENCE)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        # Not the sentinel of multiprocessing, which workers and what they fork hold open.
+        end = select.poll()
+        end.register(self._pidfd, select.POLLIN)
+        if not end.poll(1000 * _PATIENCE):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            end.poll()
+        os.close(self._pidfd)
+        if self._process.exitcode is None:
+            # Somebody else has taken its status: SIGCHLD is ignored, or the server of
+            # multiprocessing has not told it yet.
+            self._process._popen.returncode = 0
         self._process.close()
 
 

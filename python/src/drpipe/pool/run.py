@@ -207,8 +207,7 @@ class PoolRun:
 
     def forget(self) -> None:
         """Gives the run up in a fork of this process, which has no part in it."""
-        self._core.reset()
-        self._core.broken = "the pool belongs to the process that has forked this one"
+        self._core.forget("the pool belongs to the process that has forked this one")
         self._attachment.forget()
         if self._nursery is not None:
             self._nursery.socket.close()
@@ -222,7 +221,7 @@ class PoolRun:
                 self.turn()
         except EOFError as error:
             self._reason = str(error)
-        except Exception as error:
+        except BaseException as error:
             _log.exception("the pool ends")
             self._reason = f"{type(error).__name__}: {error}"
         finally:
@@ -244,12 +243,13 @@ class PoolRun:
             self._on_over()
 
     def _close(self) -> None:
-        if self._nursery is not None:
-            self._nursery.close()
-            self._nursery = None
-        self._board.close()
-        for file in (self._reader, self._writer, self._log):
-            os.close(file)
+        with contextlib.ExitStack() as rest:
+            # Each, whatever becomes of the others.
+            for file in (self._reader, self._writer, self._log):
+                rest.callback(os.close, file)
+            rest.callback(self._board.close)
+            if self._nursery is not None:
+                rest.callback(self._nursery.close)
 
     def turn(self) -> None:
         """Sends what there is, waits for something, and hands it on."""
@@ -412,7 +412,8 @@ class PoolRun:
                 self._raised[item] = Raised(*content)
             else:
                 self._on_told(content)
-        except Exception:
+        except BaseException:
+            # What is loaded may raise anything.
             _log.exception("what a task has said cannot be heard")
 
     def _over(self, over: Over) -> None:

@@ -93,7 +93,7 @@ class Raised(NamedTuple):
 def _dump(error: BaseException) -> bytes:
     try:
         data = session_pickles.dumps(error)
-    except Exception:
+    except BaseException:
         return b""
     # Many an exception can be pickled, and not loaded.
     return data if len(data) <= _LONGEST and _load(data) is not None else b""
@@ -102,7 +102,7 @@ def _dump(error: BaseException) -> bytes:
 def _load(data: bytes) -> Optional[BaseException]:
     try:
         error = session_pickles.loads(data)
-    except Exception:
+    except BaseException:
         return None
     return error if isinstance(error, BaseException) else None
 
