@@ -10,6 +10,7 @@ import weakref
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 
+import numpy as np
 import pytest
 
 from drpipe.pool.core import CANCELLED, Core, Task
@@ -401,11 +402,57 @@ def lambda_free_wait(_):
         {"workers": 2, "min_workers": 3},
         {"workers": 2, "queue": 0},
         {"workers": 2, "max_tasks_per_child": 0},
+        {"workers": 1001},
+        {"timeout": -1},
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"timeout": float("inf")},
+        {"retries": -1},
+        {"grace": -1},
+        {"grace": float("nan")},
+        {"memory_limit": "lots"},
+        {"memory_limit": 0},
     ],
 )
 def test_arguments_out_of_range_are_refused(start, options):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="must be"):
         start(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"workers": 1.5},
+        {"timeout": "5"},
+        {"retries": 0.5},
+        {"grace": None},
+        {"memory_limit": 1.5},
+        {"queue": "many"},
+        {"name": 42},
+    ],
+)
+def test_arguments_of_other_types_are_refused(start_here, options):
+    with pytest.raises(TypeError, match="must be"):
+        start_here(**options)
+
+
+def test_limits_of_every_allowed_kind_are_taken(start):
+    options = {"timeout": 60, "retries": 1, "grace": 0, "memory_limit": "4 GiB", "queue": 3}
+    assert start(np.int64(1), **options).submit(square, 2).result(PATIENCE) == 4
+    pool = start(1, timeout=np.float32(60.5), memory_limit=np.int64(1 << 32))
+    assert pool.task(square, 2).within(np.float64(50)).submit().result(PATIENCE) == 4
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf"), 1e30])
+def test_a_time_limit_that_no_task_can_have_is_refused(start_here, limit):
+    with pytest.raises(ValueError, match="above 0, at most a year, not"):
+        start_here().task(square, 2).within(limit)
+
+
+@pytest.mark.parametrize("count, error", [(0, ValueError), (1001, ValueError), (1.5, TypeError)])
+def test_a_number_of_workers_that_no_pool_can_have_is_refused(start_here, count, error):
+    with pytest.raises(error, match="whole number from 1 to 1000, not"):
+        start_here().set_workers(count)
 
 
 def test_many_threads_may_submit(start):

@@ -114,6 +114,19 @@ def test_d_01_sizes(start, sizes, least, most):
     assert pool.getFreeSlots() == most
 
 
+@pytest.mark.parametrize("limit", [float("inf"), 1e30])
+def test_a_time_limit_that_no_task_can_have_is_told(start, limit):
+    pool = start()
+    refused = pool.createAndQueueTask(give, [1], timeOut=limit)
+    assert not refused["OK"] and "at most a year" in refused["Message"]
+    assert not pool.isWorking()
+
+
+def test_what_is_no_time_limit_is_told():
+    refused = ProcessTask(give).setTimeOut(float("nan"))
+    assert not refused["OK"] and "nan" in refused["Message"]
+
+
 @pytest.mark.parametrize("method", ["finalize", "processAllResults"])
 @pytest.mark.parametrize("is_daemon", [False, True])
 def test_a_callback_may_wait_for_all_results(start, method, is_daemon):

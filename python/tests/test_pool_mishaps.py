@@ -175,3 +175,19 @@ def test_a_caller_may_ignore_the_ends_of_its_children(tmp_path):
     caller = python([str(script)], tmp_path)
     assert caller.communicate(timeout=60) == ("0\n", "")
     assert caller.returncode == 0
+
+
+def end_politely(path, times):
+    with open(path, "a") as file:
+        file.write("x")
+    if len(path.read_text()) <= times:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return "done"
+
+
+def test_a_task_whose_worker_is_ended_by_sigterm_is_begun_once_more(tmp_path):
+    with Executor(1, context) as pool:
+        assert pool.submit(end_politely, tmp_path / "once", 1).result(PATIENCE) == "done"
+        with pytest.raises(WorkerLost):
+            pool.submit(end_politely, tmp_path / "twice", 2).result(PATIENCE)
+    assert (tmp_path / "once").read_text() == (tmp_path / "twice").read_text() == "xx"

@@ -70,6 +70,20 @@ def die_at_3(task):
     return task
 
 
+@pytest.mark.parametrize(
+    "options, error",
+    [
+        ({"timeout": -1}, ValueError),
+        ({"timeout": "5"}, TypeError),
+        ({"retries": -1}, ValueError),
+        ({"workers": 1001}, ValueError),
+    ],
+)
+def test_limits_are_checked_where_they_are_given(start, options, error):
+    with pytest.raises(error, match="must be"):
+        start(same, **options)
+
+
 def test_a_slot_that_exits_silences_nobody(start):
     controller = start(same)
     controller.sig_results.connect(lambda *_: sys.exit(3))

@@ -18,7 +18,7 @@ from .core import Closed, Core, Ending, Outcome, Task
 from .future import error_of
 from .payload import Calls, decode_result
 from .plan import has_main
-from .settings import Settings, processors
+from .settings import MOST_WORKERS, Settings, checked_limit, checked_retries, processors
 from .signals import Signals
 
 _log = logging.getLogger("drpipe.pool")
@@ -71,12 +71,15 @@ class WorkerController(Signals):  # type: ignore[misc]
 
         Raises:
             ProgramNotFound: if there is no drpipe program.
-            ValueError: if `n_workers` is no number of workers.
+            TypeError: if `retries` or `timeout` is no number.
+            ValueError: if an argument is out of range.
         """
         super().__init__()
         program.find()
         self._n_workers = _checked(_default_workers() if n_workers is None else n_workers)
-        self._retries, self._timeout, self._has_ids = retries, timeout, task_ids
+        self._retries = checked_retries("retries", retries)
+        self._timeout = checked_limit("timeout", timeout)
+        self._has_ids = task_ids
         self._function: Optional[Function] = function
         self._args, self._kwargs = tuple(func_args), dict(func_kwargs or {})
         #: What raised, with its task, in the order of completion.
@@ -405,8 +408,10 @@ class WorkerController(Signals):  # type: ignore[misc]
 
 
 def _checked(number: Any) -> int:
-    if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
+    if not isinstance(number, Integral) or isinstance(number, bool) or int(number) < 1:
         raise ValueError("The number of workers must be an integer number of at least 1.")
+    if int(number) > MOST_WORKERS:
+        raise ValueError(f"The number of workers must be at most {MOST_WORKERS}, not {number}.")
     return int(number)
 
 

@@ -20,7 +20,7 @@ from . import run
 from .core import Closed, Core, Ending, Full, Task
 from .dirac_task import S_ERROR, S_OK, ProcessTask, Result
 from .payload import Calls
-from .settings import Settings
+from .settings import Settings, checked_count, checked_limit
 
 __all__ = ["FAST_PROCESS_POOL", "S_ERROR", "S_OK", "ProcessPool", "ProcessTask", "install"]
 
@@ -64,12 +64,15 @@ class ProcessPool:
 
         Raises:
             ProgramNotFound: if there is no drpipe program.
+            TypeError: if a size is no whole number.
+            ValueError: if a size is larger than that of any pool.
         """
-        least = max(1, minSize)
+        least = checked_count("minSize", max(1, minSize))
+        most = checked_count("maxSize", max(least, maxSize))
         self._settings = Settings(
             name="ProcessPool",
             min_workers=least,
-            max_workers=max(least, maxSize),
+            max_workers=most,
             queue=maxQueuedRequests if maxQueuedRequests > 0 else None,
             shrink_after=None if keepProcessesRunning else _IDLE,
             context=multiprocessing.get_context("fork"),
@@ -163,7 +166,8 @@ class ProcessPool:
             return S_ERROR("the pool has been finalized: call startProcessing")
         try:
             function, args, kwargs = task._call()
-            payload = self._calls.encode(function, args, kwargs, task.getTimeOut() or None)
+            limit = checked_limit("timeOut", task.getTimeOut() or None)
+            payload = self._calls.encode(function, args, kwargs, limit)
         except Exception as error:
             return S_ERROR(f"the task cannot be given to a worker: {summary(error)}")
         name = None if task.getTaskID() is None else str(task.getTaskID())

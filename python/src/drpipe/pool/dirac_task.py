@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import math
 import os
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
 
@@ -123,7 +124,10 @@ class ProcessTask:
     def setTimeOut(self, timeOut: float) -> Result:
         """Sets the time limit in seconds; 0 for none."""
         try:
-            self._limit = max(0, timeOut if isinstance(timeOut, int) else float(timeOut))
+            limit = timeOut if isinstance(timeOut, int) else float(timeOut)
+            if math.isnan(limit):
+                raise ValueError(f"a time limit must be a number of seconds, not {timeOut!r}")
+            self._limit = max(0, limit)
         except (TypeError, ValueError) as error:
             return S_ERROR(str(error))
         return S_OK(self._limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -20,8 +21,18 @@ from .core import Closed, Core, Counts
 from .future import TaskFuture, chunk, failed
 from .payload import Calls
 from .plan import has_main
-from .settings import Settings, processors
+from .settings import (
+    Settings,
+    checked_count,
+    checked_grace,
+    checked_limit,
+    checked_retries,
+    checked_size,
+    processors,
+)
 
+#: The largest limit of tasks that wait.
+_MOST_WAITING = 1_000_000_000
 #: The executors that are open, which the interpreter's exit shuts down.
 _open: weakref.WeakSet[Executor] = weakref.WeakSet()
 #: The runs that executors have begun. The thread of each keeps it until it is over, whatever has
@@ -80,21 +91,31 @@ class Executor(futures.Executor):
 
         Raises:
             ProgramNotFound: if there is no drpipe program.
+            TypeError: if an argument is of another type.
             ValueError: if an argument is out of range.
         """
         most = processors() if max_workers is None else max_workers
         least = most if min_workers is None else min_workers
-        _check(most, least, queue, initializer, max_tasks_per_child)
+        most = checked_count("max_workers", most)
+        least = checked_count("min_workers", least, 1, most)
+        if queue is not None:
+            queue = checked_count("queue", queue, 1, _MOST_WAITING)
+        if max_tasks_per_child is not None:
+            checked_count("max_tasks_per_child", max_tasks_per_child, 1, sys.maxsize)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a pool must be a string, not {name!r}")
         program.find()
         self._settings = Settings(
             name=name,
             min_workers=least,
             max_workers=most,
             queue=queue,
-            timeout=timeout,
-            retries=retries,
-            grace=grace,
-            memory_limit=memory_limit,
+            timeout=checked_limit("timeout", timeout),
+            retries=checked_retries("retries", retries),
+            grace=checked_grace("grace", grace),
+            memory_limit=checked_size("memory_limit", memory_limit),
             context=mp_context or multiprocessing.get_context(),
             initializer=initializer,
             initargs=initargs,
@@ -215,10 +236,10 @@ class Executor(futures.Executor):
         """Changes the number of workers.
 
         Raises:
-            ValueError: if it is less than 1.
+            TypeError: if it is no whole number.
+            ValueError: if no pool can have this number.
         """
-        if isinstance(count, bool) or count < 1:
-            raise ValueError("the number of workers must be at least 1")
+        count = checked_count("the number of workers", count)
         with self._lock:
             self._settings = replace(self._settings, min_workers=count, max_workers=count)
             if self._run is not None:
@@ -272,8 +293,15 @@ class Submission:
         return self
 
     def within(self, seconds: float) -> Submission:
-        """Limits the time of the task. It fails with `TaskTimeout` when the time has passed."""
-        self._limit = float(seconds)
+        """Limits the time of the task. It fails with `TaskTimeout` when the time has passed.
+
+        Raises:
+            TypeError: if it is no number.
+            ValueError: if it is not above 0, or more than a year.
+        """
+        if seconds is None:
+            raise TypeError("the time limit of a task must be a number of seconds, not None")
+        self._limit = checked_limit("the time limit of a task", seconds)
         return self
 
     def high(self) -> Submission:
@@ -286,24 +314,6 @@ class Submission:
         return self._executor._submit(
             self._fn, self._args, self._kwargs, self._name, self._limit, self._is_high
         )
-
-
-def _check(
-    most: int, least: int, queue: Optional[int], initializer: Any, max_tasks: Optional[int]
-) -> None:
-    if most < 1:
-        raise ValueError("max_workers must be greater than 0")
-    if not 1 <= least <= most:
-        raise ValueError("min_workers must be at least 1 and at most max_workers")
-    if queue is not None and queue < 1:
-        raise ValueError("queue must be at least 1")
-    if initializer is not None and not callable(initializer):
-        raise TypeError("initializer must be a callable")
-    if max_tasks is not None:
-        if not isinstance(max_tasks, int):
-            raise TypeError("max_tasks_per_child must be an integer")
-        if max_tasks < 1:
-            raise ValueError("max_tasks_per_child must be >= 1")
 
 
 def _parts(items: Iterator[Any], size: int) -> Iterator[Tuple[int, List[Any]]]:
