@@ -305,7 +305,7 @@ class Submission:
         return self
 
     def high(self) -> Submission:
-        """Puts the task before all tasks without priority."""
+        """Puts the task before those without priority that no run has taken yet."""
         self._is_high = True
         return self
 
