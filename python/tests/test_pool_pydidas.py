@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from drpipe.pool import controller as controllers
+from drpipe.pool import run
 from drpipe.pool.controller import WorkerController
 from drpipe.pool.errors import WorkerLost
 from pool_link import RUNS, Gate, Spy, die, until, use
@@ -94,6 +95,28 @@ def test_a_slot_that_exits_silences_nobody(start):
     spy.wait("finished")
     assert len(spy.of("sig_progress")) == 5
     assert controller.progress == 1
+
+
+def test_a_number_of_workers_that_is_set_while_the_run_begins_holds(start, monkeypatch):
+    controller, begin, threads = start(same, workers=1), run.begin, []
+
+    def set_workers(is_about_to):
+        is_about_to.set()
+        controller.n_workers = 3
+
+    def begin_late(*arguments, **options):
+        is_about_to = threading.Event()
+        threads.append(threading.Thread(target=set_workers, args=(is_about_to,)))
+        threads[0].start()
+        assert is_about_to.wait(PATIENCE)
+        return begin(*arguments, **options)
+
+    monkeypatch.setattr(run, "begin", begin_late)
+    spy = Spy(controller)
+    controller.start()
+    spy.wait("started")
+    until(lambda: threads and not threads[0].is_alive())
+    until(lambda: controller._run is not None and controller._run.workers() == 3)
 
 
 def test_the_first_program_of_the_documentation(start):
