@@ -2,6 +2,7 @@
 
 import pytest
 
+import runs
 from router import Router
 
 
@@ -17,3 +18,10 @@ def start(tmp_path):
     yield start
     for router in routers:
         router.__exit__()
+
+
+@pytest.fixture
+def the_program(monkeypatch, tmp_path):
+    """Tells the package which program to test, and works in a directory of the test's own."""
+    monkeypatch.setenv("DRPIPE", str(runs.program()))
+    monkeypatch.chdir(tmp_path)

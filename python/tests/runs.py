@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = str(ROOT / "python" / "src")
+#: Where other Pythons find the modules of the tests.
+TEST_PATHS = [str(Path(__file__).parent / folder) for folder in ("pool", "driving", "")]
 
 
 def program() -> Optional[str]:

@@ -15,8 +15,8 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Tuple
 from ..driving import program
 from . import run
 from .core import Closed, Core, Ending, Outcome, Task
-from .future import error_of
-from .payload import Calls, decode_result
+from .future import result_of
+from .payload import Calls
 from .plan import has_main
 from .settings import MOST_WORKERS, Settings, checked_limit, checked_retries, processors
 from .signals import Signals
@@ -293,12 +293,7 @@ class WorkerController(Signals):  # type: ignore[misc]
         self._put(self._is_over.set)
 
     def _ended(self, task: Any, ending: Ending) -> None:
-        try:
-            error = error_of(ending)
-            result = None if ending.result is None else decode_result(ending.result)
-        except BaseException as reason:
-            # What is loaded may raise anything.
-            error = reason
+        result, error = result_of(ending)
         if error is not None:
             self._failed(task, error)
             return

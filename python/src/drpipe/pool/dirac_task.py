@@ -9,8 +9,7 @@ import os
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
 
 from .core import Ending, Outcome
-from .future import error_of
-from .payload import decode_result
+from .future import result_of
 
 Result = Dict[str, Any]
 
@@ -194,15 +193,11 @@ class ProcessTask:
         if ending.outcome is Outcome.TIMED_OUT:
             self.setResult(S_ERROR(errno.ETIME, "Timed out"))
             return
-        try:
-            error = error_of(ending)
-            if ending.result is not None:
-                self.setResult(decode_result(ending.result))
-        except BaseException as reason:
-            # What is loaded may raise anything.
-            error = reason
+        result, error = result_of(ending)
         if error is not None:
             self._raised(error)
+        else:
+            self.setResult(result)
 
 
 def _make_and_call(made: Any, args: Any, kwargs: Any) -> Any:

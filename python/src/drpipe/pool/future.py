@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from .core import Core, Ending, Outcome, Task
 from .errors import RemoteError, TaskTimeout, WorkerLost
@@ -56,16 +56,22 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             super().cancel()
             self.set_running_or_notify_cancel()
             return
-        try:
-            error = error_of(ending)
-            result = None if ending.result is None else decode_result(ending.result)
-        except BaseException as reason:
-            # What is loaded may raise anything.
-            error = reason
+        result, error = result_of(ending)
         if error is not None:
             self.set_exception(error)
         else:
             self.set_result(result)
+
+
+def result_of(ending: Ending) -> Tuple[Any, Optional[BaseException]]:
+    """Returns a task's result and None, or None and what it raised or why it has no result."""
+    try:
+        error = error_of(ending)
+        result = None if ending.result is None else decode_result(ending.result)
+    except BaseException as reason:
+        # What is loaded may raise anything.
+        return None, reason
+    return result, error
 
 
 def error_of(ending: Ending) -> Optional[BaseException]:

@@ -13,6 +13,7 @@ import pytest
 
 from drpipe.pool import nursery as nurseries
 from drpipe.pool.nursery import Ended, NotStarted, Nursery, Place, Started
+from runs import TEST_PATHS
 
 #: The longest wait, in seconds. Only a hang takes longer.
 PATIENCE = 20.0
@@ -199,7 +200,7 @@ def test_the_end_of_a_nursery_waits_for_nobody_who_holds_its_files(monkeypatch):
 
 CALLER = """
 import multiprocessing, os, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {paths!r}
 from test_pool_nursery import Worker, work
 from drpipe.pool.nursery import Nursery
 
@@ -218,7 +219,7 @@ def test_a_nursery_ends_with_its_caller_also_if_a_child_holds_its_socket(method,
     import subprocess
 
     script = tmp_path / "caller.py"
-    script.write_text(CALLER.format(tests=os.path.dirname(__file__), method=method))
+    script.write_text(CALLER.format(paths=TEST_PATHS, method=method))
     paths = os.pathsep.join(sys.path)
     caller = subprocess.Popen(
         [sys.executable, str(script)],

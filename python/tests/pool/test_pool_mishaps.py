@@ -13,15 +13,8 @@ from drpipe.pool import Executor, TaskFailed, WorkerLost
 from pool_link import PATIENCE, Gate, until
 from runs import needs_program, python
 
-pytestmark = needs_program
+pytestmark = [needs_program, pytest.mark.usefixtures("the_program")]
 context = multiprocessing.get_context("fork")
-
-
-@pytest.fixture(autouse=True)
-def the_program(monkeypatch):
-    from runs import program
-
-    monkeypatch.setenv("DRPIPE", str(program()))
 
 
 def square(number):

@@ -14,13 +14,7 @@ from drpipe.worker import attached
 from runs import written
 from test_attach import Twice, fork, step
 
-pytestmark = runs.needs_program
-
-
-@pytest.fixture(autouse=True)
-def the_program(monkeypatch, tmp_path):
-    monkeypatch.setenv("DRPIPE", str(runs.program()))
-    monkeypatch.chdir(tmp_path)
+pytestmark = [runs.needs_program, pytest.mark.usefixtures("the_program")]
 
 
 def tasks(window=8, **work):

@@ -14,14 +14,8 @@ from drpipe.protocol.page import DEADLINE, Page
 from drpipe.worker import attached
 from runs import config, written
 
-pytestmark = runs.needs_program
+pytestmark = [runs.needs_program, pytest.mark.usefixtures("the_program")]
 WORK = {"name": "WORK", "class": "Caller", "nb_process": 2}
-
-
-@pytest.fixture(autouse=True)
-def the_program(monkeypatch, tmp_path):
-    monkeypatch.setenv("DRPIPE", str(runs.program()))
-    monkeypatch.chdir(tmp_path)
 
 
 class Twice:
@@ -144,7 +138,7 @@ def test_requests_are_answered(tmp_path):
 #: A caller whose fork holds the socket open, and whose workers stand still.
 CALLER = """
 import os, sys, time
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 from test_attach import fork
 from drpipe.driving.attach import Attachment
 
@@ -179,7 +173,7 @@ def eventually(what, done):
 
 def test_a_caller_that_dies_takes_the_run_along_whatever_its_forks_hold_open(tmp_path):
     path = str(written(tmp_path, config(WORK)))
-    caller = runs.python(["-c", CALLER, os.path.dirname(__file__), path], tmp_path)
+    caller = runs.python(["-c", CALLER, os.pathsep.join(runs.TEST_PATHS), path], tmp_path)
     program, private, *workers = caller.stdout.readline().split()
     eventually("the workers are at work", (tmp_path / "stuck").exists)
     assert os.path.isdir(private)

@@ -19,17 +19,10 @@ import pytest
 
 from drpipe.pool import Executor, ProcessPool, TaskTimeout, WorkerLost, dirac
 from pool_link import PATIENCE, Gate, until
-from runs import needs_program, python
+from runs import TEST_PATHS, needs_program, python
 
-pytestmark = needs_program
+pytestmark = [needs_program, pytest.mark.usefixtures("the_program")]
 context = multiprocessing.get_context("fork")
-
-
-@pytest.fixture(autouse=True)
-def the_program(monkeypatch):
-    from runs import program
-
-    monkeypatch.setenv("DRPIPE", str(program()))
 
 
 def square(number):
@@ -144,7 +137,7 @@ def test_a_killed_program_breaks_the_pool_and_ends_its_workers():
 
 CALLER = """
 import os, sys, time
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {paths!r}
 from test_pool_kills import processes, stay
 from drpipe.pool import Executor
 
@@ -161,7 +154,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("then", ["time.sleep(3600)", "os.fork(); time.sleep(3600)"])
 def test_no_worker_outlives_its_caller(then, tmp_path):
     script = tmp_path / "caller.py"
-    script.write_text(CALLER.format(tests=os.path.dirname(__file__), then=then))
+    script.write_text(CALLER.format(paths=TEST_PATHS, then=then))
     caller = python([str(script)], tmp_path, start_new_session=True)
     everybody = list(map(int, caller.stdout.readline().split()))
     assert len(everybody) == 4
