@@ -215,7 +215,9 @@ impl Cli {
                 error.exit()
             }
             Ok(_) if sequential => {
-                let error = CommandError::usage("a caller's workers cannot take turns");
+                let error = CommandError::usage(
+                    "--mode sequential: workers of a caller cannot run in this mode",
+                );
                 attached.refuse(&error);
                 error.exit()
             }
@@ -231,6 +233,9 @@ impl Cli {
         match command {
             QuarantineCommand::List(args) => quarantine::list(&args),
             QuarantineCommand::Show(args) => quarantine::show(&args),
+            QuarantineCommand::Retry(args) if args.run.attach => {
+                CommandError::usage("--attach: quarantine retry cannot have a caller").exit()
+            }
             QuarantineCommand::Retry(args) => match self.load(&args.run.source) {
                 Ok(mut pipeline) if args.run.inline => {
                     run::inline::become_interpreter(&mut pipeline, &args.run.source)

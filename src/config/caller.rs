@@ -24,7 +24,10 @@ pub(crate) fn found(
         return None;
     }
     if !registry.has_caller() {
-        let message = format!("class {}: no program provides the step's workers", quote(CALLER));
+        let message = format!(
+            "class {}: no program is attached to this run to provide the step's workers",
+            quote(CALLER)
+        );
         findings.error(&draft.span("class"), message, START_IT);
         return Some(Found::Unusable);
     }
@@ -48,8 +51,10 @@ pub(crate) fn workers(draft: &Draft<'_>, findings: &mut Findings) -> WorkerRange
 /// Refuses the sequential mode, in which this program does all the work.
 pub(crate) fn refuse_sequential(specs: &[StepSpec], span: &SourceSpan, findings: &mut Findings) {
     if let Some(spec) = specs.iter().find(|spec| spec.is_open) {
-        let message =
-            format!("the caller's workers of step {} cannot take turns", quote(&spec.name));
+        let message = format!(
+            "step {}: workers of a caller cannot run in the sequential mode",
+            quote(&spec.name)
+        );
         findings.error(span, message, "remove the sequential mode");
     }
 }

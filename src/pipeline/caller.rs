@@ -34,7 +34,7 @@ pub(crate) struct Caller {
 /// Why a program cannot be the caller of a run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoCaller {
-    #[error("the file of --attach cannot be used: {0}")]
+    #[error("--attach: standard input cannot be used as the caller's socket: {0}")]
     Unusable(#[from] io::Error),
     #[error("the caller did not say HELLO within {} s", PATIENCE.as_secs())]
     Silent,

@@ -1,4 +1,4 @@
-//! Gives items up that their producer no longer wants.
+//! Cancels items that their producer no longer wants.
 
 use super::{Action, Held, Router};
 use crate::base::ids::{MessageId, Slot, StepId};

@@ -44,7 +44,11 @@ fn nobody_else_can_attach() {
     for input in [Stdio::from(std::os::fd::OwnedFd::from(socket)), Stdio::null()] {
         let run = finish(drpipe(directory.path()).args(["run", "--attach"]).stdin(input));
         let run = run.expect_code(2);
-        assert!(run.err.contains("the file of --attach cannot be used"), "{}", run.err);
+        assert!(
+            run.err.contains("standard input cannot be used as the caller's socket"),
+            "{}",
+            run.err
+        );
     }
 }
 
@@ -67,7 +71,7 @@ fn a_wrong_configuration_is_refused_with_place_and_reason() {
         (&two_kinds, &[], "pipeline.json:1:"),
         (&two_kinds, &[], "the caller's workers are no threads of this program"),
         (&ordinary, &[], "no step has the class \"Caller\""),
-        (&squares(1, &json!({})), &["--mode", "sequential"], "cannot take turns"),
+        (&squares(1, &json!({})), &["--mode", "sequential"], "cannot run in this mode"),
     ];
     for (config, options, part) in cases {
         let caller = Caller::silent(config, options);
@@ -85,7 +89,7 @@ fn a_run_without_a_caller_says_which_step_needs_one() {
     let run = finish(drpipe(directory.path()).arg("run")).expect_code(2);
     let place = run.err.lines().any(|line| {
         line.starts_with("pipeline.json:")
-            && line.contains("no program provides the step's workers")
+            && line.contains("no program is attached to this run")
     });
     assert!(place, "{}", run.err);
     // To check it no caller is needed.

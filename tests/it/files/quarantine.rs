@@ -107,6 +107,15 @@ fn one_input_that_failed_in_two_runs_is_tried_again_once() {
 }
 
 #[test]
+fn a_retry_refuses_a_caller() {
+    let place = Place::after_failures();
+    let before = files(&place.path("quarantine"));
+    let retry = place.retry(&["--attach"]).expect_code(2);
+    assert!(retry.err.contains("quarantine retry cannot have a caller"), "{}", retry.err);
+    assert_eq!(files(&place.path("quarantine")), before);
+}
+
+#[test]
 fn a_retry_keeps_no_journal() {
     let place = Place::after_failures();
     for option in ["--resume", "--journal=x.journal"] {
