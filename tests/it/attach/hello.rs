@@ -88,8 +88,7 @@ fn a_run_without_a_caller_says_which_step_needs_one() {
     std::fs::write(directory.path().join("pipeline.json"), config).unwrap();
     let run = finish(drpipe(directory.path()).arg("run")).expect_code(2);
     let place = run.err.lines().any(|line| {
-        line.starts_with("pipeline.json:")
-            && line.contains("no program is attached to this run")
+        line.starts_with("pipeline.json:") && line.contains("no program is attached to this run")
     });
     assert!(place, "{}", run.err);
     // To check it no caller is needed.
