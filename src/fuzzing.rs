@@ -337,12 +337,13 @@ fn report(data: &mut Data<'_>) -> FromWorker {
             outputs: outputs(data),
         },
         4 | 5 => {
-            let result = match data.below(5) {
+            let result = match data.below(6) {
                 0 => Some(Ok(Next::More)),
                 1 => Some(Ok(Next::Idle(Duration::from_nanos(data.long())))),
                 2 => Some(Ok(Next::Done)),
                 3 => Some(Err(failure)),
-                _ => None,
+                4 => None,
+                _ => Some(Ok(Next::Barrier)),
             };
             let busy = Duration::from_nanos(data.long());
             let production = Production { result, calls: data.number(), busy };

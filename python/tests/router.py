@@ -332,7 +332,7 @@ class Parser:
     def production(self) -> dict[str, Any]:
         calls, busy, result = struct.unpack("<IQB", self.take(13))
         failure = self.failure() if result == 3 else None
-        names = ["more", "idle", "no more", "failed", "at work"]
+        names = ["more", "idle", "no more", "failed", "at work", "barrier"]
         wait = self.number("Q") if result == 1 else None
         said = {"calls": calls, "busy": busy, "result": names[result], "failure": failure}
         return {**said, "wait": wait}

@@ -84,11 +84,27 @@ def test_a_producer_that_returns_idle_is_called_again(start):
     assert [s.result for s in said] == ["idle", "idle", "no more"]
 
 
-def test_idle_is_one_value_also_when_it_was_pickled():
+def test_a_producer_waits_at_a_barrier(start):
+    router = start_waiting(start, "Rounds", role="producer")
+    said = router.grant(10)
+    assert (said.values, said.result) == ([1], "barrier")
+    assert router.grant(1).values == [2]
+
+
+def test_a_producer_that_returns_a_barrier_is_called_again(start):
+    router = start_waiting(start, "ReturnsBarriers", role="producer")
+    said = [router.grant(10) for _ in range(3)]
+    assert [s.values for s in said] == [[1], [0], ["last"]]
+    assert [s.result for s in said] == ["barrier", "barrier", "no more"]
+
+
+def test_idle_and_barrier_are_one_value_each_also_when_pickled():
     import drpipe
 
-    assert pickle.loads(pickle.dumps(drpipe.IDLE)) is drpipe.IDLE
-    assert repr(drpipe.IDLE) == "drpipe.IDLE"
+    for name in ("IDLE", "BARRIER"):
+        value = getattr(drpipe, name)
+        assert pickle.loads(pickle.dumps(value)) is value
+        assert repr(value) == f"drpipe.{name}"
 
 
 def test_a_thread_of_an_earlier_call_cannot_send_in_another_one(start):

@@ -237,7 +237,7 @@ impl Router {
         match &mut worker.producer {
             ProducerState::Idle(until) => *until = (*until).min(self.clock.now),
             ProducerState::Granted => acknowledging.is_news = true,
-            ProducerState::Feeding | ProducerState::Exhausted => {}
+            ProducerState::AtBarrier | ProducerState::Feeding | ProducerState::Exhausted => {}
         }
         if worker.state != State::Gone {
             let worker = self.workers.id(producer);

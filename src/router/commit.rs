@@ -146,7 +146,7 @@ impl Router {
                 routes.and_then(|()| self.check_items(worker, &outputs))
             }
             ProducerState::Exhausted if is_feed => Err(BadReport::AfterTheLast),
-            ProducerState::Exhausted | ProducerState::Idle(_) => return,
+            ProducerState::Exhausted | ProducerState::Idle(_) | ProducerState::AtBarrier => return,
         };
         if let Err(error) = checked {
             return self.dismiss(worker, error.to_string(), now);
@@ -180,6 +180,11 @@ impl Router {
             Ok(Next::Idle(wait)) => {
                 let wait = self.wait_of(worker, wait);
                 ProducerState::Idle(now.saturating_add(wait))
+            }
+            Ok(Next::Barrier) => {
+                // Until the barrier has fallen it is told of everything.
+                self.wait_of(worker, Duration::ZERO);
+                ProducerState::AtBarrier
             }
             Ok(Next::Done) => ProducerState::Exhausted,
             Err(failure) => self.production_failed(worker, failure, now),
@@ -378,9 +383,9 @@ impl Router {
         let mut moved = false;
         for position in 0..self.steps[step].workers.len() {
             let index = self.steps[step].workers[position];
+            let due = self.is_due(index, now);
             let free = self.may_begin();
             let worker = &mut self.workers[index];
-            let due = matches!(worker.producer, ProducerState::Idle(until) if until <= now);
             if count > 0 && due && worker.may_be_granted() && free {
                 worker.producer = ProducerState::Granted;
                 worker.since = now;
@@ -391,6 +396,23 @@ impl Router {
             }
         }
         moved
+    }
+
+    /// Whether a producer waits for nothing. One at a barrier waits for the end of everything, and
+    /// is told of it first; meanwhile no other producer adds to it.
+    fn is_due(&self, producer: Slot, now: Duration) -> bool {
+        match self.workers[producer].producer {
+            ProducerState::Idle(until) => until <= now && !self.is_behind_barrier(),
+            ProducerState::AtBarrier => self.groups.are_empty() && !self.has_to_acknowledge(),
+            ProducerState::Granted | ProducerState::Feeding | ProducerState::Exhausted => false,
+        }
+    }
+
+    fn is_behind_barrier(&self) -> bool {
+        let producers = self.steps.producers();
+        let at_barrier = |slot: &Slot| self.workers[*slot].producer == ProducerState::AtBarrier;
+        producers.len() > 1
+            && producers.iter().flat_map(|step| &self.steps[*step].workers).any(at_barrier)
     }
 
     /// How many messages a worker of the step gets.

@@ -80,6 +80,11 @@ impl Groups {
         self.groups[self.of_step[step.index()]].open -= count;
     }
 
+    /// Whether nothing of any step is queued, held or in hand, and no grant is in use.
+    pub(super) fn are_empty(&self) -> bool {
+        self.groups.iter().all(|group| group.open == 0)
+    }
+
     /// The first group from number `from` on of which nothing is open, and nothing will come.
     fn quiet(&self, from: usize) -> Option<usize> {
         self.front.iter().copied().find(|group| *group >= from && self.groups[*group].open == 0)

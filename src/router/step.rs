@@ -88,6 +88,10 @@ impl Steps {
         }
     }
 
+    pub(super) fn producers(&self) -> &[StepId] {
+        &self.producers
+    }
+
     /// Sorts the marked steps, so that the last one is popped first.
     pub(super) fn sort_dirty(&mut self) {
         self.dirty.sort_unstable();

@@ -62,6 +62,8 @@ pub(super) enum State {
 pub(super) enum ProducerState {
     /// May be granted from this instant on.
     Idle(Duration),
+    /// May be granted when nothing that was emitted is left.
+    AtBarrier,
     /// Using a grant.
     Granted,
     /// A feed: it brings items when it has some, and is not asked.

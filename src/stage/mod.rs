@@ -59,6 +59,9 @@ pub enum Next {
     More,
     /// Nothing at the moment: ask again after this time.
     Idle(Duration),
+    /// Ask again when everything that was emitted so far, with all that descends from it, is done,
+    /// has failed or was dropped.
+    Barrier,
     /// That was all.
     Done,
 }
@@ -142,7 +145,9 @@ pub trait Producer {
     /// It may block. What earlier calls have emitted is committed within 0.1 s meanwhile, but
     /// what this call emits only when it returns, for a call that fails has emitted nothing.
     /// So emit and return, and wait in the next call. A producer that returns [`Next::Idle`]
-    /// instead of waiting can be paused and drained at once.
+    /// instead of waiting can be paused and drained at once. One whose next item depends on what
+    /// became of those before returns [`Next::Barrier`]; a producer that is told of its items
+    /// was told of all by then. What steps have kept for their `finish` counts as done.
     ///
     /// # Errors
     /// After a failure it is called again up to the step's `retries` times. Then production

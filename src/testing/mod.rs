@@ -177,7 +177,7 @@ impl TestBench {
     }
 
     /// Calls a producer until it says [`Next::Done`], from `validate` to `finish`. One that
-    /// says [`Next::Idle`] is asked again at once.
+    /// says [`Next::Idle`] or [`Next::Barrier`] is asked again at once.
     ///
     /// # Errors
     /// The first failure of a call. Nothing is tried again.

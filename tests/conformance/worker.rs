@@ -39,6 +39,8 @@ enum Action {
     UseUpDescriptors,
     /// Ends a producer's call with `Next::Idle`.
     Idle,
+    /// Ends a producer's call with `Next::Barrier`.
+    Barrier,
     Fail(String),
     FailForGood(String),
     Panic(String),
@@ -82,13 +84,13 @@ struct Scripted {
 }
 
 impl Scripted {
-    /// Does what a script says. Returns whether it says that there is nothing at the moment.
+    /// Does what a script says. Returns what a producer's call answers.
     fn perform(
         &self,
         actions: impl IntoIterator<Item = Action>,
         out: Option<&mut Emitter<'_, Sent>>,
-    ) -> Result<bool> {
-        let mut is_idle = false;
+    ) -> Result<Next> {
+        let mut next = Next::More;
         let mut out = out;
         let mut send = |to: Option<&str>, value| match (&mut out, to) {
             (None, _) => Err(Failure::permanent("nothing can be sent here")),
@@ -108,13 +110,14 @@ impl Scripted {
                 }
                 Action::Wait(name) => wait(&self.gate, &name)?,
                 Action::UseUpDescriptors => use_up_descriptors()?,
-                Action::Idle => is_idle = true,
+                Action::Idle => next = Next::Idle(Duration::from_millis(100)),
+                Action::Barrier => next = Next::Barrier,
                 Action::Fail(text) => return Err(Failure::retryable(text)),
                 Action::FailForGood(text) => return Err(Failure::permanent(text)),
                 Action::Panic(text) => panic!("{text}"),
             }
         }
-        Ok(is_idle)
+        Ok(next)
     }
 }
 
@@ -163,8 +166,7 @@ impl Producer for ScriptedProducer {
             return Ok(Next::Done);
         }
         let actions = self.0.calls.remove(0);
-        let is_idle = self.0.perform(actions, Some(out))?;
-        Ok(if is_idle { Next::Idle(Duration::from_millis(100)) } else { Next::More })
+        self.0.perform(actions, Some(out))
     }
 
     fn finish(&mut self, out: &mut Emitter<Sent>) -> Result<()> {

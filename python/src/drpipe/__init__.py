@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         StepProgress,
         StepReport,
     )
-    from .api.stage import IDLE, Consumer, Producer, Stage
+    from .api.stage import BARRIER, IDLE, Consumer, Producer, Stage
     from .driving.pipeline import Pipeline
     from .driving.running import Run
     from .driving.script import run, start, step
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BARRIER",
     "IDLE",
     "ConfigError",
     "Consumer",
@@ -65,6 +66,7 @@ __all__ = [
 # The modules of the public names. Each is imported when one of its names is first used, so that
 # a worker imports only what it needs.
 _HOMES = {
+    "BARRIER": "api.stage",
     "IDLE": "api.stage",
     "ConfigError": "errors",
     "Consumer": "api.stage",

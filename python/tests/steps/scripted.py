@@ -35,17 +35,19 @@ class Scripted:
         self.perform(self.at_finish)
 
     def perform(self, actions):
-        """Does what a script says. Returns whether it says that there is nothing at the moment."""
-        is_idle = False
+        """Does what a script says. Returns what a producer's call yields."""
+        said = None
         for action in actions:
             if action == "idle":
-                is_idle = True
+                said = drpipe.IDLE
+            elif action == "barrier":
+                said = drpipe.BARRIER
             elif action == "use_up_descriptors":
                 use_up_descriptors()
             else:
                 ((kind, argument),) = action.items()
                 getattr(self, "do_" + kind)(argument)
-        return is_idle
+        return said
 
     def do_send(self, text):
         self.send_msg(text)
@@ -88,7 +90,7 @@ class ScriptedProducer(Scripted):
 
     def run(self):
         for actions in self.calls:
-            yield drpipe.IDLE if self.perform(actions) else None
+            yield self.perform(actions)
 
 
 class ScriptedStage(Scripted):

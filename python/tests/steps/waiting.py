@@ -81,6 +81,24 @@ class HasNothing:
         yield 1
 
 
+class Rounds:
+    def run(self):
+        yield 1
+        yield drpipe.BARRIER
+        yield 2
+
+
+class ReturnsBarriers:
+    rest = 2
+
+    def run(self):
+        if self.rest == 0:
+            return "last"
+        self.rest -= 1
+        self.send_msg(self.rest)
+        return drpipe.BARRIER
+
+
 class ReturnsNothing:
     rest = 2
 

@@ -291,6 +291,14 @@ mod tests {
                 production: Production { result: None, calls: 1, busy: Duration::ZERO },
                 outputs: vec![output(0, 3, &[])],
             },
+            FromWorker::Produced {
+                production: Production {
+                    result: Some(Ok(Next::Barrier)),
+                    calls: 2,
+                    busy: Duration::from_millis(3),
+                },
+                outputs: Vec::new(),
+            },
             FromWorker::Finished { result: Err(failure), outputs: Vec::new() },
             FromWorker::Notes(vec![
                 Note::Expected(1_000),

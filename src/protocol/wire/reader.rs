@@ -210,6 +210,7 @@ impl<'l> Reader<'l> {
             tags::RESULT_NO_MORE => Some(Ok(Next::Done)),
             tags::RESULT_FAILED => Some(Err(self.failure()?)),
             tags::RESULT_AT_WORK => None,
+            tags::RESULT_BARRIER => Some(Ok(Next::Barrier)),
             found => return Err(WireError::Unknown { what: "result", found }),
         };
         Ok(Production { result, calls, busy })

@@ -54,6 +54,7 @@ pub(super) const RESULT_IDLE: u8 = 1;
 pub(super) const RESULT_NO_MORE: u8 = 2;
 pub(super) const RESULT_FAILED: u8 = 3;
 pub(super) const RESULT_AT_WORK: u8 = 4;
+pub(super) const RESULT_BARRIER: u8 = 5;
 
 // Notes.
 pub(super) const NOTE_EXPECTED: u8 = 0;

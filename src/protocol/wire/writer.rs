@@ -159,6 +159,7 @@ impl<'l> Writer<'l> {
                 self.head.put_u8(tags::RESULT_IDLE);
                 self.duration(*wait);
             }
+            Some(Ok(Next::Barrier)) => self.head.put_u8(tags::RESULT_BARRIER),
             Some(Ok(Next::Done)) => self.head.put_u8(tags::RESULT_NO_MORE),
             Some(Err(failure)) => {
                 self.head.put_u8(tags::RESULT_FAILED);

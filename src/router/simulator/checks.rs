@@ -147,6 +147,7 @@ impl Simulator {
         }
         self.check_shown();
         self.check_window();
+        self.check_producer_goes_on();
         self.router.workers.update_rosters();
         let rosters = self.router.workers.new_rosters();
         for step in self.router.steps.ids() {
@@ -157,6 +158,36 @@ impl Simulator {
             let in_hand: usize = worker.in_hand.iter().map(Batch::count).sum();
             assert_eq!(worker.in_hand_count, in_hand);
         }
+    }
+
+    /// I17: behind a barrier a producer is asked when nothing is open, and it was told of all.
+    pub(super) fn check_barrier(&mut self) {
+        if std::mem::take(&mut self.at_barrier) {
+            assert_eq!(self.open(), 0, "I17: it is asked too early\n{}", self.state());
+            self.check_told();
+            self.seen.barriers += 1;
+        }
+    }
+
+    /// I17: a producer at a barrier is asked once nothing is open.
+    fn check_producer_goes_on(&self) {
+        let router = &self.router;
+        let may_ask = self.at_barrier
+            && !router.is_over()
+            && !router.ending.is_draining()
+            && !router.steps.is_paused(StepId(0))
+            && router.may_begin()
+            && router.workers[Slot(0)].may_be_granted();
+        assert!(!may_ask || self.open() > 0, "I17: it is not asked\n{}", self.state());
+    }
+
+    /// The number of messages that are held, queued or in hand.
+    fn open(&self) -> usize {
+        let queued: usize = self.router.steps.iter().map(|step| step.queue.len()).sum();
+        let of_worker = |worker: &Worker| {
+            worker.in_hand_count + worker.held.iter().map(|held| held.batch.count()).sum::<usize>()
+        };
+        queued + self.router.workers.iter().map(of_worker).sum::<usize>()
     }
 
     /// The numbers that are shown add up at every moment.

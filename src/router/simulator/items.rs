@@ -32,8 +32,6 @@ pub(super) struct Told {
     cancelled: BTreeSet<u64>,
     /// A request of which the router has said, or is to say, that it does not.
     refused: BTreeMap<u64, u32>,
-    /// How often each outcome was told.
-    pub(super) outcomes: [u64; 4],
 }
 
 struct Taken {
@@ -277,22 +275,22 @@ impl Simulator {
                 assert_eq!(ids.collect::<BTreeSet<_>>(), BTreeSet::from_iter(known));
                 assert_eq!(undone, 0, "I11: {number} is not done");
                 assert!(!was_cancelled, "I16: {number}");
-                self.told.outcomes[0] += 1;
+                self.seen.told[0] += 1;
             }
             Acknowledged::Failed { entry, attempts, .. } => {
                 assert!(undone > 0 || !is_exact, "I11: {number} has not failed");
                 assert!(*attempts > 0 && entry.as_ref().is_none_or(|name| name.contains('-')));
-                self.told.outcomes[1] += 1;
+                self.seen.told[1] += 1;
             }
             Acknowledged::Dropped => {
                 assert!(undone > 0 || !is_exact || taken.is_late, "I11: {number} was not dropped");
                 assert!(self.router.ending.is_draining(), "I11: {number} was dropped");
                 assert!(!was_cancelled, "I16: {number}");
-                self.told.outcomes[2] += 1;
+                self.seen.told[2] += 1;
             }
             Acknowledged::Cancelled => {
                 assert!(was_cancelled, "I16: nobody has cancelled {number}");
-                self.told.outcomes[3] += 1;
+                self.seen.told[3] += 1;
             }
         }
         assert!(!taken.is_skipped || matches!(item.outcome, Acknowledged::Done { .. }));

@@ -120,9 +120,29 @@ struct Simulator {
     orders: Vec<Duration>,
     /// The spans that the router has recorded.
     spans: Vec<Span>,
+    seen: Seen,
+    /// Whether the producer is at a barrier.
+    at_barrier: bool,
+    told: Told,
+}
+
+/// How often a simulation has met what it is to test.
+#[derive(Default)]
+struct Seen {
     /// Reports of workers that had been lost or asked to stop.
     stale: u64,
-    told: Told,
+    /// Items that were done, failed, dropped and cancelled.
+    told: [u64; 4],
+    /// Producers that went on behind a barrier.
+    barriers: u64,
+}
+
+impl Seen {
+    fn add(&mut self, other: &Self) {
+        self.stale += other.stale;
+        (0..4).for_each(|outcome| self.told[outcome] += other.told[outcome]);
+        self.barriers += other.barriers;
+    }
 }
 
 impl Simulator {
@@ -162,7 +182,8 @@ impl Simulator {
             requeued: Vec::new(),
             orders: Vec::new(),
             spans: Vec::new(),
-            stale: 0,
+            seen: Seen::default(),
+            at_barrier: false,
             told: Told::default(),
         };
         if simulator.chance(faults.steering) {
@@ -290,7 +311,7 @@ impl Simulator {
             } else {
                 // The router still receives it, and must not attribute it to another worker.
                 assert!(!self.router.is_heard(worker), "a stale report is heard");
-                self.stale += 1;
+                self.seen.stale += 1;
             }
         }
         self.stopped_now |= matches!(pending.input, Input::Stop(Stop::Now) | Input::Abandon { .. });
@@ -374,30 +395,31 @@ fn simulate(name: &str, count: u64, faults: Faults) {
     }
     let more = std::env::var("DRPIPE_SIMULATOR_RUNS").ok();
     let count = more.map_or(count, |count| count.parse().expect("a number of runs"));
-    let (mut stale, mut told) = (0, [0; 4]);
+    let mut seen = Seen::default();
     for seed in 0..count {
         let case = std::panic::AssertUnwindSafe(|| run(seed, faults));
-        let (more, outcomes) = std::panic::catch_unwind(case).unwrap_or_else(|panic| {
+        let more = std::panic::catch_unwind(case).unwrap_or_else(|panic| {
             eprintln!("{name}: seed {seed} failed; repeat with DRPIPE_SIMULATOR_SEED={seed}");
             std::panic::resume_unwind(panic);
         });
-        stale += more;
-        (0..4).for_each(|outcome| told[outcome] += outcomes[outcome]);
+        seen.add(&more);
     }
-    let many = count > 100;
-    assert!(stale > 0 || !many || faults.deaths == 0, "{name}: no report came after a death");
+    if count <= 100 {
+        return;
+    }
+    assert!(seen.stale > 0 || faults.deaths == 0, "{name}: no report came after a death");
     let Faults { failures, stops, cancels, .. } = faults;
     let expected = [true, failures > 0, stops > 0, cancels > 0].map(|so| so && faults.told);
-    let seen = told.map(|count| count > 0);
-    assert!(!many || (0..4).all(|o| seen[o] || !expected[o]), "{name}: told of {told:?} only");
+    let is_seen = |outcome: usize| seen.told[outcome] > 0;
+    let told = seen.told;
+    assert!((0..4).all(|o| is_seen(o) || !expected[o]), "{name}: told of {told:?} only");
+    assert!(seen.barriers > 0 || faults.fed, "{name}: no barrier has fallen");
 }
 
-/// Returns how many reports came after their workers' ends, and how many items were done, failed,
-/// dropped and cancelled.
-fn run(seed: u64, faults: Faults) -> (u64, [u64; 4]) {
+fn run(seed: u64, faults: Faults) -> Seen {
     let mut simulator = Simulator::new(seed, faults);
     simulator.run();
-    (simulator.stale, simulator.told.outcomes)
+    simulator.seen
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl Simulator {
             self.workers[worker.slot.index()].alive && !self.workers[worker.slot.index()].finished
         );
         assert!(count > 0);
+        self.check_barrier();
         if self.chance(self.faults.deaths / 4) {
             return self.die(worker);
         }
@@ -123,6 +124,8 @@ impl Simulator {
             Ok(Next::Done)
         } else if self.rng.random_ratio(1, 5) {
             Ok(Next::Idle(self.delay()))
+        } else if self.rng.random_ratio(1, 5) {
+            Ok(Next::Barrier)
         } else {
             Ok(Next::More)
         };
@@ -297,7 +300,8 @@ impl Simulator {
             }
             Input::Released { bytes, .. } => self.released(*bytes),
             Input::Cancelled { number, running, .. } => self.cancels(*number, *running),
-            Input::Produced { outputs, .. } => {
+            Input::Produced { production, outputs, .. } => {
+                self.at_barrier = matches!(production.result, Some(Ok(Next::Barrier)));
                 if !self.take_items(outputs) {
                     return;
                 }

@@ -349,7 +349,8 @@ impl<'a> Incoming<'a> {
     fn produced(&mut self) -> Produced {
         let calls = self.u32();
         let _busy = self.u64();
-        let result = ["MORE", "IDLE", "NO_MORE", "FAILED", "AT_WORK"][usize::from(self.u8())];
+        let result =
+            ["MORE", "IDLE", "NO_MORE", "FAILED", "AT_WORK", "BARRIER"][usize::from(self.u8())];
         let wait_ms = (result == "IDLE").then(|| self.u64() / 1_000_000);
         let failure = (result == "FAILED").then(|| self.failure());
         Produced { calls, result, wait_ms, failure, outputs: self.outputs() }

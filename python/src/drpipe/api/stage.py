@@ -94,7 +94,11 @@ class _Step:
         self.send_msg(msg, dest)
 
 
-class Idle:
+class Signal:
+    """The base of what a producer yields or returns instead of a value."""
+
+
+class Idle(Signal):
     """The type of `drpipe.IDLE`, with which a producer says that it has nothing now."""
 
     #: The time after which the producer is called again, in seconds.
@@ -109,6 +113,21 @@ class Idle:
 
 #: A producer that has nothing now yields this or returns it from `run`.
 IDLE = Idle()
+
+
+class Barrier(Signal):
+    """The type of `drpipe.BARRIER`, with which a producer waits for the end of what it emitted."""
+
+    def __repr__(self) -> str:
+        return "drpipe.BARRIER"
+
+    def __reduce__(self) -> str:
+        return "BARRIER"
+
+
+#: A producer that yields this or returns it from `run` is called again when everything that it
+#: has emitted so far, with all that descends from it, is done, has failed or was dropped.
+BARRIER = Barrier()
 
 
 class Producer(_Step):
@@ -127,10 +146,12 @@ class Producer(_Step):
 
         The generator is advanced as the pipeline has room. It may block; earlier values still move
         on within a few milliseconds. If it yields `drpipe.IDLE`, it is advanced again a tenth of
-        a second later, and a run that is asked to end need not wait for it.
+        a second later, and a run that is asked to end need not wait for it. If it yields
+        `drpipe.BARRIER`, it is advanced again when everything that it has emitted so far has
+        come to its end: done, failed or dropped.
 
         A method that is not a generator may send values or return one. It is called once; if it
-        returns `drpipe.IDLE`, it is called again.
+        returns `drpipe.IDLE` or `drpipe.BARRIER`, it is called again.
         """
         raise NotImplementedError("a producer needs a method run(self)")
 

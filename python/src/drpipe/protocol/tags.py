@@ -26,12 +26,13 @@ ACKNOWLEDGED = 20
 NOT_CANCELLED = 21
 TOLD = 22
 
-# The results of PRODUCED. After the last one, the grant is still in use.
+# The results of PRODUCED. After AT_WORK, the grant is still in use.
 RESULT_MORE = 0
 RESULT_IDLE = 1
 RESULT_NO_MORE = 2
 RESULT_FAILED = 3
 RESULT_AT_WORK = 4
+RESULT_BARRIER = 5
 
 # The kinds of notes.
 NOTE_EXPECTED = 0

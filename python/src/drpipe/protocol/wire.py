@@ -58,8 +58,8 @@ class Wait(NamedTuple):
     seconds: float
 
 
-#: The result of a producer's calls: RESULT_MORE, RESULT_NO_MORE, RESULT_AT_WORK, a wait, or a
-#: failure.
+#: The result of a producer's calls: RESULT_MORE, RESULT_NO_MORE, RESULT_AT_WORK, RESULT_BARRIER,
+#: a wait, or a failure.
 Result = Union[int, Wait, Failure]
 
 

@@ -8,12 +8,18 @@ from typing import Any, Callable, Iterator, List, Optional, Protocol, Tuple, Typ
 
 from ..api import announce
 from ..api.decoding import decoder
-from ..api.stage import Idle, may_change_arrays
+from ..api.stage import Idle, Signal, may_change_arrays
 from ..protocol import failures, wire
 from ..protocol.batches import OutputBuffer
 from ..protocol.failures import Failure
 from ..protocol.page import MESSAGE, SINCE, Page
-from ..protocol.tags import PICKLE_MARK, RESULT_AT_WORK, RESULT_MORE, RESULT_NO_MORE
+from ..protocol.tags import (
+    PICKLE_MARK,
+    RESULT_AT_WORK,
+    RESULT_BARRIER,
+    RESULT_MORE,
+    RESULT_NO_MORE,
+)
 from .emit import Emitter, origin_finder
 from .flusher import Flusher
 from .forks import call, forked, leave
@@ -316,16 +322,16 @@ class Task:
     def _advance(self) -> Union[int, wire.Wait]:
         if self._iterator is None:
             made = self._instance.run()
-            if isinstance(made, Idle):
-                return wire.Wait(made.wait)
+            if isinstance(made, Signal):
+                return _result_of(made)
             if not isinstance(made, GeneratorType) and not hasattr(type(made), "__next__"):
                 self._iterator = iter(())
                 self._emitter.result(made)
                 return RESULT_NO_MORE
             self._iterator = made
         for value in self._iterator:
-            if isinstance(value, Idle):
-                return wire.Wait(value.wait)
+            if isinstance(value, Signal):
+                return _result_of(value)
             if value is not None:
                 self._emitter.value(value)
             return RESULT_MORE
@@ -355,6 +361,10 @@ class Task:
             emitter.flush(outputs)
             announce.settle(None)
             self._reports.finished(failure, outputs.take())
+
+
+def _result_of(signal: Signal) -> Union[int, wire.Wait]:
+    return wire.Wait(signal.wait) if isinstance(signal, Idle) else RESULT_BARRIER
 
 
 class Tally:
