@@ -248,6 +248,14 @@ mod tests {
         PackedBatch::checked(count, [3, 0, 7, 8, 9].repeat(count as usize).into()).unwrap()
     }
 
+    fn produced(
+        result: Option<crate::base::failure::Result<Next>>,
+        outputs: Vec<Output>,
+    ) -> FromWorker {
+        let production = Production { result, calls: 1, busy: Duration::from_millis(3) };
+        FromWorker::Produced { production, outputs }
+    }
+
     fn examples() -> Vec<FromWorker> {
         let failure = Failure::permanent("inner").wrap("outer");
         let output = |route, header, buffers: &[usize]| Output::One {
@@ -287,18 +295,8 @@ mod tests {
                 },
                 outputs: vec![output(2, 0, &[1])],
             },
-            FromWorker::Produced {
-                production: Production { result: None, calls: 1, busy: Duration::ZERO },
-                outputs: vec![output(0, 3, &[])],
-            },
-            FromWorker::Produced {
-                production: Production {
-                    result: Some(Ok(Next::Barrier)),
-                    calls: 2,
-                    busy: Duration::from_millis(3),
-                },
-                outputs: Vec::new(),
-            },
+            produced(None, vec![output(0, 3, &[])]),
+            produced(Some(Ok(Next::Barrier)), Vec::new()),
             FromWorker::Finished { result: Err(failure), outputs: Vec::new() },
             FromWorker::Notes(vec![
                 Note::Expected(1_000),
