@@ -19,6 +19,7 @@ Examples:
   drpipe ctl resume
   drpipe ctl workers CLEAN 4
   drpipe ctl retry 000001-CLEAN
+  drpipe ctl cancel raw/m08c_0042.fits --running
   drpipe ctl drain --run m08c
   drpipe ctl status --run http://tel2:5565/ --json
 
@@ -77,6 +78,16 @@ enum Verb {
         /// Its entry in the quarantine, such as 000001-CLEAN
         entry: String,
     },
+    /// Give up all that descends from an item: what waits of it is dropped
+    Cancel {
+        /// Its origin, as the log and the dashboard name it, such as a file's path
+        #[arg(allow_hyphen_values = true)]
+        origin: String,
+        /// Also if a worker is at it: what that makes of it is not taken, and a worker process is
+        /// ended
+        #[arg(long)]
+        running: bool,
+    },
     /// Take no more input and process what was taken, as after the first signal
     Drain,
     /// Drop what is queued and end at once, as after the second signal
@@ -91,6 +102,9 @@ pub(super) fn ctl(args: CtlArgs) -> ExitCode {
     let done = match verb.unwrap_or(Verb::List { json: false }) {
         Verb::List { json } => target::all(run, token).map(|runs| list(&runs, json)),
         Verb::Status { json } => target::one(run, token).and_then(|run| status(&run, json)),
+        Verb::Cancel { origin, running } => {
+            target::one(run, token).and_then(|run| cancel(&run, &origin, running))
+        }
         verb => target::one(run, token).and_then(|run| steer(&run, &verb)),
     };
     match done {
@@ -136,9 +150,22 @@ fn steer(run: &Target, verb: &Verb) -> Result<String, CommandError> {
             ("drain", json!({}), said)
         }
         Verb::Stop => ("stop", json!({}), format!("run {} is ending now", run.name)),
-        Verb::List { .. } | Verb::Status { .. } => return Ok(String::new()),
+        Verb::List { .. } | Verb::Status { .. } | Verb::Cancel { .. } => return Ok(String::new()),
     };
-    run.post(action, &body).map(|()| said + "\n")
+    run.post(action, &body).map(|_| said + "\n")
+}
+
+/// Cancels an item; returns a sentence that says how much of it was given up.
+fn cancel(run: &Target, origin: &str, running: bool) -> Result<String, CommandError> {
+    let answer = run.post("cancel", &json!({ "origin": origin, "running": running }))?;
+    let count = |key: &str| answer[key].as_u64().unwrap_or_default();
+    let (waiting, in_hand) = (count("waiting"), count("in_hand"));
+    let messages = if waiting == 1 { "message that waited is" } else { "messages that waited are" };
+    let mut said = format!("{} is cancelled: {waiting} {messages} dropped", one_line(origin));
+    if in_hand > 0 {
+        said += &format!("; what workers make of {in_hand} in hand is not taken");
+    }
+    Ok(said + "\n")
 }
 
 /// The runs, a line each; warns of those that do not answer.

@@ -57,8 +57,10 @@ impl Target {
     ///
     /// # Errors
     /// If there is no answer, or the run refuses; the error has the run's own words.
-    pub(super) fn post(&self, what: &str, body: &Value) -> Result<(), CommandError> {
-        answer(self.client.post(&self.path(what), body)?).map(drop)
+    pub(super) fn post(&self, what: &str, body: &Value) -> Result<Value, CommandError> {
+        let body = answer(self.client.post(&self.path(what), body)?)?;
+        // Older runs may say less.
+        Ok(serde_json::from_slice(&body).unwrap_or_default())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::mpsc;
 
-use crate::router::{ControlRequest, Refusal, Stop};
+use crate::router::{Cancelled, ControlRequest, Refusal, Stop};
 use crate::transport::wakeable::{self, Sender, Wakeable};
 use crate::worker::WorkerEvent;
 
@@ -18,7 +18,7 @@ pub(crate) enum Command {
     /// What a worker's thread or supervisor reports.
     Worker(WorkerEvent),
     /// An operator's request; the answer says whether it was carried out.
-    Control(ControlRequest, mpsc::Sender<Result<(), ControlError>>),
+    Control(ControlRequest, mpsc::Sender<Result<Option<Cancelled>, ControlError>>),
 }
 
 /// Why the loop refuses an operator's request.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::base::ids::WorkerId;
 use crate::event::Event;
 use crate::protocol::wire::{FromWorker, VERSION};
-use crate::router::{Action, ControlRequest, Input, Router};
+use crate::router::{Action, Cancelled, ControlRequest, Input, Router};
 use crate::sinks::{RunEnd, SinkReport, Sinks};
 use crate::worker::WorkerEvent;
 use commands::{Command, ControlError};
@@ -167,7 +167,7 @@ impl Run {
         &mut self,
         request: ControlRequest,
         driver: &impl Driver,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Option<Cancelled>, ControlError> {
         if let ControlRequest::SetWorkers { step, workers } = &request {
             let added = workers.saturating_sub(self.router.worker_count(*step)).min(MOST_ADDED);
             driver.make_room(added).map_err(ControlError::NoRoom)?;

@@ -222,6 +222,38 @@ pub enum Event {
         /// The quarantine entry that kept it.
         entry: String,
     },
+    /// An operator or the producer no longer wanted an item: all that descends from it was given up.
+    Cancelled {
+        /// The name of the step at which it was.
+        step: Arc<str>,
+        /// The producer's item.
+        origin: Option<Arc<str>>,
+        /// How many messages waited there.
+        waiting: u64,
+        /// How many were in the hands of workers: what these make of them is not taken.
+        in_hand: u64,
+    },
+    /// The caller, the program that has started the run, has provided a worker.
+    Attached {
+        /// The step's name.
+        step: Arc<str>,
+        /// The worker's number within the step.
+        worker: usize,
+        /// The number of its process.
+        pid: u32,
+    },
+    /// A worker in the caller itself has passed a time limit, which nobody can enforce there.
+    Overdue {
+        /// The step's name.
+        step: Arc<str>,
+        /// The worker's number within the step.
+        worker: usize,
+        /// The message's number in the run.
+        message: u64,
+        /// The limit, in seconds.
+        #[serde(rename = "limit_s", with = "in_seconds")]
+        limit: Duration,
+    },
     /// Where the run stands; at most ten times a second.
     Progress(Snapshot),
     /// The run is over. Always the last event, unless that is `Error`.

@@ -29,6 +29,14 @@ impl Output {
         }
     }
 
+    /// The origin of what it descends from; packed ones have none.
+    pub(crate) fn origin(&self) -> Option<&std::sync::Arc<str>> {
+        match self {
+            Self::One { origin, .. } => origin.as_ref(),
+            Self::Many { .. } => None,
+        }
+    }
+
     /// The size of the payloads, in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -153,6 +161,14 @@ impl Batch {
         match self {
             Self::One(message) => message.item,
             Self::Many { .. } => NO_ITEM,
+        }
+    }
+
+    /// The message, if it is one that travels alone, as each does that has an origin or an item.
+    pub(crate) fn alone(&self) -> Option<&Message> {
+        match self {
+            Self::One(message) => Some(message),
+            Self::Many { .. } => None,
         }
     }
 

@@ -23,6 +23,10 @@ use crate::worker::supervisor::{Attachments, Outgoing};
 /// How long the caller may take to say HELLO, or to read a frame when the socket is full.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The answer to PUT.
+const NO_QUEUE: &str = "PUT is for a run whose producer is a work queue (class Queue): this run has \
+                        none, so nothing was put in";
+
 /// A program that has said HELLO.
 pub(crate) struct Caller {
     socket: ControlSocket,
@@ -38,7 +42,11 @@ pub(crate) enum NoCaller {
     Unusable(#[from] io::Error),
     #[error("the caller did not say HELLO within {} s", PATIENCE.as_secs())]
     Silent,
-    #[error("the caller speaks version {0} of the protocol, expected {VERSION}")]
+    #[error(
+        "the caller speaks version {0} of the protocol, and drpipe {release} speaks version \
+         {VERSION}: the drpipe program and the caller's drpipe package must be of one version",
+        release = env!("CARGO_PKG_VERSION")
+    )]
     OtherVersion(u16),
     #[error("process {said} says HELLO, but process {maker} has made the socket")]
     Stranger { said: u32, maker: u32 },
@@ -174,13 +182,22 @@ impl Attendant {
             let is_last = self.take_frames();
             let turn = self.send_frames().and_then(|()| self.receive());
             if let Err(gone) = turn {
-                self.control.abandon(gone.to_string());
-                return self.attachments.end_all();
+                return self.part(&gone);
             }
             if is_last && self.backlog.is_empty() {
                 return;
             }
             self.wait();
+        }
+    }
+
+    /// Lets the run end without its caller: in order if nothing is lost by that, else at once.
+    fn part(self, gone: &Gone) {
+        let reason = gone.to_string();
+        let has_ended = matches!(gone, Gone::Ended | Gone::Deaf);
+        if !(has_ended && self.control.caller_gone(reason.clone()).is_ok()) {
+            self.control.abandon(reason);
+            self.attachments.end_all();
         }
     }
 
@@ -236,11 +253,16 @@ impl Attendant {
             FromCaller::Ended { worker, status } => self.attachments.ended(worker, status),
             FromCaller::Request { number, verb } => {
                 let error = self.carry_out(verb).err().map(|error| error.to_string());
-                self.backlog.push_back((ToCaller::Answer { number, error }, Vec::new()));
-                self.send_frames()?;
+                self.answer(number, error)?;
             }
+            FromCaller::Put { number, .. } => self.answer(number, Some(NO_QUEUE.to_owned()))?,
         }
         Ok(())
+    }
+
+    fn answer(&mut self, number: u32, error: Option<String>) -> Result<(), Gone> {
+        self.backlog.push_back((ToCaller::Answer { number, error }, Vec::new()));
+        self.send_frames()
     }
 
     fn carry_out(&self, verb: Verb) -> Result<(), super::SteerError> {
@@ -248,6 +270,7 @@ impl Attendant {
             Verb::Pause(step) => self.control.pause(step.as_deref()),
             Verb::Resume(step) => self.control.resume(step.as_deref()),
             Verb::SetWorkers { step, workers } => self.control.set_workers(&step, workers as usize),
+            Verb::Cancel { origin, running } => self.control.cancel(&origin, running).map(drop),
             Verb::Drain => {
                 self.control.drain();
                 Ok(())

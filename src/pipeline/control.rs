@@ -11,7 +11,7 @@ use crate::base::ids::StepId;
 use crate::base::lock::lock;
 use crate::base::nearest::nearest;
 use crate::driver::commands::{Command, Commander, ControlError};
-use crate::router::{ControlRequest, Refusal, Stop};
+use crate::router::{Cancelled, ControlRequest, Refusal, Stop};
 use crate::sinks::quarantine;
 use crate::sinks::quarantine::{LockError, Taken};
 use crate::status::stream::Stream;
@@ -109,6 +109,14 @@ impl Control {
         self.commander.send(Command::Abandon(reason));
     }
 
+    /// Drains the run, because its caller has gone for this reason.
+    ///
+    /// # Errors
+    /// If something is lost by that, or the run has ended.
+    pub(super) fn caller_gone(&self, reason: String) -> Result<(), SteerError> {
+        self.request(ControlRequest::CallerGone { reason })
+    }
+
     /// Pauses a step or, without a name, the whole run: nothing new is begun, and workers finish
     /// what they have in hand. A paused run does not end.
     ///
@@ -138,6 +146,17 @@ impl Control {
     pub fn set_workers(&self, step: &str, workers: usize) -> Result<(), SteerError> {
         let step = self.step(step)?;
         self.request(ControlRequest::SetWorkers { step, workers })
+    }
+
+    /// Gives up all that descends from this origin: what waits is dropped. If a worker has something
+    /// of it in hand, that is done only if it may be `running`: what the worker makes of it is not
+    /// taken, and a worker process is ended. What a step has gathered stays.
+    ///
+    /// # Errors
+    /// If nothing of it is under way, or it is running and may not be.
+    pub fn cancel(&self, origin: &str, running: bool) -> Result<Cancelled, SteerError> {
+        let origin = origin.to_owned();
+        self.ask(ControlRequest::Cancel { origin, running }).map(Option::unwrap_or_default)
     }
 
     /// Tries a failed input of this run again, from the step at which it failed. Its quarantine
@@ -207,6 +226,10 @@ impl Control {
     }
 
     fn request(&self, request: ControlRequest) -> Result<(), SteerError> {
+        self.ask(request).map(drop)
+    }
+
+    fn ask(&self, request: ControlRequest) -> Result<Option<Cancelled>, SteerError> {
         let (answer, answered) = mpsc::channel();
         self.commander.send(Command::Control(request, answer));
         match answered.recv_timeout(PATIENCE) {

@@ -37,7 +37,7 @@ use ahead::Ahead;
 use options::Options;
 
 pub use crate::event::{Report, StepReport, Verdict};
-pub use crate::router::Refusal;
+pub use crate::router::{Cancelled, Refusal};
 pub use crate::sinks::journal::JournalError;
 pub use builder::Builder;
 pub(crate) use caller::{Caller, Farewell};

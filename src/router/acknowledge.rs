@@ -150,6 +150,11 @@ impl Acknowledging {
         self.producer == producer && self.open.contains_key(&number)
     }
 
+    /// The origin of an open item.
+    pub(super) fn origin_of(&self, number: u64) -> ItemKey {
+        self.open.get(&number).and_then(|item| item.origin.clone())
+    }
+
     /// Gives the item up: what is left of it is to be dropped.
     pub(super) fn cancel(&mut self, number: u64) {
         let Some(item) = self.open.get_mut(&number) else { return };

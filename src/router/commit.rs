@@ -40,18 +40,8 @@ impl Router {
             let hand = Hand { worker, busy: Some(completion.busy) };
             let (cause, failure) = match completion.outcome {
                 Outcome::Done => {
-                    self.observe(Change::Done { step, hand, batches: &taken });
-                    self.failures.forget(&taken);
-                    self.mark_ordered_ends_dirty();
-                    let counts = &mut self.steps[step].counts;
-                    counts.done += u64::from(completion.count);
-                    if self.steps[step].plan.stateful {
-                        self.workers[worker].kept += u64::from(completion.count);
-                    }
-                    if !self.steps[step].routes.is_empty() {
-                        self.steps[step].counts.filtered += u64::from(completion.silent);
-                    }
-                    self.complete(step, completion.count as usize);
+                    let done = self.drop_done(step, worker, taken);
+                    self.batches_done(step, hand, &done, completion.silent);
                     continue;
                 }
                 Outcome::Failed(failure) => (Cause::Failed, failure),
@@ -67,6 +57,26 @@ impl Router {
         self.workers.used(worker);
         self.commit_outputs(worker);
         self.steps.mark_dirty(step);
+    }
+
+    /// Counts messages that are done, of which `silent` have emitted nothing.
+    fn batches_done(&mut self, step: StepId, hand: Hand, batches: &[Batch], silent: u32) {
+        let count: usize = batches.iter().map(Batch::count).sum();
+        if count == 0 {
+            return;
+        }
+        self.observe(Change::Done { step, hand, batches });
+        self.failures.forget(batches);
+        self.mark_ordered_ends_dirty();
+        let of_step = &mut self.steps[step];
+        of_step.counts.done += count as u64;
+        if !of_step.routes.is_empty() {
+            of_step.counts.filtered += u64::from(silent).min(count as u64);
+        }
+        if of_step.plan.stateful {
+            self.workers[hand.worker].kept += count as u64;
+        }
+        self.complete(step, count);
     }
 
     /// Puts messages that a worker gives back at the head of their queue, so that they do not

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observe::Change;
-use super::{Action, Alarm, Batching, ControlRequest, Phase, Refusal, Router, State, Step, Worker};
+use super::{
+    Action, Alarm, Batching, Cancelled, ControlRequest, Phase, Refusal, Router, State, Step, Worker,
+};
 use crate::base::ids::{Slot, StepId};
 use crate::event::Event;
 use crate::message::batch::Batch;
@@ -23,7 +25,7 @@ impl Router {
         &mut self,
         request: ControlRequest,
         now: Duration,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Cancelled>, Refusal> {
         if self.is_over() {
             return Err(Refusal::Over);
         }
@@ -34,7 +36,12 @@ impl Router {
             ControlRequest::Requeue { step, entry, origin, payload } => {
                 self.requeue(step, entry, origin, payload, now)
             }
+            ControlRequest::Cancel { origin, running } => {
+                return self.cancel_origin(&origin, running).map(Some);
+            }
+            ControlRequest::CallerGone { reason } => self.caller_gone(&reason),
         }
+        .map(|()| None)
     }
 
     fn pause(&mut self, step: Option<StepId>) -> Result<(), Refusal> {

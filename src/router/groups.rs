@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use super::observe::Change;
 use super::policy::ending::{self, Decision};
+use super::queue::Failed;
 use super::state::RunState;
 use super::{Action, Held, Phase, Router, State, Worker};
-use crate::base::failure::Result;
+use crate::base::failure::{Failure, Result};
 use crate::base::ids::{Slot, StepId};
-use crate::event::Event;
+use crate::event::{Cause, Event};
+use crate::message::Message;
 use crate::message::batch::{Batch, Output};
 use crate::plan::Plan;
 
@@ -152,11 +154,28 @@ impl Router {
         }
     }
 
-    fn end_finish(&mut self, index: StepId) {
+    pub(super) fn end_finish(&mut self, index: StepId) {
         let step = &mut self.steps[index];
         step.phase = Phase::Finished;
         let event = Event::StepFinished { step: step.name.clone(), counts: step.counts };
         self.publish(event);
+    }
+
+    /// Fails a message that came to a step on a loop after the step began to finish.
+    pub(super) fn arrived_late(&mut self, step: StepId, message: Message) {
+        let name = &self.steps[step].name;
+        let failure = Failure::permanent(
+            match self.steps[step].plan.is_open && self.ending.caller_is_gone {
+                true => format!("the program that does the work of \"{name}\" has gone"),
+                false => format!(
+                    "\"{name}\" was already finishing when this message came: what a step on a loop \
+                 emits in finish can only go forward"
+                ),
+            },
+        );
+        let failed =
+            Failed { attempt: message.attempt + 1, worker: None, cause: Cause::Late, failure };
+        self.give_up(step, None, message, failed);
     }
 
     pub(super) fn finish_worker(&mut self, worker: Slot) {

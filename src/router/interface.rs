@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::failure::{Failure, Result};
 use crate::base::ids::{MessageId, StepId, WorkerId};
 use crate::event::{Cause, Event};
@@ -74,7 +76,7 @@ pub(crate) enum Stop {
     Now,
 }
 
-/// A change that an operator wants while the run goes on.
+/// A change that an operator wants while the run goes on, or that the caller brings about.
 #[derive(Debug)]
 pub(crate) enum ControlRequest {
     /// Begin nothing new at this step or, without one, at all.
@@ -85,6 +87,22 @@ pub(crate) enum ControlRequest {
     SetWorkers { step: StepId, workers: usize },
     /// Try a failed input of this run again; `entry` is its quarantine entry.
     Requeue { step: StepId, entry: String, origin: ItemKey, payload: Payload },
+    /// Give up all that descends from this origin; `running` says that this holds although a worker
+    /// is at it.
+    Cancel { origin: String, running: bool },
+    /// The caller of the run has gone, for this reason.
+    CallerGone { reason: String },
+}
+
+/// How many messages a run has given up. Those in the hands of workers are given up with what the
+/// workers make of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Cancelled {
+    /// Messages that waited.
+    pub waiting: u64,
+    /// Messages in the hands of workers.
+    pub in_hand: u64,
 }
 
 /// Why a run does not do what an operator wants; nothing has changed then. Steps go by name.
@@ -135,6 +153,22 @@ pub enum Refusal {
     /// The entry was tried again in this run.
     #[error("{0} was tried again already")]
     TriedAgain(String),
+    /// Nothing descends from this origin; perhaps another one was meant.
+    #[error("nothing of {origin:?} is under way: it has ended, or has not come{hint}")]
+    NotUnderWay {
+        /// The name that was given.
+        origin: String,
+        /// The question whether a similar name was meant.
+        hint: String,
+    },
+    /// A worker of the step has something of this origin in hand.
+    #[error(
+        "\"{1}\" has {0:?} in hand: it can be cancelled only if what is running may be (--running)"
+    )]
+    InHand(String, Arc<str>),
+    /// The caller's workers have something in hand, or more is to come.
+    #[error("the run has work that only its caller can do")]
+    AtWork,
 }
 
 /// An action that the router wants a driver to carry out.

@@ -84,7 +84,7 @@ impl Router {
         now: Duration,
     ) {
         let Worker { step: index, number, .. } = self.workers[hand.worker];
-        if self.is_cancelled(message.item) {
+        if self.is_cancelled_message(&message) {
             return self.drop_cancelled(index, Some(hand.worker), Batch::One(message));
         }
         let Attempted { cause, failure, forgivable } = attempted;
@@ -137,21 +137,15 @@ impl Router {
         }
     }
 
-    /// Fails a message that came to a step on a loop after the step began to finish.
-    pub(super) fn arrived_late(&mut self, step: StepId, message: Message) {
-        let failure = Failure::permanent(format!(
-            "\"{}\" was already finishing when this message came: what a step on a loop emits in \
-             finish can only go forward",
-            self.steps[step].name
-        ));
-        let failed =
-            Failed { attempt: message.attempt + 1, worker: None, cause: Cause::Late, failure };
-        self.give_up(step, None, message, failed);
-    }
-
     /// Fails the message for good, as the step's policy says. It was in a worker's hands, or
     /// waited.
-    fn give_up(&mut self, index: StepId, hand: Option<Hand>, message: Message, failed: Failed) {
+    pub(super) fn give_up(
+        &mut self,
+        index: StepId,
+        hand: Option<Hand>,
+        message: Message,
+        failed: Failed,
+    ) {
         let step = &mut self.steps[index];
         let policy = *step.plan.options.on_error;
         let name = Arc::clone(&step.name);
@@ -330,7 +324,7 @@ impl Router {
         let index = self.workers[worker].step;
         let abandoned = self.ending.is_abandoned();
         for batch in batches.into_iter().rev() {
-            if self.is_cancelled(batch.item()) {
+            if self.is_cancelled(&batch) {
                 self.drop_cancelled(index, None, batch);
                 continue;
             }

@@ -9,7 +9,8 @@
 //! - `workers`: all of them, and by step in the order in which they are served
 //! - `acknowledge`: what a producer is told of its items, and how many may be under way
 //! - `bad_report`: why a worker that reports is taken for lost
-//! - `cancel`: items that their producer no longer wants
+//! - `caller`: the end of a run whose caller has gone
+//! - `cancel`: items that their producer, or an operator, no longer wants
 //! - `commit`: checks a report, takes it in, commits its outputs, gives messages to workers
 //! - `loss`: handles failed attempts and lost workers
 //! - `ending`: how steps and runs end, by counting
@@ -20,6 +21,7 @@
 
 mod acknowledge;
 mod bad_report;
+mod caller;
 mod cancel;
 mod commit;
 mod control;
@@ -52,6 +54,7 @@ pub(crate) use observe::items::{End, Record};
 pub(crate) use observe::spans::{Ran, Span};
 
 use acknowledge::Acknowledging;
+use cancel::CancelledOrigins;
 use groups::Groups;
 use loss::{Attempted, Failures};
 use observe::Observers;
@@ -61,8 +64,8 @@ use step::{Phase, Step, Steps};
 use worker::{Held, ProducerState, State, Worker};
 use workers::Workers;
 
-pub use interface::Refusal;
 pub(crate) use interface::*;
+pub use interface::{Cancelled, Refusal};
 
 /// How much work a worker may have in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +116,7 @@ pub(crate) struct Router {
     observers: Observers,
     /// None unless the producer is told what became of its items, and still works.
     acknowledging: Option<Acknowledging>,
+    cancelled_origins: CancelledOrigins,
     clock: Clock,
     actions: Vec<Action>,
 }
@@ -148,6 +152,7 @@ impl Router {
             ending: Ending::new(),
             observers: Observers::new(plan),
             acknowledging,
+            cancelled_origins: CancelledOrigins::default(),
             clock: Clock::default(),
             actions: Vec::new(),
         }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
+use super::cancel::Doomed;
 use crate::base::failure::Failure;
 use crate::base::ids::MessageId;
 use crate::event::Cause;
@@ -205,19 +206,25 @@ impl Queue {
         self.high_water
     }
 
-    /// Takes out all messages of an item, retries among them.
-    pub(super) fn remove_item(&mut self, number: u64) -> Vec<Batch> {
+    /// The messages here that travel alone, as each does that has an origin or an item.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
+        let delayed = self.delayed.iter().map(|Reverse(delayed)| &delayed.message);
+        self.batches.iter().filter_map(Batch::alone).chain(delayed)
+    }
+
+    /// Takes out messages, retries among them.
+    pub(super) fn remove(&mut self, doomed: Doomed<'_>) -> Vec<Batch> {
         let mut taken = Vec::new();
-        if self.batches.iter().any(|batch| batch.item() == number) {
+        if self.batches.iter().any(|batch| doomed.has(batch)) {
             let all = std::mem::take(&mut self.batches).into_iter();
-            let (of_item, others): (Vec<_>, Vec<_>) = all.partition(|b| b.item() == number);
+            let (removed, others): (Vec<_>, Vec<_>) = all.partition(|batch| doomed.has(batch));
             self.batches = others.into();
-            self.waiting -= of_item.iter().map(Batch::count).sum::<usize>();
-            taken = of_item;
+            self.waiting -= removed.iter().map(Batch::count).sum::<usize>();
+            taken = removed;
         }
-        if self.delayed.iter().any(|Reverse(delayed)| delayed.message.item == number) {
+        if self.delayed.iter().any(|Reverse(delayed)| doomed.is(&delayed.message)) {
             for Reverse(delayed) in std::mem::take(&mut self.delayed) {
-                if delayed.message.item == number {
+                if doomed.is(&delayed.message) {
                     taken.push(Batch::One(delayed.message));
                 } else {
                     self.delayed.push(Reverse(delayed));

@@ -46,6 +46,8 @@ enum Stopping {
 pub(super) struct Ending {
     stopping: Stopping,
     is_interrupted: bool,
+    /// Whether the caller has gone, and the workers of open steps with it.
+    pub(super) caller_is_gone: bool,
     /// Why production ended early, if it did.
     producer_failure: Option<String>,
     /// What failed in `finish`, in words.
@@ -54,8 +56,13 @@ pub(super) struct Ending {
 
 impl Ending {
     pub(super) fn new() -> Self {
-        let (stopping, finish_failures) = (Stopping::No, Vec::new());
-        Self { stopping, is_interrupted: false, producer_failure: None, finish_failures }
+        Self {
+            stopping: Stopping::No,
+            is_interrupted: false,
+            caller_is_gone: false,
+            producer_failure: None,
+            finish_failures: Vec::new(),
+        }
     }
 
     /// Whether the run takes no more input.

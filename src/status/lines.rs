@@ -75,6 +75,15 @@ pub struct ProductLine {
     pub path: PathBuf,
 }
 
+/// Says that a limit has been passed where that is all that can be done.
+pub(crate) fn overdue_in_words(limit: Duration) -> String {
+    format!(
+        "a message takes longer than the time limit of {} s, and goes on, because its worker is \
+         the caller itself",
+        limit.as_secs_f64()
+    )
+}
+
 /// Returns the log line that describes the event, if there is one.
 pub(super) fn in_words(event: &Event) -> Option<(Level, Option<Arc<str>>, String)> {
     let about = |step: &Arc<str>| Some(Arc::clone(step));
@@ -102,6 +111,14 @@ pub(super) fn in_words(event: &Event) -> Option<(Level, Option<Arc<str>>, String
         Event::Resumed { step } => (Level::Info, step.clone(), "resumed".to_owned()),
         Event::WorkersSet { step, workers } => {
             (Level::Info, about(step), format!("set to {workers} workers"))
+        }
+        Event::Cancelled { step, origin, waiting, in_hand } => {
+            let what = origin.as_deref().unwrap_or("an item without a name");
+            let taken = format!("{what} was cancelled: {waiting} waiting, {in_hand} in hand");
+            (Level::Info, about(step), taken)
+        }
+        Event::Overdue { step, limit, .. } => {
+            (Level::Warning, about(step), overdue_in_words(*limit))
         }
         Event::Requeued { step, entry, .. } => {
             (Level::Info, about(step), format!("{entry} is tried again"))

@@ -14,6 +14,7 @@ pub(crate) mod testing;
 mod time_left;
 mod view;
 
+pub(crate) use lines::overdue_in_words;
 pub use lines::{FailureLine, Line, ProductLine};
 pub(crate) use rate_history::RateHistory;
 pub(crate) use sentence::bottleneck;

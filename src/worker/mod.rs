@@ -36,7 +36,7 @@ pub(crate) enum WorkerEvent {
     Lost { worker: WorkerId, loss: Loss },
     /// Threads of the worker, which has ended, tried to send after their call had returned.
     SentLate { worker: WorkerId },
-    /// A line for the log: what the worker printed or logged, or a remark about it.
+    /// What the worker printed or logged, or a remark about it.
     Said(Event),
 }
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import drpipe
 import runs
 from drpipe.api.report import RunError
 from drpipe.driving.attach import Attachment, Over, Start
@@ -213,3 +214,24 @@ def test_the_numbers_are_those_of_the_document():
     assert len(found) == 10
     for name, number in found:
         assert getattr(control, name) == int(number), name
+
+
+def test_a_program_that_speaks_another_version_is_refused_with_both(tmp_path, monkeypatch):
+    monkeypatch.setattr(control.tags, "VERSION", 99)
+    with pytest.raises(RunError) as refused:
+        Attachment(str(written(tmp_path, config(WORK))))
+    said = str(refused.value)
+    assert "version 99 of the protocol" in said and "speaks version 3" in said, said
+    assert "this Python package" not in said, "program and package have the same release"
+
+
+def test_a_program_of_another_release_is_named_with_its_version(tmp_path, monkeypatch):
+    # A release that knows no callers.
+    old = tmp_path / "drpipe"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo drpipe 0.0.9 && exit\nexit 2\n')
+    old.chmod(0o755)
+    monkeypatch.setenv("DRPIPE", str(old))
+    with pytest.raises(RunError) as refused:
+        Attachment(str(written(tmp_path, config(WORK))))
+    said = str(refused.value)
+    assert f"{old} is drpipe 0.0.9, and this Python package is drpipe {drpipe.__version__}" in said

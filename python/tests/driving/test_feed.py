@@ -1,5 +1,6 @@
 """A caller that feeds its run, and hears of each item once."""
 
+import json
 import os
 import time
 
@@ -207,3 +208,32 @@ def test_a_task_that_runs_is_cancelled_only_if_that_is_wanted(tmp_path):
     assert outcomes.pop(1) == tags.ITEM_CANCELLED
     assert len(outcomes) == 19 and set(outcomes.values()) == {tags.ITEM_DONE}
     assert len(feeder.pids) == 3, "its worker was ended, and another one took its place"
+
+
+def test_a_caller_that_ends_when_all_is_done_leaves_a_run_that_ends_in_order(tmp_path):
+    content = tasks()
+    work = {**content["consumer"], "name": "WORK"}
+    work.pop("results")
+    content["stagers"] = [work, {"name": "TEXT", "class": "FormatNumber"}]
+    lines = {"name": "OUT", "class": "WriteLines", "params": {"file": str(tmp_path / "out.txt")}}
+    content["consumer"] = lines
+    summary = tmp_path / "summary.json"
+    pid = os.fork()
+    if pid == 0:
+        feeder = Feeder(written(tmp_path, content), Twice, ["--summary", str(summary)])
+        while len(feeder.pids) < 2 or feeder.seat is None:
+            feeder.take(feeder.run.receive(60))
+        feeder.next, feeder.is_done = 1, True
+        feeder.feed(8, 5)
+        while len(feeder.heard) < 5:
+            feeder.hear()
+        os.kill(os.getpid(), 9)
+    assert os.waitpid(pid, 0)[1] == 9
+    deadline = time.monotonic() + 60
+    while not summary.exists() or not summary.read_text():
+        assert time.monotonic() < deadline, "the run does not end"
+        time.sleep(0.01)
+    report = json.loads(summary.read_text())
+    assert (report["verdict"], report["exit_code"]) == ("interrupted", 130), report
+    assert report["finish_failures"] == []
+    assert sorted((tmp_path / "out.txt").read_text().split()) == ["10", "2", "4", "6", "8"]

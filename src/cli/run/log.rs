@@ -15,6 +15,7 @@ use crate::base::failure::Failure;
 use crate::cli::output::CommandError;
 use crate::event::{Event, Level};
 use crate::plan::OnError;
+use crate::status::overdue_in_words;
 
 /// The target of what worker processes log and print; a filter can separate it from the run's own
 /// lines.
@@ -132,6 +133,14 @@ pub(crate) fn log(event: &Event, form: LogFormat) {
         }
         Event::Requeued { step, origin, entry } => {
             info!(%step, origin = origin.as_deref(), entry, "tried again");
+        }
+        Event::Cancelled { step, origin, waiting, in_hand } => {
+            info!(%step, origin = origin.as_deref(), waiting, in_hand, "cancelled");
+        }
+        Event::Attached { step, worker, pid } => debug!(%step, worker, pid, "attached"),
+        Event::Overdue { step, worker, message, limit } => {
+            let limit_s = limit.as_secs_f64();
+            warn!(%step, worker, message, limit_s, "{}", overdue_in_words(*limit));
         }
         Event::Product { step, origin, path, .. } => {
             debug!(%step, origin = origin.as_deref(), path = %path.display(), "made");

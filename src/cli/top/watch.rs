@@ -63,7 +63,7 @@ pub(super) fn steer(run: Target, news: Sender<News>) -> Sender<Order> {
     let (sender, orders) = channel::<Order>();
     thread::spawn(move || {
         for Order { action, body, said } in orders {
-            let result = run.post(action, &body).map(|()| said);
+            let result = run.post(action, &body).map(|_| said);
             if news.send(News::Answer(result)).is_err() {
                 return;
             }

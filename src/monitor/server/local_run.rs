@@ -8,13 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Refusal;
 use super::feed::{SseFrame, json};
 use super::thumbnail::thumbnail;
 use crate::base::lock::lock;
-use crate::pipeline::{self, Control, SteerError};
+use crate::pipeline::{self, Cancelled, Control, SteerError};
 use crate::sinks::quarantine::read_reason;
 use crate::status::stream::Stream;
 use crate::status::{ProductLine, View};
@@ -97,7 +98,7 @@ impl LocalRun {
     ///
     /// # Errors
     /// If the action is unknown, its body is wrong, or the run refuses.
-    pub(crate) fn steer(&self, action: &str, body: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn steer(&self, action: &str, body: &[u8]) -> Result<Value, Refusal> {
         let control = &self.control;
         let done = match action {
             "pause" => control.pause(read::<StepBody>(body)?.step.as_deref()),
@@ -105,6 +106,14 @@ impl LocalRun {
             "workers" => {
                 let WorkersBody { step, workers } = read(body)?;
                 control.set_workers(&step, workers)
+            }
+            "cancel" => {
+                let CancelBody { origin, running } = read(body)?;
+                let cancelled = control.cancel(&origin, running);
+                return cancelled.map_err(refusal).map(|cancelled| {
+                    let Cancelled { waiting, in_hand, .. } = cancelled;
+                    serde_json::json!({"ok": true, "waiting": waiting, "in_hand": in_hand})
+                });
             }
             "retry" => control.retry(&read::<EntryBody>(body)?.entry),
             "drain" => {
@@ -117,19 +126,13 @@ impl LocalRun {
             }
             _ => {
                 let why = format!(
-                    "there is no {action:?}; expected pause, resume, workers, retry, drain or stop"
+                    "there is no {action:?}; expected pause, resume, workers, retry, cancel, drain \
+                     or stop"
                 );
                 return Err(Refusal { status: 404, why });
             }
         };
-        done.map_err(|error| Refusal {
-            status: match &error {
-                SteerError::UnknownStep { .. } | SteerError::UnknownEntry { .. } => 404,
-                SteerError::Ended | SteerError::NoAnswer => 503,
-                _ => 409,
-            },
-            why: error.to_string(),
-        })
+        done.map_err(refusal).map(|()| serde_json::json!({"ok": true}))
     }
 
     fn not_over(&self) -> Result<(), SteerError> {
@@ -138,6 +141,24 @@ impl LocalRun {
             _ => Ok(()),
         }
     }
+}
+
+fn refusal(error: SteerError) -> Refusal {
+    let status = match &error {
+        SteerError::UnknownStep { .. } | SteerError::UnknownEntry { .. } => 404,
+        SteerError::Refused(pipeline::Refusal::NotUnderWay { .. }) => 404,
+        SteerError::Ended | SteerError::NoAnswer => 503,
+        _ => 409,
+    };
+    Refusal { status, why: error.to_string() }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelBody {
+    origin: String,
+    #[serde(default)]
+    running: bool,
 }
 
 #[derive(Deserialize)]

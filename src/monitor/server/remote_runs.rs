@@ -272,7 +272,7 @@ impl RemoteRuns {
     ) -> Result<Response, Refusal> {
         let run = self.known(name)?;
         run.not_over()?;
-        let known = ["pause", "resume", "workers", "retry", "drain", "stop"];
+        let known = ["pause", "resume", "workers", "retry", "cancel", "drain", "stop"];
         if !known.contains(&action) {
             let why = format!("there is no {action:?}; expected one of {}", known.join(", "));
             return Err(Refusal { status: 404, why });

@@ -355,8 +355,8 @@ async fn steer(
                 status: 503,
                 why: "the program failed to pass the request on".to_owned(),
             };
-            done.unwrap_or_else(|_| Err(failed()))?;
-            Ok(as_json(json!({"ok": true}).to_string()))
+            let done = done.unwrap_or_else(|_| Err(failed()))?;
+            Ok(as_json(done.to_string()))
         }
         Runs::Remote(remote) => remote.steer(&run, &action, body).await,
     }

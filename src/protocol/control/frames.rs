@@ -38,6 +38,19 @@ pub(crate) enum FromCaller {
         number: u32,
         verb: Verb,
     },
+    /// Entries for the work queue of the run, to be answered with this number.
+    Put {
+        number: u32,
+        entries: Vec<Entry>,
+    },
+}
+
+/// An entry of a work queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) priority: u8,
+    pub(crate) payload: Bytes,
 }
 
 /// The first frame of a caller.
@@ -73,6 +86,11 @@ pub(crate) enum Verb {
     Drain,
     /// Stop at once.
     Stop,
+    /// Give up all that descends from this origin, also if a worker is at it if `running` says so.
+    Cancel {
+        origin: String,
+        running: bool,
+    },
 }
 
 /// A frame to the caller.
@@ -96,6 +114,7 @@ mod tags {
     pub(super) const NOT_STARTED: u8 = 3;
     pub(super) const ENDED: u8 = 4;
     pub(super) const STEER: u8 = 5;
+    pub(super) const PUT: u8 = 6;
     pub(super) const WELCOME: u8 = 16;
     pub(super) const REFUSED: u8 = 17;
     pub(super) const START: u8 = 18;
@@ -106,6 +125,7 @@ mod tags {
     pub(super) const WORKERS: u8 = 2;
     pub(super) const DRAIN: u8 = 3;
     pub(super) const STOP: u8 = 4;
+    pub(super) const CANCEL: u8 = 5;
     pub(super) const CALLER: u8 = 0;
     pub(super) const PROCESS: u8 = 1;
     pub(super) const GROUP: u8 = 2;
@@ -135,6 +155,9 @@ impl FromCaller {
             }
             tags::STEER => {
                 Self::Request { number: reader.head.try_get_u32_le()?, verb: verb(&mut reader)? }
+            }
+            tags::PUT => {
+                Self::Put { number: reader.head.try_get_u32_le()?, entries: reader.list(entry)? }
             }
             found => return Err(WireError::Unknown { what: "frame kind", found }),
         };
@@ -173,6 +196,17 @@ impl FromCaller {
                 writer.head.put_u8(tags::STEER);
                 writer.head.put_u32_le(*number);
                 put_verb(&mut writer, verb);
+            }
+            Self::Put { number, entries } => {
+                writer.head.put_u8(tags::PUT);
+                writer.head.put_u32_le(*number);
+                writer.head.put_u32_le(entries.len() as u32);
+                for Entry { key, priority, payload } in entries {
+                    writer.text(key);
+                    writer.head.put_u8(*priority);
+                    writer.head.put_u32_le(payload.len() as u32);
+                    writer.head.extend_from_slice(payload);
+                }
             }
         }
         writer.head
@@ -244,8 +278,19 @@ fn verb(reader: &mut Reader<'_>) -> Result<Verb, WireError> {
         }
         tags::DRAIN => Ok(Verb::Drain),
         tags::STOP => Ok(Verb::Stop),
+        tags::CANCEL => {
+            let origin = reader.text()?;
+            Ok(Verb::Cancel { origin, running: reader.head.try_get_u8()? != 0 })
+        }
         found => Err(WireError::Unknown { what: "request", found }),
     }
+}
+
+fn entry(reader: &mut Reader<'_>) -> Result<Entry, WireError> {
+    let key = reader.text()?;
+    let priority = reader.head.try_get_u8()?;
+    let length = reader.head.try_get_u32_le()?;
+    Ok(Entry { key, priority, payload: reader.bytes(length)? })
 }
 
 fn step(reader: &mut Reader<'_>) -> Result<Option<String>, WireError> {
@@ -273,6 +318,10 @@ fn put_verb(writer: &mut Writer<'_>, verb: &Verb) {
         }
         Verb::Drain => writer.head.put_u8(tags::DRAIN),
         Verb::Stop => writer.head.put_u8(tags::STOP),
+        Verb::Cancel { origin, running } => {
+            put_step(tags::CANCEL, &Some(origin.clone()));
+            writer.head.put_u8(u8::from(*running));
+        }
     }
 }
 
@@ -287,6 +336,10 @@ mod tests {
     fn of_caller() -> Vec<FromCaller> {
         let worker = worker_7();
         let request = |verb| FromCaller::Request { number: 9, verb };
+        let entry = |key: &str| {
+            let payload = Bytes::from_static(b"value");
+            Entry { key: key.into(), priority: 1, payload }
+        };
         vec![
             FromCaller::Hello(Hello { version: 3, pid: 4711, name: "notebook".into() }),
             FromCaller::Started { worker, pid: 12, manner: Manner::Group },
@@ -297,6 +350,8 @@ mod tests {
             request(Verb::SetWorkers { step: "CLEAN".into(), workers: 4 }),
             request(Verb::Drain),
             request(Verb::Stop),
+            request(Verb::Cancel { origin: "raw/7.fits".into(), running: true }),
+            FromCaller::Put { number: 3, entries: vec![entry("a"), entry("b")] },
         ]
     }
 

@@ -7,16 +7,16 @@ use rand::RngExt;
 use super::plans::Token;
 use super::*;
 use crate::message::NO_ITEM;
-use crate::protocol::report::{Blame, Production, Suspect};
+use crate::protocol::report::Production;
 use crate::stage::{Acknowledged, Acknowledgement, Next};
 
 /// What a simulation knows of the items of a producer that is told what became of them.
 #[derive(Default)]
 pub(super) struct Told {
     /// The number of the latest item that was emitted.
-    latest: u64,
+    pub(super) latest: u64,
     /// The items that the router has taken and not acknowledged.
-    taken: BTreeMap<u64, Taken>,
+    pub(super) taken: BTreeMap<u64, Taken>,
     /// The items that a feed has sent and that are not acknowledged, and their bytes.
     sent: BTreeMap<u64, u64>,
     /// All tokens that descend from each item, and those of its results.
@@ -29,18 +29,18 @@ pub(super) struct Told {
     /// Whether a feed was asked to finish.
     is_asked: bool,
     /// The items that the router has given up, as the producer wanted.
-    cancelled: BTreeSet<u64>,
+    pub(super) cancelled: BTreeSet<u64>,
     /// A request of which the router has said, or is to say, that it does not.
-    refused: BTreeMap<u64, u32>,
+    pub(super) refused: BTreeMap<u64, u32>,
 }
 
-struct Taken {
-    origin: ItemKey,
+pub(super) struct Taken {
+    pub(super) origin: ItemKey,
     bytes: u64,
     /// An earlier run has done it.
-    is_skipped: bool,
+    pub(super) is_skipped: bool,
     /// It came when the run took no more.
-    is_late: bool,
+    pub(super) is_late: bool,
 }
 
 impl Simulator {
@@ -178,6 +178,10 @@ impl Simulator {
         if *step.options.results && has_producer {
             assert!(self.told.unreleased < most, "I15: the results that were given are many");
         }
+        for message in messages {
+            let token = Token::of(&message.payload).id;
+            assert!(!self.given_up.contains(&token), "I16: an operator has cancelled {token}");
+        }
         for message in messages.iter().filter(|message| message.item != NO_ITEM && has_producer) {
             assert!(self.told.taken.contains_key(&message.item), "I11: {}", message.item);
             assert!(!self.told.cancelled.contains(&message.item), "I16: {}", message.item);
@@ -211,48 +215,6 @@ impl Simulator {
         self.cancel_one(worker);
         self.feed(worker);
         self.end_feed(worker);
-    }
-
-    /// Has the producer cancel some item, now and then.
-    pub(super) fn cancel_one(&mut self, worker: WorkerId) {
-        if self.chance(self.faults.cancels) {
-            let number = self.rng.random_range(0..=self.told.latest + 1);
-            let (at, running) = (self.now + self.delay() * 3, self.rng.random());
-            self.send_at(at, Some(worker), Input::Cancelled { worker, number, running });
-        }
-    }
-
-    /// Notes what the router must do about a request to cancel.
-    pub(super) fn cancels(&mut self, number: u64, running: bool) {
-        let is_open = |item: &Taken| !item.is_skipped && !item.is_late;
-        let is_open = self.told.taken.get(&number).is_some_and(is_open);
-        let mut in_hand = self.router.workers.iter().flat_map(|worker| &worker.in_hand);
-        let is_ended =
-            self.router.acknowledging.as_ref().is_none_or(|all| {
-                self.router.workers.slots().all(|slot| !all.is_open(slot, number))
-            });
-        if !is_open || is_ended || (!running && in_hand.any(|batch| batch.item() == number)) {
-            *self.told.refused.entry(number).or_default() += 1;
-        } else {
-            self.told.cancelled.insert(number);
-        }
-    }
-
-    pub(super) fn not_cancelled(&mut self, number: u64) {
-        let refused = self.told.refused.get_mut(&number).expect("I16: it should be cancelled");
-        *refused = refused.checked_sub(1).expect("I16: it should be cancelled");
-    }
-
-    /// Ends a worker that is a process, when it is at a message of a cancelled item.
-    pub(super) fn end_worker(&mut self, worker: WorkerId, message: MessageId) {
-        if self.workers[worker.slot.index()].doomed || self.rng.random() {
-            return;
-        }
-        self.workers[worker.slot.index()].doomed = true;
-        let (suspect, blame) = (Suspect::Message(message), Blame::Request);
-        let loss = Loss { reason: "simulated".into(), cause: Cause::Cancelled, suspect, blame };
-        let at = self.now + self.delay();
-        self.send_at(at, Some(worker), Input::Lost { worker, loss });
     }
 
     pub(super) fn released(&mut self, bytes: u64) {
@@ -355,16 +317,4 @@ fn a_feed_brings_items_within_its_window_and_is_told_of_each() {
     simulate("fed, stopped", 3000, stops);
     simulate("fed, in order", 1000, Faults { ordered: true, ..faults });
     simulate("fed, one by one", 1000, Faults { one_by_one: true, ..stops });
-}
-
-#[test]
-fn nothing_more_is_done_for_an_item_that_was_cancelled() {
-    let cancels = Faults { told: true, fed: true, cancels: 500, ..Faults::default() };
-    simulate("cancelled", 3000, cancels);
-    let faults = Faults { failures: 100, deaths: 50, ..cancels };
-    simulate("cancelled, with faults", 2000, faults);
-    let stops = Faults { stops: 300, steering: 500, ..faults };
-    simulate("cancelled, stopped", 2000, stops);
-    simulate("cancelled, in order", 1000, Faults { ordered: true, ..faults });
-    simulate("cancelled, one by one", 1000, Faults { one_by_one: true, ..stops });
 }

@@ -69,6 +69,15 @@ pub(super) fn tell(plan: &mut Plan, faults: Faults, rng: &mut ChaCha8Rng) {
     }
 }
 
+/// Has the caller provide the workers of some steps, if the faults have it go.
+pub(super) fn open(plan: &mut Plan, faults: Faults, rng: &mut ChaCha8Rng) {
+    if faults.partings > 0 {
+        for step in &mut plan.steps {
+            step.is_open = step.feed || (step.kind != Kind::Producer && rng.random_ratio(1, 2));
+        }
+    }
+}
+
 /// A chain keeps every step reachable; extra routes branch, join and loop.
 fn random_routes(rng: &mut ChaCha8Rng, index: usize, last: usize) -> Vec<Route> {
     if index == last {

@@ -293,7 +293,8 @@ impl Simulator {
                     self.note_paths(worker, outputs);
                     self.workers[worker.slot.index()].tokens.drain(..count as usize);
                 }
-                self.commit(outputs);
+                let taken = self.without_given_up(outputs);
+                self.commit(&taken);
             }
             Input::Returned { count, .. } => {
                 self.workers[worker.slot.index()].in_hand -= *count as usize;

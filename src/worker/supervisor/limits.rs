@@ -94,15 +94,17 @@ impl Watch {
             .or_else(|| self.check_memory(page, process))
     }
 
-    /// Why the attempt in progress must be ended, if it takes too long.
-    pub(super) fn check_time(&self, page: &Page) -> Option<Loss> {
+    /// The message in progress and its time limit, if it has passed that.
+    pub(super) fn passed(&self, page: &Page) -> Option<(MessageId, Duration)> {
         let at = page.at_work()?;
         let limit = [self.limits.timeout, at.limit].into_iter().flatten().min()?;
-        if at.time <= limit + self.forgiven_at(at.message) {
-            return None;
-        }
+        (at.time > limit + self.forgiven_at(at.message)).then_some((at.message, limit))
+    }
+
+    fn check_time(&self, page: &Page) -> Option<Loss> {
+        let (message, limit) = self.passed(page)?;
         let reason = format!("it took longer than the time limit of {} s", limit.as_secs_f64());
-        let suspect = Suspect::Message(at.message);
+        let suspect = Suspect::Message(message);
         Some(Loss { reason, cause: Cause::TimedOut, suspect, blame: Blame::Limit })
     }
 

@@ -340,7 +340,10 @@ impl SupervisorLoop {
         let Some(process) = self.workers.get_mut(&worker) else { return };
         match word {
             Word::Started { pid, pidfd, manner } => match Attached::new(pid, pidfd, manner) {
-                Ok(attached) => process.adopt(attached),
+                Ok(attached) => {
+                    let event = process.adopt(attached);
+                    event.into_iter().for_each(|event| (self.report)(WorkerEvent::Said(event)));
+                }
                 Err(error) => {
                     self.workers.remove(&worker);
                     let reason = format!("its process {pid} cannot be watched: {error}");
@@ -378,8 +381,8 @@ impl SupervisorLoop {
 
     /// Reports those that have ended.
     fn reap(&mut self) {
-        let now = Instant::now();
-        let ended = self.workers.extract_if(|_, process| process.has_ended(now));
+        let (now, is_over) = (Instant::now(), self.ending.is_some());
+        let ended = self.workers.extract_if(|_, process| process.has_ended(now, is_over));
         for (id, mut process) in ended.collect::<Vec<_>>() {
             let status: Option<ExitStatus> = process.tether.reap();
             if process.tether.is_child() {

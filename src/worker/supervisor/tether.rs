@@ -22,6 +22,10 @@ use crate::transport::wakeable::timespec;
 /// How long the caller may take to tell how a process of it has ended, after its end.
 const WORD: Duration = Duration::from_millis(10);
 
+/// How long the end of a worker in the caller itself waits for word that the caller has ended: then
+/// the run does not lose a worker but its caller.
+const PARTING: Duration = Duration::from_millis(100);
+
 /// How long a process may live without its lifeline: at its end, the system closes that first. So
 /// long may the caller's answer take if the lifeline is closed.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -73,10 +77,27 @@ impl Attached {
 
     /// Whether the process has ended. If so, also waits a moment for the word of how it did.
     fn has_ended(&mut self, now: Instant) -> bool {
+        self.note_end(now);
+        self.ended.is_some_and(|ended| self.status.is_some() || now - ended >= WORD)
+    }
+
+    /// Whether a worker in the caller itself has ended for this long: its lifeline, or the caller.
+    fn has_parted(&mut self, lifeline: &Lifeline, now: Instant, patience: Duration) -> bool {
+        self.note_end(now);
+        self.note_closing(lifeline, now);
+        self.closed.or(self.ended).is_some_and(|noticed| now - noticed >= patience)
+    }
+
+    fn note_end(&mut self, now: Instant) {
         if self.ended.is_none() && is_ready(&self.pidfd, PollFlags::IN) {
             self.ended = Some(now);
         }
-        self.ended.is_some_and(|ended| self.status.is_some() || now - ended >= WORD)
+    }
+
+    fn note_closing(&mut self, lifeline: &Lifeline, now: Instant) {
+        if self.closed.is_none() && has_closed(lifeline) {
+            self.closed = Some(now);
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -124,8 +145,8 @@ impl Tether {
     }
 
     /// Whether the worker has ended. One in the caller itself ends with its lifeline, of which
-    /// this is the program's end.
-    pub(super) fn has_ended(&mut self, lifeline: &Lifeline, now: Instant) -> bool {
+    /// this is the program's end. No worker is needed any more if the run `is_over`.
+    pub(super) fn has_ended(&mut self, lifeline: &Lifeline, now: Instant, is_over: bool) -> bool {
         match self {
             Self::Child { process, .. } => {
                 // It stays to be waited for. An error means that there is no such child.
@@ -139,7 +160,8 @@ impl Tether {
                 closed.is_some_and(|closed| now - closed >= CLOSING)
             }
             Self::Attached(attached) if attached.manner == Manner::Caller => {
-                has_closed(lifeline) || attached.has_ended(now)
+                let patience = if is_over { Duration::ZERO } else { PARTING };
+                attached.has_parted(lifeline, now, patience)
             }
             Self::Attached(attached) => attached.has_ended(now),
         }
@@ -151,9 +173,7 @@ impl Tether {
         if attached.manner == Manner::Caller || attached.ended.is_some() {
             return false;
         }
-        if attached.closed.is_none() && has_closed(lifeline) {
-            attached.closed = Some(now);
-        }
+        attached.note_closing(lifeline, now);
         attached.closed.is_some_and(|closed| now - closed >= CLOSING)
     }
 

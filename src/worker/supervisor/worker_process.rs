@@ -19,7 +19,7 @@ use super::tether::{Attached, Tether};
 use crate::base::ids::{MessageId, WorkerId};
 use crate::event::{Event, Level};
 use crate::protocol::lifeline::Lifeline;
-use crate::protocol::report::{Blame, Loss, Suspect};
+use crate::protocol::report::{Blame, Loss};
 
 /// Everything that the supervisor needs to know of a new worker.
 pub(crate) struct NewWorker {
@@ -43,7 +43,7 @@ pub(super) struct WorkerProcess {
     /// Why it is being ended, and when it will be by force.
     ended: Option<(Loss, Instant)>,
     /// The message that was last said to take too long, where that is all that can be done.
-    overdue: Option<Suspect>,
+    overdue: Option<MessageId>,
     pub(super) logs: Vec<LogPipe>,
     /// Kept open for as long as the worker lives.
     lifeline: Lifeline,
@@ -109,11 +109,14 @@ impl WorkerProcess {
     }
 
     /// Takes the process that the caller provides; one that has come already stays.
-    pub(super) fn adopt(&mut self, attached: Attached) {
-        if matches!(self.tether, Tether::Awaited { .. }) {
-            self.tether = Tether::Attached(attached);
-            self.watch.begin();
+    pub(super) fn adopt(&mut self, attached: Attached) -> Option<Event> {
+        if !matches!(self.tether, Tether::Awaited { .. }) {
+            return None;
         }
+        self.tether = Tether::Attached(attached);
+        self.watch.begin();
+        let (step, worker) = (Arc::clone(&self.step), self.number);
+        self.tether.process().map(|pid| Event::Attached { step, worker, pid })
     }
 
     pub(super) fn is_at_work(&self) -> bool {
@@ -138,8 +141,9 @@ impl WorkerProcess {
         self.tether.is_tied().then_some(&self.lifeline)
     }
 
-    pub(super) fn has_ended(&mut self, now: Instant) -> bool {
-        self.tether.has_ended(&self.lifeline, now)
+    /// Whether it has ended, in a run that `is_over` or not.
+    pub(super) fn has_ended(&mut self, now: Instant, is_over: bool) -> bool {
+        self.tether.has_ended(&self.lifeline, now, is_over)
     }
 
     /// Whether it has been asked to end. One whose time for that is over is ended by force.
@@ -162,13 +166,13 @@ impl WorkerProcess {
 
     /// Says once that a message takes too long on a worker that nobody can end.
     pub(super) fn overdue(&mut self) -> Option<Event> {
-        let loss = Some(&self.watch).filter(|_| !self.tether.can_be_ended())?;
-        let Loss { reason, suspect, .. } = loss.check_time(&self.page)?;
-        if self.overdue.replace(suspect) == Some(suspect) {
+        let watch = Some(&self.watch).filter(|_| !self.tether.can_be_ended())?;
+        let (message, limit) = watch.passed(&self.page)?;
+        if self.overdue.replace(message) == Some(message) {
             return None;
         }
-        let text = format!("{reason}, and goes on, because its worker is the caller itself");
-        Some(self.says(Level::Warning, text))
+        let (step, worker) = (Arc::clone(&self.step), self.number);
+        Some(Event::Overdue { step, worker, message: message.0, limit })
     }
 
     /// Ignores a time in which the whole program was suspended.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::caller::{Caller, Frame, squares, text};
+use super::caller::{Caller, Frame, squares, text, written};
 use crate::support::processes::{eventually, is_alive, signal};
 
 /// A run that stands at a message that never ends, and its private directory.
@@ -44,6 +44,32 @@ fn a_caller_that_leaves_takes_the_run_along() {
     expect_gone(&mut caller, &private);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(caller.errors().contains("the program that started this run has ended"));
+}
+
+#[test]
+fn a_caller_that_leaves_while_nothing_is_open_drains_the_run() {
+    let options = ["--log-level", "debug", "--summary", "summary.json"];
+    let mut caller = Caller::start(&squares(10, &json!({})), &options);
+    let starts = [caller.next_start(), caller.next_start()];
+    // Nothing is open: the producer brings nothing.
+    caller.request(1, &[0, 255, 255, 255, 255]);
+    assert!(matches!(caller.receive(), Frame::Answer(1, None)));
+    starts.into_iter().for_each(|start| caller.provide(start));
+    let log = caller.directory().join("errors");
+    eventually("the run has begun", || {
+        fs::read_to_string(&log).unwrap().contains("every worker is ready").then_some(())
+    });
+    let private = caller.private.clone();
+    caller.leave();
+    assert_eq!(caller.run.wait().unwrap().code(), Some(130), "{}", caller.errors());
+    expect_gone(&mut caller, &private);
+    let report = fs::read_to_string(caller.directory().join("summary.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["verdict"], "interrupted", "{report}");
+    assert_eq!(report["finish_failures"], json!([]), "{report}");
+    assert_eq!(written(caller.directory()), [0_i64; 0], "the last step has finished its file");
+    assert!(caller.errors().contains("the program that started this run has ended"));
+    assert!(!caller.errors().contains("was lost"), "{}", caller.errors());
 }
 
 #[test]

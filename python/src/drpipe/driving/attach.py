@@ -121,7 +121,10 @@ class Attachment:
             self.close()
             if isinstance(error, (EOFError, OSError)):
                 code = self.process.returncode
-                raise RunError(f"the run ended before it began, with exit code {code}") from error
+                reason = f"the run ended before it began, with exit code {code}"
+                raise RunError(reason + program.other_version(command[0])) from error
+            if isinstance(error, RunError):
+                raise RunError(f"{error}{program.other_version(command[0])}") from error
             raise
 
     def _receive_welcome(self) -> Welcome:
@@ -228,6 +231,17 @@ class Attachment:
     def stop(self) -> int:
         """Asks to stop at once. Returns the number of the request."""
         return self._steer(control.STOP)
+
+    def cancel(self, origin: str, running: bool = False) -> int:
+        """Asks to give up all that descends from an origin. Returns the number of the request.
+
+        Args:
+            origin: the name that the producer has given to the item.
+            running: whether a worker may be at it, too; then what it makes of it is not taken.
+        """
+        self._requests += 1
+        self._send(control.cancel(self._requests, origin, running))
+        return self._requests
 
     def _steer(self, verb: int, step: Optional[str] = None, workers: int = 0) -> int:
         self._requests += 1

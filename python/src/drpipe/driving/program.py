@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -45,6 +46,23 @@ def find() -> str:
             f"of drpipe's repository (cargo install --path .), or set {VARIABLE} to its path"
         )
     return os.path.abspath(on_path)
+
+
+def other_version(path: str) -> str:
+    """Returns what to say of a program that fails if its version is not this package's."""
+    ours = importlib.import_module("drpipe").__version__
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    name, _, version = said.stdout.decode("utf-8", "replace").strip().partition(" ")
+    if name == "drpipe" and version == ours:
+        return ""
+    found = f"is drpipe {version}" if name == "drpipe" and version else "does not say its version"
+    return (
+        f"; the program {path} {found}, and this Python package is drpipe {ours}: install "
+        f"both in one version, or set {VARIABLE} to the path of the program that goes with it"
+    )
 
 
 def settings_arguments(settings: Optional[Mapping[str, Any]]) -> List[str]:

@@ -16,7 +16,7 @@ HELLO, STARTED, NOT_STARTED, ENDED, STEER = 1, 2, 3, 4, 5
 # The kinds of frames from the run.
 WELCOME, REFUSED, START, ANSWER, OVER = 16, 17, 18, 19, 20
 # The verbs of STEER.
-PAUSE, RESUME, WORKERS, DRAIN, STOP = 0, 1, 2, 3, 4
+PAUSE, RESUME, WORKERS, DRAIN, STOP, CANCEL = 0, 1, 2, 3, 4, 5
 # What the process of an attached worker is.
 CALLER, PROCESS, GROUP = 0, 1, 2
 
@@ -117,6 +117,12 @@ def steer(request: int, verb: int, step: Optional[str] = None, workers: int = 0)
     if verb in (PAUSE, RESUME):
         return head + _text(step)
     return head + _text(step) + _U32.pack(workers) if verb == WORKERS else head
+
+
+def cancel(request: int, origin: str, running: bool) -> bytes:
+    """Returns STEER: a request to give up all that descends from an origin."""
+    head = bytes((STEER,)) + _U32.pack(request) + bytes((CANCEL,))
+    return head + _text(origin) + bytes((running,))
 
 
 class _Reader:
