@@ -5,32 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::observe::Change;
+use super::queue::Doomed;
 use super::{Action, Cancelled, Held, Refusal, Router};
 use crate::base::ids::{MessageId, Slot, StepId};
 use crate::base::nearest::nearest;
 use crate::event::Event;
 use crate::message::batch::{Batch, Output};
 use crate::message::{Message, NO_ITEM};
-
-/// The messages to give up.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Doomed<'a> {
-    Item(u64),
-    Origin(&'a str),
-}
-
-impl Doomed<'_> {
-    pub(super) fn is(self, message: &Message) -> bool {
-        match self {
-            Self::Item(number) => message.item == number,
-            Self::Origin(origin) => message.origin.as_ref().is_some_and(|of| &**of == origin),
-        }
-    }
-
-    pub(super) fn has(self, batch: &Batch) -> bool {
-        batch.alone().is_some_and(|message| self.is(message))
-    }
-}
 
 /// The origins that an operator has cancelled, and the messages of each that were in a worker's
 /// hands. Until these are back, nothing of the origin is taken.

@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::cancel::Doomed;
 use crate::base::failure::Failure;
 use crate::base::ids::MessageId;
 use crate::event::Cause;
@@ -45,6 +44,26 @@ pub(super) struct Failed {
     pub(super) worker: Option<usize>,
     pub(super) cause: Cause,
     pub(super) failure: Failure,
+}
+
+/// The messages to give up.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Doomed<'a> {
+    Item(u64),
+    Origin(&'a str),
+}
+
+impl Doomed<'_> {
+    pub(super) fn is(self, message: &Message) -> bool {
+        match self {
+            Self::Item(number) => message.item == number,
+            Self::Origin(origin) => message.origin.as_ref().is_some_and(|of| &**of == origin),
+        }
+    }
+
+    pub(super) fn has(self, batch: &Batch) -> bool {
+        batch.alone().is_some_and(|message| self.is(message))
+    }
 }
 
 impl PartialEq for Delayed {

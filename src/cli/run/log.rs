@@ -126,17 +126,11 @@ pub(crate) fn log(event: &Event, form: LogFormat) {
             warn!(%step, "messages without an origin: the journal does not track them, and \
                           --resume processes them again");
         }
-        Event::Paused { step } => info!(step = step.as_deref(), "paused"),
-        Event::Resumed { step } => info!(step = step.as_deref(), "resumed"),
-        Event::WorkersSet { step, workers } => {
-            info!(%step, workers, "the number of workers was changed")
-        }
-        Event::Requeued { step, origin, entry } => {
-            info!(%step, origin = origin.as_deref(), entry, "tried again");
-        }
-        Event::Cancelled { step, origin, waiting, in_hand } => {
-            info!(%step, origin = origin.as_deref(), waiting, in_hand, "cancelled");
-        }
+        Event::Paused { .. }
+        | Event::Resumed { .. }
+        | Event::WorkersSet { .. }
+        | Event::Requeued { .. }
+        | Event::Cancelled { .. } => steered(event),
         Event::Attached { step, worker, pid } => debug!(%step, worker, pid, "attached"),
         Event::Overdue { step, worker, message, limit } => {
             let limit_s = limit.as_secs_f64();
@@ -150,6 +144,24 @@ pub(crate) fn log(event: &Event, form: LogFormat) {
         | Event::Progress(_)
         | Event::Ended(_)
         | Event::Error { .. } => {}
+    }
+}
+
+/// Logs what an operator wanted.
+fn steered(event: &Event) {
+    match event {
+        Event::Paused { step } => info!(step = step.as_deref(), "paused"),
+        Event::Resumed { step } => info!(step = step.as_deref(), "resumed"),
+        Event::WorkersSet { step, workers } => {
+            info!(%step, workers, "the number of workers was changed")
+        }
+        Event::Requeued { step, origin, entry } => {
+            info!(%step, origin = origin.as_deref(), entry, "tried again");
+        }
+        Event::Cancelled { step, origin, waiting, in_hand } => {
+            info!(%step, origin = origin.as_deref(), waiting, in_hand, "cancelled");
+        }
+        _ => {}
     }
 }
 

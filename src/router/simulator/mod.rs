@@ -182,28 +182,34 @@ impl Simulator {
             at_barrier: false,
             told: Told::default(),
         };
-        if simulator.chance(faults.steering) {
-            let count = simulator.rng.random_range(1..20);
-            simulator.orders = (0..count).map(|_| simulator.delay() * 100).collect();
-            simulator.orders.sort_unstable_by(|a, b| b.cmp(a));
+        simulator.begin();
+        simulator
+    }
+
+    /// Starts the workers, and decides when others intervene.
+    fn begin(&mut self) {
+        let faults = self.faults;
+        if self.chance(faults.steering) {
+            let count = self.rng.random_range(1..20);
+            self.orders = (0..count).map(|_| self.delay() * 100).collect();
+            self.orders.sort_unstable_by(|a, b| b.cmp(a));
         }
-        if simulator.chance(faults.partings) {
-            simulator.parting = Some(simulator.delay() * 100);
+        if self.chance(faults.partings) {
+            self.parting = Some(self.delay() * 100);
         }
-        for worker in simulator.router.initial_workers() {
-            simulator.spawn(worker);
+        for worker in self.router.initial_workers() {
+            self.spawn(worker);
         }
-        if simulator.chance(faults.stops) {
-            simulator.after_delay(None, Input::Stop(Stop::Drain));
-            if simulator.rng.random() {
-                let stop = match simulator.rng.random() {
+        if self.chance(faults.stops) {
+            self.after_delay(None, Input::Stop(Stop::Drain));
+            if self.rng.random() {
+                let stop = match self.rng.random() {
                     true => Input::Stop(Stop::Now),
                     false => Input::Abandon { reason: "the caller is gone".into() },
                 };
-                simulator.after_delay(None, stop);
+                self.after_delay(None, stop);
             }
         }
-        simulator
     }
 
     fn chance(&mut self, per_mille: u32) -> bool {

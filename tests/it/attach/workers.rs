@@ -126,3 +126,26 @@ fn the_caller_may_pause_and_resume_and_set_the_number_of_workers() {
     assert_eq!(code, 0, "{report}");
     assert_eq!(written(caller.directory()), expected(500));
 }
+
+#[test]
+fn what_the_caller_asks_for_that_cannot_be_is_answered_with_the_reason() {
+    let mut caller = Caller::start(&squares(3, &json!({"nb_process": 1})), &[]);
+    let first = caller.next_start();
+    // Integers have no names.
+    caller.request(1, &[&[5][..], &text("raw/7.fits"), &[1]].concat());
+    let entry = [&text("key")[..], &[0], &text("value")].concat();
+    caller.send(&[&[6][..], &2_u32.to_le_bytes(), &1_u32.to_le_bytes(), &entry].concat());
+    for (number, part) in
+        [(1, "nothing of \"raw/7.fits\" is under way"), (2, "has none, so nothing was put in")]
+    {
+        match caller.receive() {
+            Frame::Answer(found, Some(error)) if found == number => {
+                assert!(error.contains(part), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    caller.provide(first);
+    let (code, report) = caller.serve();
+    assert_eq!(code, 0, "{report}");
+}

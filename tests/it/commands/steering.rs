@@ -216,3 +216,60 @@ fn the_next_run_removes_what_killed_ones_have_left() {
     finish(program.env("TMPDIR", &temporary).arg("--quiet")).expect_code(0);
     assert!(!socket.exists() && !left.exists());
 }
+
+/// Three frames, of which the first is under way for longer than any test waits.
+fn three_frames() -> Value {
+    json!({
+        "version": 1,
+        "producer": {"name": "FRAMES", "class": "SynthFrames", "params": {"count": 3, "width": 16, "height": 16}},
+        "stagers": [
+            {"name": "SLOW", "class": "Sleep", "params": {"seconds": 3600}, "nb_process": 1},
+        ],
+        "consumer": {"name": "END", "class": "Discard"},
+    })
+}
+
+#[test]
+fn what_descends_from_an_item_is_cancelled() {
+    let place = Place::with(&three_frames());
+    let run = place.start_with(&["--summary", "run.json", "--events", "events.jsonl"]);
+    let view = place.until("one is under way, two wait", |view| {
+        view["state"] == "running"
+            && seen(view, "SLOW")["queued"] == 2
+            && seen(view, "SLOW")["in_hand"] == 1
+    });
+    let first = seen(&view, "SLOW")["each_worker"][0]["origin"].as_str().unwrap();
+    let (stem, of_first) = first.rsplit_once(' ').unwrap();
+    let of_first: u32 = of_first.parse().unwrap();
+    let origin = |place: u32| format!("{stem} {}", of_first + place - 1);
+    let slip = place.ctl(&["cancel", &origin(9)]).expect_code(2);
+    assert!(slip.err.contains("it has ended, or has not come; did you mean"), "{}", slip.err);
+    let said = place.ctl(&["cancel", &origin(2)]).expect_code(0);
+    let expected = format!("{} is cancelled: 1 message that waited is dropped\n", origin(2));
+    assert_eq!(said.out, expected);
+    place.ctl(&["cancel", &origin(2)]).expect_code(2);
+    place.ctl(&["cancel", &origin(3), "--running"]).expect_code(0);
+    let refused = place.ctl(&["cancel", first]).expect_code(3);
+    assert!(refused.err.contains("\"SLOW\" has \"") && refused.err.contains("--running"));
+    let said = place.ctl(&["cancel", first, "--running"]).expect_code(0);
+    assert!(said.out.contains("what workers make of 1 in hand is not taken"), "{}", said.out);
+    // Nothing is left to do.
+    assert_eq!(run.end(), Some(1));
+    let summary = read_json(&place.path("run.json"));
+    assert_balanced(&summary);
+    assert_eq!(count(step(&summary, "SLOW"), "dropped"), 3);
+    assert_eq!(count(step(&summary, "SLOW"), "retried"), 0, "nobody is charged");
+    assert_eq!(count(step(&summary, "END"), "received"), 0);
+    let events = fs::read_to_string(place.path("events.jsonl")).unwrap();
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let cancelled = events.filter(|event| event["event"] == "cancelled");
+    let cancelled: Vec<Value> = cancelled
+        .map(|event| json!([event["step"], event["origin"], event["waiting"], event["in_hand"]]))
+        .collect();
+    let expected = [
+        json!(["SLOW", origin(2), 1, 0]),
+        json!(["SLOW", origin(3), 1, 0]),
+        json!(["SLOW", first, 0, 1]),
+    ];
+    assert_eq!(cancelled, expected);
+}
