@@ -12,7 +12,7 @@ from .failures import Failure
 LONGEST = 65_536
 
 # The kinds of frames from the caller.
-HELLO, STARTED, NOT_STARTED, ENDED, STEER = 1, 2, 3, 4, 5
+HELLO, STARTED, NOT_STARTED, ENDED, STEER, PUT = 1, 2, 3, 4, 5, 6
 # The kinds of frames from the run.
 WELCOME, REFUSED, START, ANSWER, OVER = 16, 17, 18, 19, 20
 # The verbs of STEER.
