@@ -31,6 +31,14 @@ pub(crate) fn share_from_here() {
     SHARING.set(true);
 }
 
+/// Lets `act` put large arrays into segments if `shares` says so.
+pub(crate) fn sharing<R>(shares: bool, act: impl FnOnce() -> R) -> R {
+    let before = SHARING.replace(shares);
+    let result = act();
+    SHARING.set(before);
+    result
+}
+
 /// Whether this thread puts an array of this size, in bytes, into a segment.
 pub(crate) fn is_wanted(size: usize) -> bool {
     size >= SHARED_FROM && SHARING.get()

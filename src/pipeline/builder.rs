@@ -1,16 +1,20 @@
 //! Pipelines without a configuration file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pipeline;
 use super::options::JournalFile;
+use crate::base::failure::Failure;
 use crate::plan::assemble::assemble;
 use crate::plan::diagnostic::ConfigError;
 use crate::plan::spec::{Role, StepSpec};
 use crate::plan::{OnError, WorkerRange};
+use crate::stage::data::Data;
 use crate::stage::registry::{
-    build_consumer, build_producer, build_stage, of_consumer, of_producer, of_stage,
+    Build, CALLER, build_consumer, build_producer, build_stage, of_consumer, of_feed, of_producer,
+    of_stage,
 };
 use crate::stage::{Consumer, Producer, Stage};
 
@@ -51,6 +55,18 @@ impl Builder {
     ) -> Self {
         let (class, build) = (short_name::<P>(), build_producer(make));
         self.steps.push(StepSpec::new(name, class, Role::Producer, of_producer::<P>(), build));
+        self
+    }
+
+    /// Adds the producer: the program itself, which sends values of the type `In` while the run
+    /// goes on. Such a pipeline is started with [`Pipeline::start_with_feed`].
+    #[must_use]
+    pub fn feed<In: Data>(mut self, name: &str) -> Self {
+        let none = || Err(Failure::permanent("a feed is a part of the program"));
+        let build: Build = Arc::new(none);
+        let mut spec = StepSpec::new(name, CALLER, Role::Producer, of_feed::<In>(), build);
+        spec.feed = true;
+        self.steps.push(spec);
         self
     }
 

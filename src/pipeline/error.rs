@@ -48,6 +48,46 @@ pub enum RunError {
          must call drpipe::pipeline::serve_worker first"
     )]
     InWorker,
+    /// The producer is the program itself.
+    #[error(
+        "the producer {step:?} is a part of the program: start the pipeline with \
+         Pipeline::start_with_feed"
+    )]
+    NotFed {
+        /// The name of the producer.
+        step: String,
+    },
+    /// A program would have to be attached to the run.
+    #[error(
+        "a caller provides the workers of {step:?}: start the run from it, with drpipe run --attach"
+    )]
+    NoCaller {
+        /// The name of the step.
+        step: String,
+    },
+    /// The producer brings its own items.
+    #[error(
+        "the producer {step:?} ({class}) brings its own items: to feed the pipeline, add its \
+         producer with Builder::feed, or give it the class Caller"
+    )]
+    NoFeed {
+        /// The name of the producer.
+        step: String,
+        /// The name of its class.
+        class: String,
+    },
+    /// The program and a step that it feeds, or that gives back results, disagree on the type.
+    #[error("the step {step:?} {verb} {found}; the program said {expected}")]
+    OtherType {
+        /// The name of the step.
+        step: String,
+        /// Whether it takes or gives back values.
+        verb: &'static str,
+        /// The type that the step has.
+        found: &'static str,
+        /// The type that the program has.
+        expected: &'static str,
+    },
     /// The file named by [`Pipeline::set_journal`](super::Pipeline::set_journal) cannot serve; nothing was run.
     #[error(transparent)]
     Journal(#[from] JournalError),

@@ -24,6 +24,7 @@ use crate::router::{Batching, Router, Timing};
 use crate::sinks::Sinks;
 use crate::stage::Context;
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_room};
+use crate::transport::feed::{FeedPort, WithFeed};
 use crate::transport::wakeable::{self, Sender, Wakeup};
 use crate::transport::zmq::{ZmqContext, ZmqTransport, ipc};
 use crate::worker::ReportWorker;
@@ -47,6 +48,8 @@ pub(super) struct Execution {
     pub(super) private: Option<PrivateDirectory>,
     /// The program that provides the workers of open steps, and what it steers the run by.
     pub(super) caller: Option<(Caller, Control)>,
+    /// The router's side of a feed that is a part of this program.
+    pub(super) feed: Option<FeedPort>,
     pub(super) mode: Mode,
     pub(super) bundled: Option<BundledPackage>,
     /// Present for steps in Python.
@@ -125,6 +128,8 @@ impl Execution {
             .map(|directory| Supervisor::start(directory, Arc::clone(&report), to_caller.clone()))
             .transpose()?;
         let transport = bind(&sockets, directory, router.slot_count(), commands.wakeup)?;
+        let feed = self.feed.as_ref().map(FeedPort::place);
+        let transport = WithFeed::new(transport, self.feed);
         let attendant = match (self.caller, frames, &supervisor) {
             (Some((caller, control)), Some(frames), Some(supervisor)) => {
                 Some(caller.attend(frames, supervisor.attachments(), control)?)
@@ -143,6 +148,7 @@ impl Execution {
             private: directory,
             bundled: bundled.as_ref(),
             interpreters,
+            feed,
             threads: Vec::new(),
         };
         let mut running = Run::new(router, sinks, commands.values);

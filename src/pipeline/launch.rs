@@ -13,6 +13,7 @@ use crate::protocol::report::Loss;
 use crate::python::BundledPackage;
 use crate::stage::Context;
 use crate::stage::registry::Kind;
+use crate::transport::feed::FeedPlace;
 use crate::transport::zmq::ZmqContext;
 use crate::worker::process::InPython;
 use crate::worker::reexec::{INTERPRETER, MAIN};
@@ -33,6 +34,8 @@ pub(crate) struct Launcher<'r> {
     /// Present for steps in Python.
     pub(crate) bundled: Option<&'r BundledPackage>,
     pub(crate) interpreters: Option<Interpreters>,
+    /// Present if this program is the feed.
+    pub(crate) feed: Option<FeedPlace>,
     pub(crate) threads: Vec<JoinHandle<()>>,
 }
 
@@ -46,6 +49,10 @@ impl Launcher<'_> {
         context: Context,
     ) -> Option<ProcessEnd> {
         let step = step.index();
+        if let (true, Some(feed)) = (self.plan.steps[step].feed, &self.feed) {
+            feed.connect(worker);
+            return None;
+        }
         let started = match self.private {
             Some(directory) if self.plan.steps[step].is_open => {
                 self.request(worker, step, context, directory)

@@ -6,6 +6,7 @@ mod caller;
 mod control;
 mod error;
 mod execution;
+mod feed;
 mod first_event;
 mod last_event;
 mod launch;
@@ -43,6 +44,8 @@ pub use builder::Builder;
 pub(crate) use caller::{Caller, Farewell};
 pub use control::{Control, SteerError};
 pub use error::{LoadError, RunError};
+pub(crate) use feed::{End, Intake, Kept, Patience, Sent, origin_of};
+pub use feed::{Acknowledgements, Feed, SendError};
 
 /// How the workers of a run are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

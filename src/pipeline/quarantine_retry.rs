@@ -62,6 +62,8 @@ impl Pipeline {
             takes_objects: false,
             python: None,
             is_open: false,
+            feed: false,
+            acknowledges: false,
             ..first.clone()
         });
         Ok((self, note))

@@ -7,6 +7,7 @@ use std::thread::{Builder, JoinHandle};
 
 use super::ahead::Ahead;
 use super::execution::{Execution, Placing};
+use super::feed::Feeding;
 use super::first_event::opened;
 use super::last_event::LastEvent;
 use super::options::{JournalFile, Options};
@@ -14,7 +15,7 @@ use super::private_directory::PrivateDirectory;
 use super::run_name::run_name;
 use super::{Control, Handle, Mode, Pipeline, Report, RunError};
 use crate::base::scratch;
-use crate::driver::commands::{Command, Commander, commands};
+use crate::driver::commands::{Command, Commander, Commands, commands};
 use crate::event::Event;
 use crate::plan::Plan;
 use crate::sinks::Sinks;
@@ -39,6 +40,23 @@ impl Pipeline {
     /// # Errors
     /// If the system refuses a thread or a file descriptor, or the journal cannot serve.
     pub fn start(self, mode: Mode) -> Result<Handle, RunError> {
+        let is_attached = self.options.caller.is_some();
+        if let Some(step) = self.plan.steps.iter().find(|step| step.is_open && !is_attached) {
+            return Err(RunError::NoCaller { step: step.name.clone() });
+        }
+        if let Some(step) = self.plan.steps.iter().find(|step| step.feed && !step.is_open) {
+            return Err(RunError::NotFed { step: step.name.clone() });
+        }
+        self.begin(mode, commands()?, None)
+    }
+
+    /// Starts a run in the background, with a feed if this program is one.
+    pub(super) fn begin(
+        self,
+        mode: Mode,
+        (commander, commands): (Commander, Commands),
+        feeding: Option<Feeding>,
+    ) -> Result<Handle, RunError> {
         let run = run_name();
         let Self { mut plan, retried, mut options, bundled, ahead, .. } = self;
         let caller = options.caller.take();
@@ -48,7 +66,6 @@ impl Pipeline {
         let private = private_directory(&plan, placing, name)?;
         let directory = private.as_ref().map(PrivateDirectory::path);
         let interpreters = ahead.map(|ahead| ahead.into_interpreters(directory, &plan));
-        let (commander, commands) = commands()?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let stream = Stream::new();
         let last_event = LastEvent(stream.clone());
@@ -65,6 +82,7 @@ impl Pipeline {
             stream: stream.clone(),
         };
         let (opening, open) = mpsc::channel::<()>();
+        let (port, end_of_feed) = feeding.map(|Feeding { port, end }| (port, end)).unzip();
         let execution = Execution {
             opening,
             run,
@@ -75,6 +93,7 @@ impl Pipeline {
             cancelled,
             private,
             caller: caller.map(|caller| (caller, control.clone())),
+            feed: port,
             mode,
             bundled,
             interpreters,
@@ -83,6 +102,9 @@ impl Pipeline {
         let thread = Builder::new().name("router".into()).spawn(move || {
             let result = execution.run(placing);
             last_event.publish(&result);
+            if let Some(end) = end_of_feed {
+                end.tell(&result);
+            }
             if let Some(journal) = journal {
                 // A panic of the journal's thread costs the last events in the journal only.
                 let _ = journal.join();

@@ -162,6 +162,7 @@ fn step(spec: StepSpec, routes: Vec<Route>, codec: CodecId, takes_objects: bool)
         singleton: spec.singleton,
         build: spec.build,
         input: spec.input,
+        output: spec.output,
         codec,
         takes_objects,
         python: spec.python,

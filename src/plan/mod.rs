@@ -71,6 +71,19 @@ impl Plan {
         self.steps.iter().any(Step::needs_processes)
     }
 
+    /// The step that the program feeds, if it does.
+    pub(crate) fn feed(&self) -> Option<usize> {
+        self.steps.iter().position(|step| step.feed)
+    }
+
+    /// Makes the feed a part of this program: its worker is no process of a caller.
+    pub(crate) fn feed_here(&mut self, feed: usize) {
+        let step = &mut self.steps[feed];
+        step.is_open = false;
+        step.options.nb_process.value = WorkerRange::exactly(0);
+        step.options.nb_thread.value = WorkerRange::exactly(1);
+    }
+
     /// Gives each step one worker, in a process only if the step needs one.
     pub(crate) fn give_each_one_worker(&mut self) {
         for step in &mut self.steps {

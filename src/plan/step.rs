@@ -67,6 +67,8 @@ pub struct Step {
     pub(crate) build: Build,
     /// The name of the type of its input; none for a producer.
     pub input: Option<&'static str>,
+    /// The name of the type of what it emits; none if it emits nothing.
+    pub(crate) output: Option<&'static str>,
     /// How its input is serialized.
     pub codec: CodecId,
     /// Whether steps in Python may send it any value that can be pickled.

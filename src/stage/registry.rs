@@ -221,8 +221,10 @@ impl Registry {
         self.classes.contains_key(name) || self.lacking.contains_key(name)
     }
 
-    /// Makes [`CALLER`] a class that steps may have.
-    pub(crate) fn let_callers_in(&mut self) {
+    /// Makes `Caller` a class that steps may have: the program itself provides their workers. A
+    /// program that reads a configuration can be its producer, with
+    /// [`Pipeline::start_with_feed`](crate::pipeline::Pipeline::start_with_feed).
+    pub fn let_callers_in(&mut self) {
         self.has_caller = true;
     }
 
@@ -282,6 +284,18 @@ pub(crate) fn of_producer<P: Producer>() -> Traits {
         singleton: true,
         stateful: false,
         acknowledges: P::ACKNOWLEDGES,
+    }
+}
+
+/// A producer that is a part of the program and emits values of this type.
+pub(crate) fn of_feed<In: Data>() -> Traits {
+    Traits {
+        kind: Kind::Producer,
+        input: None,
+        output: Some(In::TYPE),
+        singleton: true,
+        stateful: false,
+        acknowledges: true,
     }
 }
 

@@ -1,9 +1,11 @@
 //! Carries messages between the router's loop and the workers.
 //!
 //! [`Transport`] is the loop's side and [`Link`] a worker's. `zmq/` connects threads and
-//! processes over sockets; `local` connects threads over channels, for tests.
+//! processes over sockets; `feed` connects a feed that is a part of this program; `local` connects
+//! threads over channels, for tests.
 
 pub(crate) mod descriptors;
+pub(crate) mod feed;
 #[cfg(test)]
 pub(crate) mod local;
 pub(crate) mod wakeable;

@@ -36,7 +36,6 @@ impl Wakeup {
         self.clear();
     }
 
-    #[cfg(test)]
     pub(crate) fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.0))
     }
