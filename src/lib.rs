@@ -8,6 +8,7 @@
 //!   [`product`]; to test it: [`testing`].
 //! - To have a program with the whole command line over your own stages: [`cli::Cli`].
 //! - To run a pipeline from a program: [`pipeline::Pipeline`].
+//! - To call functions on workers and get their results: [`pool::Pool`].
 //! - The stages that come with drpipe: [`stages`].
 
 // What is dead in a build with fewer features is alive in the whole one.
@@ -29,6 +30,7 @@ mod mock;
 pub mod monitor;
 pub mod pipeline;
 pub mod plan;
+pub mod pool;
 pub mod product;
 mod protocol;
 #[cfg_attr(not(feature = "python"), path = "python/not_built.rs")]

@@ -106,6 +106,7 @@ fn spec(
         stateful: usable.is_some_and(Class::stateful),
         acknowledges: usable.is_some_and(Class::acknowledges) || feeds,
         feed: feeds,
+        limits_tasks: false,
         options,
         next_steps: links(draft, &draft.work.next_steps, context.source),
         feedback: links(draft, &draft.work.feedback, context.source),

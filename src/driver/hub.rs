@@ -217,6 +217,7 @@ mod tests {
             pipeline: String::new(),
             written: Vec::new(),
             results: None,
+            limits_tasks: false,
             private: None,
         };
         let host = Host::Thread(Arc::new(AtomicBool::new(false)));

@@ -95,7 +95,7 @@ impl<'r> Sequential<'r> {
         let Some(worker) = worker else { return };
         let Ok(()) = match action {
             Action::Grant { count, .. } => worker.produce(count, Duration::MAX, &self.outbox),
-            Action::Work { batches, .. } => worker.work(batches, &self.outbox, |_| true, || ()),
+            Action::Work { batches, .. } => worker.work(batches, &self.outbox, |_, _| true, || ()),
             Action::Acknowledge { items, .. } => worker.acknowledge(items, &self.outbox),
             _ => worker.finish(&self.outbox),
         };

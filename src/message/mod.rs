@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 mod item;
+pub(crate) mod limit;
 pub(crate) mod output;
 mod payload;
 pub(crate) mod recycle;

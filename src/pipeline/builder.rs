@@ -107,6 +107,13 @@ impl Builder {
         self
     }
 
+    /// Adds a step.
+    #[must_use]
+    pub(crate) fn step(mut self, spec: StepSpec) -> Self {
+        self.steps.push(spec);
+        self
+    }
+
     /// Sets the number of threads that run the step. The default is 1.
     #[must_use]
     pub fn threads(self, count: usize) -> Self {

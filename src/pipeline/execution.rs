@@ -96,6 +96,7 @@ impl Execution {
             codec: plan.steps[step.index()].codec,
             next_codecs: plan.next_codecs(step.index()),
             results: plan.results_codec(step.index()),
+            limits_tasks: plan.steps[step.index()].limits_tasks,
             private: private.clone(),
             pipeline: plan.identity.clone(),
             written: written.clone(),

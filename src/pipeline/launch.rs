@@ -127,7 +127,8 @@ impl Launcher<'_> {
         };
         let StepOptions { timeout, memory_limit, grace, .. } = &step.options;
         let (timeout, memory, grace) = (**timeout, **memory_limit, **grace);
-        let limits = Limits { timeout, memory, grace, sets_deadlines: step.is_open };
+        let limits =
+            Limits { timeout, memory, grace, sets_deadlines: step.is_open || step.limits_tasks };
         let assignment = serde_json::to_vec(&assignment)?;
         Ok(NewWorker { id: worker, step: name, number, assignment, limits })
     }

@@ -44,8 +44,8 @@ pub use builder::Builder;
 pub(crate) use caller::{Caller, Farewell};
 pub use control::{Control, SteerError};
 pub use error::{LoadError, RunError};
-pub(crate) use feed::{End, Intake, Kept, Patience, Sent, origin_of};
 pub use feed::{Acknowledgements, Feed, SendError};
+pub(crate) use feed::{End, Intake, Kept, Patience, Sent, origin_of};
 
 /// How the workers of a run are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

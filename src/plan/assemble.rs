@@ -159,6 +159,7 @@ fn step(spec: StepSpec, routes: Vec<Route>, codec: CodecId, takes_objects: bool)
         stateful: spec.stateful,
         acknowledges: spec.acknowledges,
         feed: spec.feed,
+        limits_tasks: spec.limits_tasks,
         singleton: spec.singleton,
         build: spec.build,
         input: spec.input,

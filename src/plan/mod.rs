@@ -98,6 +98,11 @@ impl Plan {
         self.steps[index].routes.iter().any(|route| self.steps[route.to].processes() > 0)
     }
 
+    /// Whether what step `index` emits begins with a time limit.
+    pub(crate) fn limits_tasks(&self, index: usize) -> bool {
+        self.steps[index].routes.iter().any(|route| self.steps[route.to].limits_tasks)
+    }
+
     /// For each step, the steps that can be reached from it.
     pub(crate) fn reach(&self) -> Vec<Vec<bool>> {
         let from = |start: usize| {

@@ -62,6 +62,8 @@ pub(crate) struct StepSpec {
     pub(crate) acknowledges: bool,
     /// Whether it is a producer that brings its items unasked.
     pub(crate) feed: bool,
+    /// Whether what it is sent begins with the time limit of that message alone.
+    pub(crate) limits_tasks: bool,
     pub(crate) options: StepOptions,
     /// If every step's list is empty, each step leads to the next one.
     pub(crate) next_steps: Vec<Link>,
@@ -97,6 +99,7 @@ impl StepSpec {
             stateful: traits.stateful,
             acknowledges: traits.acknowledges,
             feed: false,
+            limits_tasks: false,
             options: StepOptions::default(),
             next_steps: Vec::new(),
             feedback: Vec::new(),

@@ -61,6 +61,9 @@ pub struct Step {
     /// Whether it is a producer that brings its items unasked: the program that runs the
     /// pipeline feeds it. Then it acknowledges too.
     pub(crate) feed: bool,
+    /// Whether what it is sent begins with the time limit of that message alone: its senders are
+    /// in this program, and its workers processes.
+    pub(crate) limits_tasks: bool,
     /// Whether it can have only one worker.
     pub singleton: bool,
     /// Makes its instances.

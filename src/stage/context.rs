@@ -22,6 +22,9 @@ pub struct Context {
     /// The codec of what it hands back to the producer, if it does.
     #[serde(default)]
     pub(crate) results: Option<CodecId>,
+    /// Whether what it takes begins with the time limit of that message alone.
+    #[serde(default)]
+    pub(crate) limits_tasks: bool,
     /// The run's private directory, if it has worker processes.
     pub(crate) private: Option<PathBuf>,
     /// The pipeline's identity: see [`Self::pipeline`].
@@ -73,6 +76,7 @@ impl Context {
             next_steps,
             codec: CodecId::Bincode,
             results: None,
+            limits_tasks: false,
             private: None,
             pipeline: String::new(),
             written: Vec::new(),

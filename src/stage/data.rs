@@ -89,6 +89,11 @@ impl Data for String {
     const TYPE: &'static str = "drpipe/Text/1";
 }
 
+/// Nothing: for a stage or a task that only does something.
+impl Data for () {
+    const TYPE: &'static str = "drpipe/Nothing/1";
+}
+
 /// A message of any type, unopened: for stages that pass on, count or delay messages. An edge
 /// into `Any` accepts every type, and what a stage emits as `Any` keeps the type that came in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! The classes that a configuration may name.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -56,9 +57,17 @@ pub struct Class {
     build: BuildFrom,
     foreign: bool,
     module: String,
+    /// The type that implements it, if that is in this program.
+    type_id: Option<TypeId>,
 }
 
 impl Class {
+    /// What its trait says of it.
+    pub(crate) fn traits(&self) -> Traits {
+        let Self { kind, input, output, singleton, stateful, acknowledges, .. } = *self;
+        Traits { kind, input, output, singleton, stateful, acknowledges }
+    }
+
     /// The class [`CALLER`] at this place. Its parameters are the caller's alone.
     pub(crate) fn of_caller(kind: Kind) -> Self {
         let anything = json!({"type": "object", "additionalProperties": true});
@@ -86,6 +95,7 @@ impl Class {
             build: Arc::new(|_| Err(Failure::permanent("its workers are not written in Rust"))),
             foreign: true,
             module: String::new(),
+            type_id: None,
         }
     }
 
@@ -243,7 +253,12 @@ impl Registry {
         self.classes.values()
     }
 
-    fn add<T: JsonSchema>(
+    /// The class that the type implements.
+    pub(crate) fn class_of<T: 'static>(&self) -> Option<&Class> {
+        self.classes.values().find(|class| class.type_id == Some(TypeId::of::<T>()))
+    }
+
+    fn add<T: JsonSchema + 'static>(
         &mut self,
         name: &str,
         traits: Traits,
@@ -261,6 +276,7 @@ impl Registry {
             build: Arc::new(build),
             foreign: false,
             module: module_of::<T>().to_owned(),
+            type_id: Some(TypeId::of::<T>()),
         };
         self.classes.insert(name.to_owned(), class);
     }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::base::failure::{Failure, Result};
 use crate::base::ids::MessageId;
-use crate::message::Message;
 use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
+use crate::message::{Message, limit};
 use crate::protocol::report::Outcome;
 use crate::protocol::wire::FromWorker;
 use crate::stage::erased::{Build, Task, in_call};
@@ -57,8 +57,8 @@ impl Worker {
     }
 
     /// Processes the messages in order. The results go into the outbox, which reports them when
-    /// they are due. Calls `begin` with the number of each message before processing it, and stops
-    /// if `begin` returns false. Calls `rest` before each report.
+    /// they are due. Calls `begin` with the number of each message, and the time limit that it may
+    /// have, before processing it, and stops if `begin` returns false. Calls `rest` before each report.
     ///
     /// # Errors
     /// If a report could not be sent; that ends the work.
@@ -66,7 +66,7 @@ impl Worker {
         &mut self,
         batches: Vec<Batch>,
         outbox: &Outbox<S>,
-        begin: impl Fn(MessageId) -> bool,
+        begin: impl Fn(MessageId, Option<Duration>) -> bool,
         rest: impl Fn(),
     ) -> std::result::Result<(), S::Error> {
         outbox.open_batch(batches);
@@ -75,8 +75,10 @@ impl Worker {
         let is_last = self.context.next_steps.is_empty();
         let mut stride = 1;
         'work: while let Some(batch) = outbox.take() {
-            for message in batch.into_messages().take_while(|_| outbox.may_begin()) {
-                if !begin(message.id) {
+            for mut message in batch.into_messages().take_while(|_| outbox.may_begin()) {
+                let limits = self.context.limits_tasks;
+                let limit = if limits { limit::take(&mut message.payload) } else { None };
+                if !begin(message.id, limit) {
                     break 'work;
                 }
                 let (id, notes) = (message.id, scope::note_count());
@@ -247,6 +249,7 @@ mod tests {
             pipeline: String::new(),
             written: Vec::new(),
             results: None,
+            limits_tasks: false,
             private: None,
         }
     }
@@ -260,7 +263,7 @@ mod tests {
     fn work(worker: &mut Worker, numbers: &[i64]) -> (Vec<Completion>, Vec<Output>) {
         let batches = (1..).zip(numbers).map(|(id, number)| batch(id, *number)).collect();
         let outbox = Outbox::new(Vec::new());
-        let Ok(()) = worker.work(batches, &outbox, |_| true, || ());
+        let Ok(()) = worker.work(batches, &outbox, |_, _| true, || ());
         let mut all = (Vec::new(), Vec::new());
         for report in outbox.sink(std::mem::take) {
             let FromWorker::Done { completions, outputs } = report else { panic!("{report:?}") };

@@ -72,11 +72,17 @@ impl Page {
         unsafe { AtomicU64::from_ptr(address) }
     }
 
-    /// Records that the worker begins this message.
-    pub(crate) fn begin(&self, message: MessageId) {
+    /// Records that the worker begins this message, which may have a time limit of its own.
+    pub(crate) fn begin(&self, message: MessageId, limit: Option<Duration>) {
+        let since = now();
         self.word(DEADLINE).store(0, Ordering::Relaxed);
-        self.word(SINCE).store(now(), Ordering::Relaxed);
+        self.word(SINCE).store(since, Ordering::Relaxed);
         self.word(MESSAGE).store(message.0, Ordering::Release);
+        if let Some(limit) = limit {
+            // After the message: so the limit is never taken for that of the one before it.
+            let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+            self.word(DEADLINE).store(since.saturating_add(limit), Ordering::Release);
+        }
     }
 
     /// Records that the worker is idle.
@@ -126,7 +132,7 @@ mod tests {
         let (ours, file) = Page::create().unwrap();
         let theirs = Page::open(file).unwrap();
         assert_eq!((ours.at_work(), ours.beats()), (None, 0));
-        theirs.begin(MessageId(7));
+        theirs.begin(MessageId(7), None);
         theirs.beat();
         assert_eq!(ours.at_work().map(|at| at.message), Some(MessageId(7)));
         assert_eq!(ours.beats(), 1);
@@ -138,13 +144,12 @@ mod tests {
     fn a_limit_counts_for_the_message_that_has_it() {
         let (ours, file) = Page::create().unwrap();
         let theirs = Page::open(file).unwrap();
-        theirs.begin(MessageId(7));
+        theirs.begin(MessageId(7), None);
         assert_eq!(ours.at_work().and_then(|at| at.limit), None);
-        let since = theirs.word(SINCE).load(Ordering::Relaxed);
-        theirs.word(DEADLINE).store(since + 5_000, Ordering::Release);
+        theirs.begin(MessageId(7), Some(Duration::from_nanos(5_000)));
         let limit = ours.at_work().and_then(|at| at.limit);
         assert_eq!(limit, Some(Duration::from_nanos(5_000)));
-        theirs.begin(MessageId(8));
+        theirs.begin(MessageId(8), None);
         assert_eq!(ours.at_work().and_then(|at| at.limit), None);
     }
 

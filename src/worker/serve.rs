@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::executor::Worker;
 use super::outbox::{Outbox, REPORT_AFTER};
@@ -26,15 +27,15 @@ pub(crate) enum Host {
 }
 
 impl Host {
-    /// Records which message the worker begins. Returns false if it must not begin it.
-    fn begin(&self, message: MessageId) -> bool {
+    /// Records which message the worker begins, and its own time limit. Returns false if it must not begin it.
+    fn begin(&self, message: MessageId, limit: Option<Duration>) -> bool {
         match self {
             Self::Thread(cancelled) => !cancelled.load(Ordering::Relaxed),
             Self::Process { page, memory_limit, full } => {
                 let over = |limit: &u64| usage::memory_here().is_some_and(|u| u > *limit);
                 full.set(memory_limit.as_ref().is_some_and(over));
                 if !full.get() {
-                    page.begin(message);
+                    page.begin(message, limit);
                 }
                 !full.get()
             }
@@ -89,7 +90,12 @@ pub(crate) fn serve(
         match message {
             ToWorker::Grant { count } => worker.produce(count, REPORT_AFTER, &outbox)?,
             ToWorker::Work(batches) => {
-                worker.work(batches, &outbox, |message| host.begin(message), || host.rest())?;
+                worker.work(
+                    batches,
+                    &outbox,
+                    |message, limit| host.begin(message, limit),
+                    || host.rest(),
+                )?;
             }
             ToWorker::Acknowledged(items) => worker.acknowledge(items, &outbox)?,
             // Producers in Rust cancel nothing.

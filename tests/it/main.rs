@@ -14,6 +14,7 @@ mod conformance;
 mod engine;
 mod files;
 mod monitor;
+mod pool;
 mod python;
 mod support;
 mod tidy;

@@ -15,7 +15,7 @@ use crate::base::lock::lock;
 use crate::codec::CodecId;
 use crate::memory::segment;
 use crate::message::batch::Output;
-use crate::message::{ItemKey, Payload};
+use crate::message::{ItemKey, Payload, limit};
 use crate::plan::Plan;
 use crate::protocol::report::Production;
 use crate::protocol::wire::{FromWorker, ToWorker};
@@ -37,7 +37,11 @@ pub(crate) trait Kept: Send + 'static {
 pub(crate) enum End {
     Told(Acknowledgement),
     /// The run is over and has not done it; if it could not go on, for this reason.
-    NotDone { number: u64, origin: ItemKey, reason: Option<Arc<str>> },
+    NotDone {
+        number: u64,
+        origin: ItemKey,
+        reason: Option<Arc<str>>,
+    },
 }
 
 /// How long a sender waits for room.
@@ -87,6 +91,8 @@ pub(crate) struct Intake<K: Kept> {
     results_codec: CodecId,
     /// Whether a next step runs in processes.
     shares: bool,
+    /// Whether the next step takes a time limit with each message.
+    limits_tasks: bool,
     state: Mutex<State<K>>,
     changed: Condvar,
 }
@@ -101,6 +107,8 @@ struct State<K: Kept> {
     ended: VecDeque<(K::Ended, u64)>,
     /// Whether somebody reads how items end.
     is_read: bool,
+    /// Whether what was not read holds nothing up.
+    keeps_all: bool,
     /// Bytes of results that were taken, of which the router was not told.
     taken: u64,
     is_closed: bool,
@@ -135,6 +143,7 @@ impl<K: Kept> Intake<K> {
             dropped: Vec::new(),
             ended: VecDeque::new(),
             is_read,
+            keeps_all: false,
             taken: 0,
             is_closed: false,
             is_finishing: false,
@@ -146,22 +155,39 @@ impl<K: Kept> Intake<K> {
             codec: plan.next_codecs(feed).first().copied().unwrap_or_default(),
             results_codec,
             shares: plan.leads_to_processes(feed),
+            limits_tasks: plan.limits_tasks(feed),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
     }
 
-    /// How results are serialized.
-    pub(crate) fn results_codec(&self) -> CodecId {
-        self.results_codec
-    }
-
-    /// Serializes an item.
+    /// Serializes an item; `limit` is the time limit of its first message, for a step that takes
+    /// one.
     ///
     /// # Errors
     /// If it refuses.
-    pub(crate) fn payload<T: Data>(&self, value: &T) -> Result<Payload> {
-        segment::sharing(self.shares, || value.to_payload(self.codec))
+    pub(crate) fn payload<T: Data>(&self, value: &T, limit: Option<Duration>) -> Result<Payload> {
+        let mut header = Vec::new();
+        if self.limits_tasks {
+            limit::write(limit, &mut header);
+        }
+        let write = || value.write_to(self.codec, &mut header);
+        let buffers = segment::sharing(self.shares, write)?;
+        Ok(Payload { header: header.into(), buffers })
+    }
+
+    /// Hands the number of open items to `look`; none ends meanwhile.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(usize) -> R) -> R {
+        let state = lock(&self.state);
+        look(state.open.len() + state.dropped.len())
+    }
+
+    /// Keeps what has ended until it is read, however much it is: it holds nothing up.
+    pub(crate) fn keep_all(&self) {
+        let mut state = lock(&self.state);
+        state.keeps_all = true;
+        state.taken += state.ended.iter_mut().map(|(_, bytes)| std::mem::take(bytes)).sum::<u64>();
+        self.release(&mut state);
     }
 
     /// Whether an item of unknown size would find no room at the moment.
@@ -173,14 +199,11 @@ impl<K: Kept> Intake<K> {
     /// Sends an item and returns its number.
     ///
     /// # Errors
-    /// If there is no room in time, or the run takes no more; with what is kept of the item.
-    pub(crate) fn send(&self, sent: Sent<K>, patience: Patience) -> Result<u64, (Refused, K)> {
+    /// If there is no room in time, or the run takes no more.
+    pub(crate) fn send(&self, sent: Sent<K>, patience: Patience) -> Result<u64, Refused> {
         let Sent { payload, origin, kept } = sent;
         let bytes = payload.len() as u64;
-        let mut state = match self.wait_for_room(bytes, patience) {
-            Ok(state) => state,
-            Err(refused) => return Err((refused, kept)),
-        };
+        let mut state = self.wait_for_room(bytes, patience)?;
         state.latest += 1;
         let number = state.latest;
         state.open_bytes += bytes;
@@ -287,15 +310,6 @@ impl<K: Kept> Intake<K> {
         }
     }
 
-    /// Waits until nothing is open. Returns at once if the run is over.
-    #[cfg(test)]
-    pub(crate) fn wait_until_idle(&self) {
-        let mut state = lock(&self.state);
-        while !state.open.is_empty() {
-            state = self.wait(state);
-        }
-    }
-
     /// Hears what the router says.
     pub(super) fn hear(&self, message: Result<ToWorker, LinkError>) {
         let mut state = lock(&self.state);
@@ -313,9 +327,8 @@ impl<K: Kept> Intake<K> {
                 state.is_closed = true;
                 state.is_finishing = true;
             }
-            // It is stopped, or the run breaks off: the end of the run says why. Nothing else
-            // is said to a feed.
-            Ok(_) | Err(_) => {}
+            // The end of the run says why. Nothing else is said to a feed.
+            Ok(_) | Err(_) => state.is_closed = true,
         }
         // What crossed the request to finish on its way is acknowledged first.
         if state.is_finishing && state.open.is_empty() {
@@ -367,9 +380,12 @@ impl<K: Kept> State<K> {
     }
 
     fn tell(&mut self, ended: K::Ended, bytes: u64) {
-        match self.is_read {
-            true => self.ended.push_back((ended, bytes)),
-            false => self.taken += bytes,
+        let holds_up = self.is_read && !self.keeps_all;
+        if !holds_up {
+            self.taken += bytes;
+        }
+        if self.is_read {
+            self.ended.push_back((ended, if holds_up { bytes } else { 0 }));
         }
     }
 

@@ -149,10 +149,10 @@ impl<In: Data> Feed<In> {
     }
 
     fn send_with(&self, origin: &str, value: In, patience: Patience) -> Result<u64, SendError<In>> {
-        let payload = self.intake.payload(&value).map_err(SendError::Unsuitable)?;
+        let payload = self.intake.payload(&value, None).map_err(SendError::Unsuitable)?;
         let sent = Sent { payload, origin: origin_of(origin, &value), kept: Item };
         let taken = self.intake.send(sent, patience);
-        taken.map_err(|(refused, _)| SendError::of(refused, value))
+        taken.map_err(|refused| SendError::of(refused, value))
     }
 
     /// Gives an item up. What waits of it is dropped, and it is acknowledged as

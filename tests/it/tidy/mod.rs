@@ -10,7 +10,7 @@ use crate::support::program::package;
 
 /// The modules of the library, the lowest first: each may use only those
 /// before it.
-const LAYERS: [&str; 24] = [
+const LAYERS: [&str; 25] = [
     "base",
     "message",
     "memory",
@@ -31,6 +31,7 @@ const LAYERS: [&str; 24] = [
     "driver",
     "pipeline",
     "mock",
+    "pool",
     "report",
     "monitor",
     "cli",
