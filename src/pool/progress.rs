@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::TaskError;
-
 /// How many tasks a pool has taken, and what has become of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -22,24 +20,12 @@ pub struct Progress {
 
 #[derive(Default)]
 pub(super) struct Counts {
-    done: AtomicU64,
-    failed: AtomicU64,
-    cancelled: AtomicU64,
+    pub(super) done: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) cancelled: AtomicU64,
 }
 
 impl Counts {
-    /// Counts a task that has ended.
-    pub(super) fn count(&self, error: Option<&TaskError>) {
-        let count = match error {
-            None => &self.done,
-            Some(TaskError::Cancelled | TaskError::Dropped | TaskError::RunEnded(_)) => {
-                &self.cancelled
-            }
-            Some(_) => &self.failed,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(super) fn progress(&self, open: usize) -> Progress {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (done, failed, cancelled) =

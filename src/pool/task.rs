@@ -1,6 +1,7 @@
 //! A task that was submitted, and how it ends.
 
 use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -122,7 +123,15 @@ impl Kept for Submitted {
     fn end(self, end: End) -> Arc<Shared> {
         let Self(task) = self;
         let outcome = task.outcome_of(end);
-        task.counts.count(outcome.as_ref().err());
+        let counts = &task.counts;
+        let count = match &outcome {
+            Ok(_) => &counts.done,
+            Err(TaskError::Cancelled | TaskError::Dropped | TaskError::RunEnded(_)) => {
+                &counts.cancelled
+            }
+            Err(_) => &counts.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
         *lock(&task.outcome) = Some(outcome);
         task.ended.notify_all();
         task

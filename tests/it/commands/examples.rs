@@ -36,6 +36,8 @@ fn every_example_has_a_test() {
         "custom_stage.json",
         "custom_stage.rs",
         "fits2png.json",
+        // In `pool::processes`.
+        "pool.rs",
         // In python/tests/test_examples.py, and so is python_drive.py.
         "pool_controller.py",
         "pool_dirac.py",
