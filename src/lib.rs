@@ -68,6 +68,11 @@ pub mod prelude {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// So are those of pools in Rust.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/POOLS.md")]
+struct Pools;
+
 /// So is the one in the contract.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/BEHAVIOR.md")]

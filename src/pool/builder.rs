@@ -63,7 +63,7 @@ enum Work {
     Threads(Box<StepSpec>),
     /// None if the registry does not know the class.
     Processes {
-        class: Option<Class>,
+        class: Option<Box<Class>>,
         stage: &'static str,
         params: Value,
     },
@@ -100,7 +100,7 @@ impl<In: Data, Out: Data> Builder<In, Out> {
     where
         S: Stage<In = In, Out = Out> + 'static,
     {
-        let class = registry.class_of::<S>().cloned();
+        let class = registry.class_of::<S>().cloned().map(Box::new);
         let stage = std::any::type_name::<S>();
         Self::new(Work::Processes { class, stage, params: json!({}) })
     }
@@ -241,7 +241,7 @@ impl<In: Data, Out: Data> Builder<In, Out> {
             }
             Work::Processes { class, stage, params } => {
                 let class = class.ok_or(StartError::Unregistered { stage })?;
-                (of_class::<In, Out>(&class, params)?, none, self.workers)
+                (of_class(&class, params)?, none, self.workers)
             }
         };
         let options = &mut spec.options;
@@ -263,7 +263,7 @@ impl<In: Data, Out: Data> Builder<In, Out> {
 }
 
 /// A step of worker processes that have a class of the registry.
-fn of_class<In: Data, Out: Data>(class: &Class, params: Value) -> Result<StepSpec, StartError> {
+fn of_class(class: &Class, params: Value) -> Result<StepSpec, StartError> {
     let name = class.name();
     class
         .try_build(&params)

@@ -221,7 +221,6 @@ impl Pipeline {
     /// the run cannot start (see [`Pipeline::start`]).
     ///
     /// [`Builder::feed`]: super::Builder::feed
-    #[expect(clippy::type_complexity, reason = "three things, each with a name")]
     pub fn start_with_feed<In: Data, Out: Data>(
         self,
     ) -> Result<(Feed<In>, Acknowledgements<Out>, Handle), RunError> {

@@ -79,7 +79,7 @@ fn a_full_window_gives_the_value_back_and_unread_acknowledgements_keep_their_pla
     assert_eq!(told.next().unwrap().number, 1);
     feed.try_send("", 3).unwrap();
     drop(told);
-    (4..100).for_each(|number| drop(feed.send("", number).unwrap()));
+    (4..100).for_each(|number| assert!(feed.send("", number).is_ok()));
     drop(feed);
     assert_eq!(run.wait().unwrap().step("END").unwrap().counts.done, 99);
 }
@@ -146,7 +146,7 @@ fn a_configuration_with_an_open_producer_is_fed_by_the_program() {
         "consumer": { "name": "TEXT", "class": "FormatNumber", "results": true } }"#;
     let read = || Pipeline::read(text, "fed.json", Path::new("."), &registry, &[]).unwrap();
     let (feed, told, run) = read().start_with_feed::<i64, String>().unwrap();
-    (1..=3).for_each(|number| drop(feed.send("", number).unwrap()));
+    (1..=3).for_each(|number| assert!(feed.send("", number).is_ok()));
     feed.finish();
     let mut texts: Vec<String> = told
         .map(|item| match item.outcome {

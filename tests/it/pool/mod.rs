@@ -2,7 +2,9 @@
 
 mod ending;
 mod fed;
+mod leaks;
 mod outcomes;
+mod processes;
 mod room;
 mod steered;
 
