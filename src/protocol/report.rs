@@ -60,6 +60,8 @@ pub(crate) enum Blame {
     /// Somebody asked the worker to end, perhaps together with a group of processes.
     /// The first such request is not charged to the message.
     Request,
+    /// The worker ended as planned, at no message, and a successor takes its place.
+    Plan,
 }
 
 /// The message that a lost worker was processing; the attempt on it has failed.

@@ -233,7 +233,10 @@ impl Router {
         self.workers[worker].epoch += 1;
         self.workers[worker].is_slow = false;
         let name = Arc::clone(&self.steps[index].name);
-        self.publish(Event::WorkerLost { step: name, worker: number, reason: loss.reason.clone() });
+        if loss.blame != Blame::Plan {
+            let reason = loss.reason.clone();
+            self.publish(Event::WorkerLost { step: name, worker: number, reason });
+        }
         self.spend(worker, now);
         let in_vain = !self.empty_hands(worker, &loss, now);
         self.steps.mark_dirty(index);
@@ -289,7 +292,7 @@ impl Router {
     fn empty_hands(&mut self, worker: Slot, loss: &Loss, now: Duration) -> bool {
         let lost_retries = *self.steps[self.workers[worker].step].plan.options.lost_retries;
         let forgivable = match loss.blame {
-            Blame::Limit => 0,
+            Blame::Limit | Blame::Plan => 0,
             Blame::Death => lost_retries,
             Blame::Request => lost_retries.max(1),
         };
@@ -489,5 +492,19 @@ mod tests {
         let reason =
             "the workers of \"END\" ended 7 times in a row before they did any work: it died";
         assert_eq!(stops, [(7, reason.to_owned())]);
+    }
+
+    #[test]
+    fn a_worker_that_retires_is_replaced_at_once_and_no_loss() {
+        let producer = planned("A", Kind::Producer, vec![Route { to: 1, feedback: false }]);
+        let plan = plan_of(vec![producer, planned("END", Kind::Consumer, Vec::new())]);
+        let mut router = Router::new(&plan, Batching::Adaptive, Timing::default());
+        let worker = router.initial_workers()[1];
+        let loss = Loss { blame: Blame::Plan, ..Loss::of_no_message("it retired".into()) };
+        router.handle(Input::Lost { worker, loss }, Duration::ZERO);
+        let actions = router.poll(Duration::ZERO);
+        let is_spawned = |action: &Action| matches!(action, Action::Spawn { .. });
+        let is_lost = |action: &Action| matches!(action, Action::Publish(Event::WorkerLost { .. }));
+        assert!(actions.iter().any(is_spawned) && !actions.iter().any(is_lost));
     }
 }

@@ -28,6 +28,8 @@ pub(crate) const EXIT_LOST: u8 = 113;
 pub(crate) const EXIT_FULL: u8 = 114;
 /// The exit code of a worker whose threads tried to send after their call had returned.
 pub(crate) const EXIT_LATE: u8 = 115;
+/// The exit code of a worker that has done as many messages as its caller lets it do.
+pub(crate) const EXIT_RETIRED: u8 = 116;
 
 /// The time between two heartbeats of a worker process.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -59,7 +59,10 @@ impl Simulator {
             _ => Suspect::Oldest,
         };
         let cause = [Cause::Lost, Cause::TimedOut][self.rng.random_range(0..2)];
-        let blame = [Blame::Limit, Blame::Death, Blame::Request][self.rng.random_range(0..3)];
+        let blame = match suspect {
+            Suspect::None if self.rng.random_bool(0.5) => Blame::Plan,
+            _ => [Blame::Limit, Blame::Death, Blame::Request][self.rng.random_range(0..3)],
+        };
         let loss = Loss { reason: "simulated".into(), cause, suspect, blame };
         let at = self.now + self.delay() * 50;
         self.send_at(at, Some(worker), Input::Lost { worker, loss });

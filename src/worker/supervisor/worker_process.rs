@@ -12,7 +12,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open};
 use super::super::liveness::describe;
 use super::super::log_pipe::LogPipe;
 use super::super::page::Page;
-use super::super::reexec::{EXIT_FULL, EXIT_LATE};
+use super::super::reexec::{EXIT_FULL, EXIT_LATE, EXIT_RETIRED};
 use super::launch::{Launch, Started};
 use super::limits::{Limits, Watch, loss_at};
 use super::tether::{Attached, Tether};
@@ -205,6 +205,12 @@ impl WorkerProcess {
         let blame = match status {
             Some(status) if status.signal() == Some(Signal::TERM.as_raw()) => Blame::Request,
             Some(status) if status.code() == Some(EXIT_FULL.into()) => Blame::Limit,
+            // A message during which this code is returned has ended its worker.
+            Some(status)
+                if status.code() == Some(EXIT_RETIRED.into()) && self.page.at_work().is_none() =>
+            {
+                Blame::Plan
+            }
             _ => Blame::Death,
         };
         loss_at(&self.page, blame, reason)

@@ -18,7 +18,7 @@ from ..protocol.page import DEADLINE, MESSAGE, SINCE, Memory
 from ..worker import forks
 from ..worker.attached import Seat
 from ..worker.task import Tally
-from ..worker.worker import EXIT_FULL, EXIT_LOST, tell_of, watch_over
+from ..worker.worker import EXIT_FULL, EXIT_LOST, EXIT_RETIRED, tell_of, watch_over
 from .board import Board
 from .nursery import Place
 from .task import EXCEPTION, Raised, Tasks, aside
@@ -30,8 +30,6 @@ _REPORT_AFTER = 1_000_000
 _REPORT_BYTES = 1 << 20
 #: The time between two looks for a long task, in seconds, at first and at last.
 _LOOK, _RAREST_LOOK = 0.002, 0.1
-#: The outcome of a worker that has done as many tasks as one may.
-_EXIT_REPLACED = 0
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class _Worker:
                 words[MESSAGE] = 0
                 reported = now
             if job.max_tasks is not None and self._calls >= job.max_tasks:
-                code = _EXIT_REPLACED
+                code = EXIT_RETIRED
         self._has_work.clear()
         with self._lock:
             self._report()

@@ -28,7 +28,7 @@ Make = Optional[Callable[[], Any]]
 
 #: Exit codes from docs/WIRE.md: the connection to the router was lost; the memory limit was
 #: reached; values were sent after their call had returned, or by a forked process.
-EXIT_LOST, EXIT_FULL, EXIT_LATE = 113, 114, 115
+EXIT_LOST, EXIT_FULL, EXIT_LATE, EXIT_RETIRED = 113, 114, 115, 116
 
 #: Functions that return how many values each step's emitter has refused.
 _refusals: List[Callable[[], int]] = []
