@@ -20,7 +20,8 @@ import pytest
 
 from drpipe.driving import program as finder
 from drpipe.pool import run, worker
-from drpipe.pool.core import CANCELLED, Core, Ending, Outcome
+from drpipe.pool.core import Core
+from drpipe.pool.ending import CANCELLED, Ending, Outcome
 from drpipe.pool.task import Raised, Tasks
 from runs import needs_program, program
 
@@ -148,6 +149,9 @@ class ThreadRun:
 
     def is_running(self, number: int) -> bool:
         return number in self.running
+
+    def release(self, size: int) -> None:
+        pass
 
     def turn(self) -> None:
         with self._changed:

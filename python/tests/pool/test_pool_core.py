@@ -13,7 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import pytest
 
-from drpipe.pool.core import CANCELLED, Core, Task
+from drpipe.pool.core import Core, Task
+from drpipe.pool.ending import CANCELLED
 from drpipe.pool.errors import RemoteError, WorkerLost
 from drpipe.pool.executor import Executor
 from drpipe.pool.payload import Payload

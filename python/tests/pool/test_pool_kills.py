@@ -66,7 +66,7 @@ def has_ended(pid):
 
 def processes(pool):
     """Returns the processes of a pool: program, nursery, workers."""
-    nursery = pool._run._nursery.pid
+    nursery = pool._run._workers.nursery.pid
     return [pool._run._attachment.process.pid, nursery, *children(nursery)]
 
 
@@ -85,7 +85,7 @@ def test_a_random_worker_killed_again_and_again_costs_one_task_each():
         tasks = [pool.submit(nap, number) for number in range(3000)]
         pause = threading.Event()
         while kills < 40 and not all(task.done() for task in tasks):
-            workers = children(pool._run._nursery.pid)
+            workers = children(pool._run._workers.nursery.pid)
             if workers:
                 os.kill(random.choice(workers), signal.SIGKILL)
                 kills += 1
@@ -103,7 +103,7 @@ def test_a_random_worker_killed_again_and_again_costs_one_task_each():
 def test_a_killed_idle_worker_stops_nobody():
     with Executor(2, context) as pool:
         before = set(pool.map(where, range(20)))
-        for worker in children(pool._run._nursery.pid):
+        for worker in children(pool._run._workers.nursery.pid):
             os.kill(worker, signal.SIGKILL)
         after = set(pool.map(where, range(20)))
         assert not before & after
@@ -112,8 +112,8 @@ def test_a_killed_idle_worker_stops_nobody():
 def test_a_dead_nursery_leaves_its_workers_and_then_ends_the_pool():
     with Executor(2, context) as pool:
         pool.submit(square, 1).result(PATIENCE)
-        workers = children(pool._run._nursery.pid)
-        os.kill(pool._run._nursery.pid, signal.SIGKILL)
+        workers = children(pool._run._workers.nursery.pid)
+        os.kill(pool._run._workers.nursery.pid, signal.SIGKILL)
         assert pool.submit(square, 2).result(PATIENCE) == 4
         for worker in workers:
             os.kill(worker, signal.SIGKILL)

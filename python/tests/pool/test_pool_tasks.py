@@ -260,7 +260,9 @@ def test_an_exception_that_cannot_be_loaded_is_a_remote_error():
 
 
 def test_an_exception_that_is_too_long_is_a_remote_error_with_its_text():
-    error = raised(lambda: throw(ValueError("x" * 100_000)))
+    error = raised(lambda: throw(ValueError("x" * 1_000_000)))
+    assert type(error) is ValueError and len(str(error)) == 1_000_000
+    error = raised(lambda: throw(ValueError("x" * 2_000_000)))
     assert type(error) is RemoteError
     assert str(error).startswith("ValueError: xxx")
 

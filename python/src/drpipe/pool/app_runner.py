@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, List, Optional
 
 from .controller import WorkerController
-from .core import Ending
+from .ending import Ending
 from .settings import Settings
 from .worker import tell
 

@@ -14,7 +14,8 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Tuple
 
 from ..driving import program
 from . import run
-from .core import Closed, Core, Ending, Outcome, Task
+from .core import Closed, Core, Task
+from .ending import Ending, Outcome
 from .future import result_of
 from .payload import Calls
 from .plan import has_main
@@ -26,6 +27,8 @@ _log = logging.getLogger("drpipe.pool")
 _PATIENCE = 2.0
 #: How long one look at the workers is worth, in seconds.
 _LOOK = 0.002
+#: How many bytes of results the slots have had before the run is told so.
+_HAD = 1 << 20
 
 Function = Callable[..., Any]
 #: What the controller's thread is to do next.
@@ -93,6 +96,8 @@ class WorkerController(Signals):  # type: ignore[misc]
         self._added = 0
         #: How many tasks have not ended; and the two numbers whose quotient is the progress.
         self._open = self._done = self._target = 0
+        #: How many bytes of results the slots have had, of which the run does not know.
+        self._had = 0
         self._events: Deque[_Event] = deque()
         self._has_events = threading.Condition()
         self._calls = Calls()
@@ -191,7 +196,7 @@ class WorkerController(Signals):  # type: ignore[misc]
                 self._put(partial(self._failed, shown, error))
                 continue
             try:
-                self._core.submit(Task(payload, partial(self._on_end, shown)))
+                self._core.submit(Task(payload, partial(self._on_end, shown), is_kept=True))
             except Closed as error:
                 self._put(partial(self._failed, shown, error))
         if self._is_final:
@@ -296,9 +301,17 @@ class WorkerController(Signals):  # type: ignore[misc]
         result, error = result_of(ending)
         if error is not None:
             self._failed(task, error)
-            return
-        self._has_result(task, result)
-        self._progressed()
+        else:
+            self._has_result(task, result)
+            self._progressed()
+        self._let_go(ending)
+
+    def _let_go(self, ending: Ending) -> None:
+        """Has the run make more results, since the slots have had this one."""
+        self._had += ending.result.size() if ending.result is not None else 0
+        if self._had >= _HAD and self._core is not None:
+            self._core.release(self._had)
+            self._had = 0
 
     def _has_result(self, task: Any, result: Any) -> None:
         self._emit(self.sig_results, task, result)

@@ -10,47 +10,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict, deque
-from enum import Enum
 from time import monotonic
 from typing import Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Protocol, Set, Tuple
 
 from ..protocol.batches import SingleOutput
+from .ending import CANCELLED, Ending, Outcome
 from .payload import Payload
 from .settings import Settings
-from .task import Raised
 
 _log = logging.getLogger("drpipe.pool")
 #: A task that is back after less than the first time came back quickly, after more than the second
 #: slowly, in seconds.
 _QUICK, _SLOW = 0.03, 0.12
-
-
-class Outcome(Enum):
-    """How a task ended."""
-
-    DONE = "done"
-    FAILED = "failed"
-    #: Its time limit was passed.
-    TIMED_OUT = "timed out"
-    #: Its worker ended during the task.
-    LOST = "lost"
-    CANCELLED = "cancelled"
-    #: The pool ended before the task.
-    DROPPED = "dropped"
-
-
-class Ending(NamedTuple):
-    """How a task ended, with its result or the reason."""
-
-    outcome: Outcome
-    result: Optional[Payload] = None
-    #: Why there is no result: the outermost text first.
-    texts: Tuple[str, ...] = ()
-    #: What the task raised, if it did.
-    raised: Optional[Raised] = None
-
-
-CANCELLED = Ending(Outcome.CANCELLED)
 
 
 def _nothing(_: object) -> None:
@@ -60,15 +31,28 @@ def _nothing(_: object) -> None:
 class Task:
     """A task that is submitted once."""
 
-    __slots__ = ("end", "forget", "is_high", "name", "number", "outcome", "payload", "sent", "size")
+    __slots__ = (
+        "end",
+        "forget",
+        "is_high",
+        "is_kept",
+        "name",
+        "number",
+        "outcome",
+        "payload",
+        "sent",
+        "size",
+    )
 
     def __init__(
         self,
         payload: Payload,
         end: Callable[[Ending], None],
         name: Optional[str] = None,
+        *,
         is_high: bool = False,
         forget: Callable[[str], None] = _nothing,
+        is_kept: bool = False,
     ) -> None:
         """Creates a task.
 
@@ -80,12 +64,15 @@ class Task:
             is_high: whether it goes before all tasks without priority.
             forget: called instead of `end` in a fork of the process, with the reason, if the
                 task is open. It must take no lock that another thread may have had.
+            is_kept: whether `end` keeps the result for later, and `Core.release` follows. Until
+                then, the run makes no more results than its window admits.
         """
         self.payload: Optional[Payload] = payload
         self.size = payload.size()
         self.end, self.forget = end, forget
         self.name = name
         self.is_high = is_high
+        self.is_kept = is_kept
         #: Its number in the run; 0 before the run has it.
         self.number = 0
         #: When the run got it.
@@ -125,6 +112,9 @@ class Link(Protocol):
 
     def is_running(self, number: int) -> bool:
         """Whether a worker is at a task."""
+
+    def release(self, size: int) -> None:
+        """Tells the run that so many bytes of results are let go."""
 
     def turn(self) -> None:
         """Waits for something from the run and hands it to the core. Called in the link's
@@ -315,13 +305,18 @@ class Core:
             return False
         return self._link.is_running(task.number)
 
-    def cancel_unbegun(self) -> None:
-        """Cancels all tasks that no worker has."""
-        for task in self.cancel_unsent():
-            task.finish(CANCELLED)
+    def cancel_unbegun(self, spared: int = 0) -> None:
+        """Cancels all tasks that no worker has.
+
+        Args:
+            spared: how many go on, of those that are next.
+        """
         with self._lock:
-            sent = list(self._sent)
+            sent = list(self._sent)[spared:]
             self._asked.update(sent)
+            left = self._cancel_unsent(max(0, spared - len(self._sent)))
+        for task in left:
+            task.finish(CANCELLED)
         if self._link is not None:
             for number in sent:
                 self._link.cancel(number, False)
@@ -330,16 +325,14 @@ class Core:
         """Whether the run has answered all that `cancel_unbegun` has asked."""
         return not self._asked
 
-    def cancel_unsent(self) -> List[Task]:
-        """Cancels all tasks that the run does not have yet. Returns them: the caller ends them."""
-        with self._lock:
-            left = [task for line in self._backlogs for task in line if task.outcome is None]
-            for task in left:
-                self._end(task, CANCELLED)
-            for line in self._backlogs:
-                line.clear()
-            self._changed.notify_all()
-        return left
+    def _cancel_unsent(self, spared: int) -> List[Task]:
+        """Cancels the tasks that the run does not have yet. Returns them: the caller ends them."""
+        left = [task for line in self._backlogs for task in line if task.outcome is None]
+        for task in left[spared:]:
+            self._end(task, CANCELLED)
+            del self._backlogs[not task.is_high][task]
+        self._changed.notify_all()
+        return left[spared:]
 
     def close(self) -> None:
         """Takes no more tasks. Those that are open go on."""
@@ -401,12 +394,16 @@ class Core:
         with self._lock:
             return self._is_closed and self.is_idle()
 
-    def acknowledged(self, endings: Iterable[Tuple[int, Ending]]) -> None:
-        """Ends tasks, by their numbers."""
+    def acknowledged(self, endings: Iterable[Tuple[int, Ending]]) -> int:
+        """Ends tasks, by their numbers. Returns how many bytes of results are let go by now."""
+        released = 0
         with self._lock:
             task = None
             for number, ending in endings:
+                size = ending.result.size() if ending.result is not None else 0
                 task = self._sent.get(number)
+                if task is None or not task.is_kept:
+                    released += size
                 if task is None:
                     continue
                 self._not_cancelled.discard(number)
@@ -419,6 +416,12 @@ class Core:
                 self._adapt(monotonic() - task.sent)
             self._changed.notify_all()
         self._call_ends()
+        return released
+
+    def release(self, size: int) -> None:
+        """Lets so many bytes of results go that were kept."""
+        if self._link is not None and size:
+            self._link.release(size)
 
     def _adapt(self, latency: float) -> None:
         """Lets the run have more tasks if they come back quickly, and fewer if they do not."""

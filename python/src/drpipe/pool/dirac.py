@@ -17,8 +17,9 @@ from typing import Any, Callable, Deque, Iterable, Mapping, Optional, Tuple
 from ..driving import program
 from ..protocol.failures import summary
 from . import run
-from .core import Closed, Core, Ending, Full, Task
+from .core import Closed, Core, Full, Task
 from .dirac_task import S_ERROR, S_OK, ProcessTask, Result
+from .ending import Ending
 from .payload import Calls
 from .settings import Settings, checked_count, checked_limit
 
@@ -81,12 +82,14 @@ class ProcessPool:
         program.find()
         #: The tasks that have ended and whose callbacks are to be called.
         self._results: Deque[Tuple[ProcessTask, Ending]] = deque()
+        #: How many bytes of results the run counts as waiting for their callbacks.
+        self._kept = 0
         self._has_results = threading.Condition()
         self._is_processing = threading.Lock()
         #: The thread that calls callbacks, while one does.
         self._processor = 0
         self._daemon: Optional[threading.Thread] = None
-        self._is_final = False
+        self._is_final = self._is_over = self._is_waiting = False
         self._start()
 
     def _start(self) -> None:
@@ -99,7 +102,7 @@ class ProcessPool:
     def startProcessing(self) -> None:
         """Begins again after `finalize`, in daemon mode."""
         if self._is_final:
-            self._is_final = False
+            self._is_final = self._is_over = False
             self._start()
         self.daemonize()
 
@@ -171,7 +174,7 @@ class ProcessPool:
         except Exception as error:
             return S_ERROR(f"the task cannot be given to a worker: {summary(error)}")
         name = None if task.getTaskID() is None else str(task.getTaskID())
-        queued = Task(payload, lambda ending: self._ended(task, ending), name)
+        queued = Task(payload, lambda ending: self._ended(task, ending), name, is_kept=True)
         try:
             self._core.submit(queued, None if blocking else 0)
         except Full:
@@ -218,10 +221,22 @@ class ProcessPool:
         return self._open() > 0
 
     def _ended(self, task: ProcessTask, ending: Ending) -> None:
-        if task.hasCallback():
-            with self._has_results:
+        with self._has_results:
+            self._kept += _size(ending)
+            if task.hasCallback():
                 self._results.append((task, ending))
                 self._has_results.notify_all()
+        # Only what the background thread is at holds the workers back: nobody else needs to
+        # process results.
+        if self._daemon is None or not task.hasCallback() or self._is_waiting:
+            self._let_go()
+
+    def _let_go(self, most: Optional[int] = None) -> None:
+        """Has the run make as many more bytes of results; as many as it can without a number."""
+        with self._has_results:
+            size = self._kept if most is None else min(most, self._kept)
+            self._kept -= size
+        self._core.release(size)
 
     def processResults(self) -> int:
         """Calls the callbacks of all tasks that have ended. Returns how many tasks those were.
@@ -234,7 +249,9 @@ class ProcessPool:
         self._processor = threading.get_ident()
         try:
             while self._results:
-                self._tell(*self._results.popleft())
+                task, ending = self._results.popleft()
+                self._tell(task, ending)
+                self._let_go(_size(ending))
                 processed += 1
         finally:
             self._processor = 0
@@ -261,8 +278,19 @@ class ProcessPool:
 
         In a callback, the others' callbacks are called when this one has returned.
         """
-        self._core.wait(self._core.is_idle, timeout)
+        self._await_all(timeout)
         self._process_rest()
+
+    def _await_all(self, timeout: float) -> bool:
+        """Waits until all tasks have ended. Returns whether they have."""
+        if self._is_in_callback():
+            # The results behind this one wait for the callback, which waits for them.
+            self._is_waiting = True
+            self._let_go()
+        try:
+            return self._core.wait(self._core.is_idle, timeout)
+        finally:
+            self._is_waiting = False
 
     def _process_rest(self) -> None:
         """Calls all callbacks, also those that another thread is at."""
@@ -283,11 +311,12 @@ class ProcessPool:
             return
         self._is_final = True
         self._core.close()
-        if not self._core.wait(self._core.is_idle, timeout):
+        if not self._await_all(timeout):
             self._run.stop()
         self._run.join(_GRACE)
         self._run.kill()
         with self._has_results:
+            self._is_over = True
             self._has_results.notify_all()
         daemon, self._daemon = self._daemon, None
         if daemon is not None and not self._is_in_callback():
@@ -303,7 +332,7 @@ class ProcessPool:
     def _attend(self) -> None:
         while True:
             with self._has_results:
-                self._has_results.wait_for(lambda: self._results or self._is_final)
+                self._has_results.wait_for(lambda: self._results or self._is_over)
             if not self._results:
                 return
             try:
@@ -321,6 +350,10 @@ class ProcessPool:
         # An open task refers to the pool, so there is none.
         if hasattr(self, "_core"):
             self._core.abandon()
+
+
+def _size(ending: Ending) -> int:
+    return 0 if ending.result is None else ending.result.size()
 
 
 def install() -> None:

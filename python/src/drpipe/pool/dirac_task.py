@@ -8,7 +8,7 @@ import math
 import os
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
 
-from .core import Ending, Outcome
+from .ending import Ending, Outcome
 from .future import result_of
 
 Result = Dict[str, Any]

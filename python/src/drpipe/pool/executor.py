@@ -22,6 +22,7 @@ from .future import TaskFuture, chunk, failed
 from .payload import Calls
 from .plan import has_main
 from .settings import (
+    INITIALIZER_TIMEOUT,
     Settings,
     checked_count,
     checked_grace,
@@ -60,6 +61,7 @@ class Executor(futures.Executor):
         initializer: Optional[Callable[..., Any]] = None,
         initargs: Tuple[Any, ...] = (),
         *,
+        initializer_timeout: Optional[float] = INITIALIZER_TIMEOUT,
         max_tasks_per_child: Optional[int] = None,
         min_workers: Optional[int] = None,
         queue: Optional[int] = None,
@@ -78,6 +80,8 @@ class Executor(futures.Executor):
                 starts the workers.
             initializer: called in each worker before its first task.
             initargs: the arguments of the initializer.
+            initializer_timeout: the most seconds that the initializer may take: then the pool is
+                broken. None for any time.
             max_tasks_per_child: after how many tasks a worker is replaced.
             min_workers: how many workers are always there; by default `max_workers`.
             queue: how many tasks may wait for a worker. A submission waits while there are as
@@ -95,6 +99,8 @@ class Executor(futures.Executor):
             ValueError: if an argument is out of range.
         """
         most = processors() if max_workers is None else max_workers
+        if isinstance(most, int) and most < 1:
+            raise ValueError(f"max_workers must be greater than 0, not {most!r}")
         least = most if min_workers is None else min_workers
         most = checked_count("max_workers", most)
         least = checked_count("min_workers", least, 1, most)
@@ -119,6 +125,7 @@ class Executor(futures.Executor):
             context=mp_context or multiprocessing.get_context(),
             initializer=initializer,
             initargs=initargs,
+            initializer_timeout=checked_limit("initializer_timeout", initializer_timeout),
             max_tasks=max_tasks_per_child,
         )
         self._cancels_running = cancel_running
@@ -259,12 +266,13 @@ class Executor(futures.Executor):
 
         Args:
             wait: whether to wait for that.
-            cancel_futures: whether to cancel all tasks that no worker has.
+            cancel_futures: whether to cancel the tasks that wait. As in the standard, as many
+                as there are workers are on their way to these, and go on.
         """
         with self._lock:
             self._is_shut_down = True
         if cancel_futures:
-            self._core.cancel_unbegun()
+            self._core.cancel_unbegun(self._settings.max_workers)
         self._core.close()
         if wait and self._run is not None:
             self._run.join()

@@ -8,7 +8,8 @@ from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
-from .core import Core, Ending, Outcome, Task
+from .core import Core, Task
+from .ending import Ending, Outcome
 from .errors import RemoteError, TaskTimeout, WorkerLost
 from .payload import Payload, decode_result
 
@@ -26,7 +27,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def of(self, payload: Payload, name: Optional[str], is_high: bool) -> Task:
         """Returns the task whose end this future tells."""
-        self._task = task = Task(payload, self._ended, name, is_high, self._forget)
+        self._task = task = Task(payload, self._ended, name, is_high=is_high, forget=self._forget)
         return task
 
     def _forget(self, why: str) -> None:

@@ -19,9 +19,23 @@ import signal
 import socket
 import struct
 import sys
-from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    List,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 
-from ..protocol.failures import summary
+from ..driving.attach import Attachment, Start
+from ..protocol import control
+from ..protocol.failures import Failure, summary
 
 #: What a worker process runs. It gets its place and its lifeline, and returns its exit code.
 Main = Callable[["Place", socket.socket], int]
@@ -138,6 +152,72 @@ class Nursery:
             # multiprocessing has not told it yet.
             self._process._popen.returncode = 0
         self._process.close()
+
+
+class Workers:
+    """The workers of a run, which its nursery starts. Tells the run what becomes of them."""
+
+    def __init__(self, nursery: Nursery, attachment: Attachment) -> None:
+        #: The nursery; None if it has ended.
+        self.nursery: Optional[Nursery] = nursery
+        self._attachment = attachment
+        self._starts: Dict[Place, Start] = {}
+        self._alive: Set[Place] = set()
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    def begin(self, start: Start) -> None:
+        """Has a worker started."""
+        place = Place(start.worker, start.incarnation)
+        with start.lifeline:
+            try:
+                if self.nursery is None:
+                    raise OSError(_DEAD)
+                self.nursery.request(place, start.lifeline)
+            except OSError as error:
+                self._refuse(start, str(error))
+            else:
+                self._starts[place] = start
+
+    def hear(self) -> None:
+        """Takes an answer of the nursery."""
+        assert self.nursery is not None
+        answer = self.nursery.answer()
+        if isinstance(answer, Started):
+            start = self._starts[answer.place]
+            self._alive.add(answer.place)
+            with to_the_living():
+                self._attachment.started(start, answer.pid, control.GROUP, answer.pidfd)
+            os.close(answer.pidfd)
+        elif isinstance(answer, Ended):
+            self._alive.discard(answer.place)
+            with to_the_living():
+                self._attachment.ended(self._starts.pop(answer.place), answer.status)
+        elif isinstance(answer, NotStarted):
+            self._refuse(self._starts.pop(answer.place), answer.why)
+        else:
+            self.close()
+            for place in [place for place in self._starts if place not in self._alive]:
+                self._refuse(self._starts.pop(place), _DEAD)
+
+    def _refuse(self, start: Start, why: str) -> None:
+        with to_the_living():
+            self._attachment.not_started(start, Failure(False, [why]))
+
+    def close(self) -> None:
+        """Ends the nursery. Workers that live go on."""
+        if self.nursery is not None:
+            self.nursery.close()
+            self.nursery = None
+
+
+def to_the_living() -> ContextManager[None]:
+    """Sends to a run that may just have ended, which the receiver of its frames notices."""
+    return contextlib.suppress(OSError, EOFError)
+
+
+_DEAD = "the process that starts the pool's workers has ended"
 
 
 def _rights(file: int) -> List[Tuple[int, int, Any]]:

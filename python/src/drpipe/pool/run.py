@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import deque
 from time import monotonic
-from typing import Any, Callable, ContextManager, Deque, Dict, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 import zmq
 
@@ -22,12 +22,13 @@ from ..api.report import RunError
 from ..driving import logging_bridge
 from ..driving.attach import Over, Start
 from ..protocol import control, tags, wire
-from ..protocol.failures import Failure, summary
+from ..protocol.failures import summary
 from ..protocol.page import Page
 from ..worker.attached import Seat
 from .board import Board
-from .core import Core, Ending, Outcome
-from .nursery import Ended, NotStarted, Nursery, Place, Started
+from .core import Core
+from .ending import Ending, Outcome
+from .nursery import Nursery, Workers, to_the_living
 from .payload import Payload
 from .plan import WORK, attach
 from .settings import Settings
@@ -40,6 +41,9 @@ _log = logging.getLogger("drpipe.pool")
 _BEAT = 1000
 #: The time after which a request is made again that came too early, in milliseconds.
 _AGAIN = 10
+#: How long a run may take to end when nothing is left to do, in seconds. A worker that still begins
+#: is not awaited.
+_END = 2.0
 #: How long an interpreter that exits waits for a pool that it has told to end, in seconds.
 _EXIT = 5.0
 
@@ -49,6 +53,7 @@ _OUTCOMES = {
 }
 #: The runs that are not over.
 _open: weakref.WeakSet[PoolRun] = weakref.WeakSet()
+_is_exiting = threading.Event()
 
 
 def _ignore(*_: Any) -> None:
@@ -72,7 +77,10 @@ def begin(
     Raises:
         ProgramNotFound: if there is no drpipe program.
         RunError: if the run refuses, with its reason.
+        RuntimeError: if the interpreter exits, or has no thread left.
     """
+    if _is_exiting.is_set():
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
     return PoolRun(core, settings, on_told, on_over)
 
 
@@ -94,24 +102,25 @@ class PoolRun:
         self._reason: Optional[str] = None
         self._is_over = False
         self._board = Board()
-        job = Job(self._board, settings.initializer, settings.initargs, settings.max_tasks)
         # A fork of this process has the fewest threads now.
-        self._nursery: Optional[Nursery] = Nursery(settings.context, job)
+        nursery = Nursery(settings.context, _job(self._board, settings))
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._log, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             self._attachment = attach(settings, theirs)
         except BaseException:
-            self._close()
+            self._close_files()
+            nursery.close()
             raise
         finally:
             os.close(theirs)
+        self._workers = Workers(nursery, self._attachment)
         os.set_blocking(self._log, False)
         self._begun_line = b""
-        self._starts: Dict[Place, Start] = {}
-        self._workers: set[Place] = set()
         self._seat: Optional[Seat] = None
-        self._is_finishing = self._is_paused = False
+        self._is_finishing = self._is_paused = self._is_stopped = False
+        #: When the run was told that nothing is left to do.
+        self._finished_at = 0.0
         #: The limits of the number of workers, the number that the run has, the one that it was
         #: asked for, and the number of that request, unless it is answered.
         self._least, self._most = settings.min_workers, settings.max_workers
@@ -122,16 +131,29 @@ class PoolRun:
         #: What tasks have raised, until their ends come.
         self._raised: Dict[int, Raised] = {}
         self._cancels: Deque[Tuple[int, bool]] = deque()
+        self._released: Deque[int] = deque()
         self._is_woken = self._is_asleep = False
         self._wait = _BEAT
         self._poller = zmq.Poller()
-        nursery, control_socket = self._nursery.socket.fileno(), self._attachment.fileno()
-        for partner in (self._reader, self._log, nursery, control_socket):
+        #: The descriptor of the nursery's socket.
+        self._nursery = nursery.socket.fileno()
+        for partner in (self._reader, self._log, self._nursery, self._attachment.fileno()):
             self._poller.register(partner, zmq.POLLIN)
+        self._thread = threading.Thread(target=self._attend, name="drpipe-pool", daemon=True)
+        self._start()
         core.use(self)
         _open.add(self)
-        self._thread = threading.Thread(target=self._attend, name="drpipe-pool", daemon=True)
-        self._thread.start()
+
+    def _start(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # No thread is left, or the interpreter exits.
+            self._attachment.process.kill()
+            self._attachment.close()
+            self._close_files()
+            self._workers.close()
+            raise
 
     # What users' threads call.
 
@@ -146,6 +168,11 @@ class PoolRun:
     def cancel(self, number: int, running: bool) -> None:
         """Asks the run to cancel a task."""
         self._cancels.append((number, running))
+        self.wake()
+
+    def release(self, size: int) -> None:
+        """Tells the run that so many bytes of results are let go."""
+        self._released.append(size)
         self.wake()
 
     def is_running(self, number: int) -> bool:
@@ -180,7 +207,7 @@ class PoolRun:
         self._steer(self._attachment.stop)
 
     def _steer(self, ask: Callable[[], object]) -> None:
-        with _to_the_living():
+        with to_the_living():
             ask()
 
     def end(self) -> None:
@@ -209,8 +236,8 @@ class PoolRun:
         """Gives the run up in a fork of this process, which has no part in it."""
         self._core.forget("the pool belongs to the process that has forked this one")
         self._attachment.forget()
-        if self._nursery is not None:
-            self._nursery.socket.close()
+        if self._workers.nursery is not None:
+            self._workers.nursery.socket.close()
 
     # The thread.
 
@@ -233,7 +260,8 @@ class PoolRun:
                 self._seat.close()
             self._attachment.close()
             self._hear_log()
-            self._close()
+            self._close_files()
+            self._workers.close()
         finally:
             # Whatever cannot be closed: nobody waits for ever.
             _open.discard(self)
@@ -242,14 +270,12 @@ class PoolRun:
             self._core.over(self._reason)
             self._on_over()
 
-    def _close(self) -> None:
+    def _close_files(self) -> None:
         with contextlib.ExitStack() as rest:
             # Each, whatever becomes of the others.
             for file in (self._reader, self._writer, self._log):
                 rest.callback(os.close, file)
             rest.callback(self._board.close)
-            if self._nursery is not None:
-                rest.callback(self._nursery.close)
 
     def turn(self) -> None:
         """Sends what there is, waits for something, and hands it on."""
@@ -266,8 +292,10 @@ class PoolRun:
                 os.read(self._reader, 1 << 16)
         if self._log in events:
             self._hear_log()
-        if self._nursery is not None and self._nursery.socket.fileno() in events:
-            self._hear_nursery()
+        if self._nursery in events:
+            self._workers.hear()
+            if self._workers.nursery is None:
+                self._poller.unregister(self._nursery)
         if self._attachment.fileno() in events:
             self._hear_control()
         if self._seat is not None:
@@ -277,6 +305,8 @@ class PoolRun:
         link = self._link()
         while self._cancels:
             link.send(wire.cancel(*self._cancels.popleft()))
+        while self._released:
+            link.send(wire.released(self._released.popleft()))
         while True:
             tasks = self._core.take()
             if not tasks:
@@ -296,8 +326,12 @@ class PoolRun:
             # What was submitted goes on to its end.
             self.resume()
         if not self._is_finishing and self._core.is_finished():
-            self._is_finishing = True
+            self._is_finishing, self._finished_at = True, monotonic()
             link.send(wire.produced(0, 0, tags.RESULT_NO_MORE, []))
+        is_late = self._is_finishing and monotonic() - self._finished_at > _END
+        if is_late and not self._is_stopped:
+            self._is_stopped = True
+            self.stop()
 
     def _fit_workers(self) -> None:
         """Has a worker for each open task, within the limits."""
@@ -309,7 +343,7 @@ class PoolRun:
         if limit is not None and idle >= limit:
             wanted = self._least
         if wanted != self._asked and not self._request:
-            with _to_the_living():
+            with to_the_living():
                 self._request = self._attachment.set_workers(WORK, wanted)
             self._asked = wanted
 
@@ -335,34 +369,6 @@ class PoolRun:
             *lines, self._begun_line = (self._begun_line + data).split(b"\n")
             for line in lines:
                 logging_bridge.of_run(line.decode("utf-8", "replace"))
-
-    # The nursery.
-
-    def _hear_nursery(self) -> None:
-        assert self._nursery is not None
-        answer = self._nursery.answer()
-        if isinstance(answer, Started):
-            start = self._starts[answer.place]
-            self._workers.add(answer.place)
-            with _to_the_living():
-                self._attachment.started(start, answer.pid, control.GROUP, answer.pidfd)
-            os.close(answer.pidfd)
-        elif isinstance(answer, Ended):
-            self._workers.discard(answer.place)
-            with _to_the_living():
-                self._attachment.ended(self._starts.pop(answer.place), answer.status)
-        elif isinstance(answer, NotStarted):
-            self._refuse(self._starts.pop(answer.place), answer.why)
-        else:
-            self._poller.unregister(self._nursery.socket.fileno())
-            self._nursery.close()
-            self._nursery = None
-            for place in [place for place in self._starts if place not in self._workers]:
-                self._refuse(self._starts.pop(place), _DEAD)
-
-    def _refuse(self, start: Start, why: str) -> None:
-        with _to_the_living():
-            self._attachment.not_started(start, Failure(False, [why]))
 
     # The control socket.
 
@@ -391,19 +397,10 @@ class PoolRun:
             link = self._link()
             link.send(wire.ready())
             self._poller.register(link.socket, zmq.POLLIN)
-            with _to_the_living():
+            with to_the_living():
                 self._attachment.started(start, os.getpid(), control.CALLER)
             return
-        place = Place(start.worker, start.incarnation)
-        with start.lifeline:
-            try:
-                if self._nursery is None:
-                    raise OSError(_DEAD)
-                self._nursery.request(place, start.lifeline)
-            except OSError as error:
-                self._refuse(start, str(error))
-            else:
-                self._starts[place] = start
+        self._workers.begin(start)
 
     def _hear_aside(self, data: bytes) -> None:
         try:
@@ -446,16 +443,13 @@ class PoolRun:
                 self._seat = None
 
     def _hear_ends(self, items: List[wire.Acknowledgement]) -> None:
-        released = 0
         endings = []
         for item in items:
             if item.outcome == tags.ITEM_DROPPED:
                 # The run is about to end, and then says why.
                 continue
-            ending = self._ending(item)
-            released += ending.result.size() if ending.result is not None else 0
-            endings.append((item.number, ending))
-        self._core.acknowledged(endings)
+            endings.append((item.number, self._ending(item)))
+        released = self._core.acknowledged(endings)
         if released and self._seat is not None:
             self._link().send(wire.released(released))
 
@@ -472,12 +466,14 @@ class PoolRun:
         return Ending(Outcome.CANCELLED)
 
 
-def _to_the_living() -> ContextManager[None]:
-    """Sends to a run that may just have ended, which the thread notices when it receives."""
-    return contextlib.suppress(OSError, EOFError)
-
-
-_DEAD = "the process that starts the pool's workers has ended"
+def _job(board: Board, settings: Settings) -> Job:
+    return Job(
+        board,
+        settings.initializer,
+        settings.initargs,
+        settings.initializer_timeout,
+        settings.max_tasks,
+    )
 
 
 def _forget_all() -> None:
@@ -488,6 +484,7 @@ def _forget_all() -> None:
 
 def _end_all() -> None:
     """Ends what is open when the interpreter exits: the executors have been shut down before."""
+    _is_exiting.set()
     for run in list(_open):
         run.end()
 

@@ -11,6 +11,8 @@ from typing import Any, Callable, Optional, Tuple
 
 #: The most workers of a run.
 MOST_WORKERS = 1000
+#: The longest time that an initializer may take unless its pool says another, in seconds.
+INITIALIZER_TIMEOUT = 300.0
 #: How many tasks a run has at a time for each worker, if the pool's queue has no limit.
 _TASKS_PER_WORKER = 256
 #: How many bytes of tasks a run has at a time, and how many bytes of results wait for the caller.
@@ -43,6 +45,8 @@ class Settings:
     #: Called in each worker before its first task, with these arguments.
     initializer: Optional[Callable[..., Any]] = None
     initargs: Tuple[Any, ...] = ()
+    #: The longest time that the initializer may take, in seconds; None for any time.
+    initializer_timeout: Optional[float] = INITIALIZER_TIMEOUT
     #: After how many tasks a worker is replaced.
     max_tasks: Optional[int] = None
 

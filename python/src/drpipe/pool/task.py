@@ -15,8 +15,8 @@ from .payload import Call, Payload, decode, encode_result
 
 #: How many functions a worker keeps.
 _MOST_FUNCTIONS = 64
-#: The most bytes of an exception's pickle that are sent; docs/WIRE.md limits ASIDE.
-_LONGEST = 50_000
+#: The most bytes of an exception's pickle that are sent.
+_LONGEST = 1 << 20
 
 
 class Tasks:
@@ -85,8 +85,8 @@ class Raised(NamedTuple):
         error = _load(self.error)
         if error is None:
             error = RemoteError(self.texts[0], self.kind)
-        if len(self.texts) > 1:
-            error.__cause__ = RemoteTraceback(self.texts[-1])
+        # What a function raises that is not written in Python has no traceback but its text.
+        error.__cause__ = RemoteTraceback(self.texts[-1])
         return error
 
 

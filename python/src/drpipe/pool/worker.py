@@ -39,6 +39,8 @@ class Job:
     board: Board
     initializer: Optional[Callable[..., Any]] = None
     initargs: Any = ()
+    #: The longest time that the initializer may take, in seconds; None for any time.
+    initializer_timeout: Optional[float] = None
     #: How many tasks a worker does; None for any number.
     max_tasks: Optional[int] = None
 
@@ -98,13 +100,10 @@ class _Worker:
 
     def serve(self) -> int:
         _own[:] = [self]
-        job = self._job
-        if job.initializer is not None:
-            try:
-                job.initializer(*job.initargs)
-            except BaseException as error:
-                self._link.send(wire.init_failed(failures.of(error)))
-                return 0
+        error = self._initialize()
+        if error is not None:
+            self._link.send(wire.init_failed(failures.of(error)))
+            return 0
         gc.enable()
         self._link.send(wire.ready())
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -113,6 +112,37 @@ class _Worker:
             message = self._later.popleft() if self._later else self._link.receive()
             code = self._handle(message)
         return code
+
+    def _initialize(self) -> Optional[BaseException]:
+        """Calls the initializer. Returns what it raises."""
+        job = self._job
+        if job.initializer is None:
+            return None
+        error: Optional[BaseException] = None
+        is_first = Lock()
+        limit = job.initializer_timeout
+        timer = None
+        if limit is not None:
+            timer = threading.Timer(limit, self._give_up, [is_first, limit])
+            timer.daemon = True
+            timer.start()
+        try:
+            job.initializer(*job.initargs)
+        except BaseException as raised:
+            error = raised
+        # If the time is over, this waits for the end of the process.
+        is_first.acquire()
+        if timer is not None:
+            timer.cancel()
+        return error
+
+    def _give_up(self, is_first: Lock, limit: float) -> None:
+        """Is called in another thread when the initializer has taken too long."""
+        if is_first.acquire(blocking=False):
+            why = f"the initializer took longer than its time limit of {limit:g} s"
+            self._link.send(wire.init_failed(failures.Failure(False, [why])))
+            self._link.close()
+            os._exit(0)
 
     def _handle(self, message: wire.Reader) -> Optional[int]:
         kind = message.kind

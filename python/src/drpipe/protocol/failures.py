@@ -9,6 +9,8 @@ from typing import Iterable, List, NamedTuple, Optional
 #: The most characters of a traceback to report. A longer one loses its beginning, because its
 #: end names the exception.
 _LONGEST_TRACEBACK = 20_000
+#: The most characters of a message to report.
+_LONGEST_MESSAGE = 20_000
 #: The places of code that is not the step's own: this package and the import system.
 _NOT_OF_STEPS = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
@@ -105,6 +107,8 @@ def summary(error: BaseException) -> str:
         text = str(error)
     except Exception as second:
         text = f"<its message raises {type(second).__name__}>"
+    if len(text) > _LONGEST_MESSAGE:
+        text = text[:_LONGEST_MESSAGE] + "..."
     if isinstance(error, (CodecError, SetupError)):
         return text
     name = type(error).__qualname__

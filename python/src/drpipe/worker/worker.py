@@ -27,7 +27,8 @@ Ends = Tuple[Type[BaseException], ...]
 Make = Optional[Callable[[], Any]]
 
 #: Exit codes from docs/WIRE.md: the connection to the router was lost; the memory limit was
-#: reached; values were sent after their call had returned, or by a forked process.
+#: reached; values were sent after their call had returned, or by a forked process; the worker has
+#: done as many messages as its caller lets it do.
 EXIT_LOST, EXIT_FULL, EXIT_LATE, EXIT_RETIRED = 113, 114, 115, 116
 
 #: Functions that return how many values each step's emitter has refused.
