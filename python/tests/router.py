@@ -173,6 +173,7 @@ class Router:
         buffers: list[Any] = (),
         origin: str | None = None,
         item: int = 0,
+        *,
         priority: str | None = None,
     ) -> tuple[bytes, list[bytes]]:
         """Returns a batch with one message. `value` may be the header itself."""

@@ -123,7 +123,7 @@ class Player:
         value = self.with_arrays(numbered(batch["does"], batch["number"]), buffers, damage)
         origin, item = batch.get("origin"), batch.get("item", 0)
         priority = batch.get("priority")
-        return self.router.one(batch["number"], value, buffers, origin, item, priority)
+        return self.router.one(batch["number"], value, buffers, origin, item, priority=priority)
 
     def with_arrays(self, value: Any, buffers: list[Any], damage: str | None) -> Any:
         """`{"array": size}` stands for an array."""

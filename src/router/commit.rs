@@ -467,3 +467,6 @@ impl Router {
         bounded.map(move |route| self.steps[route.to].queue.line(priority))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,8 +55,9 @@ class _Adapter:
         if isinstance(thing, type) and has_run(thing):
             thing, rest = build.make(thing, rest)
         if has_run(thing):
+            send, set_priority = self.send_msg, self.set_priority
             build.prepare(
-                thing, self.name, self.connections, self.send_msg, self.set_priority, self.log
+                thing, self.name, self.connections, self.log, send=send, set_priority=set_priority
             )
             build.set_params(thing, rest)
         return thing

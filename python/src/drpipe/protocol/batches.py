@@ -64,6 +64,7 @@ class OutputBuffer:
         header: bytes,
         buffers: Sequence[Buffer],
         item: int = 0,
+        *,
         priority: int = PRIORITY_NORMAL,
     ) -> None:
         """Adds one message."""

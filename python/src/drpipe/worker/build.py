@@ -288,7 +288,7 @@ def set_quietly(instance: Any, name: str, value: Any) -> None:
 
 
 def prepare(
-    instance: Any, step: str, connections: List[str], send: Any, set_priority: Any, log: Any
+    instance: Any, step: str, connections: List[str], log: Any, *, send: Any, set_priority: Any
 ) -> None:
     """Gives an instance the attributes that `api.stage` lists."""
     own = {"name": step, "log": log, "send": send, "set_priority": set_priority}
@@ -335,7 +335,7 @@ def build(
     """
     cls = find_class(import_module(module), name)
     instance, rest = make(cls, params or {}, whole)
-    prepare(instance, step, connections, send, set_priority, log)
+    prepare(instance, step, connections, log, send=send, set_priority=set_priority)
     set_params(instance, rest)
     return instance
 

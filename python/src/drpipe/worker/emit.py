@@ -190,7 +190,8 @@ class Emitter:
         taken = pending[:]
         del pending[: len(taken)]
         for route, origin, header, buffers, item, priority in taken:
-            outputs.push(route or self.default_route, origin, header, buffers, item, priority)
+            to = route or self.default_route
+            outputs.push(to, origin, header, buffers, item, priority=priority)
 
     def _emit(self, route: int, value: Any) -> None:
         header, buffers = self.encoders[route].encode(value)

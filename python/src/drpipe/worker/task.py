@@ -196,7 +196,7 @@ class Task:
             with lock:
                 emitter.call = 0
                 if packed is not None:
-                    push(route, origin, packed, (), item, emitter.priority)
+                    push(route, origin, packed, (), item, priority=emitter.priority)
                 is_silent = packed is None and (failure is not None or not pending)
                 if pending or announced:
                     self._settle(origin, failure)
