@@ -114,3 +114,16 @@ fn a_producer_is_granted_when_nothing_of_it_is_held_whatever_its_priority() {
         assert_eq!(run.grants, 1, "there is room now");
     }
 }
+
+#[test]
+fn the_snapshot_says_how_long_the_first_normal_message_has_waited() {
+    let mut run = Run::new(Normal);
+    let oldest = |run: &Run| run.router.snapshot(NOW * 9).steps[1].oldest_normal;
+    run.produce(&[High, High, Normal]);
+    assert_eq!(oldest(&run), Duration::ZERO, "nobody has looked yet");
+    run.router.note_time(NOW * 2);
+    run.router.note_time(NOW * 8);
+    assert_eq!(oldest(&run), NOW * 7);
+    (0..2).for_each(|_| drop(run.consume()));
+    assert_eq!(oldest(&run), Duration::ZERO, "it is in hand");
+}
