@@ -17,8 +17,8 @@ use crate::base::ids::{MessageId, RouteId, WorkerId};
 use crate::codec::{self, CodecId};
 use crate::driver::input_of;
 use crate::event::{Cause, Verdict};
-use crate::message::Payload;
 use crate::message::batch::{Batch, Output, PackedBatch};
+use crate::message::{Payload, Priority};
 use crate::plan::Plan;
 use crate::protocol::control::FromCaller;
 use crate::protocol::report::{Blame, Completion, Loss, Outcome, Production, Suspect};
@@ -127,7 +127,7 @@ fn value<T: Serialize + DeserializeOwned>(codec: CodecId, name: &str, payload: P
 /// keep to the protocol. The run must end, and its ledger must balance.
 pub fn reports(data: &[u8]) {
     let mut data = Data(data);
-    let mut game = Game::new(data.below(PLANS.len() as u32) as usize);
+    let mut game = Game::new(data.below(CHECKED.len() as u32) as usize);
     while !data.0.is_empty() && !game.router.is_over() {
         game.step(&mut data);
     }
@@ -153,11 +153,18 @@ const PLANS: [&str; 3] = [
          "consumer": { "name": "OUT", "class": "Discard" } }"#,
 ];
 
-static CHECKED: LazyLock<[Plan; 3]> = LazyLock::new(|| {
-    PLANS.map(|text| match crate::config::load(text, "fuzz.json", &REGISTRY, &[]) {
+/// The plans, and the first one with a producer that is told what became of its items.
+static CHECKED: LazyLock<Vec<Plan>> = LazyLock::new(|| {
+    let plan = |text: &&str| match crate::config::load(text, "fuzz.json", &REGISTRY, &[]) {
         Ok(loaded) => loaded.plan,
         Err(error) => unreachable!("{error}"),
-    })
+    };
+    let mut plans: Vec<Plan> = PLANS.iter().chain(&PLANS[..1]).map(plan).collect();
+    if let Some(told) = plans.last_mut() {
+        told.steps[0].acknowledges = true;
+        told.steps[0].options.window.value = 4;
+    }
+    plans
 });
 
 struct Game {
@@ -167,6 +174,8 @@ struct Game {
     /// What workers that keep to the protocol have not answered yet.
     pending: VecDeque<Action>,
     now: Duration,
+    /// The number of the producer's latest item; none if it is told of no items.
+    latest_item: Option<u64>,
 }
 
 impl Game {
@@ -175,7 +184,8 @@ impl Game {
         let spawn = |worker| Action::Spawn { worker };
         let workers = router.initial_workers();
         let pending = workers.iter().copied().map(spawn).collect();
-        Self { router, workers, pending, now: Duration::ZERO }
+        let latest_item = CHECKED[index].steps[0].acknowledges.then_some(0);
+        Self { router, workers, pending, now: Duration::ZERO, latest_item }
     }
 
     fn step(&mut self, data: &mut Data<'_>) {
@@ -242,12 +252,11 @@ impl Game {
     /// Answers the oldest pending action of the workers; each message gives `outputs`.
     fn answer(&mut self, outputs: u32) {
         let Some(action) = self.pending.pop_front() else { return };
-        let outputs = |count| (0..count * outputs).map(|_| one(0)).collect();
         let input = match action {
             Action::Spawn { worker } => Input::Ready { worker },
             Action::Grant { worker, .. } => {
                 let busy = Duration::from_micros(1);
-                let outputs: Vec<Output> = outputs(1);
+                let outputs: Vec<Output> = (0..outputs).map(|_| self.new_item()).collect();
                 let result = Some(Ok(if outputs.is_empty() { Next::Done } else { Next::More }));
                 Input::Produced {
                     worker,
@@ -256,9 +265,12 @@ impl Game {
                 }
             }
             Action::Work { worker, batches } => {
-                let count = batches.iter().map(|batch| batch.count() as u32).sum();
                 let completions = batches.iter().map(done).collect();
-                Input::Done { worker, completions, outputs: outputs(count) }
+                let outputs = batches.iter().flat_map(|batch| {
+                    let made = output(0, batch.priority(), batch.item());
+                    std::iter::repeat_n(made, batch.count() * outputs as usize)
+                });
+                Input::Done { worker, completions, outputs: outputs.collect() }
             }
             Action::Finish { worker } => {
                 Input::Finished { worker, result: Ok(()), outputs: Vec::new() }
@@ -266,6 +278,12 @@ impl Game {
             _ => return,
         };
         self.hand_in(input);
+    }
+
+    /// What a producer emits that keeps to the protocol.
+    fn new_item(&mut self) -> Output {
+        self.latest_item.iter_mut().for_each(|latest| *latest += 1);
+        output(0, Priority::Normal, self.latest_item.unwrap_or(0))
     }
 
     /// From here on all workers keep to the protocol, and nothing is produced.
@@ -312,9 +330,13 @@ fn done(batch: &Batch) -> Completion {
 }
 
 fn one(route: u32) -> Output {
+    output(route, Priority::Normal, 0)
+}
+
+fn output(route: u32, priority: Priority, item: u64) -> Output {
     let route = RouteId(route);
     let payload = Payload { header: vec![7; 12].into(), buffers: Vec::new() };
-    Output::One { route, item: 0, origin: None, payload }
+    Output::One { route, priority, item, origin: None, payload }
 }
 
 /// A report that is well formed and means anything.
@@ -323,12 +345,15 @@ fn report(data: &mut Data<'_>) -> FromWorker {
     let outputs = |data: &mut Data<'_>| {
         let count = data.below(4);
         let output = |data: &mut Data<'_>| match data.below(2) {
-            0 => one(data.below(3)),
-            _ => many(data.below(3), data.below(5)).unwrap_or_else(|| one(0)),
+            0 => output(data.below(3), priority(data), u64::from(data.below(5))),
+            _ => {
+                let (route, priority, count) = (data.below(3), priority(data), data.below(5));
+                many(route, priority, count).unwrap_or_else(|| one(0))
+            }
         };
         (0..count).map(|_| output(data)).collect()
     };
-    match data.below(8) {
+    match data.below(12) {
         0 => FromWorker::Ready { version: VERSION },
         1 => FromWorker::Ready { version: data.below(4) as u16 },
         2 => FromWorker::InitFailed(failure),
@@ -349,6 +374,10 @@ fn report(data: &mut Data<'_>) -> FromWorker {
             let production = Production { result, calls: data.number(), busy };
             FromWorker::Produced { production, outputs: outputs(data) }
         }
+        6 => FromWorker::Returned { first: MessageId(data.long()), count: data.number() },
+        7 => FromWorker::Released { bytes: data.long() },
+        8 => FromWorker::Cancel { number: data.long(), running: data.below(2) == 0 },
+        9 => FromWorker::Aside(data.bytes()),
         _ => {
             let completion = |data: &mut Data<'_>| Completion {
                 first: MessageId(data.long()),
@@ -367,10 +396,14 @@ fn report(data: &mut Data<'_>) -> FromWorker {
     }
 }
 
-fn many(route: u32, count: u32) -> Option<Output> {
+fn priority(data: &mut Data<'_>) -> Priority {
+    Priority::ALL[data.below(2) as usize]
+}
+
+fn many(route: u32, priority: Priority, count: u32) -> Option<Output> {
     let bytes = [2, 0, 7, 8].repeat(count as usize);
     let route = RouteId(route);
-    Some(Output::Many { route, pack: PackedBatch::checked(count, bytes.into())? })
+    Some(Output::Many { route, priority, pack: PackedBatch::checked(count, bytes.into())? })
 }
 
 /// What is left of the bytes; zeros once there is nothing.

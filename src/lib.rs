@@ -57,7 +57,8 @@ pub mod prelude {
     pub use crate::stage::notes::{announce_product, announce_warning};
     pub use crate::stage::registry::Registry;
     pub use crate::stage::{
-        Acknowledged, Acknowledgement, Consumer, Context, Emitter, Next, Producer, Results, Stage,
+        Acknowledged, Acknowledgement, Consumer, Context, Emitter, Next, Priority, Producer,
+        Results, Stage,
     };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};

@@ -44,6 +44,7 @@ class Output(NamedTuple):
     header: bytes
     buffers: list[Any]
     item: int = 0
+    priority: int = 0
 
     @property
     def value(self) -> Any:
@@ -172,11 +173,13 @@ class Router:
         buffers: list[Any] = (),
         origin: str | None = None,
         item: int = 0,
+        *,
+        priority: str | None = None,
     ) -> tuple[bytes, list[bytes]]:
         """Returns a batch with one message. `value` may be the header itself."""
         header = value if isinstance(value, bytes) else msgpack.packb(value)
         frames = []
-        head = struct.pack("<BQIQ", 0, number, 0, item) + text(origin)
+        head = struct.pack("<BBQIQ", 0, priority == "high", number, 0, item) + text(origin)
         if len(header) > 4096:
             head += struct.pack("<I", 1 << 31)
             frames.append(header)
@@ -192,10 +195,12 @@ class Router:
                 frames.append(buffer)
         return head, frames
 
-    def many(self, first: int, values: list[Any]) -> tuple[bytes, list[bytes]]:
+    def many(
+        self, first: int, values: list[Any], priority: str | None = None
+    ) -> tuple[bytes, list[bytes]]:
         headers = [v if isinstance(v, bytes) else msgpack.packb(v) for v in values]
         pack = b"".join(struct.pack("<H", len(header)) + header for header in headers)
-        head = struct.pack("<BQI", 1, first, len(headers))
+        head = struct.pack("<BBQI", 1, priority == "high", first, len(headers))
         if len(pack) > 4096:
             return head + struct.pack("<I", 1 << 31), [pack]
         return head + struct.pack("<I", len(pack)) + pack, []
@@ -338,20 +343,21 @@ class Parser:
         return {**said, "wait": wait}
 
     def output(self) -> list[Output]:
-        kind, route = struct.unpack("<BI", self.take(5))
+        kind, priority, route = struct.unpack("<BBI", self.take(6))
         if kind == 1:
             count, pack = self.number("I"), self.bytes()
             outputs = []
             while pack:
                 length = struct.unpack("<H", pack[:2])[0]
-                outputs.append(Output(route, None, pack[2 : 2 + length], []))
+                outputs.append(Output(route, None, pack[2 : 2 + length], [], 0, priority))
                 pack = pack[2 + length :]
             assert len(outputs) == count
             return outputs
         item = self.number("Q")
         length = self.number("I")
         origin = None if length == 0xFFFFFFFF else self.take(length).decode()
-        return [Output(route, origin, self.bytes(), self.list(self.buffer), item)]
+        header, buffers = self.bytes(), self.list(self.buffer)
+        return [Output(route, origin, header, buffers, item, priority)]
 
     def buffer(self) -> Any:
         if self.number("B") == 0:

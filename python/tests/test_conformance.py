@@ -109,11 +109,12 @@ class Player:
             first, last = batch["pack"]
             numbers = range(first, last + 1)
             self.in_hand += numbers
-            head, frames = self.router.many(first, [numbered(batch["does"], n) for n in numbers])
+            values = [numbered(batch["does"], n) for n in numbers]
+            head, frames = self.router.many(first, values, batch.get("priority"))
             if damage in ("one message too few", "no message"):
                 count = len(numbers) + 1 if damage == "one message too few" else 0
-                rest = head[13:] if count else struct.pack("<I", 0)
-                head = head[:9] + struct.pack("<I", count) + rest
+                rest = head[14:] if count else struct.pack("<I", 0)
+                head = head[:10] + struct.pack("<I", count) + rest
             return head, frames
         self.in_hand.append(batch["number"])
         if "is" in batch:
@@ -121,7 +122,8 @@ class Player:
         buffers: list[Any] = []
         value = self.with_arrays(numbered(batch["does"], batch["number"]), buffers, damage)
         origin, item = batch.get("origin"), batch.get("item", 0)
-        return self.router.one(batch["number"], value, buffers, origin, item)
+        priority = batch.get("priority")
+        return self.router.one(batch["number"], value, buffers, origin, item, priority=priority)
 
     def with_arrays(self, value: Any, buffers: list[Any], damage: str | None) -> Any:
         """`{"array": size}` stands for an array."""
@@ -234,6 +236,8 @@ class Player:
         if isinstance(value, str):
             if len(value) > 100:
                 return {"to": to, "long": len(value)}
+            if output.priority:
+                return [to, value, output.origin, output.item, "high"]
             if output.item:
                 return [to, value, output.origin, output.item]
             return [to, value] if output.origin is None else [to, value, output.origin]
@@ -258,6 +262,7 @@ def spoiled(frames: list[bytes], damage: str | None) -> list[bytes]:
         "empty": lambda: [b""],
         "unknown tag": lambda: [b"\x63" + head[1:]],
         "unknown batch tag": lambda: [head[:5] + b"\x63" + head[6:]],
+        "unknown priority": lambda: [head[:6] + b"\x63" + head[7:]],
         "cut short": lambda: [head[:-1], *rest],
         "byte left over": lambda: [head + b"\0", *rest],
         "frame left over": lambda: [head, *rest, b"odd"],

@@ -135,7 +135,7 @@ fn hashes_stay_as_they_are() {
             "next_steps": ["OUT"] } ],
         "consumer": { "name": "OUT", "class": "Discard", "nb_thread": 2 } }"#;
     let plan = load(text, "p.json", &registry(), &[]).unwrap().plan;
-    assert_eq!(plan.config_hash, "6abcf28d30c5a975");
+    assert_eq!(plan.config_hash, "055885c79dfae52c");
     assert_eq!(plan.work_hash, "16f42ca590c47ef2");
     assert_eq!(plan.identity, "6cf78e09db37ce34");
     let step = plan.config["steps"][1].to_string();
@@ -146,7 +146,7 @@ fn hashes_stay_as_they_are() {
             + r#""threads":[0,0],"processes":[1,2],"timeout":60.0,"memory_limit":1073741824,"grace":2.0,"#
             + r#""queue_limit":7,"queue_bytes":2097152,"on_error":"skip","retries":2,"#
             + r#""lost_retries":0,"backoff":1.5,"window":64,"window_bytes":67108864,"#
-            + r#""results":false}"#
+            + r#""priority":"normal","results":false}"#
     );
 }
 

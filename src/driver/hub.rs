@@ -218,6 +218,7 @@ mod tests {
             written: Vec::new(),
             results: None,
             limits_tasks: false,
+            priority: crate::stage::Priority::Normal,
             private: None,
         };
         let host = Host::Thread(Arc::new(AtomicBool::new(false)));

@@ -189,6 +189,7 @@ impl Run {
     /// Publishes a progress event if one is due at the last reading of the clock.
     fn progress(&mut self) {
         if self.progress.is_due(self.now) {
+            self.router.note_time(self.now);
             let snapshot = self.router.snapshot(self.now);
             self.progress.publish(&snapshot);
             self.sinks.event(Event::Progress(snapshot));

@@ -40,6 +40,10 @@ pub struct StepStatus {
     pub queued_bytes: u64,
     /// The most messages that ever stood in its queue.
     pub high_water: usize,
+    /// How long ago the first message of normal priority in its queue was made, at least, in
+    /// seconds; 0 if there is none.
+    #[serde(rename = "oldest_normal_s", with = "in_seconds", default)]
+    pub oldest_normal: Duration,
     /// Workers that have work in hand.
     pub busy: usize,
     /// Workers that exist, or that are being started.

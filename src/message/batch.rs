@@ -4,14 +4,14 @@ use bytes::{Buf, Bytes};
 
 use crate::base::ids::{MessageId, RouteId};
 
-use super::{Header, IN_PLACE_AND_MORE, ItemKey, Message, NO_ITEM, Payload};
+use super::{Header, IN_PLACE_AND_MORE, ItemKey, Message, NO_ITEM, Payload, Priority};
 
 /// What a stage emitted for one of its next steps. `route` is the index into the plan's list
 /// of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Output {
-    One { route: RouteId, item: u64, origin: ItemKey, payload: Payload },
-    Many { route: RouteId, pack: PackedBatch },
+    One { route: RouteId, priority: Priority, item: u64, origin: ItemKey, payload: Payload },
+    Many { route: RouteId, priority: Priority, pack: PackedBatch },
 }
 
 impl Output {
@@ -116,20 +116,21 @@ fn split_header(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_le_bytes(*prefix)))
 }
 
-/// The unit that the router moves: one message, or a pack of them with successive numbers.
+/// The unit that the router moves: one message, or a pack of them with successive numbers and one
+/// priority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Batch {
     One(Message),
-    Many { first: MessageId, pack: PackedBatch },
+    Many { first: MessageId, priority: Priority, pack: PackedBatch },
 }
 
 impl Batch {
     pub(crate) fn new(first: MessageId, output: Output) -> Self {
         match output {
-            Output::One { item, origin, payload, .. } => {
-                Self::One(Message { id: first, attempt: 0, item, origin, payload })
+            Output::One { priority, item, origin, payload, .. } => {
+                Self::One(Message { id: first, attempt: 0, priority, item, origin, payload })
             }
-            Output::Many { pack, .. } => Self::Many { first, pack },
+            Output::Many { priority, pack, .. } => Self::Many { first, priority, pack },
         }
     }
 
@@ -153,6 +154,13 @@ impl Batch {
         match self {
             Self::One(message) => message.origin.as_ref(),
             Self::Many { .. } => None,
+        }
+    }
+
+    pub(crate) fn priority(&self) -> Priority {
+        match self {
+            Self::One(message) => message.priority,
+            Self::Many { priority, .. } => *priority,
         }
     }
 
@@ -202,8 +210,9 @@ impl Batch {
     pub(crate) fn split_to(&mut self, count: usize) -> Self {
         match self {
             Self::One(_) => self.clone(),
-            Self::Many { first, pack } => {
-                let taken = Self::Many { first: *first, pack: pack.split_to(count) };
+            Self::Many { first, priority, pack } => {
+                let pack = pack.split_to(count);
+                let taken = Self::Many { first: *first, priority: *priority, pack };
                 *first = first.plus(count);
                 taken
             }
@@ -213,9 +222,12 @@ impl Batch {
     pub(crate) fn into_messages(self) -> Messages {
         match self {
             Self::One(message) => {
-                Messages { id: message.id, one: Some(message), packed: Bytes::new() }
+                let (id, priority) = (message.id, message.priority);
+                Messages { id, priority, one: Some(message), packed: Bytes::new() }
             }
-            Self::Many { first, pack } => Messages { one: None, id: first, packed: pack.bytes },
+            Self::Many { first, priority, pack } => {
+                Messages { one: None, id: first, priority, packed: pack.bytes }
+            }
         }
     }
 }
@@ -225,6 +237,7 @@ pub(crate) struct Messages {
     one: Option<Message>,
     /// The number of the first packed message.
     id: MessageId,
+    priority: Priority,
     packed: Bytes,
 }
 
@@ -246,7 +259,8 @@ impl Iterator for Messages {
         let id = self.id;
         self.id = id.plus(1);
         let payload = Payload { header, buffers: Vec::new() };
-        Some(Message { id, attempt: 0, item: NO_ITEM, origin: None, payload })
+        let priority = self.priority;
+        Some(Message { id, attempt: 0, priority, item: NO_ITEM, origin: None, payload })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::payload::Payload;
+use super::priority::Priority;
 use crate::base::ids::MessageId;
 
 /// The name of the producer's item that a message descends from, for example the path of a
@@ -19,6 +20,7 @@ pub(crate) struct Message {
     pub(crate) id: MessageId,
     /// 0 at first, 1 at the first retry.
     pub(crate) attempt: u32,
+    pub(crate) priority: Priority,
     /// The number of the item that it descends from, or [`NO_ITEM`].
     pub(crate) item: u64,
     pub(crate) origin: ItemKey,

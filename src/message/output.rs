@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::batch::{Output, PACK_UP_TO, PREFIX, PackedBatch};
-use super::{ItemKey, NO_ITEM, Payload, recycle};
+use super::{ItemKey, NO_ITEM, Payload, Priority, recycle};
 use crate::base::failure::Result;
 use crate::base::ids::RouteId;
 
@@ -23,6 +23,8 @@ pub(crate) struct OutputBuffer {
     bytes: usize,
     /// The number of messages that were taken last: so many are likely to come again.
     taken: usize,
+    /// The priority of what is added from here on.
+    priority: Priority,
     /// Whether each output is an item of its own, and the number of the latest one.
     numbers_items: bool,
     latest_item: u64,
@@ -31,7 +33,7 @@ pub(crate) struct OutputBuffer {
 #[derive(Debug)]
 enum Gathering {
     One(Output),
-    Many { route: RouteId, count: u32, bytes: Vec<u8> },
+    Many { route: RouteId, priority: Priority, count: u32, bytes: Vec<u8> },
 }
 
 impl OutputBuffer {
@@ -48,13 +50,13 @@ impl OutputBuffer {
         write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>>,
     ) -> Result<()> {
         let last = match self.outputs.last_mut() {
-            Some(Gathering::Many { route: last, count, bytes })
-                if (*last == route || *count == 0)
+            Some(Gathering::Many { route: last, priority, count, bytes })
+                if ((*last == route && *priority == self.priority) || *count == 0)
                     && origin.is_none()
                     && item == NO_ITEM
                     && bytes.len() < PACK_FULL =>
             {
-                *last = route;
+                (*last, *priority) = (route, self.priority);
                 Some((count, bytes))
             }
             _ => None,
@@ -103,7 +105,7 @@ impl OutputBuffer {
         let mut bytes = recycle::vector(room);
         bytes.extend_from_slice(&(length as u16).to_le_bytes());
         bytes.extend_from_slice(&header);
-        self.outputs.push(Gathering::Many { route, count: 1, bytes });
+        self.outputs.push(Gathering::Many { route, priority: self.priority, count: 1, bytes });
         self.count += 1;
         self.bytes += length;
         Ok(())
@@ -112,7 +114,14 @@ impl OutputBuffer {
     fn push_alone(&mut self, route: RouteId, item: u64, origin: ItemKey, payload: Payload) {
         self.count += 1;
         self.bytes += payload.len();
-        self.outputs.push(Gathering::One(Output::One { route, item, origin, payload }));
+        let priority = self.priority;
+        self.outputs.push(Gathering::One(Output::One { route, priority, item, origin, payload }));
+    }
+
+    /// Sets the priority of what is added from here on.
+    #[inline]
+    pub(crate) fn set_priority(&mut self, priority: Priority) {
+        self.priority = priority;
     }
 
     /// Whether each output is an item of its own from here on.
@@ -164,32 +173,33 @@ impl OutputBuffer {
         }
         self.count += std::mem::take(&mut other.count);
         self.bytes += std::mem::take(&mut other.bytes);
-        if let [Gathering::Many { route, count, bytes }] = &mut other.outputs[..]
+        if let [Gathering::Many { route, priority, count, bytes }] = &mut other.outputs[..]
             && bytes.len() < MOVED_FROM
         {
-            self.extend(*route, *count, bytes);
+            self.extend((*route, *priority), *count, bytes);
             *count = 0;
             bytes.clear();
             return;
         }
         for gathering in other.outputs.drain(..) {
             match gathering {
-                Gathering::Many { route, count, bytes } if bytes.len() < MOVED_FROM => {
-                    self.extend(route, count, &bytes);
+                Gathering::Many { route, priority, count, bytes } if bytes.len() < MOVED_FROM => {
+                    self.extend((route, priority), count, &bytes);
                 }
                 gathering => self.outputs.push(gathering),
             }
         }
     }
 
-    /// Adds `more` packed messages of one route.
+    /// Adds `more` packed messages of one route and priority.
     #[inline]
-    fn extend(&mut self, route: RouteId, more: u32, headers: &[u8]) {
+    fn extend(&mut self, (route, priority): (RouteId, Priority), more: u32, headers: &[u8]) {
         if more == 0 {
             return;
         }
-        if let Some(Gathering::Many { route: last, count, bytes }) = self.outputs.last_mut()
-            && *last == route
+        if let Some(Gathering::Many { route: last, priority: of_last, count, bytes }) =
+            self.outputs.last_mut()
+            && (*last, *of_last) == (route, priority)
             && bytes.len() < PACK_FULL
         {
             *count += more;
@@ -199,7 +209,7 @@ impl OutputBuffer {
         let room = self.room(headers.len() / more as usize);
         let mut bytes = recycle::vector(room.max(headers.len()));
         bytes.extend_from_slice(headers);
-        self.outputs.push(Gathering::Many { route, count: more, bytes });
+        self.outputs.push(Gathering::Many { route, priority, count: more, bytes });
     }
 
     /// The room, in bytes, of a new pack of messages of this size.
@@ -217,8 +227,9 @@ impl OutputBuffer {
                 Gathering::One(output) => Some(output),
                 // Memory that an earlier call left.
                 Gathering::Many { count: 0, .. } => None,
-                Gathering::Many { route, count, bytes } => Some(Output::Many {
+                Gathering::Many { route, priority, count, bytes } => Some(Output::Many {
                     route,
+                    priority,
                     pack: PackedBatch { count, bytes: recycle::share(bytes) },
                 }),
             })

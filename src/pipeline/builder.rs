@@ -16,7 +16,7 @@ use crate::stage::registry::{
     Build, CALLER, build_consumer, build_producer, build_stage, of_consumer, of_feed, of_producer,
     of_stage,
 };
-use crate::stage::{Consumer, Producer, Stage};
+use crate::stage::{Consumer, Priority, Producer, Stage};
 
 /// Builds a pipeline step by step. A call such as [`Builder::threads`] applies to the step that was
 /// added last. Without any [`Builder::next_step`], each step leads to the one after it.
@@ -182,6 +182,14 @@ impl Builder {
             step.options.window.value = items;
             step.options.window_bytes.value = Some(bytes);
         })
+    }
+
+    /// Sets how urgent the producer's messages are, and with them all that descends from them.
+    /// The default is [`Priority::Normal`]. A class may say otherwise of each call:
+    /// [`Emitter::set_priority`](crate::stage::Emitter::set_priority).
+    #[must_use]
+    pub fn priority(self, priority: Priority) -> Self {
+        self.last(|step| step.options.priority.value = priority)
     }
 
     /// Hands what the step emits back to the producer, with the end of each item. Only for a

@@ -97,6 +97,7 @@ impl Execution {
             next_codecs: plan.next_codecs(step.index()),
             results: plan.results_codec(step.index()),
             limits_tasks: plan.steps[step.index()].limits_tasks,
+            priority: *plan.steps[step.index()].options.priority,
             private: private.clone(),
             pipeline: plan.identity.clone(),
             written: written.clone(),

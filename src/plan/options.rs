@@ -8,8 +8,9 @@ use super::keys::keys;
 use super::values::{
     ByteLimit, Bytes, DashboardAddress, Directories, Directory, FirstStep, Flag, Interpreter,
     Items, LastStep, MessageLimit, OnError, Parameters, Policy, Retries, StepList, StepName,
-    StepNames, Text, TimeLimit, Title, Version, Wait, WorkerRange, Workers,
+    StepNames, Text, TimeLimit, Title, Urgency, Version, Wait, WorkerRange, Workers,
 };
+use crate::message::Priority;
 
 keys! {
     /// A pipeline as a whole.
@@ -140,6 +141,12 @@ keys! {
         ///
         /// A number, or a string such as `"64 MiB"`. A larger item passes alone.
         window_bytes: Option<u64> as Bytes = Some(64 << 20),
+        /// How urgent the producer's messages are, unless its class says so itself: at each step,
+        /// `high` goes before `normal`. Only for a producer.
+        ///
+        /// What descends from a message has its priority. Each priority has the whole
+        /// `queue_limit` and `queue_bytes` of a step for itself.
+        priority: Priority as Urgency = Priority::Normal,
         /// Whether what the step emits goes back to the producer, with the end of the item. Only
         /// for a step without next steps, under a producer that is told what became of its items.
         results: bool as Flag = false,

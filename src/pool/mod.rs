@@ -183,7 +183,8 @@ impl<In: Data, Out: Data> Pool<In, Out> {
             Some(Duration::ZERO) => Patience::None,
             Some(time) => Patience::of(time),
         };
-        match self.intake.send(Sent { payload, origin, kept }, patience) {
+        let priority = self.intake.priority();
+        match self.intake.send(Sent { payload, origin, priority, kept }, patience) {
             Ok(number) => Ok(Task::new(shared, number, Arc::clone(&self.intake))),
             Err(refused) => Err(SendError::of(refused, value)),
         }

@@ -69,8 +69,8 @@ impl Acknowledging {
     /// Takes a change in.
     pub(super) fn on(&mut self, change: Change<'_>, run: &RunView<'_>) {
         match change {
-            Change::Emitted { worker, held_from } => {
-                let emitted = run.workers[worker].held.iter().skip(held_from);
+            Change::Emitted { worker, first } => {
+                let emitted = run.workers[worker].held_from(first);
                 let is_new = worker == self.producer;
                 emitted.for_each(|held| self.enter(&held.batch, is_new));
             }

@@ -4,9 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::line::Doomed;
 use super::observe::Change;
-use super::queue::Doomed;
-use super::{Action, Cancelled, Held, Refusal, Router};
+use super::{Action, Cancelled, Held, Refusal, Router, Worker};
 use crate::base::ids::{MessageId, Slot, StepId};
 use crate::base::nearest::nearest;
 use crate::event::Event;
@@ -200,7 +200,7 @@ impl Router {
             let queued = self.steps[step].queue.messages();
             queued.filter(|message| doomed.is(message)).for_each(|message| waits(step, message));
         }
-        for held in self.workers.iter().flat_map(|worker| &worker.held) {
+        for held in self.workers.iter().flat_map(Worker::all_held) {
             let message = held.batch.alone().filter(|message| doomed.is(message));
             message.into_iter().for_each(|message| waits(held.to, message));
         }
@@ -218,7 +218,7 @@ impl Router {
     fn origins(&self) -> BTreeSet<Arc<str>> {
         let queued = self.steps.iter().flat_map(|step| step.queue.messages());
         let workers = self.workers.iter();
-        let held = workers.clone().flat_map(|worker| &worker.held).map(|held| &held.batch);
+        let held = workers.clone().flat_map(Worker::all_held).map(|held| &held.batch);
         let hands = held.chain(workers.flat_map(|worker| &worker.in_hand)).filter_map(Batch::alone);
         queued.chain(hands).filter_map(|message| message.origin.clone()).collect()
     }
@@ -234,15 +234,17 @@ impl Router {
     /// Drops what waits for room. Workers whose next output was among it wait for another queue.
     fn drop_held(&mut self, doomed: Doomed<'_>) {
         for slot in self.workers.slots() {
-            let held = &mut self.workers[slot].held;
-            if !held.iter().any(|held| doomed.has(&held.batch)) {
+            let is_doomed = |held: &Held| doomed.has(&held.batch);
+            if !self.workers[slot].all_held().any(is_doomed) {
                 continue;
             }
-            let all = std::mem::take(held);
-            let (dropped, kept) = all.into_iter().partition(|held| doomed.has(&held.batch));
-            self.workers[slot].held = kept;
+            let all = self.workers[slot].take_held();
+            let (dropped, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(is_doomed);
+            for held in kept {
+                self.workers[slot].held[held.batch.priority()].push_back(held);
+            }
             let from = self.workers[slot].step;
-            for Held { to, batch, .. } in Vec::<Held>::from(dropped) {
+            for Held { to, batch, .. } in dropped {
                 let count = batch.count();
                 self.steps[to].counts.received += count as u64;
                 self.groups.enter(to, count);
@@ -250,7 +252,8 @@ impl Router {
                 self.drop_cancelled(to, None, batch);
             }
             for step in self.steps.ids() {
-                self.steps[step].waiting.retain(|waiting| *waiting != slot);
+                let lines = self.steps[step].waiting.iter_mut();
+                lines.for_each(|waiting| waiting.retain(|waiting| *waiting != slot));
                 self.steps.mark_dirty(step);
             }
             self.commit_outputs(slot);

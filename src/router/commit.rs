@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::acknowledge::descend;
 use super::bad_report::BadReport;
+use super::line::Line;
 use super::observe::{Change, Hand};
 use super::policy::dispatch::{self, Portion};
-use super::queue::Queue;
 use super::step::Route;
 use super::worker::BYTES_AHEAD;
 use super::{
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::base::ids::{MessageId, RouteId, Slot, StepId};
 use crate::event::Cause;
+use crate::message::Priority;
 use crate::message::batch::{Batch, Output};
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::Next;
@@ -213,9 +214,9 @@ impl Router {
     /// Takes the outputs of a report in: from here on they are the router's, whatever
     /// becomes of the worker.
     pub(super) fn stage_outputs(&mut self, worker: Slot, outputs: Vec<Output>) {
-        let held_from = self.workers[worker].held.len();
+        let first = self.steps.number(0);
         outputs.into_iter().for_each(|output| self.stage_output(worker, output));
-        self.observe(Change::Emitted { worker, held_from });
+        self.observe(Change::Emitted { worker, first });
     }
 
     fn stage_output(&mut self, worker: Slot, output: Output) {
@@ -231,7 +232,7 @@ impl Router {
         let Route { to, feedback, .. } = *route;
         let batch = Batch::new(self.steps.number(count), output);
         self.groups.enter(from, count);
-        let held = &mut self.workers[worker].held;
+        let held = &mut self.workers[worker].held[batch.priority()];
         if self.observers.order.is_some() {
             // In order each message goes its own way.
             let single = batch.into_messages().map(Batch::One);
@@ -241,41 +242,49 @@ impl Router {
         }
     }
 
-    /// Moves the worker's held outputs into their queues, in order, until one
-    /// finds no room; then the worker waits its turn at that queue.
+    /// Moves the worker's held outputs into their queues, those of each priority in order, until
+    /// one finds no room; then the worker waits its turn at that queue.
     pub(super) fn commit_outputs(&mut self, worker: Slot) {
+        Priority::ALL.into_iter().for_each(|priority| self.commit_held(worker, priority));
+        if !self.workers[worker].holds() {
+            self.steps.mark_dirty(self.workers[worker].step);
+        }
+    }
+
+    fn commit_held(&mut self, worker: Slot, priority: Priority) {
         let from = self.workers[worker].step;
-        while let Some(held) = self.workers[worker].held.front_mut() {
+        while let Some(held) = self.workers[worker].held[priority].front_mut() {
             let to = held.to;
             let target = &self.steps[to];
             let exempt = held.feedback
                 || target.phase != Phase::Running
                 || self.observers.is_ordered_end(to);
-            let in_turn = target.waiting.front().is_none_or(|first| *first == worker);
+            let waiting = &target.waiting[priority];
+            let in_turn = waiting.front().is_none_or(|first| *first == worker);
             let admitted = match exempt || self.ending.is_abandoned() {
                 true => held.batch.count(),
                 false if in_turn => target.queue.admits(&held.batch),
                 false => 0,
             };
             if admitted == 0 {
-                if !target.waiting.contains(&worker) {
-                    self.steps[to].waiting.push_back(worker);
+                if !waiting.contains(&worker) {
+                    self.steps[to].waiting[priority].push_back(worker);
                 }
                 return;
             }
             let batch = if admitted < held.batch.count() {
                 held.batch.split_to(admitted)
             } else {
-                let Some(held) = self.workers[worker].held.pop_front() else { return };
+                let Some(held) = self.workers[worker].held[priority].pop_front() else { return };
                 held.batch
             };
-            if self.steps[to].waiting.front() == Some(&worker) {
-                self.steps[to].waiting.pop_front();
+            let waiting = &mut self.steps[to].waiting[priority];
+            if waiting.front() == Some(&worker) {
+                waiting.pop_front();
             }
             self.enqueue(to, batch);
             self.complete(from, admitted);
         }
-        self.steps.mark_dirty(from);
     }
 
     /// Puts messages into the queue of their step.
@@ -316,15 +325,17 @@ impl Router {
         let mut moved = false;
         while let Some(step) = self.steps.pop_dirty() {
             moved |= self.grant(step, now) | self.dispatch(step, now);
-            moved |= self.admit_waiting(step);
+            for priority in Priority::ALL {
+                moved |= self.admit_waiting(step, priority);
+            }
         }
         moved
     }
 
-    /// Lets the workers that wait for room in the step's queue place their outputs.
-    fn admit_waiting(&mut self, step: StepId) -> bool {
+    /// Lets the workers that wait for room in a line of the step's queue place their outputs.
+    fn admit_waiting(&mut self, step: StepId, priority: Priority) -> bool {
         let mut moved = false;
-        while let Some(&worker) = self.steps[step].waiting.front() {
+        while let Some(&worker) = self.steps[step].waiting[priority].front() {
             let received = self.steps[step].counts.received;
             self.commit_outputs(worker);
             if self.steps[step].counts.received == received {
@@ -333,7 +344,7 @@ impl Router {
             moved = true;
             // Having placed some, the worker may wait for this queue again:
             // behind the others.
-            if self.steps[step].waiting.front() == Some(&worker) {
+            if self.steps[step].waiting[priority].front() == Some(&worker) {
                 break;
             }
         }
@@ -347,27 +358,28 @@ impl Router {
         }
         let portion = self.portion(step);
         let mut moved = false;
-        while self.steps[step].queue.servable(now) > 0
+        while let Some(priority) = self.steps[step].queue.servable(now)
             && self.may_begin()
             && self.is_next_in_order(step, now)
         {
-            let servable = self.steps[step].queue.servable(now);
-            let room = self.room_ahead(step);
+            let servable = self.steps[step].queue.line(priority).servable(now);
+            let room = self.room_ahead(step, priority);
             self.workers.update_rosters();
             let chosen = dispatch::choose(self.workers.roster(step), servable, portion, room);
             let Some((worker, count)) = chosen else { break };
-            self.give(worker, count, now);
+            self.give(worker, priority, count, now);
             moved = true;
         }
         moved
     }
 
-    fn give(&mut self, worker: Slot, most: usize, now: Duration) {
+    fn give(&mut self, worker: Slot, priority: Priority, most: usize, now: Duration) {
         let step = self.workers[worker].step;
         let mut batches: Vec<Batch> = Vec::with_capacity(1);
         let (mut count, mut bytes) = (0, 0);
         while count < most && (count == 0 || bytes < BYTES_AHEAD) {
-            let Some(batch) = self.steps[step].queue.pop(most - count, now) else { break };
+            let queue = &mut self.steps[step].queue;
+            let Some(batch) = queue.pop(priority, most - count, now) else { break };
             count += batch.count();
             bytes += batch.len();
             batches.push(batch);
@@ -438,19 +450,23 @@ impl Router {
     }
 
     /// The room in the fullest of the queues that the step emits into: a batch
-    /// should not make more than can be placed.
-    fn room_ahead(&self, step: StepId) -> usize {
-        self.queues_ahead(step).map(Queue::room).min().unwrap_or(usize::MAX)
+    /// should not make more than can be placed. What it makes has the priority of its messages.
+    fn room_ahead(&self, step: StepId, priority: Priority) -> usize {
+        self.lines_ahead(step, priority).map(Line::room).min().unwrap_or(usize::MAX)
     }
 
     /// How many messages a producer is granted, `most` at most.
     fn worth_granting(&self, step: StepId, most: usize) -> usize {
-        let room = self.queues_ahead(step).map(|queue| queue.room_for_grant(most));
+        let priority = *self.steps[step].plan.options.priority;
+        let room = self.lines_ahead(step, priority).map(|line| line.room_for_grant(most));
         room.min().unwrap_or(most).min(most)
     }
 
-    fn queues_ahead(&self, step: StepId) -> impl Iterator<Item = &Queue> {
+    fn lines_ahead(&self, step: StepId, priority: Priority) -> impl Iterator<Item = &Line> {
         let bounded = self.steps[step].routes.iter().filter(|route| !route.feedback);
-        bounded.map(|route| &self.steps[route.to].queue)
+        bounded.map(move |route| self.steps[route.to].queue.line(priority))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::{
 use crate::base::ids::{Slot, StepId};
 use crate::event::Event;
 use crate::message::batch::Batch;
-use crate::message::{ItemKey, Message, NO_ITEM, Payload};
+use crate::message::{ItemKey, Message, NO_ITEM, Payload, Priority};
 
 /// The most workers that a step can be given.
 const MOST_WORKERS: usize = 256;
@@ -221,7 +221,8 @@ impl Router {
         step.requeued += 1;
         step.counts.retried += 1;
         let id = self.steps.number(1);
-        let message = Message { id, attempt: 0, item: NO_ITEM, origin: origin.clone(), payload };
+        let (item, priority) = (NO_ITEM, Priority::Normal);
+        let message = Message { id, attempt: 0, priority, item, origin: origin.clone(), payload };
         self.clock.now = now;
         self.observe(Change::Requeued { step: index, message: &message });
         match self.order_in_queue(index, message.id) {

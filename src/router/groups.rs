@@ -6,11 +6,12 @@
 //! Then its steps finish one after the other in the order of the plan; what
 //! they emit in doing so is processed before the next one finishes.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::line::Failed;
 use super::observe::Change;
 use super::policy::ending::{self, Decision};
-use super::queue::Failed;
 use super::state::RunState;
 use super::{Action, Held, Phase, Router, State, Worker};
 use crate::base::failure::{Failure, Result};
@@ -261,11 +262,11 @@ impl Router {
             let count: usize = batches.iter().map(Batch::count).sum();
             self.steps[step].counts.dropped += count as u64;
             self.complete(step, count);
-            self.steps[step].waiting.clear();
+            self.steps[step].waiting.iter_mut().for_each(VecDeque::clear);
         }
         for worker in self.workers.slots() {
             let from = self.workers[worker].step;
-            for Held { to, batch, .. } in std::mem::take(&mut self.workers[worker].held) {
+            for Held { to, batch, .. } in self.workers[worker].take_held() {
                 let count = batch.count();
                 self.steps[to].counts.received += count as u64;
                 self.steps[to].counts.dropped += count as u64;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::line::Failed;
 use super::observe::{Change, Hand};
 use super::policy::retry::{self, FATAL_CRASHES, Retry};
-use super::queue::Failed;
 use super::{Action, Alarm, FailedInput, Phase, ProducerState, Router, State, Worker};
 use crate::base::failure::Failure;
 use crate::base::ids::{MessageId, Slot, StepId, WorkerId};

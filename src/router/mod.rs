@@ -5,7 +5,8 @@
 //!
 //! - `interface`: what goes in and what comes out
 //! - `state`: where the run stands, and why it ends
-//! - `step`, `worker`, `queue`: what is known of each
+//! - `step`, `worker`: what is known of each
+//! - `queue`: what waits for a step, in a `line` for each priority
 //! - `workers`: all of them, and by step in the order in which they are served
 //! - `acknowledge`: what a producer is told of its items, and how many may be under way
 //! - `bad_report`: why a worker that reports is taken for lost
@@ -27,6 +28,7 @@ mod commit;
 mod control;
 mod groups;
 mod interface;
+mod line;
 mod loss;
 mod observe;
 mod policy;
@@ -58,6 +60,7 @@ use cancel::CancelledOrigins;
 use groups::Groups;
 use loss::{Attempted, Failures};
 use observe::Observers;
+use observe::ages::Ages;
 use policy::scaling;
 use state::{Alarm, Clock, Ending, RunState};
 use step::{Phase, Step, Steps};
@@ -114,6 +117,7 @@ pub(crate) struct Router {
     state: RunState,
     ending: Ending,
     observers: Observers,
+    ages: Ages,
     /// None unless the producer is told what became of its items, and still works.
     acknowledging: Option<Acknowledging>,
     cancelled_origins: CancelledOrigins,
@@ -151,6 +155,7 @@ impl Router {
             state: RunState::Starting { missing },
             ending: Ending::new(),
             observers: Observers::new(plan),
+            ages: Ages::default(),
             acknowledging,
             cancelled_origins: CancelledOrigins::default(),
             clock: Clock::default(),

@@ -10,6 +10,7 @@ use super::queue::Queue;
 use crate::base::ids::{MessageId, Slot, StepId};
 use crate::event::Counts;
 use crate::event::times::Times;
+use crate::message::ByPriority;
 use crate::plan;
 use crate::stage::registry::Kind;
 
@@ -135,9 +136,9 @@ pub(super) struct Step {
     /// Whether an operator has paused this step alone.
     pub(super) paused: bool,
     pub(super) queue: Queue,
-    /// Workers whose next output waits for room in this queue, the longest
+    /// For each line of the queue, the workers whose next output waits for room in it, the longest
     /// waiting first.
-    pub(super) waiting: VecDeque<Slot>,
+    pub(super) waiting: ByPriority<VecDeque<Slot>>,
     pub(super) counts: Counts,
     /// Failed messages that an operator had tried again.
     pub(super) requeued: u64,
@@ -225,7 +226,7 @@ impl Step {
             },
             paused: false,
             queue: Queue::new(*plan.options.queue_limit, *plan.options.queue_bytes),
-            waiting: VecDeque::new(),
+            waiting: ByPriority::default(),
             counts: Counts::default(),
             requeued: 0,
             times: Times::new(),

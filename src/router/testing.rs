@@ -9,7 +9,7 @@ use super::workers::Workers;
 use crate::base::failure::Failure;
 use crate::base::ids::{MessageId, Slot, StepId};
 use crate::message::batch::Batch;
-use crate::message::{Message, Payload};
+use crate::message::{Message, NO_ITEM, Payload, Priority};
 use crate::plan;
 use crate::plan::{PipelineOptions, Plan};
 use crate::stage::registry::Kind;
@@ -70,6 +70,8 @@ pub(super) fn waiting(step: &mut Step, count: u64) {
     step.queue = Queue::new(None, None);
     for id in 0..count {
         let (id, payload) = (MessageId(id), Payload::default());
-        step.queue.push(Batch::One(Message { id, attempt: 0, item: 0, origin: None, payload }));
+        let (priority, item) = (Priority::Normal, NO_ITEM);
+        let message = Message { id, attempt: 0, priority, item, origin: None, payload };
+        step.queue.push(Batch::One(message));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::ids::{FIRST, MessageId, StepId};
 use crate::message::batch::Batch;
+use crate::message::{ByPriority, Priority};
 
 /// Beyond its first message a worker is given no more than this many bytes at a time.
 pub(super) const BYTES_AHEAD: usize = 1 << 20;
@@ -26,7 +27,7 @@ pub(super) struct Worker {
     /// The size of their payloads, in bytes.
     in_hand_bytes: usize,
     /// What it has emitted and no queue has admitted yet, in order.
-    pub(super) held: VecDeque<Held>,
+    pub(super) held: ByPriority<VecDeque<Held>>,
     /// Grows with each use: the smallest is the least recently used.
     pub(super) last_used: u64,
     /// When it was given what it has in hand, or last reported on it, or was ready.
@@ -88,7 +89,7 @@ impl Worker {
             in_hand: VecDeque::new(),
             in_hand_count: 0,
             in_hand_bytes: 0,
-            held: VecDeque::new(),
+            held: ByPriority::default(),
             last_used: 0,
             since: Duration::ZERO,
             producer: ProducerState::Idle(Duration::ZERO),
@@ -113,12 +114,42 @@ impl Worker {
     }
 
     pub(super) fn may_be_granted(&self) -> bool {
-        self.state == State::Ready && self.held.is_empty()
+        self.state == State::Ready && !self.holds()
+    }
+
+    /// Whether something that it has emitted waits for room.
+    pub(super) fn holds(&self) -> bool {
+        self.held.iter().any(|held| !held.is_empty())
+    }
+
+    /// All that waits for room; within a priority it is in order.
+    pub(super) fn all_held(&self) -> impl Iterator<Item = &Held> {
+        self.held.iter().flatten()
+    }
+
+    /// Takes what waits for room.
+    pub(super) fn take_held(&mut self) -> Vec<Held> {
+        self.held.iter_mut().flat_map(std::mem::take).collect()
+    }
+
+    /// What waits for room of the messages with numbers from `first` on, in order.
+    pub(super) fn held_from(&self, first: MessageId) -> impl Iterator<Item = &Held> {
+        let from = |held: &VecDeque<Held>| held.partition_point(|held| held.batch.first() < first);
+        let (high, normal) = (&self.held[Priority::High], &self.held[Priority::Normal]);
+        let mut high = high.range(from(high)..).peekable();
+        let mut normal = normal.range(from(normal)..).peekable();
+        std::iter::from_fn(move || match (high.peek(), normal.peek()) {
+            (Some(urgent), Some(other)) if other.batch.first() < urgent.batch.first() => {
+                normal.next()
+            }
+            (Some(_), _) => high.next(),
+            (None, _) => normal.next(),
+        })
     }
 
     /// Whether it has nothing in hand and nothing that waits for room.
     pub(super) fn is_empty(&self) -> bool {
-        self.in_hand.is_empty() && self.held.is_empty()
+        self.in_hand.is_empty() && !self.holds()
     }
 
     /// Whether it may be given messages.
@@ -126,7 +157,7 @@ impl Worker {
         self.state == State::Ready
             && !self.retiring
             && !self.is_slow
-            && self.held.is_empty()
+            && !self.holds()
             && (self.in_hand_count < 2 || self.in_hand_bytes < MOST_BYTES_IN_HAND)
     }
 

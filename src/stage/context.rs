@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::failure::{Failure, Result};
 use crate::base::nearest::nearest;
 use crate::codec::CodecId;
+use crate::message::Priority;
 
 /// The place of a worker in a run: its step, its number, the names of the next steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct Context {
     /// Whether what it takes begins with the time limit of that message alone.
     #[serde(default)]
     pub(crate) limits_tasks: bool,
+    /// The priority of what it emits without an input.
+    #[serde(default)]
+    pub(crate) priority: Priority,
     /// The run's private directory, if it has worker processes.
     pub(crate) private: Option<PathBuf>,
     /// The pipeline's identity: see [`Self::pipeline`].
@@ -77,6 +81,7 @@ impl Context {
             codec: CodecId::Bincode,
             results: None,
             limits_tasks: false,
+            priority: Priority::Normal,
             private: None,
             pipeline: String::new(),
             written: Vec::new(),

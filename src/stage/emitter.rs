@@ -7,8 +7,8 @@ use super::context::{Context, unknown_next_step};
 use super::data::Data;
 use crate::base::failure::{Failure, Result};
 use crate::base::ids::RouteId;
-use crate::message::NO_ITEM;
 use crate::message::output::OutputBuffer;
+use crate::message::{NO_ITEM, Priority};
 
 /// Sends what a stage makes to its next steps.
 ///
@@ -51,6 +51,21 @@ impl<T: Data> Emitter<'_, T> {
             Some(route) => self.push(route, &value),
             None => Err(Failure::permanent(unknown_next_step(self.context, step))),
         }
+    }
+
+    /// Sets the priority of what is sent from here on, until this call ends. Before that it is the
+    /// priority of the input; for a producer that of its key `priority`.
+    ///
+    /// At each step, messages of high priority are served before all of normal priority that wait
+    /// there. Within a priority, the order stays. What a worker has in hand already is not
+    /// overtaken, and with `ordered` the last steps take in order whatever the priority. Both
+    /// priorities have room of their own in each queue, so a full queue of normal messages holds no
+    /// urgent one back. There is no aging: normal messages wait as long as urgent ones keep coming.
+    ///
+    /// A producer is not called again while something that it has sent waits for room, of whatever
+    /// priority.
+    pub fn set_priority(&mut self, priority: Priority) {
+        self.outputs.set_priority(priority);
     }
 
     /// The names of the next steps; the first is the default. Empty at the end.
@@ -114,6 +129,7 @@ pub(super) const NO_MESSAGE: u64 = 0;
 pub(crate) struct Input<'a> {
     pub(crate) message: u64,
     pub(crate) item: u64,
+    pub(crate) priority: Priority,
     pub(crate) origin: Option<&'a Arc<str>>,
 }
 

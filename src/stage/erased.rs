@@ -47,6 +47,7 @@ pub(crate) fn in_call<R>(
     call: impl FnOnce(&mut Outputs<'_>) -> R,
 ) -> R {
     let _scope = Scope::enter(input.map_or(NO_MESSAGE, |input| input.message));
+    outputs.set_priority(input.map_or(context.priority, |input| input.priority));
     call(&mut Outputs { context, input, outputs })
 }
 

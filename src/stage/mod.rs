@@ -52,6 +52,8 @@ pub use context::Context;
 pub use emitter::Emitter;
 pub(crate) use emitter::{Input, Outputs};
 
+pub use crate::message::Priority;
+
 /// The answer of a producer to a call of [`Producer::next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {

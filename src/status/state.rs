@@ -163,6 +163,7 @@ impl Status {
             status.counts = last.counts;
             (status.median, status.mean, status.p99) = (last.median, last.mean, last.p99);
             (status.busy, status.queued, status.queued_bytes) = (0, 0, 0);
+            status.oldest_normal = Duration::ZERO;
             (status.busy_time, status.running) = (last.busy_time, Duration::ZERO);
             status.high_water = last.queue_high_water;
             status.workers = last.workers;

@@ -123,6 +123,10 @@ pub struct StepView {
     pub queue_bytes: Option<u64>,
     /// The most messages that ever stood in its queue.
     pub high_water: usize,
+    /// How long ago the first message of normal priority in its queue was made, at least, in
+    /// seconds; 0 if there is none.
+    #[serde(rename = "oldest_normal_s", with = "in_seconds", default)]
+    pub oldest_normal: Duration,
     /// Messages in the hands of its workers.
     #[serde(default)]
     pub in_hand: usize,
@@ -293,6 +297,7 @@ fn step(
         queued_bytes: step.queued_bytes,
         queue_bytes: plan.queue_bytes,
         high_water: step.high_water,
+        oldest_normal: step.oldest_normal,
         in_hand: step.each_worker.iter().map(|worker| worker.in_hand).sum(),
         held: step.held.iter().sum(),
         held_bytes: step.held_bytes,

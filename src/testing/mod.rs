@@ -45,7 +45,7 @@ use crate::message::output::OutputBuffer;
 use crate::stage::data::{Any, Data};
 use crate::stage::erased::{ConsumerTask, ProducerTask, StageTask, Task, in_call};
 use crate::stage::scope::{self, Note};
-use crate::stage::{Consumer, Context, Emitter, Input, Next, Outputs, Producer, Stage};
+use crate::stage::{Consumer, Context, Emitter, Input, Next, Outputs, Priority, Producer, Stage};
 
 /// The identity of the pipeline that a bench stands for.
 const PIPELINE: &str = "0123456789abcdef";
@@ -57,6 +57,8 @@ pub struct Run<T> {
     /// What was emitted, each value with the next step that it was sent to, in the order of
     /// emission.
     pub outputs: Vec<(String, T)>,
+    /// The priority of each value that was emitted.
+    pub priorities: Vec<Priority>,
     /// The files that were announced as products, in order.
     pub products: Vec<PathBuf>,
     /// What the log says, in order.
@@ -163,6 +165,13 @@ impl TestBench {
         self
     }
 
+    /// Sets the priority of the inputs, or for a producer that of its key `priority`.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.context.priority = priority;
+        self
+    }
+
     /// Sets the directory that the workers of the run share, as in a run with worker
     /// processes. It must exist.
     #[must_use]
@@ -222,7 +231,7 @@ impl TestBench {
         scope::rewind_notes(0);
         self.drive(&mut ConsumerTask(consumer), inputs)?;
         let (products, warnings) = take_notes();
-        Ok(Run { outputs: Vec::new(), products, warnings, expected: None })
+        Ok(Run { outputs: Vec::new(), priorities: Vec::new(), products, warnings, expected: None })
     }
 
     /// Makes one call of a stage: for tests of single attempts, of failures and of retries.
@@ -249,7 +258,9 @@ impl TestBench {
         call: impl FnOnce(&mut Emitter<'_, T>) -> Result<R>,
     ) -> Result<(R, Run<T>)> {
         let mut outputs = OutputBuffer::default();
-        let input = (message > 0).then_some(Input { message, item: NO_ITEM, origin: None });
+        let (item, priority) = (NO_ITEM, self.context.priority);
+        let input = Input { message, item, priority, origin: None };
+        let input = (message > 0).then_some(input);
         let result = self.task_call(input, &mut outputs, |out| call(&mut out.emitter()))?;
         Ok((result, self.collect(outputs)?))
     }
@@ -264,8 +275,9 @@ impl TestBench {
         for (message, input) in (1..).zip(inputs) {
             let origin: Option<Arc<str>> = input.origin().map(Into::into);
             let payload: Payload = input.to_payload(self.context.codec)?;
-            let input = Some(Input { message, item: NO_ITEM, origin: origin.as_ref() });
-            self.task_call(input, &mut outputs, |out| task.run(payload, out))?;
+            let (item, priority) = (NO_ITEM, self.context.priority);
+            let input = Input { message, item, priority, origin: origin.as_ref() };
+            self.task_call(Some(input), &mut outputs, |out| task.run(payload, out))?;
         }
         self.task_call(None, &mut outputs, |out| task.finish(out))?;
         Ok(outputs)
@@ -286,16 +298,17 @@ impl TestBench {
     /// Opens what was emitted and takes the notes.
     fn collect<T: Data>(&self, mut outputs: OutputBuffer) -> Result<Run<T>> {
         let (products, warnings) = take_notes();
-        let mut values = Vec::new();
+        let (mut values, mut priorities) = (Vec::new(), Vec::new());
         for output in outputs.take() {
             let route = output.route().index();
             let step = self.context.next_steps.get(route).cloned().unwrap_or_default();
             let codec = self.context.next_codecs.get(route).copied().unwrap_or_default();
             for message in Batch::new(MessageId(0), output).into_messages() {
                 values.push((step.clone(), T::from_payload(message.payload, codec)?));
+                priorities.push(message.priority);
             }
         }
-        Ok(Run { outputs: values, products, warnings, expected: None })
+        Ok(Run { outputs: values, priorities, products, warnings, expected: None })
     }
 }
 
@@ -352,6 +365,34 @@ mod tests {
         let ((), run) = bench.call(2, |out| stage.run("x".to_owned(), out)).unwrap();
         assert_eq!((run.products.len(), run.warnings.len()), (1, 1));
         assert_eq!(run.outputs, [("NEXT".to_owned(), "x".to_owned())]);
+    }
+
+    /// Sends its input with its priority and with the other one.
+    struct Both;
+
+    impl Stage for Both {
+        type In = i64;
+        type Out = i64;
+
+        fn run(&mut self, number: i64, out: &mut Emitter<'_, i64>) -> Result<()> {
+            out.send(number)?;
+            out.set_priority(if number > 0 { Priority::High } else { Priority::Normal });
+            out.send(-number)
+        }
+
+        fn finish(&mut self, out: &mut Emitter<'_, i64>) -> Result<()> {
+            out.send(0)
+        }
+    }
+
+    #[test]
+    fn what_a_call_sends_has_the_priority_of_its_input_until_it_sets_another() {
+        use Priority::{High, Normal};
+        let ended = run(Both, [1, -2]).unwrap();
+        assert_eq!(ended.priorities, [Normal, High, Normal, Normal, Normal]);
+        assert_eq!(ended.into_values(), [1, -1, -2, 2, 0], "in the order of emission");
+        let ended = TestBench::new().priority(High).run(Both, [1, -2]).unwrap();
+        assert_eq!(ended.priorities, [High, High, High, Normal, High]);
     }
 
     #[test]

@@ -105,8 +105,8 @@ impl Worker {
     }
 
     fn run(&mut self, message: Message) -> Outcome {
-        let Message { id, item, origin, payload, .. } = message;
-        let input = Input { message: id.0, item, origin: origin.as_ref() };
+        let Message { id, priority, item, origin, payload, .. } = message;
+        let input = Input { message: id.0, item, priority, origin: origin.as_ref() };
         match self.guarded(Some(input), |task, emitted| task.run(payload, emitted)) {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(failure)) => Outcome::Failed(failure),
@@ -216,6 +216,7 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::codec::CodecId;
+    use crate::message::Priority;
     use crate::message::batch::Output;
     use crate::protocol::report::Completion;
     use crate::stage::data::Data;
@@ -250,13 +251,15 @@ mod tests {
             written: Vec::new(),
             results: None,
             limits_tasks: false,
+            priority: Priority::Normal,
             private: None,
         }
     }
 
     fn batch(id: u64, number: i64) -> Batch {
         let payload = number.to_payload(CodecId::Bincode).unwrap();
-        Batch::One(Message { id: MessageId(id), attempt: 0, item: 0, origin: None, payload })
+        let (id, priority) = (MessageId(id), Priority::Normal);
+        Batch::One(Message { id, attempt: 0, priority, item: 0, origin: None, payload })
     }
 
     /// What the worker reports on these numbers.

@@ -25,6 +25,8 @@ enum Action {
     SendLong(usize),
     /// Sends a text to the next step of this name.
     SendTo(String, String),
+    /// Sets the priority of what is sent from here on.
+    SetPriority(Priority),
     /// Announces this file as a product.
     Announce(String),
     /// The same on a thread of its own.
@@ -92,18 +94,16 @@ impl Scripted {
     ) -> Result<Next> {
         let mut next = Next::More;
         let mut out = out;
-        let mut send = |to: Option<&str>, value| match (&mut out, to) {
-            (None, _) => Err(Failure::permanent("nothing can be sent here")),
-            (Some(out), None) => out.send(value),
-            (Some(out), Some(to)) => out.send_to(to, value),
-        };
         for action in actions {
             match action {
-                Action::Send(text) => send(None, Sent::Text(text))?,
-                Action::SendLong(length) => send(None, Sent::Text("x".repeat(length)))?,
-                Action::SendTo(step, text) => send(Some(&step), Sent::Text(text))?,
-                Action::Pass(array) => send(None, Sent::Array(array))?,
-                Action::Make(size) => send(None, Sent::Array(pattern(size).into()))?,
+                Action::Send(text) => send(&mut out, None, Sent::Text(text))?,
+                Action::SendLong(length) => send(&mut out, None, Sent::Text("x".repeat(length)))?,
+                Action::SendTo(step, text) => send(&mut out, Some(&step), Sent::Text(text))?,
+                Action::Pass(array) => send(&mut out, None, Sent::Array(array))?,
+                Action::Make(size) => send(&mut out, None, Sent::Array(pattern(size).into()))?,
+                Action::SetPriority(priority) => {
+                    out.iter_mut().for_each(|out| out.set_priority(priority));
+                }
                 Action::Announce(path) => announce_product(path),
                 Action::AnnounceOnAThread(path) => {
                     std::thread::scope(|scope| drop(scope.spawn(|| announce_product(path))));
@@ -118,6 +118,14 @@ impl Scripted {
             }
         }
         Ok(next)
+    }
+}
+
+fn send(out: &mut Option<&mut Emitter<'_, Sent>>, to: Option<&str>, value: Sent) -> Result<()> {
+    match (out, to) {
+        (None, _) => Err(Failure::permanent("nothing can be sent here")),
+        (Some(out), None) => out.send(value),
+        (Some(out), Some(to)) => out.send_to(to, value),
     }
 }
 

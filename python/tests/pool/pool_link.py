@@ -211,7 +211,9 @@ class ThreadRun:
             taken = self.core.take()
             with self._changed:
                 for task in taken:
-                    self._queue.append((task.number, task.payload))
+                    urgent = sum(is_high for *_, is_high in self._queue)
+                    place = urgent if task.is_high else len(self._queue)
+                    self._queue.insert(place, (task.number, task.payload, task.is_high))
                     self.names[task.number] = task.name or ""
                 self._open += len(taken)
                 self.most = max(self.most, self._open)
@@ -246,7 +248,7 @@ class ThreadRun:
                 self._changed.wait_for(lambda: self.is_over or (self._queue and not self.is_paused))
                 if self.is_over:
                     return
-                number, (header, buffers) = self._queue.popleft()
+                number, (header, buffers), _ = self._queue.popleft()
                 self.running.add(number)
             ending = self._run(tasks, number, header, buffers)
             with self._changed:

@@ -272,6 +272,25 @@ def test_high_priority_goes_first(start):
     assert order == ["high", "last"]
 
 
+def test_high_priority_overtakes_what_the_run_has_taken(start):
+    pool = start(1)
+    pool._core._width = pool._settings.window
+    pool.submit(wait)
+    until(lambda: pool._run.is_busy())
+    low = [pool.submit(square, n) for n in range(5)]
+    extra = pool.submit(square, 99)
+    high = [pool.task(square, n).high().submit() for n in (10, 11)]
+    order = []
+    for future in (*low, *high):
+        future.add_done_callback(lambda future: order.append(future.result()))
+    until(lambda: len(pool._core._sent) == 9)
+    # The run has all of them when it answers this.
+    assert extra.cancel()
+    gate.set()
+    futures.wait([*low, *high], PATIENCE)
+    assert order == [100, 121, 0, 1, 4, 9, 16]
+
+
 def test_nothing_begins_while_the_pool_is_paused(start):
     pool = start(1)
     assert pool.submit(square, 1).result(PATIENCE) == 1

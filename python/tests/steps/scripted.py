@@ -59,6 +59,9 @@ class Scripted:
         step, text = step_and_text
         self.send_msg(text, step)
 
+    def do_set_priority(self, priority):
+        self.set_priority(priority)
+
     def do_pass(self, array):
         self.send_msg(array)
 

@@ -51,7 +51,8 @@ function fillQueue(parts, step) {
   say(parts.queued, `${count(step.queued)}${most}`);
   parts.queued.dataset.value = step.queued;
   const mostBytes = step.queue_bytes === null ? "" : ` of ${bytes(step.queue_bytes)}`;
-  say(parts.queued_bytes, bytes(step.queued_bytes) + mostBytes);
+  const age = step.oldest_normal_s >= 1 ? ` · oldest ${span(step.oldest_normal_s)}` : "";
+  say(parts.queued_bytes, bytes(step.queued_bytes) + mostBytes + age);
   const full = Math.max(step.queue_limit ? step.queued / step.queue_limit : 0, step.queue_bytes ? step.queued_bytes / step.queue_bytes : 0);
   parts.meter.value = Math.min(1, full);
   parts.meter.textContent = percent(full);

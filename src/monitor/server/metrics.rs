@@ -7,7 +7,7 @@ use crate::status::{State, StepView, View};
 type OfStep = fn(&StepView) -> Option<f64>;
 
 /// The metrics of a step: name, type, help, value.
-const OF_STEPS: [(&str, &str, &str, OfStep); 16] = [
+const OF_STEPS: [(&str, &str, &str, OfStep); 17] = [
     ("drpipe_messages_received_total", "counter", "Messages that reached the step.", |s| {
         Some(s.counts.received as f64)
     }),
@@ -54,6 +54,12 @@ const OF_STEPS: [(&str, &str, &str, OfStep); 16] = [
     ("drpipe_queue_limit_bytes", "gauge", "The most bytes that the queue holds.", |s| {
         s.queue_bytes.map(|limit| limit as f64)
     }),
+    (
+        "drpipe_queue_oldest_normal_seconds",
+        "gauge",
+        "Age of the first message of normal priority in the queue of the step.",
+        |s| Some(s.oldest_normal.as_secs_f64()),
+    ),
     ("drpipe_workers", "gauge", "Workers of the step.", |s| Some(s.workers as f64)),
     ("drpipe_workers_busy", "gauge", "Workers that have work in hand.", |s| Some(s.busy as f64)),
     ("drpipe_stage_seconds_total", "counter", "Total time that workers were busy.", |s| {

@@ -15,7 +15,7 @@ use crate::base::lock::lock;
 use crate::codec::CodecId;
 use crate::memory::segment;
 use crate::message::batch::Output;
-use crate::message::{ItemKey, Payload, limit};
+use crate::message::{ItemKey, Payload, Priority, limit};
 use crate::plan::Plan;
 use crate::protocol::report::Production;
 use crate::protocol::wire::{FromWorker, ToWorker};
@@ -72,6 +72,7 @@ pub(crate) enum Refused {
 pub(crate) struct Sent<K> {
     pub(crate) payload: Payload,
     pub(crate) origin: ItemKey,
+    pub(crate) priority: Priority,
     pub(crate) kept: K,
 }
 
@@ -89,6 +90,8 @@ pub(crate) struct Intake<K: Kept> {
     /// How items and their results are serialized.
     codec: CodecId,
     results_codec: CodecId,
+    /// The priority of items that do not have another one.
+    priority: Priority,
     /// Whether a next step runs in processes.
     shares: bool,
     /// Whether the next step takes a time limit with each message.
@@ -154,6 +157,7 @@ impl<K: Kept> Intake<K> {
             window: window(plan, feed),
             codec: plan.next_codecs(feed).first().copied().unwrap_or_default(),
             results_codec,
+            priority: *plan.steps[feed].options.priority,
             shares: plan.leads_to_processes(feed),
             limits_tasks: plan.limits_tasks(feed),
             state: Mutex::new(state),
@@ -196,19 +200,24 @@ impl<K: Kept> Intake<K> {
         state.over.is_none() && !state.is_closed && state.count() >= self.window.items
     }
 
+    /// The priority of items that do not have another one.
+    pub(crate) fn priority(&self) -> Priority {
+        self.priority
+    }
+
     /// Sends an item and returns its number.
     ///
     /// # Errors
     /// If there is no room in time, or the run takes no more.
     pub(crate) fn send(&self, sent: Sent<K>, patience: Patience) -> Result<u64, Refused> {
-        let Sent { payload, origin, kept } = sent;
+        let Sent { payload, origin, priority, kept } = sent;
         let bytes = payload.len() as u64;
         let mut state = self.wait_for_room(bytes, patience)?;
         state.latest += 1;
         let number = state.latest;
         state.open_bytes += bytes;
         state.open.insert(number, Open { kept, bytes, origin: origin.clone(), refusals: 0 });
-        let output = Output::One { route: RouteId(0), item: number, origin, payload };
+        let output = Output::One { route: RouteId(0), priority, item: number, origin, payload };
         // Under the lock, so that the numbers come in order.
         self.link.send(produced(Next::More, vec![output]));
         Ok(number)

@@ -150,7 +150,8 @@ impl<In: Data> Feed<In> {
 
     fn send_with(&self, origin: &str, value: In, patience: Patience) -> Result<u64, SendError<In>> {
         let payload = self.intake.payload(&value, None).map_err(SendError::Unsuitable)?;
-        let sent = Sent { payload, origin: origin_of(origin, &value), kept: Item };
+        let (origin, priority) = (origin_of(origin, &value), self.intake.priority());
+        let sent = Sent { payload, origin, priority, kept: Item };
         let taken = self.intake.send(sent, patience);
         taken.map_err(|refused| SendError::of(refused, value))
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::numbers::number;
 use crate::base::nearest::nearest;
+use crate::message::Priority;
 use crate::plan::diagnostic::did_you_mean;
 use crate::plan::keys::Form;
 
@@ -25,6 +26,9 @@ pub enum OnError {
 
 /// The values of [`OnError`].
 const POLICIES: [&str; 4] = ["stop", "skip", "quarantine", "tell"];
+
+/// The values of [`Priority`].
+const PRIORITIES: [&str; 2] = ["normal", "high"];
 
 /// The version of the format.
 pub(crate) struct Version;
@@ -75,6 +79,27 @@ impl Form for Policy {
 
     fn hint(found: &Value) -> String {
         let near = found.as_str().and_then(|text| nearest(text, POLICIES));
+        did_you_mean(near)
+    }
+}
+
+/// How urgent messages are.
+pub(crate) struct Urgency;
+
+impl Form for Urgency {
+    type Value = Priority;
+    const EXPECTED: &'static str = "\"normal\" or \"high\"";
+
+    fn schema() -> Value {
+        json!({"enum": PRIORITIES})
+    }
+
+    fn read(json: &Value) -> Option<Priority> {
+        Priority::deserialize(json).ok()
+    }
+
+    fn hint(found: &Value) -> String {
+        let near = found.as_str().and_then(|text| nearest(text, PRIORITIES));
         did_you_mean(near)
     }
 }

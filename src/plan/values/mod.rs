@@ -6,7 +6,7 @@ mod parts;
 mod texts;
 
 pub use choices::OnError;
-pub(crate) use choices::{Flag, Policy, Version};
+pub(crate) use choices::{Flag, Policy, Urgency, Version};
 pub use numbers::WorkerRange;
 pub(crate) use numbers::{
     ByteLimit, Bytes, Items, MessageLimit, Retries, STEP_WORKERS, TimeLimit, Wait, Workers, number,

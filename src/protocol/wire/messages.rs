@@ -231,10 +231,11 @@ mod tests {
     use crate::base::cause::Cause;
     use crate::base::ids::RouteId;
     use crate::message::batch::PackedBatch;
-    use crate::message::{Message, Payload};
+    use crate::message::{Message, Payload, Priority};
     use crate::protocol::lifeline::Lifeline;
     use crate::protocol::report::Outcome;
     use crate::stage::{Acknowledged, Next, Results};
+    use Priority::{High, Normal};
     use proptest::prelude::*;
 
     fn payload(header: usize, buffers: &[usize]) -> Payload {
@@ -260,6 +261,7 @@ mod tests {
         let failure = Failure::permanent("inner").wrap("outer");
         let output = |route, header, buffers: &[usize]| Output::One {
             route: RouteId(route),
+            priority: Priority::ALL[route as usize % 2],
             item: u64::from(route) * 9,
             payload: payload(header, buffers),
             origin: (route > 0).then(|| "raw/n1.fits".into()),
@@ -283,8 +285,8 @@ mod tests {
                 outputs: vec![
                     output(0, 8, &[]),
                     output(1, 10_000, &[0, 5000]),
-                    Output::Many { route: RouteId(0), pack: pack(3) },
-                    Output::Many { route: RouteId(1), pack: pack(1000) },
+                    Output::Many { route: RouteId(0), priority: High, pack: pack(3) },
+                    Output::Many { route: RouteId(1), priority: Normal, pack: pack(1000) },
                 ],
             },
             FromWorker::Produced {
@@ -330,12 +332,16 @@ mod tests {
             Batch::One(Message {
                 id: MessageId(id),
                 attempt: 1,
+                priority: Priority::ALL[id as usize % 2],
                 item: id * 7,
                 origin: (id > 0).then(|| "a".into()),
                 payload: payload(id as usize * 5000, &[300]),
             })
         };
-        let many = |count| Batch::Many { first: MessageId(10), pack: pack(count) };
+        let many = |count| {
+            let priority = Priority::ALL[count as usize % 2];
+            Batch::Many { first: MessageId(10), priority, pack: pack(count) }
+        };
         let acknowledged = || {
             let failure = Failure::permanent("inner").wrap("outer");
             let results = vec![payload(3, &[]), payload(9000, &[0, 20])];
@@ -398,6 +404,7 @@ mod tests {
         let sent = || {
             let output = Output::One {
                 route: RouteId(0),
+                priority: Normal,
                 item: 0,
                 origin: None,
                 payload: payload(8, &[size]),

@@ -10,7 +10,7 @@ use crate::base::failure::{Failure, Result};
 use crate::base::ids::{MessageId, RouteId};
 use crate::base::path_name::path_of_name;
 use crate::message::batch::{Batch, Output, PackedBatch};
-use crate::message::{ItemKey, Message, Payload};
+use crate::message::{ItemKey, Message, Payload, Priority};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::scope::Note;
@@ -146,33 +146,43 @@ impl<'l> Reader<'l> {
     }
 
     pub(crate) fn batch(&mut self) -> Result<Batch, WireError> {
-        match self.head.try_get_u8()? {
+        let kind = self.head.try_get_u8()?;
+        let priority = self.priority()?;
+        let first = self.message_id()?;
+        match kind {
             tags::KIND_ONE => Ok(Batch::One(Message {
-                id: self.message_id()?,
+                id: first,
                 attempt: self.head.try_get_u32_le()?,
+                priority,
                 item: self.head.try_get_u64_le()?,
                 origin: self.origin()?,
                 payload: self.payload()?,
             })),
-            tags::KIND_PACK => {
-                let first = self.message_id()?;
-                Ok(Batch::Many { first, pack: self.pack()? })
-            }
+            tags::KIND_PACK => Ok(Batch::Many { first, priority, pack: self.pack()? }),
             found => Err(WireError::Unknown { what: "batch", found }),
         }
     }
 
     pub(crate) fn output(&mut self) -> Result<Output, WireError> {
         let kind = self.head.try_get_u8()?;
+        let priority = self.priority()?;
         let route = RouteId(self.head.try_get_u32_le()?);
         match kind {
             tags::KIND_ONE => {
                 let item = self.head.try_get_u64_le()?;
                 let origin = self.origin()?;
-                Ok(Output::One { route, item, origin, payload: self.payload()? })
+                Ok(Output::One { route, priority, item, origin, payload: self.payload()? })
             }
-            tags::KIND_PACK => Ok(Output::Many { route, pack: self.pack()? }),
+            tags::KIND_PACK => Ok(Output::Many { route, priority, pack: self.pack()? }),
             found => Err(WireError::Unknown { what: "output", found }),
+        }
+    }
+
+    fn priority(&mut self) -> Result<Priority, WireError> {
+        match self.head.try_get_u8()? {
+            tags::PRIORITY_NORMAL => Ok(Priority::Normal),
+            tags::PRIORITY_HIGH => Ok(Priority::High),
+            found => Err(WireError::Unknown { what: "priority", found }),
         }
     }
 

@@ -43,6 +43,10 @@ pub(super) const CAUSE_CANCELLED: u8 = 5;
 pub(super) const KIND_ONE: u8 = 0;
 pub(super) const KIND_PACK: u8 = 1;
 
+// Priorities of messages.
+pub(super) const PRIORITY_NORMAL: u8 = 0;
+pub(super) const PRIORITY_HIGH: u8 = 1;
+
 // Outcomes of a completion.
 pub(super) const OUTCOME_DONE: u8 = 0;
 pub(super) const OUTCOME_FAILED: u8 = 1;

@@ -11,7 +11,7 @@ use crate::base::path_name::name_of_path;
 use crate::memory::segment;
 use crate::memory::segment::SHARED_FROM;
 use crate::message::batch::{Batch, Output, PackedBatch};
-use crate::message::{Header, ItemKey, Payload};
+use crate::message::{Header, ItemKey, Payload, Priority};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::scope::Note;
@@ -118,18 +118,27 @@ impl<'l> Writer<'l> {
         match batch {
             Batch::One(message) => {
                 self.head.put_u8(tags::KIND_ONE);
+                self.priority(message.priority);
                 self.head.put_u64_le(message.id.0);
                 self.head.put_u32_le(message.attempt);
                 self.head.put_u64_le(message.item);
                 self.origin(&message.origin);
                 self.payload(message.payload);
             }
-            Batch::Many { first, pack } => {
+            Batch::Many { first, priority, pack } => {
                 self.head.put_u8(tags::KIND_PACK);
+                self.priority(priority);
                 self.head.put_u64_le(first.0);
                 self.pack(&pack);
             }
         }
+    }
+
+    fn priority(&mut self, priority: Priority) {
+        self.head.put_u8(match priority {
+            Priority::Normal => tags::PRIORITY_NORMAL,
+            Priority::High => tags::PRIORITY_HIGH,
+        });
     }
 
     pub(crate) fn completion(&mut self, completion: &Completion) {
@@ -202,15 +211,17 @@ impl<'l> Writer<'l> {
         self.head.put_u32_le(outputs.len() as u32);
         for output in outputs {
             match output {
-                Output::One { route, item, origin, payload } => {
+                Output::One { route, priority, item, origin, payload } => {
                     self.head.put_u8(tags::KIND_ONE);
+                    self.priority(priority);
                     self.head.put_u32_le(route.0);
                     self.head.put_u64_le(item);
                     self.origin(&origin);
                     self.payload(payload);
                 }
-                Output::Many { route, pack } => {
+                Output::Many { route, priority, pack } => {
                     self.head.put_u8(tags::KIND_PACK);
+                    self.priority(priority);
                     self.head.put_u32_le(route.0);
                     self.pack(&pack);
                 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::ids::{RouteId, WorkerId};
+use crate::message::Priority;
 use crate::plan::Route;
 use crate::protocol::report::{Completion, Outcome};
 use crate::router::testing::{plan_of, planned};
@@ -43,6 +44,7 @@ impl Run {
     fn produce(&mut self, items: impl IntoIterator<Item = u64>, size: usize, next: Next) {
         let output = |item| Output::One {
             route: RouteId(0),
+            priority: Priority::Normal,
             item,
             origin: None,
             payload: Payload { header: vec![0; size].into(), buffers: Vec::new() },
@@ -151,7 +153,13 @@ fn a_feed_that_breaks_its_promises_is_lost() {
 fn outputs_descend_from_messages_that_are_done_in_the_same_order() {
     let of = |items: &[u64]| -> Vec<Output> {
         let payload = Payload::default;
-        let one = |item| Output::One { route: RouteId(0), item, origin: None, payload: payload() };
+        let one = |item| Output::One {
+            route: RouteId(0),
+            priority: Priority::Normal,
+            item,
+            origin: None,
+            payload: payload(),
+        };
         items.iter().map(|item| one(*item)).collect()
     };
     let done = [4, 9, 0, 7];

@@ -6,15 +6,15 @@ use std::time::Duration;
 use crate::base::ids::{MessageId, Slot, StepId};
 use crate::message::Message;
 use crate::message::batch::Batch;
-use crate::router::queue::Failed;
+use crate::router::line::Failed;
 use crate::router::step::Steps;
 use crate::router::workers::Workers;
 
 /// What has just happened. It borrows all that it tells; the rest stands in the [`RunView`].
 #[derive(Clone, Copy)]
 pub(in crate::router) enum Change<'a> {
-    /// A report was taken in: the worker holds its outputs, from place `held_from` on.
-    Emitted { worker: Slot, held_from: usize },
+    /// A report was taken in: the worker holds its outputs, which have the numbers from `first` on.
+    Emitted { worker: Slot, first: MessageId },
     /// A batch entered the queue of its step.
     Queued(&'a Batch),
     /// A worker was given batches.

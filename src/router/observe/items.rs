@@ -78,11 +78,10 @@ impl Items {
     /// Counts the messages that a change adds.
     pub(super) fn on(&mut self, change: Change<'_>, run: &RunView<'_>) {
         match change {
-            Change::Emitted { worker, held_from } => {
+            Change::Emitted { worker, first } => {
                 let worker = &run.workers[worker];
                 let produced = run.steps[worker.step].is_producer();
-                let emitted = worker.held.iter().skip(held_from);
-                let origins = emitted.filter_map(|held| held.batch.origin());
+                let origins = worker.held_from(first).filter_map(|held| held.batch.origin());
                 origins.for_each(|origin| self.enter(origin, produced));
             }
             // No new occurrence, so that the item stays failed for the journal.

@@ -1,12 +1,14 @@
 //! Observes a run: by item, by message, and as a whole. The router tells every [`Change`] to
 //! [`Observers::on`]; an observer sees the run, but cannot change it.
 //!
+//! - `ages`: for how long messages have waited
 //! - `change`: what the router tells
 //! - `items`: what becomes of each item, for the journal
 //! - `order`: the keys of the open messages, where results come in order
 //! - `snapshot`: where everything stands
 //! - `spans`: when each message waited and ran, for the trace and the journal
 
+pub(super) mod ages;
 mod change;
 pub(super) mod items;
 mod order;

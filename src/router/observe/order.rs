@@ -2,6 +2,7 @@
 
 use super::change::{Change, RunView};
 use crate::base::ids::{MessageId, StepId};
+use crate::message::Priority;
 use crate::router::Router;
 use crate::router::policy::ordering::Order;
 use crate::router::step::Phase;
@@ -12,11 +13,11 @@ impl Order {
         match change {
             // In order a worker has one message in hand at most: all that a stage emits
             // descends from it.
-            Change::Emitted { worker, held_from } => {
+            Change::Emitted { worker, first } => {
                 let worker = &run.workers[worker];
                 let parent = worker.in_hand.front().and_then(|batch| self.key(batch.first()));
                 let parent = parent.cloned();
-                for (index, held) in (0..).zip(worker.held.iter().skip(held_from)) {
+                for (index, held) in (0..).zip(worker.held_from(first)) {
                     let key = match &parent {
                         Some(parent) => parent.iter().copied().chain([index]).collect(),
                         None => self.root(),
@@ -76,11 +77,12 @@ impl Router {
         next.is_none_or(|message| order.may_give(message, step))
     }
 
-    /// Whether a queue of results that wait for their turn is at its limit.
+    /// Whether a queue of results that wait for their turn is at its limit. In order they stand in
+    /// one line.
     pub(in crate::router) fn results_are_many(&self) -> bool {
         let is_full = |step: &StepId| {
             let step = &self.steps[*step];
-            step.phase == Phase::Running && step.queue.room() == 0
+            step.phase == Phase::Running && step.queue.line(Priority::Normal).room() == 0
         };
         self.observers.order.is_some()
             && self.steps.ids().filter(|s| self.observers.is_ordered_end(*s)).any(|s| is_full(&s))

@@ -5,9 +5,17 @@ use std::time::Duration;
 
 use crate::base::ids::StepId;
 use crate::event::{Snapshot, StepStatus, WorkerState, WorkerStatus};
+use crate::message::Priority;
 use crate::router::{Phase, ProducerState, Router, State, Step, Worker};
 
 impl Router {
+    /// Notes the time, from which the ages of messages follow.
+    pub(crate) fn note_time(&mut self, now: Duration) {
+        let next = self.steps.number(0);
+        let first = self.steps.iter().filter_map(|step| step.queue.line(Priority::Normal).front());
+        self.ages.mark(next, first.min().unwrap_or(next), now);
+    }
+
     /// Where the run stands.
     pub(crate) fn snapshot(&self, now: Duration) -> Snapshot {
         let steps = self.steps.iter().map(|step| {
@@ -20,12 +28,14 @@ impl Router {
             let busy = each_worker.iter().filter(|worker| worker.state.is_at_work());
             let (median, p99) = step.times.median_and_p99();
             let (held, held_bytes) = self.held(step);
+            let oldest = step.queue.line(Priority::Normal).front();
             StepStatus {
                 name: Arc::clone(&step.name),
                 counts: step.counts,
                 queued: step.queue.len(),
                 queued_bytes: step.queue.bytes(),
                 high_water: step.queue.high_water(),
+                oldest_normal: oldest.map_or(Duration::ZERO, |first| self.ages.of(first, now)),
                 busy: busy.clone().count(),
                 workers: each_worker.len(),
                 busy_time: step.times.busy,
@@ -50,8 +60,8 @@ impl Router {
     /// The steps whose full queues the step's workers wait for.
     fn waits_for(&self, step: &Step, now: Duration) -> Vec<StepId> {
         let workers = step.workers.iter().map(|index| &self.workers[*index]);
-        let held = workers.clone().filter_map(|worker| worker.held.front().map(|held| held.to));
-        let mut full: Vec<StepId> = held.collect();
+        let held = workers.clone().flat_map(|worker| worker.held.iter().filter_map(|h| h.front()));
+        let mut full: Vec<StepId> = held.map(|held| held.to).collect();
         // A producer is asked for more only where there is room for it.
         let wants = |worker: &Worker| {
             let due = matches!(worker.producer, ProducerState::Idle(until) if until <= now);
@@ -63,7 +73,8 @@ impl Router {
             let bounded = step.routes.iter().filter(|route| !route.feedback);
             full.extend(bounded.map(|route| route.to).filter(|to| {
                 let next = &self.steps[*to];
-                next.phase == Phase::Running && next.queue.room() == 0
+                let line = next.queue.line(*step.plan.options.priority);
+                next.phase == Phase::Running && line.room() == 0
             }));
         }
         full.sort_unstable();
@@ -75,7 +86,7 @@ impl Router {
     /// and the bytes of them all.
     fn held(&self, step: &Step) -> (Vec<u64>, u64) {
         let (mut counts, mut bytes) = (vec![0; step.routes.len()], 0);
-        for held in step.workers.iter().flat_map(|index| &self.workers[*index].held) {
+        for held in step.workers.iter().flat_map(|index| self.workers[*index].all_held()) {
             if let Some(route) = step.routes.iter().position(|route| route.to == held.to) {
                 counts[route] += held.batch.count() as u64;
                 bytes += held.batch.len() as u64;
@@ -93,7 +104,7 @@ impl Worker {
             State::Starting => WorkerState::Starting,
             State::Finishing => WorkerState::Finishing,
             State::Ready if self.is_busy() => WorkerState::Busy,
-            State::Ready if lacks_room || !self.held.is_empty() => WorkerState::Held,
+            State::Ready if lacks_room || self.holds() => WorkerState::Held,
             State::Ready => WorkerState::Idle,
         };
         let oldest = self.in_hand.front();

@@ -18,7 +18,7 @@ pub(crate) struct Delays {
 /// The spare worker to start once messages have waited long enough; none unless some wait
 /// and no worker is starting.
 pub(in crate::router) fn candidate(step: &Step, roster: &Roster, now: Duration) -> Option<Slot> {
-    let pressed = step.queue.servable(now) > 0 && roster.starting == 0;
+    let pressed = step.queue.servable(now).is_some() && roster.starting == 0;
     roster.spare.first().copied().filter(|_| pressed)
 }
 

@@ -82,7 +82,7 @@ impl Simulator {
         let is_of_it = |message: &&Message| message.origin.as_deref() == Some(origin);
         let queued = self.router.steps.iter().flat_map(|step| step.queue.messages());
         let workers = self.router.workers.iter();
-        let held = workers.clone().flat_map(|worker| &worker.held);
+        let held = workers.clone().flat_map(Worker::all_held);
         let held = held.filter_map(|held| held.batch.alone());
         let hands = workers.flat_map(|worker| &worker.in_hand).filter_map(Batch::alone);
         let token = |message: &Message| Token::of(&message.payload).id;

@@ -137,12 +137,16 @@ impl Simulator {
             let limit = self.plan.steps[index].options.queue_limit.unwrap_or(usize::MAX);
             let is_end = self.faults.ordered && self.plan.steps[index].routes.is_empty();
             if !on_loop && !is_end {
-                assert!(step.queue.high_water() <= limit, "I3: a queue beyond its limit");
+                for line in Priority::ALL.map(|priority| step.queue.line(priority)) {
+                    assert!(line.high_water() <= limit, "I3: a line beyond its limit");
+                }
             }
             assert!(step.counts.received >= step.counts.done, "I1");
             if self.router.ending.is_draining() {
-                let due = step.queue.next_due();
-                assert!(due.is_none_or(|due| due <= self.now), "a backoff outlives a drain");
+                for line in Priority::ALL.map(|priority| step.queue.line(priority)) {
+                    let due = line.next_due();
+                    assert!(due.is_none_or(|due| due <= self.now), "a backoff outlives a drain");
+                }
             }
         }
         if self.faults.one_by_one {
@@ -190,7 +194,7 @@ impl Simulator {
     fn open(&self) -> usize {
         let queued: usize = self.router.steps.iter().map(|step| step.queue.len()).sum();
         let of_worker = |worker: &Worker| {
-            worker.in_hand_count + worker.held.iter().map(|held| held.batch.count()).sum::<usize>()
+            worker.in_hand_count + worker.all_held().map(|held| held.batch.count()).sum::<usize>()
         };
         queued + self.router.workers.iter().map(of_worker).sum::<usize>()
     }
@@ -200,7 +204,7 @@ impl Simulator {
         let Router { steps, workers, .. } = &self.router;
         let sent: u64 = steps.iter().flat_map(|step| &step.routes).map(|route| route.sent).sum();
         let received: u64 = steps.iter().map(|step| step.counts.received).sum();
-        let held = workers.iter().flat_map(|worker| &worker.held).map(|held| held.batch.count());
+        let held = workers.iter().flat_map(Worker::all_held).map(|held| held.batch.count());
         assert_eq!(sent, received + held.sum::<usize>() as u64, "sent = received + held");
         for step in steps.iter() {
             let hands = step.workers.iter().map(|worker| workers[*worker].in_hand_count);
@@ -263,7 +267,7 @@ impl Simulator {
             );
         }
         for (index, worker) in self.router.workers.iter().enumerate() {
-            let held: Vec<StepId> = worker.held.iter().map(|held| held.to).collect();
+            let held: Vec<StepId> = worker.all_held().map(|held| held.to).collect();
             text += &format!(
                 "worker {index} of {:?} {:?} {:?} in hand {} held for {held:?}\n",
                 worker.step,

@@ -103,6 +103,7 @@ impl Simulator {
             let hops = self.rng.random_range(3..12);
             let (origin, before) = (self.new_origin(), outputs.bytes());
             let item = self.new_item();
+            self.draw_priority(&mut outputs);
             self.output(worker, hops, item, &origin, &mut outputs);
             self.told.sent.insert(item, (outputs.bytes() - before) as u64);
             self.to_produce -= 1;

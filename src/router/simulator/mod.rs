@@ -8,7 +8,9 @@ mod cancels;
 mod checks;
 mod items;
 mod partings;
+mod pending;
 mod plans;
+mod priorities;
 mod seen;
 mod workers;
 
@@ -19,7 +21,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use items::Told;
+use line::Line;
+use pending::Pending;
 use plans::{Token, random_plan};
+use priorities::Priorities;
 use seen::Seen;
 use workers::Incarnation;
 
@@ -28,7 +33,7 @@ use crate::base::ids::{MessageId, RouteId};
 use crate::event::Cause;
 use crate::message::batch::{Batch, Output};
 use crate::message::output::OutputBuffer;
-use crate::message::{ItemKey, Message};
+use crate::message::{ItemKey, Message, Priority};
 use crate::plan::OnError;
 use crate::protocol::report::Loss;
 use crate::stage::registry::Kind;
@@ -41,32 +46,6 @@ const TIMING: Timing = Timing {
     },
     respawn_after: Duration::from_millis(50),
 };
-
-/// An input on its way to the router, ordered by its arrival.
-struct Pending {
-    at: Duration,
-    order: u64,
-    /// The worker that sent it, perhaps before it died.
-    sender: Option<WorkerId>,
-    input: Input,
-}
-
-impl PartialEq for Pending {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-impl Eq for Pending {}
-impl PartialOrd for Pending {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Pending {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
 
 /// How often in 1000 each kind of fault occurs in a simulation.
 #[derive(Clone, Copy, Default)]
@@ -135,6 +114,7 @@ struct Simulator {
     /// Whether the producer is at a barrier.
     at_barrier: bool,
     told: Told,
+    priorities: Priorities,
 }
 
 impl Simulator {
@@ -144,6 +124,7 @@ impl Simulator {
         plan.options.ordered.value = faults.ordered;
         plans::tell(&mut plan, faults, &mut rng);
         plans::open(&mut plan, faults, &mut rng);
+        let priorities = Priorities::drawn(&mut plan, &mut rng);
         let batching = if faults.one_by_one { Batching::OneByOne } else { Batching::Adaptive };
         let mut router = Router::new(&plan, batching, TIMING);
         router.track_items();
@@ -181,6 +162,7 @@ impl Simulator {
             seen: Seen::default(),
             at_barrier: false,
             told: Told::default(),
+            priorities,
         };
         simulator.begin();
         simulator
@@ -256,10 +238,9 @@ impl Simulator {
             if self.parting.take_if(|at| *at <= self.now).is_some() {
                 self.part();
             }
-            let free = |worker: &Worker| {
-                worker.state == State::Ready && worker.held.is_empty() && worker.in_hand.is_empty()
-            };
+            let free = |worker: &Worker| worker.state == State::Ready && worker.is_empty();
             self.free = self.router.workers.iter().map(free).collect();
+            self.note_waiting();
             let actions = self.router.poll(self.now);
             for action in actions {
                 self.act(action);
@@ -293,6 +274,10 @@ impl Simulator {
     }
 
     fn requeue(&mut self, failed_input: FailedInput) {
+        // The journal hears of what was before.
+        for action in std::mem::take(&mut self.router.actions) {
+            self.act(action);
+        }
         let FailedInput { entry, step, origin, payload, .. } = failed_input;
         let step = self.plan.index(&step).map(StepId::at).expect("the step of a failed input");
         let token = Token::of(&payload).id;
@@ -303,6 +288,7 @@ impl Simulator {
             self.requeued.push(self.plan.steps[step.index()].name.clone());
             self.roots += 1;
             self.paths.insert(token, vec![self.roots]);
+            self.note_requeued(token);
             if let Some(item) = item {
                 self.items.entry(Arc::clone(&item)).or_default();
                 self.again.insert(item);

@@ -16,6 +16,8 @@ pub(super) struct Seen {
     pub(super) cancelled: u64,
     /// Runs that have gone on to their end without their caller.
     pub(super) partings: u64,
+    /// Messages of high priority that were given while one of normal priority waited.
+    pub(super) overtakes: u64,
 }
 
 impl AddAssign for Seen {
@@ -23,6 +25,7 @@ impl AddAssign for Seen {
         self.stale += other.stale;
         self.barriers += other.barriers;
         self.partings += other.partings;
+        self.overtakes += other.overtakes;
         self.cancelled += other.cancelled;
         (0..4).for_each(|outcome| self.told[outcome] += other.told[outcome]);
     }
@@ -32,6 +35,7 @@ impl Seen {
     /// Checks that what these faults bring about has happened in many simulations.
     pub(super) fn check(&self, name: &str, faults: Faults) {
         assert!(self.stale > 0 || faults.deaths == 0, "{name}: no report came after a death");
+        assert!(self.overtakes > 0 || faults.one_by_one, "{name}: nothing was overtaken");
         assert!(self.partings > 0 || faults.partings == 0, "{name}: no run went on to its end");
         assert!(self.barriers > 0 || faults.fed, "{name}: no barrier has fallen");
         let Faults { failures, stops, cancels, .. } = faults;

@@ -117,6 +117,7 @@ impl Simulator {
             }
             let hops = self.rng.random_range(3..12);
             let (origin, item) = (self.new_origin(), self.new_item());
+            self.draw_priority(&mut outputs);
             self.output(worker, hops, item, &origin, &mut outputs);
         }
         let outputs = outputs.take();
@@ -204,6 +205,7 @@ impl Simulator {
         self.check_least_recently_used(worker, messages.len());
         self.check_order(worker, &messages);
         self.check_given(worker, &messages);
+        self.check_priorities(worker, &messages);
         self.workers[worker.slot.index()]
             .tokens
             .extend(messages.iter().map(|m| Token::of(&m.payload).id));
@@ -261,6 +263,7 @@ impl Simulator {
         if outcome == Outcome::Done {
             let times = self.committed.get_mut(&token.id).expect("I2: it was never committed");
             *times += 1;
+            self.inherit(message, outputs);
             emitted = self.emit(worker, token.hops, message.item, &message.origin, outputs);
         }
         let silent = u32::from(emitted == 0);
@@ -297,7 +300,7 @@ impl Simulator {
                     self.workers[worker.slot.index()].tokens.drain(..count as usize);
                 }
                 let taken = self.without_given_up(outputs);
-                self.commit(&taken);
+                self.commit(worker, &taken);
             }
             Input::Returned { count, .. } => {
                 self.workers[worker.slot.index()].in_hand -= *count as usize;
@@ -310,13 +313,13 @@ impl Simulator {
                     return;
                 }
                 self.note_paths(worker, outputs);
-                self.commit(outputs);
+                self.commit(worker, outputs);
                 self.count_items(outputs);
             }
             Input::Finished { outputs, .. } => {
                 self.workers[worker.slot.index()].finished = true;
                 self.note_paths(worker, outputs);
-                self.commit(outputs);
+                self.commit(worker, outputs);
                 if self.router.is_producer(worker) {
                     self.count_items(outputs);
                 }
@@ -362,7 +365,8 @@ impl Simulator {
         }
     }
 
-    pub(super) fn commit(&mut self, outputs: &[Output]) {
+    pub(super) fn commit(&mut self, worker: WorkerId, outputs: &[Output]) {
+        self.note_priorities(worker, outputs);
         let messages: Vec<&Output> = outputs.iter().filter(|o| self.descends(o)).collect();
         let batches = messages.into_iter().map(|o| Batch::new(MessageId(0), o.clone()));
         for message in batches.flat_map(Batch::into_messages) {

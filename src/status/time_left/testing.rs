@@ -270,6 +270,7 @@ impl Game {
             queued: played.queue as usize,
             queued_bytes: 0,
             high_water: played.most as usize,
+            oldest_normal: Duration::ZERO,
             busy: at_work.clone().count(),
             workers: each_worker.len(),
             busy_time: Duration::from_millis(played.busy),

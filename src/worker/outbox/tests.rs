@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use super::*;
-use crate::message::{Message, Payload};
+use crate::message::{Message, Payload, Priority};
 use crate::worker::reporter::Look;
 
 impl ReportSink for Vec<FromWorker> {
@@ -145,6 +145,7 @@ fn messages(first: u64, count: u64) -> Vec<Batch> {
     let message = |id| Message {
         id: MessageId(id),
         attempt: 0,
+        priority: Priority::Normal,
         item: 0,
         origin: None,
         payload: Payload { header: Vec::new().into(), buffers: Vec::new() },

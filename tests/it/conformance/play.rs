@@ -258,7 +258,7 @@ impl Play {
 
     /// An output as the transcripts have it.
     fn describe(&self, output: wire::Output) -> Value {
-        let wire::Output { route, item, origin, header, buffers } = output;
+        let wire::Output { route, is_high, item, origin, header, buffers } = output;
         let to = NEXT_STEPS[route as usize];
         let (bytes, travels) = match values::decode(&header) {
             Received::Text(text) if text.len() > 100 => {
@@ -266,6 +266,7 @@ impl Play {
             }
             Received::Text(text) => {
                 return match (item, origin) {
+                    (item, origin) if is_high => json!([to, text, origin, item, "high"]),
                     (0, Some(origin)) => json!([to, text, origin]),
                     (0, None) => json!([to, text]),
                     (item, origin) => json!([to, text, origin, item]),

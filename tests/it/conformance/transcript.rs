@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use drpipe::stage::Priority;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -86,11 +87,18 @@ pub enum Batch {
         /// The number of its item; 0 for none.
         #[serde(default)]
         item: u64,
+        #[serde(default)]
+        priority: Priority,
         origin: Option<String>,
         does: Value,
     },
     /// The first and the last number. `#` in a text stands for the message's number.
-    Pack { pack: (u64, u64), does: Value },
+    Pack {
+        pack: (u64, u64),
+        #[serde(default)]
+        priority: Priority,
+        does: Value,
+    },
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -108,6 +116,8 @@ pub enum Damage {
     UnknownTag,
     #[serde(rename = "unknown batch tag")]
     UnknownBatchTag,
+    #[serde(rename = "unknown priority")]
+    UnknownPriority,
     #[serde(rename = "cut short")]
     CutShort,
     #[serde(rename = "byte left over")]

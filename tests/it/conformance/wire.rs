@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use drpipe::stage::Priority;
 use serde_json::{Value, json};
 
 use super::transcript::{Batch, Damage, Router, RouterSays};
@@ -45,6 +46,7 @@ impl Outgoing {
             Some(Damage::UnknownTag) => self.head[0] = 99,
             // The first batch follows the tag of the message and the number of batches.
             Some(Damage::UnknownBatchTag) => self.head[5] = 99,
+            Some(Damage::UnknownPriority) => self.head[6] = 99,
             Some(Damage::CutShort) => drop(self.head.pop()),
             Some(Damage::ByteLeftOver) => self.head.push(0),
             Some(Damage::FrameLeftOver) => self.frames.push(b"odd".to_vec()),
@@ -68,27 +70,30 @@ impl Outgoing {
         self.u32(router.messages.len() as u32 + more);
         for batch in &router.messages {
             match batch {
-                Batch::Unreadable { number, .. } => self.one((*number, 0), None, &[1, 2], &[]),
-                Batch::One { number, item, origin, does } => {
-                    let (header, arrays) = values::encode(&numbered(does, *number));
-                    self.one((*number, *item), origin.as_deref(), &header, &arrays);
+                Batch::Unreadable { number, .. } => {
+                    self.batch(0, Priority::Normal, *number);
+                    self.one(0, None, &[1, 2], &[]);
                 }
-                Batch::Pack { pack: (first, last), does } => {
+                Batch::One { number, item, priority, origin, does } => {
+                    let (header, arrays) = values::encode(&numbered(does, *number));
+                    self.batch(0, *priority, *number);
+                    self.one(*item, origin.as_deref(), &header, &arrays);
+                }
+                Batch::Pack { pack: (first, last), priority, does } => {
+                    self.batch(1, *priority, *first);
                     self.pack(*first, *last, does, router.damage);
                 }
             }
         }
     }
 
-    fn one(
-        &mut self,
-        (number, item): (u64, u64),
-        origin: Option<&str>,
-        header: &[u8],
-        arrays: &[usize],
-    ) {
-        self.head.push(0);
+    /// How each batch begins.
+    fn batch(&mut self, kind: u8, priority: Priority, number: u64) {
+        self.head.extend([kind, u8::from(priority == Priority::High)]);
         self.head.extend(number.to_le_bytes());
+    }
+
+    fn one(&mut self, item: u64, origin: Option<&str>, header: &[u8], arrays: &[usize]) {
         self.u32(0);
         self.head.extend(item.to_le_bytes());
         match origin {
@@ -126,8 +131,6 @@ impl Outgoing {
             Some(Damage::NoMessage) => (count, messages) = (0, Vec::new()),
             _ => {}
         }
-        self.head.push(1);
-        self.head.extend(first.to_le_bytes());
         self.u32(count);
         self.bytes(&messages);
     }
@@ -227,6 +230,7 @@ pub struct Produced {
 #[derive(Debug)]
 pub struct Output {
     pub route: u32,
+    pub is_high: bool,
     pub item: u64,
     pub origin: Option<String>,
     pub header: Vec<u8>,
@@ -370,10 +374,11 @@ impl<'a> Incoming<'a> {
     }
 
     fn output(&mut self) -> Vec<Output> {
-        let (kind, route) = (self.u8(), self.u32());
+        let (kind, is_high, route) = (self.u8(), self.flag(), self.u32());
         if kind == 0 {
             let (item, origin, header) = (self.u64(), self.origin(), self.bytes());
-            return vec![Output { route, item, origin, header, buffers: self.list(Self::buffer) }];
+            let buffers = self.list(Self::buffer);
+            return vec![Output { route, is_high, item, origin, header, buffers }];
         }
         assert_eq!(kind, 1, "the tag of an output");
         let count = self.u32() as usize;
@@ -382,7 +387,7 @@ impl<'a> Incoming<'a> {
         while let Some((length, after)) = rest.split_first_chunk() {
             let (header, after) = after.split_at(usize::from(u16::from_le_bytes(*length)));
             let (header, buffers) = (header.to_vec(), Vec::new());
-            outputs.push(Output { route, item: 0, origin: None, header, buffers });
+            outputs.push(Output { route, is_high, item: 0, origin: None, header, buffers });
             rest = after;
         }
         assert!(outputs.len() == count && count > 0, "a pack says that it has {count} messages");

@@ -9,6 +9,7 @@ mod fault_stages;
 mod faults;
 mod messagepack;
 mod ordered;
+mod priorities;
 mod process_runs;
 mod processes;
 mod runs;

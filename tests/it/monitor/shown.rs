@@ -86,6 +86,7 @@ fn the_metrics_are_those_of_the_view() {
                 ("drpipe_messages_failed_total", "failed"),
                 ("drpipe_queue_messages", "queued"),
                 ("drpipe_workers", "workers"),
+                ("drpipe_queue_oldest_normal_seconds", "oldest_normal_s"),
             ] {
                 let found = samples[&format!("{metric}{{{labels}}}")];
                 assert_eq!(Some(found), step[key].as_f64(), "{metric} of {labels}");

@@ -6,9 +6,10 @@ call of `init`, a step gets these attributes:
 - `name`: the step's name;
 - `connections`: the names of its next steps, the default one first;
 - `log`: a `logging.Logger` whose records join the run's log;
-- `send_msg(msg, dest=None)`, also as `send`.
+- `send_msg(msg, dest=None)`, also as `send`;
+- `set_priority(priority)`.
 
-A class that has a `name`, `log` or `send` of its own keeps it.
+A class that has a `name`, `log`, `send` or `set_priority` of its own keeps it.
 """
 
 from __future__ import annotations
@@ -92,6 +93,22 @@ class _Step:
     def send(self, msg: Any, dest: Optional[str] = None) -> None:
         """Does the same as `send_msg`."""
         self.send_msg(msg, dest)
+
+    def set_priority(self, priority: str) -> None:
+        """Sets the priority of what this call emits from here on.
+
+        Before that, it is the priority of the message; for a producer that of its key `priority`.
+        A call of a producer that yields ends with what it yields next. At each step, messages of
+        high priority go before all of normal priority that wait there.
+
+        Args:
+            priority: "high" or "normal".
+
+        Raises:
+            ValueError: if it is neither.
+            RuntimeError: outside `run` and `finish`.
+        """
+        raise RuntimeError("set_priority works in run and finish of a step of a running pipeline")
 
 
 class Signal:

@@ -45,6 +45,7 @@ class _Adapter:
     connections: List[str]
     log: logging.Logger
     send_msg: Callable[..., None]
+    set_priority: Callable[[str], None]
 
     def _load(self) -> Any:
         """Returns what was given. Creates an instance of a class, with a step's attributes."""
@@ -54,7 +55,10 @@ class _Adapter:
         if isinstance(thing, type) and has_run(thing):
             thing, rest = build.make(thing, rest)
         if has_run(thing):
-            build.prepare(thing, self.name, self.connections, self.send_msg, self.log)
+            send, set_priority = self.send_msg, self.set_priority
+            build.prepare(
+                thing, self.name, self.connections, self.log, send=send, set_priority=set_priority
+            )
             build.set_params(thing, rest)
         return thing
 

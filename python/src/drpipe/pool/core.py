@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Protocol, Set, Tuple
 
 from ..protocol.batches import SingleOutput
+from ..protocol.tags import PRIORITY_HIGH, PRIORITY_NORMAL
 from .ending import CANCELLED, Ending, Outcome
 from .payload import Payload
 from .settings import Settings
@@ -61,7 +62,7 @@ class Task:
             end: called once when the task has ended, in the link's thread; or in the thread
                 that cancels the task before the run has it.
             name: the task's name in the log of the run.
-            is_high: whether it goes before all tasks without priority.
+            is_high: whether it goes before all tasks without priority that no worker has.
             forget: called instead of `end` in a fork of the process, with the reason, if the
                 task is open. It must take no lock that another thread may have had.
             is_kept: whether `end` keeps the result for later, and `Core.release` follows. Until
@@ -85,7 +86,8 @@ class Task:
         assert self.payload is not None
         (header, buffers), self.payload = self.payload, None
         origin = None if self.name is None else self.name.encode("utf-8", "replace")
-        return SingleOutput(0, origin, bytes(header), buffers, self.number)
+        priority = PRIORITY_HIGH if self.is_high else PRIORITY_NORMAL
+        return SingleOutput(0, origin, bytes(header), buffers, self.number, priority)
 
     def finish(self, ending: Ending) -> None:
         """Calls `end`, and lets go of it: a future that its user drops is freed at once."""
@@ -366,8 +368,9 @@ class Core:
         return taken
 
     def _take(self, taken: List[Task], now: float) -> None:
-        for line in self._backlogs:
-            while line and len(self._sent) < self._width:
+        # The run lets those of high priority overtake what it has.
+        for line, most in zip(self._backlogs, (self._window, self._width)):
+            while line and len(self._sent) < most:
                 task = next(iter(line))
                 if task.outcome is not None:
                     # The cancel was interrupted.

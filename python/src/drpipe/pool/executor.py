@@ -313,7 +313,7 @@ class Submission:
         return self
 
     def high(self) -> Submission:
-        """Puts the task before those without priority that no run has taken yet."""
+        """Puts the task before those without priority that no worker has."""
         self._is_high = True
         return self
 

@@ -192,7 +192,7 @@ class _Worker:
         return code
 
     def _run(self, message: wire.Message) -> None:
-        number, item, origin, header, buffers = message
+        number, item, origin, header, buffers, _ = message
         words, began = self._words, self._began
         words[DEADLINE] = 0
         words[SINCE] = began

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import List, NamedTuple, Optional, Sequence, Union
 
 from .segments import Buffer
+from .tags import PRIORITY_NORMAL
 
 #: The longest header that is packed, in bytes. Copying a longer one costs more than a frame.
 PACK_UP_TO = 20_000
@@ -17,7 +18,8 @@ _PREFIXES = [length.to_bytes(2, "little") for length in range(512)]
 class SingleOutput(NamedTuple):
     """A single message for the next step with the index `route`.
 
-    `item` is the number of the item that it descends from, or 0.
+    `item` is the number of the item that it descends from, or 0; `priority` is one of the tags
+    `PRIORITY_...`.
     """
 
     route: int
@@ -25,15 +27,17 @@ class SingleOutput(NamedTuple):
     header: bytes
     buffers: Sequence[Buffer]
     item: int = 0
+    priority: int = PRIORITY_NORMAL
 
 
 class PackedBatch:
-    """Short, consecutive messages for the next step with the index `route`."""
+    """Short, consecutive messages of one priority for the next step with the index `route`."""
 
-    __slots__ = ("count", "parts", "route", "size")
+    __slots__ = ("count", "parts", "priority", "route", "size")
 
-    def __init__(self, route: int, prefix: bytes, header: bytes) -> None:
+    def __init__(self, route: int, priority: int, prefix: bytes, header: bytes) -> None:
         self.route = route
+        self.priority = priority
         self.count = 1
         self.parts: List[bytes] = [prefix, header]
         self.size = 2 + len(header)
@@ -60,6 +64,8 @@ class OutputBuffer:
         header: bytes,
         buffers: Sequence[Buffer],
         item: int = 0,
+        *,
+        priority: int = PRIORITY_NORMAL,
     ) -> None:
         """Adds one message."""
         length = len(header)
@@ -68,19 +74,24 @@ class OutputBuffer:
         if origin is not None or item or buffers or length > PACK_UP_TO:
             for buffer in buffers:
                 self.bytes += len(buffer)
-            self._outputs.append(SingleOutput(route, origin, header, buffers, item))
+            self._outputs.append(SingleOutput(route, origin, header, buffers, item, priority))
             self._open = None
             return
         prefix = _PREFIXES[length] if length < 512 else length.to_bytes(2, "little")
         batch = self._open
-        if batch is not None and batch.route == route and batch.size < _BATCH_FULL:
+        if (
+            batch is not None
+            and batch.route == route
+            and batch.priority == priority
+            and batch.size < _BATCH_FULL
+        ):
             parts = batch.parts
             parts.append(prefix)
             parts.append(header)
             batch.count += 1
             batch.size += 2 + length
         else:
-            self._open = batch = PackedBatch(route, prefix, header)
+            self._open = batch = PackedBatch(route, priority, prefix, header)
             self._outputs.append(batch)
 
     def take(self) -> List[Output]:

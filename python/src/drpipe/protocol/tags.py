@@ -39,6 +39,10 @@ NOTE_EXPECTED = 0
 NOTE_PRODUCT = 1
 NOTE_WARNING = 2
 
+# The priorities of messages.
+PRIORITY_NORMAL = 0
+PRIORITY_HIGH = 1
+
 # The outcomes of a completion.
 OUTCOME_DONE = 0
 OUTCOME_FAILED = 1

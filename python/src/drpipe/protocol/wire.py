@@ -19,7 +19,7 @@ _IDENTITY = Struct("<cII")
 _PACK = Struct("<QI")
 _MESSAGE = Struct("<QIQ")
 _MESSAGES = Struct("<QI")
-_OUTPUT = Struct("<BI")
+_OUTPUT = Struct("<BBI")
 _COMPLETION = Struct("<QIIQB")
 _PRODUCTION = Struct("<IQB")
 
@@ -27,8 +27,8 @@ _PRODUCTION = Struct("<IQB")
 Frame = Union[bytes, bytearray, memoryview]
 #: A payload: its header and its buffers.
 Payload = Tuple[Union[bytes, memoryview], Sequence[Buffer]]
-#: A message: its number, the number of its item or 0, its origin, and its payload.
-Message = Tuple[int, int, Optional[bytes], Union[bytes, memoryview], Sequence[Buffer]]
+#: A message: its number, the number of its item or 0, its origin, its payload, and its priority.
+Message = Tuple[int, int, Optional[bytes], Union[bytes, memoryview], Sequence[Buffer], int]
 
 #: A file that a step made: its path, and the origin of the input that it was made from.
 Product = Tuple[bytes, Optional[bytes]]
@@ -147,7 +147,7 @@ class Writer:
         self._head += _U32.pack(len(outputs))
         for output in outputs:
             if isinstance(output, SingleOutput):
-                self._head += _OUTPUT.pack(tags.KIND_ONE, output.route)
+                self._head += _OUTPUT.pack(tags.KIND_ONE, output.priority, output.route)
                 self._head += _U64.pack(output.item)
                 self._origin(output.origin)
                 self.bytes(output.header)
@@ -155,7 +155,7 @@ class Writer:
                 for buffer in output.buffers:
                     self._buffer(buffer)
             else:
-                self._head += _OUTPUT.pack(tags.KIND_PACK, output.route)
+                self._head += _OUTPUT.pack(tags.KIND_PACK, output.priority, output.route)
                 self._head += _U32.pack(output.count)
                 self.bytes(b"".join(output.parts))
 
@@ -341,11 +341,13 @@ class Reader:
             OSError: if a segment is missing or invalid.
         """
         for _ in range(self._u32()):
-            kind = self._u8()
+            kind, priority = self._take(2)
+            if priority not in (tags.PRIORITY_NORMAL, tags.PRIORITY_HIGH):
+                raise WireError(f"priority {priority} is not known")
             if kind == tags.KIND_ONE:
-                yield self._message()
+                yield self._message(priority)
             elif kind == tags.KIND_PACK:
-                yield from self._pack()
+                yield from self._pack(priority)
             else:
                 raise WireError(f"batch {kind} is not known")
         self.end()
@@ -410,14 +412,14 @@ class Reader:
         if rest or self._frames:
             raise WireError(f"{rest} bytes and {len(self._frames)} frames are left over")
 
-    def _message(self) -> Message:
+    def _message(self, priority: int) -> Message:
         number, _attempt, item = _MESSAGE.unpack(self._take(20))
         length = self._u32()
         origin = None if length == tags.NO_ORIGIN else self._take(length)
         header = self._bytes()
         count = self._u32()
         buffers = [self._buffer() for _ in range(count)] if count else ()
-        return number, item, origin, header, buffers
+        return number, item, origin, header, buffers, priority
 
     def _payload(self) -> Payload:
         header = self._bytes()
@@ -430,7 +432,7 @@ class Reader:
     def _text(self) -> str:
         return self._take(self._u32()).decode("utf-8", "replace")
 
-    def _pack(self) -> Iterator[Message]:
+    def _pack(self, priority: int) -> Iterator[Message]:
         first, count = _PACK.unpack(self._take(12))
         pack = self._bytes()
         size = len(pack)
@@ -439,7 +441,7 @@ class Reader:
             for number in range(first, first + count):
                 start = at + 2
                 at = start + pack[at] + (pack[at + 1] << 8)
-                yield number, 0, None, pack[start:at], ()
+                yield number, 0, None, pack[start:at], (), priority
         except IndexError:
             at = -1
         if at != size or count == 0:

@@ -287,9 +287,12 @@ def set_quietly(instance: Any, name: str, value: Any) -> None:
         setattr(instance, name, value)
 
 
-def prepare(instance: Any, step: str, connections: List[str], send: Any, log: Any) -> None:
+def prepare(
+    instance: Any, step: str, connections: List[str], log: Any, *, send: Any, set_priority: Any
+) -> None:
     """Gives an instance the attributes that `api.stage` lists."""
-    for name, value in (("name", step), ("log", log), ("send", send)):
+    own = {"name": step, "log": log, "send": send, "set_priority": set_priority}
+    for name, value in own.items():
         if not has_own(instance, name):
             set_quietly(instance, name, value)
     if only_iterates(type(instance)):
@@ -309,6 +312,7 @@ def build(
     step: str,
     connections: List[str],
     send: Any,
+    set_priority: Any,
     log: Any,
     whole: Optional[traitlets_config.Whole] = None,
 ) -> Any:
@@ -321,6 +325,7 @@ def build(
         step: the step's name.
         connections: the names of the next steps.
         send: the function that the instance gets as `send_msg`.
+        set_priority: the function that the instance gets under this name.
         log: the step's logger.
         whole: the configuration, for classes based on traitlets.
 
@@ -330,7 +335,7 @@ def build(
     """
     cls = find_class(import_module(module), name)
     instance, rest = make(cls, params or {}, whole)
-    prepare(instance, step, connections, send, log)
+    prepare(instance, step, connections, log, send=send, set_priority=set_priority)
     set_params(instance, rest)
     return instance
 

@@ -169,7 +169,7 @@ def _invalid(cls: Any, wanted: Dict[str, Any], schema: Dict[str, Any]) -> Option
     prepared.spoil()
     try:
         instance, rest = make(cls, params)
-        prepare(instance, wanted["step"], wanted["next_steps"], None, None)
+        prepare(instance, wanted["step"], wanted["next_steps"], None, send=None, set_priority=None)
         set_params(instance, rest)
     except Exception:
         # The schema check reports wrong parameters; a worker reports everything else.

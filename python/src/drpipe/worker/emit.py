@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from ..protocol.batches import OutputBuffer
 from ..protocol.failures import Permanent, nearest
 from ..protocol.segments import Buffer
-from ..protocol.tags import RESULTS
+from ..protocol.tags import PRIORITY_HIGH, PRIORITY_NORMAL, RESULTS
 from ..protocol.values import Encoder
 from . import call_context
 from .forks import forked
@@ -23,7 +23,9 @@ _NONE: Tuple[Buffer, ...] = ()
 #: The most refused values that the log mentions: a thread may keep sending forever.
 _MOST_LOGGED = 10
 
-Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer], int]
+Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer], int, int]
+
+_PRIORITIES = {"normal": PRIORITY_NORMAL, "high": PRIORITY_HIGH}
 
 
 class Emitter:
@@ -35,6 +37,7 @@ class Emitter:
         next_steps: List[str],
         to_python: Sequence[bool],
         hands_back: bool = False,
+        priority: str = "normal",
     ) -> None:
         """Creates an emitter.
 
@@ -44,6 +47,7 @@ class Emitter:
             to_python: for each next step, whether it takes pickles; where the step hands its
                 values back, whether the producer does.
             hands_back: whether the step's values go back to the producer.
+            priority: the priority of what the step emits without an input.
         """
         self._step = step
         #: The route of values that name no next step.
@@ -57,6 +61,9 @@ class Emitter:
         #: The origin and the item of the current input, which its outputs carry.
         self.origin: Optional[bytes] = None
         self.item = 0
+        #: The priority of what the current call emits, and of what a call without an input does.
+        self.default_priority = _PRIORITIES[priority]
+        self.priority = self.default_priority
         #: Finds the origin of a value if there is no input.
         self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
         #: Called after a value is sent without an input, since a producer may then block in
@@ -100,6 +107,22 @@ class Emitter:
         else:
             raise Permanent(self._unknown(name))
 
+    def set_priority(self, priority: str) -> None:
+        """Sets the priority of what the current call emits from here on.
+
+        Args:
+            priority: "high" or "normal".
+
+        Raises:
+            ValueError: if it is neither.
+            RuntimeError: outside a call.
+        """
+        if priority not in _PRIORITIES:
+            raise ValueError(f'found the priority {priority!r}; expected "high" or "normal"')
+        if not self.call or self.call != self.call_of_this_thread() or forked:
+            raise RuntimeError("set_priority works in run and finish, for what they emit")
+        self.priority = _PRIORITIES[priority]
+
     @property
     def refused(self) -> int:
         """The number of values refused because they arrived after their call had returned, or
@@ -129,12 +152,13 @@ class Emitter:
             try:
                 return self.encoders[0].pack_plain(result)
             except Exception:  # An integer of more than 64 bits.
-                self.pending.append((0, self.origin, *self.encoders[0].encode(result), self.item))
+                encoded = self.encoders[0].encode(result)
+                self.pending.append((0, self.origin, *encoded, self.item, self.priority))
         else:
             header, buffers = self.encoders[0].encode(result)
             if not buffers:
                 return header
-            self.pending.append((0, self.origin, header, buffers, self.item))
+            self.pending.append((0, self.origin, header, buffers, self.item, self.priority))
         return None
 
     def result(self, result: Any) -> None:
@@ -165,8 +189,9 @@ class Emitter:
         pending = self.pending
         taken = pending[:]
         del pending[: len(taken)]
-        for route, origin, header, buffers, item in taken:
-            outputs.push(route or self.default_route, origin, header, buffers, item)
+        for route, origin, header, buffers, item, priority in taken:
+            to = route or self.default_route
+            outputs.push(to, origin, header, buffers, item, priority=priority)
 
     def _emit(self, route: int, value: Any) -> None:
         header, buffers = self.encoders[route].encode(value)
@@ -182,7 +207,7 @@ class Emitter:
         origin = self.origin
         if origin is None and self.origin_of is not None:
             origin = self.origin_of(value)
-        self.pending.append((route, origin, header, buffers, self.item))
+        self.pending.append((route, origin, header, buffers, self.item, self.priority))
         if self.origin_of is not None:
             self.on_sent()
 

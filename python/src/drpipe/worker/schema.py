@@ -18,7 +18,7 @@ _MISSING: Any = object()
 #: class.
 _RESERVED = frozenset(
     [
-        *("connections", "log", "send", "send_msg", "writable_arrays"),
+        *("connections", "log", "send", "send_msg", "set_priority", "writable_arrays"),
         *("singleton", "stateful", "single", "gathers"),
     ]
 )

@@ -165,11 +165,11 @@ class Task:
         push, add, announced = outputs.push, self._tally.add, announce.pending
         decode, unpack = self._decoder.decode, self._decoder.unpack()
         began = reported = monotonic_ns()
-        for number, item, origin, header, buffers in messages:
+        for number, item, origin, header, buffers, priority in messages:
             if is_over is not None and is_over():
                 return False
             words[SINCE], words[MESSAGE] = began, number
-            emitter.origin, emitter.item = origin, item
+            emitter.origin, emitter.item, emitter.priority = origin, item, priority
             emitter.call = this_call = next_call()
             failure = packed = None
             reading = True
@@ -196,7 +196,7 @@ class Task:
             with lock:
                 emitter.call = 0
                 if packed is not None:
-                    push(route, origin, packed, (), item)
+                    push(route, origin, packed, (), item, priority=emitter.priority)
                 is_silent = packed is None and (failure is not None or not pending)
                 if pending or announced:
                     self._settle(origin, failure)
@@ -287,6 +287,7 @@ class Task:
         result: wire.Result = RESULT_MORE
         while True:
             calls += 1
+            emitter.priority = emitter.default_priority
             try:
                 result = call(self._advance)
             except BaseException as error:
@@ -341,6 +342,7 @@ class Task:
         """Calls the step's `finish` and reports the outcome."""
         emitter, outputs = self._emitter, self._outputs
         emitter.origin, emitter.item, emitter.origin_of = None, 0, self._origin_of
+        emitter.priority = emitter.default_priority
         with self._lock:
             # A producer's threads may have sent something since its latest grant.
             emitter.flush(outputs)

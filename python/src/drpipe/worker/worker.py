@@ -288,7 +288,8 @@ def _build_task(post: Dict[str, Any], link: Link, ends: Ends, make: Make) -> Opt
     python, context = post["python"], post["context"]
     step, next_steps = context["step"], list(context["next_steps"])
     hands_back = context.get("results") is not None
-    emitter = Emitter(step, next_steps, python["to_python"], hands_back)
+    priority = context.get("priority", "normal")
+    emitter = Emitter(step, next_steps, python["to_python"], hands_back, priority)
     _refusals.append(lambda: emitter.refused)
     try:
         instance = make() if make is not None else _build(post, emitter, hosted=bool(ends))
@@ -323,6 +324,7 @@ def _build(post: Dict[str, Any], emitter: Any, hosted: bool) -> Any:
         step=step,
         connections=list(context["next_steps"]),
         send=emitter.send_msg,
+        set_priority=emitter.set_priority,
         log=logging.getLogger(f"drpipe.run.{step}") if hosted else log.of_step(step),
         whole=python.get("configuration"),
     )
