@@ -54,11 +54,11 @@ pub mod prelude {
     pub use crate::memory::buffer::Buffer;
     pub use crate::pipeline::{Mode, Pipeline};
     pub use crate::stage::data::{Any, Data};
-    pub use crate::stage::notes::{announce_product, announce_warning};
+    pub use crate::stage::notes::{announce_product, announce_warning, count_action};
     pub use crate::stage::registry::Registry;
     pub use crate::stage::{
-        Acknowledged, Acknowledgement, Consumer, Context, Emitter, Next, Priority, Producer,
-        Results, Stage,
+        Acknowledged, Acknowledgement, ActionOutcome, Consumer, Context, Emitter, Next, Priority,
+        Producer, Results, Stage,
     };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};

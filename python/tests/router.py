@@ -322,11 +322,19 @@ class Parser:
         return self.frames.pop(0) if length == 1 << 31 else self.take(length)
 
     def note(self) -> Any:
-        if self.number("B") == 0:
+        kind = self.number("B")
+        if kind == 0:
             return ("expected", self.number("Q"))
+        if kind == 3:
+            return ("actions", self.list(self.action))
         path, length = self.text(), self.number("I")
         origin = None if length == 0xFFFFFFFF else self.take(length).decode()
         return ("product", path, origin)
+
+    def action(self) -> Any:
+        name, (*counts, busy) = self.text(), struct.unpack("<IIIIQ", self.take(24))
+        assert busy == 0
+        return [name, *counts]
 
     def completion(self) -> dict[str, Any]:
         first, count, silent, busy, outcome = struct.unpack("<QIIQB", self.take(25))

@@ -8,6 +8,7 @@ pub(crate) mod fnv;
 pub(crate) mod format;
 pub(crate) mod home;
 pub(crate) mod ids;
+pub(crate) mod in_seconds;
 pub(crate) mod lock;
 pub(crate) mod nearest;
 pub mod not_built;

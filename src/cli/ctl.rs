@@ -41,6 +41,32 @@ pub(super) struct CtlArgs {
     key: Key,
 }
 
+/// What steps have handed back, and how often their actions were executed, if there is any.
+fn more_in_words(view: &View) -> String {
+    let hand_back = view.steps.iter().filter(|step| step.counts.results > 0);
+    let results = hand_back
+        .map(|step| format!("results of {}: {}\n", one_line(&step.name), step.counts.results));
+    let mut text: String = results.collect();
+    let rows = view.steps.iter().flat_map(|step| {
+        step.actions.iter().map(|action| {
+            [
+                one_line(&action.name),
+                one_line(&step.name),
+                action.done.to_string(),
+                action.skipped.to_string(),
+                action.failed.to_string(),
+                action.deferred.to_string(),
+                format::span(action.busy.as_secs_f64()),
+            ]
+        })
+    });
+    let rows: Vec<_> = rows.collect();
+    if !rows.is_empty() {
+        text += &table(["action", "step", "done", "skipped", "failed", "deferred", "time"], &rows);
+    }
+    text
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// List the runs that are under way (the default)
@@ -269,6 +295,7 @@ fn in_words(view: &View) -> String {
         ]
     });
     text += &table(headings, &rows.collect::<Vec<_>>());
+    text += &more_in_words(view);
     let last = view.failures.iter().rev().filter(|failure| !failure.requeued).take(5);
     let failures: Vec<String> = last
         .map(|failure| {

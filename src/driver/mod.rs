@@ -9,7 +9,6 @@ pub(crate) mod hub;
 mod progress;
 pub(crate) mod sequential;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use crate::sinks::{RunEnd, SinkReport, Sinks};
 use crate::worker::WorkerEvent;
 use commands::{Command, ControlError};
 use progress::Progress;
+pub(crate) use progress::Totals;
 
 /// The most workers that an operator can add to a step at once; more are refused by the router,
 /// whatever the system has room for.
@@ -73,8 +73,7 @@ pub(crate) struct Run {
 pub(crate) struct EndedRun {
     pub(crate) router: Router,
     pub(crate) sinks: SinkReport,
-    /// The number of products in each directory.
-    pub(crate) products: BTreeMap<String, u64>,
+    pub(crate) totals: Totals,
 }
 
 /// Starts the workers and runs until the router says that the run is over. Returns how long
@@ -190,8 +189,8 @@ impl Run {
     fn progress(&mut self) {
         if self.progress.is_due(self.now) {
             self.router.note_time(self.now);
-            let snapshot = self.router.snapshot(self.now);
-            self.progress.publish(&snapshot);
+            let mut snapshot = self.router.snapshot(self.now);
+            self.progress.publish(&mut snapshot);
             self.sinks.event(Event::Progress(snapshot));
         }
     }
@@ -224,7 +223,7 @@ impl Run {
             requeued: router.requeued(),
         };
         let sinks = sinks.finish(&end);
-        EndedRun { router, sinks, products: progress.into_products() }
+        EndedRun { router, sinks, totals: progress.into_totals() }
     }
 }
 

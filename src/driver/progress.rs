@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::base::path_name::name_of_path;
 use crate::event::{Event, Level, Snapshot};
 use crate::sinks::Sinks;
+use crate::stage::ActionCounts;
+use crate::stage::actions::ActionTally;
 use crate::stage::scope::Note;
 
 /// The time between progress events: as often as a person sees a change.
@@ -22,7 +24,15 @@ const PRODUCT_EVERY: Duration = Duration::from_millis(100);
 const MAX_DIRECTORIES: usize = 1000;
 const ELSEWHERE: &str = "other directories";
 
-/// When the next events are due, and the number of products.
+/// What workers have announced in a whole run.
+pub(crate) struct Totals {
+    /// The number of products in each directory.
+    pub(crate) products: BTreeMap<String, u64>,
+    /// By step.
+    pub(crate) actions: BTreeMap<Arc<str>, Vec<ActionCounts>>,
+}
+
+/// When the next events are due, and what is counted.
 #[derive(Default)]
 pub(super) struct Progress {
     /// When the latest progress event was published, if one was.
@@ -31,6 +41,8 @@ pub(super) struct Progress {
     is_standing: bool,
     next_product: BTreeMap<Arc<str>, Duration>,
     products: BTreeMap<String, u64>,
+    /// By step.
+    actions: BTreeMap<Arc<str>, ActionTally>,
 }
 
 impl Progress {
@@ -50,8 +62,13 @@ impl Progress {
         now >= self.next()
     }
 
-    /// A progress event is published.
-    pub(super) fn publish(&mut self, snapshot: &Snapshot) {
+    /// A progress event is published, with what the driver itself counts.
+    pub(super) fn publish(&mut self, snapshot: &mut Snapshot) {
+        for step in &mut snapshot.steps {
+            if let Some(tally) = self.actions.get(&step.name) {
+                step.actions = tally.counts().to_vec();
+            }
+        }
         self.latest = Some(snapshot.elapsed);
         self.is_standing = snapshot.steps.iter().all(|step| step.busy == 0);
     }
@@ -69,6 +86,10 @@ impl Progress {
                 logger: String::new(),
                 text,
             }),
+            Note::Actions(actions) => {
+                let tally = self.actions.entry(Arc::clone(step)).or_default();
+                actions.iter().for_each(|counts| tally.add(counts));
+            }
             Note::Product { path, origin } => {
                 sinks.product(step, origin.as_ref(), &path);
                 self.count_product(&path);
@@ -93,8 +114,10 @@ impl Progress {
         *self.products.entry(counted).or_default() += 1;
     }
 
-    /// The number of products in each directory.
-    pub(super) fn into_products(self) -> BTreeMap<String, u64> {
-        self.products
+    /// The number of products in each directory, and the actions of each step.
+    pub(super) fn into_totals(self) -> Totals {
+        let Self { products, actions, .. } = self;
+        let actions = actions.into_iter().map(|(step, mut tally)| (step, tally.take())).collect();
+        Totals { products, actions }
     }
 }

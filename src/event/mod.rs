@@ -20,6 +20,7 @@ use crate::plan::OnError;
 use times::in_seconds;
 
 pub use crate::base::cause::Cause;
+pub use crate::stage::ActionCounts;
 pub use counts::Counts;
 pub use opened::{NextStep, Opened, StepPlan};
 pub use snapshot::{Snapshot, StepStatus, WorkerState, WorkerStatus};

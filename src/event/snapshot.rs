@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counts::Counts;
 use super::times::in_seconds;
+use crate::stage::ActionCounts;
 
 /// Where a run stands at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -86,6 +87,9 @@ pub struct StepStatus {
     pub paused: bool,
     /// Whether it has finished.
     pub finished: bool,
+    /// How often its actions were executed, in the order of their first executions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<ActionCounts>,
     /// Its workers, by number.
     #[serde(default)]
     pub each_worker: Vec<WorkerStatus>,

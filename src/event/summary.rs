@@ -10,6 +10,7 @@ use super::counts::Counts;
 use super::times::in_seconds;
 use super::verdict::Verdict;
 use crate::base::path_name::as_text_if_any;
+use crate::stage::ActionCounts;
 use crate::stage::registry::Kind;
 
 /// The report of a run, which `--summary FILE` writes.
@@ -81,6 +82,9 @@ pub struct StepReport {
     pub p99: Duration,
     /// The most messages that ever stood in its queue.
     pub queue_high_water: usize,
+    /// How often its actions were executed, in the order of their first executions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<ActionCounts>,
 }
 
 impl Report {

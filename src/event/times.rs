@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+pub(crate) use crate::base::in_seconds;
+
 /// The running times of one step. Mean and quantiles count the calls of `run` or `next` that
 /// ended; the busy time also counts calls that were cut short, and `finish`.
 #[derive(Debug, Clone)]
@@ -80,27 +82,6 @@ impl Times {
             }
         }
         (Duration::ZERO, Duration::ZERO)
-    }
-}
-
-/// A duration as a number of seconds.
-pub(crate) mod in_seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(duration.as_secs_f64())
-    }
-
-    pub(crate) fn deserialize<'d, D: Deserializer<'d>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        let seconds = f64::deserialize(deserializer)?;
-        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Mode;
 use crate::base::ids::StepId;
-use crate::driver::EndedRun;
+use crate::driver::{EndedRun, Totals};
 use crate::event::{Report, StepReport, Verdict};
 use crate::plan::Plan;
 use crate::sinks::SinkReport;
@@ -17,7 +17,8 @@ pub(super) fn report(
     ended: EndedRun,
     elapsed: Duration,
 ) -> Report {
-    let EndedRun { router, sinks: SinkReport { finished, skipped }, products } = ended;
+    let EndedRun { router, sinks: SinkReport { finished, skipped }, totals } = ended;
+    let Totals { products, mut actions } = totals;
     let snapshot = router.snapshot(elapsed);
     let steps: Vec<StepReport> = std::iter::zip(&plan.steps, snapshot.steps)
         .enumerate()
@@ -37,6 +38,7 @@ pub(super) fn report(
             mean: status.mean,
             p99: status.p99,
             queue_high_water: status.high_water,
+            actions: actions.remove(&status.name).unwrap_or_default(),
         })
         .collect();
     // No verdict may hide that an input could not be kept or a record not be written.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::data::ReportData;
 use super::failures::{failures, warnings};
 use super::markup::{at, count, duration, instant, of, text};
-use super::sections::{configuration, ledger, over_time, products, reproduce, times};
+use super::sections::{actions, configuration, ledger, over_time, products, reproduce, times};
 use crate::stage::registry::Kind;
 use crate::status::View;
 
@@ -53,6 +53,7 @@ fn page(report_data: &ReportData) -> String {
     section("ledger", "Ledger", ledger(&view, report_data));
     section("failures", "Failures", failures(report_data));
     section("times", "Time per step", times(&view, report_data));
+    section("actions", "Actions", actions(&view));
     section("timeline", "Over time", over_time(report_data));
     section("warnings", "Warnings", warnings(report_data));
     section("products", "Products", products(report_data));

@@ -7,7 +7,7 @@ use super::charts::{queue, throughput, timelines};
 use super::data::ReportData;
 use super::markup::{at, count, duration, link, of, percent, rate, text};
 use crate::base::format::shell_word;
-use crate::event::Counts;
+use crate::event::{ActionCounts, Counts};
 use crate::stage::registry::Kind;
 use crate::status::{History, StepView, View};
 
@@ -44,7 +44,8 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
     if view.steps.is_empty() {
         return String::new();
     }
-    let headings = [
+    let hand_back = view.steps.iter().any(|step| step.counts.results > 0);
+    let mut headings = vec![
         "Step",
         "Received",
         "Done",
@@ -55,8 +56,11 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
         "Retried",
         "Emitted",
     ];
+    if hand_back {
+        headings.push("Results");
+    }
     let row = |step: &StepView| {
-        let Counts { received, done, filtered, failed, dropped, retried, emitted, .. } =
+        let Counts { received, done, filtered, failed, dropped, retried, emitted, results, .. } =
             step.counts;
         let numbers =
             [received, done, filtered, failed, dropped, step.counts.open(), retried, emitted];
@@ -64,6 +68,9 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
         if step.kind == Kind::Producer {
             // It receives nothing; it has done what it has emitted.
             cells[..6].fill("–".to_owned());
+        }
+        if hand_back {
+            cells.push(count(results));
         }
         cells.insert(0, step.name.to_string());
         cells
@@ -90,6 +97,32 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
     };
     html += "<p class=\"soft\">Filtered messages count as done: they emitted nothing. Dropped \
              messages were given up by policy, or were still queued when the run stopped.</p>\n";
+    if hand_back {
+        html += "<p class=\"soft\">Results went back to the producer of their item.</p>\n";
+    }
+    html
+}
+
+/// How often the actions of the steps were executed, if they have counted some.
+pub(super) fn actions(view: &View) -> String {
+    let headings = ["Action", "Step", "Done", "Skipped", "Failed", "Deferred", "Time"];
+    let of_step = |step: &StepView| {
+        let cells = |action: &ActionCounts| {
+            let ActionCounts { name, done, skipped, failed, deferred, busy, .. } = action;
+            let mut cells = vec![name.to_string(), step.name.to_string()];
+            cells.extend([*done, *skipped, *failed, *deferred].map(count));
+            cells.push(duration(*busy));
+            cells
+        };
+        step.actions.iter().map(cells).collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = view.steps.iter().flat_map(of_step).collect();
+    let mut html = String::new();
+    if !rows.is_empty() {
+        table(&mut html, "Actions", &headings, &rows);
+        html += "<p class=\"soft\">The steps have counted these executions themselves: repeated \
+                 ones count too, while the ledger counts messages.</p>\n";
+    }
     html
 }
 

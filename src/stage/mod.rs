@@ -34,6 +34,7 @@
 //! `docs/BEHAVIOR.md` has the same contract for Rust and Python, with the tests that hold it.
 
 mod acknowledgement;
+pub(crate) mod actions;
 mod context;
 pub mod data;
 mod emitter;
@@ -48,6 +49,7 @@ use crate::base::failure::Result;
 use data::Data;
 
 pub use acknowledgement::{Acknowledged, Acknowledgement, Results};
+pub use actions::{ActionCounts, ActionOutcome};
 pub use context::Context;
 pub use emitter::Emitter;
 pub(crate) use emitter::{Input, Outputs};

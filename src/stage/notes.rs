@@ -1,7 +1,10 @@
 //! What a stage announces about its work, apart from what it emits.
 
 use std::path::Path;
+use std::sync::Once;
+use std::time::Duration;
 
+use super::actions::ActionOutcome;
 use super::scope::{self, Note};
 
 /// Announces that the stage which runs on this thread has made the file `path`.
@@ -58,6 +61,45 @@ pub fn announce_warning(text: impl Into<String>) {
     announce(Note::Warning(text.into()));
 }
 
+/// Counts one execution of an action: a part of the work of the stage that runs on this thread, such
+/// as a primitive of a recipe.
+///
+/// Displays, metrics and the report of the run show the counts of each step beside its ledger. They
+/// are of executions, also in calls that fail or are repeated, while the ledger is of messages. What
+/// a worker process that dies has not reported yet is not counted. A step counts 500 actions apart,
+/// and all others together as "other actions". On a thread that runs no stage nothing is counted,
+/// and the log says so once. Does not block.
+///
+/// ```
+/// use drpipe::prelude::*;
+/// use std::time::Instant;
+///
+/// /// Subtracts the overscan of frames that have one.
+/// fn subtract_overscan(frame: &mut Vec<f64>, overscan: Option<f64>) {
+///     let start = Instant::now();
+///     let outcome = match overscan {
+///         Some(level) => {
+///             frame.iter_mut().for_each(|pixel| *pixel -= level);
+///             ActionOutcome::Done
+///         }
+///         None => ActionOutcome::Skipped,
+///     };
+///     count_action("subtract_overscan", outcome, start.elapsed());
+/// }
+/// # subtract_overscan(&mut vec![1.0], Some(1.0));
+/// ```
+pub fn count_action(name: &str, outcome: ActionOutcome, busy: Duration) {
+    static SAID: Once = Once::new();
+    if !scope::count(|tally| tally.of(name).count(outcome, busy)) {
+        SAID.call_once(|| {
+            tracing::warn!(
+                "the action {name:?} was counted on a thread that runs no stage, so the count is \
+                 lost: count it in the call of the stage"
+            );
+        });
+    }
+}
+
 fn announce(note: Note) {
     let Err(note) = scope::add(note) else { return };
     match note {
@@ -67,6 +109,6 @@ fn announce(note: Note) {
             path.display()
         ),
         Note::Warning(text) => tracing::warn!("{text}"),
-        Note::Expected(_) => {}
+        Note::Expected(_) | Note::Actions(_) => {}
     }
 }

@@ -6,6 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::actions::{ActionCounts, ActionTally};
+
 /// An announcement of a worker to displays, log and journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {
@@ -19,6 +21,8 @@ pub(crate) enum Note {
     },
     /// Something that people should know, although the work goes on.
     Warning(String),
+    /// Executions of actions since the last such note.
+    Actions(Vec<ActionCounts>),
 }
 
 /// A call of `init`, `next`, `run` or `finish`.
@@ -34,6 +38,8 @@ thread_local! {
     static CALL: Cell<Option<Call>> = const { Cell::new(None) };
     /// The notes of this thread that nobody has taken yet.
     static NOTES: RefCell<Vec<Note>> = const { RefCell::new(Vec::new()) };
+    /// The actions of this thread that nobody has taken yet. Those of failed calls count too.
+    static ACTIONS: RefCell<ActionTally> = const { RefCell::new(ActionTally::new()) };
 }
 
 /// Marks the thread as one that runs a stage until it is dropped.
@@ -68,6 +74,20 @@ pub(crate) fn add(note: Note) -> Result<(), Note> {
     Ok(())
 }
 
+/// Counts an action of the call under way; false if this thread runs no stage.
+pub(crate) fn count(add: impl FnOnce(&mut ActionTally)) -> bool {
+    let is_called = current().is_some();
+    if is_called {
+        ACTIONS.with_borrow_mut(add);
+    }
+    is_called
+}
+
+/// Whether something waits on this thread that is to be taken.
+pub(crate) fn has_notes() -> bool {
+    note_count() > 0 || ACTIONS.with_borrow(|tally| !tally.is_empty())
+}
+
 /// The number of notes that wait on this thread.
 pub(crate) fn note_count() -> usize {
     NOTES.with_borrow(Vec::len)
@@ -96,9 +116,14 @@ pub(crate) fn has_announced(path: &Path) -> bool {
     NOTES.with_borrow(|notes| notes.iter().skip(earlier).any(is_it))
 }
 
-/// Takes the notes of this thread.
+/// Takes the notes of this thread, and at most one of its actions.
 pub(crate) fn take_notes() -> Vec<Note> {
-    NOTES.with_borrow_mut(std::mem::take)
+    let mut notes = NOTES.with_borrow_mut(std::mem::take);
+    let actions = ACTIONS.with_borrow_mut(ActionTally::take);
+    if !actions.is_empty() {
+        notes.push(Note::Actions(actions));
+    }
+    notes
 }
 
 #[cfg(test)]

@@ -173,6 +173,7 @@ impl Status {
             status.waits_for.clear();
             status.held.fill(0);
             status.held_bytes = 0;
+            status.actions.clone_from(&last.actions);
             status.each_worker.clear();
             status.paused = false;
         }

@@ -16,7 +16,7 @@ use super::time_left;
 use crate::base::path_name::as_text;
 use crate::event::exit_code::STOPPED;
 use crate::event::times::in_seconds;
-use crate::event::{Counts, StepPlan, StepStatus, Verdict, WorkerStatus};
+use crate::event::{ActionCounts, Counts, StepPlan, StepStatus, Verdict, WorkerStatus};
 use crate::plan::OnError;
 use crate::stage::registry::Kind;
 
@@ -157,6 +157,9 @@ pub struct StepView {
     pub busy_time: Duration,
     /// Its edges, in the order of the plan.
     pub next_steps: Vec<EdgeView>,
+    /// How often its actions were executed, in the order of their first executions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<ActionCounts>,
     /// Its workers, by number.
     pub each_worker: Vec<WorkerStatus>,
 }
@@ -309,6 +312,7 @@ fn step(
         p99: step.p99,
         busy_time: step.busy_time,
         next_steps: edges(status, row),
+        actions: step.actions.clone(),
         each_worker: step.each_worker.clone(),
     }
 }

@@ -45,7 +45,9 @@ use crate::message::output::OutputBuffer;
 use crate::stage::data::{Any, Data};
 use crate::stage::erased::{ConsumerTask, ProducerTask, StageTask, Task, in_call};
 use crate::stage::scope::{self, Note};
-use crate::stage::{Consumer, Context, Emitter, Input, Next, Outputs, Priority, Producer, Stage};
+use crate::stage::{
+    ActionCounts, Consumer, Context, Emitter, Input, Next, Outputs, Priority, Producer, Stage,
+};
 
 /// The identity of the pipeline that a bench stands for.
 const PIPELINE: &str = "0123456789abcdef";
@@ -63,6 +65,8 @@ pub struct Run<T> {
     pub products: Vec<PathBuf>,
     /// What the log says, in order.
     pub warnings: Vec<String>,
+    /// How often each action was executed, in the order of their first executions.
+    pub actions: Vec<ActionCounts>,
     /// How many messages the producer expected to emit.
     pub expected: Option<u64>,
 }
@@ -230,8 +234,9 @@ impl TestBench {
         consumer.validate()?;
         scope::rewind_notes(0);
         self.drive(&mut ConsumerTask(consumer), inputs)?;
-        let (products, warnings) = take_notes();
-        Ok(Run { outputs: Vec::new(), priorities: Vec::new(), products, warnings, expected: None })
+        let (products, warnings, actions) = take_notes();
+        let (outputs, priorities) = (Vec::new(), Vec::new());
+        Ok(Run { outputs, priorities, products, warnings, actions, expected: None })
     }
 
     /// Makes one call of a stage: for tests of single attempts, of failures and of retries.
@@ -297,7 +302,7 @@ impl TestBench {
 
     /// Opens what was emitted and takes the notes.
     fn collect<T: Data>(&self, mut outputs: OutputBuffer) -> Result<Run<T>> {
-        let (products, warnings) = take_notes();
+        let (products, warnings, actions) = take_notes();
         let (mut values, mut priorities) = (Vec::new(), Vec::new());
         for output in outputs.take() {
             let route = output.route().index();
@@ -308,21 +313,22 @@ impl TestBench {
                 priorities.push(message.priority);
             }
         }
-        Ok(Run { outputs: values, priorities, products, warnings, expected: None })
+        Ok(Run { outputs: values, priorities, products, warnings, actions, expected: None })
     }
 }
 
-/// The products and warnings that were announced on this thread.
-fn take_notes() -> (Vec<PathBuf>, Vec<String>) {
-    let (mut products, mut warnings) = (Vec::new(), Vec::new());
+/// The products and warnings that were announced on this thread, and its actions.
+fn take_notes() -> (Vec<PathBuf>, Vec<String>, Vec<ActionCounts>) {
+    let (mut products, mut warnings, mut actions) = (Vec::new(), Vec::new(), Vec::new());
     for note in scope::take_notes() {
         match note {
             Note::Product { path, .. } => products.push(path),
             Note::Warning(text) => warnings.push(text),
+            Note::Actions(counts) => actions.extend(counts),
             Note::Expected(_) => {}
         }
     }
-    (products, warnings)
+    (products, warnings, actions)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::message::batch::Batch;
 use crate::message::output::OutputBuffer;
 use crate::protocol::report::{Outcome, Production};
 use crate::protocol::wire::{FromWorker, ToWorker};
+use crate::stage::actions::ActionTally;
 use crate::stage::scope::Note;
 use crate::stage::{Next, scope};
 use crate::transport::{Link, LinkError};
@@ -81,6 +82,7 @@ struct Open<S: ReportSink> {
     arrived: VecDeque<std::result::Result<ToWorker, S::Error>>,
     outputs: OutputBuffer,
     notes: Vec<Note>,
+    actions: ActionTally,
     /// Whether the batch or the grant has more than one call.
     several: bool,
     /// The results of a batch of messages.
@@ -108,6 +110,7 @@ impl<S: ReportSink> Outbox<S> {
             arrived: VecDeque::new(),
             outputs: OutputBuffer::default(),
             notes: Vec::new(),
+            actions: ActionTally::new(),
             several: false,
             reported: tally.clock(),
             tally,
@@ -214,6 +217,7 @@ impl<S: ReportSink> Outbox<S> {
         // Messages are left only if the work ended early.
         open.todo.clear();
         open.add(done, true);
+        open.take_notes();
         open.report_done()
     }
 
@@ -294,14 +298,28 @@ impl<S: ReportSink> Open<S> {
         }
         self.ended += 1;
         self.outputs.absorb(emitted);
-        if scope::note_count() > 0 {
-            self.notes.extend(scope::take_notes());
+        self.take_notes();
+    }
+
+    fn take_notes(&mut self) {
+        if !scope::has_notes() {
+            return;
+        }
+        for note in scope::take_notes() {
+            match note {
+                Note::Actions(actions) => actions.iter().for_each(|one| self.actions.add(one)),
+                note => self.notes.push(note),
+            }
         }
     }
 
     /// Sends the notes before their report: the run may end as soon as the report has come.
     fn send_notes(&mut self) -> std::result::Result<(), S::Error> {
-        match std::mem::take(&mut self.notes) {
+        let mut notes = std::mem::take(&mut self.notes);
+        if !self.actions.is_empty() {
+            notes.push(Note::Actions(self.actions.take()));
+        }
+        match notes {
             notes if notes.is_empty() => Ok(()),
             notes => self.sink.send(FromWorker::Notes(notes)),
         }

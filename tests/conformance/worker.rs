@@ -31,6 +31,8 @@ enum Action {
     Announce(String),
     /// The same on a thread of its own.
     AnnounceOnAThread(String),
+    /// Counts an execution of the action of this name, with this outcome.
+    Count(String, String),
     /// Waits until the test opens the gate of this name.
     Wait(String),
     /// Sends an array on as it came.
@@ -85,6 +87,16 @@ struct Scripted {
     at_finish: Vec<Action>,
 }
 
+fn outcome_of(name: &str) -> Result<ActionOutcome> {
+    Ok(match name {
+        "done" => ActionOutcome::Done,
+        "skipped" => ActionOutcome::Skipped,
+        "failed" => ActionOutcome::Failed,
+        "deferred" => ActionOutcome::Deferred,
+        other => return Err(Failure::permanent(format!("there is no outcome {other}"))),
+    })
+}
+
 impl Scripted {
     /// Does what a script says. Returns what a producer's call answers.
     fn perform(
@@ -107,6 +119,9 @@ impl Scripted {
                 Action::Announce(path) => announce_product(path),
                 Action::AnnounceOnAThread(path) => {
                     std::thread::scope(|scope| drop(scope.spawn(|| announce_product(path))));
+                }
+                Action::Count(name, outcome) => {
+                    count_action(&name, outcome_of(&outcome)?, Duration::ZERO);
                 }
                 Action::Wait(name) => wait(&self.gate, &name)?,
                 Action::UseUpDescriptors => use_up_descriptors()?,

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api.announce import product
+    from .api.announce import count_action, product
     from .api.errors import ConfigError, DrpipeError, NotCarried, ProgramNotFound
     from .api.frames import FitsPath, Frame, Picture, Record
     from .api.report import (
@@ -57,6 +57,7 @@ __all__ = [
     "Stage",
     "StepProgress",
     "StepReport",
+    "count_action",
     "product",
     "run",
     "start",
@@ -91,6 +92,7 @@ _HOMES = {
     "Stage": "api.stage",
     "StepProgress": "api.report",
     "StepReport": "api.report",
+    "count_action": "api.announce",
     "product": "api.announce",
     "run": "driving.script",
     "start": "driving.script",

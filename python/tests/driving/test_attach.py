@@ -1,5 +1,6 @@
 """Runs with a caller in Python: who provides workers, and what happens when one side dies."""
 
+import json
 import os
 import signal
 import time
@@ -235,3 +236,35 @@ def test_a_program_of_another_release_is_named_with_its_version(tmp_path, monkey
         Attachment(str(written(tmp_path, config(WORK))))
     said = str(refused.value)
     assert f"{old} is drpipe 0.0.9, and this Python package is drpipe {drpipe.__version__}" in said
+
+
+class Long:
+    """Passes its time limit with 2."""
+
+    def run(self, number):
+        if number == 2:
+            time.sleep(0.5)
+        return number
+
+
+def test_a_limit_that_nobody_can_enforce_is_told_once(tmp_path):
+    work = {**WORK, "nb_process": 1, "timeout": 0.1}
+    file = tmp_path / "events.jsonl"
+    run = Attachment(str(written(tmp_path, config(work, last=3))), ["--events", str(file)])
+    start = run.receive(60)
+    seat = attached.Seat(start.lifeline)
+    run.started(start, os.getpid(), control.CALLER)
+    worker = seat.worker(lambda post: Long())
+    code = worker.begin()
+    while code is None:
+        code = worker.handle(seat.link.receive())
+    seat.close()
+    over = run.receive(60)
+    run.close()
+    assert over.exit_code == 0 and step(over.report, "WORK")["done"] == 3
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    (told,) = [event for event in events if event["event"] == "overdue"]
+    assert (told["step"], told["worker"], told["limit_s"]) == ("WORK", 0, 0.1)
+    assert told["message"] > 0
+    (came,) = [event for event in events if event["event"] == "attached"]
+    assert (came["step"], came["worker"], came["pid"]) == ("WORK", 0, os.getpid())

@@ -73,6 +73,9 @@ class Scripted:
     def do_announce(self, path):
         drpipe.product(path)
 
+    def do_count(self, name_and_outcome):
+        drpipe.count_action(*name_and_outcome)
+
     def do_wait(self, name):
         with socket.socket(socket.AF_UNIX) as gate:
             gate.connect(self.gate)

@@ -2,44 +2,64 @@
 
 use crate::base::escape::{self, one_line};
 use crate::base::format::duration;
-use crate::event::{Report, StepReport, Verdict};
+use crate::event::{ActionCounts, Report, StepReport, Verdict};
 use crate::stage::registry::Kind;
 use crate::status::bottleneck;
 
-const HEADINGS: [&str; 10] = [
-    "step", "workers", "received", "done", "filtered", "failed", "dropped", "busy %", "mean", "p99",
+const STEPS: [&str; 11] = [
+    "step", "workers", "received", "done", "filtered", "failed", "dropped", "results", "busy %",
+    "mean", "p99",
 ];
-/// The columns that are left out if they are 0 at every step.
-const MAY_BE_EMPTY: [&str; 2] = ["filtered", "dropped"];
+const ACTIONS: [&str; 6] = ["action", "done", "skipped", "failed", "deferred", "time"];
+/// The columns that are left out if they are 0 in every row.
+const MAY_BE_EMPTY: [&str; 5] = ["filtered", "dropped", "results", "skipped", "deferred"];
 /// The greatest width of the table, in characters: that of the usual terminal.
 const WIDTH: usize = 80;
 /// The fewest characters to which a step's name is cut.
 const SHORTEST_NAME: usize = 8;
 
-type Row = [String; 10];
+type Row = Vec<String>;
 
-/// The ledger as a table, and its conclusion.
+/// The ledger as a table, what was counted beside it, and its conclusion.
 pub(crate) fn text(report: &Report) -> String {
-    let headings = HEADINGS.map(str::to_owned);
-    let rows: Vec<Row> = std::iter::once(headings).chain(report.steps.iter().map(row)).collect();
-    table(&rows) + &conclusion(report)
+    let rows: Vec<Row> = report.steps.iter().map(row).collect();
+    table(&STEPS, &rows) + &actions(report) + &conclusion(report)
 }
 
-/// Formats rows of cells, the headings first. Columns are two spaces apart, or one if the table is
-/// too wide; if that is not enough, names are cut.
-fn table(rows: &[Row]) -> String {
-    let is_shown = |column: &usize| {
-        let empty = rows.iter().skip(1).all(|row| row[*column] == "0");
-        !(empty && MAY_BE_EMPTY.contains(&HEADINGS[*column]))
+/// The actions of the steps, if they have counted some.
+fn actions(report: &Report) -> String {
+    let of_step = |step: &StepReport| {
+        let cells = |action: &ActionCounts| {
+            let ActionCounts { done, skipped, failed, deferred, .. } = action;
+            let counts = [done, skipped, failed, deferred].map(|count| count.to_string());
+            let mut cells = vec![one_line(&format!("{} {}", step.name, action.name))];
+            cells.extend(counts);
+            cells.push(duration(action.busy));
+            cells
+        };
+        step.actions.iter().map(cells).collect::<Vec<_>>()
     };
-    let columns: Vec<usize> = (1..HEADINGS.len()).filter(is_shown).collect();
+    let rows: Vec<Row> = report.steps.iter().flat_map(of_step).collect();
+    if rows.is_empty() { String::new() } else { table(&ACTIONS, &rows) }
+}
+
+/// Formats rows of cells. Columns are two spaces apart, or one if the table is too wide; if that is
+/// not enough, names are cut.
+fn table(headings: &[&str], rows: &[Row]) -> String {
+    let is_shown = |column: &usize| {
+        let empty = rows.iter().all(|row| row[*column] == "0");
+        !(empty && MAY_BE_EMPTY.contains(&headings[*column]))
+    };
+    let columns: Vec<usize> = (1..headings.len()).filter(is_shown).collect();
+    let headings: Row = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    let rows: Vec<&Row> = std::iter::once(&headings).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = columns.iter().map(|column| width(*column).unwrap_or(0)).collect();
     let numbers = |gap: usize| widths.iter().map(|width| width + gap).sum::<usize>();
     let name = width(0).unwrap_or(0);
     let gap = if name + numbers(2) <= WIDTH { 2 } else { 1 };
     let name = name.min(WIDTH.saturating_sub(numbers(gap)).max(SHORTEST_NAME));
-    let line = |row: &Row| {
+    let line = |row: &&Row| {
         let mut line = format!("{:<name$}", shortened(&row[0], name));
         for (column, width) in columns.iter().zip(&widths) {
             line += &format!("{}{:>width$}", " ".repeat(gap), row[*column]);
@@ -66,7 +86,7 @@ fn row(step: &StepReport) -> Row {
         Kind::Producer => ["-".into(), counts.emitted.to_string()],
         _ => [counts.received.to_string(), counts.done.to_string()],
     };
-    [
+    vec![
         one_line(&step.name),
         step.workers.to_string(),
         received,
@@ -74,6 +94,7 @@ fn row(step: &StepReport) -> Row {
         counts.filtered.to_string(),
         counts.failed.to_string(),
         counts.dropped.to_string(),
+        counts.results.to_string(),
         format!("{:.0}", step.busy_percent),
         duration(step.mean),
         duration(step.p99),
@@ -105,28 +126,28 @@ mod tests {
     use super::*;
 
     fn row(name: &str, count: &str) -> Row {
-        let mut row: Row = std::array::from_fn(|_| count.to_owned());
+        let mut row = vec![count.to_owned(); STEPS.len()];
         row[0] = name.to_owned();
         row
     }
 
     fn widest(rows: &[Row]) -> usize {
-        table(rows).lines().map(|line| line.chars().count()).max().unwrap()
+        table(&STEPS, rows).lines().map(|line| line.chars().count()).max().unwrap()
     }
 
     #[test]
     fn a_table_fits_eighty_columns_and_leaves_out_what_is_nowhere() {
-        let headings = || HEADINGS.map(str::to_owned);
-        let plain = [headings(), row("CLEAN", "0")];
+        let plain = [row("CLEAN", "0")];
         assert_eq!(
-            table(&plain),
+            table(&STEPS, &plain),
             "step   workers  received  done  failed  busy %  mean  p99\n\
              CLEAN        0         0     0       0       0     0    0\n"
         );
         let long = "SUBTRACT_THE_BIAS_OF_DETECTOR_NUMBER_1_OF_THE_BLUE_ARM";
-        let full = [headings(), row(long, "123456"), row("B", "123 ms")];
-        assert!(table(&full).contains("filtered"));
-        assert!(widest(&full) <= WIDTH, "{}", table(&full));
-        assert!(table(&full).contains("SUBTR…E_ARM"), "{}", table(&full));
+        let full = [row(long, "1234"), row("B", "1 ms")];
+        let text = table(&STEPS, &full);
+        assert!(text.contains("filtered") && text.contains("results"), "{text}");
+        assert!(widest(&full) <= WIDTH, "{text}");
+        assert!(text.contains("SUBT…_ARM"), "{text}");
     }
 }

@@ -144,7 +144,8 @@ fn bar(part: f64, width: usize) -> String {
 }
 
 fn draw_steps(frame: &mut Frame, app: &App, view: &View, theme: Theme, area: Rect) {
-    let columns = columns(area.width);
+    let hand_back = view.steps.iter().any(|step| step.counts.results > 0);
+    let columns = columns(area.width, hand_back);
     let headings = columns.iter().map(|column| Cell::from(column.heading));
     let header = Row::new(headings).style(Style::new().add_modifier(Modifier::UNDERLINED));
     let rows = view.steps.iter().map(|step| {
@@ -176,8 +177,8 @@ struct Column {
     text: fn(&StepView) -> String,
 }
 
-/// The columns for which there is room.
-fn columns(width: u16) -> Vec<Column> {
+/// The columns for which there is room; one for results if steps `hand_back` some.
+fn columns(width: u16, hand_back: bool) -> Vec<Column> {
     let of = |heading, width: u16, text| Column { heading, width: Constraint::Length(width), text };
     let queue = |step: &StepView| match step.queue_limit {
         _ if step.kind == crate::stage::registry::Kind::Producer => String::new(),
@@ -209,6 +210,9 @@ fn columns(width: u16) -> Vec<Column> {
     }
     if width >= WIDE {
         columns.push(of("dropped", 7, |step| format::count(step.counts.dropped)));
+    }
+    if hand_back && width >= 80 {
+        columns.push(of("results", 7, |step| format::count(step.counts.results)));
     }
     columns
 }

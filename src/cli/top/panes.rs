@@ -11,7 +11,7 @@ use super::theme::Theme;
 use crate::base::escape::one_line;
 use crate::base::format;
 use crate::event::{Level, WorkerState, WorkerStatus};
-use crate::status::FailureLine;
+use crate::status::{FailureLine, StepView};
 
 /// Draws the pane in which the arrow keys move, with the names of the others.
 pub(super) fn draw_chosen(frame: &mut Frame, app: &App, theme: Theme, area: Rect) {
@@ -34,7 +34,8 @@ pub(super) fn draw_one(frame: &mut Frame, app: &App, theme: Theme, pane: Pane, a
 fn title(app: &App, pane: Pane, theme: Theme) -> Span<'static> {
     let text = match pane {
         Pane::Workers => match app.chosen_step() {
-            Some(step) => format!("workers of {}", one_line(&step.name)),
+            Some(step) if step.actions.is_empty() => format!("workers of {}", one_line(&step.name)),
+            Some(step) => format!("workers and actions of {}", one_line(&step.name)),
             None => "workers".to_owned(),
         },
         Pane::Failures => {
@@ -64,8 +65,10 @@ fn draw_in(frame: &mut Frame, app: &App, theme: Theme, pane: Pane, area: Rect, t
 
 fn workers(app: &App, theme: Theme, rows: usize) -> Vec<Line<'static>> {
     let Some(step) = app.chosen_step() else { return Vec::new() };
+    let actions = actions(step, theme, rows / 2);
+    let rows = rows - actions.len();
     if step.each_worker.is_empty() {
-        return vec![Line::raw("there is none")];
+        return [vec![Line::raw("there is none")], actions].concat();
     }
     let count = step.each_worker.len();
     let seen = if count > rows { rows.saturating_sub(1) } else { count };
@@ -73,6 +76,38 @@ fn workers(app: &App, theme: Theme, rows: usize) -> Vec<Line<'static>> {
         step.each_worker.iter().take(seen).map(|w| worker(w, theme)).collect();
     if count > seen {
         lines.push(Line::raw(format!("and {} more", count - seen)));
+    }
+    lines.extend(actions);
+    lines
+}
+
+/// How often the step's actions were executed, in this many lines.
+fn actions(step: &StepView, theme: Theme, rows: usize) -> Vec<Line<'static>> {
+    if step.actions.is_empty() || rows < 2 {
+        return Vec::new();
+    }
+    let heading = format!(
+        "{:>7} {:>7} {:>7} {:>8} {:>7}  action",
+        "done", "skipped", "failed", "deferred", "time"
+    );
+    let mut lines = vec![Line::styled(heading, theme.strong())];
+    let count = step.actions.len();
+    let seen = if count > rows - 1 { rows - 2 } else { count };
+    lines.extend(step.actions.iter().take(seen).map(|action| {
+        let text = format!(
+            "{:>7} {:>7} {:>7} {:>8} {:>7}  {}",
+            format::count(action.done),
+            format::count(action.skipped),
+            format::count(action.failed),
+            format::count(action.deferred),
+            format::span(action.busy.as_secs_f64()),
+            one_line(&action.name)
+        );
+        let style = if action.failed > 0 { theme.color(Color::Red) } else { Style::new() };
+        Line::styled(text, style)
+    }));
+    if count > seen {
+        lines.push(Line::raw(format!("and {} more actions", count - seen)));
     }
     lines
 }

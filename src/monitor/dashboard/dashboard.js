@@ -2,7 +2,7 @@
 
 import { byId, clock, count, el, headed, instant, keyed, percent, remember, say, show, span } from "./parts.js";
 import { graph } from "./graph.js";
-import { failures, log, pictures, steps, workers } from "./tables.js";
+import { actions, failures, log, pictures, steps, workers } from "./tables.js";
 
 const ENDS = {
   done: "ended: all inputs were processed", some_failed: "ended: some inputs failed", stopped: "ended: it was stopped",
@@ -126,13 +126,13 @@ async function post(action, body = {}) {
   }
 }
 
-function confirm(title, text, yes, action) {
+function confirm(title, text, yes, action, body = {}) {
   say(byId("confirm-title"), title);
   say(byId("confirm-text"), text);
   say(byId("confirm-yes"), yes);
   byId("confirm-yes").onclick = () => {
     byId("confirm").close();
-    post(action);
+    post(action, body);
   };
   byId("confirm").showModal();
   byId("confirm-no").focus();
@@ -146,6 +146,9 @@ byId("drain").addEventListener("click", () => confirm("Finish early?",
 byId("stop").addEventListener("click", () => confirm("Stop now?",
   "Queued messages are dropped, and the run does not wait for work in progress. This cannot be undone.",
   "Stop now", "stop"));
+const cancel = (origin) => confirm(`Cancel ${origin}?`,
+  "What waits of it is dropped. What workers make of it is not taken, and a worker process that is at it is ended. This cannot be undone.",
+  "Cancel it", "cancel", { origin, running: true });
 byId("unlock").addEventListener("submit", (event) => {
   event.preventDefault();
   complain("");
@@ -170,7 +173,8 @@ function redraw() {
     const may = maySteer && live && view.state !== "ended";
     graph(view, live);
     steps(view, history, may, post);
-    workers(view);
+    workers(view, may, cancel);
+    actions(view);
     failures(view, base, may, post);
     pictures(view, base);
     log(view);

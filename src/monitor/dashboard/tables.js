@@ -14,7 +14,7 @@ function card(step, post) {
   const value = (name) => el("b", { "data-field": name });
   const fact = (label, name) => el("div", {}, el("span", { class: "label" }, label), parts[name]);
   const parts = {};
-  for (const name of ["rate", "done", "failed", "retried", "dropped", "median", "mean", "p99", "busy", "workers", "queued", "queued_bytes", "held", "utilisation"]) {
+  for (const name of ["rate", "done", "failed", "retried", "dropped", "median", "mean", "p99", "busy", "workers", "queued", "queued_bytes", "held", "utilisation", "results"]) {
     parts[name] = value(name);
   }
   parts.badge = el("span", { class: "badge", "data-field": "standing" });
@@ -40,6 +40,7 @@ function card(step, post) {
       fact("Failed", "failed"), fact("Held", "held")),
     el("details", { class: "wide", ...(matchMedia(NARROW).matches ? {} : { open: "" }) }, el("summary", { class: "small" }, "More"),
       el("div", { class: "facts" }, fact("Dropped", "dropped"), fact("Retries", "retried"),
+        (parts.handed = fact("Results", "results")),
         fact("Median", "median"), fact("Mean", "mean"), fact("99 %", "p99")),
       el("div", { class: "plots" }, parts.speed, ...(isProducer ? [] : [parts.queue]))));
   node.parts = parts;
@@ -68,6 +69,7 @@ function fillCard(node, step, place, view, history, may) {
     median: [step.median_s, time(step.median_s)], mean: [step.mean_s, time(step.mean_s)], p99: [step.p99_s, time(step.p99_s)],
     workers: [step.workers, count(step.workers)], busy: [step.busy, `${count(step.busy)} busy`],
     utilisation: [step.utilisation, percent(step.utilisation)],
+    results: [step.results ?? 0, count(step.results ?? 0)],
     held: [step.held, step.held ? `${count(step.held)} · ${bytes(step.held_bytes)}` : "0"],
   };
   for (const [name, [value, words]] of Object.entries(numbers)) {
@@ -75,6 +77,7 @@ function fillCard(node, step, place, view, history, may) {
     parts[name].dataset.value = value;
   }
   parts.failed.classList.toggle("alarm", step.failed > 0);
+  show(parts.handed, (step.results ?? 0) > 0);
   if (step.kind !== "producer") fillQueue(parts, step);
   const slowest = step.name === view.bottleneck && !view.paused;
   say(parts.badge, over && slowest ? "bottleneck" : word(step));
@@ -105,13 +108,15 @@ export function steps(view, history, may, post) {
 
 // Workers -------------------------------------------------------------------
 
-export function workers(view) {
+export function workers(view, may, cancel) {
   const all = view.steps.flatMap((step) => step.each_worker.map((worker) => ({ step: step.name, ...worker })));
   const make = (worker) => {
     const cell = (name, kind = "") => el("td", { class: kind, "data-field": name });
     const node = el("tr", {}, el("th", { scope: "row" }, worker.step), el("td", { class: "num" }, String(worker.worker)),
-      cell("state"), cell("input", "path"), cell("since", "num"), cell("in_hand", "num"));
+      cell("state"), cell("input", "path"), cell("since", "num"), cell("in_hand", "num"), cell("steer"));
     node.parts = Object.fromEntries([...node.querySelectorAll("[data-field]")].map((cell) => [cell.dataset.field, cell]));
+    node.parts.cancel = el("button", { type: "button", "data-action": "cancel", onclick: () => cancel(node.parts.origin) }, "Cancel");
+    node.parts.steer.append(node.parts.cancel);
     return headed(node, byId("workers"));
   };
   keyed(byId("workers").tBodies[0], all.slice(0, MOST_WORKERS), (worker) => `${worker.step}\n${worker.worker}`, make, ({ parts }, worker) => {
@@ -121,10 +126,33 @@ export function workers(view) {
     say(parts.input, worker.origin ?? number);
     say(parts.since, worker.for_s < 1 ? "< 1 s" : span(worker.for_s));
     say(parts.in_hand, count(worker.in_hand));
+    parts.origin = worker.origin;
+    parts.cancel.setAttribute("aria-label", `Cancel ${worker.origin ?? ""}`);
+    parts.cancel.disabled = !may;
+    parts.cancel.hidden = worker.origin === null;
   });
   const more = all.length - MOST_WORKERS;
   say(byId("more-workers"), view.state === "ended" ? "The run is over: its workers have ended." : `and ${count(Math.max(0, more))} more`);
   show(byId("more-workers"), more > 0 || view.state === "ended");
+}
+
+// Actions -------------------------------------------------------------------
+
+export function actions(view) {
+  const all = view.steps.flatMap((step) => (step.actions ?? []).map((action) => ({ step: step.name, ...action })));
+  const numbers = ["done", "skipped", "failed", "deferred"];
+  const make = (action) => {
+    const cell = (name) => el("td", { class: "num", "data-field": name });
+    const node = el("tr", {}, el("th", { scope: "row" }, action.name), el("td", {}, action.step), ...numbers.map(cell), cell("time"));
+    node.parts = Object.fromEntries([...node.querySelectorAll("[data-field]")].map((cell) => [cell.dataset.field, cell]));
+    return headed(node, byId("actions"));
+  };
+  keyed(byId("actions").tBodies[0], all, (action) => `${action.step}\n${action.name}`, make, ({ parts }, action) => {
+    for (const name of numbers) say(parts[name], count(action[name]));
+    parts.failed.classList.toggle("alarm", action.failed > 0);
+    say(parts.time, time(action.busy_s));
+  });
+  show(byId("actions-part"), all.length > 0);
 }
 
 // Failures ------------------------------------------------------------------

@@ -33,6 +33,9 @@ const OF_STEPS: [(&str, &str, &str, OfStep); 17] = [
     ("drpipe_messages_emitted_total", "counter", "Messages sent to next steps.", |s| {
         Some(s.counts.emitted as f64)
     }),
+    ("drpipe_results_total", "counter", "Values handed back to the producer of their item.", |s| {
+        Some(s.counts.results as f64)
+    }),
     ("drpipe_queue_messages", "gauge", "Messages in the queue of the step.", |s| {
         Some(s.queued as f64)
     }),
@@ -138,7 +141,37 @@ pub(crate) fn text(views: &[View]) -> String {
         }
     }
     times(&mut text, views);
+    actions(&mut text, views);
     text
+}
+
+/// The executions of actions. Those of a step that counts many are so many lines.
+fn actions(text: &mut String, views: &[View]) {
+    let all =
+        || steps(views).flat_map(|(view, step)| step.actions.iter().map(move |a| (view, step, a)));
+    if all().next().is_none() {
+        return;
+    }
+    let name = "drpipe_action_total";
+    head(text, name, "counter", "Executions of an action that the step counts itself.");
+    for (view, step, action) in all() {
+        for (outcome, count) in [
+            ("done", action.done),
+            ("skipped", action.skipped),
+            ("failed", action.failed),
+            ("deferred", action.deferred),
+        ] {
+            let step: [(&str, &str); 2] = [("run", &view.run), ("step", &step.name)];
+            let labels = [step[0], step[1], ("action", &action.name), ("outcome", outcome)];
+            sample(text, name, &labels, count as f64);
+        }
+    }
+    let name = "drpipe_action_seconds_total";
+    head(text, name, "counter", "Total time of the executions of an action.");
+    for (view, step, action) in all() {
+        let labels = [("run", view.run.as_str()), ("step", &step.name), ("action", &action.name)];
+        sample(text, name, &labels, action.busy.as_secs_f64());
+    }
 }
 
 fn steps(views: &[View]) -> impl Iterator<Item = (&View, &StepView)> {

@@ -234,7 +234,7 @@ mod tests {
     use crate::message::{Message, Payload, Priority};
     use crate::protocol::lifeline::Lifeline;
     use crate::protocol::report::Outcome;
-    use crate::stage::{Acknowledged, Next, Results};
+    use crate::stage::{Acknowledged, ActionCounts, Next, Results};
     use Priority::{High, Normal};
     use proptest::prelude::*;
 
@@ -255,6 +255,11 @@ mod tests {
     ) -> FromWorker {
         let production = Production { result, calls: 1, busy: Duration::from_millis(3) };
         FromWorker::Produced { production, outputs }
+    }
+
+    fn actions(name: &str, done: u64) -> ActionCounts {
+        let busy = Duration::from_millis(7);
+        ActionCounts { done, skipped: 4, failed: 1, deferred: 2, busy, ..ActionCounts::new(name) }
     }
 
     fn examples() -> Vec<FromWorker> {
@@ -305,6 +310,7 @@ mod tests {
                 Note::Product { path: "png/n1.png".into(), origin: Some("raw/n1.fits".into()) },
                 Note::Product { path: "png/all.png".into(), origin: None },
                 Note::Warning("n1.fits has 4 images".into()),
+                Note::Actions(vec![actions("bias", 3), actions("flat", 0)]),
             ]),
             FromWorker::Returned { first: MessageId(70), count: 9 },
             FromWorker::Released { bytes: 1 << 40 },

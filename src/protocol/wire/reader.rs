@@ -14,7 +14,7 @@ use crate::message::{ItemKey, Message, Payload, Priority};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::scope::Note;
-use crate::stage::{Acknowledged, Acknowledgement, Next, Results};
+use crate::stage::{Acknowledged, Acknowledgement, ActionCounts, Next, Results};
 
 /// Why frames are not a message of the protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -207,8 +207,19 @@ impl<'l> Reader<'l> {
                 Ok(Note::Product { path: path_of_name(&self.text()?), origin: self.origin()? })
             }
             tags::NOTE_WARNING => Ok(Note::Warning(self.text()?)),
+            tags::NOTE_ACTIONS => Ok(Note::Actions(self.list(Reader::action)?)),
             found => Err(WireError::Unknown { what: "note", found }),
         }
+    }
+
+    fn action(&mut self) -> Result<ActionCounts, WireError> {
+        let mut counts = ActionCounts::new(&self.text()?);
+        counts.done = self.head.try_get_u32_le()?.into();
+        counts.skipped = self.head.try_get_u32_le()?.into();
+        counts.failed = self.head.try_get_u32_le()?.into();
+        counts.deferred = self.head.try_get_u32_le()?.into();
+        counts.busy = self.duration()?;
+        Ok(counts)
     }
 
     pub(crate) fn production(&mut self) -> Result<Production, WireError> {

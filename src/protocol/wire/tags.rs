@@ -64,6 +64,7 @@ pub(super) const RESULT_BARRIER: u8 = 5;
 pub(super) const NOTE_EXPECTED: u8 = 0;
 pub(super) const NOTE_PRODUCT: u8 = 1;
 pub(super) const NOTE_WARNING: u8 = 2;
+pub(super) const NOTE_ACTIONS: u8 = 3;
 
 // Places of a buffer: the next frame, or the next segment of the lifeline.
 pub(super) const BUFFER_FRAME: u8 = 0;

@@ -15,7 +15,7 @@ use crate::message::{Header, ItemKey, Payload, Priority};
 use crate::protocol::lifeline::Lifeline;
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::stage::scope::Note;
-use crate::stage::{Acknowledged, Acknowledgement, Next};
+use crate::stage::{Acknowledged, Acknowledgement, ActionCounts, Next};
 
 /// A head under construction and the frames that it refers to.
 pub(crate) struct Writer<'l> {
@@ -229,6 +229,14 @@ impl<'l> Writer<'l> {
         }
     }
 
+    fn action(&mut self, counts: &ActionCounts) {
+        self.text(&counts.name);
+        for count in [counts.done, counts.skipped, counts.failed, counts.deferred] {
+            self.head.put_u32_le(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        self.duration(counts.busy);
+    }
+
     pub(crate) fn notes(&mut self, notes: &[Note]) {
         self.head.put_u32_le(notes.len() as u32);
         for note in notes {
@@ -245,6 +253,11 @@ impl<'l> Writer<'l> {
                 Note::Warning(text) => {
                     self.head.put_u8(tags::NOTE_WARNING);
                     self.text(text);
+                }
+                Note::Actions(actions) => {
+                    self.head.put_u8(tags::NOTE_ACTIONS);
+                    self.head.put_u32_le(actions.len() as u32);
+                    actions.iter().for_each(|counts| self.action(counts));
                 }
             }
         }

@@ -50,6 +50,7 @@ impl Router {
                 requeued: step.requeued,
                 paused: step.paused,
                 finished: step.phase == Phase::Finished,
+                actions: Vec::new(),
                 each_worker,
             }
         });

@@ -266,6 +266,7 @@ impl Game {
         let waits_for = step.next.iter().filter(full).map(|to| name(*to)).filter(|_| is_held);
         StepStatus {
             name: name(index),
+            actions: Vec::new(),
             counts: played.counts,
             queued: played.queue as usize,
             queued_bytes: 0,

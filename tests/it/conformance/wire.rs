@@ -365,8 +365,17 @@ impl<'a> Incoming<'a> {
             0 => json!(["EXPECTED", self.u64()]),
             1 => json!(["PRODUCT", self.text(), self.origin()]),
             2 => json!(["WARNING", self.text()]),
+            3 => json!(["ACTIONS", self.list(Self::action)]),
             other => panic!("there is no note {other}"),
         }
+    }
+
+    /// The name of an action, and its counts.
+    fn action(&mut self) -> Value {
+        let (name, counts) = (self.text(), [(); 4].map(|()| self.u32()));
+        assert_eq!(self.u64(), 0, "the time of all executions");
+        let [done, skipped, failed, deferred] = counts;
+        json!([name, done, skipped, failed, deferred])
     }
 
     fn outputs(&mut self) -> Vec<Output> {

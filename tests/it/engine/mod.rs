@@ -1,6 +1,7 @@
 //! How messages, failures and workers are treated, whatever the stages do.
 
 mod acknowledged;
+mod actions;
 mod barrier;
 mod contracts;
 mod control;

@@ -228,6 +228,36 @@ fn a_run_is_read_and_steered_on_the_page() {
     assert_eq!(browser.script("return document.getElementById('connection').hidden"), true);
 }
 
+#[test]
+fn what_a_worker_is_at_is_cancelled_on_the_page() {
+    let Some(browser) = Browser::open("what_a_worker_is_at_is_cancelled_on_the_page") else {
+        return;
+    };
+    let place = tempfile::tempdir().unwrap();
+    let frame = json!({"count": 1, "width": 16, "height": 16});
+    let config = json!({
+        "version": 1,
+        "producer": {"name": "FRAMES", "class": "SynthFrames", "params": frame},
+        "stagers": [
+            {"name": "SLOW", "class": "Sleep", "params": {"seconds": 3600}, "nb_process": 1},
+        ],
+        "consumer": {"name": "END", "class": "Discard"},
+    });
+    std::fs::write(place.path().join("pipeline.json"), config.to_string()).unwrap();
+    let mut run = run(place.path(), &[]);
+    browser.visit(&format!("http://{}/", run.address));
+    browser.wait_until(
+        "document.querySelector('#workers [data-action=cancel]:enabled:not([hidden])')",
+    );
+    browser.click("#workers [data-action=cancel]:not([hidden])");
+    browser.click("#confirm-yes");
+    browser.wait_until("document.querySelector('[data-field=state]').dataset.value === 'ended'");
+    let summary = run.summary();
+    let slow = program::step(&summary, "SLOW");
+    assert_eq!(program::count(slow, "dropped"), 1, "{summary}");
+    assert_eq!(program::count(slow, "retried"), 0, "{summary}");
+}
+
 /// A graph with steps that are passed by and with loops.
 fn tangled(directory: &Path) {
     let pass = |name: &str, next: &[&str], feedback: &[&str]| {

@@ -28,6 +28,31 @@ def _from_json(cls: Type[T], data: Mapping[str, Any], **others: Any) -> T:
 
 
 @dataclass(frozen=True)
+class ActionCounts:
+    """How often an action was executed; see `drpipe.count_action`.
+
+    Attributes:
+        name: the name of the action.
+        done: executions that did something.
+        skipped: executions that had nothing to do.
+        failed: executions that failed.
+        deferred: executions that could not be done yet.
+        busy: the time of all executions, in seconds.
+    """
+
+    name: str
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    deferred: int = 0
+    busy: float = 0.0
+
+
+def _actions(step: Mapping[str, Any]) -> List[ActionCounts]:
+    return [_from_json(ActionCounts, action) for action in step.get("actions", ())]
+
+
+@dataclass(frozen=True)
 class Counts:
     """The numbers of a step's messages by outcome.
 
@@ -44,6 +69,8 @@ class Counts:
             stopped.
         retried: attempts beyond the first.
         emitted: messages that were sent to next steps.
+        results: values that were handed back to a producer that is told what became of its items.
+        actions: the actions that the step has counted, in the order of their first execution.
     """
 
     received: int = 0
@@ -53,6 +80,8 @@ class Counts:
     dropped: int = 0
     retried: int = 0
     emitted: int = 0
+    results: int = 0
+    actions: List[ActionCounts] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -111,17 +140,17 @@ class Progress:
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Progress:
         """Reads the event `progress`."""
-        steps = [_from_json(StepProgress, step) for step in event["steps"]]
+        steps = [_from_json(StepProgress, step, actions=_actions(step)) for step in event["steps"]]
         return _from_json(cls, event, steps=steps)
 
     @classmethod
     def at_the_end(cls, event: Mapping[str, Any]) -> Progress:
         """Reads the run's last progress from the event `ended`."""
         last = {"queued": 0, "busy": 0, "finished": True}
-        steps = [
-            _from_json(StepProgress, step, high_water=step.get("queue_high_water", 0), **last)
-            for step in event["steps"]
-        ]
+        steps = []
+        for step in event["steps"]:
+            more = {"high_water": step.get("queue_high_water", 0), "actions": _actions(step)}
+            steps.append(_from_json(StepProgress, step, **last, **more))
         return _from_json(cls, event, steps=steps)
 
 
@@ -329,7 +358,7 @@ class Report:
     def from_event(cls, event: Mapping[str, Any], failures: List[FailedInput]) -> Report:
         """Reads the event `ended`."""
         steps = [
-            _from_json(StepReport, step, class_name=step.get("class", ""))
+            _from_json(StepReport, step, class_name=step.get("class", ""), actions=_actions(step))
             for step in event["steps"]
         ]
         return _from_json(cls, event, steps=steps, failures=failures, results=[])

@@ -22,6 +22,7 @@ _MESSAGES = Struct("<QI")
 _OUTPUT = Struct("<BBI")
 _COMPLETION = Struct("<QIIQB")
 _PRODUCTION = Struct("<IQB")
+_ACTION = Struct("<IIIIQ")
 
 #: A frame as it is sent.
 Frame = Union[bytes, bytearray, memoryview]
@@ -32,6 +33,9 @@ Message = Tuple[int, int, Optional[bytes], Union[bytes, memoryview], Sequence[Bu
 
 #: A file that a step made: its path, and the origin of the input that it was made from.
 Product = Tuple[bytes, Optional[bytes]]
+#: Executions of an action: its name, how many were done, skipped, failed and deferred, and the time
+#: of all in nanoseconds.
+Action = Tuple[str, Sequence[int]]
 
 
 class WireError(Exception):
@@ -131,9 +135,11 @@ class Writer:
             if failure is not None:
                 self.failure(failure)
 
-    def notes(self, expected: Optional[int], products: Sequence[Product]) -> None:
+    def notes(
+        self, expected: Optional[int], products: Sequence[Product], actions: Sequence[Action]
+    ) -> None:
         """Writes a list of notes."""
-        self._head += _U32.pack((expected is not None) + len(products))
+        self._head += _U32.pack((expected is not None) + len(products) + bool(actions))
         if expected is not None:
             self._head.append(tags.NOTE_EXPECTED)
             self._head += _U64.pack(expected)
@@ -141,6 +147,13 @@ class Writer:
             self._head.append(tags.NOTE_PRODUCT)
             self._head += _U32.pack(len(path)) + path
             self._origin(origin)
+        if actions:
+            self._head.append(tags.NOTE_ACTIONS)
+            self._head += _U32.pack(len(actions))
+        for name, counts in actions:
+            self.text(name)
+            executions = (min(count, 0xFFFF_FFFF) for count in counts[:4])
+            self._head += _ACTION.pack(*executions, min(counts[4], 2**64 - 1))
 
     def outputs(self, outputs: Sequence[Output]) -> None:
         """Writes a list of outputs."""
@@ -288,10 +301,15 @@ def cancel(number: int, running: bool) -> List[Frame]:
     return writer.frames()
 
 
-def notes(expected: Optional[int] = None, products: Sequence[Product] = ()) -> List[Frame]:
-    """Returns NOTES: how many values the step expects to emit, and the files that it made."""
+def notes(
+    expected: Optional[int] = None,
+    products: Sequence[Product] = (),
+    actions: Sequence[Action] = (),
+) -> List[Frame]:
+    """Returns NOTES: how many values the step expects to emit, the files that it made, and the
+    executions of its actions."""
     writer = Writer(tags.NOTES)
-    writer.notes(expected, products)
+    writer.notes(expected, products, actions)
     return writer.frames()
 
 

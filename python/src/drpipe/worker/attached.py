@@ -11,6 +11,7 @@ import os
 import socket
 from typing import Any, Callable, Dict, NoReturn, Optional
 
+from ..api import announce
 from ..protocol.page import Page
 from ..protocol.segments import Lifeline
 from .forks import forked
@@ -58,6 +59,8 @@ class Seat:
         """Leaves the place: the run knows then that the worker has ended."""
         self.link.close()
         self._lifeline.socket.close()
+        # What this process goes on with is no step's work.
+        announce.listen(False)
 
 
 def serve(lifeline: socket.socket, make: Make) -> NoReturn:

@@ -93,6 +93,7 @@ class Candidate:
             and len(own) <= 1
             and not _spoilt
             and not announce.take()
+            and not announce.take_actions()
             and self._directory == _directory() != ""
             and not children()
             and _can_bind()

@@ -179,9 +179,9 @@ class Reports:
 
     def _send_notes(self) -> None:
         # Send these before the report, because the report may end the run.
-        products = announce.take()
-        if products:
-            self._link.send(wire.notes(products=products))
+        products, actions = announce.take(), announce.take_actions()
+        if products or actions:
+            self._link.send(wire.notes(products=products, actions=actions))
 
 
 def _serve(post: Dict[str, Any], link: Link, page: Page, is_prepared: bool) -> int:
@@ -264,9 +264,9 @@ def _begin_notes(post: Dict[str, Any], link: Link, task: Task) -> None:
     """Sends the step's announcements so far and the number of values a producer expects to emit."""
     announce.listen(True, task.is_in_its_call)
     expected = task.expected() if post["python"]["role"] == "producer" else None
-    products = announce.take()
-    if expected is not None or products:
-        link.send(wire.notes(expected, products))
+    products, actions = announce.take(), announce.take_actions()
+    if expected is not None or products or actions:
+        link.send(wire.notes(expected, products, actions))
 
 
 def _make_task(post: Dict[str, Any], link: Link, ends: Ends, make: Make) -> Optional[Task]:
@@ -279,6 +279,7 @@ def _make_task(post: Dict[str, Any], link: Link, ends: Ends, make: Make) -> Opti
     task = _build_task(post, link, ends, make)
     if task is None:
         announce.take()
+        announce.take_actions()
     return task
 
 
