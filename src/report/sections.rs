@@ -44,7 +44,8 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
     if view.steps.is_empty() {
         return String::new();
     }
-    let headings = [
+    let has_deferred = view.steps.iter().any(|step| step.counts.deferred > 0);
+    let mut headings = vec![
         "Step",
         "Received",
         "Done",
@@ -55,12 +56,16 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
         "Retried",
         "Emitted",
     ];
+    if has_deferred {
+        headings.push("Deferred");
+    }
     let row = |step: &StepView| {
         let Counts { received, done, filtered, failed, dropped, retried, emitted, .. } =
             step.counts;
         let numbers =
             [received, done, filtered, failed, dropped, step.counts.open(), retried, emitted];
-        let mut cells: Vec<String> = numbers.into_iter().map(count).collect();
+        let deferred = has_deferred.then_some(step.counts.deferred);
+        let mut cells: Vec<String> = numbers.into_iter().chain(deferred).map(count).collect();
         if step.kind == Kind::Producer {
             // It receives nothing; it has done what it has emitted.
             cells[..6].fill("–".to_owned());

@@ -6,17 +6,18 @@ use crate::event::{Report, StepReport, Verdict};
 use crate::stage::registry::Kind;
 use crate::status::bottleneck;
 
-const HEADINGS: [&str; 10] = [
-    "step", "workers", "received", "done", "filtered", "failed", "dropped", "busy %", "mean", "p99",
+const HEADINGS: [&str; 11] = [
+    "step", "workers", "received", "done", "filtered", "failed", "dropped", "deferred", "busy %",
+    "mean", "p99",
 ];
 /// The columns that are left out if they are 0 at every step.
-const MAY_BE_EMPTY: [&str; 2] = ["filtered", "dropped"];
+const MAY_BE_EMPTY: [&str; 3] = ["filtered", "dropped", "deferred"];
 /// The greatest width of the table, in characters: that of the usual terminal.
 const WIDTH: usize = 80;
 /// The fewest characters to which a step's name is cut.
 const SHORTEST_NAME: usize = 8;
 
-type Row = [String; 10];
+type Row = [String; 11];
 
 /// The ledger as a table, and its conclusion.
 pub(crate) fn text(report: &Report) -> String {
@@ -74,6 +75,7 @@ fn row(step: &StepReport) -> Row {
         counts.filtered.to_string(),
         counts.failed.to_string(),
         counts.dropped.to_string(),
+        counts.deferred.to_string(),
         format!("{:.0}", step.busy_percent),
         duration(step.mean),
         duration(step.p99),

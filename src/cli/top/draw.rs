@@ -144,7 +144,8 @@ fn bar(part: f64, width: usize) -> String {
 }
 
 fn draw_steps(frame: &mut Frame, app: &App, view: &View, theme: Theme, area: Rect) {
-    let columns = columns(area.width);
+    let has_deferred = view.steps.iter().any(|step| step.counts.deferred > 0);
+    let columns = columns(area.width, has_deferred);
     let headings = columns.iter().map(|column| Cell::from(column.heading));
     let header = Row::new(headings).style(Style::new().add_modifier(Modifier::UNDERLINED));
     let rows = view.steps.iter().map(|step| {
@@ -177,7 +178,7 @@ struct Column {
 }
 
 /// The columns for which there is room.
-fn columns(width: u16) -> Vec<Column> {
+fn columns(width: u16, has_deferred: bool) -> Vec<Column> {
     let of = |heading, width: u16, text| Column { heading, width: Constraint::Length(width), text };
     let queue = |step: &StepView| match step.queue_limit {
         _ if step.kind == crate::stage::registry::Kind::Producer => String::new(),
@@ -209,6 +210,9 @@ fn columns(width: u16) -> Vec<Column> {
     }
     if width >= WIDE {
         columns.push(of("dropped", 7, |step| format::count(step.counts.dropped)));
+        if has_deferred {
+            columns.push(of("deferred", 8, |step| format::count(step.counts.deferred)));
+        }
     }
     columns
 }

@@ -6,8 +6,10 @@
 
 mod cancels;
 mod checks;
+mod deferred;
 mod items;
 mod partings;
+mod pending;
 mod plans;
 mod seen;
 mod workers;
@@ -19,6 +21,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use items::Told;
+use pending::Pending;
 use plans::{Token, random_plan};
 use seen::Seen;
 use workers::Incarnation;
@@ -42,32 +45,6 @@ const TIMING: Timing = Timing {
     respawn_after: Duration::from_millis(50),
 };
 
-/// An input on its way to the router, ordered by its arrival.
-struct Pending {
-    at: Duration,
-    order: u64,
-    /// The worker that sent it, perhaps before it died.
-    sender: Option<WorkerId>,
-    input: Input,
-}
-
-impl PartialEq for Pending {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-impl Eq for Pending {}
-impl PartialOrd for Pending {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Pending {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 /// How often in 1000 each kind of fault occurs in a simulation.
 #[derive(Clone, Copy, Default)]
 struct Faults {
@@ -88,6 +65,8 @@ struct Faults {
     cancels: u32,
     /// The caller, which provides the workers of some steps, goes.
     partings: u32,
+    /// Stages put messages off.
+    deferrals: u32,
 }
 
 struct Simulator {
@@ -134,6 +113,8 @@ struct Simulator {
     seen: Seen,
     /// Whether the producer is at a barrier.
     at_barrier: bool,
+    /// The number of messages that the latest poll has given up in vain.
+    in_vain: usize,
     told: Told,
 }
 
@@ -180,6 +161,7 @@ impl Simulator {
             given_up: BTreeSet::new(),
             seen: Seen::default(),
             at_barrier: false,
+            in_vain: 0,
             told: Told::default(),
         };
         simulator.begin();
@@ -261,6 +243,10 @@ impl Simulator {
             };
             self.free = self.router.workers.iter().map(free).collect();
             let actions = self.router.poll(self.now);
+            let is_in_vain = |action: &&Action| {
+                matches!(action, Action::Publish(Event::Failed { cause: Cause::InVain, .. }))
+            };
+            self.in_vain = actions.iter().filter(is_in_vain).count();
             for action in actions {
                 self.act(action);
             }
@@ -387,7 +373,12 @@ impl Simulator {
                 self.check_attempts(&failed_input);
                 self.failed_inputs.push(*failed_input);
             }
-            Action::Publish(Event::Failed { policy: OnError::Tell, .. }) => self.quarantined += 1,
+            Action::Publish(Event::Failed { policy, cause, .. }) => {
+                self.quarantined += u64::from(policy == OnError::Tell);
+                if cause == Cause::InVain {
+                    self.check_in_vain(self.in_vain);
+                }
+            }
             Action::Publish(Event::WorkerLost { reason, .. }) => {
                 assert_eq!(reason, "simulated", "a worker that keeps the protocol is dismissed");
             }

@@ -4,6 +4,7 @@ mod acknowledged;
 mod barrier;
 mod contracts;
 mod control;
+mod deferred;
 mod driver;
 mod fault_stages;
 mod faults;

@@ -43,6 +43,7 @@ NOTE_WARNING = 2
 OUTCOME_DONE = 0
 OUTCOME_FAILED = 1
 OUTCOME_PANICKED = 2
+OUTCOME_DEFERRED = 3
 
 # The ends of an item.
 ITEM_DONE = 0
@@ -57,6 +58,7 @@ CAUSE_LOST = 2
 CAUSE_TIMED_OUT = 3
 CAUSE_LATE = 4
 CAUSE_CANCELLED = 5
+CAUSE_IN_VAIN = 6
 
 # The kinds of outputs and of batches.
 KIND_ONE = 0
