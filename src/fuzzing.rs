@@ -382,9 +382,13 @@ fn report(data: &mut Data<'_>) -> FromWorker {
             let completion = |data: &mut Data<'_>| Completion {
                 first: MessageId(data.long()),
                 count: data.number(),
-                outcome: match data.below(3) {
+                outcome: match data.below(4) {
                     0 => Outcome::Done,
                     1 => Outcome::Failed(failure.clone()),
+                    2 => Outcome::Deferred {
+                        wait: Duration::from_nanos(data.long()),
+                        why: failure.clone(),
+                    },
                     _ => Outcome::Panicked(failure.clone()),
                 },
                 silent: data.number(),

@@ -338,9 +338,11 @@ class Parser:
 
     def completion(self) -> dict[str, Any]:
         first, count, silent, busy, outcome = struct.unpack("<QIIQB", self.take(25))
+        wait = self.number("Q") if outcome == 3 else None
         failure = self.failure() if outcome else None
         said = {"first": first, "count": count, "silent": silent, "busy": busy, "failure": failure}
-        return {**said, "outcome": ["DONE", "FAILED", "PANICKED"][outcome]}
+        names = ["DONE", "FAILED", "PANICKED", "DEFERRED"]
+        return {**said, "outcome": names[outcome], "wait": wait}
 
     def production(self) -> dict[str, Any]:
         calls, busy, result = struct.unpack("<IQB", self.take(13))

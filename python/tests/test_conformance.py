@@ -179,6 +179,8 @@ class Player:
                     assert number == self.in_hand.pop(0)
                     found.append(number)
                     assert completion["outcome"] in one_of(expected[number]["outcome"])
+                    wait = expected[number].get("wait_ms")
+                    assert completion["wait"] == (None if wait is None else wait * 1_000_000)
                     check_failure(expected[number].get("failure"), completion["failure"])
         assert found == list(expected)
         assert silent == step["silent"]

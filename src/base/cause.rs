@@ -20,4 +20,7 @@ pub enum Cause {
     Late,
     /// The producer has cancelled the item while a worker was at it; the worker was ended.
     Cancelled,
+    /// The stage had deferred the message, and nothing was left that could bring what it waits for.
+    #[serde(rename = "in vain")]
+    InVain,
 }

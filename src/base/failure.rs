@@ -1,6 +1,7 @@
 //! Why a stage, or a run, could not do its work.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,24 +34,73 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 pub struct Failure {
     chain: Vec<String>,
     retryable: bool,
+    /// The first wait, if it is no failure yet; zero is the router's own.
+    #[serde(skip)]
+    deferral: Option<Duration>,
 }
 
 impl Failure {
     /// A failure that another attempt might not meet again, such as a busy disk.
     pub fn retryable(message: impl Into<String>) -> Self {
-        Self { chain: vec![message.into()], retryable: true }
+        Self::from_chain(vec![message.into()], true)
     }
 
     /// A failure that every attempt on the same input would meet, such as a
     /// truncated file: it is never retried.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { chain: vec![message.into()], retryable: false }
+        Self::from_chain(vec![message.into()], false)
+    }
+
+    /// No failure yet: something that other work of the run brings is not there. The message is
+    /// put off and tried again, first after 0.1 s, then after ever longer waits up to a minute, and
+    /// anew from 0.1 s whenever another message has ended. Nothing is charged, and what the call
+    /// has emitted is dropped. Keep nothing of a message that you defer: it comes again.
+    ///
+    /// When nothing else can happen in the run, the message has waited in vain and fails, as the
+    /// step's `on_error` says. For what comes from outside the run, a retryable failure is right.
+    ///
+    /// Only a stage or a consumer can put off, and only in `run`; elsewhere this is a retryable
+    /// failure.
+    ///
+    /// ```
+    /// use drpipe::prelude::*;
+    /// use std::path::Path;
+    ///
+    /// fn flat_of(night: &Path) -> Result<Vec<u8>> {
+    ///     let flat = night.join("flat.fits");
+    ///     if !flat.exists() {
+    ///         return Err(Failure::deferred("the flat of this night is not there yet"));
+    ///     }
+    ///     Ok(std::fs::read(flat)?)
+    /// }
+    /// assert!(flat_of(Path::new("n7")).unwrap_err().is_deferred());
+    /// ```
+    pub fn deferred(why: impl Into<String>) -> Self {
+        Self { deferral: Some(Duration::ZERO), ..Self::retryable(why) }
+    }
+
+    /// The same, put off for this time at first instead of 0.1 s. Changes nothing of a failure that
+    /// is not deferred.
+    #[must_use]
+    pub fn with_wait(mut self, first: Duration) -> Self {
+        self.deferral = self.deferral.map(|_| first);
+        self
+    }
+
+    /// Whether the message is to be put off: see [`Failure::deferred`].
+    pub fn is_deferred(&self) -> bool {
+        self.deferral.is_some()
+    }
+
+    /// Takes the first wait out of a failure that is deferred.
+    pub(crate) fn take_deferral(&mut self) -> Option<Duration> {
+        self.deferral.take()
     }
 
     /// The same failure, marked so that it is never retried.
     #[must_use]
     pub fn into_permanent(mut self) -> Self {
-        self.retryable = false;
+        (self.retryable, self.deferral) = (false, None);
         self
     }
 
@@ -66,7 +116,7 @@ impl Failure {
         if chain.is_empty() {
             chain.push("no reason was given".into());
         }
-        Self { chain, retryable }
+        Self { chain, retryable, deferral: None }
     }
 
     /// The sentences, outermost first; never empty.
@@ -94,7 +144,7 @@ impl<E: std::error::Error> From<E> for Failure {
             chain.push(inner.to_string());
             source = inner.source();
         }
-        Self { chain, retryable: true }
+        Self::from_chain(chain, true)
     }
 }
 

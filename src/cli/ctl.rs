@@ -276,7 +276,7 @@ fn in_words(view: &View) -> String {
     }
     let headings = [
         "step", "standing", "done", "rate", "queue", "held", "busy", "median", "p99", "failed",
-        "dropped", "retried",
+        "dropped", "retried", "deferred",
     ];
     let rows = view.steps.iter().map(|step| {
         [
@@ -292,6 +292,7 @@ fn in_words(view: &View) -> String {
             step.counts.failed.to_string(),
             step.counts.dropped.to_string(),
             step.counts.retried.to_string(),
+            step.counts.deferred.to_string(),
         ]
     });
     text += &table(headings, &rows.collect::<Vec<_>>());

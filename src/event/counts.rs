@@ -22,6 +22,9 @@ pub struct Counts {
     pub dropped: u64,
     /// Attempts beyond the first.
     pub retried: u64,
+    /// How often a stage put a message off; each such message ends as one of the above.
+    #[serde(default)]
+    pub deferred: u64,
     /// Messages sent to next steps.
     pub emitted: u64,
     /// Values handed back to a producer that is told what became of its items.

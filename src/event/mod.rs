@@ -90,6 +90,21 @@ pub enum Event {
         #[serde(rename = "wait_s", with = "in_seconds")]
         wait: Duration,
     },
+    /// A stage put a message off: it is tried again later. A step that does so very often
+    /// announces only some of them.
+    Deferred {
+        /// The step's name.
+        step: Arc<str>,
+        /// The producer's item that the message descends from.
+        origin: Option<Arc<str>>,
+        /// How often it was put off since another message ended, from 1.
+        round: u32,
+        /// The wait before the next attempt, in seconds; it is shorter if another message ends.
+        #[serde(rename = "wait_s", with = "in_seconds")]
+        wait: Duration,
+        /// What it waits for, in the words of its stage.
+        why: String,
+    },
     /// The last attempt on a message failed.
     Failed {
         /// The step's name.

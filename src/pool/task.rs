@@ -72,7 +72,7 @@ impl Shared {
                     Cause::Lost => TaskError::Lost(failure.to_string()),
                     Cause::TimedOut => TaskError::TimedOut(self.limit.unwrap_or_default()),
                     Cause::Cancelled => TaskError::Cancelled,
-                    Cause::Failed | Cause::Late => TaskError::Failed(failure),
+                    Cause::Failed | Cause::Late | Cause::InVain => TaskError::Failed(failure),
                 }),
             },
         }

@@ -26,6 +26,11 @@ pub(crate) struct Completion {
 pub(crate) enum Outcome {
     Done,
     Failed(Failure),
+    /// Once more, after a wait; zero is the router's own.
+    Deferred {
+        wait: Duration,
+        why: Failure,
+    },
     Panicked(Failure),
 }
 

@@ -96,6 +96,7 @@ fn cause(cause: Cause) -> &'static str {
         Cause::TimedOut => " (timed out)",
         Cause::Late => " (too late)",
         Cause::Cancelled => " (cancelled)",
+        Cause::InVain => " (deferred in vain)",
     }
 }
 

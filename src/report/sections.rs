@@ -45,6 +45,7 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
         return String::new();
     }
     let hand_back = view.steps.iter().any(|step| step.counts.results > 0);
+    let has_deferred = view.steps.iter().any(|step| step.counts.deferred > 0);
     let mut headings = vec![
         "Step",
         "Received",
@@ -56,6 +57,9 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
         "Retried",
         "Emitted",
     ];
+    if has_deferred {
+        headings.push("Deferred");
+    }
     if hand_back {
         headings.push("Results");
     }
@@ -64,7 +68,8 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
             step.counts;
         let numbers =
             [received, done, filtered, failed, dropped, step.counts.open(), retried, emitted];
-        let mut cells: Vec<String> = numbers.into_iter().map(count).collect();
+        let deferred = has_deferred.then_some(step.counts.deferred);
+        let mut cells: Vec<String> = numbers.into_iter().chain(deferred).map(count).collect();
         if step.kind == Kind::Producer {
             // It receives nothing; it has done what it has emitted.
             cells[..6].fill("–".to_owned());

@@ -98,6 +98,7 @@ impl Router {
         }
         self.publish_cancelled(doomed, &found);
         self.drop_queued(doomed);
+        self.drop_deferred(doomed);
         self.drop_held(doomed);
         for (worker, message) in found.in_hand {
             // What such a worker has gathered would be lost with it.
@@ -184,6 +185,8 @@ impl Router {
         self.cancelled_origins.forget(&batch);
         let batches = &[batch];
         self.failures.forget(batches);
+        self.deferrals.forget(batches);
+        self.bring_news();
         self.observe(Change::Dropped { step, worker, batches });
         self.mark_ordered_ends_dirty();
         self.steps.mark_dirty(step);
@@ -200,6 +203,8 @@ impl Router {
             let queued = self.steps[step].queue.messages();
             queued.filter(|message| doomed.is(message)).for_each(|message| waits(step, message));
         }
+        let deferred = self.deferrals.messages().filter(|(_, message)| doomed.is(message));
+        deferred.for_each(|(step, message)| waits(step, message));
         for held in self.workers.iter().flat_map(Worker::all_held) {
             let message = held.batch.alone().filter(|message| doomed.is(message));
             message.into_iter().for_each(|message| waits(held.to, message));
@@ -217,6 +222,7 @@ impl Router {
     /// The origins of all that is under way.
     fn origins(&self) -> BTreeSet<Arc<str>> {
         let queued = self.steps.iter().flat_map(|step| step.queue.messages());
+        let queued = queued.chain(self.deferrals.messages().map(|(_, message)| message));
         let workers = self.workers.iter();
         let held = workers.clone().flat_map(Worker::all_held).map(|held| &held.batch);
         let hands = held.chain(workers.flat_map(|worker| &worker.in_hand)).filter_map(Batch::alone);

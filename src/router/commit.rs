@@ -46,6 +46,12 @@ impl Router {
                     continue;
                 }
                 Outcome::Failed(failure) => (Cause::Failed, failure),
+                Outcome::Deferred { wait, why } => {
+                    for message in taken.into_iter().flat_map(Batch::into_messages) {
+                        self.deferred(hand, message, (wait, why.clone()), now);
+                    }
+                    continue;
+                }
                 Outcome::Panicked(failure) => (Cause::Panicked, failure),
             };
             for message in taken.into_iter().flat_map(Batch::into_messages) {
@@ -68,6 +74,8 @@ impl Router {
         }
         self.observe(Change::Done { step, hand, batches });
         self.failures.forget(batches);
+        self.deferrals.forget(batches);
+        self.bring_news();
         self.mark_ordered_ends_dirty();
         let of_step = &mut self.steps[step];
         of_step.counts.done += count as u64;
@@ -384,7 +392,8 @@ impl Router {
             bytes += batch.len();
             batches.push(batch);
         }
-        self.workers[worker].give(&batches, count, now);
+        let news = self.deferrals.news();
+        self.workers[worker].give(&batches, count, (now, news));
         self.observe(Change::Given(&batches));
         self.workers.used(worker);
         // There is room now for those that wait.
@@ -396,12 +405,10 @@ impl Router {
         if !self.steps[step].is_producer()
             || self.ending.is_draining()
             || self.steps.is_paused(step)
-            || self.results_are_many()
         {
             return false;
         }
-        let most = self.portion(step).most.min(self.window_room(step));
-        let count = self.worth_granting(step, most);
+        let count = self.worth_granting(step);
         let mut moved = false;
         for position in 0..self.steps[step].workers.len() {
             let index = self.steps[step].workers[position];
@@ -430,7 +437,7 @@ impl Router {
         }
     }
 
-    fn is_behind_barrier(&self) -> bool {
+    pub(super) fn is_behind_barrier(&self) -> bool {
         let producers = self.steps.producers();
         let at_barrier = |slot: &Slot| self.workers[*slot].producer == ProducerState::AtBarrier;
         producers.len() > 1
@@ -455,8 +462,12 @@ impl Router {
         self.lines_ahead(step, priority).map(Line::room).min().unwrap_or(usize::MAX)
     }
 
-    /// How many messages a producer is granted, `most` at most.
-    fn worth_granting(&self, step: StepId, most: usize) -> usize {
+    /// How many messages a producer would be granted now.
+    pub(super) fn worth_granting(&self, step: StepId) -> usize {
+        if self.results_are_many() {
+            return 0;
+        }
+        let most = self.portion(step).most.min(self.window_room(step));
         let priority = *self.steps[step].plan.options.priority;
         let room = self.lines_ahead(step, priority).map(|line| line.room_for_grant(most));
         room.min().unwrap_or(most).min(most)

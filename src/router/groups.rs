@@ -256,6 +256,7 @@ impl Router {
     }
 
     fn drop_waiting(&mut self) {
+        self.end_deferrals();
         for step in self.steps.ids() {
             let batches = self.steps[step].queue.clear();
             self.observe(Change::Dropped { step, worker: None, batches: &batches });

@@ -23,6 +23,8 @@ pub(super) struct Line {
     /// Retries by the instant they are due; they count towards the limit, so
     /// that a step whose every input fails holds its senders back.
     delayed: BinaryHeap<Reverse<Delayed>>,
+    /// The number of deferred messages, which wait elsewhere and count towards the limit too.
+    deferred: usize,
     /// The largest number of messages that ever stood here.
     high_water: usize,
 }
@@ -95,6 +97,7 @@ impl Line {
             limit: limit.unwrap_or(usize::MAX),
             limit_bytes: limit_bytes.unwrap_or(u64::MAX),
             delayed: BinaryHeap::new(),
+            deferred: 0,
             high_water: 0,
         }
     }
@@ -158,6 +161,25 @@ impl Line {
         self.batches.push_front(batch);
     }
 
+    /// Counts a message that is deferred.
+    pub(super) fn keep_room(&mut self, message: &Message) {
+        self.deferred += 1;
+        self.bytes += message.payload.len() as u64;
+    }
+
+    /// No longer counts a message that was deferred.
+    pub(super) fn free_room(&mut self, message: &Message) {
+        self.deferred -= 1;
+        self.bytes -= message.payload.len() as u64;
+    }
+
+    /// Takes in a message that was deferred, behind all others.
+    pub(super) fn readmit(&mut self, batch: Batch) {
+        self.bytes += batch.len() as u64;
+        self.waiting += batch.count();
+        self.batches.push_back(batch);
+    }
+
     pub(super) fn delay(&mut self, message: Message, due: Duration, failed: Option<Failed>) {
         self.bytes += message.payload.len() as u64;
         self.delayed.push(Reverse(Delayed { due, message, failed }));
@@ -208,9 +230,9 @@ impl Line {
         self.delayed.peek().map(|Reverse(delayed)| delayed.due)
     }
 
-    /// Messages and retries together.
+    /// Messages, retries and deferred ones together.
     pub(super) fn len(&self) -> usize {
-        self.waiting + self.delayed.len()
+        self.waiting + self.delayed.len() + self.deferred
     }
 
     pub(super) fn is_empty(&self) -> bool {

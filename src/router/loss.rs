@@ -155,6 +155,10 @@ impl Router {
         }
         self.complete(index, 1);
         self.failures.forgiven.remove(&message.id);
+        self.deferrals.forget_one(message.id);
+        if failed.cause != Cause::InVain {
+            self.bring_news();
+        }
         // The input that stops the run is kept too: it is the one to look at.
         let kept = matches!(policy, OnError::Stop | OnError::Quarantine);
         let entry = kept.then(|| self.failures.next_entry(&name));

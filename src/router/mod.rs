@@ -13,6 +13,7 @@
 //! - `caller`: the end of a run whose caller has gone
 //! - `cancel`: items that their producer, or an operator, no longer wants
 //! - `commit`: checks a report, takes it in, commits its outputs, gives messages to workers
+//! - `deferred`: puts messages off whose stages say so, and gives up those that wait in vain
 //! - `loss`: handles failed attempts and lost workers
 //! - `ending`: how steps and runs end, by counting
 //! - `pool`: workers that are added and let go
@@ -26,6 +27,7 @@ mod caller;
 mod cancel;
 mod commit;
 mod control;
+mod deferred;
 mod groups;
 mod interface;
 mod line;
@@ -57,6 +59,7 @@ pub(crate) use observe::spans::{Ran, Span};
 
 use acknowledge::Acknowledging;
 use cancel::CancelledOrigins;
+use deferred::Deferrals;
 use groups::Groups;
 use loss::{Attempted, Failures};
 use observe::Observers;
@@ -114,6 +117,7 @@ pub(crate) struct Router {
     workers: Workers,
     groups: Groups,
     failures: Failures,
+    deferrals: Deferrals,
     state: RunState,
     ending: Ending,
     observers: Observers,
@@ -152,6 +156,7 @@ impl Router {
             workers: Workers::new(workers),
             groups: Groups::of(plan),
             failures: Failures::default(),
+            deferrals: Deferrals::default(),
             state: RunState::Starting { missing },
             ending: Ending::new(),
             observers: Observers::new(plan),
@@ -211,6 +216,7 @@ impl Router {
                 match alarm {
                     Alarm::Step(step) => self.steps.mark_dirty(step),
                     Alarm::Respawn(worker) => self.respawn(worker, now),
+                    Alarm::Deferred => self.try_deferred(now),
                 }
             }
             self.acknowledge();
@@ -222,6 +228,7 @@ impl Router {
                 || self.move_messages(now)
                 || self.end_steps()
                 || self.has_to_acknowledge()
+                || self.end_waits(now)
             {}
             self.resize(now);
         }

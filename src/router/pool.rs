@@ -44,6 +44,14 @@ impl Router {
             && step.pool.min < step.pool.max
     }
 
+    /// Whether the step gets another worker if nothing happens.
+    pub(super) fn will_grow(&self, index: StepId, now: Duration) -> bool {
+        let step = &self.steps[index];
+        self.is_elastic(step)
+            && !self.observers.is_ordered_end(index)
+            && scaling::candidate(step, self.workers.roster(index), now).is_some()
+    }
+
     fn grow(&mut self, index: StepId, now: Duration) {
         let roster = self.workers.roster(index);
         let Some(worker) = scaling::candidate(&self.steps[index], roster, now) else {

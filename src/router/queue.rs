@@ -58,6 +58,22 @@ impl Queue {
         self.lines[batch.priority()].give_back(batch);
     }
 
+    /// Counts a message that is deferred.
+    pub(super) fn keep_room(&mut self, message: &Message) {
+        self.lines[message.priority].keep_room(message);
+    }
+
+    /// No longer counts a message that was deferred.
+    pub(super) fn free_room(&mut self, message: &Message) {
+        self.lines[message.priority].free_room(message);
+    }
+
+    /// Takes in a message that was deferred, behind all others of its line. It may stand beyond the
+    /// limit: it was admitted before.
+    pub(super) fn readmit(&mut self, batch: Batch) {
+        self.lines[batch.priority()].readmit(batch);
+    }
+
     pub(super) fn delay(&mut self, message: Message, due: Duration, failed: Option<Failed>) {
         self.lines[message.priority].delay(message, due, failed);
     }
@@ -82,7 +98,7 @@ impl Queue {
         self.lines.iter().find_map(|line| line.next(now))
     }
 
-    /// Messages and retries together.
+    /// Messages, retries and deferred ones together.
     pub(super) fn len(&self) -> usize {
         self.lines.iter().map(Line::len).sum()
     }

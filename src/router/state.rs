@@ -141,6 +141,8 @@ pub(super) enum Alarm {
     Step(StepId),
     /// The replacement of a lost worker is due.
     Respawn(Slot),
+    /// Deferred messages are due.
+    Deferred,
 }
 
 impl Clock {

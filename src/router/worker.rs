@@ -32,6 +32,8 @@ pub(super) struct Worker {
     pub(super) last_used: u64,
     /// When it was given what it has in hand, or last reported on it, or was ready.
     pub(super) since: Duration,
+    /// The news of the deferred messages when its hands were last empty.
+    pub(super) seen: u64,
     pub(super) producer: ProducerState,
     /// The number of a producer's failed calls in a row.
     pub(super) consecutive_failures: u32,
@@ -92,6 +94,7 @@ impl Worker {
             held: ByPriority::default(),
             last_used: 0,
             since: Duration::ZERO,
+            seen: 0,
             producer: ProducerState::Idle(Duration::ZERO),
             respawn_at: None,
             consecutive_failures: 0,
@@ -162,9 +165,9 @@ impl Worker {
     }
 
     /// Puts messages into its hands; the oldest are given back first.
-    pub(super) fn give(&mut self, batches: &[Batch], count: usize, now: Duration) {
+    pub(super) fn give(&mut self, batches: &[Batch], count: usize, (now, news): (Duration, u64)) {
         if self.in_hand.is_empty() {
-            self.since = now;
+            (self.since, self.seen) = (now, news);
         }
         self.in_hand_count += count;
         self.in_hand_bytes += batches.iter().map(Batch::len).sum::<usize>();

@@ -15,6 +15,8 @@
 //! - **Failures.** An error that `?` returns is tried again up to the step's `retries`; one
 //!   made with [`Failure::permanent`](crate::base::failure::Failure::permanent) is not. A panic is a failed attempt; the same instance
 //!   goes on, so keep its fields sound before calling what may panic.
+//! - **Deferral.** A call of `run` that lacks what other work of the run brings returns
+//!   [`Failure::deferred`](crate::base::failure::Failure::deferred): the message comes again later.
 //! - **Blocking in `next`** is allowed. What finished calls have emitted is committed within
 //!   0.1 s while the next call blocks. A producer that waits should return [`Next::Idle`],
 //!   which can be paused and drained at once; a call that blocks ends only with its process.

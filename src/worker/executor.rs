@@ -109,7 +109,10 @@ impl Worker {
         let input = Input { message: id.0, item, priority, origin: origin.as_ref() };
         match self.guarded(Some(input), |task, emitted| task.run(payload, emitted)) {
             Ok(Ok(())) => Outcome::Done,
-            Ok(Err(failure)) => Outcome::Failed(failure),
+            Ok(Err(mut failure)) => match failure.take_deferral() {
+                Some(wait) => Outcome::Deferred { wait, why: failure },
+                None => Outcome::Failed(failure),
+            },
             Err(Caught(panic)) => Outcome::Panicked(panic),
         }
     }

@@ -46,6 +46,10 @@ enum Action {
     /// Ends a producer's call with `Next::Barrier`.
     Barrier,
     Fail(String),
+    /// Puts the message off.
+    Defer(String),
+    /// The same, for this many milliseconds at first.
+    DeferFor(u64, String),
     FailForGood(String),
     Panic(String),
 }
@@ -128,6 +132,10 @@ impl Scripted {
                 Action::Idle => next = Next::Idle(Duration::from_millis(100)),
                 Action::Barrier => next = Next::Barrier,
                 Action::Fail(text) => return Err(Failure::retryable(text)),
+                Action::Defer(why) => return Err(Failure::deferred(why)),
+                Action::DeferFor(wait, why) => {
+                    return Err(Failure::deferred(why).with_wait(Duration::from_millis(wait)));
+                }
                 Action::FailForGood(text) => return Err(Failure::permanent(text)),
                 Action::Panic(text) => panic!("{text}"),
             }

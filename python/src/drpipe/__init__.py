@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .driving.pipeline import Pipeline
     from .driving.running import Run
     from .driving.script import run, start, step
-    from .protocol.failures import Permanent
+    from .protocol.failures import Deferred, Permanent
 
 __version__ = "0.1.0"
 
@@ -36,6 +36,7 @@ __all__ = [
     "IDLE",
     "ConfigError",
     "Consumer",
+    "Deferred",
     "DrpipeError",
     "FailedInput",
     "FitsPath",
@@ -71,6 +72,7 @@ _HOMES = {
     "IDLE": "api.stage",
     "ConfigError": "errors",
     "Consumer": "api.stage",
+    "Deferred": "failures",
     "DrpipeError": "errors",
     "FailedInput": "api.report",
     "FitsPath": "api.frames",

@@ -1,7 +1,6 @@
 """Items of classes that exist only in the driver's script."""
 
-import drpipe
-from runs import needs_program, program, python
+from runs import needs_program, python
 
 pytestmark = needs_program
 
@@ -23,20 +22,3 @@ def test_items_of_the_scripts_own_classes_need_cloudpickle_and_say_so(tmp_path):
     _, err = process.communicate()
     assert process.returncode == 1
     assert "put its class into a module, or install cloudpickle" in err
-
-
-def test_a_producer_goes_on_behind_a_barrier_when_all_of_its_values_are_done(tmp_path, monkeypatch):
-    monkeypatch.setenv("DRPIPE", str(program()))
-
-    def rounds():
-        for made in range(0, 12, 4):
-            assert len(list(tmp_path.iterdir())) == made
-            yield from range(made, made + 4)
-            yield drpipe.BARRIER
-
-    def note(number):
-        (tmp_path / str(number)).touch()
-        return number
-
-    results = drpipe.run(rounds, note, workers=2).check().results
-    assert results == list(range(12))

@@ -85,6 +85,13 @@ class Scripted:
     def do_fail(self, text):
         raise ValueError(text)
 
+    def do_defer(self, why):
+        raise drpipe.Deferred(why)
+
+    def do_defer_for(self, wait_and_why):
+        wait, why = wait_and_why
+        raise drpipe.Deferred(why, wait=wait / 1000)
+
     def do_fail_for_good(self, text):
         raise drpipe.Permanent(text)
 

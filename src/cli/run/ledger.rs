@@ -6,9 +6,9 @@ use crate::event::{ActionCounts, Report, StepReport, Verdict};
 use crate::stage::registry::Kind;
 use crate::status::bottleneck;
 
-const STEPS: [&str; 11] = [
-    "step", "workers", "received", "done", "filtered", "failed", "dropped", "results", "busy %",
-    "mean", "p99",
+const STEPS: [&str; 12] = [
+    "step", "workers", "received", "done", "filtered", "failed", "dropped", "deferred", "results",
+    "busy %", "mean", "p99",
 ];
 const ACTIONS: [&str; 6] = ["action", "done", "skipped", "failed", "deferred", "time"];
 /// The columns that are left out if they are 0 in every row.
@@ -94,6 +94,7 @@ fn row(step: &StepReport) -> Row {
         counts.filtered.to_string(),
         counts.failed.to_string(),
         counts.dropped.to_string(),
+        counts.deferred.to_string(),
         counts.results.to_string(),
         format!("{:.0}", step.busy_percent),
         duration(step.mean),

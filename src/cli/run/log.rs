@@ -97,6 +97,9 @@ pub(crate) fn log(event: &Event, form: LogFormat) {
             LogFormat::Text => failure_in_words(event),
             LogFormat::Json => failure_in_fields(event),
         },
+        Event::Deferred { step, origin, wait, why, .. } => {
+            debug!(%step, origin = origin.as_deref(), "deferred for {wait:?} at most: {why}");
+        }
         Event::ProducerFailed { step, failure } => {
             error!(%step, "failed, production ends here: {failure}");
         }

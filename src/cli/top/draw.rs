@@ -144,8 +144,10 @@ fn bar(part: f64, width: usize) -> String {
 }
 
 fn draw_steps(frame: &mut Frame, app: &App, view: &View, theme: Theme, area: Rect) {
-    let hand_back = view.steps.iter().any(|step| step.counts.results > 0);
-    let columns = columns(area.width, hand_back);
+    let some = |count: fn(&Counts) -> u64| view.steps.iter().any(|step| count(&step.counts) > 0);
+    let shown =
+        Shown { deferred: some(|counts| counts.deferred), results: some(|counts| counts.results) };
+    let columns = columns(area.width, &shown);
     let headings = columns.iter().map(|column| Cell::from(column.heading));
     let header = Row::new(headings).style(Style::new().add_modifier(Modifier::UNDERLINED));
     let rows = view.steps.iter().map(|step| {
@@ -177,8 +179,14 @@ struct Column {
     text: fn(&StepView) -> String,
 }
 
-/// The columns for which there is room; one for results if steps `hand_back` some.
-fn columns(width: u16, hand_back: bool) -> Vec<Column> {
+/// The columns that are shown only if a step has something to say there.
+struct Shown {
+    deferred: bool,
+    results: bool,
+}
+
+/// The columns for which there is room.
+fn columns(width: u16, shown: &Shown) -> Vec<Column> {
     let of = |heading, width: u16, text| Column { heading, width: Constraint::Length(width), text };
     let queue = |step: &StepView| match step.queue_limit {
         _ if step.kind == crate::stage::registry::Kind::Producer => String::new(),
@@ -210,8 +218,11 @@ fn columns(width: u16, hand_back: bool) -> Vec<Column> {
     }
     if width >= WIDE {
         columns.push(of("dropped", 7, |step| format::count(step.counts.dropped)));
+        if shown.deferred {
+            columns.push(of("deferred", 8, |step| format::count(step.counts.deferred)));
+        }
     }
-    if hand_back && width >= 80 {
+    if shown.results && width >= 80 {
         columns.push(of("results", 7, |step| format::count(step.counts.results)));
     }
     columns

@@ -14,7 +14,7 @@ function card(step, post) {
   const value = (name) => el("b", { "data-field": name });
   const fact = (label, name) => el("div", {}, el("span", { class: "label" }, label), parts[name]);
   const parts = {};
-  for (const name of ["rate", "done", "failed", "retried", "dropped", "median", "mean", "p99", "busy", "workers", "queued", "queued_bytes", "held", "utilisation", "results"]) {
+  for (const name of ["rate", "done", "failed", "retried", "deferred", "dropped", "median", "mean", "p99", "busy", "workers", "queued", "queued_bytes", "held", "utilisation", "results"]) {
     parts[name] = value(name);
   }
   parts.badge = el("span", { class: "badge", "data-field": "standing" });
@@ -39,7 +39,7 @@ function card(step, post) {
     el("div", { class: "facts" }, fact("Rate", "rate"), fact(isProducer ? "Emitted" : "Done", "done"),
       fact("Failed", "failed"), fact("Held", "held")),
     el("details", { class: "wide", ...(matchMedia(NARROW).matches ? {} : { open: "" }) }, el("summary", { class: "small" }, "More"),
-      el("div", { class: "facts" }, fact("Dropped", "dropped"), fact("Retries", "retried"),
+      el("div", { class: "facts" }, fact("Dropped", "dropped"), fact("Retries", "retried"), fact("Deferred", "deferred"),
         (parts.handed = fact("Results", "results")),
         fact("Median", "median"), fact("Mean", "mean"), fact("99 %", "p99")),
       el("div", { class: "plots" }, parts.speed, ...(isProducer ? [] : [parts.queue]))));
@@ -65,7 +65,7 @@ function fillCard(node, step, place, view, history, may) {
   const over = view.state === "ended";
   const numbers = {
     rate: [step.rate, rate(step.rate)], done: [step.progressed, count(step.progressed)], failed: [step.failed, count(step.failed)],
-    dropped: [step.dropped, count(step.dropped)], retried: [step.retried, count(step.retried)],
+    dropped: [step.dropped, count(step.dropped)], retried: [step.retried, count(step.retried)], deferred: [step.deferred, count(step.deferred)],
     median: [step.median_s, time(step.median_s)], mean: [step.mean_s, time(step.mean_s)], p99: [step.p99_s, time(step.p99_s)],
     workers: [step.workers, count(step.workers)], busy: [step.busy, `${count(step.busy)} busy`],
     utilisation: [step.utilisation, percent(step.utilisation)],

@@ -30,6 +30,9 @@ const OF_STEPS: [(&str, &str, &str, OfStep); 17] = [
     ("drpipe_messages_retried_total", "counter", "Attempts beyond the first.", |s| {
         Some(s.counts.retried as f64)
     }),
+    ("drpipe_messages_deferred_total", "counter", "Attempts that a stage put off.", |s| {
+        Some(s.counts.deferred as f64)
+    }),
     ("drpipe_messages_emitted_total", "counter", "Messages sent to next steps.", |s| {
         Some(s.counts.emitted as f64)
     }),

@@ -264,6 +264,7 @@ mod tests {
 
     fn examples() -> Vec<FromWorker> {
         let failure = Failure::permanent("inner").wrap("outer");
+        let wait = Duration::from_secs(5);
         let output = |route, header, buffers: &[usize]| Output::One {
             route: RouteId(route),
             priority: Priority::ALL[route as usize % 2],
@@ -286,6 +287,7 @@ mod tests {
                     completion(1, 7, Outcome::Done),
                     completion(8, 1, Outcome::Failed(failure.clone())),
                     completion(9, 1, Outcome::Panicked(failure.clone())),
+                    completion(10, 1, Outcome::Deferred { wait, why: failure.clone() }),
                 ],
                 outputs: vec![
                     output(0, 8, &[]),

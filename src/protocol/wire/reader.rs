@@ -195,6 +195,9 @@ impl<'l> Reader<'l> {
             tags::OUTCOME_DONE => Outcome::Done,
             tags::OUTCOME_FAILED => Outcome::Failed(self.failure()?),
             tags::OUTCOME_PANICKED => Outcome::Panicked(self.failure()?),
+            tags::OUTCOME_DEFERRED => {
+                Outcome::Deferred { wait: self.duration()?, why: self.failure()? }
+            }
             found => return Err(WireError::Unknown { what: "outcome", found }),
         };
         Ok(Completion { first, count, outcome, silent, busy })
@@ -267,6 +270,7 @@ impl<'l> Reader<'l> {
             tags::CAUSE_TIMED_OUT => Ok(Cause::TimedOut),
             tags::CAUSE_LATE => Ok(Cause::Late),
             tags::CAUSE_CANCELLED => Ok(Cause::Cancelled),
+            tags::CAUSE_IN_VAIN => Ok(Cause::InVain),
             found => Err(WireError::Unknown { what: "cause", found }),
         }
     }

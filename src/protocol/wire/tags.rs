@@ -38,6 +38,7 @@ pub(super) const CAUSE_LOST: u8 = 2;
 pub(super) const CAUSE_TIMED_OUT: u8 = 3;
 pub(super) const CAUSE_LATE: u8 = 4;
 pub(super) const CAUSE_CANCELLED: u8 = 5;
+pub(super) const CAUSE_IN_VAIN: u8 = 6;
 
 // Outputs and batches: one message, or a pack of short ones.
 pub(super) const KIND_ONE: u8 = 0;
@@ -51,6 +52,7 @@ pub(super) const PRIORITY_HIGH: u8 = 1;
 pub(super) const OUTCOME_DONE: u8 = 0;
 pub(super) const OUTCOME_FAILED: u8 = 1;
 pub(super) const OUTCOME_PANICKED: u8 = 2;
+pub(super) const OUTCOME_DEFERRED: u8 = 3;
 
 // Results of PRODUCED. After AT_WORK the grant is still in use.
 pub(super) const RESULT_MORE: u8 = 0;

@@ -156,6 +156,11 @@ impl<'l> Writer<'l> {
                 self.head.put_u8(tags::OUTCOME_PANICKED);
                 self.failure(failure);
             }
+            Outcome::Deferred { wait, why } => {
+                self.head.put_u8(tags::OUTCOME_DEFERRED);
+                self.duration(*wait);
+                self.failure(why);
+            }
         }
     }
 
@@ -197,6 +202,7 @@ impl<'l> Writer<'l> {
                     Cause::TimedOut => tags::CAUSE_TIMED_OUT,
                     Cause::Late => tags::CAUSE_LATE,
                     Cause::Cancelled => tags::CAUSE_CANCELLED,
+                    Cause::InVain => tags::CAUSE_IN_VAIN,
                 });
                 self.failure(&failure);
                 self.head.put_u32_le(attempts);

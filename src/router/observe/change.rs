@@ -23,6 +23,8 @@ pub(in crate::router) enum Change<'a> {
     Done { step: StepId, hand: Hand, batches: &'a [Batch] },
     /// An attempt failed and will be repeated.
     Retried { step: StepId, hand: Hand, message: &'a Message, failed: &'a Failed },
+    /// An attempt was put off.
+    Deferred { step: StepId, hand: Hand, message: &'a Message },
     /// A message was given up, in a worker's hands or while it waited.
     Failed {
         step: StepId,
@@ -73,6 +75,7 @@ pub(super) struct Attempt<'a> {
 pub(super) enum Outcome<'a> {
     Done,
     Retrying(&'a Failed),
+    Deferred,
     Failed(&'a Failed),
     Dropped,
 }
@@ -90,6 +93,9 @@ impl Change<'_> {
             }
             Self::Retried { step, hand, message, failed } => {
                 (step, Some(hand), message, Outcome::Retrying(failed))
+            }
+            Self::Deferred { step, hand, message } => {
+                (step, Some(hand), message, Outcome::Deferred)
             }
             Self::Failed { step, hand, message, failed, .. } => {
                 (step, hand, message, Outcome::Failed(failed))

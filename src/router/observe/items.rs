@@ -111,6 +111,8 @@ impl Items {
             Outcome::Retrying(failed) => {
                 (failed.attempt, AttemptOutcome::Retrying(failed.failure.clone()), None)
             }
+            // It was no attempt yet.
+            Outcome::Deferred => return,
             Outcome::Failed(failed) => {
                 let end = End::Failed { step: name(), failure: failed.failure.clone() };
                 (failed.attempt, AttemptOutcome::Failed(failed.failure.clone()), Some(end))

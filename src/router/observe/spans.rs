@@ -33,7 +33,7 @@ pub(crate) struct Span {
     pub(crate) begun_at: Duration,
     pub(crate) reported_at: Duration,
     pub(crate) busy: Duration,
-    /// done, retrying, failed, dropped, produced or finished.
+    /// done, retrying, deferred, failed, dropped, produced or finished.
     pub(crate) outcome: &'static str,
     /// How it failed, if it did.
     pub(crate) cause: Option<Cause>,
@@ -95,7 +95,9 @@ impl Spans {
                 let messages = batch.first().successive(batch.count());
                 self.open.extend(messages.map(|message| (message, queued)));
             }
-            Change::Requeued { message, .. } | Change::Retried { message, .. }
+            Change::Requeued { message, .. }
+            | Change::Retried { message, .. }
+            | Change::Deferred { message, .. }
                 if self.records(message.origin.as_ref()) =>
             {
                 self.open.insert(message.id, queued);
@@ -127,6 +129,7 @@ impl Spans {
         let (outcome, cause) = match attempt.outcome {
             Outcome::Done => ("done", None),
             Outcome::Retrying(failed) => ("retrying", Some(failed.cause)),
+            Outcome::Deferred => ("deferred", None),
             Outcome::Failed(failed) => ("failed", Some(failed.cause)),
             Outcome::Dropped => ("dropped", None),
         };

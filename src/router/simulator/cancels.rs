@@ -81,6 +81,8 @@ impl Simulator {
         let mut found = UnderWay::default();
         let is_of_it = |message: &&Message| message.origin.as_deref() == Some(origin);
         let queued = self.router.steps.iter().flat_map(|step| step.queue.messages());
+        let deferred = self.router.deferrals.messages().map(|(_, message)| message);
+        let queued = queued.chain(deferred);
         let workers = self.router.workers.iter();
         let held = workers.clone().flat_map(Worker::all_held);
         let held = held.filter_map(|held| held.batch.alone());
@@ -122,6 +124,7 @@ fn nothing_more_is_done_for_what_an_operator_has_cancelled() {
     let faults = Faults { failures: 100, deaths: 50, ..cancels };
     simulate("cancelled by origin, with faults", 2000, faults);
     simulate("cancelled by origin, stopped", 2000, Faults { stops: 300, ..faults });
+    simulate("cancelled by origin, deferred", 1000, Faults { deferrals: 300, ..faults });
     simulate("cancelled by origin, in order", 1000, Faults { ordered: true, ..faults });
     let told = Faults { told: true, ..faults };
     simulate("cancelled by origin, told", 2000, told);

@@ -68,7 +68,7 @@ impl Simulator {
         let mut seen = BTreeSet::new();
         for span in &self.spans {
             assert!(span.queued_at <= span.given_at && span.given_at <= span.begun_at, "{span:?}");
-            if let Some(message) = span.message {
+            if let Some(message) = span.message.filter(|_| span.outcome != "deferred") {
                 assert!(seen.insert((message, span.attempt)), "two spans of one attempt: {span:?}");
             }
             if let Some(worker) = span.worker {
@@ -86,6 +86,7 @@ impl Simulator {
             // What was tried again had failed before.
             let again = self.requeued.iter().filter(|name| **name == *step.name).count() as u64;
             assert_eq!(count("done"), done, "{}", step.name);
+            assert_eq!(count("deferred"), step.counts.deferred, "I19: {}", step.name);
             assert_eq!(
                 count("failed") + count("dropped"),
                 failed + dropped + again,
@@ -103,7 +104,8 @@ impl Simulator {
         let most = 1 + *options.retries + (*options.lost_retries).max(1);
         assert!((1..=most).contains(&failed_input.attempt), "{failed_input:?}");
         let deaths_only = self.faults.failures + self.faults.stops + self.faults.steering == 0;
-        if deaths_only && !self.router.ending.is_abandoned() && failed_input.cause != Cause::Late {
+        let had_its_attempts = !matches!(failed_input.cause, Cause::Late | Cause::InVain);
+        if deaths_only && !self.router.ending.is_abandoned() && had_its_attempts {
             assert!(
                 failed_input.attempt > *options.retries,
                 "given up too early: {failed_input:?}"

@@ -6,6 +6,7 @@
 
 mod cancels;
 mod checks;
+mod deferred;
 mod items;
 mod partings;
 mod pending;
@@ -67,6 +68,8 @@ struct Faults {
     cancels: u32,
     /// The caller, which provides the workers of some steps, goes.
     partings: u32,
+    /// Stages put messages off.
+    deferrals: u32,
 }
 
 struct Simulator {
@@ -113,6 +116,8 @@ struct Simulator {
     seen: Seen,
     /// Whether the producer is at a barrier.
     at_barrier: bool,
+    /// The number of messages that the latest poll has given up in vain.
+    in_vain: usize,
     told: Told,
     priorities: Priorities,
 }
@@ -161,6 +166,7 @@ impl Simulator {
             given_up: BTreeSet::new(),
             seen: Seen::default(),
             at_barrier: false,
+            in_vain: 0,
             told: Told::default(),
             priorities,
         };
@@ -242,6 +248,10 @@ impl Simulator {
             self.free = self.router.workers.iter().map(free).collect();
             self.note_waiting();
             let actions = self.router.poll(self.now);
+            let is_in_vain = |action: &&Action| {
+                matches!(action, Action::Publish(Event::Failed { cause: Cause::InVain, .. }))
+            };
+            self.in_vain = actions.iter().filter(is_in_vain).count();
             for action in actions {
                 self.act(action);
             }
@@ -373,7 +383,12 @@ impl Simulator {
                 self.check_attempts(&failed_input);
                 self.failed_inputs.push(*failed_input);
             }
-            Action::Publish(Event::Failed { policy: OnError::Tell, .. }) => self.quarantined += 1,
+            Action::Publish(Event::Failed { policy, cause, .. }) => {
+                self.quarantined += u64::from(policy == OnError::Tell);
+                if cause == Cause::InVain {
+                    self.check_in_vain(self.in_vain);
+                }
+            }
             Action::Publish(Event::WorkerLost { reason, .. }) => {
                 assert_eq!(reason, "simulated", "a worker that keeps the protocol is dismissed");
             }

@@ -12,6 +12,9 @@ pub(super) struct Seen {
     pub(super) told: [u64; 4],
     /// Producers that went on behind a barrier.
     pub(super) barriers: u64,
+    /// Messages that a stage has put off, and that waited in vain.
+    pub(super) deferred: u64,
+    pub(super) in_vain: u64,
     /// How often an operator has cancelled something.
     pub(super) cancelled: u64,
     /// Runs that have gone on to their end without their caller.
@@ -24,6 +27,8 @@ impl AddAssign for Seen {
     fn add_assign(&mut self, other: Self) {
         self.stale += other.stale;
         self.barriers += other.barriers;
+        self.deferred += other.deferred;
+        self.in_vain += other.in_vain;
         self.partings += other.partings;
         self.overtakes += other.overtakes;
         self.cancelled += other.cancelled;
@@ -38,6 +43,8 @@ impl Seen {
         assert!(self.overtakes > 0 || faults.one_by_one, "{name}: nothing was overtaken");
         assert!(self.partings > 0 || faults.partings == 0, "{name}: no run went on to its end");
         assert!(self.barriers > 0 || faults.fed, "{name}: no barrier has fallen");
+        let deferrals = self.deferred.min(self.in_vain) > 0;
+        assert!(deferrals || faults.deferrals == 0, "{name}: nothing was deferred, or in vain");
         let Faults { failures, stops, cancels, .. } = faults;
         let may_cancel = cancels > 0 && faults.steering > 0;
         assert!(self.cancelled > 0 || !may_cancel, "{name}: no operator has cancelled anything");

@@ -254,6 +254,7 @@ impl Simulator {
     ) -> Completion {
         let token = Token::of(&message.payload);
         let outcome = match self.chance(self.faults.failures) {
+            false if self.chance(self.faults.deferrals) => self.put_off(),
             false => Outcome::Done,
             true if self.rng.random() => Outcome::Failed(Failure::retryable("simulated")),
             true => Outcome::Panicked(Failure::permanent("simulated")),
@@ -295,6 +296,7 @@ impl Simulator {
                 self.workers[worker.slot.index()].idle_since = self.order;
                 let count: u32 = completions.iter().map(|completion| completion.count).sum();
                 self.workers[worker.slot.index()].in_hand -= count as usize;
+                self.count_deferred(completions);
                 if self.faults.ordered {
                     self.note_paths(worker, outputs);
                     self.workers[worker.slot.index()].tokens.drain(..count as usize);

@@ -161,14 +161,15 @@ impl Play {
                 other => panic!("expected DONE, got {other:?}"),
             };
             sent.extend(outputs);
-            for wire::Completion { first, count, silent, outcome, failure } in completions {
+            for completion in completions {
+                let wire::Completion { first, count, silent, outcome, .. } = completion;
                 silent_found += silent;
                 for number in first..first + u64::from(count) {
                     assert_eq!(self.in_hand.pop_front(), Some(number), "the oldest in hand");
                     found.push((number, outcome, None));
                 }
                 if let Some(last) = found.last_mut() {
-                    last.2 = failure;
+                    last.2 = Some(completion);
                 }
             }
             self.give_again();
@@ -178,10 +179,12 @@ impl Play {
             let (first, last) = completion.messages;
             (first..=last).map(move |number| (number, completion))
         });
-        for ((number, expected), (found, outcome, failure)) in expected.zip(&found) {
-            assert_eq!(number, *found);
+        for ((number, expected), (found, outcome, completion)) in expected.zip(&found) {
+            let failure = completion.as_ref().and_then(|last| last.failure.as_ref());
+            let wait_ms = completion.as_ref().and_then(|last| last.wait_ms);
+            assert_eq!((number, expected.wait_ms), (*found, wait_ms));
             assert!(expected.outcome.allows(outcome), "message {number}: {outcome} {failure:?}");
-            check_failure(expected.failure.as_ref(), failure.as_ref());
+            check_failure(expected.failure.as_ref(), failure);
         }
         assert_eq!(found.len() as u64, wanted, "more was reported than was to be");
         assert_eq!(silent_found, silent, "the messages that emitted nothing");

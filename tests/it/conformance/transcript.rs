@@ -190,6 +190,7 @@ pub struct Failure {
 pub struct Completion {
     pub messages: (u64, u64),
     pub outcome: OneOf,
+    pub wait_ms: Option<u64>,
     pub failure: Option<Failure>,
 }
 

@@ -215,6 +215,8 @@ pub struct Completion {
     pub count: u32,
     pub silent: u32,
     pub outcome: &'static str,
+    /// The first wait of a message that is deferred.
+    pub wait_ms: Option<u64>,
     pub failure: Option<Failure>,
 }
 
@@ -344,10 +346,11 @@ impl<'a> Incoming<'a> {
     fn completion(&mut self) -> Completion {
         let (first, count, silent) = (self.u64(), self.u32(), self.u32());
         let _busy = self.u64();
-        let outcome = ["DONE", "FAILED", "PANICKED"][usize::from(self.u8())];
+        let outcome = ["DONE", "FAILED", "PANICKED", "DEFERRED"][usize::from(self.u8())];
+        let wait_ms = (outcome == "DEFERRED").then(|| self.u64() / 1_000_000);
         let failure = (outcome != "DONE").then(|| self.failure());
         assert!(count == 1 || outcome == "DONE", "several messages have failed as one");
-        Completion { first, count, silent, outcome, failure }
+        Completion { first, count, silent, outcome, wait_ms, failure }
     }
 
     fn produced(&mut self) -> Produced {

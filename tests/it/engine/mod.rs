@@ -5,6 +5,7 @@ mod actions;
 mod barrier;
 mod contracts;
 mod control;
+mod deferred;
 mod driver;
 mod fault_stages;
 mod faults;

@@ -68,6 +68,7 @@ class Counts:
         dropped: messages that were skipped after a failure, or left over when the run was
             stopped.
         retried: attempts beyond the first.
+        deferred: how often messages were put off.
         emitted: messages that were sent to next steps.
         results: values that were handed back to a producer that is told what became of its items.
         actions: the actions that the step has counted, in the order of their first execution.
@@ -79,6 +80,7 @@ class Counts:
     failed: int = 0
     dropped: int = 0
     retried: int = 0
+    deferred: int = 0
     emitted: int = 0
     results: int = 0
     actions: List[ActionCounts] = field(default_factory=list)
@@ -162,7 +164,7 @@ class FailedInput:
         step: the name of the step that failed on it.
         reasons: why it failed, in sentences, the outermost first. The last one may be a
             traceback.
-        cause: "failed", "panicked", "lost", "timed out" or "late".
+        cause: "failed", "panicked", "lost", "timed out", "late", "cancelled" or "in vain".
         origin: what the message descends from, such as the path of a file.
         attempt: the number of the last attempt, from 1.
         worker: the number of the worker that it failed in.

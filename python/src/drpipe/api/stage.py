@@ -192,7 +192,8 @@ class Stage(_Step):
 
         If it raises, the message has failed, and nothing that was sent for it leaves the step.
         The message is tried again if the step has `retries`, unless the exception is a
-        `drpipe.Permanent`.
+        `drpipe.Permanent`. A `drpipe.Deferred` is no failure: the message is put off until other
+        work of the run has brought what it needs.
         """
         raise NotImplementedError("a stage needs a method run(self, msg)")
 

@@ -11,6 +11,8 @@ from typing import Iterable, List, NamedTuple, Optional
 _LONGEST_TRACEBACK = 20_000
 #: The most characters of a message to report.
 _LONGEST_MESSAGE = 20_000
+#: A wait in seconds that fits into a message as nanoseconds.
+_LONGEST_WAIT = 1e9
 #: The places of code that is not the step's own: this package and the import system.
 _NOT_OF_STEPS = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
@@ -32,6 +34,38 @@ class Permanent(Exception):
     """
 
     __module__ = "drpipe.failures"
+
+
+class Deferred(Exception):
+    """Raised by a stage or a consumer if something that other work of the run brings is missing.
+
+    It is no failure yet: the input is put off and tried again, first after a tenth of a second,
+    then after ever longer waits up to a minute, and anew from a tenth of a second whenever another
+    message has ended. Nothing is charged, and what was sent for the input is dropped. Keep nothing
+    of an input that you defer: it comes again. When nothing else can happen in the run, the input
+    has waited in vain and fails, as the step's `on_error` says.
+
+    For what comes from outside the run, another exception and `retries` are right. A producer,
+    `init` and `finish` cannot defer: there this is a failure.
+
+    Example:
+        >>> class Divide(drpipe.Stage):  # doctest: +SKIP
+        ...     def run(self, frame):
+        ...         flat = Path(f"flats/{frame.night}.npy")
+        ...         if not flat.exists():
+        ...             raise drpipe.Deferred(f"{flat} is not there yet")
+
+    Attributes:
+        wait: the first wait in seconds; None for a tenth of a second.
+    """
+
+    __module__ = "drpipe.failures"
+
+    def __init__(self, why: str, wait: Optional[float] = None) -> None:
+        super().__init__(why)
+        if wait is not None and not 0 <= wait < _LONGEST_WAIT:
+            raise ValueError(f"wait is {wait}, expected a number of seconds from 0")
+        self.wait = wait
 
 
 class CodecError(Permanent):
@@ -80,14 +114,21 @@ class SetupError(Exception):
 
 
 class Failure(NamedTuple):
-    """A failure in the form of a report: a chain of texts, the outermost first."""
+    """A failure in the form of a report: a chain of texts, the outermost first.
+
+    `wait` says that the input is deferred, and for how long at first, in seconds; 0 leaves that to
+    the router.
+    """
 
     retryable: bool
     texts: List[str]
+    wait: Optional[float] = None
 
 
 def of(error: BaseException) -> Failure:
     """Returns the failure that represents an exception of a step."""
+    if isinstance(error, Deferred):
+        return Failure(True, [str(error)], error.wait or 0.0)
     texts = [summary(error)]
     if isinstance(error, ValueError) and "read-only" in texts[0]:
         texts.append(

@@ -130,10 +130,15 @@ class Writer:
         """Writes a list of completions."""
         self._head += _U32.pack(len(completions))
         for first, count, silent, busy, failure in completions:
-            outcome = tags.OUTCOME_DONE if failure is None else tags.OUTCOME_FAILED
-            self._head += _COMPLETION.pack(first, count, silent, busy, outcome)
-            if failure is not None:
-                self.failure(failure)
+            if failure is None:
+                self._head += _COMPLETION.pack(first, count, silent, busy, tags.OUTCOME_DONE)
+                continue
+            if failure.wait is None:
+                self._head += _COMPLETION.pack(first, count, silent, busy, tags.OUTCOME_FAILED)
+            else:
+                self._head += _COMPLETION.pack(first, count, silent, busy, tags.OUTCOME_DEFERRED)
+                self._head += _U64.pack(int(failure.wait * 1e9))
+            self.failure(failure)
 
     def notes(
         self, expected: Optional[int], products: Sequence[Product], actions: Sequence[Action]
