@@ -83,10 +83,8 @@ impl Launcher<'_> {
             self.launch_in_python(python, &mut launch);
         }
         if let (Some(python), Some(ahead)) = (&step.python, &mut self.interpreters) {
-            // A successor of a lost worker starts afresh.
-            if step.is_initial(number) && worker.epoch == FIRST {
-                launch.origin = ahead.origin(python);
-            }
+            let is_initial = step.is_initial(number) && worker.epoch == FIRST;
+            launch.origin = ahead.origin(python, is_initial);
         }
         let process = self.new_process(worker, index, context, directory)?;
         let supervisor = self.supervisor.as_ref();

@@ -16,6 +16,7 @@ from .running import Run
 
 if TYPE_CHECKING:
     from .adapters import Given
+    from .forking import Fork
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -165,6 +166,7 @@ def launch(
     drain_limit: Optional[float],
     feeder: Optional[Feeder] = None,
     given: Optional[Dict[str, Given]] = None,
+    fork: Optional[Fork] = None,
 ) -> Run:
     """Starts the program.
 
@@ -177,6 +179,7 @@ def launch(
         feeder: the object that sends the producer its items.
         given: the objects that the inline steps of `drpipe.run` wrap; None for a configured
             pipeline.
+        fork: the fork of this process from which workers are forked.
     """
     environment = {**program.environment(), DIRECTORY_VARIABLE: private.path}
     host = None
@@ -194,6 +197,7 @@ def launch(
         host=host,
         drain_limit=drain_limit,
         numbered=given is not None,
+        fork=fork,
     )
 
 

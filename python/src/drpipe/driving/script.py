@@ -10,12 +10,13 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from ..api.errors import ConfigError, NotCarried
 from ..api.report import Report
-from ..api.stage import is_singleton
+from ..api.stage import is_singleton, shares_import
 from ..protocol.path_names import name_of_path
 from ..worker.describe import describe
-from . import pickling, program, rewrite
+from . import forking, pickling, program, rewrite
 from .adapters import Given, has_run
 from .exchange import Feeder
+from .forking import Fork
 from .pipeline import INLINE, Path, command, launch, write_json
 from .private_directory import PrivateDirectory
 from .running import Run
@@ -178,9 +179,10 @@ def start(
         "--drain-limit": drain_limit,
     }
     found = program.find()
+    may_fork = mode != INLINE and _may_fork(steps)
     private = PrivateDirectory()
     try:
-        givens = _Givens(private, mode == INLINE)
+        givens = _Givens(private, mode == INLINE, may_fork)
         config, fed = _configuration(steps, givens, results)
         file = private.file("pipeline.json")
         write_json(file, config)
@@ -189,13 +191,19 @@ def start(
             private,
             mode,
             results=results,
-            feeder=Feeder(private.path, fed) if fed is not None else None,
+            feeder=Feeder(private.path, fed, may_fork) if fed is not None else None,
             drain_limit=drain_limit,
             given=givens.here,
+            fork=Fork(givens.here) if may_fork else None,
         )
     except BaseException:
         private.remove()
         raise
+
+
+def _may_fork(steps: List[Step]) -> bool:
+    """Whether the workers may be forks of this process."""
+    return all(shares_import(given.thing) for given in steps) and forking.is_safe()
 
 
 def _check_inline(steps: List[Step]) -> None:
@@ -292,15 +300,17 @@ def _keeps(thing: Any, role: str) -> bool:
 class _Givens:
     """The given objects, each carried under a file name to where it runs."""
 
-    def __init__(self, private: PrivateDirectory, inline: bool) -> None:
-        self._private, self.inline = private, inline
-        #: The objects that run in this process, keyed by file name.
+    def __init__(self, private: PrivateDirectory, inline: bool, forked: bool) -> None:
+        self._private, self.inline, self._forked = private, inline, forked
+        #: The objects that run in this process or in forks of it, keyed by file name.
         self.here: Dict[str, Given] = {}
 
     def add(self, step: Step, name: str) -> str:
         """Adds what was given for a step and returns the path of its file."""
         file, given = self._private.file(name), Given(step.thing, step.params)
-        if self.inline:
+        if self._forked:
+            pickling.check(given, step.name)
+        if self.inline or self._forked:
             self.here[file] = given
         else:
             pickling.dump(given, step.name, file)

@@ -43,7 +43,7 @@ def main() -> None:
     answer_to = os.dup(1)
     os.dup2(2, 1)
     leave = _end_with(os.getppid())
-    line = prepared.Line()
+    line = prepared.Line.of_standard_input()
     request = json.loads(line.read())
     surroundings.set_up()
     paths = [path_of_name(name) for name in request.get("paths", [])]

@@ -77,6 +77,7 @@ def rehearse() -> NoReturn:
 def _work(is_prepared: bool) -> int:
     if not is_prepared:
         surroundings.set_up()
+    surroundings.use_memory_again()
     lifeline = _take_standard_input()
     text, fd = lifeline.receive_post()
     page = Page(fd)
