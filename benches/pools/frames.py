@@ -87,15 +87,7 @@ def in_pipeline(directory):
     return drpipe.Pipeline.load(file).run(results=True).check().results
 
 
-def in_executor(directory):
-    from drpipe.pool import Executor
-    import numpy  # noqa: F401
-    from astropy.io import fits  # noqa: F401
-    with Executor(WORKERS) as pool:
-        return list(pool.map(measure, paths(directory)))
-
-
-JOBS = {"pool": in_pool, "executor": in_executor, "run": in_run, "pipeline": in_pipeline}
+JOBS = {"pool": in_pool, "run": in_run, "pipeline": in_pipeline}
 
 
 def timed(job, directory):

@@ -23,7 +23,7 @@ class Given(NamedTuple):
     params: Dict[str, Any]
 
 
-#: What was given for the steps that run in this process, keyed by file name. No such file is
+#: What was given for the steps that run in this process, by name. No file of such a name is
 #: written.
 here: Dict[str, Given] = {}
 
@@ -36,8 +36,11 @@ def has_run(thing: Any) -> bool:
 class _Adapter:
     """The common base of adapters for producers and for stages."""
 
-    #: The file that contains what was given.
-    file: str = ""
+    #: The name of what was given, and of its file in the driver's directory.
+    given: str = ""
+    #: What it is, for the journal: its products are its own.
+    what: str = ""
+    params: Any = None
     #: There is at most one next step, so values are not routed by their content.
     one_way = True
 
@@ -48,9 +51,10 @@ class _Adapter:
 
     def _load(self) -> Any:
         """Returns what was given. Creates an instance of a class, with a step's attributes."""
-        found = here.get(self.file)
-        given: Given = pickling.load(self.file) if found is None else found
-        thing, rest = given.thing, given.params
+        found = here.get(self.given)
+        if found is None:
+            found = pickling.load(os.path.join(channel.directory(), self.given))
+        thing, rest = found.thing, found.params
         if isinstance(thing, type) and has_run(thing):
             thing, rest = build.make(thing, rest)
         if has_run(thing):
@@ -99,7 +103,7 @@ class Source(_Adapter, Producer):
 
     def init(self) -> None:
         """Loads what was given, or connects to the driver."""
-        if self.file:
+        if self.given:
             self._made = self._load()
             self._init(self._made)
         else:

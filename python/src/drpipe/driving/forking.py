@@ -76,7 +76,7 @@ class Fork:
         """Prepares the fork.
 
         Args:
-            given: the objects that the adapters of the workers wrap, by file name.
+            given: the objects that the adapters of the workers wrap, by name.
         """
         self._given = given
         self._files = set(_files())
