@@ -99,6 +99,8 @@ struct Facts {
     singleton: bool,
     #[serde(rename = "gathers")]
     stateful: bool,
+    #[serde(default)]
+    acknowledges: bool,
     schema: Value,
     #[serde(default)]
     configurable: bool,
@@ -330,6 +332,7 @@ fn described(wanted: &Wanted, python: Python, entry: Entry) -> Result<Described,
             kind: facts.kind,
             singleton: facts.singleton,
             stateful: facts.stateful,
+            acknowledges: facts.acknowledges,
             schema: facts.schema,
             configurable: facts.configurable,
             settings: facts.settings,

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.acknowledgement import Acknowledgement
     from .api.announce import product
     from .api.errors import ConfigError, DrpipeError, NotCarried, ProgramNotFound
     from .api.frames import FitsPath, Frame, Picture, Record
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BARRIER",
     "IDLE",
+    "Acknowledgement",
     "ConfigError",
     "Consumer",
     "DrpipeError",
@@ -68,6 +70,7 @@ __all__ = [
 _HOMES = {
     "BARRIER": "api.stage",
     "IDLE": "api.stage",
+    "Acknowledgement": "api.acknowledgement",
     "ConfigError": "errors",
     "Consumer": "api.stage",
     "DrpipeError": "errors",

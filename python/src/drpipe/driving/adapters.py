@@ -138,6 +138,16 @@ class Source(_Adapter, Producer):
         return origin_of(number, None if name is None else str(name))
 
 
+class ToldSource(Source):
+    """A producer that is told what became of its items."""
+
+    acknowledges = True
+
+    def acknowledge(self, items: Any) -> None:
+        """Calls the `acknowledge` of what was given."""
+        self._made.acknowledge(items)
+
+
 def _received(driver: channel.Channel) -> Iterator[Any]:
     """Yields the items that the driver sends."""
     # Ask for one portion ahead, so that the driver pickles it while this one is processed.

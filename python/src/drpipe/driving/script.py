@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from ..api.errors import ConfigError, NotCarried
 from ..api.report import Report
-from ..api.stage import is_singleton, shares_import
+from ..api.stage import acknowledges, is_singleton, shares_import
 from ..protocol.path_names import name_of_path
 from ..worker.describe import describe
 from . import forking, pickling, program, rewrite
@@ -266,7 +266,8 @@ def _configuration(
     """Returns the configuration and the iterable whose items this process sends."""
     producer, *stages = steps
     fed = None
-    source = _entry(producer, "Source", {})
+    told = has_run(producer.thing) and acknowledges(producer.thing)
+    source = _entry(producer, "ToldSource" if told else "Source", {})
     if givens.inline or has_run(producer.thing) or callable(producer.thing):
         try:
             source["params"].update(givens.add(producer, "producer"))

@@ -57,6 +57,9 @@ class Emitter:
         #: The origin and the item of the current input, which its outputs carry.
         self.origin: Optional[bytes] = None
         self.item = 0
+        #: Whether each value without an input is an item; and the number of the latest one.
+        self.numbers_items = False
+        self._items = 0
         #: Finds the origin of a value if there is no input.
         self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
         #: Called after a value is sent without an input, since a producer may then block in
@@ -170,7 +173,7 @@ class Emitter:
 
     def _emit(self, route: int, value: Any) -> None:
         header, buffers = self.encoders[route].encode(value)
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._thread and not self.numbers_items:
             self._append(route, value, header, buffers)
             return
         with self.lock:
@@ -182,6 +185,9 @@ class Emitter:
         origin = self.origin
         if origin is None and self.origin_of is not None:
             origin = self.origin_of(value)
+        if self.numbers_items:
+            self._items += 1
+            self.item = self._items
         self.pending.append((route, origin, header, buffers, self.item))
         if self.origin_of is not None:
             self.on_sent()

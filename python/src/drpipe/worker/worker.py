@@ -178,6 +178,10 @@ class Reports:
         self._send_notes()
         self._link.send(wire.finished(failure, outputs, self._link.lifeline))
 
+    def released(self, size: int) -> None:
+        """Reports that results of this size, in bytes, were handed on."""
+        self._link.send(wire.released(size))
+
     def _send_notes(self) -> None:
         # Send these before the report, because the report may end the run.
         products = announce.take()
@@ -250,6 +254,8 @@ class Worker:
                 return EXIT_FULL
         elif kind == tags.GRANT:
             task.produce(message.grant())
+        elif kind == tags.ACKNOWLEDGED:
+            task.acknowledge(message.acknowledgements())
         elif kind == tags.FINISH:
             message.end()
             task.finish()
