@@ -152,6 +152,7 @@ impl Launcher<'_> {
             role: step.kind,
             paths: python.paths,
             configuration: python.configuration,
+            window: step.acknowledges.then(|| (*step.options.window, *step.options.window_bytes)),
             to_python: match step.options.results.then(|| self.plan.results_go_to()).flatten() {
                 Some(producer) => vec![producer.takes_objects],
                 None => step.routes.iter().map(to_python).collect(),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StepReport,
     )
     from .api.stage import BARRIER, IDLE, Consumer, Producer, Stage
+    from .driving.feed import Feed
     from .driving.pipeline import Pipeline
     from .driving.running import Run
     from .driving.script import run, start, step
@@ -40,6 +41,7 @@ __all__ = [
     "Consumer",
     "DrpipeError",
     "FailedInput",
+    "Feed",
     "FitsPath",
     "Frame",
     "NotCarried",
@@ -75,6 +77,7 @@ _HOMES = {
     "Consumer": "api.stage",
     "DrpipeError": "errors",
     "FailedInput": "api.report",
+    "Feed": "driving.feed",
     "FitsPath": "api.frames",
     "Frame": "api.frames",
     "NotCarried": "errors",

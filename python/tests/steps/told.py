@@ -1,5 +1,7 @@
 """Producers that are told what became of their items."""
 
+import numpy as np
+
 import drpipe
 
 
@@ -76,3 +78,24 @@ class Double(drpipe.Stage):
         if value == 3:
             raise ValueError("not three")
         return 2 * value if value != 4 else None
+
+
+class Gate(drpipe.Stage):
+    """Passes values on once something was written into a file."""
+
+    gate: str = ""
+    is_open = False
+
+    def run(self, value):
+        if not self.is_open:
+            with open(self.gate, encoding="utf-8") as file:
+                file.read()
+            self.is_open = True
+        return value
+
+
+class Big(drpipe.Stage):
+    """Makes an array of so many bytes."""
+
+    def run(self, size):
+        return np.zeros(size, dtype="u1")
