@@ -94,7 +94,10 @@ def timed(job, directory):
     """The seconds of a whole program."""
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, __file__, str(directory), job], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+        [sys.executable, __file__, str(directory), job],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
     )
     seconds = time.perf_counter() - began
     assert done.stdout.count(b"\n") == FRAMES, done.stdout
