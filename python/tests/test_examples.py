@@ -19,6 +19,14 @@ def test_python_drive(tmp_path):
     assert "done in" in "".join(lines[1:])
 
 
+def test_python_feed(tmp_path):
+    assert said("python_feed.py", tmp_path) == [
+        str([(f"number {number}", number**2) for number in range(1, 6)]),
+        "25 squared: 625",
+        "items: 6",
+    ]
+
+
 def test_pool_executor(tmp_path):
     lines = said("pool_executor.py", tmp_path)
     assert sorted(lines[:6]) == [

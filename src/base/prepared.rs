@@ -70,6 +70,20 @@ impl Prepared {
         Ok((Self { process, line, surroundings, is_worker, _bound: bound }, stdout))
     }
 
+    /// The process at the other end of this line: a child of this program from before it began.
+    /// Its first message is its number.
+    ///
+    /// # Errors
+    /// If it does not say its number, or is no child of this program.
+    pub(crate) fn of_child(line: OwnedFd) -> io::Result<Self> {
+        let line = UnixStream::from(line);
+        line.set_read_timeout(Some(PATIENCE))?;
+        let number = Pid::from_raw(read_number(&line)?).ok_or(io::ErrorKind::InvalidData)?;
+        is_child(number)?;
+        let (surroundings, is_worker) = (Surroundings::now(), AtomicBool::new(false));
+        Ok(Self { process: number, line, surroundings, is_worker, _bound: mpsc::channel().0 })
+    }
+
     pub(crate) fn process(&self) -> Pid {
         self.process
     }
@@ -114,7 +128,7 @@ impl Prepared {
         if send_files(&self.line, &[FORK], files, flags).is_err() {
             return Ok(None);
         }
-        let forked = self.read_number().and_then(|number| match Pid::from_raw(number) {
+        let forked = read_number(&self.line).and_then(|number| match Pid::from_raw(number) {
             Some(process) => is_child(process).map(|()| Some(process)),
             None => Ok(None),
         });
@@ -123,12 +137,6 @@ impl Prepared {
             self.kill();
         }
         forked
-    }
-
-    fn read_number(&self) -> io::Result<i32> {
-        let mut number = [0; 4];
-        (&self.line).read_exact(&mut number)?;
-        Ok(i32::from_le_bytes(number))
     }
 
     fn kill(&self) {
@@ -158,6 +166,12 @@ pub(crate) fn wait_for(child: Pid) -> io::Result<ExitStatus> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn read_number(mut line: &UnixStream) -> io::Result<i32> {
+    let mut number = [0; 4];
+    line.read_exact(&mut number)?;
+    Ok(i32::from_le_bytes(number))
 }
 
 /// # Errors

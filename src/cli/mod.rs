@@ -36,6 +36,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::base::nearest::nearest;
+use crate::base::prepared::Prepared;
 use crate::config::Setting;
 use crate::event::exit_code::USAGE;
 use crate::mock::with_mocks;
@@ -162,7 +163,7 @@ impl Cli {
         match command.unwrap_or_else(|| Command::Run(Box::new(run))) {
             Command::Run(command) => match command.into_run() {
                 args if args.attach => self.run_attached(&args),
-                args => match self.load(&args.source) {
+                args => match self.load_driven(&args) {
                     Ok(mut pipeline) if args.inline => {
                         run::inline::become_interpreter(&mut pipeline, &args.source)
                     }
@@ -259,9 +260,25 @@ impl Cli {
         Pipeline::read(&text, &source.shown(), Path::new("."), &self.registry, settings)
     }
 
+    /// As [`Cli::load`], for a run that another program may drive.
+    fn load_driven(&self, args: &RunArgs) -> Result<Pipeline, NotLoaded> {
+        let drivers_fork = args.driver.fork().map_err(|error| {
+            CommandError::stopped(format_args!("the driver's fork cannot be used: {error}"))
+        })?;
+        self.load_with(&args.source, drivers_fork)
+    }
+
     /// Loads the pipeline; prints all errors and warnings on standard error. A signal during this
     /// time ends the program and the interpreters that it asks about Python steps.
     fn load(&self, source: &Source) -> Result<Pipeline, NotLoaded> {
+        self.load_with(source, None)
+    }
+
+    fn load_with(
+        &self,
+        source: &Source,
+        drivers_fork: Option<Prepared>,
+    ) -> Result<Pipeline, NotLoaded> {
         let config = source.config();
         if is_frame(config) {
             let what = "is a FITS file; name the configuration first: drpipe CONFIG FRAMES";
@@ -275,7 +292,10 @@ impl Cli {
         let _ = rlimit::increase_nofile_limit(u64::MAX);
         let settings = source.settings().map_err(|error| complain_of(&error))?;
         let loaded = match source.is_standard_input() {
-            false => Pipeline::load(source.config(), &self.registry, &settings),
+            false => {
+                let config = source.config();
+                Pipeline::load_driven(config, &self.registry, &settings, drivers_fork)
+            }
             true => self.load_standard_input(source, &settings),
         };
         match loaded {

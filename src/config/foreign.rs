@@ -62,6 +62,8 @@ pub struct Described {
     pub singleton: bool,
     /// Whether it emits in `finish` what it has accumulated from its messages.
     pub stateful: bool,
+    /// Whether it is told, as a producer, what became of its items.
+    pub acknowledges: bool,
     /// The JSON Schema of the parameters that it declares.
     pub schema: Value,
     /// Whether it takes the whole configuration, as classes of traitlets do.
@@ -219,14 +221,15 @@ pub(crate) struct InPython {
 }
 
 fn found(draft: &Draft<'_>, described: Described, configuration: &Value) -> InPython {
-    let Described { mut python, kind, singleton, stateful, schema, configurable, .. } = described;
+    let Described { mut python, kind, singleton, stateful, acknowledges, .. } = described;
+    let Described { schema, configurable, .. } = described;
     let name = draft.class().unwrap_or_default();
     let kind = kind.unwrap_or_else(|| draft.role.usual_kind());
     if configurable {
         python.configuration = configuration.clone();
     }
     InPython {
-        class: Class::foreign(name, kind, singleton, stateful, schema),
+        class: Class::foreign(name, kind, singleton, stateful, schema).telling(acknowledges),
         python,
         configurable,
         invalid: described.invalid,

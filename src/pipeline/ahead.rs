@@ -49,13 +49,20 @@ struct Interpreter {
 }
 
 impl Interpreters {
-    /// Where a worker comes from that the run begins with. An interpreter becomes the last of
-    /// its workers; the others are forked from it.
-    pub(crate) fn origin(&mut self, python: &Python) -> Origin {
+    /// Where a worker comes from. An interpreter becomes the last of the workers that the run begins
+    /// with; the others of these are forked from it. All others start afresh, unless the interpreter
+    /// is a fork of the program that drives the run.
+    pub(crate) fn origin(&mut self, python: &Python, is_initial: bool) -> Origin {
         let Some(place) = self.0.iter().position(|one| one.ready.suits(python)) else {
             return Origin::New;
         };
         let found = &mut self.0[place];
+        if found.ready.is_drivers_fork {
+            return Origin::ForkOf(Arc::clone(&found.ready.process));
+        }
+        if !is_initial {
+            return Origin::New;
+        }
         found.missing = found.missing.saturating_sub(1);
         let process = Arc::clone(&found.ready.process);
         let is_last = found.missing == 0;

@@ -83,10 +83,8 @@ impl Launcher<'_> {
             self.launch_in_python(python, &mut launch);
         }
         if let (Some(python), Some(ahead)) = (&step.python, &mut self.interpreters) {
-            // A successor of a lost worker starts afresh.
-            if step.is_initial(number) && worker.epoch == FIRST {
-                launch.origin = ahead.origin(python);
-            }
+            let is_initial = step.is_initial(number) && worker.epoch == FIRST;
+            launch.origin = ahead.origin(python, is_initial);
         }
         let process = self.new_process(worker, index, context, directory)?;
         let supervisor = self.supervisor.as_ref();
@@ -154,6 +152,7 @@ impl Launcher<'_> {
             role: step.kind,
             paths: python.paths,
             configuration: python.configuration,
+            window: step.acknowledges.then(|| (*step.options.window, *step.options.window_bytes)),
             to_python: match step.options.results.then(|| self.plan.results_go_to()).flatten() {
                 Some(producer) => vec![producer.takes_objects],
                 None => step.routes.iter().map(to_python).collect(),

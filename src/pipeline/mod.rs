@@ -18,10 +18,12 @@ mod report;
 mod run_name;
 mod start;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
+use crate::base::prepared::Prepared;
 use crate::config;
 use crate::config::{About, Setting, Unusable, Wanted};
 use crate::plan::Plan;
@@ -77,11 +79,26 @@ impl Pipeline {
     /// # Errors
     /// If it cannot be read, or everything that is wrong with it.
     pub fn load(path: &Path, registry: &Registry, settings: &[Setting]) -> Result<Self, LoadError> {
+        Self::load_driven(path, registry, settings, None)
+    }
+
+    /// As [`Pipeline::load`], for a program that may have forked an interpreter from itself, which
+    /// answers for the classes in Python and forks their workers.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    pub(crate) fn load_driven(
+        path: &Path,
+        registry: &Registry,
+        settings: &[Setting],
+        drivers_fork: Option<Prepared>,
+    ) -> Result<Self, LoadError> {
         let bytes = std::fs::read(path)
             .map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
         let directory = path.parent().unwrap_or(path);
         let file = path.display().to_string();
-        Self::read(&String::from_utf8_lossy(&bytes), &file, directory, registry, settings)
+        let text = String::from_utf8_lossy(&bytes);
+        Self::read_driven(&text, (&file, directory), registry, settings, drivers_fork)
     }
 
     /// As [`Pipeline::load`], for a text that messages call `file`. Modules in Python are also
@@ -96,15 +113,28 @@ impl Pipeline {
         registry: &Registry,
         settings: &[Setting],
     ) -> Result<Self, LoadError> {
+        Self::read_driven(text, (file, directory), registry, settings, None)
+    }
+
+    fn read_driven(
+        text: &str,
+        (file, directory): (&str, &Path),
+        registry: &Registry,
+        settings: &[Setting],
+        drivers_fork: Option<Prepared>,
+    ) -> Result<Self, LoadError> {
         let mut bundled = None;
         let mut ahead = None;
+        let drivers_fork = Cell::new(drivers_fork);
         let mut describe = |wanted: &[Wanted]| {
             let also_in = vec![PathBuf::from("."), directory.to_owned()];
             match bundled.insert(BundledPackage::unpack()) {
                 Ok(carried) => {
                     let ahead = ahead.insert(Ahead::new());
                     let environment = worker_environment(ahead.private());
-                    let answers = Questions { carried, also_in, environment }.describe(wanted);
+                    let drivers_fork = Cell::new(drivers_fork.take());
+                    let questions = Questions { carried, also_in, environment, drivers_fork };
+                    let answers = questions.describe(wanted);
                     ahead.ready = answers.ready;
                     answers.classes
                 }

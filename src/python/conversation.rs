@@ -1,7 +1,7 @@
 //! One question to an interpreter, and its answer.
 
 use std::io::{self, Read, Write};
-use std::process::{ChildStdout, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -24,19 +24,47 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// Asks the interpreter that the command starts.
+    /// Asks the interpreter that the command starts. It answers on its standard output.
     ///
     /// # Errors
     /// If it cannot be started, or talking to it fails.
-    pub(super) fn hold(command: Command, request: &Value) -> io::Result<Self> {
+    pub(super) fn begin(command: Command, request: &Value) -> io::Result<Self> {
         let mut known = asked();
-        let (process, stdout) = Prepared::start(command)?;
+        let (process, mut stdout) = Prepared::start(command)?;
         known.push(process.process());
         drop(known);
+        let read = move || {
+            let mut text = Vec::new();
+            stdout.read_to_end(&mut text).map(|_| text)
+        };
+        Self::hold(process, request, read)
+    }
+
+    /// Asks an interpreter that is there already. It answers on its line, with the length first.
+    ///
+    /// # Errors
+    /// If talking to it fails.
+    pub(super) fn go_on(process: Prepared, request: &Value) -> io::Result<Self> {
+        asked().push(process.process());
+        let mut line = process.line().try_clone()?;
+        let read = move || {
+            let mut length = [0; 4];
+            line.read_exact(&mut length)?;
+            let mut text = vec![0; u32::from_le_bytes(length) as usize];
+            line.read_exact(&mut text).map(|()| text)
+        };
+        Self::hold(process, request, read)
+    }
+
+    fn hold(
+        process: Prepared,
+        request: &Value,
+        read: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static,
+    ) -> io::Result<Self> {
         let asked = Asked(process.process());
         let sent = send(&process, request);
         let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || sender.send(read(stdout)));
+        thread::spawn(move || sender.send(read()));
         let text = match receiver.recv_timeout(LONGEST) {
             Ok(text) => sent.and(text).map(Some)?,
             Err(_) => None,
@@ -93,10 +121,4 @@ fn send(process: &Prepared, request: &Value) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         sent => sent,
     }
-}
-
-fn read(mut stdout: ChildStdout) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    stdout.read_to_end(&mut text)?;
-    Ok(text)
 }

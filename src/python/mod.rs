@@ -11,6 +11,7 @@ mod error;
 mod interpreter;
 mod probe;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 pub(crate) use bundled::BundledPackage;
@@ -28,7 +29,11 @@ pub(crate) fn classes(interpreter: Option<&str>, module: &str) -> Result<Vec<Lis
         let message = format!("the package for steps in Python cannot be unpacked: {error}");
         PythonError::new(message, "")
     })?;
-    let questions =
-        Questions { carried: &carried, also_in: vec![PathBuf::from(".")], environment: Vec::new() };
+    let questions = Questions {
+        carried: &carried,
+        also_in: vec![PathBuf::from(".")],
+        environment: Vec::new(),
+        drivers_fork: Cell::new(None),
+    };
     questions.list(interpreter, module)
 }

@@ -1,5 +1,6 @@
 //! Python steps in a build without support for them: each is refused before a run.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -31,11 +32,13 @@ pub(crate) struct Questions<'c> {
     pub(crate) carried: &'c BundledPackage,
     pub(crate) also_in: Vec<PathBuf>,
     pub(crate) environment: Vec<(&'static str, Option<OsString>)>,
+    pub(crate) drivers_fork: Cell<Option<Prepared>>,
 }
 
 /// An interpreter that is ready to be a worker; there is none.
 pub(crate) struct Ready {
     pub(crate) process: Arc<Prepared>,
+    pub(crate) is_drivers_fork: bool,
 }
 
 impl Ready {

@@ -1,6 +1,7 @@
 //! Asks an interpreter about the classes of its modules before a run. The bundled package
 //! answers.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,11 +28,16 @@ pub(crate) struct Questions<'c> {
     pub(crate) also_in: Vec<PathBuf>,
     /// The variables of a worker, for interpreters that become workers of the run.
     pub(crate) environment: Vec<(&'static str, Option<OsString>)>,
+    /// An interpreter that the program which drives the run has forked from itself.
+    pub(crate) drivers_fork: Cell<Option<Prepared>>,
 }
 
 /// An interpreter that has described the classes of its steps and is ready to be a worker of one.
 pub(crate) struct Ready {
     pub(crate) process: Arc<Prepared>,
+    /// Whether it is a fork of the program that drives the run. It forks all workers of its steps,
+    /// also those that come later, and becomes none.
+    pub(crate) is_drivers_fork: bool,
     interpreter: PathBuf,
     paths: Vec<PathBuf>,
 }
@@ -93,6 +99,8 @@ struct Facts {
     singleton: bool,
     #[serde(rename = "gathers")]
     stateful: bool,
+    #[serde(default)]
+    acknowledges: bool,
     schema: Value,
     #[serde(default)]
     configurable: bool,
@@ -167,16 +175,19 @@ impl Questions<'_> {
             "paths": names(&paths), "classes": classes, "configuration": wanted[0].configuration,
             "may_stay": true,
         });
-        let (answer, process) = match self.ask(&interpreter, &request) {
+        let drivers_fork = self.drivers_fork.take();
+        let is_drivers_fork = drivers_fork.is_some();
+        let (answer, process) = match self.ask(&interpreter, &request, drivers_fork) {
             Ok((answer, process)) if answer.classes.len() == wanted.len() => (answer, process),
             Ok(_) => return fail(of_interpreter("its answer is incomplete".into(), String::new())),
             Err(unusable) => return fail(unusable),
         };
         // A wrapper may have set what the interpreter itself would not find.
-        let process = process.filter(|_| answer.executable == interpreter);
+        let process = process.filter(|_| is_drivers_fork || answer.executable == interpreter);
         ready.extend(process.map(|process| Ready {
             process: Arc::new(process),
-            interpreter,
+            is_drivers_fork,
+            interpreter: answer.executable.clone(),
             paths: paths.clone(),
         }));
         let sections = Arc::new(answer.sections);
@@ -207,7 +218,7 @@ impl Questions<'_> {
         let interpreter = interpreter::find(given)?;
         let request = json!({"paths": names(&self.paths(&[])), "list": module});
         let (answer, _) = self
-            .ask(&interpreter, &request)
+            .ask(&interpreter, &request, None)
             .map_err(|Unusable { message, hint, .. }| PythonError { message, hint })?;
         answer.classes.into_iter().map(listed).collect()
     }
@@ -223,12 +234,17 @@ impl Questions<'_> {
         &self,
         interpreter: &Path,
         request: &Value,
+        drivers_fork: Option<Prepared>,
     ) -> Result<(Answer, Option<Prepared>), Unusable> {
         let shown = interpreter.display();
         let trouble = |error: io::Error| {
             of_interpreter(format!("the Python interpreter {shown}: {error}"), String::new())
         };
-        let asked = Conversation::hold(self.command(interpreter), request).map_err(trouble)?;
+        let asked = match drivers_fork {
+            Some(process) => Conversation::go_on(process, &self.with_environment(request)),
+            None => Conversation::begin(self.command(interpreter), request),
+        };
+        let asked = asked.map_err(trouble)?;
         let Some(text) = &asked.text else {
             let seconds = LONGEST.as_secs();
             let message = format!("importing did not end within {seconds} s under {shown}");
@@ -247,6 +263,17 @@ impl Questions<'_> {
         }
         asked.end().map_err(trouble)?;
         Ok((usable(answer, interpreter)?, None))
+    }
+
+    /// The request to an interpreter that was started without the variables of a worker.
+    fn with_environment(&self, request: &Value) -> Value {
+        let variables = self.environment.iter().map(|(name, value)| {
+            let value = value.as_ref().map(|value| name_of_path(Path::new(value)));
+            ((*name).to_owned(), value.map_or(Value::Null, Value::String))
+        });
+        let mut request = request.clone();
+        request["environment"] = Value::Object(variables.collect());
+        request
     }
 
     fn command(&self, interpreter: &Path) -> Command {
@@ -305,6 +332,7 @@ fn described(wanted: &Wanted, python: Python, entry: Entry) -> Result<Described,
             kind: facts.kind,
             singleton: facts.singleton,
             stateful: facts.stateful,
+            acknowledges: facts.acknowledges,
             schema: facts.schema,
             configurable: facts.configurable,
             settings: facts.settings,

@@ -99,6 +99,12 @@ impl Class {
         }
     }
 
+    /// As a producer, it is told what became of its items if it `acknowledges`.
+    pub(crate) fn telling(mut self, acknowledges: bool) -> Self {
+        self.acknowledges = acknowledges && self.kind == Kind::Producer;
+        self
+    }
+
     /// Whether its workers are written in another language.
     pub(crate) fn is_foreign(&self) -> bool {
         self.foreign

@@ -64,6 +64,10 @@ pub(crate) struct InPython {
     pub(crate) configuration: Value,
     /// For each next step, whether it opens in Python what it is sent.
     pub(crate) to_python: Vec<bool>,
+    /// For a producer that is told what became of its items: how many of them, and of which size in
+    /// bytes, may be under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) window: Option<(usize, Option<u64>)>,
 }
 
 /// Whether this process was started as a worker: its standard input is the other end of a

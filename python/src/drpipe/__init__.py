@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.acknowledgement import Acknowledgement
     from .api.announce import count_action, product
     from .api.errors import ConfigError, DrpipeError, NotCarried, ProgramNotFound
     from .api.frames import FitsPath, Frame, Picture, Record
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         StepReport,
     )
     from .api.stage import BARRIER, IDLE, Consumer, Producer, Stage
+    from .driving.feed import Feed
     from .driving.pipeline import Pipeline
     from .driving.running import Run
     from .driving.script import run, start, step
@@ -34,11 +36,13 @@ __version__ = "0.1.0"
 __all__ = [
     "BARRIER",
     "IDLE",
+    "Acknowledgement",
     "ConfigError",
     "Consumer",
     "Deferred",
     "DrpipeError",
     "FailedInput",
+    "Feed",
     "FitsPath",
     "Frame",
     "NotCarried",
@@ -70,11 +74,13 @@ __all__ = [
 _HOMES = {
     "BARRIER": "api.stage",
     "IDLE": "api.stage",
+    "Acknowledgement": "api.acknowledgement",
     "ConfigError": "errors",
     "Consumer": "api.stage",
     "Deferred": "failures",
     "DrpipeError": "errors",
     "FailedInput": "api.report",
+    "Feed": "driving.feed",
     "FitsPath": "api.frames",
     "Frame": "api.frames",
     "NotCarried": "errors",

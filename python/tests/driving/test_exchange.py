@@ -23,6 +23,7 @@ def place(tmp_path, monkeypatch):
 
 def test_what_a_killed_worker_had_handed_over_is_not_taken_twice(place):
     results = Results(place)
+    results.begin()
     first = channel.connect(channel.RESULTS)
     for message in range(1, 7):
         first.send((message, f"value {message}"))
@@ -47,6 +48,7 @@ class Unreadable:
 
 def test_a_result_that_cannot_be_read_costs_no_other(place):
     results = Results(place)
+    results.begin()
     worker = channel.connect(channel.RESULTS)
     for message, value in ((1, "a"), (2, "b"), (3, Unreadable())):
         worker.send((message, value))
@@ -67,6 +69,7 @@ def test_an_iterable_is_two_portions_ahead_at_most(place):
             gone.set()
 
     feeder = Feeder(place, items())
+    feeder.begin()
     worker = channel.connect(channel.ITEMS)
     worker.ask()
     assert [worker.receive() for _ in range(2 * channel.PORTION)] == list(range(64))

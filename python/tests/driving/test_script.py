@@ -25,9 +25,11 @@ from runs import needs_program, program, python
 pytestmark = needs_program
 
 
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    """Sets a directory of its own, and the program to test."""
+@pytest.fixture(autouse=True, params=["forked", "fresh"])
+def surroundings(request, tmp_path, monkeypatch):
+    """Sets a directory of its own, the program to test, and whether workers are forks of this
+    process, which has the files of pytest open."""
+    monkeypatch.setattr("drpipe.driving.forking.is_safe", lambda: request.param == "forked")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRPIPE", str(program()))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -54,27 +56,27 @@ def test_a_directory_whose_name_is_not_utf_8_is_as_good_as_others(tmp_path, monk
     assert results(range(3), laboratory.square) == [0, 1, 4]
 
 
-@pytest.mark.parametrize(
-    "producer",
-    [
-        range(5),
-        [0, 1, 2, 3, 4],
-        (0, 1, 2, 3, 4),
-        np.arange(5),
-        iter([0, 1, 2, 3, 4]),
-        (number for number in range(5)),
-        map(int, "01234"),
-        laboratory.numbers,
-        functools.partial(range, 5),
-        lambda: range(5),
-        laboratory.Items(),
-    ],
-    ids=lambda producer: type(producer).__name__,
-)
+PRODUCERS = {
+    "a range": lambda: range(5),
+    "a list": lambda: [0, 1, 2, 3, 4],
+    "a tuple": lambda: (0, 1, 2, 3, 4),
+    "an array": lambda: np.arange(5),
+    "an iterator": lambda: iter([0, 1, 2, 3, 4]),
+    "a generator": lambda: (number for number in range(5)),
+    "a map": lambda: map(int, "01234"),
+    "a generator function": lambda: laboratory.numbers,
+    "a partial": lambda: functools.partial(range, 5),
+    "a function": lambda: lambda: range(5),
+    "an instance": laboratory.Items,
+}
+
+
+@pytest.mark.parametrize("producer", PRODUCERS.values(), ids=PRODUCERS)
 def test_whatever_can_be_iterated_is_a_producer(producer):
-    if isinstance(producer, laboratory.Items):
-        producer.count = 5
-    assert results(producer, laboratory.square) == [0, 1, 4, 9, 16]
+    made = producer()
+    if isinstance(made, laboratory.Items):
+        made.count = 5
+    assert results(made, laboratory.square) == [0, 1, 4, 9, 16]
 
 
 def test_a_producer_may_have_nothing():
@@ -404,7 +406,13 @@ def ran(arguments, directory):
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("preparation", ["", "sys.modules['cloudpickle'] = None"])
+#: With a thread, a script cannot be forked.
+A_THREAD = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
+WITHOUT = "sys.modules['cloudpickle'] = None"
+PREPARATIONS = ["", WITHOUT, A_THREAD, f"{A_THREAD}; {WITHOUT}"]
+
+
+@pytest.mark.parametrize("preparation", PREPARATIONS)
 def test_a_script(tmp_path, preparation):
     script = tmp_path / "night.py"
     script.write_text(SCRIPT.format(preparation=preparation, call=GUARDED))
@@ -434,7 +442,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("preparation", ["", "sys.modules['cloudpickle'] = None"])
+@pytest.mark.parametrize("preparation", PREPARATIONS)
 def test_a_traceback_shows_the_line_of_a_script(tmp_path, preparation):
     script = tmp_path / "night.py"
     script.write_text(FAILING.format(preparation=preparation))
@@ -459,7 +467,8 @@ def test_a_traceback_shows_the_line_of_a_cell():
 
 def test_a_script_without_a_guard_gets_an_error_that_says_so(tmp_path):
     script = tmp_path / "night.py"
-    script.write_text(SCRIPT.format(preparation="sys.modules['cloudpickle'] = None", call="main()"))
+    unfit = f"{A_THREAD}; {WITHOUT}"
+    script.write_text(SCRIPT.format(preparation=unfit, call="main()"))
     code, _, err = ran(["night.py"], tmp_path)
     assert code == 1 and 'if __name__ == "__main__"' in err
 

@@ -5,7 +5,9 @@ from runs import needs_program, python
 pytestmark = needs_program
 
 ITEMS = """
-import collections, sys
+import collections, sys, threading
+# With a thread, the script cannot be forked.
+threading.Thread(target=threading.Event().wait, daemon=True).start()
 sys.modules["cloudpickle"] = None
 import drpipe
 

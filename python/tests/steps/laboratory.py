@@ -141,3 +141,12 @@ class Write(drpipe.Consumer):
 
 def fails_at_once(value):
     raise ValueError("no")
+
+
+def same(value):
+    return value
+
+
+def passes_what_is_there(path):
+    assert os.path.exists(path)
+    return path

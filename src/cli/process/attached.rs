@@ -1,12 +1,12 @@
 //! The program that has started this run and stays attached to it, over the socket that is this
 //! program's standard input.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::MemfdFlags;
 
+use super::standard_input;
 use crate::cli::output::CommandError;
 use crate::event::Report;
 use crate::pipeline::{Caller, Farewell};
@@ -24,7 +24,7 @@ impl AttachedCaller {
     /// # Errors
     /// If there is no socket, or the program at its other end cannot be the caller.
     pub(crate) fn accept() -> Result<Self, CommandError> {
-        let accepted = take_standard_input().map_err(Into::into).and_then(Caller::accept);
+        let accepted = standard_input::take().map_err(Into::into).and_then(Caller::accept);
         let caller = accepted.map_err(CommandError::usage)?;
         let farewell = caller.farewell().map_err(CommandError::stopped)?;
         Ok(Self { caller: Some(caller), farewell })
@@ -46,11 +46,4 @@ fn in_memory(report: &Report) -> io::Result<OwnedFd> {
     let mut file = std::fs::File::from(file);
     serde_json::to_writer(&mut file, report)?;
     Ok(file.into())
-}
-
-/// Takes the socket, so that no program that this one starts can reach it.
-fn take_standard_input() -> io::Result<OwnedFd> {
-    let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    rustix::stdio::dup2_stdin(OpenOptions::new().read(true).open("/dev/null")?)?;
-    Ok(socket)
 }

@@ -11,6 +11,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::standard_input;
+use crate::base::prepared::Prepared;
+
 /// The options by which a driver starts a run.
 #[derive(Debug, Default, ClapArgs)]
 pub(crate) struct DriverArgs {
@@ -20,6 +23,20 @@ pub(crate) struct DriverArgs {
     /// The driver's directory, which the run removes when the driver has died
     #[arg(long, value_name = "DIR", hide = true, requires = "driver")]
     pub(crate) driver_directory: Option<PathBuf>,
+    /// Standard input is the line to a child that the driver has forked from itself; it forks the
+    /// workers in Python
+    #[arg(long, hide = true, requires = "driver")]
+    driver_fork: bool,
+}
+
+impl DriverArgs {
+    /// The process that forks the workers in Python, if the driver has left one.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub(crate) fn fork(&self) -> io::Result<Option<Prepared>> {
+        self.driver_fork.then(|| Prepared::of_child(standard_input::take()?)).transpose()
+    }
 }
 
 /// The process that drives this run.

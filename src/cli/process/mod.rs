@@ -5,4 +5,5 @@ pub(crate) mod attached;
 pub(crate) mod driving_program;
 pub(crate) mod memory;
 pub(crate) mod signals;
+mod standard_input;
 pub(crate) mod token;

@@ -45,7 +45,7 @@ impl Simulator {
             };
             let has_room = routes.map(|route| route.to).all(has_room);
             let is_held_back = !has_room
-                || !producer.held.is_empty()
+                || producer.has_held()
                 || self.router.window_room(StepId(0)) == 0
                 || self.router.observers.order.is_some();
             assert!(is_held_back, "I13: the producer could bring more\n{}", self.state());

@@ -45,6 +45,9 @@ fn every_example_has_a_test() {
         "products.rs",
         "python_astropy.json",
         "python_drive.py",
+        // In python/tests/test_examples.py.
+        "python_feed.json",
+        "python_feed.py",
         "python_numpy.json",
         "python_stages.py",
         "python_switch.json",

@@ -14,10 +14,12 @@ A class that has a `name`, `log`, `send` or `set_priority` of its own keeps it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, ClassVar, Iterator, List, Optional, Sequence
 
 if TYPE_CHECKING:
     import logging
+
+    from .acknowledgement import Acknowledgement
 
 # `Any`, not `object`: subclasses choose what `init` and `run` take and return.
 
@@ -150,6 +152,9 @@ BARRIER = Barrier()
 class Producer(_Step):
     """The first step of a pipeline.
 
+    Attributes:
+        acknowledges: whether `acknowledge` is told what became of each item.
+
     Example:
         >>> class Numbers(drpipe.Producer):  # doctest: +SKIP
         ...     last: int = 10
@@ -157,6 +162,8 @@ class Producer(_Step):
         ...     def run(self):
         ...         yield from range(self.last)
     """
+
+    acknowledges: ClassVar[bool] = False
 
     def run(self) -> Iterator[Any]:
         """Yields the values that the pipeline works on.
@@ -171,6 +178,16 @@ class Producer(_Step):
         returns `drpipe.IDLE` or `drpipe.BARRIER`, it is called again.
         """
         raise NotImplementedError("a producer needs a method run(self)")
+
+    def acknowledge(self, items: Sequence[Acknowledgement]) -> None:
+        """Is told what became of items, if the class says `acknowledges = True`.
+
+        Each value that the producer emits is an item, and is told of once, when no message of it
+        is queued or in work: all before `finish`, unless the run is stopped at once. It is called
+        between two advances of `run`. At most `window` items are under way.
+
+        An exception ends production.
+        """
 
 
 class Stage(_Step):
@@ -221,6 +238,11 @@ class Consumer(_Step):
 def is_singleton(step: Any) -> bool:
     """Whether a step or its class declares that it has at most one worker."""
     return any(getattr(step, name, False) is True for name in ("singleton", "single"))
+
+
+def acknowledges(step: Any) -> bool:
+    """Whether a producer or its class wants to be told what became of its items."""
+    return getattr(step, "acknowledges", False) is True
 
 
 def may_change_arrays(step: Any) -> bool:

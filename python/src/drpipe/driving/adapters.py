@@ -23,7 +23,7 @@ class Given(NamedTuple):
     params: Dict[str, Any]
 
 
-#: What was given for the steps that run in this process, keyed by file name. No such file is
+#: What was given for the steps that run in this process, by name. No file of such a name is
 #: written.
 here: Dict[str, Given] = {}
 
@@ -36,8 +36,11 @@ def has_run(thing: Any) -> bool:
 class _Adapter:
     """The common base of adapters for producers and for stages."""
 
-    #: The file that contains what was given.
-    file: str = ""
+    #: The name of what was given, and of its file in the driver's directory.
+    given: str = ""
+    #: What it is, for the journal: its products are its own.
+    what: str = ""
+    params: Any = None
     #: There is at most one next step, so values are not routed by their content.
     one_way = True
 
@@ -49,9 +52,10 @@ class _Adapter:
 
     def _load(self) -> Any:
         """Returns what was given. Creates an instance of a class, with a step's attributes."""
-        found = here.get(self.file)
-        given: Given = pickling.load(self.file) if found is None else found
-        thing, rest = given.thing, given.params
+        found = here.get(self.given)
+        if found is None:
+            found = pickling.load(os.path.join(channel.directory(), self.given))
+        thing, rest = found.thing, found.params
         if isinstance(thing, type) and has_run(thing):
             thing, rest = build.make(thing, rest)
         if has_run(thing):
@@ -103,7 +107,7 @@ class Source(_Adapter, Producer):
 
     def init(self) -> None:
         """Loads what was given, or connects to the driver."""
-        if self.file:
+        if self.given:
             self._made = self._load()
             self._init(self._made)
         else:
@@ -136,6 +140,16 @@ class Source(_Adapter, Producer):
         if isinstance(name, bytes):
             name = name.decode("utf-8", "backslashreplace")
         return origin_of(number, None if name is None else str(name))
+
+
+class ToldSource(Source):
+    """A producer that is told what became of its items."""
+
+    acknowledges = True
+
+    def acknowledge(self, items: Any) -> None:
+        """Calls the `acknowledge` of what was given."""
+        self._made.acknowledge(items)
 
 
 def _received(driver: channel.Channel) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from io import BufferedReader
-from typing import Any, Union, cast
+from typing import Any, Callable, Union, cast
 
 from ..protocol import pickles, session_pickles
 from ..protocol.driver import DIRECTORY_VARIABLE
@@ -48,6 +48,8 @@ class Channel:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._reader = cast(BufferedReader, connected.makefile("rb", _BUFFER))
+        #: Whether the other side has a main module with this content.
+        self.has_main: Callable[[], bool] = lambda: False
 
     def send(self, value: Any) -> None:
         """Sends a value. Waits until the other side takes it.
@@ -59,7 +61,7 @@ class Channel:
         # The pickle contains short memory blocks. A long block arrives in a separate buffer,
         # which the array on the other side can keep.
         data, beside = pickles.dumps(value, lambda memory: memory.nbytes <= _SHORT)
-        if session_pickles.MAIN in data:
+        if session_pickles.MAIN in data and not self.has_main():
             data, beside = session_pickles.dumps(value), []
         if not beside and len(data) <= _SHORT:
             self._socket.sendall(_HEAD.pack(1, len(data)) + data)
@@ -132,6 +134,8 @@ class Channel:
         """Closes the connection and wakes the threads that wait for it."""
         with contextlib.suppress(OSError):  # The other side may have closed it before.
             self._socket.shutdown(socket.SHUT_RDWR)
+        # The socket stays open for as long as its reader.
+        self._reader.close()
         self._socket.close()
 
     def _read(self, size: int) -> Union[bytes, bytearray]:

@@ -9,7 +9,7 @@ from collections import deque
 from types import GeneratorType
 from typing import Any, Deque, Iterable, Iterator, List, Optional, Tuple
 
-from ..protocol import failures
+from ..protocol import failures, session_pickles
 from . import channel
 
 #: The most results that are kept ready for an iteration.
@@ -34,7 +34,11 @@ class Results:
         #: The numbers of the latest messages. A killed worker may have delivered values
         #: without reporting them; its successor then gets the same messages again.
         self._latest: Deque[int] = deque(maxlen=_MOST_IN_HAND)
-        threading.Thread(target=self._serve, name="drpipe-results", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="drpipe-results", daemon=True)
+
+    def begin(self) -> None:
+        """Starts to accept workers."""
+        self._thread.start()
 
     def close(self) -> None:
         """Stops accepting workers. The values that have arrived are complete."""
@@ -131,7 +135,15 @@ class Feeder:
     A separate thread advances the iterable.
     """
 
-    def __init__(self, directory: str, items: Iterable[Any]) -> None:
+    def __init__(self, directory: str, items: Iterable[Any], is_forked: bool = False) -> None:
+        """Listens for the producer.
+
+        Args:
+            directory: the driver's private directory.
+            items: the items.
+            is_forked: whether the producer is a fork of this process as it is now.
+        """
+        self._shared = session_pickles.definitions() if is_forked else None
         self._listener = channel.listen(directory, channel.ITEMS)
         self._items = items
         self._sending = threading.Lock()
@@ -139,7 +151,19 @@ class Feeder:
         self._stopped = self._ended = False
         #: The exception that the iterable raised.
         self.error: Optional[BaseException] = None
-        threading.Thread(target=self._serve, name="drpipe-items", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="drpipe-items", daemon=True)
+
+    def begin(self) -> None:
+        """Starts to wait for the producer."""
+        self._thread.start()
+
+    def _has_main(self) -> bool:
+        """Whether the producer has what the main module of this process has."""
+        shared = self._shared
+        if shared is None:
+            return False
+        now = session_pickles.definitions()
+        return all(shared.get(name) is thing for name, thing in now.items())
 
     def stop(self) -> None:
         """Ends the items now, even while the iterable is producing the next one."""
@@ -164,6 +188,7 @@ class Feeder:
                 worker = channel.accept(self._listener)
             except OSError:
                 return
+        worker.has_main = self._has_main
         try:
             self._feed(worker)
         except (EOFError, OSError):

@@ -44,7 +44,7 @@ class Host:
 
         Args:
             directory: the driver's private directory.
-            given: the objects that the adapters wrap, keyed by file name.
+            given: the objects that the adapters wrap, by name.
         """
         self._given = given or {}
         #: The exceptions that the steps raised.
@@ -74,12 +74,15 @@ class Host:
         """
         # This process may itself be a fork, but no step forked it.
         forked.clear()
+        others = dict(here)
         here.update(self._given)
         before, LocalDetails.current = LocalDetails.current, self.details
         try:
             self._serve()
         finally:
             LocalDetails.current = before
+            here.clear()
+            here.update(others)
             announce.listen(before is not None)
 
     def _serve(self) -> None:
@@ -118,8 +121,6 @@ class Host:
             with contextlib.suppress(ValueError):  # A step has removed it.
                 sys.path.remove(path)
         self._paths.clear()
-        for file in self._given:
-            here.pop(file, None)
         for worker in self._workers.values():
             worker.close(EXIT_LOST)
         self._workers.clear()

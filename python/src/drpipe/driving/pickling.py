@@ -7,6 +7,7 @@ driver's script again under a name other than `__main__`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import sys
@@ -42,6 +43,19 @@ def dump(thing: Any, name: str, file: str) -> None:
     content = _pickled(thing, name)
     with open(file, "wb") as out:
         pickle.dump(tuple(content), out)
+
+
+def check(thing: Any, name: str) -> None:
+    """Checks that an object could be given to any worker, also if forks of this process have it.
+
+    Raises:
+        NotCarried: as for `dump`.
+    """
+    with contextlib.suppress(Exception):
+        data = pickle.dumps(thing, 5)
+        if MAIN not in data or _main_module():
+            return
+    _pickled(thing, name)
 
 
 def load(file: str) -> Any:

@@ -16,6 +16,8 @@ from .running import Run
 
 if TYPE_CHECKING:
     from .adapters import Given
+    from .feed import Feed
+    from .forking import Fork
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -85,6 +87,47 @@ class Pipeline:
         with self.start(**options) as run:
             return run.wait()
 
+    def feed(
+        self,
+        *,
+        journal: Optional[Path] = None,
+        resume: bool = False,
+        quarantine: Optional[Path] = None,
+        summary: Optional[Path] = None,
+    ) -> Feed:
+        """Starts a run that this program feeds: the producer has the class `Caller`.
+
+        Args:
+            journal: as for `start`.
+            resume: as for `start`. Items that are skipped are acknowledged as done.
+            quarantine: as for `start`.
+            summary: as for `start`.
+
+        Raises:
+            RunError: if the run cannot begin, with the reason.
+
+        Example:
+            >>> with drpipe.Pipeline.load("open.json").feed() as feed:  # doctest: +SKIP
+            ...     feed.put(4)
+            ...     print([item.results for item in feed.acknowledgements()])
+            [[16]]
+        """
+        from .feed import Feed
+
+        if resume and journal is None:
+            journal = self._journal()
+        options = {"--journal": journal, "--quarantine": quarantine, "--summary": summary}
+        # Without events, the log has the lines of steps.
+        log = {**logging_bridge.options(), "--log-level": "info"}
+        arguments = program.settings_arguments(self._settings)
+        for name, value in {**log, **options}.items():
+            if value is not None:
+                arguments += [name, os.fspath(value)]
+        return Feed(self._path, [*arguments, *(["--resume"] if resume else [])])
+
+    def _journal(self) -> str:
+        return os.path.splitext(os.path.basename(self._path))[0] + ".journal"
+
     def start(
         self,
         *,
@@ -124,7 +167,7 @@ class Pipeline:
             ...         print(progress.elapsed)
         """
         if resume and journal is None:
-            journal = os.path.splitext(os.path.basename(self._path))[0] + ".journal"
+            journal = self._journal()
         options = {
             "--mode": "sequential" if mode == INLINE else mode,
             "--journal": journal,
@@ -165,6 +208,7 @@ def launch(
     drain_limit: Optional[float],
     feeder: Optional[Feeder] = None,
     given: Optional[Dict[str, Given]] = None,
+    fork: Optional[Fork] = None,
 ) -> Run:
     """Starts the program.
 
@@ -177,6 +221,7 @@ def launch(
         feeder: the object that sends the producer its items.
         given: the objects that the inline steps of `drpipe.run` wrap; None for a configured
             pipeline.
+        fork: the fork of this process from which workers are forked.
     """
     environment = {**program.environment(), DIRECTORY_VARIABLE: private.path}
     host = None
@@ -194,6 +239,7 @@ def launch(
         host=host,
         drain_limit=drain_limit,
         numbered=given is not None,
+        fork=fork,
     )
 
 

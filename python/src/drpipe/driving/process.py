@@ -9,7 +9,10 @@ import selectors
 import signal
 import subprocess
 import threading
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
+
+if TYPE_CHECKING:
+    from .forking import Fork
 
 #: The most bytes that are read from a pipe at a time.
 _PORTION = 1 << 16
@@ -22,33 +25,50 @@ class Process:
     After all of these, in every case, it calls `on_end` with the exit code.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         command: List[str],
         environment: Mapping[str, str],
         on_event: Callable[[Dict[str, Any]], None],
         on_text: Callable[[str], None],
         on_end: Callable[[int], None],
+        fork: Optional[Fork] = None,
     ) -> None:
+        """Starts the process.
+
+        Args:
+            command: the command.
+            environment: the environment variables.
+            on_event: takes an event.
+            on_text: takes a line of the log.
+            on_end: takes the exit code.
+            fork: the fork of this process from which workers are forked.
+        """
         self._on_event, self._on_text, self._on_end = on_event, on_text, on_end
         self._events, theirs = os.pipe()
         try:
             # A separate session: Ctrl-C in a terminal then reaches only the driver, which
             # counts interrupts.
             self._process = subprocess.Popen(
-                [*command, "--events", f"/dev/fd/{theirs}"],
-                stdin=subprocess.DEVNULL,
+                [*command, "--events", f"/dev/fd/{theirs}", *(["--driver-fork"] if fork else [])],
+                stdin=subprocess.DEVNULL if fork is None else fork.line.fileno(),
                 stderr=subprocess.PIPE,
                 env=dict(environment),
                 pass_fds=(theirs,),
                 start_new_session=True,
+                preexec_fn=None if fork is None else lambda: fork.begin(environment),  # noqa: PLW1509
             )
         except BaseException:
             os.close(self._events)
             raise
         finally:
             os.close(theirs)
+            if fork is not None:
+                fork.close()
         self._thread = threading.Thread(target=self._attend, name="drpipe-run", daemon=True)
+
+    def begin(self) -> None:
+        """Starts to read what the process reports."""
         self._thread.start()
 
     def signal(self, number: int) -> None:

@@ -22,6 +22,7 @@ from .private_directory import PrivateDirectory
 from .process import Process
 
 if TYPE_CHECKING:
+    from .forking import Fork
     from .inline import Host
 
 #: How long an abandoned run may take to end when Python exits, in seconds.
@@ -56,6 +57,7 @@ class Run:
         host: Optional[Host] = None,
         drain_limit: Optional[float] = None,
         numbered: bool = False,
+        fork: Optional[Fork] = None,
     ) -> None:
         self._private, self._results, self._feeder = private, results, feeder
         self._host, self._served = host, False
@@ -70,8 +72,18 @@ class Run:
             driver = ["--driver", str(self._driver), "--driver-directory", private.path]
             observer = self._observer
             self._process = Process(
-                [*command, *driver], environment, observer.on_event, observer.on_text, self._end
+                [*command, *driver],
+                environment,
+                observer.on_event,
+                observer.on_text,
+                self._end,
+                fork,
             )
+            # Not before the fork.
+            for end in (results, feeder):
+                if end is not None:
+                    end.begin()
+            self._process.begin()
         except BaseException:
             self._end(program.USAGE)
             raise

@@ -10,12 +10,13 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from ..api.errors import ConfigError, NotCarried
 from ..api.report import Report
-from ..api.stage import is_singleton
+from ..api.stage import acknowledges, is_singleton, shares_import
 from ..protocol.path_names import name_of_path
 from ..worker.describe import describe
-from . import pickling, program, rewrite
+from . import forking, pickling, program, rewrite
 from .adapters import Given, has_run
 from .exchange import Feeder
+from .forking import Fork
 from .pipeline import INLINE, Path, command, launch, write_json
 from .private_directory import PrivateDirectory
 from .running import Run
@@ -126,15 +127,19 @@ def start(
     results: bool = True,
     ordered: bool = True,
     mode: str = "threads",
+    journal: Optional[Path] = None,
+    resume: bool = False,
     quarantine: Optional[Path] = None,
     summary: Optional[Path] = None,
     drain_limit: Optional[float] = None,
 ) -> Run:
     """Starts in the background what `run` does and returns at once.
 
-    cloudpickle carries what a script or a notebook's cell defines to the workers. Without
-    cloudpickle, each worker loads the script again, so the script must do its work below
-    `if __name__ == "__main__":`.
+    Workers are forks of this process, as in `multiprocessing`, if it has one thread, no open
+    files, sockets or shared memory, and no random generator that was seeded or drawn from. Each
+    fork seeds its generators anew. Other workers are interpreters of their own: cloudpickle carries
+    what a script or a notebook's cell defines to them. Without cloudpickle, each of these loads the
+    script again, so the script must do its work below `if __name__ == "__main__":`.
 
     Args:
         producer: as for `run`.
@@ -148,6 +153,11 @@ def start(
             small values travel together.
         mode: as for `run`; but "inline" does the work in the thread that calls `Run.wait`,
             and "sequential" in processes, one value after the other.
+        journal: a file that records the outcome of each value, by its number and its name: the
+            file that it is the path of, or what the producer's `origin` says.
+        resume: skips values that the journal records as done. Values without a name must be the
+            same as before. A skipped value has no result. What `stages` are is compared by
+            their names and parameters, not by their code.
         quarantine: the directory for failed inputs; the default is "quarantine".
         summary: a file to which the report is written as JSON.
         drain_limit: how long a cancelled run may finish what it has begun, in seconds.
@@ -155,6 +165,7 @@ def start(
     Raises:
         RuntimeError: in a worker that loads the driver's script.
         TypeError, ValueError, ProgramNotFound, NotCarried: as for `run`.
+        ValueError: with `resume` but no `journal`, too.
         ConfigError: if a step has a `timeout` or `memory_limit` with mode="inline".
             `Run.wait` raises all other configuration errors.
 
@@ -173,29 +184,40 @@ def start(
         _check_inline(steps)
     options = {
         "--mode": "sequential" if mode == INLINE else mode,
+        "--journal": journal,
         "--quarantine": quarantine,
         "--summary": summary,
         "--drain-limit": drain_limit,
     }
+    if resume and journal is None:
+        raise ValueError("resume=True needs a journal: name its file with journal=")
+    flags = [*(["--resume"] if resume else []), *(["--ordered"] if ordered else [])]
     found = program.find()
+    may_fork = mode != INLINE and _may_fork(steps)
     private = PrivateDirectory()
     try:
-        givens = _Givens(private, mode == INLINE)
+        givens = _Givens(private, mode == INLINE, may_fork)
         config, fed = _configuration(steps, givens, results)
         file = private.file("pipeline.json")
         write_json(file, config)
         return launch(
-            command(found, file, None, options, ["--ordered"] if ordered else []),
+            command(found, file, None, options, flags),
             private,
             mode,
             results=results,
-            feeder=Feeder(private.path, fed) if fed is not None else None,
+            feeder=Feeder(private.path, fed, may_fork) if fed is not None else None,
             drain_limit=drain_limit,
             given=givens.here,
+            fork=Fork(givens.here) if may_fork else None,
         )
     except BaseException:
         private.remove()
         raise
+
+
+def _may_fork(steps: List[Step]) -> bool:
+    """Whether the workers may be forks of this process."""
+    return all(shares_import(given.thing) for given in steps) and forking.is_safe()
 
 
 def _check_inline(steps: List[Step]) -> None:
@@ -244,10 +266,11 @@ def _configuration(
     """Returns the configuration and the iterable whose items this process sends."""
     producer, *stages = steps
     fed = None
-    source = _entry(producer, "Source", "")
+    told = has_run(producer.thing) and acknowledges(producer.thing)
+    source = _entry(producer, "ToldSource" if told else "Source", {})
     if givens.inline or has_run(producer.thing) or callable(producer.thing):
         try:
-            source["params"]["file"] = givens.add(producer, "producer")
+            source["params"].update(givens.add(producer, "producer"))
         except NotCarried:
             if has_run(producer.thing):
                 raise
@@ -256,9 +279,9 @@ def _configuration(
         fed = producer.thing
     rest = []
     for number, given in enumerate(stages):
-        file = givens.add(given, f"stage-{number}")
+        params = givens.add(given, f"stage-{number}")
         role = "stage" if results or number + 1 < len(stages) else "consumer"
-        rest.append(_entry(given, "KeepingStep" if _keeps(given.thing, role) else "Step", file))
+        rest.append(_entry(given, "KeepingStep" if _keeps(given.thing, role) else "Step", params))
     if results or not rest:
         taken = [given.name for given in steps]
         rest.append(rewrite.deliver(_free_name("RESULTS", taken)))
@@ -273,12 +296,12 @@ def _configuration(
     return config, fed
 
 
-def _entry(given: Step, cls: str, file: str) -> Dict[str, Any]:
+def _entry(given: Step, cls: str, params: Dict[str, Any]) -> Dict[str, Any]:
     return {
         "name": given.name,
         "module": Given.__module__,
         "class": cls,
-        "params": {"file": file},
+        "params": params,
         "nb_process": given.workers,
         **given.keys,
     }
@@ -292,19 +315,31 @@ def _keeps(thing: Any, role: str) -> bool:
 class _Givens:
     """The given objects, each carried under a file name to where it runs."""
 
-    def __init__(self, private: PrivateDirectory, inline: bool) -> None:
-        self._private, self.inline = private, inline
-        #: The objects that run in this process, keyed by file name.
+    def __init__(self, private: PrivateDirectory, inline: bool, forked: bool) -> None:
+        self._private, self.inline, self._forked = private, inline, forked
+        #: The objects that run in this process or in forks of it, by name.
         self.here: Dict[str, Given] = {}
 
-    def add(self, step: Step, name: str) -> str:
-        """Adds what was given for a step and returns the path of its file."""
-        file, given = self._private.file(name), Given(step.thing, step.params)
-        if self.inline:
-            self.here[file] = given
+    def add(self, step: Step, name: str) -> Dict[str, Any]:
+        """Adds what was given for a step and returns the parameters of its adapter.
+
+        The journal compares them with those of an earlier run.
+        """
+        given = Given(step.thing, step.params)
+        if self._forked:
+            pickling.check(given, step.name)
+        if self.inline or self._forked:
+            self.here[name] = given
         else:
-            pickling.dump(given, step.name, file)
-        return file
+            pickling.dump(given, step.name, self._private.file(name))
+        own = {key: repr(value) for key, value in sorted(step.params.items())}
+        return {"given": name, "what": _described(step.thing), "params": own}
+
+
+def _described(thing: Any) -> str:
+    """Returns what a function, class or instance is, which is the same in another run."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
 
 
 def _is_iterable(thing: Any) -> bool:

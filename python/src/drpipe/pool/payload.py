@@ -66,7 +66,7 @@ class Calls:
         Args:
             have_main: whether that process has, or imports, the main module.
         """
-        self._shared = _of_main() if have_main else {}
+        self._shared = session_pickles.definitions() if have_main else {}
 
     def encode(
         self,
@@ -123,17 +123,8 @@ class Calls:
         """Whether workers lack something that the main module has now, and cloudpickle can help."""
         if not session_pickles.is_available():
             return False
-        shared = self._shared
-        return any(shared.get(name) is not thing for name, thing in _of_main().items())
-
-
-def _of_main() -> Dict[str, Any]:
-    main = sys.modules.get("__main__")
-    return {
-        name: thing
-        for name, thing in list(vars(main).items() if main else ())
-        if isinstance(thing, (FunctionType, type)) and thing.__module__ == "__main__"
-    }
+        shared, now = self._shared, session_pickles.definitions()
+        return any(shared.get(name) is not thing for name, thing in now.items())
 
 
 def _has_name(function: Any) -> bool:

@@ -17,6 +17,7 @@ from ..protocol.batches import SingleOutput
 from ..protocol.page import DEADLINE, MESSAGE, SINCE, Memory
 from ..worker import forks
 from ..worker.attached import Seat
+from ..worker.surroundings import use_memory_again
 from ..worker.task import Tally
 from ..worker.worker import EXIT_FULL, EXIT_LOST, EXIT_RETIRED, tell_of, watch_over
 from .board import Board
@@ -48,6 +49,7 @@ class Job:
         """Is a worker. Returns its exit code."""
         forks.forked.clear()
         try:
+            use_memory_again()
             seat = Seat(lifeline)
             watch_over(lifeline, seat.page, seat.post["directory"])
             code = _Worker(seat, place, self).serve()

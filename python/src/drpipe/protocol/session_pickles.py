@@ -13,8 +13,8 @@ import linecache
 import os
 import pickle
 import sys
-from types import CodeType
-from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
+from types import CodeType, FunctionType
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 #: The name of the driver's script in the workers that load it. The name differs from
 #: `__main__`, so that the script does not start its run again.
@@ -22,6 +22,24 @@ SCRIPT = "__drpipe_main__"
 #: Occurs in every pickle that refers to the driver's script.
 MAIN = b"__main__"
 _PROTOCOL = 5
+
+#: Not empty in a fork of the driver, whose main module is the driver's.
+_shared: List[bool] = []
+
+
+def share_main() -> None:
+    """Records that this process is a fork of the driver: names of the main module suffice."""
+    _shared.append(True)
+
+
+def definitions() -> Dict[str, Any]:
+    """Returns the functions and classes that the main module has defined."""
+    main = sys.modules.get("__main__")
+    return {
+        name: thing
+        for name, thing in list(vars(main).items() if main else ())
+        if isinstance(thing, (FunctionType, type)) and thing.__module__ == "__main__"
+    }
 
 
 def dumps(value: Any) -> bytes:
@@ -32,7 +50,7 @@ def dumps(value: Any) -> bytes:
     """
     try:
         data = pickle.dumps(value, _PROTOCOL)
-        if MAIN not in data:
+        if _shared or MAIN not in data:
             return data
     except Exception:
         if not is_available():

@@ -15,6 +15,7 @@ from ..api import announce
 from ..protocol.page import Page
 from ..protocol.segments import Lifeline
 from .forks import forked
+from .surroundings import use_memory_again
 from .worker import EXIT_LOST, Ends, Link, Worker, end, tell_of, watch_over
 
 #: Makes the instance whose `run` does the work, given the step's post.
@@ -71,6 +72,7 @@ def serve(lifeline: socket.socket, make: Make) -> NoReturn:
     """
     code: Optional[int] = None
     try:
+        use_memory_again()
         seat = Seat(lifeline)
         watch_over(lifeline, seat.page, seat.post["directory"])
         worker = seat.worker(make)

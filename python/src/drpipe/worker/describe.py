@@ -11,7 +11,15 @@ import sys
 import threading
 from typing import Any, Callable, Dict, List, Optional
 
-from ..api.stage import BASES, Consumer, Producer, Stage, is_singleton, shares_import
+from ..api.stage import (
+    BASES,
+    Consumer,
+    Producer,
+    Stage,
+    acknowledges,
+    is_singleton,
+    shares_import,
+)
 from ..protocol import failures
 from ..protocol.failures import SetupError
 from ..protocol.path_names import name_of_path, path_of_name
@@ -43,7 +51,7 @@ def main() -> None:
     answer_to = os.dup(1)
     os.dup2(2, 1)
     leave = _end_with(os.getppid())
-    line = prepared.Line()
+    line = prepared.Line.of_standard_input()
     request = json.loads(line.read())
     surroundings.set_up()
     paths = [path_of_name(name) for name in request.get("paths", [])]
@@ -222,6 +230,7 @@ def describe(cls: Any, role: str = "stage") -> Dict[str, Any]:
         "kind": kinds[0] if kinds else None,
         "doc": _first_line(cls),
         "single": is_singleton(cls),
+        "acknowledges": acknowledges(cls),
         "gathers": is_stateful(cls, role, schema["properties"]),
         "schema": schema,
     }

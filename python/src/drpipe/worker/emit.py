@@ -64,6 +64,9 @@ class Emitter:
         #: The priority of what the current call emits, and of what a call without an input does.
         self.default_priority = _PRIORITIES[priority]
         self.priority = self.default_priority
+        #: Whether each value without an input is an item; and the number of the latest one.
+        self.numbers_items = False
+        self._items = 0
         #: Finds the origin of a value if there is no input.
         self.origin_of: Optional[Callable[[Any], Optional[bytes]]] = None
         #: Called after a value is sent without an input, since a producer may then block in
@@ -195,7 +198,7 @@ class Emitter:
 
     def _emit(self, route: int, value: Any) -> None:
         header, buffers = self.encoders[route].encode(value)
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._thread and not self.numbers_items:
             self._append(route, value, header, buffers)
             return
         with self.lock:
@@ -207,6 +210,9 @@ class Emitter:
         origin = self.origin
         if origin is None and self.origin_of is not None:
             origin = self.origin_of(value)
+        if self.numbers_items:
+            self._items += 1
+            self.item = self._items
         self.pending.append((route, origin, header, buffers, self.item, self.priority))
         if self.origin_of is not None:
             self.on_sent()

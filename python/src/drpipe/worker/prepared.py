@@ -46,14 +46,20 @@ def children() -> List[int]:
 
 
 class Line:
-    """The connection to the program, moved off standard input, where modules could read it."""
+    """The connection to the program."""
 
-    def __init__(self) -> None:
-        """Moves the connection off standard input."""
-        self.fd = os.dup(0)
+    def __init__(self, fd: int) -> None:
+        """Takes the descriptor of the connection."""
+        self.fd = fd
+
+    @classmethod
+    def of_standard_input(cls) -> Line:
+        """Moves the connection off standard input, where modules could read it."""
+        line = cls(os.dup(0))
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
+        return line
 
     def read(self) -> bytes:
         """Returns the first line, or all of the input if no line ends."""
@@ -69,8 +75,12 @@ class Line:
 class Candidate:
     """The state of this process, recorded from before it imports modules."""
 
-    def __init__(self) -> None:
-        """Sets up everything that a worker sets up before it imports its module."""
+    def __init__(self, is_shared: bool = False) -> None:
+        """Sets up everything that a worker sets up before it imports its module.
+
+        Args:
+            is_shared: whether this process is a fork of the driver and `sharing.may_be_shared`.
+        """
         from . import log, sharing
 
         surroundings.set_up_output()
@@ -79,6 +89,8 @@ class Candidate:
         self._program = os.getppid()
         self._directory = _directory()
         self._witness = sharing.Witness()
+        if is_shared:
+            self._witness.trust()
 
     def may_stay(self, request: Dict[str, Any], answer: Dict[str, Any]) -> bool:
         """Whether this process is in the same state as a worker that has imported its module."""
@@ -106,9 +118,9 @@ class Candidate:
             line: the connection to the program.
             leave: called once the system is set to end this process together with the program.
         """
-        _end_with(self._program)
+        end_with(self._program)
         leave()
-        _load_worker()
+        load_worker()
         end = socket.socket(fileno=line.fd)
         while True:
             asked, files, _, _ = socket.recv_fds(end, 1, _STANDARD, socket.MSG_CMSG_CLOEXEC)
@@ -158,7 +170,7 @@ class Candidate:
     def _begin_anew(self, files: List[int]) -> NoReturn:
         from .forks import forked
 
-        _end_with(self._program)
+        end_with(self._program)
         self._witness.make_independent()
         # The program asked for this fork; the step did not.
         forked.clear()
@@ -185,7 +197,7 @@ def _forked() -> int:
         return os.fork()
 
 
-def _load_worker() -> None:
+def load_worker() -> None:
     """Imports what a worker needs while the program prepares the run."""
     import importlib
 
@@ -213,7 +225,7 @@ def _can_bind() -> bool:
         return False
 
 
-def _end_with(program: int) -> None:
+def end_with(program: int) -> None:
     """Makes the system end this process with its parent, the program."""
     import ctypes
 

@@ -38,6 +38,11 @@ class Witness:
 
         return noting
 
+    def trust(self) -> None:
+        """Stops observing: `may_be_shared` has looked at this process."""
+        self.leave()
+        self._allows = [True]
+
     def leave(self) -> None:
         """Stops observing. Called after the import."""
         for name, function in self._functions.items():
@@ -60,10 +65,7 @@ class Witness:
             and threading.active_count() == 1
             and self._random == random.getstate()
             and {int(number) for number, _ in others} <= set(files)
-            and not _shares_memory()
-            and not _generators()
-            and _numpy_is_as_it_began()
-            and _is_alone_after_a_fork()
+            and may_be_shared()
         )
 
     def make_independent(self) -> None:
@@ -71,6 +73,16 @@ class Witness:
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             numpy_random.seed()
+
+
+def may_be_shared() -> bool:
+    """Whether forks of this process share no memory, random numbers or threads with it."""
+    return (
+        not _shares_memory()
+        and not _generators()
+        and _numpy_is_as_it_began()
+        and _is_alone_after_a_fork()
+    )
 
 
 def _open_files() -> Set[Tuple[str, str]]:
@@ -108,19 +120,21 @@ def _generators() -> List[Any]:
     """Returns the random generators that modules have created for themselves."""
     numpy_random: Any = sys.modules.get("numpy.random")
     kinds: List[type] = [random.Random]
-    known: List[Any] = [random._inst]
+    # That of temporary names is another one after a fork.
+    temporary = getattr(sys.modules.get("tempfile"), "_name_sequence", None)
+    known: List[Any] = [random._inst, getattr(temporary, "_rng", None)]
     if numpy_random is not None:
         kinds += [numpy_random.Generator, numpy_random.RandomState, numpy_random.BitGenerator]
         known += [numpy_random.mtrand._rand, numpy_random.mtrand._rand._bit_generator]
-    objects = gc.get_objects()
-    of_generators = {
-        kind
-        for kind in set(map(type, objects))
-        if issubclass(kind, tuple(kinds)) and not issubclass(kind, random.SystemRandom)
-    }
+    of_generators: Set[type] = set(kinds)
+    while kinds:
+        derived: Set[type] = set(kinds.pop().__subclasses__()) - of_generators
+        of_generators |= derived
+        kinds += derived
+    of_generators.discard(random.SystemRandom)
     return [
         one
-        for one in objects
+        for one in gc.get_objects()
         if type(one) in of_generators and not any(one is other for other in known)
     ]
 

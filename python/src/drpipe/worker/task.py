@@ -7,8 +7,9 @@ from types import GeneratorType
 from typing import Any, Callable, Iterator, List, Optional, Protocol, Tuple, Type, Union
 
 from ..api import announce
+from ..api.acknowledgement import Acknowledgement, size_of
 from ..api.decoding import decoder
-from ..api.stage import Idle, Signal, may_change_arrays
+from ..api.stage import Idle, Signal, acknowledges, may_change_arrays
 from ..protocol import failures, wire
 from ..protocol.batches import OutputBuffer
 from ..protocol.failures import Failure
@@ -45,6 +46,9 @@ class Reports(Protocol):
 
     def finished(self, failure: Optional[Failure], outputs: List[Any]) -> None:
         """Reports the end of `finish` and what it emitted."""
+
+    def released(self, size: int) -> None:
+        """Reports that results of this size, in bytes, were handed on."""
 
 
 class Task:
@@ -90,6 +94,8 @@ class Task:
         self._calls = self._busy = self._busy_reported = self._outputs_reported = 0
         #: How often the producer was called.
         self._produce_calls = 0
+        #: What `acknowledge` has raised.
+        self._untold: Optional[BaseException] = None
         #: The calls in progress at the flusher's latest look.
         self._seen = (0, 0)
 
@@ -277,6 +283,7 @@ class Task:
         """Calls a producer for about `count` items and reports them."""
         emitter, outputs = self._emitter, self._outputs
         emitter.origin, emitter.item, emitter.origin_of = None, 0, self._origin_of
+        emitter.numbers_items = acknowledges(self._instance)
         # Production counts as one call: threads that it starts may send until it ends.
         emitter.call = emitter.call or emitter.next_call()
         self._calls = self._busy = self._busy_reported = self._outputs_reported = 0
@@ -320,7 +327,24 @@ class Task:
         busy, self._busy_reported = self._busy - self._busy_reported, self._busy
         self._reports.produced(calls, busy, result, self._outputs.take())
 
+    def acknowledge(self, items: List[wire.Acknowledgement]) -> None:
+        """Tells a producer what became of its items, and lets their results go."""
+        told = [Acknowledgement(item, self._decoder.decode) for item in items]
+        try:
+            call(lambda: self._instance.acknowledge(told))
+        except BaseException as error:
+            if isinstance(error, self._ends):
+                raise
+            self._untold = self._untold or error
+        size = size_of(items)
+        if size:
+            with self._lock:
+                self._reports.released(size)
+
     def _advance(self) -> Union[int, wire.Wait]:
+        if self._untold is not None:
+            error, self._untold = self._untold, None
+            raise error
         if self._iterator is None:
             made = self._instance.run()
             if isinstance(made, Signal):
@@ -347,8 +371,11 @@ class Task:
             # A producer's threads may have sent something since its latest grant.
             emitter.flush(outputs)
             emitter.call = emitter.next_call()
+            emitter.item, emitter.numbers_items = 0, False
         failure = None
         try:
+            if self._untold is not None:
+                raise self._untold
             finish = getattr(self._instance, "finish", None)
             if finish is not None:
                 # A generator runs while its values are emitted.

@@ -77,6 +77,7 @@ def rehearse() -> NoReturn:
 def _work(is_prepared: bool) -> int:
     if not is_prepared:
         surroundings.set_up()
+    surroundings.use_memory_again()
     lifeline = _take_standard_input()
     text, fd = lifeline.receive_post()
     page = Page(fd)
@@ -177,6 +178,10 @@ class Reports:
         self._send_notes()
         self._link.send(wire.finished(failure, outputs, self._link.lifeline))
 
+    def released(self, size: int) -> None:
+        """Reports that results of this size, in bytes, were handed on."""
+        self._link.send(wire.released(size))
+
     def _send_notes(self) -> None:
         # Send these before the report, because the report may end the run.
         products, actions = announce.take(), announce.take_actions()
@@ -249,6 +254,8 @@ class Worker:
                 return EXIT_FULL
         elif kind == tags.GRANT:
             task.produce(message.grant())
+        elif kind == tags.ACKNOWLEDGED:
+            task.acknowledge(message.acknowledgements())
         elif kind == tags.FINISH:
             message.end()
             task.finish()

@@ -1,0 +1,220 @@
+"""`Pipeline.feed`: runs that the program itself feeds."""
+
+import itertools
+import os
+import queue
+import signal
+import sys
+import threading
+
+import laboratory
+import numpy as np
+import pytest
+
+import drpipe
+from runs import needs_program, python, written
+
+pytestmark = [needs_program, pytest.mark.usefixtures("the_program")]
+STEPS = os.path.dirname(laboratory.__file__)
+
+
+def fed(directory, cls="Twice", module="told", window=4, **keys):
+    """Returns a feed of one step in Python, whose results come back."""
+    work = {"name": "WORK", "module": module, "class": cls, "results": True, "on_error": "tell"}
+    content = {
+        "version": 1,
+        "python": sys.executable,
+        "pythonpath": STEPS,
+        "producer": {"name": "IN", "class": "Caller", "window": window},
+        "consumer": {**work, **keys},
+    }
+    return drpipe.Pipeline.load(written(directory, content)).feed()
+
+
+def test_each_item_is_told_of_once_with_its_results(tmp_path):
+    with fed(tmp_path, window=64, nb_process=2) as feed:
+        numbers = [feed.put(value, f"item {value}") for value in range(30)]
+        told = list(feed.acknowledgements())
+        assert feed.put(7) == 31
+        (last,) = feed.acknowledgements()
+    assert numbers == list(range(1, 31))
+    assert sorted((item.number, item.origin, item.outcome, *item.results) for item in told) == [
+        (value + 1, f"item {value}", "done", 2 * value) for value in range(30)
+    ]
+    assert (last.number, last.origin, last.results) == (31, None, [14])
+    assert feed.report.verdict == "done" and feed.report.step("WORK").done == 31
+
+
+def test_what_fails_is_told_with_its_reason(tmp_path):
+    with fed(tmp_path, "Double") as feed:
+        for value in (2, 3, 4):
+            feed.put(value)
+        told = {item.number: item for item in feed.acknowledgements()}
+    assert [told[1].results, told[3].results] == [[4], []]
+    failed = told[2]
+    assert (failed.outcome, failed.step, failed.cause) == ("failed", "WORK", "failed")
+    assert failed.reasons[0] == "ValueError: not three" and failed.attempts == 1
+    assert "failed in WORK: ValueError: not three" in repr(failed)
+    assert feed.report.exit_code == 1
+
+
+def test_a_full_window_makes_put_wait(tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with fed(tmp_path, "Gate", window=2, params={"gate": str(gate)}) as feed:
+        assert [feed.put(1), feed.put(2)] == [1, 2]
+        with pytest.raises(queue.Full):
+            feed.put(3, block=False)
+        with pytest.raises(queue.Full):
+            feed.put(3, timeout=0.01)
+        waiting = threading.Thread(target=feed.put, args=(3,))
+        waiting.start()
+        gate.write_text("open")
+        waiting.join()
+        assert {item.number for item in feed.acknowledgements()} == {1, 2, 3}
+
+
+def test_who_never_reads_is_not_held_up(tmp_path):
+    with fed(tmp_path, "Big", window=2) as feed:
+        for _ in range(200):
+            feed.put(1 << 20)
+    assert feed.report.step("WORK").done == 200
+    assert sum(len(item.results[0]) for item in feed.acknowledgements()) == 200 << 20
+
+
+def test_a_thread_reads_while_another_puts(tmp_path):
+    found = []
+
+    def read():
+        found.extend(item.results[0] for item in feed.acknowledgements(until_finished=True))
+
+    with fed(tmp_path, window=8, nb_process=2) as feed:
+        reader = threading.Thread(target=read)
+        reader.start()
+        for value in range(500):
+            feed.put(value)
+        feed.finish()
+        reader.join()
+    assert sorted(found) == [2 * value for value in range(500)]
+
+
+def test_arrays_come_back_and_may_be_changed(tmp_path):
+    array = np.arange(1 << 17, dtype="f8")
+    with fed(tmp_path) as feed:
+        feed.put(array)
+        (item,) = feed.acknowledgements()
+    (doubled,) = item.results
+    doubled += 0
+    assert np.array_equal(doubled, 2 * array)
+
+
+def test_an_item_may_be_cancelled(tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with fed(tmp_path, "Gate", window=8, params={"gate": str(gate)}) as feed:
+        numbers = [feed.put(value) for value in range(4)]
+        feed.cancel(numbers[3])
+        first = next(feed.acknowledgements())
+        gate.write_text("open")
+        rest = list(feed.acknowledgements())
+    assert (first.number, first.outcome) == (4, "cancelled")
+    assert [item.outcome for item in rest] == ["done"] * 3
+
+
+def test_an_exception_within_the_block_stops_the_run(tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with (
+        pytest.raises(ZeroDivisionError),
+        fed(tmp_path, "Gate", window=8, params={"gate": str(gate)}) as feed,
+    ):
+        feed.put(1)
+        feed.put(2)
+        print(1 / 0)
+    assert [item.outcome for item in feed.acknowledgements()] == ["dropped"] * 2
+
+
+def test_a_run_that_dies_drops_each_item_with_the_reason(tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    feed = fed(tmp_path, "Gate", window=8, params={"gate": str(gate)})
+    numbers = [feed.put(value, f"item {value}") for value in range(5)]
+    os.kill(feed._attachment.process.pid, signal.SIGKILL)
+    told = list(feed.acknowledgements())
+    assert [item.number for item in told] == numbers
+    assert {item.outcome for item in told} == {"dropped"}
+    assert all("the run has died" in item.reasons[0] for item in told)
+    assert told[0].origin == "item 0"
+    with pytest.raises(drpipe.RunError, match="the run has died"):
+        feed.put(6)
+    with pytest.raises(drpipe.RunError, match="the run has died"):
+        feed.wait()
+
+
+def test_a_step_that_stops_the_run_drops_the_rest(tmp_path):
+    feed = fed(tmp_path, "Double", window=64, on_error="stop")
+    with pytest.raises(drpipe.RunStopped, match="not three") as caught, feed:
+        for value in itertools.count():
+            feed.put(value)
+    assert isinstance(caught.value, drpipe.RunError)
+    outcomes = {item.number: item.outcome for item in feed.acknowledgements()}
+    assert sorted(outcomes) == list(range(1, len(outcomes) + 1)), "each once"
+    assert "dropped" in outcomes.values() or "failed" in outcomes.values()
+
+
+def test_what_cannot_be_put_is_refused(tmp_path):
+    with fed(tmp_path) as feed:
+        with pytest.raises(drpipe.Permanent):
+            feed.put(threading.Lock())
+        feed.finish()
+        with pytest.raises(RuntimeError, match="the feed has finished"):
+            feed.put(1)
+    assert feed.report.verdict == "done"
+
+
+def test_a_pipeline_that_brings_its_own_items_takes_no_feed(tmp_path):
+    content = {
+        "version": 1,
+        "producer": {"name": "IN", "class": "Integers", "params": {"first": 1, "last": 3}},
+        "consumer": {"name": "OUT", "class": "Square"},
+    }
+    pipeline = drpipe.Pipeline.load(written(tmp_path, content))
+    with pytest.raises(drpipe.RunError, match='no step has the class "Caller"'):
+        pipeline.feed()
+
+
+def test_work_of_a_caller_is_not_done(tmp_path):
+    content = {
+        "version": 1,
+        "producer": {"name": "IN", "class": "Caller"},
+        "consumer": {"name": "OUT", "class": "Caller"},
+    }
+    feed = drpipe.Pipeline.load(written(tmp_path, content)).feed()
+    with pytest.raises(drpipe.RunStopped, match="does no work of the step OUT"):
+        feed.wait()
+
+
+FORKS = """
+import os, sys
+import drpipe
+
+feed = drpipe.Pipeline.load(sys.argv[1]).feed()
+feed.put(1)
+child = os.fork()
+if child == 0:
+    try:
+        feed.put(2)
+    except RuntimeError as error:
+        os._exit(7 if "has forked this one" in str(error) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+feed.finish()
+print([item.results for item in feed.acknowledgements()], feed.wait().verdict)
+"""
+
+
+def test_a_fork_has_no_part_in_a_feed(tmp_path):
+    fed(tmp_path).stop()
+    (tmp_path / "forks.py").write_text(FORKS)
+    process = python(["forks.py", "pipeline.json"], tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert out == "7\n[[2]] done\n", err
