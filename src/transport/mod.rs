@@ -1,15 +1,18 @@
 //! Carries messages between the router's loop and the workers.
 //!
-//! [`Transport`] is the loop's side and [`Link`] a worker's. `zmq/` connects threads and
-//! processes over sockets; `feed` connects a feed that is a part of this program; `local` connects
-//! threads over channels, for tests.
+//! [`Transport`] is the loop's side and [`Link`] a worker's. `sockets` is the transport of a run:
+//! `zmq/` connects its threads and `zmtp/` its processes. `feed` connects a feed that is a part of
+//! this program; `local` connects threads over channels, for tests.
 
 pub(crate) mod descriptors;
 pub(crate) mod feed;
+mod identity;
 #[cfg(test)]
 pub(crate) mod local;
+pub(crate) mod sockets;
 pub(crate) mod wakeable;
 pub(crate) mod zmq;
+pub(crate) mod zmtp;
 
 use std::error::Error;
 use std::io;

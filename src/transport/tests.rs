@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::local::Local;
+use super::sockets::Sockets;
 use super::wakeable::{Waker, queue};
-use super::zmq::{ZmqContext, ZmqTransport};
+use super::zmq::{Threads, ZmqContext};
+use super::zmtp::{Processes, ZmtpLink, endpoint};
 use super::*;
 use crate::base::failure::Failure;
 use crate::base::ids::Slot;
+use crate::protocol::lifeline::Lifeline;
 
 /// Longer than any test runs: a wait that nobody ends makes its test fail.
 const FOREVER: Duration = Duration::from_secs(600);
@@ -27,8 +30,18 @@ macro_rules! with_each_transport {
         let wakeup = queue::<()>().unwrap().1.wakeup;
         let waker = wakeup.waker();
         let context = ZmqContext::new();
-        let transport = ZmqTransport::bind(&context, None, wakeup).unwrap();
+        let threads = Some(Threads::bind(&context).unwrap());
+        let transport = Sockets { threads, processes: None, wakeup };
         $test(transport, waker, &|worker| context.link(worker, false).unwrap());
+        let wakeup = queue::<()>().unwrap().1.wakeup;
+        let waker = wakeup.waker();
+        let directory = tempfile::tempdir().unwrap();
+        let processes = Some(Processes::bind(&endpoint(directory.path())).unwrap());
+        let transport = Sockets { threads: None, processes, wakeup };
+        $test(transport, waker, &|worker| {
+            let (lifeline, _) = Lifeline::pair().unwrap();
+            ZmtpLink::connect(directory.path(), worker, lifeline).unwrap()
+        });
     }};
 }
 
