@@ -78,7 +78,7 @@ pub(crate) struct TransportError(#[source] pub(crate) Box<dyn Error + Send + Syn
 
 /// A worker's side of a connection. One thread at a time uses it.
 pub(crate) trait Link {
-    /// Sends a message; never blocks.
+    /// Sends a message. It may wait until the router reads, which waits for no worker.
     ///
     /// # Errors
     /// If the connection has failed.

@@ -49,6 +49,9 @@ impl Transport for Sockets {
     fn wait(&mut self, timeout: Duration) -> Result<(), TransportError> {
         let mut files: Vec<PollFd<'_>> = vec![PollFd::new(&self.wakeup, PollFlags::IN)];
         if let Some(processes) = &self.processes {
+            if processes.has_received() {
+                return Ok(());
+            }
             files.push(PollFd::new(processes, PollFlags::IN));
         }
         if let Some(threads) = &self.threads {

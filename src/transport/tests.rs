@@ -1,5 +1,6 @@
 //! The contract of a transport, tried with each implementation.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,23 +27,34 @@ macro_rules! with_each_transport {
         let wakeup = queue::<()>().unwrap().1.wakeup;
         let waker = wakeup.waker();
         let (transport, connector) = Local::new(wakeup);
-        $test(transport, waker, &|worker| connector.link(worker));
+        $test(transport, waker, &|_, worker| connector.link(worker));
         let wakeup = queue::<()>().unwrap().1.wakeup;
         let waker = wakeup.waker();
         let context = ZmqContext::new();
         let threads = Some(Threads::bind(&context).unwrap());
         let transport = Sockets { threads, processes: None, wakeup };
-        $test(transport, waker, &|worker| context.link(worker, false).unwrap());
+        $test(transport, waker, &|_, worker| context.link(worker, false).unwrap());
         let wakeup = queue::<()>().unwrap().1.wakeup;
         let waker = wakeup.waker();
         let directory = tempfile::tempdir().unwrap();
         let processes = Some(Processes::bind(&endpoint(directory.path())).unwrap());
         let transport = Sockets { threads: None, processes, wakeup };
-        $test(transport, waker, &|worker| {
-            let (lifeline, _) = Lifeline::pair().unwrap();
-            ZmtpLink::connect(directory.path(), worker, lifeline).unwrap()
-        });
+        $test(transport, waker, &|transport, worker| connect(transport, directory.path(), worker));
     }};
+}
+
+/// Connects a worker process while the router's loop greets it.
+fn connect(transport: &mut Sockets, directory: &Path, worker: WorkerId) -> ZmtpLink {
+    let directory = directory.to_owned();
+    let link = thread::spawn(move || {
+        let (lifeline, _) = Lifeline::pair().unwrap();
+        ZmtpLink::connect(&directory, worker, lifeline).unwrap()
+    });
+    while !link.is_finished() {
+        transport.wait(Duration::from_millis(1)).unwrap();
+        assert_eq!(transport.recv().unwrap(), None);
+    }
+    link.join().unwrap()
 }
 
 fn await_message(transport: &mut impl Transport) -> (WorkerId, Frames) {
@@ -67,27 +79,38 @@ fn assert_is(frames: Frames, expected: &FromWorker) {
 
 #[test]
 fn messages_arrive_in_order_with_their_sender() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(WorkerId) -> L) {
+    fn test<T: Transport, L: Link + Send + 'static>(
+        mut transport: T,
+        _: Waker,
+        link: &dyn Fn(&mut T, WorkerId) -> L,
+    ) {
         assert_eq!(transport.recv().unwrap(), None);
-        let mut link = link(WORKER);
-        let messages = [ready(), failed(&"x".repeat(1 << 20)), failed("")];
-        for message in messages {
-            link.send(message).unwrap();
-        }
+        let mut link = link(&mut transport, WORKER);
+        let thread = thread::spawn(move || {
+            for message in [ready(), failed(&"x".repeat(1 << 20)), failed("")] {
+                link.send(message).unwrap();
+            }
+            link
+        });
         for message in [ready(), failed(&"x".repeat(1 << 20)), failed("")] {
             let (from, frames) = await_message(&mut transport);
             assert_eq!(from, WORKER);
             assert_is(frames, &message);
         }
         assert_eq!(transport.recv().unwrap(), None);
+        thread.join().unwrap();
     }
     with_each_transport!(test);
 }
 
 #[test]
 fn what_is_sent_arrives_in_order() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(WorkerId) -> L) {
-        let mut link = link(WORKER);
+    fn test<T: Transport, L: Link>(
+        mut transport: T,
+        _: Waker,
+        link: &dyn Fn(&mut T, WorkerId) -> L,
+    ) {
+        let mut link = link(&mut transport, WORKER);
         link.send(ready()).unwrap();
         await_message(&mut transport);
         for count in 0..3 {
@@ -103,8 +126,12 @@ fn what_is_sent_arrives_in_order() {
 
 #[test]
 fn a_refused_message_is_given_back() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(WorkerId) -> L) {
-        let mut link = link(WORKER);
+    fn test<T: Transport, L: Link>(
+        mut transport: T,
+        _: Waker,
+        link: &dyn Fn(&mut T, WorkerId) -> L,
+    ) {
+        let mut link = link(&mut transport, WORKER);
         link.send(ready()).unwrap();
         await_message(&mut transport);
         let frames = vec![Bytes::from_static(b"head"), Bytes::from(vec![7; 1 << 20])];
@@ -117,7 +144,11 @@ fn a_refused_message_is_given_back() {
 
 #[test]
 fn a_wait_ends_by_a_wake_from_any_thread_before_it_or_during_it() {
-    fn test<T: Transport, L: Link>(mut transport: T, waker: Waker, _: &dyn Fn(WorkerId) -> L) {
+    fn test<T: Transport, L: Link>(
+        mut transport: T,
+        waker: Waker,
+        _: &dyn Fn(&mut T, WorkerId) -> L,
+    ) {
         waker.wake();
         transport.wait(FOREVER).unwrap();
         let thread = thread::spawn(move || waker.wake());
@@ -129,8 +160,12 @@ fn a_wait_ends_by_a_wake_from_any_thread_before_it_or_during_it() {
 
 #[test]
 fn a_wait_ends_at_once_while_there_are_messages() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, link: &dyn Fn(WorkerId) -> L) {
-        let mut link = link(WORKER);
+    fn test<T: Transport, L: Link>(
+        mut transport: T,
+        _: Waker,
+        link: &dyn Fn(&mut T, WorkerId) -> L,
+    ) {
+        let mut link = link(&mut transport, WORKER);
         link.send(ready()).unwrap();
         link.send(ready()).unwrap();
         await_message(&mut transport);
@@ -143,11 +178,59 @@ fn a_wait_ends_at_once_while_there_are_messages() {
 
 #[test]
 fn a_wait_lasts_no_longer_than_its_timeout() {
-    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, _: &dyn Fn(WorkerId) -> L) {
+    fn test<T: Transport, L: Link>(mut transport: T, _: Waker, _: &dyn Fn(&mut T, WorkerId) -> L) {
         let (start, timeout) = (Instant::now(), Duration::from_millis(3));
         while start.elapsed() < timeout {
             transport.wait(timeout).unwrap();
         }
     }
     with_each_transport!(test);
+}
+
+#[test]
+fn a_worker_process_may_use_libzmq() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = endpoint(directory.path());
+    let processes = Some(Processes::bind(&path).unwrap());
+    let wakeup = queue::<()>().unwrap().1.wakeup;
+    let mut transport = Sockets { threads: None, processes, wakeup };
+    let worker = ::zmq::Context::new().socket(::zmq::DEALER).unwrap();
+    worker.set_identity(&identity::of(WORKER)).unwrap();
+    worker.connect(&format!("ipc://{}", path.display())).unwrap();
+    let frames: Frames = [0, 255, 256, 1 << 20].map(|size| Bytes::from(vec![1; size])).into();
+    worker.send_multipart(frames.iter().map(|frame| frame.to_vec()), 0).unwrap();
+    let (from, heard) = await_message(&mut transport);
+    assert_eq!((from, &heard), (WORKER, &frames));
+    assert_eq!(transport.send(WORKER, heard).unwrap(), Delivery::Sent);
+    let told = thread::spawn(move || worker.recv_multipart(0).unwrap());
+    while !told.is_finished() {
+        // What has no room in the socket goes on from here.
+        transport.wait(Duration::from_millis(1)).unwrap();
+        assert_eq!(transport.recv().unwrap(), None);
+    }
+    assert_eq!(told.join().unwrap(), frames.iter().map(|frame| frame.to_vec()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_worker_that_has_gone_is_not_there_once_all_that_it_sent_was_received() {
+    let directory = tempfile::tempdir().unwrap();
+    let processes = Some(Processes::bind(&endpoint(directory.path())).unwrap());
+    let wakeup = queue::<()>().unwrap().1.wakeup;
+    let mut transport = Sockets { threads: None, processes, wakeup };
+    let mut link = connect(&mut transport, directory.path(), WORKER);
+    let thread = thread::spawn(move || {
+        for _ in 0..100 {
+            link.send(ready()).unwrap();
+        }
+    });
+    for _ in 0..100 {
+        assert_eq!(await_message(&mut transport).0, WORKER);
+    }
+    thread.join().unwrap();
+    let frames = || vec![Bytes::from_static(b"x")];
+    while transport.send(WORKER, frames()).unwrap() == Delivery::Sent {
+        transport.wait(FOREVER).unwrap();
+        assert_eq!(transport.recv().unwrap(), None);
+    }
+    assert_eq!(transport.send(WORKER, frames()).unwrap(), Delivery::Gone(frames()));
 }

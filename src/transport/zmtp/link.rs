@@ -38,9 +38,31 @@ impl ZmtpLink {
         lifeline: Lifeline,
     ) -> Result<Self, LinkError> {
         let socket = UnixStream::connect(endpoint(directory))?.into();
-        let link = Self { socket, inbox: Inbox::default(), lifeline };
+        let mut link = Self { socket, inbox: Inbox::default(), lifeline };
         link.write(&[&GREETING[..], &ready(b"DEALER", &identity::of(worker))].concat())?;
+        link.await_ready()?;
         Ok(link)
+    }
+
+    /// Waits for the end of the handshake: no message may come before it.
+    fn await_ready(&mut self) -> Result<(), LinkError> {
+        loop {
+            match self.inbox.take().map_err(io::Error::other)? {
+                Some(Whole::Command(_)) => return Ok(()),
+                Some(Whole::Message(_)) => {
+                    return Err(io::Error::other("a message came before the handshake").into());
+                }
+                None if self
+                    .inbox
+                    .read(&self.socket, RecvFlags::empty())
+                    .map_err(io::Error::from)?
+                    == 0 =>
+                {
+                    return Err(LinkError::Closed);
+                }
+                None => {}
+            }
+        }
     }
 
     fn write(&self, mut bytes: &[u8]) -> io::Result<()> {

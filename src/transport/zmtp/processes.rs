@@ -64,6 +64,11 @@ impl Processes {
         Ok(self.received.pop_front())
     }
 
+    /// Whether [`recv`](Self::recv) has something to return whatever the file says.
+    pub(crate) fn has_received(&self) -> bool {
+        !self.received.is_empty()
+    }
+
     /// Sends a message, or gives it back if the worker is not connected.
     ///
     /// # Errors

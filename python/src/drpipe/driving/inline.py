@@ -94,15 +94,16 @@ class Host:
                 if ready == self._listener.fileno():
                     worker = _LentWorker(self._listener)
                     self._search_in([*map(path_of_name, worker.post["python"]["paths"])])
-                    ready = worker.link.fileno()
-                    self._workers[ready] = worker
-                    poller.register(ready, select.POLLIN)
+                    self._workers[worker.link.fileno()] = worker
+                    poller.register(worker.link, select.POLLIN)
                     if worker.begin():
                         continue
                 elif self._workers[ready].handle():
                     continue
-                poller.unregister(ready)
-                self._workers.pop(ready).close()
+                else:
+                    worker = self._workers[ready]
+                poller.unregister(worker.link)
+                self._workers.pop(worker.link.fileno()).close()
 
     def _search_in(self, paths: List[str]) -> None:
         """Makes modules in these directories importable until the host is closed."""

@@ -15,6 +15,7 @@ Frame = Union[bytes, bytearray, memoryview]
 _GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 #: Flags of a frame: another follows; its length has eight bytes; it is a command.
 _MORE, _LONG, _COMMAND = 1, 2, 4
+_READY = b"\x05READY"
 _U64 = struct.Struct(">Q")
 #: How many bytes are read at once, and the length from which a frame is not copied.
 _CHUNK = 1 << 16
@@ -56,18 +57,26 @@ class Dealer:
             raise
 
     def _shake_hands(self, identity: bytes) -> None:
-        ready = b"\x05READY" + _property(b"Socket-Type", b"DEALER")
+        ready = _READY + _property(b"Socket-Type", b"DEALER")
         ready += _property(b"Identity", identity)
         self._socket.sendall(_GREETING + bytes([_COMMAND, len(ready)]) + ready)
-        theirs = b""
-        while len(theirs) < len(_GREETING):
-            more = self._socket.recv(len(_GREETING) - len(theirs))
-            if not more:
-                raise ZmtpError("the router has closed the connection")
-            theirs += more
+        theirs = self._receive_part(len(_GREETING))
         # The version that both sides speak is the lower one.
         if theirs[0] != 0xFF or theirs[10] < 3 or theirs[12:32] != _GREETING[12:32]:
             raise ZmtpError(f"the router does not speak ZMTP 3: {theirs!r}")
+        # No message may be sent before the other side's READY has come.
+        flags, size = self._receive_part(2)
+        if flags != _COMMAND or not self._receive_part(size).startswith(_READY):
+            raise ZmtpError("the router is not ready for a worker")
+
+    def _receive_part(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = self._socket.recv(size - len(data))
+            if not more:
+                raise ZmtpError("the router has closed the connection")
+            data += more
+        return data
 
     def fileno(self) -> int:
         """Returns the descriptor, for `poll`. Call `receive` until it returns None before that."""

@@ -146,7 +146,9 @@ class Link:
 
     def _reader(self, frames: List[bytearray]) -> wire.Reader:
         head, *rest = frames
-        return wire.Reader(bytes(head), [*map(memoryview, rest)], self.lifeline.receive)
+        return wire.Reader(
+            bytes(head), [memoryview(frame) for frame in rest], self.lifeline.receive
+        )
 
     def close(self) -> None:
         """Closes the connection. The router gets what was sent."""
