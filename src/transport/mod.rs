@@ -55,11 +55,12 @@ pub(crate) trait Transport {
     /// Waits until [`recv`](Self::recv) has something to return, until somebody calls
     /// [`Waker::wake`](wakeable::Waker::wake) on the waker that belongs to this transport, from
     /// any thread, or until `timeout` has passed. A wake before the call ends it at once. It may
-    /// also end early for no reason.
+    /// also end early for no reason. For the time of `patience` it looks again and again before it
+    /// sleeps, which is quicker and uses a processor.
     ///
     /// # Errors
     /// If the transport has failed.
-    fn wait(&mut self, timeout: Duration) -> Result<(), TransportError>;
+    fn wait(&mut self, timeout: Duration, patience: Duration) -> Result<(), TransportError>;
 }
 
 /// The result of sending a message.

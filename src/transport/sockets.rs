@@ -1,7 +1,8 @@
 //! The transport of a run: libzmq for worker threads, ZMTP for worker processes.
 
 use std::io;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -46,26 +47,44 @@ impl Transport for Sockets {
         }
     }
 
-    fn wait(&mut self, timeout: Duration) -> Result<(), TransportError> {
+    fn wait(&mut self, timeout: Duration, patience: Duration) -> Result<(), TransportError> {
+        if !patience.is_zero() {
+            let end = Instant::now() + patience.min(timeout);
+            while Instant::now() < end {
+                if self.sleep(Duration::ZERO)? {
+                    return Ok(());
+                }
+                // Whoever else waits for this core goes first.
+                thread::yield_now();
+            }
+        }
+        self.sleep(timeout).map(drop)
+    }
+}
+
+impl Sockets {
+    /// Sleeps until something has happened. Returns whether it has.
+    fn sleep(&mut self, timeout: Duration) -> Result<bool, TransportError> {
         let mut files: Vec<PollFd<'_>> = vec![PollFd::new(&self.wakeup, PollFlags::IN)];
         if let Some(processes) = &self.processes {
             if processes.has_received() {
-                return Ok(());
+                return Ok(true);
             }
             files.push(PollFd::new(processes, PollFlags::IN));
         }
         if let Some(threads) = &self.threads {
-            let Some(file) = threads.awaited()? else { return Ok(()) };
+            let Some(file) = threads.awaited()? else { return Ok(true) };
             files.push(PollFd::from_borrowed_fd(file, PollFlags::IN));
         }
-        match poll(&mut files, Some(&timespec(timeout))) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let found = match poll(&mut files, Some(&timespec(timeout))) {
+            Ok(count) => count > 0,
+            Err(Errno::INTR) => true,
             Err(error) => return Err(io::Error::from(error).into()),
-        }
+        };
         if files[0].revents().contains(PollFlags::IN) {
             self.wakeup.clear();
         }
-        Ok(())
+        Ok(found)
     }
 }
 

@@ -19,6 +19,9 @@ use crate::protocol::lifeline::Lifeline;
 /// Longer than any test runs: a wait that nobody ends makes its test fail.
 const FOREVER: Duration = Duration::from_secs(600);
 
+/// No patience.
+const NONE: Duration = Duration::ZERO;
+
 const WORKER: WorkerId = WorkerId { slot: Slot(70_000), epoch: 3 };
 
 /// Runs the test with each transport, its waker, and a function that connects a worker.
@@ -51,7 +54,7 @@ fn connect(transport: &mut Sockets, directory: &Path, worker: WorkerId) -> ZmtpL
         ZmtpLink::connect(&directory, worker, lifeline).unwrap()
     });
     while !link.is_finished() {
-        transport.wait(Duration::from_millis(1)).unwrap();
+        transport.wait(Duration::from_millis(1), NONE).unwrap();
         assert_eq!(transport.recv().unwrap(), None);
     }
     link.join().unwrap()
@@ -62,7 +65,7 @@ fn await_message(transport: &mut impl Transport) -> (WorkerId, Frames) {
         if let Some(message) = transport.recv().unwrap() {
             return message;
         }
-        transport.wait(FOREVER).unwrap();
+        transport.wait(FOREVER, NONE).unwrap();
     }
 }
 
@@ -150,9 +153,9 @@ fn a_wait_ends_by_a_wake_from_any_thread_before_it_or_during_it() {
         _: &dyn Fn(&mut T, WorkerId) -> L,
     ) {
         waker.wake();
-        transport.wait(FOREVER).unwrap();
+        transport.wait(FOREVER, NONE).unwrap();
         let thread = thread::spawn(move || waker.wake());
-        transport.wait(FOREVER).unwrap();
+        transport.wait(FOREVER, NONE).unwrap();
         thread.join().unwrap();
     }
     with_each_transport!(test);
@@ -169,8 +172,8 @@ fn a_wait_ends_at_once_while_there_are_messages() {
         link.send(ready()).unwrap();
         link.send(ready()).unwrap();
         await_message(&mut transport);
-        transport.wait(FOREVER).unwrap();
-        transport.wait(FOREVER).unwrap();
+        transport.wait(FOREVER, NONE).unwrap();
+        transport.wait(FOREVER, NONE).unwrap();
         await_message(&mut transport);
     }
     with_each_transport!(test);
@@ -181,7 +184,7 @@ fn a_wait_lasts_no_longer_than_its_timeout() {
     fn test<T: Transport, L: Link>(mut transport: T, _: Waker, _: &dyn Fn(&mut T, WorkerId) -> L) {
         let (start, timeout) = (Instant::now(), Duration::from_millis(3));
         while start.elapsed() < timeout {
-            transport.wait(timeout).unwrap();
+            transport.wait(timeout, NONE).unwrap();
         }
     }
     with_each_transport!(test);
@@ -205,7 +208,7 @@ fn a_worker_process_may_use_libzmq() {
     let told = thread::spawn(move || worker.recv_multipart(0).unwrap());
     while !told.is_finished() {
         // What has no room in the socket goes on from here.
-        transport.wait(Duration::from_millis(1)).unwrap();
+        transport.wait(Duration::from_millis(1), NONE).unwrap();
         assert_eq!(transport.recv().unwrap(), None);
     }
     assert_eq!(told.join().unwrap(), frames.iter().map(|frame| frame.to_vec()).collect::<Vec<_>>());
@@ -229,7 +232,7 @@ fn a_worker_that_has_gone_is_not_there_once_all_that_it_sent_was_received() {
     thread.join().unwrap();
     let frames = || vec![Bytes::from_static(b"x")];
     while transport.send(WORKER, frames()).unwrap() == Delivery::Sent {
-        transport.wait(FOREVER).unwrap();
+        transport.wait(FOREVER, NONE).unwrap();
         assert_eq!(transport.recv().unwrap(), None);
     }
     assert_eq!(transport.send(WORKER, frames()).unwrap(), Delivery::Gone(frames()));
