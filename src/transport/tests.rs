@@ -1,5 +1,7 @@
 //! The contract of a transport, tried with each implementation.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -236,4 +238,37 @@ fn a_worker_that_has_gone_is_not_there_once_all_that_it_sent_was_received() {
         assert_eq!(transport.recv().unwrap(), None);
     }
     assert_eq!(transport.send(WORKER, frames()).unwrap(), Delivery::Gone(frames()));
+}
+
+#[test]
+fn what_is_no_worker_costs_the_others_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = endpoint(directory.path());
+    let processes = Some(Processes::bind(&path).unwrap());
+    let wakeup = queue::<()>().unwrap().1.wakeup;
+    let mut transport = Sockets { threads: None, processes, wakeup };
+    let mut link = connect(&mut transport, directory.path(), WORKER);
+    let mut greeting = [0; 64];
+    (greeting[0], greeting[9], greeting[10]) = (0xFF, 0x7F, 3);
+    greeting[12..16].copy_from_slice(b"NULL");
+    let identity = identity::of(WORKER);
+    let again = [&greeting[..], b"\x04\x1c\x05READY\x08Identity\0\0\0\x09", &identity].concat();
+    let said: [&[u8]; 6] = [
+        b"",
+        &[b'G'; 100],
+        &[&greeting[..], b"\0\x01x"].concat(),
+        &[&greeting[..], b"\x04\x07\x05ERROR\0"].concat(),
+        &[&greeting[..], b"\x02", &[0x10, 0, 0, 0, 0, 0, 0, 0]].concat(),
+        &again,
+    ];
+    for bytes in said {
+        let mut peer = UnixStream::connect(&path).unwrap();
+        peer.write_all(bytes).unwrap();
+        drop(peer);
+        link.send(ready()).unwrap();
+        assert_eq!(await_message(&mut transport).0, WORKER);
+        let frames = ToWorker::Stop.encode(crate::protocol::wire::Sharing::No);
+        assert_eq!(transport.send(WORKER, frames).unwrap(), Delivery::Sent);
+        assert_eq!(link.receive().unwrap(), ToWorker::Stop);
+    }
 }
