@@ -165,7 +165,8 @@ where
     fn wait(&mut self, run: &mut Run) -> Result<(), TransportError> {
         let timeout = run.timeout();
         let began = run.now;
-        self.transport.wait(timeout, self.patience.now(run.router.at_work()))?;
+        let patience = self.patience.of(run.router.at_work(), began);
+        self.transport.wait(timeout, patience)?;
         self.patience.waited(run.read_clock().saturating_sub(began));
         Ok(())
     }
