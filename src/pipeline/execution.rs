@@ -130,9 +130,8 @@ impl Execution {
         let supervisor = directory
             .map(|directory| Supervisor::start(directory, Arc::clone(&report), to_caller.clone()))
             .transpose()?;
-        let has_threads = plan.steps.iter().any(Step::has_threads);
-        let context = has_threads.then_some(&sockets);
-        let transport = bind(context, directory, router.slot_count(), commands.wakeup)?;
+        let threads = plan.steps.iter().any(Step::has_threads).then_some(&sockets);
+        let transport = bind(threads, directory, router.slot_count(), commands.wakeup)?;
         let feed = self.feed.as_ref().map(FeedPort::place);
         let transport = WithFeed::new(transport, self.feed);
         let attendant = match (self.caller, frames, &supervisor) {
@@ -227,7 +226,7 @@ fn bind(
     make_room(workers * of_a_worker + OF_A_START, workers)?;
     let threads = threads.map(Threads::bind).transpose()?;
     let processes = private.map(|directory| Processes::bind(&endpoint(directory))).transpose()?;
-    Ok(Sockets { threads, processes, wakeup })
+    Ok(Sockets::new(threads, processes, wakeup))
 }
 
 fn router(plan: &Plan, batching: Batching, sinks: &Sinks) -> Router {

@@ -15,23 +15,23 @@ use crate::base::ids::WorkerId;
 
 /// The router's side of all connections.
 pub(crate) struct Sockets {
-    /// Present if the run has worker threads.
-    pub(crate) threads: Option<Threads>,
-    /// Present if the run has worker processes.
-    pub(crate) processes: Option<Processes>,
-    /// Wakes the owner.
-    pub(crate) wakeup: Wakeup,
+    threads: Option<Threads>,
+    processes: Option<Processes>,
+    wakeup: Wakeup,
+    threads_first: bool,
 }
 
 impl Transport for Sockets {
     fn recv(&mut self) -> Result<Option<(WorkerId, Frames)>, TransportError> {
-        // What is read at once from processes is little, so threads have their turn.
-        if let Some(processes) = &mut self.processes
-            && let Some(received) = processes.recv()?
-        {
-            return Ok(Some(received));
+        // In turn, so that neither waits for the other to fall silent.
+        self.threads_first = !self.threads_first;
+        if self.threads_first {
+            let received = self.hear_threads()?;
+            if received.is_some() { Ok(received) } else { self.hear_processes() }
+        } else {
+            let received = self.hear_processes()?;
+            if received.is_some() { Ok(received) } else { self.hear_threads() }
         }
-        self.threads.as_mut().map_or(Ok(None), Threads::recv)
     }
 
     fn send(&mut self, to: WorkerId, mut frames: Frames) -> Result<Delivery, TransportError> {
@@ -63,6 +63,24 @@ impl Transport for Sockets {
 }
 
 impl Sockets {
+    /// Creates the transport of a run that has worker threads, processes, or both. `wakeup` wakes
+    /// the owner.
+    pub(crate) fn new(
+        threads: Option<Threads>,
+        processes: Option<Processes>,
+        wakeup: Wakeup,
+    ) -> Self {
+        Self { threads, processes, wakeup, threads_first: false }
+    }
+
+    fn hear_threads(&mut self) -> Result<Option<(WorkerId, Frames)>, TransportError> {
+        self.threads.as_mut().map_or(Ok(None), Threads::recv)
+    }
+
+    fn hear_processes(&mut self) -> Result<Option<(WorkerId, Frames)>, TransportError> {
+        Ok(self.processes.as_mut().map_or(Ok(None), Processes::recv)?)
+    }
+
     /// Sleeps until something has happened. Returns whether it has.
     fn sleep(&mut self, timeout: Duration) -> Result<bool, TransportError> {
         let mut files: Vec<PollFd<'_>> = vec![PollFd::new(&self.wakeup, PollFlags::IN)];

@@ -37,13 +37,13 @@ macro_rules! with_each_transport {
         let waker = wakeup.waker();
         let context = ZmqContext::new();
         let threads = Some(Threads::bind(&context).unwrap());
-        let transport = Sockets { threads, processes: None, wakeup };
+        let transport = Sockets::new(threads, None, wakeup);
         $test(transport, waker, &|_, worker| context.link(worker, false).unwrap());
         let wakeup = queue::<()>().unwrap().1.wakeup;
         let waker = wakeup.waker();
         let directory = tempfile::tempdir().unwrap();
         let processes = Some(Processes::bind(&endpoint(directory.path())).unwrap());
-        let transport = Sockets { threads: None, processes, wakeup };
+        let transport = Sockets::new(None, processes, wakeup);
         $test(transport, waker, &|transport, worker| connect(transport, directory.path(), worker));
     }};
 }
@@ -198,7 +198,7 @@ fn a_worker_process_may_use_libzmq() {
     let path = endpoint(directory.path());
     let processes = Some(Processes::bind(&path).unwrap());
     let wakeup = queue::<()>().unwrap().1.wakeup;
-    let mut transport = Sockets { threads: None, processes, wakeup };
+    let mut transport = Sockets::new(None, processes, wakeup);
     let worker = ::zmq::Context::new().socket(::zmq::DEALER).unwrap();
     worker.set_identity(&identity::of(WORKER)).unwrap();
     worker.connect(&format!("ipc://{}", path.display())).unwrap();
@@ -221,7 +221,7 @@ fn a_worker_that_has_gone_is_not_there_once_all_that_it_sent_was_received() {
     let directory = tempfile::tempdir().unwrap();
     let processes = Some(Processes::bind(&endpoint(directory.path())).unwrap());
     let wakeup = queue::<()>().unwrap().1.wakeup;
-    let mut transport = Sockets { threads: None, processes, wakeup };
+    let mut transport = Sockets::new(None, processes, wakeup);
     let mut link = connect(&mut transport, directory.path(), WORKER);
     let thread = thread::spawn(move || {
         for _ in 0..100 {
@@ -246,7 +246,7 @@ fn what_is_no_worker_costs_the_others_nothing() {
     let path = endpoint(directory.path());
     let processes = Some(Processes::bind(&path).unwrap());
     let wakeup = queue::<()>().unwrap().1.wakeup;
-    let mut transport = Sockets { threads: None, processes, wakeup };
+    let mut transport = Sockets::new(None, processes, wakeup);
     let mut link = connect(&mut transport, directory.path(), WORKER);
     let mut greeting = [0; 64];
     (greeting[0], greeting[9], greeting[10]) = (0xFF, 0x7F, 3);
@@ -271,4 +271,22 @@ fn what_is_no_worker_costs_the_others_nothing() {
         assert_eq!(transport.send(WORKER, frames).unwrap(), Delivery::Sent);
         assert_eq!(link.receive().unwrap(), ToWorker::Stop);
     }
+}
+
+#[test]
+fn threads_and_processes_are_heard_in_turn() {
+    let wakeup = queue::<()>().unwrap().1.wakeup;
+    let (context, directory) = (ZmqContext::new(), tempfile::tempdir().unwrap());
+    let threads = Some(Threads::bind(&context).unwrap());
+    let processes = Some(Processes::bind(&endpoint(directory.path())).unwrap());
+    let mut transport = Sockets::new(threads, processes, wakeup);
+    let other = WorkerId { slot: Slot(1), epoch: 1 };
+    let mut thread = context.link(WORKER, false).unwrap();
+    let mut process = connect(&mut transport, directory.path(), other);
+    for _ in 0..10 {
+        thread.send(ready()).unwrap();
+        process.send(ready()).unwrap();
+    }
+    let heard: Vec<WorkerId> = (0..10).map(|_| await_message(&mut transport).0).collect();
+    assert_eq!(heard.iter().filter(|worker| **worker == other).count(), 5, "{heard:?}");
 }
