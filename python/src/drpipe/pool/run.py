@@ -426,11 +426,11 @@ class PoolRun:
         link = self._link()
         while self._seat is not None:
             message = link.receive_now()
-            if message is None:
-                if link.is_over():
-                    self._leave()
+            if message is None and not link.is_over():
                 return
-            if message.kind == tags.ACKNOWLEDGED:
+            if message is None or message.kind == tags.STOP:
+                self._leave()
+            elif message.kind == tags.ACKNOWLEDGED:
                 self._hear_ends(message.acknowledgements())
             elif message.kind == tags.NOT_CANCELLED:
                 self._core.not_cancelled(message.not_cancelled())
@@ -439,8 +439,6 @@ class PoolRun:
             elif message.kind == tags.FINISH:
                 message.end()
                 link.send(wire.finished(None, []))
-            elif message.kind == tags.STOP:
-                self._leave()
 
     def _leave(self) -> None:
         assert self._seat is not None
