@@ -1,139 +1,79 @@
-"""Compares task pools: drpipe's against those of Python's library, loky, pebble, DIRAC and pydidas.
+"""Compares task pools: drpipe's against those of others.
 
-    pip install ./python numpy loky pebble     # peers that are not installed are left out
-    DRPIPE=target/release/drpipe python3 benches/pools/pools.py [rounds]
+    python3.11 -m venv /tmp/pools && /tmp/pools/bin/pip install -r benches/pools/requirements.txt
+    DRPIPE=target/release/drpipe PYTHONPATH=python/src /tmp/pools/bin/python benches/pools/pools.py
 
-In each round the candidates take turns; the medians are printed, with the machine's load. All pools
-have two worker processes.
+In each of 5 rounds the pools take turns, each in a process of its own; the medians are printed, with
+the machine's load. All have two worker processes. Peers that are not installed are left out.
 """
 
+import argparse
+import json
 import os
+import signal
 import statistics
+import subprocess
 import sys
-import time
-from concurrent import futures
 from importlib import metadata
 
-import numpy as np
+import candidates
+import rows
 
-WORKERS = 2
-TRIPS, TASKS, CHUNKED, ARRAYS = 500, 5_000, 50_000, 200
-
-
-def empty(number):
-    """The task of most rows."""
-    return number
+#: How long one pool may take in one round, in seconds.
+LONGEST = 90
 
 
-def mebibyte(_):
-    """A result of one MiB."""
-    return np.ones(131_072)
-
-
-def in_executor(make):
-    """Measures an executor of `concurrent.futures`."""
-    with make() as pool:
-        list(pool.map(empty, range(100)))
-        trips = []
-        for number in range(TRIPS):
-            began = time.perf_counter()
-            pool.submit(empty, number).result()
-            trips.append(time.perf_counter() - began)
-        yield "round trip, p50 [us]", statistics.median(trips) * 1e6
-        began = time.perf_counter()
-        for future in [pool.submit(empty, number) for number in range(TASKS)]:
-            future.result()
-        yield "submitted one by one [1/s]", TASKS / (time.perf_counter() - began)
-        began = time.perf_counter()
-        assert sum(1 for _ in pool.map(empty, range(CHUNKED), chunksize=50)) == CHUNKED
-        yield "map, chunks of 50 [1/s]", CHUNKED / (time.perf_counter() - began)
-        began = time.perf_counter()
-        assert sum(len(array) for array in pool.map(mebibyte, range(ARRAYS))) == ARRAYS * 131_072
-        yield "results of 1 MiB [MiB/s]", ARRAYS / (time.perf_counter() - began)
-        began = time.perf_counter()
-    yield "shutdown [ms]", (time.perf_counter() - began) * 1e3
-
-
-def in_multiprocessing():
-    """Measures `multiprocessing.Pool`."""
-    import multiprocessing
-
-    with multiprocessing.Pool(WORKERS) as pool:
-        pool.map(empty, range(100))
-        trips = []
-        for number in range(TRIPS):
-            began = time.perf_counter()
-            pool.apply(empty, (number,))
-            trips.append(time.perf_counter() - began)
-        yield "round trip, p50 [us]", statistics.median(trips) * 1e6
-        began = time.perf_counter()
-        for result in [pool.apply_async(empty, (number,)) for number in range(TASKS)]:
-            result.get()
-        yield "submitted one by one [1/s]", TASKS / (time.perf_counter() - began)
-        began = time.perf_counter()
-        assert len(pool.map(empty, range(CHUNKED), chunksize=50)) == CHUNKED
-        yield "map, chunks of 50 [1/s]", CHUNKED / (time.perf_counter() - began)
-        began = time.perf_counter()
-        assert sum(len(array) for array in pool.imap(mebibyte, range(ARRAYS))) == ARRAYS * 131_072
-        yield "results of 1 MiB [MiB/s]", ARRAYS / (time.perf_counter() - began)
-
-
-def in_process_pool(made):
-    """Measures a `ProcessPool` of DIRAC's interface."""
-    done = []
-    pool = made(WORKERS, WORKERS, 100, poolCallback=lambda *result: done.append(result))
-    pool.daemonize()
-    began = time.perf_counter()
-    for number in range(TASKS):
-        pool.createAndQueueTask(empty, [number + 1], taskID=number, usePoolCallbacks=True)
-    while len(done) < TASKS:
-        time.sleep(0.001)
-    yield "submitted one by one [1/s]", TASKS / (time.perf_counter() - began)
-    began = time.perf_counter()
-    pool.finalize(2)
-    yield "shutdown [ms]", (time.perf_counter() - began) * 1e3
-
-
-def candidates():
-    """Returns what can be measured here, by name."""
-    from drpipe.pool import Executor, ProcessPool
-
-    found = {
-        "drpipe Executor": lambda: in_executor(lambda: Executor(WORKERS)),
-        "drpipe ProcessPool": lambda: in_process_pool(ProcessPool),
-        "ProcessPoolExecutor": lambda: in_executor(lambda: futures.ProcessPoolExecutor(WORKERS)),
-        "multiprocessing.Pool": in_multiprocessing,
-    }
+def measured(name):
+    """Measures a pool in a process of its own. Returns its rows, those up to a failure."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--measure", name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        import loky
+        out, err = process.communicate(timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        err += f"\nnothing more within {LONGEST} s"
+    if process.returncode:
+        reason = (err.strip().splitlines() or ["no reason"])[-1]
+        print(f"{name}: {reason}", file=sys.stderr)
+    return [json.loads(line) for line in out.splitlines() if line.startswith("[")]
 
-        name = f"loky {metadata.version('loky')}"
-        found[name] = lambda: in_executor(lambda: loky.ProcessPoolExecutor(WORKERS))
-    except ImportError:
-        pass
+
+def version(name):
+    """Returns a pool's name with its version, if it is installed."""
     try:
-        os.environ["DIRAC_FAST_PROCESS_POOL"] = "yes"
-        from DIRAC.Core.Utilities.ProcessPool import ProcessPool as Peer
-
-        name = f"DIRAC {metadata.version('DIRAC')}, fast"
-        found[name] = lambda: in_process_pool(Peer)
-    except ImportError:
-        pass
-    return found
+        return f"{name} {metadata.version(name.partition(',')[0])}"
+    except metadata.PackageNotFoundError:
+        return name
 
 
 def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    measured = {}
-    for _ in range(rounds):
-        for name, measure in candidates().items():
-            for row, value in measure():
-                measured.setdefault(row, {}).setdefault(name, []).append(value)
-    print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors, {rounds} rounds")
-    for row, values in measured.items():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--measure", help="measure one pool, and print its rows")
+    parser.add_argument("names", nargs="*", help="the pools; by default all", default=[])
+    options = parser.parse_args()
+    if options.measure:
+        for row in rows.rows(candidates.ALL[options.measure]):
+            print(json.dumps(row), flush=True)
+        # Some pools leave threads that do not end.
+        os._exit(0)
+    found = {}
+    for _ in range(options.rounds):
+        for name in options.names or candidates.ALL:
+            for row, value in measured(name):
+                found.setdefault(row, {}).setdefault(version(name), []).append(value)
+    load = os.getloadavg()[0]
+    print(f"load {load:.1f}, {os.cpu_count()} processors, {options.rounds} rounds, medians")
+    for row, values in found.items():
         print(row)
-        for name, found in values.items():
-            print(f"    {name:<24} {statistics.median(found):12.1f}")
+        for name, several in values.items():
+            print(f"    {name:<28} {statistics.median(several):12.1f}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use super::patience::Patience;
 use super::{Driver, Run};
 use crate::base::ids::{MessageId, StepId, WorkerId};
 use crate::protocol::lifeline::Lifeline;
@@ -44,6 +45,7 @@ pub(crate) struct Hub<T, W> {
     workers: W,
     /// By slot; present if the slot's worker is a process.
     processes: Vec<Option<ProcessEnd>>,
+    patience: Patience,
 }
 
 impl<T, W> Hub<T, W>
@@ -52,7 +54,7 @@ where
     W: Workers,
 {
     pub(crate) fn new(transport: T, workers: W) -> Self {
-        Self { transport, workers, processes: Vec::new() }
+        Self { transport, workers, processes: Vec::new(), patience: Patience::new() }
     }
 
     /// The transport, which must stay open until the workers have ended.
@@ -161,7 +163,12 @@ where
     }
 
     fn wait(&mut self, run: &mut Run) -> Result<(), TransportError> {
-        self.transport.wait(run.timeout())
+        let timeout = run.timeout();
+        let began = run.now;
+        let patience = self.patience.of(run.router.at_work(), began);
+        self.transport.wait(timeout, patience)?;
+        self.patience.waited(run.read_clock().saturating_sub(began));
+        Ok(())
     }
 
     fn make_room(&self, workers: usize) -> io::Result<()> {

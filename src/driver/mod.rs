@@ -6,6 +6,7 @@
 
 pub(crate) mod commands;
 pub(crate) mod hub;
+mod patience;
 mod progress;
 pub(crate) mod sequential;
 

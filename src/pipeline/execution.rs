@@ -17,7 +17,7 @@ use crate::driver::commands::{Command, Commander, Commands};
 use crate::driver::hub::{Hub, Workers};
 use crate::driver::sequential::Sequential;
 use crate::event::Report;
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::protocol::control::ToCaller;
 use crate::python::BundledPackage;
 use crate::router::{Batching, Router, Timing};
@@ -25,8 +25,10 @@ use crate::sinks::Sinks;
 use crate::stage::Context;
 use crate::transport::descriptors::{OF_A_PROCESS, OF_A_START, OF_A_THREAD, make_room};
 use crate::transport::feed::{FeedPort, WithFeed};
+use crate::transport::sockets::Sockets;
 use crate::transport::wakeable::{self, Sender, Wakeup};
-use crate::transport::zmq::{ZmqContext, ZmqTransport, ipc};
+use crate::transport::zmq::{Threads, ZmqContext};
+use crate::transport::zmtp::{Processes, endpoint};
 use crate::worker::ReportWorker;
 use crate::worker::supervisor::{Outgoing, ProcessEnd, Supervisor};
 
@@ -129,7 +131,8 @@ impl Execution {
         let supervisor = directory
             .map(|directory| Supervisor::start(directory, Arc::clone(&report), to_caller.clone()))
             .transpose()?;
-        let transport = bind(&sockets, directory, router.slot_count(), commands.wakeup)?;
+        let threads = plan.steps.iter().any(Step::has_threads).then_some(&sockets);
+        let transport = bind(threads, directory, router.slot_count(), commands.wakeup)?;
         let feed = self.feed.as_ref().map(FeedPort::place);
         let transport = WithFeed::new(transport, self.feed);
         let attendant = match (self.caller, frames, &supervisor) {
@@ -204,7 +207,7 @@ impl<F: Fn(StepId, usize) -> Context> Workers for Launched<'_, '_, F> {
 fn welcome(to_caller: Option<Sender<Outgoing>>, run: &str, directory: Option<&Path>) {
     if let (Some(caller), Some(directory)) = (to_caller, directory) {
         let (run, version) = (run.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        let endpoint = ipc(directory);
+        let endpoint = format!("ipc://{}", endpoint(directory).display());
         caller.send((ToCaller::Welcome { run, version, endpoint }, Vec::new()));
     }
 }
@@ -215,14 +218,16 @@ fn reporter(commander: Commander) -> ReportWorker {
 }
 
 fn bind(
-    sockets: &ZmqContext,
+    threads: Option<&ZmqContext>,
     private: Option<&Path>,
     workers: usize,
     wakeup: Wakeup,
-) -> Result<ZmqTransport, RunError> {
+) -> Result<Sockets, RunError> {
     let of_a_worker = if private.is_some() { OF_A_PROCESS } else { OF_A_THREAD };
     make_room(workers * of_a_worker + OF_A_START, workers)?;
-    Ok(ZmqTransport::bind(sockets, private, wakeup)?)
+    let threads = threads.map(Threads::bind).transpose()?;
+    let processes = private.map(|directory| Processes::bind(&endpoint(directory))).transpose()?;
+    Ok(Sockets::new(threads, processes, wakeup))
 }
 
 fn router(plan: &Plan, batching: Batching, sinks: &Sinks) -> Router {

@@ -116,6 +116,11 @@ impl Step {
         self.processes() > 0 && worker >= self.options.nb_thread.max
     }
 
+    /// Whether workers of the step run on threads.
+    pub(crate) fn has_threads(&self) -> bool {
+        !self.is_open && !self.is_process(0)
+    }
+
     /// Whether the worker of this number is there from the start.
     pub(crate) fn is_initial(&self, worker: usize) -> bool {
         match worker.checked_sub(self.options.nb_thread.max) {

@@ -246,6 +246,11 @@ impl Router {
         }
     }
 
+    /// Returns the number of workers that have messages in hand.
+    pub(crate) fn at_work(&self) -> usize {
+        self.workers.at_work()
+    }
+
     /// Returns when to call [`Router::poll`] next, even if nothing has happened by then.
     pub(crate) fn next_wake(&self) -> Option<Duration> {
         let elastic = self.steps.elastic();

@@ -56,6 +56,11 @@ impl Workers {
         Rosters::of(&self.all)
     }
 
+    /// The number of workers that have messages in hand.
+    pub(super) fn at_work(&self) -> usize {
+        self.rosters.at_work
+    }
+
     /// The roster of a step, up to date since [`Workers::update_rosters`].
     pub(super) fn roster(&self, step: StepId) -> &Roster {
         self.rosters.of_step(step)
@@ -149,7 +154,7 @@ impl Roster {
             }
             Place::Spare => drop(self.spare.insert(slot)),
             Place::Starting => self.starting += 1,
-            Place::Unavailable => self.unavailable += 1,
+            Place::Unavailable { .. } => self.unavailable += 1,
             Place::None => {}
         }
     }
@@ -163,7 +168,7 @@ impl Roster {
             }
             Place::Spare => drop(self.spare.remove(&slot)),
             Place::Starting => self.starting -= 1,
-            Place::Unavailable => self.unavailable -= 1,
+            Place::Unavailable { .. } => self.unavailable -= 1,
             Place::None => {}
         }
     }
@@ -175,7 +180,7 @@ enum Place {
     Ready(Turn),
     Spare,
     Starting,
-    Unavailable,
+    Unavailable { at_work: bool },
     None,
 }
 
@@ -185,9 +190,17 @@ impl Place {
         match state {
             State::Spare => Self::Spare,
             State::Starting => Self::Starting,
-            State::Ready if !worker.can_take() => Self::Unavailable,
+            State::Ready if !worker.can_take() => Self::Unavailable { at_work: in_hand > 0 },
             State::Ready => Self::Ready(Turn { in_hand, last_used, slot }),
             State::Finishing | State::Gone => Self::None,
+        }
+    }
+
+    fn is_at_work(self) -> bool {
+        match self {
+            Self::Ready(turn) => turn.in_hand > 0,
+            Self::Unavailable { at_work } => at_work,
+            Self::Spare | Self::Starting | Self::None => false,
         }
     }
 }
@@ -201,6 +214,8 @@ pub(super) struct Rosters {
     changed: Vec<Slot>,
     /// By slot: whether `changed` has the worker.
     is_changed: Vec<bool>,
+    /// The number of workers that have messages in hand.
+    at_work: usize,
 }
 
 impl Rosters {
@@ -210,6 +225,7 @@ impl Rosters {
             places: Vec::new(),
             changed: Vec::new(),
             is_changed: Vec::new(),
+            at_work: 0,
         };
         (0..workers.len()).for_each(|slot| rosters.mark_changed(Slot::at(slot)));
         rosters.update(workers);
@@ -243,6 +259,8 @@ impl Rosters {
             let now = Place::of(slot, worker);
             let before = std::mem::replace(&mut self.places[slot.index()], now);
             if before != now {
+                self.at_work += usize::from(now.is_at_work());
+                self.at_work -= usize::from(before.is_at_work());
                 self.steps[step].change(slot, before, now);
             }
         }

@@ -135,9 +135,9 @@ impl<T: Transport> Transport for WithFeed<T> {
         }
     }
 
-    fn wait(&mut self, timeout: Duration) -> Result<(), TransportError> {
+    fn wait(&mut self, timeout: Duration, patience: Duration) -> Result<(), TransportError> {
         let has_message = self.port.as_mut().is_some_and(FeedPort::has_message);
-        self.others.wait(if has_message { Duration::ZERO } else { timeout })
+        self.others.wait(if has_message { Duration::ZERO } else { timeout }, patience)
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
             Ok(Delivery::Gone(frames))
         }
 
-        fn wait(&mut self, timeout: Duration) -> Result<(), TransportError> {
+        fn wait(&mut self, timeout: Duration, _: Duration) -> Result<(), TransportError> {
             self.0.wait(timeout);
             Ok(())
         }
@@ -188,9 +188,9 @@ mod tests {
         let (link, place, mut transport) = connected(Box::new(|_| ()));
         link.send(FromWorker::Released { bytes: 3 });
         assert!(received(&mut transport).is_none(), "it is not connected");
-        transport.wait(Duration::ZERO).unwrap();
+        transport.wait(Duration::ZERO, Duration::ZERO).unwrap();
         place.connect(FEED);
-        transport.wait(FOREVER).unwrap();
+        transport.wait(FOREVER, Duration::ZERO).unwrap();
         assert_eq!(received(&mut transport), Some(ready()));
         assert_eq!(received(&mut transport), Some(FromWorker::Released { bytes: 3 }));
         assert_eq!(received(&mut transport), None);
@@ -213,7 +213,7 @@ mod tests {
                     latest = bytes;
                 }
                 Some(other) => assert_eq!(other, ready()),
-                None => transport.wait(FOREVER).unwrap(),
+                None => transport.wait(FOREVER, Duration::ZERO).unwrap(),
             }
         }
         drop(thread.join().unwrap());

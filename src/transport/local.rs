@@ -62,7 +62,7 @@ impl Transport for Local {
         })
     }
 
-    fn wait(&mut self, timeout: Duration) -> Result<(), TransportError> {
+    fn wait(&mut self, timeout: Duration, _: Duration) -> Result<(), TransportError> {
         self.next = self.recv()?;
         self.wakeup.wait(if self.next.is_some() { Duration::ZERO } else { timeout });
         Ok(())

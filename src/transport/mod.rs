@@ -1,15 +1,18 @@
 //! Carries messages between the router's loop and the workers.
 //!
-//! [`Transport`] is the loop's side and [`Link`] a worker's. `zmq/` connects threads and
-//! processes over sockets; `feed` connects a feed that is a part of this program; `local` connects
-//! threads over channels, for tests.
+//! [`Transport`] is the loop's side and [`Link`] a worker's. `sockets` is the transport of a run:
+//! `zmq/` connects its threads and `zmtp/` its processes. `feed` connects a feed that is a part of
+//! this program; `local` connects threads over channels, for tests.
 
 pub(crate) mod descriptors;
 pub(crate) mod feed;
+mod identity;
 #[cfg(test)]
 pub(crate) mod local;
+pub(crate) mod sockets;
 pub(crate) mod wakeable;
 pub(crate) mod zmq;
+pub(crate) mod zmtp;
 
 use std::error::Error;
 use std::io;
@@ -52,11 +55,12 @@ pub(crate) trait Transport {
     /// Waits until [`recv`](Self::recv) has something to return, until somebody calls
     /// [`Waker::wake`](wakeable::Waker::wake) on the waker that belongs to this transport, from
     /// any thread, or until `timeout` has passed. A wake before the call ends it at once. It may
-    /// also end early for no reason.
+    /// also end early for no reason. For the time of `patience` it looks again and again before it
+    /// sleeps, which is quicker and uses a processor.
     ///
     /// # Errors
     /// If the transport has failed.
-    fn wait(&mut self, timeout: Duration) -> Result<(), TransportError>;
+    fn wait(&mut self, timeout: Duration, patience: Duration) -> Result<(), TransportError>;
 }
 
 /// The result of sending a message.
@@ -75,7 +79,7 @@ pub(crate) struct TransportError(#[source] pub(crate) Box<dyn Error + Send + Syn
 
 /// A worker's side of a connection. One thread at a time uses it.
 pub(crate) trait Link {
-    /// Sends a message; never blocks.
+    /// Sends a message. It may wait until the router reads, which waits for no worker.
     ///
     /// # Errors
     /// If the connection has failed.

@@ -31,7 +31,7 @@ use crate::protocol::lifeline::Lifeline;
 use crate::stage::Context;
 use crate::stage::registry::{Build, Kind, Registry};
 use crate::transport::wakeable::timespec;
-use crate::transport::zmq::ZmqLink;
+use crate::transport::zmtp::ZmtpLink;
 
 /// What a worker process needs to know. docs/WIRE.md specifies its form.
 #[derive(Debug, Serialize, Deserialize)]
@@ -142,7 +142,7 @@ fn work(registry: &Registry) -> Result<u8, Failure> {
         serde_json::from_slice(&text)?;
     watch_over(lifeline.try_clone()?, Arc::clone(&page), directory.clone())?;
     segment::share_from_here();
-    let link = ZmqLink::ipc(&directory, place, lifeline)?;
+    let link = ZmtpLink::connect(&directory, place, lifeline)?;
     let build: Build = match registry.get(&class) {
         Some(class) => class.with_params(params),
         None => Arc::new(move || Err(unknown(&class))),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import time
 
 import pytest
@@ -70,8 +71,14 @@ class Feeder:
             self.seat.link.send(wire.produced(0, 0, tags.RESULT_NO_MORE, ()))
 
     def hear(self):
+        """Reads what the router has sent. Returns whether its last message is there."""
+        while True:
+            message = self.seat.link.receive_now()
+            if message is None or self.hear_one(message):
+                return message is not None
+
+    def hear_one(self, message):
         """Reads a message of the router. Returns whether it is the last one."""
-        message = self.seat.link.receive()
         if message.kind == tags.ACKNOWLEDGED:
             size = 0
             for item in message.acknowledgements():
@@ -98,14 +105,12 @@ class Feeder:
 
     def serve(self, window, last):
         """Feeds and starts workers until the run is over."""
-        import zmq
-
         while self.over is None:
-            poller = zmq.Poller()
-            poller.register(self.run.fileno(), zmq.POLLIN)
+            poller = select.poll()
+            poller.register(self.run.fileno(), select.POLLIN)
             if self.seat is not None:
                 self.feed(window, last)
-                poller.register(self.seat.link.socket, zmq.POLLIN)
+                poller.register(self.seat.link, select.POLLIN)
             ready = dict(poller.poll(60_000))
             assert ready, "the run says nothing"
             if self.run.fileno() in ready:

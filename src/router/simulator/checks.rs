@@ -164,6 +164,10 @@ impl Simulator {
         for step in self.router.steps.ids() {
             assert_eq!(self.router.workers.roster(step), rosters.of_step(step));
         }
+        let has_work =
+            |worker: &&worker::Worker| worker.state == State::Ready && worker.in_hand_count > 0;
+        let at_work = self.router.workers.iter().filter(has_work).count();
+        assert_eq!(self.router.at_work(), at_work);
         for worker in self.router.workers.iter() {
             assert!(worker.in_hand_count <= 1024, "I3: too much in hand");
             let in_hand: usize = worker.in_hand.iter().map(Batch::count).sum();

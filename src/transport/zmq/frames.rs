@@ -1,6 +1,7 @@
 //! Frames to and from libzmq without copying large ones.
 
 use std::ffi::c_void;
+use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
 
@@ -87,6 +88,16 @@ unsafe extern "C" fn release(_data: *mut c_void, owner: *mut c_void) {
 fn last_error() -> zmq::Error {
     // SAFETY: reads a number that belongs to the calling thread.
     zmq::Error::from_raw(unsafe { zmq_sys::zmq_errno() })
+}
+
+/// The file that becomes readable when the socket has something to do.
+///
+/// # Errors
+/// What libzmq reports.
+pub(super) fn file(socket: &zmq::Socket) -> zmq::Result<BorrowedFd<'_>> {
+    let file = socket.get_fd()?;
+    // SAFETY: libzmq keeps the file open as long as the socket, which is borrowed meanwhile.
+    Ok(unsafe { BorrowedFd::borrow_raw(file) })
 }
 
 /// Signals may interrupt any call into libzmq.

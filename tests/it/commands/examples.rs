@@ -178,7 +178,7 @@ fn night(directory: &Path) {
 #[test]
 fn a_stage_with_numpy_stands_between_stages_in_rust() {
     let test = "a_stage_with_numpy_stands_between_stages_in_rust";
-    let Some(python) = interpreter(test, &["zmq", "msgpack", "numpy"]) else { return };
+    let Some(python) = interpreter(test, &["msgpack", "numpy"]) else { return };
     let directory = tempfile::tempdir().unwrap();
     night(directory.path());
     let settings = ["--FitsFiles.directory=out/fits", "--set", "SavePng.directory=flat"];
@@ -192,7 +192,7 @@ fn a_stage_with_numpy_stands_between_stages_in_rust() {
 #[test]
 fn a_stage_with_astropy_measures_frames() {
     let test = "a_stage_with_astropy_measures_frames";
-    let Some(python) = interpreter(test, &["zmq", "msgpack", "astropy.stats"]) else { return };
+    let Some(python) = interpreter(test, &["msgpack", "astropy.stats"]) else { return };
     let directory = tempfile::tempdir().unwrap();
     night(directory.path());
     let settings = ["--FitsFiles.directory=out/fits"];

@@ -40,7 +40,7 @@ fn a_worker_in_rust_keeps_to_every_transcript() {
 #[test]
 fn a_worker_in_python_keeps_to_every_transcript() {
     let test = "a_worker_in_python_keeps_to_every_transcript";
-    let Some(interpreter) = python::interpreter(test, &["zmq", "msgpack", "numpy"]) else { return };
+    let Some(interpreter) = python::interpreter(test, &["msgpack", "numpy"]) else { return };
     play_all(&Language::Python(interpreter));
 }
 

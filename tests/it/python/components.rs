@@ -11,7 +11,7 @@ use crate::support::python::{interpreter, plain};
 #[test]
 fn a_class_of_a_module_runs_though_a_built_in_one_has_its_name() {
     let test = "a_class_of_a_module_runs_though_a_built_in_one_has_its_name";
-    let Some(python) = interpreter(test, &["zmq", "msgpack", "traitlets"]) else { return };
+    let Some(python) = interpreter(test, &["msgpack", "traitlets"]) else { return };
     let steps = json!([
         {"name": "IN", "class": "Integers", "params": {"first": 1, "last": 2}},
         with(of("components", "SQUARE", "Square"), &json!({"params": {"offset": 5}})),
@@ -53,7 +53,7 @@ fn first_models(python: &Path, args: &[&str]) -> (Value, String) {
 #[test]
 fn a_component_and_its_helpers_find_their_configuration() {
     let test = "a_component_and_its_helpers_find_their_configuration";
-    let Some(python) = interpreter(test, &["zmq", "msgpack", "traitlets"]) else { return };
+    let Some(python) = interpreter(test, &["msgpack", "traitlets"]) else { return };
     let (line, err) = first_models(&python, &[]);
     assert_eq!(
         line,
@@ -113,7 +113,7 @@ fn a_file_that_hides_a_module_of_python_is_named_by_the_check() {
 #[test]
 fn the_first_models_second_example_runs_as_it_is() {
     let test = "the_first_models_second_example_runs_as_it_is";
-    let Some(python) = interpreter(test, &["zmq", "msgpack", "traitlets"]) else { return };
+    let Some(python) = interpreter(test, &["msgpack", "traitlets"]) else { return };
     let directory = tempfile::tempdir().unwrap();
     let config = json!({
         "version": 1,

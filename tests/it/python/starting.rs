@@ -68,7 +68,7 @@ fn imports_and_draws(python: &Path, before: &str) -> (usize, usize) {
 #[test]
 fn a_module_is_imported_once_and_its_workers_draw_different_numbers() {
     let test = "a_module_is_imported_once_and_its_workers_draw_different_numbers";
-    let Some(python) = interpreter(test, &["zmq", "msgpack", "numpy"]) else { return };
+    let Some(python) = interpreter(test, &["msgpack", "numpy"]) else { return };
     for before in [
         "from random import random as draw",
         "import random\nOWN = random.SystemRandom()\ndraw = OWN.random",
@@ -85,7 +85,7 @@ fn a_module_is_imported_once_and_its_workers_draw_different_numbers() {
 #[test]
 fn each_worker_imports_a_module_that_keeps_what_belongs_to_one_process() {
     let test = "each_worker_imports_a_module_that_keeps_what_belongs_to_one_process";
-    let Some(python) = interpreter(test, &["zmq", "msgpack", "numpy"]) else { return };
+    let Some(python) = interpreter(test, &["msgpack", "numpy"]) else { return };
     for (before, draws) in [
         // What was seeded stays so in each worker.
         ("import random\nrandom.seed(7)\ndraw = random.random", 1),

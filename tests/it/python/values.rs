@@ -93,7 +93,7 @@ fn what_cannot_be_sent_is_named_with_its_place() {
 #[test]
 fn arrays_cross_unchanged_and_large_ones_are_read_where_they_are() {
     let test = "arrays_cross_unchanged_and_large_ones_are_read_where_they_are";
-    let Some(python) = interpreter(test, &["zmq", "msgpack", "numpy"]) else { return };
+    let Some(python) = interpreter(test, &["msgpack", "numpy"]) else { return };
     let steps = [
         of("arrays", "IN", "Arrays"),
         with(of("arrays", "SAME", "Same"), &json!({"nb_process": 2})),

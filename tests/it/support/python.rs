@@ -26,5 +26,5 @@ pub fn interpreter(test: &str, packages: &[&str]) -> Option<PathBuf> {
 
 /// What every step in Python needs.
 pub fn plain(test: &str) -> Option<PathBuf> {
-    interpreter(test, &["zmq", "msgpack"])
+    interpreter(test, &["msgpack"])
 }

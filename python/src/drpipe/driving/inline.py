@@ -12,6 +12,7 @@ import bdb
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -53,7 +54,7 @@ class Host:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(self._path)
         self._listener.listen(64)
-        self._workers: Dict[Any, _LentWorker] = {}
+        self._workers: Dict[int, _LentWorker] = {}
         self._paths: List[str] = []
         self._end, self._ended = socket.socketpair()
 
@@ -86,11 +87,9 @@ class Host:
             announce.listen(before is not None)
 
     def _serve(self) -> None:
-        import zmq
-
-        poller = zmq.Poller()
+        poller = select.poll()
         for waited in (self._end, self._listener):
-            poller.register(waited, zmq.POLLIN)
+            poller.register(waited, select.POLLIN)
         while True:
             for ready, _ in poller.poll():
                 if ready == self._end.fileno():
@@ -98,16 +97,16 @@ class Host:
                 if ready == self._listener.fileno():
                     worker = _LentWorker(self._listener)
                     self._search_in([*map(path_of_name, worker.post["python"]["paths"])])
-                    self._workers[worker.link.socket] = worker
-                    poller.register(worker.link.socket, zmq.POLLIN)
+                    self._workers[worker.link.fileno()] = worker
+                    poller.register(worker.link, select.POLLIN)
                     if worker.begin():
                         continue
                 elif self._workers[ready].handle():
                     continue
                 else:
                     worker = self._workers[ready]
-                poller.unregister(worker.link.socket)
-                self._workers.pop(worker.link.socket).close()
+                poller.unregister(worker.link)
+                self._workers.pop(worker.link.fileno()).close()
 
     def _search_in(self, paths: List[str]) -> None:
         """Makes modules in these directories importable until the host is closed."""
@@ -147,9 +146,14 @@ class _LentWorker:
         return self._goes_on(self._worker.begin())
 
     def handle(self) -> bool:
-        """Handles a message from the router. Returns whether the worker goes on."""
+        """Handles what the router has sent. Returns whether the worker goes on."""
         Page.own = self._page
-        return self._goes_on(self._worker.handle(self.link.receive()))
+        while True:
+            message = self.link.receive_now()
+            if message is None:
+                return not self.link.is_over()
+            if not self._goes_on(self._worker.handle(message)):
+                return False
 
     def close(self, code: int = 0) -> None:
         """Ends the worker and its process."""

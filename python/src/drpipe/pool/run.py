@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import threading
 import weakref
 from collections import deque
 from time import monotonic
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
-
-import zmq
 
 from ..api.report import RunError
 from ..driving import logging_bridge
@@ -134,11 +133,11 @@ class PoolRun:
         self._released: Deque[int] = deque()
         self._is_woken = self._is_asleep = False
         self._wait = _BEAT
-        self._poller = zmq.Poller()
+        self._poller = select.poll()
         #: The descriptor of the nursery's socket.
         self._nursery = nursery.socket.fileno()
         for partner in (self._reader, self._log, self._nursery, self._attachment.fileno()):
-            self._poller.register(partner, zmq.POLLIN)
+            self._poller.register(partner, select.POLLIN)
         self._thread = threading.Thread(target=self._attend, name="drpipe-pool", daemon=True)
         self._start()
         core.use(self)
@@ -364,8 +363,9 @@ class PoolRun:
         """Forwards the lines of the run's log."""
         with contextlib.suppress(BlockingIOError):
             data = os.read(self._log, 1 << 16)
-            if not data and self._log in self._poller:
-                self._poller.unregister(self._log)
+            if not data:
+                with contextlib.suppress(KeyError):  # It has been before.
+                    self._poller.unregister(self._log)
             *lines, self._begun_line = (self._begun_line + data).split(b"\n")
             for line in lines:
                 logging_bridge.of_run(line.decode("utf-8", "replace"))
@@ -396,7 +396,7 @@ class PoolRun:
             Page.own = own
             link = self._link()
             link.send(wire.ready())
-            self._poller.register(link.socket, zmq.POLLIN)
+            self._poller.register(link, select.POLLIN)
             with to_the_living():
                 self._attachment.started(start, os.getpid(), control.CALLER)
             return
@@ -426,9 +426,11 @@ class PoolRun:
         link = self._link()
         while self._seat is not None:
             message = link.receive_now()
-            if message is None:
+            if message is None and not link.is_over():
                 return
-            if message.kind == tags.ACKNOWLEDGED:
+            if message is None or message.kind == tags.STOP:
+                self._leave()
+            elif message.kind == tags.ACKNOWLEDGED:
                 self._hear_ends(message.acknowledgements())
             elif message.kind == tags.NOT_CANCELLED:
                 self._core.not_cancelled(message.not_cancelled())
@@ -437,10 +439,12 @@ class PoolRun:
             elif message.kind == tags.FINISH:
                 message.end()
                 link.send(wire.finished(None, []))
-            elif message.kind == tags.STOP:
-                self._poller.unregister(link.socket)
-                self._seat.close()
-                self._seat = None
+
+    def _leave(self) -> None:
+        assert self._seat is not None
+        self._poller.unregister(self._seat.link)
+        self._seat.close()
+        self._seat = None
 
     def _hear_ends(self, items: List[wire.Acknowledgement]) -> None:
         endings = []

@@ -28,7 +28,7 @@ class Seat:
     Attributes:
         post: what the worker is to do, as docs/WIRE.md describes it.
         page: the page that is shared with the run.
-        link: the connection to the router. Its `socket` is for `zmq.Poller`.
+        link: the connection to the router. Its `fileno` is for `poll`.
     """
 
     def __init__(self, lifeline: socket.socket) -> None:

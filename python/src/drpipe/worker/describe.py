@@ -36,7 +36,7 @@ from .build import (
 )
 
 #: The distributions that a worker needs, each mapped to its module.
-_NEEDED = {"pyzmq": "zmq", "msgpack": "msgpack"}
+_NEEDED = {"msgpack": "msgpack"}
 #: How often to check that the program is still alive, in seconds.
 _LOOK = 0.2
 _KINDS = {"producer": Producer, "stage": Stage, "consumer": Consumer}

@@ -205,7 +205,6 @@ def load_worker() -> None:
         # Some of them import numpy, which not all workers need.
         if "arrays" not in name or "numpy" in sys.modules:
             importlib.import_module(name, __package__)
-    importlib.import_module("zmq")
 
 
 def _directory() -> str:

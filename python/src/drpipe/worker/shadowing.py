@@ -100,7 +100,7 @@ def rehearse(paths: Sequence[str]) -> NoReturn:
     try:
         for name in OF_A_WORKER:
             importlib.import_module(name, __package__)
-        for name in ("zmq", "msgpack", "numpy"):
+        for name in ("msgpack", "numpy"):
             if importlib.util.find_spec(name) is not None:
                 importlib.import_module(name)
         from . import log

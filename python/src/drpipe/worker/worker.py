@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+from time import sleep
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, Type
 
 from ..api import announce
@@ -20,6 +21,7 @@ from ..protocol.driver import RESULTS_MODULE
 from ..protocol.page import Memory, Page
 from ..protocol.path_names import path_of_name
 from ..protocol.segments import Lifeline
+from ..protocol.zmtp import Dealer
 from . import surroundings
 from .task import Task
 
@@ -39,8 +41,8 @@ _refusals: List[Callable[[], int]] = []
 HOST = "DRPIPE_INLINE"
 #: The time between two heartbeats, in milliseconds; docs/WIRE.md allows a second.
 _BEAT = 1000
-#: How long sending the last report may take, in milliseconds.
-_LINGER = 1000
+#: How long a worker outlives its router at most, in seconds.
+_LAST = 1.0
 
 
 def main(is_prepared: bool = False) -> NoReturn:
@@ -102,36 +104,37 @@ class Link:
     """The worker's end of the connection to the router."""
 
     def __init__(self, post: Dict[str, Any], lifeline: Lifeline) -> None:
-        import zmq
-
         self.lifeline = lifeline
-        self._more = zmq.RCVMORE
-        self._sndmore = zmq.SNDMORE
-        self._dontwait = zmq.DONTWAIT
-        self._again = zmq.Again
-        self._context = zmq.Context()
-        socket = self._context.socket(zmq.DEALER)
-        socket.linger = _LINGER
-        socket.sndhwm = socket.rcvhwm = 0
         place = post["place"]
-        socket.setsockopt(zmq.IDENTITY, wire.identity(place["worker"], place["incarnation"]))
-        socket.connect(f"ipc://{post['directory']}/router")
-        self.socket = socket
+        identity = wire.identity(place["worker"], place["incarnation"])
+        self._dealer = Dealer(os.path.join(post["directory"], "router"), identity)
+
+    def fileno(self) -> int:
+        """Returns the descriptor, for `poll`. Call `receive_now` until it returns None before
+        that."""
+        return self._dealer.fileno()
+
+    def is_over(self) -> bool:
+        """Whether the router has gone."""
+        return self._dealer.is_over
 
     def send(self, frames: List[wire.Frame]) -> None:
         """Sends a message to the router."""
-        send = self.socket.send
-        for frame in frames[:-1]:
-            send(frame, self._sndmore)
-        send(frames[-1])
+        self._dealer.send(frames)
 
     def receive(self) -> wire.Reader:
         """Waits for the router's next message and returns it.
 
         Raises:
-            WireError: if it is empty.
+            OSError: if the router has gone.
+            WireError: if the message is empty.
         """
-        return self._read(self.socket.recv())
+        frames = self._dealer.receive(True)
+        if frames is None:
+            # The program has died. The thread that knows it removes the private directory.
+            sleep(_LAST)
+            raise ConnectionResetError("the router has gone")
+        return self._reader(frames)
 
     def receive_now(self) -> Optional[wire.Reader]:
         """Returns the router's next message if it is there.
@@ -139,22 +142,18 @@ class Link:
         Raises:
             WireError: if it is empty.
         """
-        try:
-            return self._read(self.socket.recv(self._dontwait))
-        except self._again:
-            return None
+        frames = self._dealer.receive(False)
+        return None if frames is None else self._reader(frames)
 
-    def _read(self, head: bytes) -> wire.Reader:
-        socket = self.socket
-        frames = []
-        while socket.getsockopt(self._more):
-            frames.append(socket.recv(copy=False).buffer)
-        return wire.Reader(head, frames, self.lifeline.receive)
+    def _reader(self, frames: List[bytearray]) -> wire.Reader:
+        head, *rest = frames
+        return wire.Reader(
+            bytes(head), [memoryview(frame) for frame in rest], self.lifeline.receive
+        )
 
     def close(self) -> None:
-        """Closes the connection after all messages have left, or after a second."""
-        self.socket.close()
-        self._context.term()
+        """Closes the connection. The router gets what was sent."""
+        self._dealer.close()
 
 
 class Reports:
