@@ -77,7 +77,7 @@ class App:
 def test_p_19_hooks_in_order():
     app = App()
     runner = AppRunner(app, n_workers=1)
-    clone = runner._app
+    clone = runner._AppRunner__app
     assert app.calls == ["pre_run"] and clone.calls == [] and clone.clone_mode
     spy = Spy(runner, "sig_results", "sig_final_app_state", "sig_post_run_called", "finished")
     runner.start()
@@ -100,7 +100,7 @@ def test_p_20_results_are_stored_on_both():
     spy = Spy(runner, "finished")
     runner.start()
     spy.wait("finished")
-    assert app.stored == runner._app.stored == {n: 3 * n for n in range(4)}
+    assert app.stored == runner._AppRunner__app.stored == {n: 3 * n for n in range(4)}
 
 
 def test_p_21_the_final_state_has_every_result():
@@ -114,7 +114,7 @@ def test_p_21_the_final_state_has_every_result():
         "finished",
     ]
     ((final,),) = spy.of("sig_final_app_state")
-    assert final is not runner._app
+    assert final is not runner._AppRunner__app
     assert final.stored == {n: 3 * n for n in range(40)}
 
 
@@ -161,7 +161,7 @@ def test_p_24_methods_of_the_app():
     with pytest.raises(KeyError):
         runner.call_app_method("no_method")
     copy = runner.get_app()
-    assert copy is not runner._app and copy.params == {"n": 7}
+    assert copy is not runner._AppRunner__app and copy.params == {"n": 7}
     runner.sig_results.connect(lambda *_: refused.append(raises(runner)))
     refused = []
     spy = Spy(runner, "finished")

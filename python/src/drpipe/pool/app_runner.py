@@ -50,7 +50,7 @@ class AppRunner(WorkerController):
             app.multiprocessing_pre_run()
         self.sig_results.connect(app.multiprocessing_store_results)
         self.sig_post_run_called.connect(app.multiprocessing_post_run)
-        self._app = app.copy(clone_mode=True)
+        self.__app = app.copy(clone_mode=True)
         self._uses_tasks = use_app_tasks
 
     def call_app_method(self, method_name: str, *args: Any, **kwargs: Any) -> Any:
@@ -65,28 +65,28 @@ class AppRunner(WorkerController):
                 "Cannot call Application methods while the Application is running. "
                 "Please call .stop() on the AppRunner first."
             )
-        if not hasattr(self._app, method_name):
+        if not hasattr(self.__app, method_name):
             raise KeyError(f"The App does not have a method with name '{method_name}'.")
-        return getattr(self._app, method_name)(*args, **kwargs)
+        return getattr(self.__app, method_name)(*args, **kwargs)
 
     def set_app_param(self, param_name: str, value: Any) -> None:
         """Sets a parameter of the runner's copy of the app."""
-        self._app.set_param_value(param_name, value)
+        self.__app.set_param_value(param_name, value)
 
     def get_app(self) -> Any:
         """Returns a copy of the runner's copy of the app."""
-        return self._app.copy()
+        return self.__app.copy()
 
     def _settings(self) -> Settings:
-        app = self._app
+        app = self.__app
         parts = (type(app), app.params.copy(), app.get_config(), app.mp_manager)
         return replace(super()._settings(), initializer=_prepare, initargs=parts)
 
     def _pre_run(self) -> None:
-        self._app.multiprocessing_pre_run()
+        self.__app.multiprocessing_pre_run()
         if self._uses_tasks:
             self.change_function(_work)
-            self.add_tasks(self._app.multiprocessing_get_tasks())
+            self.add_tasks(self.__app.multiprocessing_get_tasks())
             self.finalize_tasks()
         else:
             self.change_function(_work_without_task)
@@ -103,13 +103,13 @@ class AppRunner(WorkerController):
         super()._has_result(task, result)
         number = task[1] if self._has_ids and self._uses_tasks else task
         try:
-            self._app.multiprocessing_store_results(number, result)
+            self.__app.multiprocessing_store_results(number, result)
         except BaseException as error:
             self.failures.append((task, error))
 
     def _post_run(self) -> None:
-        self._app.multiprocessing_post_run()
-        self._emit(self.sig_final_app_state, self._app.copy())
+        self.__app.multiprocessing_post_run()
+        self._emit(self.sig_final_app_state, self.__app.copy())
         self._emit(self.sig_post_run_called)
 
 

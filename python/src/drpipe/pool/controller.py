@@ -95,7 +95,7 @@ class WorkerController(Signals):  # type: ignore[misc]
         self._unsent: Deque[Tuple[int, Any]] = deque()
         self._added = 0
         #: How many tasks have not ended; and the two numbers whose quotient is the progress.
-        self._open = self._done = self._target = 0
+        self._open = self._progress_done = self._progress_target = 0
         #: How many bytes of results the slots have had, of which the run does not know.
         self._had = 0
         self._events: Deque[_Event] = deque()
@@ -105,6 +105,8 @@ class WorkerController(Signals):  # type: ignore[misc]
         self._run: Optional[Any] = None
         self._thread: Optional[threading.Thread] = None
         self._is_suspended = self._is_final = self._is_interrupted = False
+        #: Whether it was told to restart and has not started since.
+        self._must_restart = False
         self._is_over = threading.Event()
 
     # Tasks and function.
@@ -125,10 +127,22 @@ class WorkerController(Signals):  # type: ignore[misc]
                 self._core.set_workers(self._settings())
 
     @property
+    def flags(self) -> Dict[str, bool]:
+        """What the controller is doing, by pydidas' names. A copy: writing changes nothing."""
+        is_running = self.isRunning() and not self._is_suspended
+        return {
+            "running": is_running,
+            "thread_alive": not self._is_interrupted and not self.isFinished(),
+            "active": self._run is not None,
+            "stop_after_run": self._is_final,
+            "must_restart": self._must_restart,
+        }
+
+    @property
     def progress(self) -> float:
         """The part of the tasks that have ended, from 0 to 1; -1 if there are no tasks."""
         with self._lock:
-            return self._done / self._target if self._target else -1
+            return self._progress_done / self._progress_target if self._progress_target else -1
 
     def add_task(self, task: Any) -> None:
         """Adds a task. Any value is one."""
@@ -141,7 +155,7 @@ class WorkerController(Signals):  # type: ignore[misc]
                 self._unsent.append((self._added, task))
                 self._added += 1
                 self._open += 1
-                self._target += 1
+                self._progress_target += 1
             self._send()
 
     def finalize_tasks(self) -> None:
@@ -179,7 +193,7 @@ class WorkerController(Signals):  # type: ignore[misc]
 
     def _count_anew(self) -> None:
         """Lets the progress be that of the tasks that have not ended."""
-        self._target, self._done = self._open, 0
+        self._progress_target, self._progress_done = self._open, 0
 
     def _send(self) -> None:
         """Gives the pool its tasks."""
@@ -210,6 +224,7 @@ class WorkerController(Signals):  # type: ignore[misc]
             if self._thread is not None and self._thread.is_alive():
                 return
             self._is_over.clear()
+            self._must_restart = False
             self._thread = threading.Thread(target=self._attend, name="controller", daemon=True)
             self._thread.start()
 
@@ -324,7 +339,7 @@ class WorkerController(Signals):  # type: ignore[misc]
     def _progressed(self) -> None:
         with self._lock:
             self._open -= 1
-            self._done += 1
+            self._progress_done += 1
             progress = self.progress
         self._emit(self.sig_progress, progress)
 
@@ -351,7 +366,7 @@ class WorkerController(Signals):  # type: ignore[misc]
         """Begins tasks again. The progress is then that of the tasks that have not ended."""
         with self._lock:
             self._count_anew()
-        self._is_suspended = False
+        self._is_suspended, self._must_restart = False, not self.isRunning()
         if self._run is not None:
             self._run.resume()
 
@@ -393,6 +408,12 @@ class WorkerController(Signals):  # type: ignore[misc]
         self.requestInterruption()
 
     quit = exit
+
+    def terminate(self) -> None:
+        """Ends the controller at once. Tasks in workers fail."""
+        self.requestInterruption()
+        if self._run is not None:
+            self._run.stop()
 
     def isRunning(self) -> bool:
         """Whether the controller has started and not ended."""

@@ -73,8 +73,10 @@ def _plain() -> type:
 
 
 def _of_qt() -> type:
+    # The thread of Python that a controller has stays its only one. As a QThread, which is never
+    # started, it is what Qt's programs take it for, and may be deleted at any time.
     made = {name: QtCore.Signal(*types) for name, types in _SIGNALS.items()}
-    return type("Signals", (QtCore.QObject,), {**made, "__doc__": "An object with Qt's signals."})
+    return type("Signals", (QtCore.QThread,), {**made, "__doc__": "A thread with Qt's signals."})
 
 
 #: The base of controllers: an object with the signals above.
