@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::line::{Doomed, Failed};
 use super::observe::{Change, Hand};
-use super::queue::{Doomed, Failed};
 use super::{Alarm, ProducerState, Router, State, Worker};
 use crate::base::failure::Failure;
 use crate::base::ids::{MessageId, Slot, StepId};
@@ -339,7 +339,7 @@ impl Router {
     fn awaits_something(&self, step: StepId, now: Duration) -> bool {
         self.steps.is_paused(step)
             || self.awaits_release(step)
-            || self.steps[step].queue.next_due().is_some_and(|due| due > now)
+            || self.steps[step].queue.has_later_retry(now)
             || self.will_grow(step, now)
             || (self.steps[step].is_producer() && self.could_bring(step))
     }

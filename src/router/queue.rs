@@ -93,6 +93,11 @@ impl Queue {
         self.lines[priority].pop(most, now)
     }
 
+    /// Whether the next retry of a line is not due yet.
+    pub(super) fn has_later_retry(&self, now: Duration) -> bool {
+        self.lines.iter().any(|line| line.next_due().is_some_and(|due| due > now))
+    }
+
     /// The number of the message that would be served next.
     pub(super) fn next(&self, now: Duration) -> Option<MessageId> {
         self.lines.iter().find_map(|line| line.next(now))

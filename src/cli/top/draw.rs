@@ -13,6 +13,7 @@ use super::panes;
 use super::theme::Theme;
 use crate::base::escape::one_line;
 use crate::base::format;
+use crate::event::Counts;
 use crate::status::{State, StepView, View};
 
 /// The smallest screen.

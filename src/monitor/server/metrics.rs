@@ -7,7 +7,7 @@ use crate::status::{State, StepView, View};
 type OfStep = fn(&StepView) -> Option<f64>;
 
 /// The metrics of a step: name, type, help, value.
-const OF_STEPS: [(&str, &str, &str, OfStep); 17] = [
+const OF_STEPS: [(&str, &str, &str, OfStep); 19] = [
     ("drpipe_messages_received_total", "counter", "Messages that reached the step.", |s| {
         Some(s.counts.received as f64)
     }),

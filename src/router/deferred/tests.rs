@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::base::ids::{RouteId, WorkerId};
-use crate::message::Payload;
 use crate::message::batch::Output;
+use crate::message::{Payload, Priority};
 use crate::plan::{OnError, Route, WorkerRange};
 use crate::protocol::report::{Completion, Outcome, Production};
 use crate::router::testing::{plan_of, planned};
@@ -50,6 +50,7 @@ impl Run {
         let is_feed = self.router.feed().is_some();
         let output = |number| Output::One {
             route: RouteId(0),
+            priority: Priority::Normal,
             item: if is_feed { number } else { 0 },
             origin: Some(format!("m{number}").into()),
             payload: Payload::default(),

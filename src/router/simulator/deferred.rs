@@ -29,8 +29,7 @@ impl Simulator {
         let Router { steps, workers, .. } = &self.router;
         for (id, step) in steps.ids().zip(steps.iter()) {
             assert!(!steps.is_paused(id), "I13: {} is paused", step.name);
-            let due = step.queue.next_due();
-            assert!(due.is_none_or(|due| due <= self.now), "I13: a retry of {}", step.name);
+            assert!(!step.queue.has_later_retry(self.now), "I13: a retry of {}", step.name);
         }
         let producer = &workers[Slot(0)];
         let is_idle = matches!(producer.producer, ProducerState::Idle(_));
@@ -39,13 +38,13 @@ impl Simulator {
             // So it was before these were given up, too.
             let has_room = |to: usize| {
                 let options = &self.plan.steps[to].options;
-                steps[StepId::at(to)].queue.is_empty()
+                steps[StepId::at(to)].queue.len() == 0
                     && options.queue_limit.is_none_or(|limit| limit > others)
                     && options.queue_bytes.is_none()
             };
             let has_room = routes.map(|route| route.to).all(has_room);
             let is_held_back = !has_room
-                || producer.has_held()
+                || producer.holds()
                 || self.router.window_room(StepId(0)) == 0
                 || self.router.observers.order.is_some();
             assert!(is_held_back, "I13: the producer could bring more\n{}", self.state());
