@@ -42,6 +42,7 @@ def test_exceptions_have_the_names_that_users_know_wherever_their_files_are():
         "drpipe.errors.RunFailed",
         "drpipe.errors.RunInterrupted",
         "drpipe.errors.RunStopped",
+        "drpipe.failures.Deferred",
         "drpipe.failures.Permanent",
     ]
     assert pickle.loads(pickle.dumps(public)) == public

@@ -148,6 +148,7 @@ fn size(record: &EventRecord) -> usize {
     LEAST
         + match &record.event {
             Event::Said { text, .. } => text.len(),
+            Event::Deferred { why, .. } => why.len(),
             Event::Progress(snapshot) => {
                 snapshot.steps.iter().map(|step| 512 + step.each_worker.len() * 128).sum()
             }

@@ -77,6 +77,7 @@ impl EventLog {
             Event::Progress(_) => return self.progress(record),
             Event::Failed { .. } => ("failed", MAX_FAILED),
             Event::Retrying { .. } => ("retrying", MAX_OTHERS),
+            Event::Deferred { .. } => ("deferred", MAX_OTHERS),
             Event::Said { .. } => ("said", MAX_OTHERS),
             Event::WorkerLost { .. } => ("lost", MAX_OTHERS),
             Event::Requeued { .. } => ("requeued", MAX_FAILED),
