@@ -15,7 +15,7 @@ use crate::{Line, keck, medians, peers, python, rate, scaling};
 
 type Case = fn() -> Vec<Line>;
 
-pub const ALL: [(&str, Case); 23] = [
+pub const ALL: [(&str, Case); 24] = [
     ("tiny", tiny),
     ("blocks", blocks),
     ("header", header),
@@ -27,6 +27,7 @@ pub const ALL: [(&str, Case); 23] = [
     ("memory", memory),
     ("mixed", mixed),
     ("processes", crate::processes::processes),
+    ("pool", crate::pool::pool),
     ("fits2png", fits2png),
     ("python", pools),
     ("in-python", crate::in_python::steps),

@@ -8,6 +8,7 @@ mod cases;
 mod in_python;
 mod keck;
 mod peers;
+mod pool;
 mod processes;
 mod python;
 mod scaling;

@@ -79,7 +79,7 @@ impl Producer for NewFrames {
 
 /// Passes numbers on.
 #[derive(Deserialize, JsonSchema)]
-struct Same {}
+pub struct Same {}
 
 impl Stage for Same {
     type In = i64;

@@ -70,9 +70,9 @@ impl Worker {
         rest: impl Fn(),
     ) -> std::result::Result<(), S::Error> {
         outbox.open_batch(batches);
-        // Nothing waits for the results of very short calls of a last step: a few of them go
-        // into the outbox together.
-        let is_last = self.context.next_steps.is_empty();
+        // Nothing waits for very short calls of a step that emits nothing: a few of them go into
+        // the outbox together.
+        let is_silent = self.context.next_steps.is_empty() && self.context.results.is_none();
         let mut stride = 1;
         'work: while let Some(batch) = outbox.take() {
             for mut message in batch.into_messages().take_while(|_| outbox.may_begin()) {
@@ -95,7 +95,7 @@ impl Worker {
                 if let Some(origin) = &origin {
                     scope::attribute_notes(notes, origin);
                 }
-                let waits = is_last && failed.is_none() && scope::note_count() == notes;
+                let waits = is_silent && failed.is_none() && scope::note_count() == notes;
                 if !waits || self.done.len() >= stride {
                     stride = outbox.done(&mut self.done, failed, &mut self.emitted, &rest)?;
                 }
@@ -297,6 +297,40 @@ mod tests {
         let numbers: Vec<i64> =
             emitted.map(|m| i64::from_payload(m.payload, CodecId::Bincode).unwrap()).collect();
         assert_eq!(numbers, [2, 4]);
+    }
+
+    /// Calls are short enough to matter where the compiler optimizes.
+    #[test]
+    fn a_result_is_reported_with_its_message_however_short_the_calls_are() {
+        struct Same;
+        impl Stage for Same {
+            type In = i64;
+            type Out = i64;
+            fn run(&mut self, number: i64, out: &mut Emitter<'_, i64>) -> Result<()> {
+                out.send(number)
+            }
+        }
+        let results = Some(CodecId::Bincode);
+        let (next_steps, next_codecs) = (Vec::new(), Vec::new());
+        let context = Context { next_steps, next_codecs, results, ..context() };
+        let mut worker = Worker::new(&build_stage(|| Same), context).unwrap();
+        let outbox = Outbox::new(Vec::new());
+        let mut next = 1;
+        while next < 10_000 {
+            let numbers = next..next + 13;
+            next = numbers.end;
+            let batches = numbers.map(|number| match batch(number, number as i64) {
+                Batch::One(message) => Batch::One(Message { item: number, ..message }),
+                many => many,
+            });
+            let Ok(()) = worker.work(batches.collect(), &outbox, |_, _| true, || ());
+        }
+        for report in outbox.sink(std::mem::take) {
+            let FromWorker::Done { completions, outputs } = report else { panic!("{report:?}") };
+            let done = completions.iter().flat_map(|c| c.first.successive(c.count as usize));
+            let done: Vec<u64> = done.map(|message| message.0).collect();
+            assert_eq!(outputs.iter().map(Output::item).collect::<Vec<_>>(), done);
+        }
     }
 
     #[test]

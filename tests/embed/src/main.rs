@@ -56,6 +56,15 @@ mod tests {
         assert_eq!(report.exit_code, 0);
     }
 
+    #[test]
+    fn a_pool_returns_what_its_function_returns() {
+        let pool = drpipe::pool::Pool::of(|number: i64| Ok(number * 3)).workers(2).start().unwrap();
+        let tasks: Vec<_> = (0..10).map(|number| pool.submit("", number).unwrap()).collect();
+        let results: Vec<i64> = tasks.into_iter().map(|task| task.wait().unwrap()).collect();
+        assert_eq!(results, (0..10).map(|number| number * 3).collect::<Vec<_>>());
+        assert_eq!(pool.drain().unwrap().exit_code, 0);
+    }
+
     /// Reads a pipeline with this stage, and `more` in the file.
     fn read(stage: &str, more: &str) -> std::result::Result<Pipeline, String> {
         let mut registry = Registry::new();
