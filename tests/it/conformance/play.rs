@@ -118,6 +118,10 @@ impl Play {
                 }
                 other => panic!("expected FINISHED, got {other:?}"),
             },
+            Worker::Released { bytes } => match self.process.receive() {
+                Said::Released(found) => assert_eq!(found, *bytes),
+                other => panic!("expected RELEASED, got {other:?}"),
+            },
             Worker::Ends { code, signal, may_say } => {
                 assert_eq!(self.process.end(), (*code, *signal), "the end of the worker");
                 for said in self.process.rest() {
