@@ -205,8 +205,9 @@ fn told_of(item: &Acknowledgement) -> String {
     let name = format!("{}{origin}", item.number);
     match &item.outcome {
         Acknowledged::Done { results, .. } => {
-            let texts = (0..results.len()).map(|index| results.get::<String>(index).unwrap());
-            format!("{name} is done: {}", texts.collect::<Vec<_>>().join(", "))
+            let read = |index| results.get::<String>(index).unwrap_or_else(|e| e.to_string());
+            let texts: Vec<String> = (0..results.len()).map(read).collect();
+            format!("{name} is done: {}", texts.join(", "))
         }
         Acknowledged::Failed { step, failure, .. } => {
             format!("{name} has failed in {step}: {failure}")

@@ -204,7 +204,13 @@ impl Play {
         let numbers = std::mem::take(&mut self.returned);
         if !numbers.is_empty() {
             let messages = numbers.iter().map(|number| self.given[number].clone()).collect();
-            self.say(&Router { says: RouterSays::Work, count: None, messages, damage: None });
+            self.say(&Router {
+                says: RouterSays::Work,
+                count: None,
+                messages,
+                items: Vec::new(),
+                damage: None,
+            });
         }
     }
 
