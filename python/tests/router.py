@@ -293,6 +293,7 @@ class Parser:
             4: lambda: ("PRODUCED", self.production()),
             5: lambda: ("FINISHED", {"failure": self.failure() if self.number("B") else None}),
             6: lambda: ("NOTES", {"notes": self.list(self.note)}),
+            8: lambda: ("RELEASED", {"bytes": self.number("Q")}),
         }[kind]
         name, fields = parse()
         has_outputs = kind in (3, 4, 5)

@@ -92,6 +92,7 @@ class Player:
         frames = {
             "GRANT": lambda: [b"\x10" + struct.pack("<I", step["count"])],
             "WORK": lambda: self.work(step["messages"], damage),
+            "ACKNOWLEDGED": lambda: [acknowledged(step["items"])],
             "FINISH": lambda: [b"\x12"],
             "STOP": lambda: [b"\x13"],
         }[step["router"]]()
@@ -212,6 +213,9 @@ class Player:
         assert calls == step["calls"]
         self.check_outputs(step, outputs)
 
+    def expect_released(self, step: dict[str, Any]) -> None:
+        assert self.router.receive("RELEASED").bytes == step["bytes"]
+
     def expect_finished(self, step: dict[str, Any]) -> None:
         said = self.router.receive("FINISHED")
         check_failure(step.get("failure"), said.failure)
@@ -270,6 +274,25 @@ def spoiled(frames: list[bytes], damage: str | None) -> list[bytes]:
         "frame left over": lambda: [head, *rest, b"odd"],
         "frame missing": lambda: [head, *rest[:-1]],
     }.get(damage or "", lambda: frames)()
+
+
+def acknowledged(items: list[dict[str, Any]]) -> bytes:
+    head = b"\x14" + struct.pack("<I", len(items))
+    for item in items:
+        origin = item.get("origin")
+        length = 0xFFFF_FFFF if origin is None else len(origin)
+        name = (origin or "").encode()
+        end = ["DONE", "FAILED", "DROPPED"].index(item["outcome"])
+        head += struct.pack("<QI", item["number"], length) + name + bytes([end])
+        if item["outcome"] == "DONE":
+            head += struct.pack("<I", len(item["results"]))
+            for header in map(msgpack.packb, item["results"]):
+                head += struct.pack("<I", len(header)) + header + struct.pack("<I", 0)
+        elif item["outcome"] == "FAILED":
+            step, says = item["step"].encode(), item["says"].encode()
+            head += struct.pack("<I", len(step)) + step + bytes([0, 1])
+            head += struct.pack("<II", 1, len(says)) + says + struct.pack("<II", 1, 0xFFFF_FFFF)
+    return head
 
 
 def one_of(outcome: Any) -> list[str]:

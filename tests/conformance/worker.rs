@@ -205,6 +205,48 @@ impl Producer for ScriptedProducer {
     }
 }
 
+/// Says in `finish` what it was told of its items.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+struct ScriptedTold(Scripted, #[serde(skip)] Vec<String>);
+
+impl Producer for ScriptedTold {
+    type Out = Sent;
+    const ACKNOWLEDGES: bool = true;
+
+    fn next(&mut self, out: &mut Emitter<Sent>) -> Result<Next> {
+        if self.0.calls.is_empty() {
+            return Ok(Next::Done);
+        }
+        let actions = self.0.calls.remove(0);
+        self.0.perform(actions, Some(out))
+    }
+
+    fn acknowledge(&mut self, items: &[Acknowledgement]) {
+        self.1.extend(items.iter().map(told_of));
+    }
+
+    fn finish(&mut self, out: &mut Emitter<Sent>) -> Result<()> {
+        self.1.drain(..).try_for_each(|text| out.send(Sent::Text(text)))
+    }
+}
+
+fn told_of(item: &Acknowledgement) -> String {
+    let origin = item.origin.as_deref().map_or(String::new(), |origin| format!(" {origin}"));
+    let name = format!("{}{origin}", item.number);
+    match &item.outcome {
+        Acknowledged::Done { results, .. } => {
+            let read = |index| results.get::<String>(index).unwrap_or_else(|e| e.to_string());
+            let texts: Vec<String> = (0..results.len()).map(read).collect();
+            format!("{name} is done: {}", texts.join(", "))
+        }
+        Acknowledged::Failed { step, failure, .. } => {
+            format!("{name} has failed in {step}: {failure}")
+        }
+        other => format!("{name} is {}", format!("{other:?}").to_lowercase()),
+    }
+}
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(transparent)]
 struct ScriptedStage(Scripted);
@@ -298,6 +340,7 @@ fn main() -> Result<()> {
     let mut registry = Registry::new();
     drpipe::stages::register(&mut registry);
     registry.producer::<ScriptedProducer>("ScriptedProducer");
+    registry.producer::<ScriptedTold>("ScriptedTold");
     registry.stage::<ScriptedStage>("ScriptedStage");
     registry.stage::<Attached>("Caller");
     serve_worker(&registry);

@@ -154,7 +154,7 @@ class Unshared(laboratory.Sum):
 def test_a_class_may_refuse_to_be_shared(monkeypatch, the_program):
     made = []
     monkeypatch.setattr(forking, "is_safe", lambda: True)
-    monkeypatch.setattr("drpipe.driving.script.Fork", lambda given: made.append(given))
+    monkeypatch.setattr("drpipe.driving.script.Fork", lambda: made.append(True))
     assert drpipe.run(range(3), Unshared).results == [("Unshared", ["RESULTS"], 3)]
     assert not made
 

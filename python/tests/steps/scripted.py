@@ -106,6 +106,29 @@ class ScriptedProducer(Scripted):
             yield self.perform(actions)
 
 
+class ScriptedTold(ScriptedProducer):
+    """Says in `finish` what it was told of its items."""
+
+    acknowledges = True
+
+    def init(self):
+        super().init()
+        self.told = []
+
+    def acknowledge(self, items):
+        for item in items:
+            text = f"{item.number} is {item.outcome}"
+            if item.outcome == "done":
+                text += f": {', '.join(item.results)}"
+            elif item.outcome == "failed":
+                text = f"{item.number} {item.origin} has failed in {item.step}: {item.reasons[0]}"
+            self.told.append(text)
+
+    def finish(self):
+        for text in self.told:
+            self.send_msg(text)
+
+
 class ScriptedStage(Scripted):
     def run(self, script):
         self.perform(script)

@@ -118,6 +118,10 @@ impl Play {
                 }
                 other => panic!("expected FINISHED, got {other:?}"),
             },
+            Worker::Released { bytes } => match self.process.receive() {
+                Said::Released(found) => assert_eq!(found, *bytes),
+                other => panic!("expected RELEASED, got {other:?}"),
+            },
             Worker::Ends { code, signal, may_say } => {
                 assert_eq!(self.process.end(), (*code, *signal), "the end of the worker");
                 for said in self.process.rest() {
@@ -203,7 +207,13 @@ impl Play {
         let numbers = std::mem::take(&mut self.returned);
         if !numbers.is_empty() {
             let messages = numbers.iter().map(|number| self.given[number].clone()).collect();
-            self.say(&Router { says: RouterSays::Work, count: None, messages, damage: None });
+            self.say(&Router {
+                says: RouterSays::Work,
+                count: None,
+                messages,
+                items: Vec::new(),
+                damage: None,
+            });
         }
     }
 

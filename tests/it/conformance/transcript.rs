@@ -55,6 +55,8 @@ pub struct Router {
     pub count: Option<u32>,
     #[serde(default)]
     pub messages: Vec<Batch>,
+    #[serde(default)]
+    pub items: Vec<Item>,
     pub damage: Option<Damage>,
 }
 
@@ -66,11 +68,30 @@ pub enum RouterSays {
     Work,
     #[serde(rename = "FINISH")]
     Finish,
+    #[serde(rename = "ACKNOWLEDGED")]
+    Acknowledged,
     #[serde(rename = "STOP")]
     Stop,
     /// The program has died: its end of the lifeline closes.
     #[serde(rename = "dies")]
     Dies,
+}
+
+/// What became of an item.
+#[derive(Debug, Deserialize)]
+pub struct Item {
+    pub number: u64,
+    pub origin: Option<String>,
+    #[serde(flatten)]
+    pub end: ItemEnd,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "outcome", rename_all = "UPPERCASE")]
+pub enum ItemEnd {
+    Done { results: Vec<Value> },
+    Failed { step: String, says: String },
+    Dropped,
 }
 
 /// One message of WORK, or a pack of them.
@@ -163,6 +184,8 @@ pub enum Worker {
         #[serde(default)]
         may_follow: Vec<Output>,
     },
+    #[serde(rename = "RELEASED")]
+    Released { bytes: u64 },
     #[serde(rename = "FINISHED")]
     Finished { failure: Option<Failure>, outputs: Vec<Output> },
     /// Its process ends.

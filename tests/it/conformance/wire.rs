@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use drpipe::stage::Priority;
 use serde_json::{Value, json};
 
-use super::transcript::{Batch, Damage, Router, RouterSays};
+use super::transcript::{Batch, Damage, Item, ItemEnd, Router, RouterSays};
 use super::values;
 
 const NO_TEXT: u32 = u32::MAX;
@@ -33,6 +33,7 @@ impl Outgoing {
             }
             RouterSays::Work => out.work(router),
             RouterSays::Finish => out.head.push(18),
+            RouterSays::Acknowledged => out.acknowledged(&router.items),
             RouterSays::Stop => out.head.push(19),
             RouterSays::Dies => unreachable!("it says nothing more"),
         }
@@ -87,6 +88,47 @@ impl Outgoing {
         }
     }
 
+    fn acknowledged(&mut self, items: &[Item]) {
+        self.head.push(20);
+        self.u32(items.len() as u32);
+        for item in items {
+            self.head.extend(item.number.to_le_bytes());
+            self.origin(item.origin.as_deref());
+            match &item.end {
+                ItemEnd::Done { results } => {
+                    self.head.push(0);
+                    self.u32(results.len() as u32);
+                    for result in results {
+                        let (header, _) = values::encode(result);
+                        self.bytes(&header);
+                        self.u32(0);
+                    }
+                }
+                ItemEnd::Failed { step, says } => {
+                    self.head.push(1);
+                    self.origin(Some(step));
+                    // The cause, and whether another attempt could succeed.
+                    self.head.extend([0, 1]);
+                    self.u32(1);
+                    self.origin(Some(says));
+                    self.u32(1);
+                    self.u32(NO_TEXT);
+                }
+                ItemEnd::Dropped => self.head.push(2),
+            }
+        }
+    }
+
+    fn origin(&mut self, origin: Option<&str>) {
+        match origin {
+            Some(origin) => {
+                self.u32(origin.len() as u32);
+                self.head.extend(origin.bytes());
+            }
+            None => self.u32(NO_TEXT),
+        }
+    }
+
     /// How each batch begins.
     fn batch(&mut self, kind: u8, priority: Priority, number: u64) {
         self.head.extend([kind, u8::from(priority == Priority::High)]);
@@ -96,13 +138,7 @@ impl Outgoing {
     fn one(&mut self, item: u64, origin: Option<&str>, header: &[u8], arrays: &[usize]) {
         self.u32(0);
         self.head.extend(item.to_le_bytes());
-        match origin {
-            Some(origin) => {
-                self.u32(origin.len() as u32);
-                self.head.extend(origin.bytes());
-            }
-            None => self.u32(NO_TEXT),
-        }
+        self.origin(origin);
         self.bytes(header);
         self.u32(arrays.len() as u32);
         for size in arrays {
@@ -187,6 +223,7 @@ pub enum Said {
         first: u64,
         count: u32,
     },
+    Released(u64),
 }
 
 impl Said {
@@ -199,6 +236,7 @@ impl Said {
             Self::Finished { .. } => "FINISHED",
             Self::Notes(_) => "NOTES",
             Self::Returned { .. } => "RETURNED",
+            Self::Released(_) => "RELEASED",
         }
     }
 }
@@ -270,6 +308,7 @@ impl<'a> Incoming<'a> {
             }
             6 => Said::Notes(input.list(Self::note)),
             7 => Said::Returned { first: input.u64(), count: input.u32() },
+            8 => Said::Released(input.u64()),
             other => panic!("a worker has no message {other}"),
         };
         let left = (input.head.len(), input.frames.count());

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -72,13 +73,10 @@ def _may_be_shared(file: int) -> bool:
 class Fork:
     """A fork of this process, from which the program forks its workers."""
 
-    def __init__(self, given: Mapping[str, adapters.Given]) -> None:
-        """Prepares the fork.
-
-        Args:
-            given: the objects that the adapters of the workers wrap, by name.
-        """
-        self._given = given
+    def __init__(self) -> None:
+        """Prepares the fork, which gets no files that are opened from now on."""
+        #: The objects that the adapters of the workers wrap, by name.
+        self.given: Mapping[str, adapters.Given] = {}
         self._files = set(_files())
         #: The end of the connection that is the program's standard input.
         self.line, self._theirs = socket.socketpair()
@@ -117,12 +115,14 @@ class Fork:
         os.write(line, os.getpid().to_bytes(4, "little"))
         # While the program starts.
         prepared.load_worker()
+        # The collector of workers need not look at what they share.
+        gc.freeze()
         request = json.loads(prepared.Line(line).read())
         for name, value in request["environment"].items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = path_of_name(value)
-        adapters.here.update(self._given)
+        adapters.here.update(self.given)
         candidate = prepared.Candidate(is_shared=True)
         found = answer(request)
         found["stays"] = True

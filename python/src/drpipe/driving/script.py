@@ -193,25 +193,29 @@ def start(
         raise ValueError("resume=True needs a journal: name its file with journal=")
     flags = [*(["--resume"] if resume else []), *(["--ordered"] if ordered else [])]
     found = program.find()
-    may_fork = mode != INLINE and _may_fork(steps)
+    fork = Fork() if mode != INLINE and _may_fork(steps) else None
     private = PrivateDirectory()
     try:
-        givens = _Givens(private, mode == INLINE, may_fork)
+        givens = _Givens(private, mode == INLINE, fork is not None)
         config, fed = _configuration(steps, givens, results)
         file = private.file("pipeline.json")
         write_json(file, config)
+        if fork is not None:
+            fork.given = givens.here
         return launch(
             command(found, file, None, options, flags),
             private,
             mode,
             results=results,
-            feeder=Feeder(private.path, fed, may_fork) if fed is not None else None,
+            feeder=Feeder(private.path, fed, fork is not None) if fed is not None else None,
             drain_limit=drain_limit,
             given=givens.here,
-            fork=Fork(givens.here) if may_fork else None,
+            fork=fork,
         )
     except BaseException:
         private.remove()
+        if fork is not None:
+            fork.close()
         raise
 
 
