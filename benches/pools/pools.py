@@ -1,7 +1,8 @@
 """Compares task pools: drpipe's against those of others.
 
     python3.11 -m venv /tmp/pools && /tmp/pools/bin/pip install -r benches/pools/requirements.txt
-    DRPIPE=target/release/drpipe PYTHONPATH=python/src /tmp/pools/bin/python benches/pools/pools.py
+    export DRPIPE=target/release/drpipe PYTHONPATH=python/src
+    /tmp/pools/bin/python benches/pools/pools.py
 
 In each of 5 rounds the pools take turns, each in a process of its own; the medians are printed, with
 the machine's load. All have two worker processes. Peers that are not installed are left out.

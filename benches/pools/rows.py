@@ -1,10 +1,11 @@
 """What is measured of each pool."""
 
+import contextlib
 import os
 import statistics
 import time
 
-from candidates import Callbacks, Controller, Executor, Pebble, Ray
+from candidates import Callbacks, Executor, Pebble
 from tasks import die, empty, endless, mebibyte
 
 #: How long a row lasts at most, in seconds, if it can be cut short.
@@ -74,19 +75,15 @@ def of_results(pool):
 
 def late(pool):
     began = time.perf_counter()
-    try:
+    with contextlib.suppress(TimeoutError):
         pool.result(pool.limited(endless, 1))
-    except TimeoutError:
-        pass
     return (time.perf_counter() - began - 1) * 1e3
 
 
 def replaced(pool):
     began = time.perf_counter()
-    try:
+    with contextlib.suppress(Exception):
         pool.result(pool.submit(die))
-    except Exception:
-        pass
     # Two of them have room in two workers only.
     for submitted in [pool.submit(time.sleep, 0.02) for _ in range(2)]:
         pool.result(submitted)
