@@ -1,6 +1,6 @@
 """Runs Python's own tests of process pools against drpipe's `Executor`.
 
-    python standard_executors.py [-k PATTERN] test.test_concurrent_futures.test_shutdown ...
+python standard_executors.py [-k PATTERN] test.test_concurrent_futures.test_shutdown ...
 """
 
 import concurrent.futures
