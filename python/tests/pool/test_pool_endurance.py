@@ -49,6 +49,8 @@ def mixed(number):
 
 def state():
     """Returns the numbers of descriptors, threads and children, and the memory in KiB."""
+    # What an executor keeps until it is collected is garbage only then.
+    gc.collect()
     gc.collect()
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[1])

@@ -13,8 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import pytest
 
-from drpipe.pool import Executor, ProcessPool, WorkerController, WorkerLost
-from pool_link import PATIENCE, Gate, Spy, until
+from drpipe.pool import Executor, ProcessPool, WorkerLost
+from pool_link import PATIENCE, Gate, until
 from runs import needs_program, python
 from test_pool_kills import children, has_ended
 
@@ -283,26 +283,6 @@ def test_e_10_the_exit_waits_for_a_pool_though_it_is_paused(tmp_path):
     script.write_text(EXITS)
     program = python([str(script)], tmp_path)
     assert program.communicate(timeout=60) == ("0\n1\n2\n", "")
-
-
-def test_p_09_restart_counts_progress_anew_and_keeps_the_workers():
-    controller = WorkerController(1, os_and_task)
-    spy = Spy(controller)
-    controller.add_tasks(range(4))
-    controller.start()
-    spy.wait("sig_progress", 4)
-    controller.suspend()
-    controller.add_tasks(range(4, 6))
-    controller.restart()
-    assert controller.progress < 1 or len(spy.of("sig_progress")) == 6
-    controller.finalize_tasks()
-    spy.wait("finished")
-    assert [values[0] for values in spy.of("sig_progress")] == [0.25, 0.5, 0.75, 1, 0.5, 1]
-    assert len({process for _, (process, _) in spy.of("sig_results")}) == 1
-
-
-def os_and_task(task):
-    return os.getpid(), task
 
 
 def test_d_21_workers_end_with_a_pool_that_is_stopped():
