@@ -190,3 +190,28 @@ def test_a_pool_that_gets_no_thread_leaves_nothing_behind(monkeypatch):
     assert files() == before
     assert pool.submit(square, 3).result(PATIENCE) == 9
     pool.shutdown()
+
+
+MANY_FILES = """
+import os, resource
+from drpipe.pool import Executor, ProcessPool
+
+if __name__ == "__main__":
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    files = [os.open("/dev/null", os.O_RDONLY) for _ in range(1500)]
+    with Executor(1) as pool:
+        print(pool.submit(pow, 2, 5).result(30))
+    told = []
+    pool = ProcessPool(1, 1, 10, poolCallback=lambda number, result: told.append(result))
+    pool.createAndQueueTask(pow, [2, 6], taskID=1, usePoolCallbacks=True)
+    pool.finalize(30)
+    print(told)
+"""
+
+
+def test_a_program_with_many_open_files_may_have_pools(tmp_path):
+    script = tmp_path / "files.py"
+    script.write_text(MANY_FILES)
+    caller = python([str(script)], tmp_path)
+    assert caller.communicate(timeout=60) == ("32\n[64]\n", "")

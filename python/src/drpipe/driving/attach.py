@@ -23,6 +23,7 @@ from ..protocol import control
 from ..protocol.control import Answer, Welcome
 from ..protocol.failures import Failure
 from . import program
+from .readiness import is_ready
 
 #: How long the run may take to answer HELLO, in seconds: it reads its configuration first.
 PATIENCE = 120.0
@@ -128,7 +129,7 @@ class Attachment:
             raise
 
     def _receive_welcome(self) -> Welcome:
-        if not select.select([self._socket], [], [], PATIENCE)[0]:
+        if not is_ready(self._socket, PATIENCE):
             raise RunError(f"the run has not begun within {PATIENCE:g} s")
         frame, fds = self._receive()
         for fd in fds:
@@ -156,7 +157,7 @@ class Attachment:
             EOFError: if the run has died.
             RunError: if the run cannot go on, with its reason.
         """
-        if not select.select([self._socket], [], [], timeout)[0]:
+        if not is_ready(self._socket, timeout):
             return None
         try:
             frame, fds = self._receive()
@@ -259,7 +260,7 @@ class Attachment:
             except ConnectionError as error:
                 raise EOFError("the run has died") from error
             except BlockingIOError:
-                if not select.select([], [self._socket], [], _ROOM)[1]:
+                if not is_ready(self._socket, _ROOM, select.POLLOUT):
                     raise EOFError(f"the run has read nothing for {_ROOM:g} s") from None
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import selectors
 import signal
 import subprocess
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 
 if TYPE_CHECKING:
     from .forking import Fork
+
+from .readiness import is_ready
 
 #: The most bytes that are read from a pipe at a time.
 _PORTION = 1 << 16
@@ -156,7 +157,7 @@ class _Lines:
 
     def read_rest(self) -> None:
         """Reads what the ended program left in the pipe."""
-        while select.select([self.fd], [], [], 0)[0]:
+        while is_ready(self.fd, 0):
             if not self.read():
                 return
         self._finish()
