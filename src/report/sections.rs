@@ -83,8 +83,19 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
     let rows: Vec<_> = view.steps.iter().map(row).collect();
     let mut html = String::new();
     table(&mut html, "Ledger", &headings, &rows);
+    html += &balance(view, report_data.has_ended());
+    html += "<p class=\"soft\">Filtered messages count as done: they emitted nothing. Dropped \
+             messages were given up by policy, or were still queued when the run stopped.</p>\n";
+    if hand_back {
+        html += "<p class=\"soft\">Results went back to the producer of their item.</p>\n";
+    }
+    html
+}
+
+/// Whether each message is accounted for.
+fn balance(view: &View, has_ended: bool) -> String {
     let open: u64 = view.steps.iter().map(|step| step.counts.open()).sum();
-    html += &match (open, report_data.has_ended()) {
+    match (open, has_ended) {
         (0, true) => {
             "<p class=\"is-good\">The ledger balances: at each step, what was received is \
                       done, failed or dropped.</p>\n"
@@ -99,13 +110,7 @@ pub(super) fn ledger(view: &View, report_data: &ReportData) -> String {
             "<p class=\"soft\">At the last event {} queued or in hand.</p>\n",
             of(open, "message was", "messages were")
         ),
-    };
-    html += "<p class=\"soft\">Filtered messages count as done: they emitted nothing. Dropped \
-             messages were given up by policy, or were still queued when the run stopped.</p>\n";
-    if hand_back {
-        html += "<p class=\"soft\">Results went back to the producer of their item.</p>\n";
     }
-    html
 }
 
 /// How often the actions of the steps were executed, if they have counted some.
