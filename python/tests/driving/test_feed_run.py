@@ -98,6 +98,17 @@ def test_a_thread_reads_while_another_puts(tmp_path):
     assert sorted(found) == [2 * value for value in range(500)]
 
 
+def test_items_may_have_a_priority(tmp_path):
+    with fed(tmp_path, window=64) as feed:
+        for value in range(20):
+            feed.put(value, priority="high" if value % 3 else None)
+        with pytest.raises(ValueError, match="found the priority 'low'; expected \"high\""):
+            feed.put(1, priority="low")
+        assert sorted(item.results[0] for item in feed.acknowledgements()) == [
+            2 * value for value in range(20)
+        ]
+
+
 def test_arrays_come_back_and_may_be_changed(tmp_path):
     array = np.arange(1 << 17, dtype="f8")
     with fed(tmp_path) as feed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import threading
 from collections import deque
 from time import monotonic
@@ -28,6 +29,7 @@ from .attach import Attachment, Over, Start
 _BEAT = 1000
 #: How long a run that is stopped may take to end before it is killed, in seconds.
 _PATIENCE = 10.0
+_PRIORITIES = {"normal": tags.PRIORITY_NORMAL, "high": tags.PRIORITY_HIGH}
 
 
 class Feed:
@@ -55,6 +57,8 @@ class Feed:
         self._encoder: Optional[Encoder] = None
         self._seat: Optional[Seat] = None
         self._window, self._window_bytes = 0, 0.0
+        #: The priority of items that are put without one.
+        self._priority = "normal"
         #: What the run does not have yet, and the origins and sizes of all items under way.
         self._unsent: Deque[SingleOutput] = deque()
         self._cancels: Deque[tuple[int, bool]] = deque()
@@ -89,6 +93,7 @@ class Feed:
         value: Any,
         origin: Optional[str] = None,
         *,
+        priority: Optional[str] = None,
         block: bool = True,
         timeout: Optional[float] = None,
     ) -> int:
@@ -98,6 +103,8 @@ class Feed:
             value: the item. The caller may change it afterward.
             origin: the item's name in the log and the journal; by default, the path of a file
                 or the source of a frame has one.
+            priority: "high" to go before all items of normal priority that wait; by default, that
+                of the producer's key `priority`.
             block: whether to wait while as many items are under way as the window lets be.
             timeout: how long to wait, in seconds; None for any time.
 
@@ -108,12 +115,15 @@ class Feed:
             queue.Full: if there is no room within that time.
             RunError: if the run has ended, with the reason; a `RunStopped` if it was stopped.
             RuntimeError: after `finish`, and in a fork of the process.
+            ValueError: if there is no such priority.
             Permanent: if the value cannot be sent.
 
         Example:
             >>> feed.put("raw/n7_0042.fits", timeout=10)  # doctest: +SKIP
             1
         """
+        if priority not in _PRIORITIES and priority is not None:
+            raise ValueError(f'found the priority {priority!r}; expected "high" or "normal"')
         until = None if timeout is None else monotonic() + timeout
         if not block:
             until = 0.0
@@ -136,7 +146,8 @@ class Feed:
             self._number = number = self._number + 1
             self._open[number] = (data, size)
             self._bytes += size
-            self._unsent.append(SingleOutput(0, data, bytes(header), buffers, number))
+            tag = _PRIORITIES[priority or self._priority]
+            self._unsent.append(SingleOutput(0, data, bytes(header), buffers, number, tag))
         self._wake()
         return number
 
@@ -310,16 +321,14 @@ class Feed:
         self._told.append(told)
 
     def _serve(self) -> None:
-        import zmq
-
-        poller = zmq.Poller()
+        poller = select.poll()
         for partner in (self._reader, self._log, self._attachment.fileno()):
-            poller.register(partner, zmq.POLLIN)
+            poller.register(partner, select.POLLIN)
         is_watched = False
         while True:
             if self._seat is not None:
                 if not is_watched:
-                    poller.register(self._seat.link.socket, zmq.POLLIN)
+                    poller.register(self._seat.link, select.POLLIN)
                     is_watched = True
                 self._send(self._seat)
             ready = dict(poller.poll(_BEAT))
@@ -331,7 +340,7 @@ class Feed:
             if self._seat is not None:
                 self._seat.page.beat()
                 if self._hear_link(self._seat):
-                    poller.unregister(self._seat.link.socket)
+                    poller.unregister(self._seat.link)
                     self._seat.close()
                     self._seat = None
             if self._attachment.fileno() in ready and self._hear_control():
@@ -361,7 +370,8 @@ class Feed:
         while True:
             message = seat.link.receive_now()
             if message is None:
-                return False
+                # The control socket says why the router has gone.
+                return seat.link.is_over()
             if message.kind == tags.ACKNOWLEDGED:
                 self._hear_ends(message.acknowledgements())
             elif message.kind == tags.FINISH:
@@ -416,6 +426,7 @@ class Feed:
         with self._changed:
             self._seat = seat
             self._window, most = python["window"]
+            self._priority = seat.post["context"].get("priority", "normal")
             self._window_bytes = float("inf") if most is None else most
             self._encoder = Encoder(python["to_python"][0])
             self._changed.notify_all()
