@@ -24,7 +24,16 @@ def steps(monkeypatch):
 
 
 def make(name, params, module="parameters"):
-    return build.build(module, name, params, step="S", connections=["N"], send=print, log="the log")
+    return build.build(
+        module,
+        name,
+        params,
+        step="S",
+        connections=["N"],
+        send=print,
+        set_priority=print,
+        log="the log",
+    )
 
 
 def test_parameters_become_arguments_and_attributes():
@@ -89,7 +98,15 @@ def test_a_class_of_traitlets_takes_the_whole_configuration(name):
         whole["settings"] = [["Lid.open", "False"], [f"{name}.Mirror.facets", "9"]]
     params = {"size": 5, "own": 3}
     made = build.build(
-        "helpers", name, params, step="S", connections=[], send=print, log=None, whole=whole
+        "helpers",
+        name,
+        params,
+        step="S",
+        connections=[],
+        send=print,
+        set_priority=print,
+        log=None,
+        whole=whole,
     )
     made.init()
     assert (made.size, made.own) == (5, 3)
@@ -141,7 +158,14 @@ def test_what_helpers_do_not_take_is_known_before_the_run():
 
 def test_a_class_that_is_only_iterated_over_is_a_producer():
     made = build.build(
-        "parameters", "Source", {"last": 2}, step="S", connections=[], send=None, log=None
+        "parameters",
+        "Source",
+        {"last": 2},
+        step="S",
+        connections=[],
+        send=None,
+        set_priority=None,
+        log=None,
     )
     assert list(made.run()) == [0, 1, 2]
     made.finish()

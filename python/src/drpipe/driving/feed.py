@@ -122,6 +122,7 @@ class Feed:
             >>> feed.put("raw/n7_0042.fits", timeout=10)  # doctest: +SKIP
             1
         """
+        self._refuse_forks()
         if priority not in _PRIORITIES and priority is not None:
             raise ValueError(f'found the priority {priority!r}; expected "high" or "normal"')
         until = None if timeout is None else monotonic() + timeout
@@ -151,6 +152,11 @@ class Feed:
         self._wake()
         return number
 
+    def _refuse_forks(self) -> None:
+        # Before any lock is taken: in a fork, the thread that holds it may not exist.
+        if os.getpid() != self._process:
+            raise RuntimeError("the feed belongs to the process that has forked this one")
+
     def _has_room(self, size: int) -> bool:
         if not self._open:
             return True
@@ -158,8 +164,6 @@ class Feed:
 
     def _wait(self, is_so: Any, until: Optional[float]) -> None:
         while True:
-            if os.getpid() != self._process:
-                raise RuntimeError("the feed belongs to the process that has forked this one")
             if self._is_finished:
                 raise RuntimeError("the feed has finished")
             if self._over is not None:
@@ -188,6 +192,7 @@ class Feed:
             ...     if item.outcome != "done":
             ...         print(item.origin, item.reasons)
         """
+        self._refuse_forks()
         self._is_read = True
         while True:
             with self._changed:
@@ -210,12 +215,14 @@ class Feed:
             number: what `put` has returned.
             running: whether to give it up even if a worker has it. A worker process is ended.
         """
+        self._refuse_forks()
         with self._changed:
             self._cancels.append((number, running))
         self._wake()
 
     def finish(self) -> None:
         """Says that there will be no more items. The run ends when all items have ended."""
+        self._refuse_forks()
         with self._changed:
             self._is_finished = True
             self._changed.notify_all()

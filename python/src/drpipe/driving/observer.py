@@ -153,7 +153,7 @@ class Observer:
             reasons = event["failure"]["chain"]
             self.cause = details.exception(reasons) if details is not None else None
             return
-        details = details if event["cause"] == "failed" else None
+        details = details if event["cause"] in ("failed", "in vain") else None
         entry = event.get("entry")
         path = None
         if entry is not None:

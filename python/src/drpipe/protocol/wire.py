@@ -15,7 +15,6 @@ _INLINE_UP_TO = 4096
 
 _U32 = Struct("<I")
 _U64 = Struct("<Q")
-_IDENTITY = Struct("<cII")
 _PACK = Struct("<QI")
 _MESSAGE = Struct("<QIQ")
 _MESSAGES = Struct("<QI")
@@ -33,8 +32,7 @@ Message = Tuple[int, int, Optional[bytes], Union[bytes, memoryview], Sequence[Bu
 
 #: A file that a step made: its path, and the origin of the input that it was made from.
 Product = Tuple[bytes, Optional[bytes]]
-#: Executions of an action: its name, how many were done, skipped, failed and deferred, and the time
-#: of all in nanoseconds.
+#: An action: its name, how often it was done, skipped, failed, deferred; its time in nanoseconds.
 Action = Tuple[str, Sequence[int]]
 
 
@@ -91,11 +89,6 @@ class Acknowledgement(NamedTuple):
     outcome: int
     results: Sequence[Payload]
     failure: Optional[ItemFailure]
-
-
-def identity(worker: int, incarnation: int) -> bytes:
-    """Returns a worker's identity on the router's socket."""
-    return _IDENTITY.pack(b"W", worker, incarnation)
 
 
 class Writer:

@@ -22,6 +22,11 @@ _CHUNK = 1 << 16
 _LARGE = 1 << 14
 
 
+def identity(worker: int, incarnation: int) -> bytes:
+    """Returns a worker's identity on the router's socket."""
+    return struct.pack("<cII", b"W", worker, incarnation)
+
+
 class ZmtpError(OSError):
     """The other side does not speak ZMTP 3."""
 

@@ -21,7 +21,7 @@ from ..protocol.driver import RESULTS_MODULE
 from ..protocol.page import Memory, Page
 from ..protocol.path_names import path_of_name
 from ..protocol.segments import Lifeline
-from ..protocol.zmtp import Dealer
+from ..protocol.zmtp import Dealer, identity
 from . import surroundings
 from .task import Task
 
@@ -106,8 +106,8 @@ class Link:
     def __init__(self, post: Dict[str, Any], lifeline: Lifeline) -> None:
         self.lifeline = lifeline
         place = post["place"]
-        identity = wire.identity(place["worker"], place["incarnation"])
-        self._dealer = Dealer(os.path.join(post["directory"], "router"), identity)
+        name = identity(place["worker"], place["incarnation"])
+        self._dealer = Dealer(os.path.join(post["directory"], "router"), name)
 
     def fileno(self) -> int:
         """Returns the descriptor, for `poll`. Call `receive_now` until it returns None before
