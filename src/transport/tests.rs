@@ -274,6 +274,38 @@ fn what_is_no_worker_costs_the_others_nothing() {
 }
 
 #[test]
+fn a_worker_that_does_not_read_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = endpoint(directory.path());
+    let processes = Some(Processes::bind(&path).unwrap());
+    let wakeup = queue::<()>().unwrap().1.wakeup;
+    let mut transport = Sockets::new(None, processes, wakeup);
+    let other = WorkerId { slot: Slot(1), epoch: 1 };
+    let mut link = connect(&mut transport, directory.path(), other);
+    let worker = ::zmq::Context::new().socket(::zmq::DEALER).unwrap();
+    worker.set_identity(&identity::of(WORKER)).unwrap();
+    worker.connect(&format!("ipc://{}", path.display())).unwrap();
+    worker.send("", 0).unwrap();
+    assert_eq!(await_message(&mut transport).0, WORKER);
+    let frames = |number: u8| vec![Bytes::from(vec![number; 1 << 20])];
+    for number in 0..100 {
+        assert_eq!(transport.send(WORKER, frames(number)).unwrap(), Delivery::Sent);
+        link.send(ready()).unwrap();
+        assert_eq!(await_message(&mut transport).0, other);
+    }
+    let told = thread::spawn(move || {
+        (0..100).map(|_| worker.recv_multipart(0).unwrap()).collect::<Vec<_>>()
+    });
+    while !told.is_finished() {
+        transport.wait(Duration::from_millis(1), NONE).unwrap();
+        assert_eq!(transport.recv().unwrap(), None);
+    }
+    assert!(
+        told.join().unwrap().into_iter().eq((0..100).map(|number| vec![vec![number; 1 << 20]]))
+    );
+}
+
+#[test]
 fn threads_and_processes_are_heard_in_turn() {
     let wakeup = queue::<()>().unwrap().1.wakeup;
     let (context, directory) = (ZmqContext::new(), tempfile::tempdir().unwrap());

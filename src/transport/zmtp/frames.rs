@@ -197,6 +197,8 @@ mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Takes everything out of an inbox that gets these bytes in parts of this size.
@@ -250,6 +252,16 @@ mod tests {
         assert_eq!(taken(&long, 100), Err(Malformed::Length));
         let announced = [&GREETING[..], &[LONG], &(1_u64 << 60).to_be_bytes(), b"x"].concat();
         assert_eq!(taken(&announced, 100), Ok(Vec::new()), "no memory is taken ahead");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_taken_or_refused(bytes: Vec<u8>, part in 1..64_usize) {
+            let bytes = [&GREETING[..], &bytes].concat();
+            if let Ok(found) = taken(&bytes, part) {
+                prop_assert_eq!(taken(&bytes, bytes.len()), Ok(found));
+            }
+        }
     }
 
     #[test]
