@@ -125,13 +125,16 @@ impl Deferrals {
 
     /// A message has ended that may have brought what others wait for: their waits begin anew.
     /// Returns when the first of them are due, if that is new.
+    #[inline]
     fn bring_news(&mut self, now: Duration) -> Option<Duration> {
         self.news += 1;
-        if self.up_to_date.is_empty() {
-            return None;
-        }
+        (!self.up_to_date.is_empty()).then(|| self.begin_anew(now))
+    }
+
+    #[cold]
+    fn begin_anew(&mut self, now: Duration) -> Duration {
         self.renewed.push_back((now, self.news, std::mem::take(&mut self.up_to_date)));
-        Some(now.saturating_add(FIRST_WAIT))
+        now.saturating_add(FIRST_WAIT)
     }
 
     /// Takes out those that are due. Returns with them when others are due, if that is new.
@@ -194,12 +197,18 @@ impl Deferrals {
     }
 
     /// Forgets messages that have ended.
+    #[inline]
     pub(super) fn forget(&mut self, ended: &[Batch]) {
         if !self.known.is_empty() {
-            // One that was tried before travels alone.
-            for batch in ended {
-                self.known.remove(&batch.first());
-            }
+            self.forget_all(ended);
+        }
+    }
+
+    #[cold]
+    fn forget_all(&mut self, ended: &[Batch]) {
+        // One that was tried before travels alone.
+        for batch in ended {
+            self.known.remove(&batch.first());
         }
     }
 
@@ -262,6 +271,7 @@ impl Router {
     }
 
     /// Notes that a message has ended: others may have waited for that.
+    #[inline]
     pub(super) fn bring_news(&mut self) {
         if let Some(due) = self.deferrals.bring_news(self.clock.now) {
             self.clock.set(due, Alarm::Deferred);
