@@ -153,6 +153,6 @@ mod tests {
         let text = table(&STEPS, &full);
         assert!(text.contains("filtered") && text.contains("results"), "{text}");
         assert!(widest(&full) <= WIDTH, "{text}");
-        assert!(text.contains("SUBT…ARM") && !text.contains("p99"), "{text}");
+        assert!(text.contains("SUBTR…_ARM") && !text.contains("p99"), "{text}");
     }
 }
