@@ -1,5 +1,6 @@
-//! Pools of worker processes, for tests/it/pool/processes.rs: worker processes are the program
-//! itself, started anew, which a test cannot be. The argument names what it does.
+//! Pools that need a program of their own, for tests/it/pool/processes.rs: worker processes are the
+//! program itself, started anew, which a test cannot be; and what is counted of a process must not
+//! be another test's. The argument names what it does.
 
 #![allow(
     clippy::unwrap_used,
@@ -263,6 +264,45 @@ fn many() {
     assert_eq!(children(), [0; 0]);
 }
 
+/// The number of descriptors and threads of this process.
+fn held() -> (usize, usize) {
+    let count = |what: &str| fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
+    (count("fd"), count("task"))
+}
+
+/// The memory of this process in KiB.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn use_pools(count: i64) {
+    for number in 0..count {
+        let pool = Pool::of(|number: i64| Ok(number)).workers(2);
+        let (pool, mut results) = pool.start_with_results().unwrap();
+        let task = pool.submit("", number).unwrap();
+        assert_eq!(results.next().unwrap().result, Ok(number));
+        match number % 3 {
+            0 => drop(pool.drain().unwrap()),
+            1 => drop(pool.stop().unwrap()),
+            _ => drop(pool),
+        }
+        assert_eq!(task.wait(), Ok(number));
+    }
+}
+
+/// Pools of threads leave no descriptor, no thread and no memory behind.
+fn leaks() {
+    use_pools(100);
+    let (before, memory_before) = (held(), resident());
+    use_pools(1000);
+    let after = held();
+    assert!(after.0 <= before.0 && after.1 <= before.1, "{before:?}, {after:?}");
+    let grown = resident().saturating_sub(memory_before);
+    assert!(grown < 8 << 10, "{grown} KiB more than {memory_before} KiB");
+}
+
 fn main() {
     pipeline::serve_worker(&registry());
     match std::env::args().nth(1).as_deref() {
@@ -275,6 +315,7 @@ fn main() {
         Some("arrays") => arrays(),
         Some("broken") => broken(),
         Some("many") => many(),
+        Some("leaks") => leaks(),
         other => panic!("unknown: {other:?}"),
     }
 }

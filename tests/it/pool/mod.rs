@@ -2,7 +2,6 @@
 
 mod ending;
 mod fed;
-mod leaks;
 mod outcomes;
 mod processes;
 mod room;

@@ -1,4 +1,4 @@
-//! Pools of worker processes: what each does stands in tests/pool/program.rs.
+//! Pools in a program of their own: what each does stands in tests/pool/program.rs.
 
 use crate::support::program::{example, finish};
 
@@ -51,6 +51,11 @@ fn a_stage_that_cannot_begin_ends_the_pool_with_its_reason() {
 #[test]
 fn twenty_thousand_tasks_under_random_kills_end_once_each() {
     passes("many");
+}
+
+#[test]
+fn a_thousand_pools_leave_descriptors_threads_and_memory_flat() {
+    passes("leaks");
 }
 
 #[test]
