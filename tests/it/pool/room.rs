@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use drpipe::pipeline::SendError;
@@ -66,6 +67,8 @@ fn results_that_nobody_reads_hold_the_pool_up() {
     let counted = Arc::clone(&made);
     let pool = Pool::of(move |_: i64| {
         counted.fetch_add(1, Ordering::SeqCst);
+        // Longer than the work that a worker is given at once: it has no more than a few in hand.
+        thread::sleep(Duration::from_millis(3));
         Ok(Large(vec![1; SIZE].into()))
     });
     let pool = pool.workers(2).queue(10_000).queue_bytes(8 * SIZE as u64);
