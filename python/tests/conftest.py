@@ -25,3 +25,10 @@ def the_program(monkeypatch, tmp_path):
     """Tells the package which program to test, and works in a directory of the test's own."""
     monkeypatch.setenv("DRPIPE", str(runs.program()))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def temporary_files_here(the_program, monkeypatch, tmp_path):
+    """Has the package and the program make their temporary files in the test's directory, too."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)

@@ -73,18 +73,24 @@ def test_forked_workers_do_the_work(tmp_path):
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
 
 
-def test_a_worker_in_the_caller_itself_does_the_work(tmp_path):
-    run = Attachment(str(written(tmp_path, config({**WORK, "nb_process": 1}, last=1000))))
+def worked_here(run, step_class):
+    """Does the work of a run's only worker in this process. Returns its exit code, and the end."""
     start = run.receive(60)
     seat = attached.Seat(start.lifeline)
     run.started(start, os.getpid(), control.CALLER)
-    worker = seat.worker(lambda post: Twice())
+    worker = seat.worker(lambda post: step_class())
     code = worker.begin()
     while code is None:
         code = worker.handle(seat.link.receive())
     seat.close()
     over = run.receive(60)
     run.close()
+    return code, over
+
+
+def test_a_worker_in_the_caller_itself_does_the_work(tmp_path):
+    run = Attachment(str(written(tmp_path, config({**WORK, "nb_process": 1}, last=1000))))
+    code, over = worked_here(run, Twice)
     assert (code, over.exit_code) == (0, 0)
     assert step(over.report, "WORK")["done"] == 1000
 
@@ -251,16 +257,7 @@ def test_a_limit_that_nobody_can_enforce_is_told_once(tmp_path):
     work = {**WORK, "nb_process": 1, "timeout": 0.1}
     file = tmp_path / "events.jsonl"
     run = Attachment(str(written(tmp_path, config(work, last=3))), ["--events", str(file)])
-    start = run.receive(60)
-    seat = attached.Seat(start.lifeline)
-    run.started(start, os.getpid(), control.CALLER)
-    worker = seat.worker(lambda post: Long())
-    code = worker.begin()
-    while code is None:
-        code = worker.handle(seat.link.receive())
-    seat.close()
-    over = run.receive(60)
-    run.close()
+    _, over = worked_here(run, Long)
     assert over.exit_code == 0 and step(over.report, "WORK")["done"] == 3
     events = [json.loads(line) for line in file.read_text().splitlines()]
     (told,) = [event for event in events if event["event"] == "overdue"]

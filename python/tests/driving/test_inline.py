@@ -11,18 +11,14 @@ import pytest
 
 import drpipe
 from drpipe import Pipeline, step
-from runs import config, needs_program, program, python, written
+from runs import config, needs_program, python, written
 
 pytestmark = needs_program
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    """Sets a directory of its own, and the program to test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DRPIPE", str(program()))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+def surroundings(temporary_files_here, tmp_path):
+    """Sees to it that nothing is left behind."""
     yield
     assert not list(tmp_path.glob("drpipe-py-*")), "a private directory was left behind"
 

@@ -17,18 +17,9 @@ import drpipe
 from drpipe import Pipeline
 from runs import ENDLESS, FAIL, ROOT, SLEEP, config, needs_program, program, python, written
 
-pytestmark = needs_program
+pytestmark = [needs_program, pytest.mark.usefixtures("temporary_files_here")]
 
 SECONDS = 60_000
-
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    """Sets a directory of its own, and the program to test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DRPIPE", str(program()))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
 
 
 def load(tmp_path, *stagers, **options):

@@ -20,20 +20,15 @@ import pytest
 import drpipe
 from drpipe import step
 from drpipe.driving import pickling
-from runs import needs_program, program, python
+from runs import needs_program, python
 
 pytestmark = needs_program
 
 
 @pytest.fixture(autouse=True, params=["forked", "fresh"])
-def surroundings(request, tmp_path, monkeypatch):
-    """Sets a directory of its own, the program to test, and whether workers are forks of this
-    process, which has the files of pytest open."""
+def surroundings(request, temporary_files_here, tmp_path, monkeypatch):
+    """Sets whether workers are forks of this process, which has the files of pytest open."""
     monkeypatch.setattr("drpipe.driving.forking.is_safe", lambda: request.param == "forked")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DRPIPE", str(program()))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
     yield
     assert not list(tmp_path.glob("drpipe-py-*")), "a private directory was left behind"
 

@@ -71,6 +71,14 @@ def die_at_3(task):
     return task
 
 
+def do_all(controller, spy, tasks):
+    """Has a controller that has not started do these tasks, and waits for its end."""
+    controller.add_tasks(tasks)
+    controller.finalize_tasks()
+    controller.start()
+    spy.wait("finished")
+
+
 @pytest.mark.parametrize(
     "options, error",
     [
@@ -89,10 +97,7 @@ def test_a_slot_that_exits_silences_nobody(start):
     controller = start(same)
     controller.sig_results.connect(lambda *_: sys.exit(3))
     spy = Spy(controller)
-    controller.add_tasks(range(5))
-    controller.finalize_tasks()
-    controller.start()
-    spy.wait("finished")
+    do_all(controller, spy, range(5))
     assert len(spy.of("sig_progress")) == 5
     assert controller.progress == 1
 
@@ -123,10 +128,7 @@ def test_the_first_program_of_the_documentation(start):
     controller = WorkerController()
     controller.change_function(scaled, 2, 5)
     spy = Spy(controller)
-    controller.add_tasks(np.arange(10))
-    controller.finalize_tasks()
-    controller.start()
-    spy.wait("finished")
+    do_all(controller, spy, np.arange(10))
     assert controller.progress == 1
     assert sorted(map(tuple, spy.of("sig_results"))) == [(n, 2 * n + 5) for n in range(10)]
     assert controller.wait(1000 * PATIENCE)
@@ -161,10 +163,7 @@ def test_results_come_before_progress(start):
     threads = []
     controller.sig_results.connect(lambda *_: threads.append(threading.get_ident()))
     controller.sig_progress.connect(lambda _: threads.append(threading.get_ident()))
-    controller.add_tasks(range(50))
-    controller.finalize_tasks()
-    controller.start()
-    spy.wait("finished")
+    do_all(controller, spy, range(50))
     names = [name for name, *_ in spy.told]
     assert names == ["started", *["sig_results", "sig_progress"] * 50, "finished"]
     assert len(set(threads)) == 1
@@ -193,10 +192,7 @@ def test_progress_reaches_one_once(start):
 def test_p_03_task_numbers(start):
     controller = start(same, task_ids=True)
     spy = Spy(controller)
-    controller.add_tasks("aba")
-    controller.finalize_tasks()
-    controller.start()
-    spy.wait("finished")
+    do_all(controller, spy, "aba")
     assert sorted(spy.of("sig_results")) == [[(0, "a"), "a"], [(1, "b"), "b"], [(2, "a"), "a"]]
 
 
@@ -227,10 +223,7 @@ def test_finished_comes_once_and_last(start):
 def test_a_raising_task_costs_itself_only(start):
     controller = start(odd_fails)
     spy = Spy(controller)
-    controller.add_tasks(range(12))
-    controller.finalize_tasks()
-    controller.start()
-    spy.wait("finished")
+    do_all(controller, spy, range(12))
     assert sorted(result for _, result in spy.of("sig_results")) == [0, 2, 4, 6, 8, 10]
     assert sorted(task for task, _ in spy.of("sig_failed")) == [1, 3, 5, 7, 9, 11]
     assert sorted(task for task, _ in controller.failures) == [1, 3, 5, 7, 9, 11]
@@ -241,10 +234,7 @@ def test_a_raising_task_costs_itself_only(start):
 def test_a_killed_worker_costs_its_task_only(start):
     controller = start(die_at_3)
     spy = Spy(controller)
-    controller.add_tasks(range(6))
-    controller.finalize_tasks()
-    controller.start()
-    spy.wait("finished")
+    do_all(controller, spy, range(6))
     assert sorted(result for _, result in spy.of("sig_results")) == [0, 1, 2, 4, 5]
     ((task, error),) = controller.failures
     assert task == 3 and isinstance(error, WorkerLost)
@@ -284,6 +274,24 @@ def test_p_08_results_come_while_it_is_suspended(start):
     controller._run.pause()
     gate.set()
     spy.wait("sig_results")
+
+
+def test_p_09_restart_counts_anew_what_is_left(start):
+    controller = start(same)
+    spy = Spy(controller)
+    controller.add_tasks(range(20))
+    controller.start()
+    spy.wait("sig_results", 3)
+    controller.suspend()
+    controller.add_tasks(range(20, 40))
+    controller.restart()
+    controller.finalize_tasks()
+    spy.wait("finished")
+    assert sorted(result for _, result in spy.of("sig_results")) == [*range(40)]
+    steps = [step for (step,) in spy.of("sig_progress")]
+    anew = next(at for at in range(1, 40) if steps[at] < steps[at - 1])
+    left = 40 - anew
+    assert steps[anew:] == [done / left for done in range(1, left + 1)]
 
 
 def test_change_function_applies_to_later_tasks(start):
@@ -338,10 +346,7 @@ def test_falsy_tasks_and_results_pass(start):
     controller = start(same)
     spy = Spy(controller)
     values = [None, 0, "", False, [], np.zeros(3)]
-    controller.add_tasks(values)
-    controller.finalize_tasks()
-    controller.start()
-    spy.wait("finished")
+    do_all(controller, spy, values)
     found = [repr(result) for _, result in spy.of("sig_results")]
     assert sorted(found) == sorted(map(repr, values))
 
@@ -388,10 +393,7 @@ def test_p_15_a_controller_that_was_stopped_before_its_start_ends(start):
 def test_p_16_a_result_that_cannot_be_pickled_fails(start):
     controller = start(generator)
     spy = Spy(controller)
-    controller.add_tasks([1])
-    controller.finalize_tasks()
-    controller.start()
-    spy.wait("finished")
+    do_all(controller, spy, [1])
     assert "pickle" in str(controller.failures[0][1])
 
 
@@ -418,10 +420,7 @@ def test_a_controller_starts_again(start):
     controller = start(same)
     for _ in range(2):
         spy = Spy(controller, "sig_results", "finished")
-        controller.add_tasks(range(3))
-        controller.finalize_tasks()
-        controller.start()
-        spy.wait("finished")
+        do_all(controller, spy, range(3))
         assert controller.wait(1000 * PATIENCE)
         assert len(spy.of("sig_results")) == 3
 
@@ -429,9 +428,6 @@ def test_a_controller_starts_again(start):
 def test_a_task_that_cannot_be_pickled_fails_alone(start):
     controller = start(same)
     spy = Spy(controller)
-    controller.add_tasks([1, threading.Lock(), 3])
-    controller.finalize_tasks()
-    controller.start()
-    spy.wait("finished")
+    do_all(controller, spy, [1, threading.Lock(), 3])
     assert sorted(result for _, result in spy.of("sig_results")) == [1, 3]
     assert len(controller.failures) == 1

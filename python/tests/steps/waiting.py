@@ -88,26 +88,20 @@ class Rounds:
         yield 2
 
 
-class ReturnsBarriers:
-    rest = 2
-
-    def run(self):
-        if self.rest == 0:
-            return "last"
-        self.rest -= 1
-        self.send_msg(self.rest)
-        return drpipe.BARRIER
-
-
 class ReturnsNothing:
     rest = 2
+    signal = drpipe.IDLE
 
     def run(self):
         if self.rest == 0:
             return "last"
         self.rest -= 1
         self.send_msg(self.rest)
-        return drpipe.IDLE
+        return self.signal
+
+
+class ReturnsBarriers(ReturnsNothing):
+    signal = drpipe.BARRIER
 
 
 class Late:
