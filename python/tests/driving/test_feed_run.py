@@ -13,19 +13,27 @@ import pytest
 
 import drpipe
 from runs import needs_program, python, written
+from test_attach import eventually
 
 pytestmark = [needs_program, pytest.mark.usefixtures("the_program")]
 STEPS = os.path.dirname(laboratory.__file__)
+#: The longest wait, in seconds. Only a hang takes longer.
+PATIENCE = 20.0
 
 
-def fed(directory, cls="Twice", module="told", window=4, **keys):
+def fed(directory, cls="Twice", module="told", window=4, window_bytes=1 << 26, **keys):
     """Returns a feed of one step in Python, whose results come back."""
     work = {"name": "WORK", "module": module, "class": cls, "results": True, "on_error": "tell"}
     content = {
         "version": 1,
         "python": sys.executable,
         "pythonpath": STEPS,
-        "producer": {"name": "IN", "class": "Caller", "window": window},
+        "producer": {
+            "name": "IN",
+            "class": "Caller",
+            "window": window,
+            "window_bytes": window_bytes,
+        },
         "consumer": {**work, **keys},
     }
     return drpipe.Pipeline.load(written(directory, content)).feed()
@@ -80,6 +88,42 @@ def test_who_never_reads_is_not_held_up(tmp_path):
             feed.put(1 << 20)
     assert feed.report.step("WORK").done == 200
     assert sum(len(item.results[0]) for item in feed.acknowledgements()) == 200 << 20
+
+
+def put_until_results_hold_back(feed, count):
+    """Puts more items than there may be results that were not read, by one who reads."""
+    feed.put(1 << 20)
+    assert next(feed.acknowledgements()).outcome == "done"
+    for _ in range(count):
+        feed.put(1 << 20)
+    eventually("results hold back", lambda: sum(feed._held.values()) >= 64 << 20)
+
+
+def test_who_reads_one_and_leaves_is_not_held_up(tmp_path):
+    with fed(tmp_path, "Big", window=200) as feed:
+        put_until_results_hold_back(feed, 199)
+        feed.finish()
+        feed._thread.join(PATIENCE)
+        assert not feed._thread.is_alive(), "the run waits for a reader"
+    assert feed.report.step("WORK").done == 200
+    assert {item.outcome for item in feed.acknowledgements()} == {"done"}
+
+
+def test_a_put_that_lets_results_go_tells_the_run_at_once(tmp_path, monkeypatch):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with fed(tmp_path, "Gate", window_bytes=1000, params={"gate": str(gate), "at": 3}) as feed:
+        feed.put(1)
+        assert next(feed.acknowledgements()).results == [1]
+        feed.put(2)
+        feed.put(3)
+        eventually("a result waits for its reader", lambda: feed._held)
+        wakes, wake = [], feed._wake
+        monkeypatch.setattr(feed, "_wake", lambda: wakes.append(wake()))
+        with pytest.raises(queue.Full):
+            feed.put(bytes(2000), block=False)
+        assert len(wakes) == 1 and not feed._held
+        gate.write_text("open")
 
 
 def test_a_thread_reads_while_another_puts(tmp_path):

@@ -81,13 +81,14 @@ class Double(drpipe.Stage):
 
 
 class Gate(drpipe.Stage):
-    """Passes values on once something was written into a file."""
+    """Passes values on, from a value or from the first one, once something is in a file."""
 
     gate: str = ""
+    at: int = 0
     is_open = False
 
     def run(self, value):
-        if not self.is_open:
+        if not self.is_open and self.at in (0, value):
             with open(self.gate, encoding="utf-8") as file:
                 file.read()
             self.is_open = True

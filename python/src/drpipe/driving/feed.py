@@ -225,6 +225,8 @@ class Feed:
         self._refuse_forks()
         with self._changed:
             self._is_finished = True
+            # Nobody needs to read what is left: the run could otherwise not end.
+            self._release_all()
             self._changed.notify_all()
         self._wake()
 
@@ -287,9 +289,11 @@ class Feed:
             os.write(self._writer, b"!")
 
     def _release_all(self) -> None:
-        """Lets the results go that were not read: a `put` may wait for what they hold back."""
-        self._released += sum(self._held.values())
-        self._held.clear()
+        """Lets the results go that were not read, and that may hold back the run's steps."""
+        if self._held:
+            self._released += sum(self._held.values())
+            self._held.clear()
+            self._wake()
 
     # The thread.
 
