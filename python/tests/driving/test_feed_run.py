@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import drpipe
+from drpipe.api import acknowledgement
+from drpipe.protocol import tags
 from runs import needs_program, python, written
 from test_attach import eventually
 
@@ -64,6 +66,17 @@ def test_what_fails_is_told_with_its_reason(tmp_path):
     assert failed.reasons[0] == "ValueError: not three" and failed.attempts == 1
     assert "failed in WORK: ValueError: not three" in repr(failed)
     assert feed.report.exit_code == 1
+
+
+def test_each_cause_of_a_failure_has_its_word(tmp_path):
+    with fed(tmp_path, "Lacks") as feed:
+        feed.put(1)
+        feed.finish()
+        (item,) = feed.acknowledgements()
+    assert (item.outcome, item.cause) == ("failed", "in vain")
+    assert "it is not there yet" in " ".join(item.reasons)
+    causes = [value for name, value in vars(tags).items() if name.startswith("CAUSE_")]
+    assert sorted(acknowledgement._CAUSES) == sorted(causes)
 
 
 def test_a_full_window_makes_put_wait(tmp_path):

@@ -80,6 +80,13 @@ class Double(drpipe.Stage):
         return 2 * value if value != 4 else None
 
 
+class Lacks(drpipe.Stage):
+    """Waits for what nobody brings."""
+
+    def run(self, value):
+        raise drpipe.Deferred("it is not there yet")
+
+
 class Gate(drpipe.Stage):
     """Passes values on, from a value or from the first one, once something is in a file."""
 

@@ -20,6 +20,7 @@ _CAUSES = {
     tags.CAUSE_TIMED_OUT: "timed out",
     tags.CAUSE_LATE: "late",
     tags.CAUSE_CANCELLED: "cancelled",
+    tags.CAUSE_IN_VAIN: "in vain",
 }
 
 Decode = Callable[[Any, Sequence[Any]], Any]
@@ -34,8 +35,8 @@ class Acknowledgement:
         outcome: "done"; "failed", as soon as one message of it has failed for good; "dropped" if
             messages of it were left when the run ended; or "cancelled".
         step: the step in which it failed, else None.
-        cause: how the last attempt went wrong: "failed", "panicked", "lost", "timed out" or "late";
-            else None.
+        cause: how the last attempt went wrong: "failed", "panicked", "lost", "timed out", "late",
+            "cancelled", or "in vain" if it was deferred until nothing could help; else None.
         reasons: why it failed, the outermost text first; or why it was dropped.
         attempts: how many attempts there were at the message that has failed.
         entry: its entry in the quarantine, if it is kept there.
@@ -58,7 +59,7 @@ class Acknowledgement:
         self.origin: Optional[str] = None if origin is None else origin.decode("utf-8", "replace")
         self.outcome: str = _OUTCOMES[item.outcome]
         self.step: Optional[str] = None if failure is None else failure.step
-        self.cause: Optional[str] = None if failure is None else _CAUSES.get(failure.cause)
+        self.cause: Optional[str] = None if failure is None else _CAUSES[failure.cause]
         self.reasons: List[str] = [] if failure is None else list(failure.failure.texts)
         self.attempts: int = 0 if failure is None else failure.attempts
         self.entry: Optional[str] = None if failure is None else failure.entry
