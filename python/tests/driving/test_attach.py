@@ -143,6 +143,27 @@ def test_requests_are_answered(tmp_path):
     os.wait()
 
 
+def test_requests_of_two_threads_have_numbers_of_their_own(tmp_path, monkeypatch):
+    run = Attachment(str(written(tmp_path, config({**WORK, "nb_process": 1}, last=100))))
+    start, asked, send = run.receive(60), [], run._send
+
+    def send_after_another(frame, fds=()):
+        if not asked:
+            asked.append(0)
+            asked[0] = run.pause("NOBODY")
+        send(frame, fds)
+
+    monkeypatch.setattr(run, "_send", send_after_another)
+    asked.append(run.resume("WORK"))
+    answers = {answer.request: answer.error for answer in (run.receive(60), run.receive(60))}
+    assert 'no step "NOBODY"' in answers[asked[0]] and answers[asked[1]] is None
+    fork(run, start, Twice)
+    over, _ = serve(run, Twice)
+    run.close()
+    assert over.exit_code == 0
+    os.wait()
+
+
 #: A caller whose fork holds the socket open, and whose workers stand still.
 CALLER = """
 import os, sys, time

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -16,7 +17,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from ..api.report import RunError
 from ..protocol import control
@@ -96,7 +97,7 @@ class Attachment:
             RunError: if the run refuses, with its reason.
         """
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._requests = 0
+        self._requests = itertools.count(1)
         command = [program.find(), "run", "--quiet", "--config", config]
         try:
             self.process = subprocess.Popen(
@@ -240,14 +241,16 @@ class Attachment:
             origin: the name that the producer has given to the item.
             running: whether a worker may be at it, too; then what it makes of it is not taken.
         """
-        self._requests += 1
-        self._send(control.cancel(self._requests, origin, running))
-        return self._requests
+        return self._ask(lambda request: control.cancel(request, origin, running))
 
     def _steer(self, verb: int, step: Optional[str] = None, workers: int = 0) -> int:
-        self._requests += 1
-        self._send(control.steer(self._requests, verb, step, workers))
-        return self._requests
+        return self._ask(lambda request: control.steer(request, verb, step, workers))
+
+    def _ask(self, frame: Callable[[int], bytes]) -> int:
+        # Several threads may ask.
+        request = next(self._requests)
+        self._send(frame(request))
+        return request
 
     def _send(self, frame: bytes, fds: Sequence[int] = ()) -> None:
         rights: List[Any] = []
