@@ -72,6 +72,13 @@ def test_a_task_after_which_its_worker_cannot_report_is_to_blame(tmp_path):
     assert (tmp_path / "out").read_text() == "x"
 
 
+def test_a_worker_that_dies_during_a_task_is_not_seen_at_it_afterward():
+    with Executor(1, context) as pool:
+        with pytest.raises(WorkerLost):
+            pool.submit(os._exit, 1).result(PATIENCE)
+        until(lambda: not pool._run.is_busy())
+
+
 def test_a_task_that_cannot_be_sent_fails_alone():
     with Executor(1, context) as pool:
         bad = pool.task(square, 2)

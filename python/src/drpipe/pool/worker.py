@@ -80,6 +80,8 @@ class _Worker:
         self._link, self._words = seat.link, seat.page.words
         self._lifeline = seat.link.lifeline.socket.fileno()
         self._job, self._board, self._slot = job, job.board, place.worker
+        # The one before may have died during a task.
+        self._board.set(self._slot, 0)
         self._tasks = Tasks()
         self._lock = Lock()
         #: The tasks that have not begun.
