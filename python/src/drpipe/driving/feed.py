@@ -18,7 +18,6 @@ from ..api.report import Report, RunError, RunStopped
 from ..protocol import control, tags, wire
 from ..protocol.batches import SingleOutput
 from ..protocol.failures import Failure
-from ..protocol.page import Page
 from ..protocol.values import Encoder
 from ..worker.attached import Seat
 from ..worker.emit import natural_origin
@@ -427,10 +426,7 @@ class Feed:
             why = f"the program feeds the run, but does no work of the step {start.step}"
             self._attachment.not_started(start, Failure(False, [why]))
             return
-        # This process may itself be a worker.
-        own = Page.own
-        seat = Seat(start.lifeline)
-        Page.own = own
+        seat = Seat(start.lifeline, feeds=True)
         seat.link.send(wire.ready())
         self._attachment.started(start, os.getpid(), control.CALLER)
         python = seat.post["python"]

@@ -135,7 +135,7 @@ class _LentWorker:
         size, fds, _, _ = socket.recv_fds(self._process, 8, 2)
         text = _read(self._process, int.from_bytes(size, "little"))
         self.post = json.loads(text)
-        self._page = Page(fds[1])
+        Page.own = self._page = Page(fds[1])
         os.close(fds[1])
         self.link = Link(self.post, Lifeline(socket.socket(fileno=fds[0])))
         self._worker = Worker(self.post, self.link, self._page, ENDS)

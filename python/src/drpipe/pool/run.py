@@ -22,7 +22,6 @@ from ..driving import logging_bridge
 from ..driving.attach import Over, Start
 from ..protocol import control, tags, wire
 from ..protocol.failures import summary
-from ..protocol.page import Page
 from ..worker.attached import Seat
 from .board import Board
 from .core import Core
@@ -391,9 +390,7 @@ class PoolRun:
 
     def _begin(self, start: Start) -> None:
         if start.feeds:
-            own, self._seat = Page.own, Seat(start.lifeline)
-            # This process may itself be a worker.
-            Page.own = own
+            self._seat = Seat(start.lifeline, feeds=True)
             link = self._link()
             link.send(wire.ready())
             self._poller.register(link, select.POLLIN)

@@ -15,14 +15,13 @@ _SIZE = 32
 class Page:
     """The page that docs/WIRE.md describes. For speed, callers write `words` directly."""
 
-    #: The page of the worker that is running in this process.
+    #: The page of the worker that is running in this process, which sets it.
     own: ClassVar[Optional[Page]] = None
 
     def __init__(self, fd: int) -> None:
         """Maps the page. The caller may then close the descriptor."""
         self._map = mmap.mmap(fd, _SIZE)
         self.words = memoryview(self._map).cast("Q")
-        Page.own = self
 
     def rest(self) -> None:
         """Records that the worker has no message in progress."""

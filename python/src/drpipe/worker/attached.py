@@ -31,19 +31,27 @@ class Seat:
         link: the connection to the router. Its `fileno` is for `poll`.
     """
 
-    def __init__(self, lifeline: socket.socket) -> None:
+    def __init__(self, lifeline: socket.socket, feeds: bool = False) -> None:
         """Takes the worker's place.
+
+        Args:
+            lifeline: the worker's end of its lifeline.
+            feeds: whether this process only feeds the run. It may be at work for another run, as
+                the worker of a step, and goes on with that.
 
         Raises:
             OSError: if the run has ended.
         """
-        # This process may itself be a fork, but no step forked it.
-        forked.clear()
+        self._feeds = feeds
         self._lifeline = Lifeline(lifeline)
         text, fd = self._lifeline.receive_post()
         self.post: Dict[str, Any] = json.loads(text)
         self.page = Page(fd)
         os.close(fd)
+        if not feeds:
+            # This process may itself be a fork, but no step forked it.
+            forked.clear()
+            Page.own = self.page
         self.page.beat()
         self.link = Link(self.post, self._lifeline)
 
@@ -60,8 +68,9 @@ class Seat:
         """Leaves the place: the run knows then that the worker has ended."""
         self.link.close()
         self._lifeline.socket.close()
-        # What this process goes on with is no step's work.
-        announce.listen(False)
+        if not self._feeds:
+            # What this process goes on with is no step's work.
+            announce.listen(False)
 
 
 def serve(lifeline: socket.socket, make: Make) -> NoReturn:

@@ -82,7 +82,7 @@ def _work(is_prepared: bool) -> int:
     surroundings.use_memory_again()
     lifeline = _take_standard_input()
     text, fd = lifeline.receive_post()
-    page = Page(fd)
+    Page.own = page = Page(fd)
     page.beat()
     post = json.loads(text)
     watch_over(lifeline.socket, page, post["directory"])
