@@ -24,7 +24,7 @@ from ..protocol import control
 from ..protocol.control import Answer, Welcome
 from ..protocol.failures import Failure
 from . import program
-from .readiness import is_ready
+from .pipes import is_ready
 
 #: How long the run may take to answer HELLO, in seconds: it reads its configuration first.
 PATIENCE = 120.0

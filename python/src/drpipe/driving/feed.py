@@ -21,7 +21,7 @@ from ..protocol.failures import Failure
 from ..protocol.values import Encoder
 from ..worker.attached import Seat
 from ..worker.emit import natural_origin
-from . import logging_bridge
+from . import pipes
 from .attach import Attachment, Over, Start
 
 #: The time between two signs of life, in milliseconds.
@@ -74,8 +74,7 @@ class Feed:
         self._process = os.getpid()
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._log, theirs = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._log, False)
-        self._begun_line = b""
+        self._lines = pipes.of_log(self._log)
         try:
             self._attachment = Attachment(config, arguments, stderr=theirs)
         except BaseException:
@@ -311,7 +310,7 @@ class Feed:
             if self._seat is not None:
                 self._seat.close()
             self._attachment.close()
-            self._hear_log()
+            self._lines.read_rest()
         finally:
             with self._changed:
                 self._over = self._reason or "it has ended"
@@ -345,7 +344,7 @@ class Feed:
             if self._reader in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._reader, 1 << 16)
-            if self._log in ready and not self._hear_log():
+            if self._log in ready and not self._lines.read():
                 poller.unregister(self._log)
             if self._seat is not None:
                 self._seat.page.beat()
@@ -437,15 +436,3 @@ class Feed:
             self._window_bytes = float("inf") if most is None else most
             self._encoder = Encoder(python["to_python"][0])
             self._changed.notify_all()
-
-    def _hear_log(self) -> bool:
-        """Forwards the lines of the run's log. Returns whether there may be more."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                data = os.read(self._log, 1 << 16)
-                if not data:
-                    return False
-                *lines, self._begun_line = (self._begun_line + data).split(b"\n")
-                for line in lines:
-                    logging_bridge.of_run(line.decode("utf-8", "replace"))
-        return True

@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 if TYPE_CHECKING:
     from .forking import Fork
 
-from .readiness import is_ready
-
-#: The most bytes that are read from a pipe at a time.
-_PORTION = 1 << 16
+from .pipes import Lines
 
 
 class Process:
@@ -100,8 +97,8 @@ class Process:
     def _read_all(self) -> None:
         stderr = self._process.stderr
         assert stderr is not None
-        events = _Lines(self._events, self._on_event_line)
-        texts = _Lines(stderr.fileno(), lambda line: self._on_text(line.decode("utf-8", "replace")))
+        events = Lines(self._events, self._on_event_line)
+        texts = Lines(stderr.fileno(), lambda line: self._on_text(line.decode("utf-8", "replace")))
         end = _pidfd(self._process.pid)
         with stderr, selectors.DefaultSelector() as selector:
             for lines in (events, texts):
@@ -131,41 +128,6 @@ class Process:
             return  # The program died while it wrote the line.
         if isinstance(event, dict):
             self._on_event(event)
-
-
-class _Lines:
-    """The lines of a pipe."""
-
-    def __init__(self, fd: int, on_line: Callable[[bytes], None]) -> None:
-        self.fd = fd
-        self._on_line = on_line
-        self._begun = b""
-        os.set_blocking(fd, False)
-
-    def read(self) -> bool:
-        """Reads a portion if there is one. Returns False at the end."""
-        try:
-            data = os.read(self.fd, _PORTION)
-        except BlockingIOError:
-            return True
-        *lines, self._begun = (self._begun + data).split(b"\n")
-        for line in lines:
-            self._on_line(line)
-        if not data:
-            self._finish()
-        return bool(data)
-
-    def read_rest(self) -> None:
-        """Reads what the ended program left in the pipe."""
-        while is_ready(self.fd, 0):
-            if not self.read():
-                return
-        self._finish()
-
-    def _finish(self) -> None:
-        rest, self._begun = self._begun, b""
-        if rest:
-            self._on_line(rest)
 
 
 def _pidfd(pid: int) -> Optional[int]:

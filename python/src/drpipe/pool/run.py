@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from ..api.report import RunError
-from ..driving import logging_bridge
+from ..driving import pipes
 from ..driving.attach import Over, Start
 from ..protocol import control, tags, wire
 from ..protocol.failures import summary
@@ -113,8 +113,7 @@ class PoolRun:
         finally:
             os.close(theirs)
         self._workers = Workers(nursery, self._attachment)
-        os.set_blocking(self._log, False)
-        self._begun_line = b""
+        self._lines = pipes.of_log(self._log)
         self._seat: Optional[Seat] = None
         self._is_finishing = self._is_paused = self._is_stopped = False
         #: When the run was told that nothing is left to do.
@@ -257,7 +256,7 @@ class PoolRun:
             if self._seat is not None:
                 self._seat.close()
             self._attachment.close()
-            self._hear_log()
+            self._lines.read_rest()
             self._close_files()
             self._workers.close()
         finally:
@@ -288,8 +287,8 @@ class PoolRun:
         if self._reader in events:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._reader, 1 << 16)
-        if self._log in events:
-            self._hear_log()
+        if self._log in events and not self._lines.read():
+            self._poller.unregister(self._log)
         if self._nursery in events:
             self._workers.hear()
             if self._workers.nursery is None:
@@ -357,17 +356,6 @@ class PoolRun:
     def _link(self) -> Any:
         assert self._seat is not None
         return self._seat.link
-
-    def _hear_log(self) -> None:
-        """Forwards the lines of the run's log."""
-        with contextlib.suppress(BlockingIOError):
-            data = os.read(self._log, 1 << 16)
-            if not data:
-                with contextlib.suppress(KeyError):  # It has been before.
-                    self._poller.unregister(self._log)
-            *lines, self._begun_line = (self._begun_line + data).split(b"\n")
-            for line in lines:
-                logging_bridge.of_run(line.decode("utf-8", "replace"))
 
     # The control socket.
 
