@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, List, Optional, Sequence
 
 from ..protocol import tags, wire
+from ..protocol.batches import size_of
 
 #: The words for the ends of items and for the causes of failures.
 _OUTCOMES = {
@@ -83,8 +84,6 @@ class Acknowledgement:
         return f"<Acknowledgement {self.number}{name} {self.outcome}{more}>"
 
 
-def size_of(items: Sequence[wire.Acknowledgement]) -> int:
+def size_of_results(items: Sequence[wire.Acknowledgement]) -> int:
     """Returns the number of bytes of all results."""
-    return sum(
-        len(header) + sum(map(len, buffers)) for item in items for header, buffers in item.results
-    )
+    return sum(size_of(header, buffers) for item in items for header, buffers in item.results)

@@ -12,11 +12,11 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Deque, Dict, Iterator, List, Optional, Sequence, Type
 
-from ..api.acknowledgement import Acknowledgement, size_of
+from ..api.acknowledgement import Acknowledgement, size_of_results
 from ..api.decoding import decoder
 from ..api.report import Report, RunError, RunStopped
 from ..protocol import control, tags, wire
-from ..protocol.batches import SingleOutput
+from ..protocol.batches import SingleOutput, priority_of, size_of
 from ..protocol.failures import Failure
 from ..protocol.values import Encoder
 from ..worker.attached import Seat
@@ -28,7 +28,6 @@ from .attach import Attachment, Over, Start
 _BEAT = 1000
 #: How long a run that is stopped may take to end before it is killed, in seconds.
 _PATIENCE = 10.0
-_PRIORITIES = {"normal": tags.PRIORITY_NORMAL, "high": tags.PRIORITY_HIGH}
 
 
 class Feed:
@@ -57,7 +56,7 @@ class Feed:
         self._seat: Optional[Seat] = None
         self._window, self._window_bytes = 0, 0.0
         #: The priority of items that are put without one.
-        self._priority = "normal"
+        self._priority = tags.PRIORITY_NORMAL
         #: What the run does not have yet, and the origins and sizes of all items under way.
         self._unsent: Deque[SingleOutput] = deque()
         self._cancels: Deque[tuple[int, bool]] = deque()
@@ -121,8 +120,7 @@ class Feed:
             1
         """
         self._refuse_forks()
-        if priority not in _PRIORITIES and priority is not None:
-            raise ValueError(f'found the priority {priority!r}; expected "high" or "normal"')
+        tag = None if priority is None else priority_of(priority)
         until = None if timeout is None else monotonic() + timeout
         if not block:
             until = 0.0
@@ -134,7 +132,7 @@ class Feed:
         name = natural_origin(value) if origin is None else origin
         text = None if name is None else os.fspath(name)
         data = text.encode("utf-8", "replace") if isinstance(text, str) else text
-        size = len(header) + sum(map(len, buffers))
+        size = size_of(header, buffers)
         with self._changed:
             self._putting += 1
             try:
@@ -145,7 +143,7 @@ class Feed:
             self._number = number = self._number + 1
             self._open[number] = (data, size)
             self._bytes += size
-            tag = _PRIORITIES[priority or self._priority]
+            tag = self._priority if tag is None else tag
             self._unsent.append(SingleOutput(0, data, bytes(header), buffers, number, tag))
         self._wake()
         return number
@@ -324,7 +322,7 @@ class Feed:
                 self._reader = self._writer = self._log = -1
 
     def _tell(self, item: wire.Acknowledgement) -> None:
-        told = Acknowledgement(item, decoder(True).decode)
+        told = Acknowledgement(item, _decode)
         if item.outcome == tags.ITEM_DROPPED:
             told.reasons = [self._over or ""]
         self._told.append(told)
@@ -398,7 +396,7 @@ class Feed:
                 _, size = self._open.pop(item.number)
                 self._bytes -= size
                 self._tell(item)
-                results = size_of([item])
+                results = size_of_results([item])
                 if self._is_read and not self._putting and not self._is_finished:
                     self._held[item.number] = results
                 else:
@@ -432,7 +430,12 @@ class Feed:
         with self._changed:
             self._seat = seat
             self._window, most = python["window"]
-            self._priority = seat.post["context"].get("priority", "normal")
+            self._priority = priority_of(seat.post["context"].get("priority", "normal"))
             self._window_bytes = float("inf") if most is None else most
             self._encoder = Encoder(python["to_python"][0])
             self._changed.notify_all()
+
+
+def _decode(header: Any, buffers: Sequence[Any]) -> Any:
+    # Any thread may read results, and a decoder is for one at a time.
+    return decoder(True).decode(header, buffers)

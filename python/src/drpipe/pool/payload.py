@@ -16,6 +16,7 @@ import msgpack
 
 from ..api.errors import NotCarried
 from ..protocol import pickles, segments, session_pickles
+from ..protocol.batches import size_of
 from ..protocol.failures import summary
 from ..protocol.segments import BUFFER_FROM, SHARED_FROM, Buffer, Segment
 from ..protocol.tags import PICKLE_MARK
@@ -34,7 +35,7 @@ class Payload(NamedTuple):
 
     def size(self) -> int:
         """Returns the number of bytes of the header and all buffers."""
-        return len(self.header) + sum(map(len, self.buffers))
+        return size_of(self.header, self.buffers)
 
 
 class Call(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Sequence, Union
+from typing import List, NamedTuple, Optional, Sequence, Sized, Union
 
 from .segments import Buffer
-from .tags import PRIORITY_NORMAL
+from .tags import PRIORITY_HIGH, PRIORITY_NORMAL
 
 #: The longest header that is packed, in bytes. Copying a longer one costs more than a frame.
 PACK_UP_TO = 20_000
@@ -13,6 +13,26 @@ PACK_UP_TO = 20_000
 _BATCH_FULL = 256 << 10
 #: The length prefixes of the shortest headers.
 _PREFIXES = [length.to_bytes(2, "little") for length in range(512)]
+
+
+#: The priorities by their names.
+_PRIORITIES = {"normal": PRIORITY_NORMAL, "high": PRIORITY_HIGH}
+
+
+def priority_of(name: str) -> int:
+    """Returns the tag of a priority.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    if name not in _PRIORITIES:
+        raise ValueError(f'found the priority {name!r}; expected "high" or "normal"')
+    return _PRIORITIES[name]
+
+
+def size_of(header: Sized, buffers: Sequence[Sized]) -> int:
+    """Returns the number of bytes of a payload."""
+    return len(header) + sum(map(len, buffers))
 
 
 class SingleOutput(NamedTuple):

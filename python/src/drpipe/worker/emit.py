@@ -8,10 +8,10 @@ import threading
 from types import GeneratorType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from ..protocol.batches import OutputBuffer
+from ..protocol.batches import OutputBuffer, priority_of
 from ..protocol.failures import Permanent, nearest
 from ..protocol.segments import Buffer
-from ..protocol.tags import PRIORITY_HIGH, PRIORITY_NORMAL, RESULTS
+from ..protocol.tags import RESULTS
 from ..protocol.values import Encoder
 from . import call_context
 from .forks import forked
@@ -24,8 +24,6 @@ _NONE: Tuple[Buffer, ...] = ()
 _MOST_LOGGED = 10
 
 Emitted = Tuple[int, Optional[bytes], bytes, Sequence[Buffer], int, int]
-
-_PRIORITIES = {"normal": PRIORITY_NORMAL, "high": PRIORITY_HIGH}
 
 
 class Emitter:
@@ -62,7 +60,7 @@ class Emitter:
         self.origin: Optional[bytes] = None
         self.item = 0
         #: The priority of what the current call emits, and of what a call without an input does.
-        self.default_priority = _PRIORITIES[priority]
+        self.default_priority = priority_of(priority)
         self.priority = self.default_priority
         #: Whether each value without an input is an item; and the number of the latest one.
         self.numbers_items = False
@@ -120,11 +118,10 @@ class Emitter:
             ValueError: if it is neither.
             RuntimeError: outside a call.
         """
-        if priority not in _PRIORITIES:
-            raise ValueError(f'found the priority {priority!r}; expected "high" or "normal"')
+        tag = priority_of(priority)
         if not self.call or self.call != self.call_of_this_thread() or forked:
             raise RuntimeError("set_priority works in run and finish, for what they emit")
-        self.priority = _PRIORITIES[priority]
+        self.priority = tag
 
     @property
     def refused(self) -> int:

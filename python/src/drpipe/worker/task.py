@@ -7,7 +7,7 @@ from types import GeneratorType
 from typing import Any, Callable, Iterator, List, Optional, Protocol, Tuple, Type, Union
 
 from ..api import announce
-from ..api.acknowledgement import Acknowledgement, size_of
+from ..api.acknowledgement import Acknowledgement, size_of_results
 from ..api.decoding import decoder
 from ..api.stage import Idle, Signal, acknowledges, may_change_arrays
 from ..protocol import failures, wire
@@ -336,7 +336,7 @@ class Task:
             if isinstance(error, self._ends):
                 raise
             self._untold = self._untold or error
-        size = size_of(items)
+        size = size_of_results(items)
         if size:
             with self._lock:
                 self._reports.released(size)
