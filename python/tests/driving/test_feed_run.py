@@ -13,6 +13,7 @@ import pytest
 
 import drpipe
 from drpipe.api import acknowledgement
+from drpipe.driving import feed as feeds
 from drpipe.protocol import tags
 from runs import needs_program, python, written
 from test_attach import eventually
@@ -23,10 +24,10 @@ STEPS = os.path.dirname(laboratory.__file__)
 PATIENCE = 20.0
 
 
-def fed(directory, cls="Twice", module="told", window=4, window_bytes=1 << 26, **keys):
-    """Returns a feed of one step in Python, whose results come back."""
+def configuration(cls="Twice", module="told", window=4, window_bytes=1 << 26, **keys):
+    """Returns the configuration of one step in Python, whose results come back to who feeds it."""
     work = {"name": "WORK", "module": module, "class": cls, "results": True, "on_error": "tell"}
-    content = {
+    return {
         "version": 1,
         "python": sys.executable,
         "pythonpath": STEPS,
@@ -38,7 +39,11 @@ def fed(directory, cls="Twice", module="told", window=4, window_bytes=1 << 26, *
         },
         "consumer": {**work, **keys},
     }
-    return drpipe.Pipeline.load(written(directory, content)).feed()
+
+
+def fed(directory, *args, **keys):
+    """Returns a feed with this configuration."""
+    return drpipe.Pipeline.load(written(directory, configuration(*args, **keys))).feed()
 
 
 def test_each_item_is_told_of_once_with_its_results(tmp_path):
@@ -262,6 +267,25 @@ def test_work_of_a_caller_is_not_done(tmp_path):
         feed.wait()
 
 
+def test_a_feed_whose_thread_cannot_start_leaves_nothing(tmp_path, monkeypatch):
+    began, real = [], feeds.Attachment
+
+    def attach(*args, **options):
+        began.append(real(*args, **options))
+        return began[0]
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    files = set(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(feeds, "Attachment", attach)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        fed(tmp_path)
+    assert began[0].process.returncode == -signal.SIGKILL
+    assert set(os.listdir("/proc/self/fd")) == files
+
+
 FORKS = """
 import os, sys
 import drpipe
@@ -270,10 +294,13 @@ feed = drpipe.Pipeline.load(sys.argv[1]).feed()
 feed.put(1)
 child = os.fork()
 if child == 0:
-    try:
-        feed.put(2)
-    except RuntimeError as error:
-        os._exit(7 if "has forked this one" in str(error) else 1)
+    refused = 0
+    for ask in (lambda: feed.put(2), feed.stop, feed.wait):
+        try:
+            ask()
+        except RuntimeError as error:
+            refused += "has forked this one" in str(error)
+    os._exit(refused if feed._attachment.fileno() == -1 else 9)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 feed.finish()
 print([item.results for item in feed.acknowledgements()], feed.wait().verdict)
@@ -281,8 +308,8 @@ print([item.results for item in feed.acknowledgements()], feed.wait().verdict)
 
 
 def test_a_fork_has_no_part_in_a_feed(tmp_path):
-    fed(tmp_path).stop()
+    written(tmp_path, configuration())
     (tmp_path / "forks.py").write_text(FORKS)
     process = python(["forks.py", "pipeline.json"], tmp_path)
     out, err = process.communicate(timeout=60)
-    assert out == "7\n[[2]] done\n", err
+    assert out == "3\n[[2]] done\n", err

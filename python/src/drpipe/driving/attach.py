@@ -96,9 +96,9 @@ class Attachment:
             ProgramNotFound: if there is no program.
             RunError: if the run refuses, with its reason.
         """
+        command = [program.find(), "run", "--quiet", "--config", config]
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._requests = itertools.count(1)
-        command = [program.find(), "run", "--quiet", "--config", config]
         try:
             self.process = subprocess.Popen(
                 [*command, *arguments, "--attach"],
@@ -274,6 +274,11 @@ class Attachment:
             # A run that was killed leaves its private directory, if no worker was left either.
             directory = os.path.dirname(self.welcome.endpoint.partition("://")[2])
             shutil.rmtree(directory, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Ends the run by force, with its workers."""
+        self.process.kill()
+        self.close()
 
     def forget(self) -> None:
         """Closes the socket in a fork of the caller, which is not attached."""

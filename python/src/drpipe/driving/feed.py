@@ -7,6 +7,7 @@ import os
 import queue
 import select
 import threading
+import weakref
 from collections import deque
 from time import monotonic
 from types import TracebackType
@@ -71,19 +72,31 @@ class Feed:
         self._over: Optional[str] = None
         self._reason: Optional[str] = None
         self._process = os.getpid()
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._log, theirs = os.pipe2(os.O_CLOEXEC)
-        self._lines = pipes.of_log(self._log)
-        try:
-            self._attachment = Attachment(config, arguments, stderr=theirs)
-        except BaseException:
-            for file in (self._reader, self._writer, self._log):
-                os.close(file)
-            raise
-        finally:
-            os.close(theirs)
+        self._reader = self._writer = self._log = -1
         self._thread = threading.Thread(target=self._attend, name="drpipe-feed", daemon=True)
-        self._thread.start()
+        self._start(config, arguments)
+
+    def _start(self, config: str, arguments: Sequence[str]) -> None:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._close_files)
+            self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._log, theirs = os.pipe2(os.O_CLOEXEC)
+            self._lines = pipes.of_log(self._log)
+            try:
+                self._attachment = Attachment(config, arguments, stderr=theirs)
+            finally:
+                os.close(theirs)
+            undo.callback(self._attachment.abandon)
+            _open.add(self)
+            # It raises if no thread is left.
+            self._thread.start()
+            undo.pop_all()
+
+    def _close_files(self) -> None:
+        for file in (self._reader, self._writer, self._log):
+            if file >= 0:
+                os.close(file)
+        self._reader = self._writer = self._log = -1
 
     def put(
         self,
@@ -228,6 +241,7 @@ class Feed:
 
     def stop(self) -> None:
         """Stops the run at once. Items that are under way are dropped."""
+        self._refuse_forks()
         # It may just have ended.
         with contextlib.suppress(OSError, EOFError):
             self._attachment.stop()
@@ -241,6 +255,7 @@ class Feed:
             RunStopped: if the run was stopped before its end; the exception has the report.
             RunError: if it broke off without a report.
         """
+        self._refuse_forks()
         self._thread.join()
         if self.report is None or self.report.verdict == "stopped":
             raise self._ended()
@@ -308,6 +323,7 @@ class Feed:
             if self._seat is not None:
                 self._seat.close()
             self._attachment.close()
+            _open.discard(self)
             self._lines.read_rest()
         finally:
             with self._changed:
@@ -317,9 +333,7 @@ class Feed:
                 self._open.clear()
                 self._unsent.clear()
                 self._changed.notify_all()
-                for file in (self._reader, self._writer, self._log):
-                    os.close(file)
-                self._reader = self._writer = self._log = -1
+                self._close_files()
 
     def _tell(self, item: wire.Acknowledgement) -> None:
         told = Acknowledgement(item, _decode)
@@ -434,6 +448,20 @@ class Feed:
             self._window_bytes = float("inf") if most is None else most
             self._encoder = Encoder(python["to_python"][0])
             self._changed.notify_all()
+
+
+#: The feeds of this process whose runs may not be over.
+_open: weakref.WeakSet[Feed] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for feed in list(_open):
+        feed._attachment.forget()
+    _open.clear()
+
+
+# A fork has no part in a run. It would keep the run's socket open.
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def _decode(header: Any, buffers: Sequence[Any]) -> Any:
