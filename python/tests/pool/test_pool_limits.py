@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from drpipe.pool import Executor, ProcessPool, WorkerController
+from drpipe.pool import Executor, ProcessPool, WorkerController, run
 from pool_link import PATIENCE, Gate, until
 from runs import needs_program, python
 
@@ -50,6 +50,17 @@ def test_an_empty_pool_does_not_wait_for_an_initializer_that_hangs():
     assert pool.submit(square, 1).cancel()
     pool.shutdown()
     assert pool._run.join(0)
+
+
+def test_the_end_of_an_empty_pool_is_not_put_off_until_the_next_sign_of_life(monkeypatch):
+    monkeypatch.setattr(run, "_BEAT", 3_600_000)
+    pool = Executor(1, context, stay)
+    assert pool.submit(square, 1).cancel()
+    pool.shutdown(wait=False)
+    try:
+        assert pool._run.join(PATIENCE)
+    finally:
+        pool._run.kill()
 
 
 def test_workers_that_have_done_their_tasks_are_no_losses(caplog):

@@ -1,5 +1,7 @@
 """What goes wrong around a pool: every task ends once all the same, and nothing hangs."""
 
+import gc
+import itertools
 import multiprocessing
 import os
 import signal
@@ -9,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 from drpipe.driving.attach import Attachment
-from drpipe.pool import Executor, TaskFailed, WorkerLost
+from drpipe.pool import Executor, TaskFailed, WorkerLost, run
 from pool_link import PATIENCE, Gate, until
 from runs import needs_program, python
 
@@ -105,6 +107,42 @@ def test_a_number_of_workers_that_the_run_refuses_at_first_is_asked_for_again(mo
         pool.set_workers(1)
         until(lambda: pool._run.workers() == 1)
     assert asked[:2] == [3, 3]
+
+
+def fails_at(function, last):
+    """Returns what raises at one of the calls of a function, and at those after it."""
+    calls = itertools.count(1)
+
+    def call(*args):
+        if next(calls) >= last:
+            raise OSError("nothing is left")
+        return function(*args)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "where, name, last",
+    [(run, "Nursery", 1), (os, "pipe2", 1), (os, "pipe2", 2), (run, "attach", 1)],
+)
+def test_a_pool_that_cannot_start_leaves_no_descriptors(where, name, last, monkeypatch):
+    def files():
+        # The memory of a pool stays mapped until it is collected.
+        gc.collect()
+        return set(os.listdir("/proc/self/fd"))
+
+    def use_one():
+        with Executor(1, context) as pool:
+            pool.submit(square, 1).result(PATIENCE)
+
+    use_one()
+    before = files()
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, fails_at(getattr(where, name), last))
+        with pytest.raises(OSError, match="nothing is left"):
+            use_one()
+    # What earlier tests have left may be collected meanwhile.
+    assert files() <= before
 
 
 def in_fork(check):

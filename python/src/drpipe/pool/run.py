@@ -39,9 +39,9 @@ _log = logging.getLogger("drpipe.pool")
 _BEAT = 1000
 #: The time after which a request is made again that came too early, in milliseconds.
 _AGAIN = 10
-#: How long a run may take to end when nothing is left to do, in seconds. A worker that still begins
-#: is not awaited.
-_END = 2.0
+#: How long a run may take to end by itself when nothing is left to do, in seconds: a worker that
+#: still begins is not awaited. The pool then ends within the two seconds that docs/POOLS.md names.
+_END = 1.9
 #: How long an interpreter that exits waits for a pool that it has told to end, in seconds.
 _EXIT = 5.0
 
@@ -99,21 +99,7 @@ class PoolRun:
         self.report: Optional[Dict[str, Any]] = None
         self._reason: Optional[str] = None
         self._is_over = False
-        self._board = Board()
-        # A fork of this process has the fewest threads now.
-        nursery = Nursery(settings.context, _job(self._board, settings))
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._log, theirs = os.pipe2(os.O_CLOEXEC)
-        try:
-            self._attachment = attach(settings, theirs)
-        except BaseException:
-            self._close_files()
-            nursery.close()
-            raise
-        finally:
-            os.close(theirs)
-        self._workers = Workers(nursery, self._attachment)
-        self._lines = pipes.of_log(self._log)
+        self._reader = self._writer = self._log = -1
         self._seat: Optional[Seat] = None
         self._is_finishing = self._is_paused = self._is_stopped = False
         #: When the run was told that nothing is left to do.
@@ -131,26 +117,35 @@ class PoolRun:
         self._released: Deque[int] = deque()
         self._is_woken = self._is_asleep = False
         self._wait = _BEAT
-        self._poller = select.poll()
-        #: The descriptor of the nursery's socket.
-        self._nursery = nursery.socket.fileno()
-        for partner in (self._reader, self._log, self._nursery, self._attachment.fileno()):
-            self._poller.register(partner, select.POLLIN)
         self._thread = threading.Thread(target=self._attend, name="drpipe-pool", daemon=True)
         self._start()
         core.use(self)
         _open.add(self)
 
     def _start(self) -> None:
-        try:
+        with contextlib.ExitStack() as undo:
+            self._board = Board()
+            undo.callback(self._close_files)
+            # A fork of this process has the fewest threads now.
+            nursery = Nursery(self._settings.context, _job(self._board, self._settings))
+            undo.callback(nursery.close)
+            self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._log, theirs = os.pipe2(os.O_CLOEXEC)
+            self._lines = pipes.of_log(self._log)
+            try:
+                self._attachment = attach(self._settings, theirs)
+            finally:
+                os.close(theirs)
+            undo.callback(self._attachment.abandon)
+            self._workers = Workers(nursery, self._attachment)
+            self._poller = select.poll()
+            #: The descriptor of the nursery's socket.
+            self._nursery = nursery.socket.fileno()
+            for partner in (self._reader, self._log, self._nursery, self._attachment.fileno()):
+                self._poller.register(partner, select.POLLIN)
+            # It raises if no thread is left, or the interpreter exits.
             self._thread.start()
-        except RuntimeError:
-            # No thread is left, or the interpreter exits.
-            self._attachment.process.kill()
-            self._attachment.close()
-            self._close_files()
-            self._workers.close()
-            raise
+            undo.pop_all()
 
     # What users' threads call.
 
@@ -271,7 +266,8 @@ class PoolRun:
         with contextlib.ExitStack() as rest:
             # Each, whatever becomes of the others.
             for file in (self._reader, self._writer, self._log):
-                rest.callback(os.close, file)
+                if file >= 0:
+                    rest.callback(os.close, file)
             rest.callback(self._board.close)
 
     def turn(self) -> None:
@@ -280,7 +276,7 @@ class PoolRun:
         if self._seat is not None:
             self._send()
         self._is_asleep = True
-        events = dict(self._poller.poll(0 if self._is_woken else self._wait))
+        events = dict(self._poller.poll(0 if self._is_woken else self._longest_wait()))
         self._is_asleep = False
         if self._seat is not None:
             self._seat.page.beat()
@@ -297,6 +293,13 @@ class PoolRun:
             self._hear_control()
         if self._seat is not None:
             self._hear_link()
+
+    def _longest_wait(self) -> float:
+        """Returns how long to wait for something, in milliseconds."""
+        if not self._is_finishing or self._is_stopped:
+            return self._wait
+        left = 1000 * (self._finished_at + _END - monotonic())
+        return max(0, min(self._wait, left))
 
     def _send(self) -> None:
         link = self._link()
@@ -325,7 +328,7 @@ class PoolRun:
         if not self._is_finishing and self._core.is_finished():
             self._is_finishing, self._finished_at = True, monotonic()
             link.send(wire.produced(0, 0, tags.RESULT_NO_MORE, []))
-        is_late = self._is_finishing and monotonic() - self._finished_at > _END
+        is_late = self._is_finishing and monotonic() - self._finished_at >= _END
         if is_late and not self._is_stopped:
             self._is_stopped = True
             self.stop()
